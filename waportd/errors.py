@@ -1,0 +1,152 @@
+"""One hierarchy of errors. Each has a code for programs, a message and a way out for people."""
+
+from typing import Any, ClassVar
+
+
+class WaportdError(Exception):
+    """Base of all that waportd reports. Its text holds no secret and names cause and way out."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    """HTTP status."""
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        cause: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.cause = cause
+        self.retry_after = retry_after
+        """Seconds after which asking again makes sense."""
+
+    def as_problem(self) -> dict[str, Any]:
+        """Return the members of an RFC 9457 problem document."""
+        problem: dict[str, Any] = {
+            "type": f"urn:waportd:error:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.message,
+            "code": self.code,
+            "hint": self.hint,
+        }
+        if self.cause is not None:
+            problem["cause"] = self.cause
+        return problem
+
+
+class BadRequest(WaportdError):
+    """The caller sent something that cannot be understood."""
+
+    code = "bad_request"
+    status = 400
+    title = "Bad request"
+
+
+class Forbidden(WaportdError):
+    """The caller is known and may not do this."""
+
+    code = "forbidden"
+    status = 403
+    title = "Forbidden"
+
+
+class UnknownUser(WaportdError):
+    """No port is assigned to that user."""
+
+    code = "unknown_user"
+    status = 404
+    title = "Unknown user"
+
+
+class NotFound(WaportdError):
+    """There is nothing at that address."""
+
+    code = "not_found"
+    status = 404
+    title = "Not found"
+
+
+class MethodNotAllowed(WaportdError):
+    """The address exists, but not for that method."""
+
+    code = "method_not_allowed"
+    status = 405
+    title = "Method not allowed"
+
+
+class Conflict(WaportdError):
+    """What was asked for does not fit the state of things."""
+
+    code = "conflict"
+    status = 409
+    title = "Conflict"
+
+
+class TooLarge(WaportdError):
+    """The request's body is larger than is accepted."""
+
+    code = "too_large"
+    status = 413
+    title = "Request too large"
+
+
+class PortsExhausted(WaportdError):
+    """No port of the configured ranges is free."""
+
+    code = "ports_exhausted"
+    status = 503
+    title = "No port is free"
+
+
+class TooManyRunning(WaportdError):
+    """A limit of the configuration does not let another server start."""
+
+    code = "limit_reached"
+    status = 503
+    title = "No room for another server"
+
+
+class ServerFailed(WaportdError):
+    """The user's server did not start, or ended; ``cause`` says why."""
+
+    code = "server_failed"
+    status = 502
+    title = "The user's server does not run"
+
+
+class StartTimeout(WaportdError):
+    """The user's server did not get as far as was asked within the time given."""
+
+    code = "timeout"
+    status = 504
+    title = "Not in time"
+
+
+class ShuttingDown(WaportdError):
+    """The daemon is restarting; the same request will be answered in a moment."""
+
+    code = "restarting"
+    status = 503
+    title = "Restarting"
+
+
+class StoreError(WaportdError):
+    """The store cannot be read or written."""
+
+    code = "store_error"
+    status = 507
+    title = "The store failed"
+
+
+class ConfigError(WaportdError):
+    """The configuration is not valid; the message lists every fault."""
+
+    code = "config_error"
+    title = "The configuration is not valid"

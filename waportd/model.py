@@ -1,0 +1,150 @@
+"""The words of the domain: users, ports, and the two states a server is in. No I/O."""
+
+import dataclasses
+import enum
+import re
+from typing import NewType
+
+User = NewType("User", str)
+"""Whom a server belongs to: a number of the web app, or a string such as ``2_1``."""
+
+Port = NewType("Port", int)
+"""The TCP port on loopback that a user's server answers on, 1 to 65535."""
+
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+_UNIT = re.compile(r"whatsapp@([1-9][0-9]{0,4})\.(service|socket)")
+
+
+def is_user(text: str) -> bool:
+    """Tell whether the text may name a user: safe in paths, URLs, unit files and log fields."""
+    return _USER.fullmatch(text) is not None
+
+
+def service_unit(port: Port) -> str:
+    """Name the unit of the server on that port."""
+    return f"whatsapp@{port}.service"
+
+
+def socket_unit(port: Port) -> str:
+    """Name the unit that holds the port, whether or not the server runs."""
+    return f"whatsapp@{port}.socket"
+
+
+def port_of_unit(unit: str) -> Port | None:
+    """Return the port that a unit's name carries; None for a unit that is not one of ours."""
+    match = _UNIT.fullmatch(unit)
+    return Port(int(match[1])) if match and int(match[1]) <= 65535 else None  # noqa: PLR2004
+
+
+class ProcessState(enum.StrEnum):
+    """What systemd says of the server's process."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FAILED = "failed"
+    CRASH_LOOP = "crash_loop"
+
+
+class SessionState(enum.StrEnum):
+    """What the server says of its WhatsApp session."""
+
+    GENERATING = "generating"
+    QR = "qr"
+    PAIRING = "pairing"
+    AUTHENTICATED = "authenticated"
+    READY = "ready"
+    DISCONNECTED = "disconnected"
+    QR_TIMEOUT = "qr_timeout"
+    LOGGED_OUT = "logged_out"
+    PASSKEY_REQUIRED = "passkey_required"
+    ERROR = "error"
+
+
+class Desired(enum.StrEnum):
+    """What should be: kept in the store, so that a restart of the daemon or the host moves back to it."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    DELETED = "deleted"
+    """The session data is being removed; until that is done the port belongs to nobody else."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assignment:
+    """A user's port and what was asked for it. This is what the store keeps."""
+
+    user: User
+    port: Port
+    desired: Desired = Desired.RUNNING
+    linked: bool = False
+    """A phone was linked when the server was last heard of: such a session is brought back at boot."""
+    autostart: bool = True
+    """Bring a linked session back at boot."""
+    webhook_url: str | None = None
+    """Where incoming messages go; None means ``instances.webhook_url``."""
+    memory_max: int | None = None
+    """Bytes; None means ``limits.memory_max``."""
+    created_at: float = 0.0
+    """Seconds since the epoch."""
+    note: str | None = None
+    """Why the user did not get the preferred port."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Process:
+    """The process of a server, as systemd reports it."""
+
+    state: ProcessState = ProcessState.STOPPED
+    since: float = 0.0
+    """Seconds since the epoch."""
+    message: str = "not started"
+    cause: str | None = None
+    hint: str | None = None
+    pid: int | None = None
+    restarts: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PairingCode:
+    """What a user types on the phone in place of scanning. A secret."""
+
+    code: str
+    expires_at: float
+    """Seconds since the epoch."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Session:
+    """The WhatsApp session of a server, as its event stream reports it."""
+
+    state: SessionState = SessionState.GENERATING
+    since: float = 0.0
+    """Seconds since the epoch."""
+    message: str = ""
+    cause: str | None = None
+    hint: str | None = None
+    qr: str | None = dataclasses.field(default=None, repr=False)
+    """The code to draw. A secret: whoever scans it gets the account."""
+    expires_at: float | None = None
+    attempt: int = 0
+    attempts: int = 0
+    pairing: PairingCode | None = dataclasses.field(default=None, repr=False)
+    linked: bool = False
+    progress: int | None = None
+    phone_number: str | None = None
+    pushname: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """What a server's processes use, and who measured it."""
+
+    memory: int | None = None
+    """Bytes."""
+    memory_source: str | None = None
+    """``systemd`` (the control group's own figure), ``pss`` or ``rss`` (summed over the processes)."""
+    cpu: float | None = None
+    """Seconds of processor time."""
+    cpu_source: str | None = None

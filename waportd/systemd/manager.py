@@ -1,0 +1,137 @@
+"""What the daemon asks of systemd, without saying how it is asked."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+from waportd.errors import WaportdError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """A unit at one moment. Names and values are systemd's own (org.freedesktop.systemd1(5))."""
+
+    name: str
+    load_state: str = "loaded"
+    """``loaded``, ``not-found``, ``masked``, ``bad-setting``, ``error``."""
+    active_state: str = "inactive"
+    """``active``, ``reloading``, ``inactive``, ``failed``, ``activating``, ``deactivating``."""
+    sub_state: str = "dead"
+    """``running``, ``auto-restart``, ``start``, ``listening``, …"""
+    result: str = "success"
+    """``success``, ``exit-code``, ``signal``, ``core-dump``, ``watchdog``, ``timeout``, ``oom-kill``,
+    ``start-limit-hit``, ``resources``, ``service-start-limit-hit``, …"""
+    since: float = 0.0
+    """Seconds since the epoch at which the unit entered its state."""
+    main_pid: int = 0
+    restarts: int = 0
+    """How often systemd restarted the service by itself (NRestarts)."""
+    exit_code: int = 0
+    """ExecMainCode: 1 exited, 2 killed, 3 dumped core (the CLD_ constants of waitid(2)); 0 never ended."""
+    exit_status: int = 0
+    """ExecMainStatus: exit status or signal number."""
+    status_text: str = ""
+    """What the service last said of itself (sd_notify STATUS)."""
+    control_group: str = ""
+    condition: bool = True
+    """False when an Assert or Condition of the unit failed at the last start."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Accounting:
+    """What systemd measured of a unit's control group; None where it measures nothing."""
+
+    memory: int | None
+    """Bytes (MemoryCurrent)."""
+    cpu: float | None
+    """Seconds (CPUUsageNSec)."""
+
+
+class SystemdError(WaportdError):
+    """systemd refused or could not do what was asked."""
+
+    code = "systemd_error"
+    status = 502
+    title = "systemd could not do it"
+
+
+class NoSuchUnit(SystemdError):
+    """There is no unit of that name."""
+
+    code = "no_such_unit"
+
+
+class UnitMasked(SystemdError):
+    """The administrator masked the unit."""
+
+    code = "unit_masked"
+    status = 409
+
+
+class AccessDenied(SystemdError):
+    """The daemon's user is not allowed to do this: a polkit rule or bus policy is missing."""
+
+    code = "systemd_access_denied"
+
+
+class BusTimeout(SystemdError):
+    """systemd did not answer in time."""
+
+    code = "systemd_timeout"
+    status = 504
+
+
+class BusLost(SystemdError):
+    """The connection to the bus is gone; the daemon ends and systemd starts it anew."""
+
+    code = "bus_lost"
+    status = 503
+
+
+class JobFailed(SystemdError):
+    """A job ended without success; ``unit`` is its state then."""
+
+    code = "job_failed"
+
+    def __init__(self, message: str, *, result: str, unit: UnitStatus, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.result = result
+        """JobRemoved's word: ``failed``, ``dependency``, ``timeout``, ``canceled``, ``assert``, ``skipped``…"""
+        self.unit = unit
+
+
+class UnitManager(Protocol):
+    """systemd, seen from the daemon. Every call has a timeout and may raise a SystemdError."""
+
+    async def start(self, unit: str) -> None:
+        """Start the unit and return when its job is done; raise JobFailed when it ends otherwise."""
+
+    async def stop(self, unit: str) -> None:
+        """Stop the unit and whatever requires it; return when all are down."""
+
+    async def restart(self, unit: str) -> None:
+        """Restart the unit; return when it is up again."""
+
+    async def reset_failed(self, unit: str) -> None:
+        """Forget failures and start limits; a unit that is not loaded is fine."""
+
+    async def clean(self, unit: str) -> None:
+        """Delete state and cache directories of a stopped unit."""
+
+    async def status(self, unit: str) -> UnitStatus:
+        """Return the unit as it is now; one that never ran is ``inactive``, not an error."""
+
+    async def list_units(self, pattern: str) -> list[UnitStatus]:
+        """Return the loaded units whose name matches the shell pattern."""
+
+    async def accounting(self, unit: str) -> Accounting:
+        """Return what systemd measured of the unit."""
+
+    async def limit_memory(self, unit: str, memory_max: int) -> None:
+        """Set MemoryMax of the unit, in bytes, until the next boot."""
+
+    async def reload(self) -> None:
+        """Read the unit files again."""
+
+    def watch(self, pattern: str, on_change: Callable[[UnitStatus], None]) -> None:
+        """Call back on the event loop with the new status of each matching unit that changed."""
