@@ -1,0 +1,69 @@
+/** What a linked phone already has: three chats with a history, one of them a group, one with an image. */
+'use strict';
+
+const FIRST_MESSAGE = Date.parse('2026-01-01T12:00:00Z') / 1000;
+
+/** The one image of the stand-in, as the site serves it: a PNG of one red pixel. */
+const IMAGE = {
+    directPath: '/media/red-pixel.png',
+    mimetype: 'image/png',
+    bytes: Buffer.from(
+        'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC',
+        'base64',
+    ),
+};
+
+/** The LID (number-hiding identity) under which the stand-in knows a phone; page.js inverts it. */
+function lidOf(phone) {
+    return `100${phone}@lid`;
+}
+
+function conversation(count, chatNumber, describe) {
+    return Array.from({ length: count }, (_, index) => ({
+        id: `3EB0${String(chatNumber).padStart(4, '0')}${String(index).padStart(8, '0')}`,
+        t: FIRST_MESSAGE + chatNumber * 3600 + index * 20,
+        fromMe: index % 2 === 1,
+        body: `message ${index + 1} of ${count}`,
+        ...describe(index),
+    }));
+}
+
+/** Chats of `phone` as the site sends them to its page, the messages of each oldest first. */
+function chatsOf(phone) {
+    const bruno = lidOf('5521988880002');
+    const group = '120363000000000001@g.us';
+    return [
+        {
+            id: '5511977770001@c.us',
+            name: 'Carla',
+            unread: 2,
+            pinned: true,
+            messages: conversation(12, 1, () => ({ sender: 'Carla' })),
+        },
+        {
+            id: bruno,
+            name: 'Bruno',
+            unread: 0,
+            messages: conversation(3, 2, (index) => (index === 2 ? {
+                sender: 'Bruno',
+                fromMe: false,
+                body: '',
+                caption: 'a red pixel',
+                image: { directPath: IMAGE.directPath, mimetype: IMAGE.mimetype, size: IMAGE.bytes.length },
+            } : { sender: 'Bruno' })),
+        },
+        {
+            id: group,
+            name: 'Family',
+            unread: 0,
+            archived: true,
+            participants: [`${phone}@c.us`, bruno],
+            messages: conversation(130, 3, (index) => ({
+                sender: 'Bruno',
+                author: index % 2 === 1 ? `${phone}@c.us` : bruno,
+            })),
+        },
+    ];
+}
+
+module.exports = { IMAGE, chatsOf, lidOf };
