@@ -37,7 +37,8 @@ NAME = "with-systemd"
 UNUSED_UID = 60578
 PRIVATE = Path("/run") / NAME
 CGROUPS = Path("/sys/fs/cgroup")
-MANAGER = "/lib/systemd/systemd"
+MANAGER = ("/lib/systemd/systemd", "--user", "--log-target=journal")
+JOURNAL = ("/lib/systemd/systemd-journald",)
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -68,14 +69,20 @@ Requires=dbus.socket
 
 [Service]
 Type=notify
-ExecStart=/usr/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation --nosyslog
+ExecStart=/usr/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation --syslog-only
 Slice=session.slice
 """
-# There is no journal here: what units write goes where the manager writes.
-MANAGER_CONFIGURATION = """\
-[Manager]
-DefaultStandardOutput=inherit
-DefaultStandardError=inherit
+# Persistent, on a tmpfs of its own: only such a journal is split by user, and `journalctl --user` reads no other.
+JOURNAL_CONFIGURATION = """\
+[Journal]
+Storage=persistent
+SplitMode=uid
+RateLimitIntervalSec=0
+ReadKMsg=no
+Audit=no
+ForwardToSyslog=no
+ForwardToConsole=no
+ForwardToWall=no
 """
 # Environment variables that describe the caller's own session or service.
 CALLERS_OWN = (
@@ -179,7 +186,7 @@ def run(plan: Plan) -> int:
         raise StartError(
             f"Cannot make private namespaces: {error}. In a container, allow it CAP_SYS_ADMIN and mount(2)."
         ) from error
-    group = _own_cgroup() / f"{NAME}-{os.getpid()}"
+    group = _room_for_cgroups() / f"{NAME}-{os.getpid()}"
     ready, go = os.pipe()
     init = os.fork()
     if init == 0:
@@ -194,9 +201,13 @@ def run(plan: Plan) -> int:
 
 
 def _own_cgroup() -> Path:
-    """Return this process's control group; in a delegated scope, make room for children with controllers."""
     [path] = [line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
-    own = CGROUPS / path.lstrip("/")
+    return CGROUPS / path.lstrip("/")
+
+
+def _room_for_cgroups() -> Path:
+    """Return a control group in which others can be made: this process's, with controllers if it is delegated."""
+    own = _own_cgroup()
     if own.name == _scope():
         # A group that hands controllers down may not hold processes (cgroups(7), "no internal processes").
         supervisor = own / "supervisor"
@@ -244,6 +255,7 @@ def _attend(init: int) -> int:
 
 def _be_init(plan: Plan, group: Path, ready: int) -> NoReturn:
     code = 1
+    outer_group = _own_cgroup()
     try:
         os.setsid()  # out of reach of what the caller's terminal and process group get
         linux.signal_on_parent_death(OUTER_DIED)
@@ -257,6 +269,7 @@ def _be_init(plan: Plan, group: Path, ready: int) -> NoReturn:
         traceback.print_exc()
     finally:
         _kill_all()
+        _enter_cgroup(outer_group)
         _remove_cgroup(group)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -285,10 +298,12 @@ class _Init:
     def __init__(self, plan: Plan, group: Path) -> None:
         self.plan = plan
         self.owner = plan.owner
-        self.manager_group = group / "manager"
-        self.command_group = group / "command"
+        # The names tell journald and others what is a unit of whose manager (cg_get_root_path, cg_path_get_user_unit
+        # of systemd's cgroup-util.c): init.scope, which holds process 1, marks the root of the tree.
+        self.init_group = group / "init.scope"
+        self.manager_group = group / f"user@{self.owner.uid}.service"
+        self.command_group = group / "command.scope"
         self.runtime_dir = Path(f"/run/user/{self.owner.uid}")
-        self.unit_log = PRIVATE / "units.log"
         self.environment = self._environment()
 
     def run(self) -> int:
@@ -299,8 +314,8 @@ class _Init:
         self._check_access()
         most_processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         resource.setrlimit(resource.RLIMIT_NPROC, (most_processes, most_processes))  # counted over all of a uid's
-        manager = self._start_manager()
-        command = self._spawn(self.plan.command, self.command_group, cwd=self.plan.working_directory)
+        manager = self._start()
+        command = self._spawn(self.plan.command, self.command_group)
         code = self._attend(command)
         self._stop(manager)
         return code
@@ -315,16 +330,15 @@ class _Init:
             "TMPDIR": str(PRIVATE / "tmp"),
             "XDG_RUNTIME_DIR": str(self.runtime_dir),
             "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.runtime_dir}/bus",
-            "WAPORTD_UNIT_LOG": str(self.unit_log),
         }
 
     def _mount(self) -> None:
-        """Mount a /run, /dev/shm and /proc of our own; keep the plan's folders where they are, and reachable."""
+        """Mount volatile folders and /proc of our own; keep the plan's folders where they are, and reachable."""
         kept = {self.plan.checkout, *self.plan.writable}
         resolver = Path("/etc/resolv.conf").resolve()  # lies in /run where systemd-resolved is in use
         if resolver.exists():
             kept.add(resolver)
-        covers = {Path("/run")} | {folder for path in kept if (folder := self._closed_parent(path))}
+        covers = {Path("/run"), Path("/var/log")} | {folder for path in kept if (folder := self._closed_parent(path))}
         kept = {path for path in kept if covers & set(path.parents) and not kept & set(path.parents)}
         sources = {path: os.open(path, os.O_PATH) for path in kept}
         for folder in covers:
@@ -354,7 +368,8 @@ class _Init:
             ("/run/systemd/user/default.target", DEFAULT_TARGET),
             ("/run/systemd/user/dbus.socket", DBUS_SOCKET),
             ("/run/systemd/user/dbus.service", DBUS_SERVICE),
-            ("/run/systemd/user.conf.d/50-with-systemd.conf", MANAGER_CONFIGURATION),
+            ("/run/systemd/journald.conf.d/99-with-systemd.conf", JOURNAL_CONFIGURATION),
+            ("/run/systemd/journal/flushed", ""),  # lets journald write to /var/log at once
         ):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text(text)
@@ -375,9 +390,10 @@ class _Init:
         linux.mount(copy, database, flags=linux.MS_BIND)
 
     def _make_cgroups(self) -> None:
-        """Make a group for the command and one that is delegated to the manager (cgroups(7))."""
-        self.command_group.mkdir(parents=True)
-        self.manager_group.mkdir()
+        """Make groups for this process, for the command, and one that is delegated to the manager (cgroups(7))."""
+        for group in (self.init_group, self.command_group, self.manager_group):
+            group.mkdir(parents=True, exist_ok=True)
+        _enter_cgroup(self.init_group)
         _hand_down_controllers(self.manager_group.parent)
         for name in (".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"):
             os.chown(self.manager_group / name, self.owner.uid, self.owner.gid)
@@ -391,42 +407,40 @@ class _Init:
                         f"sandbox as root). Open it with: chmod -R go+rX {path}"
                     )
 
-    def _spawn(
-        self, argv: Sequence[str], group: Path, *, cwd: Path = Path("/"), output: int | None = None, **environment: str
-    ) -> int:
-        """Start a program as the owner in a control group and a process group of its own; return its pid."""
-
-        def become_owner() -> None:
-            _enter_cgroup(group)
-            self.owner.drop_privileges()
-            os.setpgid(0, 0)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-        try:
-            process = subprocess.Popen(  # noqa: PLW1509 - this process has one thread
-                argv, cwd=cwd, env=self.environment | environment, preexec_fn=become_owner, stdout=output, stderr=output
-            )
-        except FileNotFoundError:
-            raise StartError(f"{argv[0]} is not installed") from None
-        return process.pid
-
-    def _start_manager(self) -> int:
-        """Start the manager, wait until it answers on its bus, return its pid."""
-        log = os.open(self.unit_log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    def _start(self) -> int:
+        """Start journal and manager, wait until they are ready, return the manager's pid."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
-            notify_socket = PRIVATE / "notify"
-            notifications.bind(str(notify_socket))
-            notify_socket.chmod(0o666)
-            manager = self._spawn(
-                [MANAGER, "--user", "--log-target=console"], self.manager_group, output=log, NOTIFY_SOCKET=str(notify_socket)
-            )
-            os.close(log)
+            path = PRIVATE / "notify"
+            notifications.bind(str(path))
+            path.chmod(0o666)
+            self.environment["NOTIFY_SOCKET"] = str(path)
+            self._await_ready(self._spawn(JOURNAL), notifications)
+            manager = self._spawn(MANAGER, self.manager_group)
             self._await_ready(manager, notifications)
+            del self.environment["NOTIFY_SOCKET"]
         return manager
 
-    def _await_ready(self, manager: int, notifications: socket.socket) -> None:
+    def _spawn(self, argv: Sequence[str], group: Path | None = None) -> int:
+        """Start a program, and with a control group as the owner; return its pid, which is its process group's, too."""
+
+        def prepare() -> None:
+            os.setpgid(0, 0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            if group:
+                _enter_cgroup(group)
+                self.owner.drop_privileges()
+
+        try:
+            return subprocess.Popen(  # noqa: PLW1509 - this process has one thread
+                argv, cwd=self.plan.working_directory, env=self.environment, preexec_fn=prepare
+            ).pid
+        except FileNotFoundError:
+            raise StartError(f"{argv[0]} is not installed.") from None
+
+    def _await_ready(self, process: int, notifications: socket.socket) -> None:
+        """Wait for READY=1 of sd_notify(3)."""
         deadline = time.monotonic() + START_SECONDS
-        ended = os.pidfd_open(manager)
+        ended = os.pidfd_open(process)
         try:
             while (left := deadline - time.monotonic()) > 0:
                 readable, _, _ = select.select([notifications, ended], [], [], left)
@@ -436,10 +450,10 @@ class _Init:
                     return
         finally:
             os.close(ended)
-        raise StartError(
-            f"systemd --user did not become ready within {START_SECONDS:.0f} s; its messages:\n"
-            + self.unit_log.read_text(errors="replace")
+        journal = subprocess.run(
+            ["journalctl", "--no-pager", "--output=cat", "--lines=20"], capture_output=True, text=True, check=False
         )
+        raise StartError(f"systemd did not become ready; its last messages:\n{journal.stdout or 'none'}")
 
     def _attend(self, command: int) -> int:
         """Reap, and pass signals on to the command's process group, until the command ends; return its code."""
