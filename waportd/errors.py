@@ -1,5 +1,6 @@
 """One hierarchy of errors. Each has a code for programs, a message and a way out for people."""
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 
@@ -79,6 +80,10 @@ class MethodNotAllowed(WaportdError):
     code = "method_not_allowed"
     status = 405
     title = "Method not allowed"
+
+    def __init__(self, message: str, *, allowed: Collection[str]) -> None:
+        super().__init__(message, hint=f"allowed: {', '.join(sorted(allowed))}")
+        self.allowed = allowed
 
 
 class Conflict(WaportdError):

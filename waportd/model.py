@@ -90,6 +90,9 @@ class Assignment:
     """Seconds since the epoch."""
     note: str | None = None
     """Why the user did not get the preferred port."""
+    socket_boot: str | None = None
+    """The boot (UnitManager.boot) in which the socket unit was last started. If it is this boot's and the
+    unit is down although it should be up, somebody stopped it by hand."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,6 +138,8 @@ class Session:
     progress: int | None = None
     phone_number: str | None = None
     pushname: str | None = None
+    platform: str | None = None
+    browser_running: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -103,6 +103,9 @@ class JobFailed(SystemdError):
 class UnitManager(Protocol):
     """systemd, seen from the daemon. Every call has a timeout and may raise a SystemdError."""
 
+    async def boot(self) -> str:
+        """Name this life of the manager: changes at a reboot, or when a user's manager starts anew."""
+
     async def start(self, unit: str) -> None:
         """Start the unit and return when its job is done; raise JobFailed when it ends otherwise."""
 

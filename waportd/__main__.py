@@ -1,0 +1,7 @@
+"""``python3 -m waportd`` runs the daemon."""
+
+import sys
+
+from waportd.daemon import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The HTTP API on the daemon's socket: one module per resource."""

@@ -1,0 +1,134 @@
+"""Reads what callers send; whatever is not as it should be is a BadRequest that says what is allowed."""
+
+import json
+import math
+from typing import Any
+
+from aiohttp import web
+
+from waportd.config import MEMORY_MAX, WEBHOOK_URL, Kind
+from waportd.errors import BadRequest
+from waportd.model import Port, User, is_user
+from waportd.supervisor import Options, Supervisor, Wait
+
+MAX_WAIT = 60.0
+"""Seconds that a long poll may last."""
+MAX_TIMEOUT = 600.0
+"""Seconds that a caller may wait for a server to get ready."""
+_MAX_PORT = 65535
+
+
+def supervisor_of(request: web.Request) -> Supervisor:
+    """Return the application's supervisor."""
+    supervisor: Supervisor = request.app["supervisor"]
+    return supervisor
+
+
+def user_in_path(request: web.Request) -> User:
+    """Read ``{user}`` of the path."""
+    return _user(request.match_info["user"])
+
+
+def user_in_query(request: web.Request) -> User:
+    """Read ``?user_id=``."""
+    text = _one(request, "user_id")
+    if text is None:
+        raise BadRequest("user_id is missing", hint=f"call {request.path}?user_id=1")
+    return _user(text)
+
+
+def port_in_path(request: web.Request) -> Port:
+    """Read ``{port}`` of the path."""
+    text = request.match_info["port"]
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= _MAX_PORT):  # noqa: PLR2004
+        raise BadRequest(f"{text!r} is not a port", hint="a port is a number from 1 to 65535")
+    return Port(int(text))
+
+
+def wait_in_query(request: web.Request) -> Wait:
+    """Read ``?wait=`` of a call that starts a server."""
+    text = _one(request, "wait")
+    try:
+        return Wait.LISTENING if text is None else Wait(text)
+    except ValueError:
+        raise BadRequest(f"wait={text} is not known", hint=f"allowed: {', '.join(Wait)}") from None
+
+
+def seconds_in_query(request: web.Request, name: str, most: float) -> float | None:
+    """Read a number of seconds from the query; None where it is missing."""
+    text = _one(request, name)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= most:
+        raise BadRequest(f"{name}={text} is not a time", hint=f"seconds from 0 to {most:g}")
+    return seconds
+
+
+def flag_in_query(request: web.Request, name: str) -> bool:
+    """Read ``?name=true|false``; False where it is missing."""
+    text = _one(request, name)
+    if text not in {None, "true", "false", "1", "0"}:
+        raise BadRequest(f"{name}={text} is not known", hint="allowed: true, false")
+    return text in {"true", "1"}
+
+
+async def options_in_body(request: web.Request) -> Options | None:
+    """Read the optional body of a PUT."""
+    body = await request.read()
+    if not body.strip():
+        return None
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON", hint='send {"webhook_url": "http://…"}, or nothing') from None
+    if not isinstance(document, dict):
+        raise BadRequest("the body is not a JSON object", hint='send {"webhook_url": "http://…"}, or nothing')
+    unknown = sorted(set(document) - set(_OPTIONS))
+    if unknown:
+        raise BadRequest(f"unknown member {unknown[0]!r:.80}", hint=f"allowed: {', '.join(_OPTIONS)}")
+    options = Options()
+    if "webhook_url" in document:
+        options["webhook_url"] = _parsed("webhook_url", document, str, WEBHOOK_URL)
+    if "memory_max" in document:
+        options["memory_max"] = _parsed("memory_max", document, (int, str), MEMORY_MAX)
+    if "autostart" in document:
+        if not isinstance(document["autostart"], bool):
+            raise BadRequest("autostart: must be true or false")
+        options["autostart"] = document["autostart"]
+    return options
+
+
+_OPTIONS = ("webhook_url", "memory_max", "autostart")
+
+
+def _parsed(name: str, document: dict[str, Any], types: type | tuple[type, ...], kind: Kind) -> Any:
+    """Read a member as the configuration reads the key it overrides; null stands for that key's value."""
+    value = document[name]
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool) or not isinstance(value, types):
+            raise ValueError  # noqa: TRY301, TRY004
+        return kind.parse(str(value))
+    except ValueError:
+        raise BadRequest(f"{name}: must be null, or {kind.allowed}") from None
+
+
+def _user(text: str) -> User:
+    if not is_user(text):
+        raise BadRequest(
+            f"{text!r:.80} is not a user",
+            hint="1 to 64 letters, digits, '_', '.', '@' or '-', the first one a letter or digit",
+        )
+    return User(text)
+
+
+def _one(request: web.Request, name: str) -> str | None:
+    values = request.query.getall(name, [])
+    if len(values) > 1:
+        raise BadRequest(f"{name} is given {len(values)} times")
+    return values[0] if values else None

@@ -1,0 +1,258 @@
+"""The program ``waportd``: puts the parts together, and ends them in order."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from waportd import __version__, units
+from waportd.api.access import Access
+from waportd.api.server import ApiServer, make_app
+from waportd.config import Bus, Config, changes, load
+from waportd.errors import ConfigError, WaportdError
+from waportd.store import SqliteStore
+from waportd.supervisor import Supervisor
+from waportd.systemd import activation, journal, notify
+from waportd.systemd.dbus import DBusUnitManager
+from waportd.systemd.manager import BusLost
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = Path("/etc/waportd/config.yaml")
+EXIT_FAILURE = 1
+EXIT_CONFIG = 78
+"""EX_CONFIG of sysexits.h: what no restart mends."""
+
+
+class SocketInUse(WaportdError):
+    """The API socket cannot be had."""
+
+    code = "socket_in_use"
+
+
+class Daemon:
+    """One run of the daemon, from the opening of its store to its last answer."""
+
+    def __init__(self, config: Config, config_path: Path | None) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._stop = asyncio.Event()
+        self._reloads: asyncio.Queue[None] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises the WaportdError that keeps it from starting, and BusLost when systemd cannot be heard any more.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        async with contextlib.AsyncExitStack() as stack:
+            listeners = stack.enter_context(_listeners(self._config.api.socket))
+            _make_folders(self._config)
+            store = await SqliteStore.open(self._config.store.database)
+            stack.push_async_callback(store.close)
+            manager = await DBusUnitManager.connect(self._config.systemd.bus)
+            stack.push_async_callback(manager.close)
+            if self._config.systemd.bus is Bus.SESSION and units.install_session_units(self._config):
+                await manager.reload()
+            supervisor = Supervisor(self._config, store, manager)
+            stack.push_async_callback(supervisor.close)
+            await supervisor.start()
+            access = Access(self._config.api.allow_users)
+            server = ApiServer(make_app(supervisor, access))
+            stack.push_async_callback(server.close)
+            await server.start(listeners)
+            stack.push_async_callback(_cancel, asyncio.create_task(notify.keep_watchdog_fed(), name="watchdog"))
+            loop.add_signal_handler(signal.SIGHUP, self._reloads.put_nowait, None)
+            reloader = asyncio.create_task(self._reload_on_request(supervisor, access), name="reload")
+            stack.push_async_callback(_cancel, reloader)
+            notify.ready(_status(supervisor))
+            log.info("ready: version %s, %s", __version__, _status(supervisor))
+            await self._until_stopped(manager)
+            notify.stopping("finishing open requests")
+            supervisor.picture.release()
+            await server.drain()
+
+    async def _until_stopped(self, manager: DBusUnitManager) -> None:
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({stop, manager.lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(stop)
+        if manager.lost.done() and not self._stop.is_set():
+            raise BusLost(
+                "the connection to D-Bus is gone",
+                hint="systemd starts waportd anew; if that fails too, see `systemctl status dbus`",
+            )
+
+    async def _reload_on_request(self, supervisor: Supervisor, access: Access) -> None:
+        while True:
+            await self._reloads.get()
+            notify.reloading()
+            outcome = await self._reload(supervisor, access)
+            notify.ready(outcome)
+
+    async def _reload(self, supervisor: Supervisor, access: Access) -> str:
+        """Take over what a changed file allows; an invalid one changes nothing. Say what came of it."""
+        if self._config_path is None:
+            log.warning("Cannot reload: there is no configuration file, all is default")
+            return _status(supervisor)
+        try:
+            config = await asyncio.to_thread(load, self._config_path)
+        except ConfigError as error:
+            log.error("Cannot reload, going on as before:\n%s", error)  # noqa: TRY400  # no traceback: it says it all
+            return "reload refused: the configuration is not valid"
+        changed = changes(self._config, config)
+        for change in changed:
+            log.info(
+                "%s: %s",
+                change.key,
+                "taken over" if change.reloadable else "holds after `systemctl restart waportd`",
+            )
+        if not changed:
+            log.info("reloaded; nothing changed")
+        self._config = config
+        journal.set_level(config.log.level)
+        access.allow(config.api.allow_users)
+        await supervisor.reconfigure(config)
+        return _status(supervisor)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; return its exit status: 0, 1 for a failure, 2 for wrong usage, 78 for the configuration."""
+    options = _parser().parse_args(arguments)
+    try:
+        path, config = _load(options.config)
+        if options.check_config:
+            print(f"{path or 'built-in defaults'}: ok")
+            return 0
+        if options.command == "generate-units":
+            for file in units.generate_units(options.output, config):
+                print(file)
+            return 0
+        journal.set_up(config.log.level)
+        asyncio.run(Daemon(config, path).run())
+    except ConfigError as error:
+        _complain(error)
+        return EXIT_CONFIG
+    except WaportdError as error:
+        _complain(error)
+        return EXIT_FAILURE
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="waportd",
+        description="Gives every user of a web app a WhatsApp Web server of their own, supervised by systemd.",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help=f"the configuration (default: {DEFAULT_CONFIG}, if it exists)"
+    )
+    parser.add_argument("--check-config", action="store_true", help="check the configuration and exit: 0 or 78")
+    parser.add_argument("--version", action="version", version=f"waportd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    generate = commands.add_parser(
+        "generate-units", help="write the systemd units that fit the configuration, for the system bus"
+    )
+    generate.add_argument("--output", metavar="DIR", type=Path, required=True, help="where to write them")
+    return parser
+
+
+def _load(path: Path | None) -> tuple[Path | None, Config]:
+    """Return the configuration and its file; without a file, all is default."""
+    if path is None:
+        if not DEFAULT_CONFIG.exists():
+            return None, Config()
+        path = DEFAULT_CONFIG
+    return path, load(path)
+
+
+def _complain(error: WaportdError) -> None:
+    print(f"waportd: {error}", file=sys.stderr)
+    if error.hint:
+        print(error.hint, file=sys.stderr)
+
+
+def _status(supervisor: Supervisor) -> str:
+    count = len(supervisor.picture)
+    return f"{count} user" if count == 1 else f"{count} users"
+
+
+def _make_folders(config: Config) -> None:
+    for folder in (config.store.directory, config.store.instances):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise WaportdError(
+                f"{folder} cannot be made: {error.strerror}",
+                hint="set store.directory to a folder that the daemon's user may write",
+            ) from error
+
+
+@contextlib.contextmanager
+def _listeners(path: Path) -> Iterator[list[socket.socket]]:
+    """Give the sockets that systemd hands over, or else one of our own at ``path``."""
+    inherited = activation.listen_sockets()
+    if inherited:
+        yield inherited
+        return
+    listener = _bind(path)
+    try:
+        yield [listener]
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _bind(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o117)
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if _is_left_over(path):
+            path.unlink()
+        listener.bind(str(path))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise SocketInUse(
+            f"the API socket {path} cannot be opened: {error.strerror}",
+            hint="is a second waportd running? set api.socket to a path that the daemon's user may write",
+        ) from error
+    finally:
+        os.umask(before)
+    return listener
+
+
+def _is_left_over(path: Path) -> bool:
+    """Tell whether there is a socket that nobody listens on any more."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""What a unit's state means: systemd's words turned into a state, a cause and a way out."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+from waportd.model import Port, Process, ProcessState, service_unit
+from waportd.systemd.manager import UnitStatus
+
+_KILLED = 2
+_DUMPED = 3
+
+
+class Finding(NamedTuple):
+    """Why a server does not run, and what mends it."""
+
+    cause: str
+    message: str
+    hint: str | None
+
+
+_EXIT_STATUS = {
+    1: Finding("crashed", "the server ended with an error", None),
+    2: Finding("server_config", "the server refused its configuration", None),
+    11: Finding("browser_lost", "the browser ended without being asked to", None),
+    12: Finding("page_hung", "the WhatsApp page crashed or stopped answering", None),
+    13: Finding(
+        "never_ready",
+        "the login was accepted but WhatsApp never became ready",
+        "it is tried again; if it stays so, log out and link the phone anew",
+    ),
+    14: Finding("disconnected", "WhatsApp ended the connection", "it is tried again by itself"),
+}
+"""Exit statuses of whatsapp_server.js, and below 200 of node."""
+
+_SYSTEMD_EXIT_STATUS = {
+    200: Finding("working_directory", "the working directory cannot be entered", None),
+    203: Finding(
+        "node_missing",
+        "node cannot be executed",
+        "install it (`apt install nodejs`), or set instances.node to its path and generate the units again",
+    ),
+    217: Finding("unit_user", "the unit's user cannot be made", None),
+    226: Finding("unit_namespace", "the unit's sandbox cannot be set up on this system", None),
+    238: Finding(
+        "state_directory",
+        "the session's state directory cannot be made",
+        "check the disk and the owner of its parent folder",
+    ),
+    239: Finding(
+        "cache_directory",
+        "the session's cache directory cannot be made",
+        "check the disk and the owner of its parent folder",
+    ),
+}
+"""Exit statuses of systemd itself (systemd.exec(5), "Process Exit Codes")."""
+
+_RESULT = {
+    "timeout": Finding("start_timeout", "the server did not get ready, or did not end, in the time systemd allows", None),
+    "watchdog": Finding(
+        "hung",
+        "the server or its browser stopped answering and was killed",
+        "it starts again by itself; if it happens often, check memory and load of the host",
+    ),
+    "oom-kill": Finding(
+        "out_of_memory",
+        "the session used more memory than it may",
+        "raise limits.memory_max, or memory_max of this user",
+    ),
+    "resources": Finding("resources", "systemd could not set the unit up", None),
+    "protocol": Finding("protocol", "the server ended before it was ready", None),
+}
+
+
+def explain_exit(status: UnitStatus) -> Finding:
+    """Say why the service's last run ended, going by systemd's Result and the exit status."""
+    story = f"see `journalctl -u {status.name}`"
+    if status.load_state == "masked":
+        return Finding("masked", f"{status.name} is masked", f"`systemctl unmask {status.name}`")
+    if status.load_state == "not-found":
+        return Finding(
+            "unit_missing",
+            f"systemd knows no {status.name}",
+            "install the unit files: `waportd generate-units --output /etc/systemd/system`, "
+            "then `systemctl daemon-reload`",
+        )
+    if status.load_state not in {"loaded", ""}:
+        return Finding(
+            "unit_broken",
+            f"systemd cannot read {status.name} ({status.load_state})",
+            f"`systemd-analyze verify {status.name}` says where; a drop-in may be wrong",
+        )
+    finding: Finding | None = None
+    if status.result == "exit-code" or (status.result == "start-limit-hit" and status.exit_code):
+        if status.exit_code in {_KILLED, _DUMPED}:
+            finding = _killed(status)
+        else:
+            finding = _SYSTEMD_EXIT_STATUS.get(status.exit_status) or _EXIT_STATUS.get(status.exit_status)
+            if finding is None:
+                finding = Finding("crashed", f"the server ended with exit status {status.exit_status}", None)
+    elif status.result in {"signal", "core-dump"}:
+        finding = _killed(status)
+    else:
+        finding = _RESULT.get(status.result)
+    if finding is None:
+        finding = Finding("failed", f"systemd says: {status.result}", None)
+    return finding if finding.hint else finding._replace(hint=story)
+
+
+def _killed(status: UnitStatus) -> Finding:
+    try:
+        name = signal.Signals(status.exit_status).name
+    except ValueError:
+        name = f"signal {status.exit_status}"
+    return Finding("killed", f"the server was ended by {name}", None)
+
+
+_LOGGED_OUT = 10
+"""Exit status of whatsapp_server.js after a logout: success, and nothing to restart."""
+
+
+def describe(service: UnitStatus, socket: UnitStatus | None, port: Port, *, by_admin: bool) -> Process:
+    """Turn the two units of a port into the state of its process.
+
+    ``socket`` is None where its state is not known. ``by_admin``: the socket was stopped by somebody else.
+    """
+
+    def process(state: ProcessState, message: str, finding: Finding | None = None) -> Process:
+        return Process(
+            state=state,
+            since=service.since,
+            message=message,
+            cause=finding.cause if finding else None,
+            hint=finding.hint if finding else None,
+            pid=service.main_pid or None,
+            restarts=service.restarts,
+        )
+
+    match service.active_state:
+        case "active" | "reloading" | "refreshing":
+            return process(ProcessState.RUNNING, f"running on port {port}")
+        case "activating" if service.sub_state.startswith("auto-restart"):
+            finding = explain_exit(service)
+            return process(ProcessState.STARTING, f"{finding.message}; systemd starts it again", finding)
+        case "activating":
+            return process(ProcessState.STARTING, "starting")
+        case "deactivating":
+            return process(ProcessState.STOPPING, "stopping")
+        case "failed":
+            finding = explain_exit(service)
+            if service.result == "start-limit-hit":
+                return process(
+                    ProcessState.CRASH_LOOP,
+                    f"{finding.message}, several times in a row; systemd gave up",
+                    finding._replace(hint=f"{finding.hint or ''}; then start the user again".lstrip("; ")),
+                )
+            return process(ProcessState.FAILED, finding.message, finding)
+    if service.load_state not in {"loaded", ""}:
+        finding = explain_exit(service)
+        return process(ProcessState.FAILED, finding.message, finding)
+    if socket is not None and socket.active_state == "failed" and socket.result.endswith("limit-hit"):
+        finding = explain_exit(service) if service.result != "success" else Finding(
+            "crash_loop", "the server ended again and again", f"see `journalctl -u {service_unit(port)}`"
+        )
+        return process(ProcessState.CRASH_LOOP, f"{finding.message}; systemd gave up", finding)
+    if by_admin:
+        return process(ProcessState.STOPPED, "stopped (by admin)")
+    if service.exit_code and service.exit_status == _LOGGED_OUT:
+        return process(ProcessState.STOPPED, "logged out; the session was deleted")
+    if socket is not None and socket.active_state == "active":
+        return process(ProcessState.STOPPED, "not running; the next request on its port starts it")
+    return process(ProcessState.STOPPED, "stopped")
+
+
+_PARSE_TIMEOUT = 10.0
+"""Seconds for ``node --check``, which takes a tenth of one."""
+
+
+async def explain_script(node: str, script: Path) -> Finding | None:
+    """Say what is wrong with the server's script itself; None where node can read it."""
+    if not script.is_file():
+        return Finding("script_missing", f"{script} is missing", "install waportd again, or set instances.script")
+    try:
+        check = await asyncio.create_subprocess_exec(
+            node, "--check", str(script), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+    except OSError:
+        return _SYSTEMD_EXIT_STATUS[203]
+    try:
+        _, complaint = await asyncio.wait_for(check.communicate(), _PARSE_TIMEOUT)
+    except TimeoutError:
+        check.kill()
+        await check.wait()
+        return None
+    if check.returncode == 0:
+        return None
+    lines = complaint.decode(errors="replace").splitlines()
+    error = next((line for line in lines if "Error" in line), "it does not parse")
+    where = lines[0] if lines else str(script)
+    return Finding("script_broken", f"{where}: {error}", "install waportd again, or mend instances.script")

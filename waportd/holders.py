@@ -1,0 +1,120 @@
+"""Who listens on a port: found with psutil, named as far as may be seen, never harmed without proof."""
+
+import asyncio
+import dataclasses
+import os
+import pwd
+from pathlib import Path
+
+import psutil
+
+from waportd.model import Port
+
+_SERVER_SCRIPT = "whatsapp_server.js"
+_TERM_SECONDS = 5.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that listens on a port. What may not be seen is None."""
+
+    user: str | None = None
+    pid: int | None = None
+    command: str | None = None
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"a process of user {self.user}" if self.user else "another process"
+        return f"{self.command or 'a process'} (pid {self.pid}, user {self.user or 'unknown'})"
+
+
+async def listeners(port: Port) -> list[Holder]:
+    """Return who listens on that TCP port, on any address. Reads /proc on another thread."""
+    return await asyncio.to_thread(_listeners, port)
+
+
+async def end_stale_server(port: Port, holder: Holder) -> bool:
+    """End a left-over ``whatsapp_server.js`` that was started by hand or by the web app on exactly that port.
+
+    Only where pid, command line, working directory and owner show that it is one: the script's name, this port
+    as ``PORT`` or argument, a session folder of that port below its working directory, and the daemon's own uid.
+    SIGTERM, and SIGKILL after five seconds. Tells whether the process was one and is gone.
+    """
+    if holder.pid is None:
+        return False
+    return await asyncio.to_thread(_end_stale_server, port, holder.pid)
+
+
+def _listeners(port: Port) -> list[Holder]:
+    holders: dict[tuple[int | None, str | None], Holder] = {}
+    for connection in psutil.net_connections(kind="tcp"):
+        if connection.status != psutil.CONN_LISTEN or connection.laddr.port != port:
+            continue
+        if connection.pid is None:
+            holder = Holder(user=_owner(port))
+        else:
+            holder = _describe(connection.pid)
+        holders[holder.pid, holder.user] = holder
+    return list(holders.values())
+
+
+def _describe(pid: int) -> Holder:
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            return Holder(user=process.username(), pid=pid, command=process.name())
+    except psutil.Error:
+        return Holder(pid=pid)
+
+
+def _owner(port: Port) -> str | None:
+    """Name the user whose socket listens on the port, by the uid column of /proc/net/tcp (proc(5))."""
+    listening = "0A"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == listening and int(fields[1].rpartition(":")[2], 16) == port:
+                return _user_name(int(fields[7]))
+    return None
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _end_stale_server(port: Port, pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        if not _is_stale_server(process, port):
+            return False
+        # psutil checks the start time before it signals, so a pid used anew is never hit.
+        process.terminate()
+        try:
+            process.wait(_TERM_SECONDS)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(_TERM_SECONDS)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+    return True
+
+
+def _is_stale_server(process: psutil.Process, port: Port) -> bool:
+    if process.uids().real != os.getuid():
+        return False
+    arguments = process.cmdline()
+    scripts = [index for index, word in enumerate(arguments) if Path(word).name == _SERVER_SCRIPT]
+    if not scripts or "node" not in Path(arguments[0]).name:
+        return False
+    named = process.environ().get("PORT") or (arguments[scripts[0] + 1 :] or ["5001"])[0]
+    folder = Path(process.cwd())
+    return named == str(port) and any((folder / f".wwebjs_{kind}_{port}").is_dir() for kind in ("auth", "cache"))

@@ -1,0 +1,76 @@
+"""Which port a user gets: a pure function of the rules, of what is assigned and of what is held."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from waportd.config import PortRange, Ports
+from waportd.errors import PortsExhausted
+from waportd.model import Port, User
+
+REFUSED_BY_BROWSERS = frozenset(
+    {5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080},
+)
+"""Ports above 1023 that browsers and node's ``fetch`` refuse to call (https://fetch.spec.whatwg.org/#port-blocking)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """A port, and why it is not the preferred one."""
+
+    port: Port
+    note: str | None = None
+
+
+def preferred_port(user: User, rules: Ports) -> int | None:
+    """Return ``base + N - 1`` for user N, whatever that is; None for an identifier that is not a number."""
+    if not (user.isascii() and user.isdecimal()) or user != str(int(user)):
+        return None
+    return rules.base + int(user) - 1
+
+
+def choose(
+    user: User,
+    rules: Ports,
+    assigned: Mapping[Port, User],
+    held: Callable[[Port], str | None],
+) -> Choice:
+    """Choose the port of a user who has none.
+
+    ``held`` names the foreign holder of a port, or returns None. Raises PortsExhausted.
+    """
+    wanted = preferred_port(user, rules)
+    if wanted is None:
+        note = None
+    else:
+        obstacle = _obstacle(wanted, rules, assigned, held)
+        if obstacle is None:
+            return Choice(Port(wanted))
+        note = f"port {wanted} is {obstacle}"
+    for number in rules.overflow:
+        if _obstacle(number, rules, assigned, held, within=rules.overflow) is None:
+            return Choice(Port(number), note)
+    raise PortsExhausted(
+        f"no port is left for user {user}: {rules.overflow} are all assigned, reserved or held",
+        hint="widen ports.overflow in the configuration, or delete users who are gone",
+    )
+
+
+def _obstacle(
+    number: int,
+    rules: Ports,
+    assigned: Mapping[Port, User],
+    held: Callable[[Port], str | None],
+    within: PortRange | None = None,
+) -> str | None:
+    allowed = rules.range if within is None else within
+    if number not in allowed:
+        return f"outside of ports.range {allowed}"
+    if number in rules.reserved:
+        return "reserved (ports.reserved)"
+    if number in REFUSED_BY_BROWSERS:
+        return "refused by web browsers"
+    port = Port(number)
+    if port in assigned:
+        return f"assigned to user {assigned[port]}"
+    holder = held(port)
+    return f"held by {holder}" if holder else None

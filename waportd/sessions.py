@@ -1,0 +1,241 @@
+"""Talks to the users' servers: follows each one's event stream, and passes on what only it can do."""
+
+import asyncio
+import datetime
+import json
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+
+from waportd.errors import ServerFailed
+from waportd.model import PairingCode, Port, Session, SessionState
+
+log = logging.getLogger(__name__)
+
+_SILENCE = 40.0
+"""Seconds without a byte after which a stream counts as dead; the server sends a heartbeat every 15 s."""
+_CALL_TIMEOUT = 20.0
+"""Seconds a server has to answer a call; a logout waits for the phone to be unlinked."""
+_RETRY = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between attempts to reach a server that runs; the last one repeats."""
+_MAX_EVENT = 256 * 1024
+"""Bytes of one event; a picture is about 1 KiB."""
+_MAX_TEXT = 1000
+"""Characters kept of a text that a server sends."""
+
+
+class BadEvent(ValueError):
+    """A server sent something that is not the picture of a session."""
+
+
+async def parse_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
+    """Yield the data of each event of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+    Raises BadEvent for an event of more than 256 KiB.
+    """
+    pending = b""
+    data: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        pending += chunk.replace(b"\r\n", b"\n")
+        *lines, pending = pending.split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                value = line[5:].removeprefix(b" ")
+                size += len(value)
+                data.append(value)
+            elif not line and data:
+                yield b"\n".join(data).decode("utf-8", "replace")
+                data, size = [], 0
+            if size > _MAX_EVENT:
+                raise BadEvent("an event is larger than 256 KiB")
+        if len(pending) > _MAX_EVENT:
+            raise BadEvent("a line is larger than 256 KiB")
+
+
+def parse_session(text: str) -> Session:
+    """Read the picture that a server sends of its session.
+
+    A server runs a browser with a foreign page, so nothing it says is taken on trust: BadEvent where a member
+    is not what it should be, long texts are cut, unknown members are ignored.
+    """
+    try:
+        picture = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadEvent("not JSON") from error
+    if not isinstance(picture, dict):
+        raise BadEvent("not a JSON object")
+    try:
+        state = SessionState(picture.get("state"))
+    except ValueError as error:
+        raise BadEvent("unknown state") from error
+    pairing = picture.get("pairing")
+    return Session(
+        state=state,
+        since=_time(picture, "since") or 0.0,
+        message=_text(picture, "message") or "",
+        cause=_text(picture, "cause"),
+        hint=_text(picture, "hint"),
+        qr=_text(picture, "qr"),
+        expires_at=_time(picture, "expires_at"),
+        attempt=_number(picture, "attempt") or 0,
+        attempts=_number(picture, "attempts") or 0,
+        pairing=_pairing(pairing) if isinstance(pairing, dict) else None,
+        linked=picture.get("linked") is True,
+        progress=_number(picture, "progress"),
+        phone_number=_text(picture, "phone_number"),
+        pushname=_text(picture, "pushname"),
+        platform=_text(picture, "platform"),
+        browser_running=_browser_runs(picture.get("browser")),
+    )
+
+
+def _pairing(picture: dict[str, Any]) -> PairingCode | None:
+    code, expires_at = _text(picture, "code"), _time(picture, "expires_at")
+    return PairingCode(code, expires_at) if code and expires_at else None
+
+
+def _browser_runs(browser: object) -> bool:
+    return isinstance(browser, dict) and browser.get("running") is True
+
+
+def _text(picture: dict[str, Any], name: str) -> str | None:
+    value = picture.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise BadEvent(f"{name} is not a string")
+    return value[:_MAX_TEXT]
+
+
+def _number(picture: dict[str, Any], name: str) -> int | None:
+    value = picture.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e9 < value < 1e9:  # noqa: PLR2004
+        raise BadEvent(f"{name} is not a number")
+    return int(value)
+
+
+def _time(picture: dict[str, Any], name: str) -> float | None:
+    value = picture.get(name)
+    if value is None:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(value).timestamp()
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise BadEvent(f"{name} is not a time") from error
+
+
+class Sessions:
+    """One event stream per running server, and calls to a server.
+
+    Connecting to a stopped server's port would start it, so nobody is called whom systemd does not report
+    as running: the supervisor says whom to `follow`, and is asked again (``runs``) before each new attempt.
+    """
+
+    def __init__(
+        self,
+        on_session: Callable[[Port, Session], None],
+        on_silence: Callable[[Port, str], None],
+        runs: Callable[[Port], Awaitable[bool]],
+    ) -> None:
+        """``on_silence`` is called, with the reason, when a stream that was open is not any more."""
+        self._on_session = on_session
+        self._on_silence = on_silence
+        self._runs = runs
+        self._followers: dict[Port, asyncio.Task[None]] = {}
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=_CALL_TIMEOUT),
+            read_bufsize=2**14,
+            trust_env=False,
+        )
+
+    def follow(self, port: Port) -> None:
+        """Follow the server on that port until `unfollow`, or until it does not run any more."""
+        if port not in self._followers:
+            task = asyncio.create_task(self._follow(port), name=f"follow {port}")
+            self._followers[port] = task
+            task.add_done_callback(lambda done: self._followed(port, done))
+
+    def unfollow(self, port: Port) -> None:
+        """Stop following; harmless if nobody follows."""
+        task = self._followers.pop(port, None)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """End all streams. The servers do not mind."""
+        tasks = list(self._followers.values())
+        for port in list(self._followers):
+            self.unfollow(port)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._http.close()
+
+    async def ask_for_code(self, port: Port) -> None:
+        """Let the server open a browser for a code, if none is open. Raises ServerFailed."""
+        await self._call(port, "/qr/new")
+
+    async def relay_poll(self, port: Port) -> None:
+        """Tell the server that somebody is looking at its code; it decides what that is worth."""
+        await self._call(port, "/qr", method="GET")
+
+    async def log_out(self, port: Port) -> None:
+        """Unlink the phone and let the server delete its session. Raises ServerFailed."""
+        await self._call(port, "/disconnect")
+
+    async def _call(self, port: Port, path: str, method: str = "POST") -> None:
+        try:
+            async with self._http.request(method, f"http://127.0.0.1:{port}{path}") as answer:
+                if answer.status < 400:  # noqa: PLR2004
+                    return
+                body = await answer.json()
+                reason = str(body.get("error"))[:_MAX_TEXT] if isinstance(body, dict) else None
+                raise ServerFailed(f"the server on port {port} refused: {reason or answer.status}")
+        except TimeoutError as error:
+            raise _not_answering(port, f"no answer within {_CALL_TIMEOUT:.0f} s") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise _not_answering(port, str(error) or type(error).__name__) from error
+
+    def _followed(self, port: Port, task: asyncio.Task[None]) -> None:
+        if self._followers.get(port) is task:
+            del self._followers[port]
+        if not task.cancelled() and (error := task.exception()):
+            log.error("Cannot follow port %s: %r", port, error)
+
+    async def _follow(self, port: Port) -> None:
+        attempt = 0
+        while await self._runs(port):
+            try:
+                async for session in self._stream(port):
+                    attempt = 0
+                    self._on_session(port, session)
+                reason = "the server closed its event stream"
+            except TimeoutError:
+                reason = f"the server said nothing for {_SILENCE:.0f} s"
+            except BadEvent as error:
+                reason = f"the server's event stream makes no sense: {error}"
+            except aiohttp.ClientError as error:
+                reason = f"the server's event stream broke: {error or type(error).__name__}"
+            self._on_silence(port, reason)
+            await asyncio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
+            attempt += 1
+
+    async def _stream(self, port: Port) -> AsyncIterator[Session]:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=_SILENCE)
+        async with self._http.get(f"http://127.0.0.1:{port}/events", timeout=timeout) as answer:
+            if answer.status != 200:  # noqa: PLR2004
+                raise BadEvent(f"status {answer.status}")
+            async for text in parse_events(answer.content.iter_any()):
+                yield parse_session(text)
+
+
+def _not_answering(port: Port, reason: str) -> ServerFailed:
+    return ServerFailed(
+        f"the server on port {port} does not answer: {reason}",
+        cause="not_answering",
+        hint="systemd ends and restarts a hung server by itself within a minute; try again then",
+    )

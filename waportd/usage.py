@@ -1,0 +1,97 @@
+"""What a server uses: systemd's accounting where it has any, else the sum over its processes."""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+import psutil
+
+from waportd.model import Usage
+from waportd.systemd.manager import SystemdError, UnitManager, UnitStatus
+
+log = logging.getLogger(__name__)
+
+_FRESH = 10.0
+"""Seconds for which a measurement is served again: summing over a browser's processes takes milliseconds each."""
+_CGROUP_ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+
+
+class UsageMeter:
+    """Measures units, and remembers each figure for ten seconds."""
+
+    def __init__(self, manager: UnitManager) -> None:
+        self._manager = manager
+        self._known: dict[str, tuple[float, Usage]] = {}
+
+    async def measure(self, unit: str) -> Usage:
+        """Return what the unit uses now, or used at most ten seconds ago; nothing where it does not run."""
+        now = time.monotonic()
+        known = self._known.get(unit)
+        if known and now - known[0] < _FRESH:
+            return known[1]
+        try:
+            status = await self._manager.status(unit)
+            usage = await self._measure(status) if status.main_pid else Usage()
+        except SystemdError as error:
+            log.warning("Cannot measure %s: %s", unit, error)
+            usage = Usage()
+        self._known[unit] = (now, usage)
+        return usage
+
+    def forget(self, unit: str) -> None:
+        """Drop what is remembered: the unit was started, stopped or deleted."""
+        self._known.pop(unit, None)
+
+    async def _measure(self, status: UnitStatus) -> Usage:
+        accounting = await self._manager.accounting(status.name)
+        if accounting.memory is not None and accounting.cpu is not None:
+            return Usage(accounting.memory, "systemd", accounting.cpu, "systemd")
+        memory, source, cpu = await asyncio.to_thread(_sum_processes, status)
+        return Usage(
+            memory=memory if accounting.memory is None else accounting.memory,
+            memory_source=source if accounting.memory is None else "systemd",
+            cpu=cpu if accounting.cpu is None else accounting.cpu,
+            cpu_source="processes" if accounting.cpu is None else "systemd",
+        )
+
+
+def _sum_processes(status: UnitStatus) -> tuple[int | None, str | None, float | None]:
+    """Return memory in bytes, what kind it is, and seconds of CPU, over the unit's processes."""
+    pss = rss = 0
+    cpu = 0.0
+    readable = True
+    seen = 0
+    for process in _processes(status):
+        try:
+            with process.oneshot():
+                times = process.cpu_times()
+                rss += process.memory_info().rss
+                # Children that ended and were reaped count too, as they do in a control group.
+                cpu += times.user + times.system + times.children_user + times.children_system
+                seen += 1
+            pss += process.memory_full_info().pss
+        except psutil.AccessDenied:
+            readable = False
+        except psutil.Error:
+            continue
+    if not seen:
+        return None, None, None
+    return (pss, "pss", cpu) if readable else (rss, "rss", cpu)
+
+
+def _processes(status: UnitStatus) -> list[psutil.Process]:
+    pids: list[int] = []
+    for root in _CGROUP_ROOTS:
+        try:
+            listed = (root / status.control_group.lstrip("/") / "cgroup.procs").read_text(encoding="ascii")
+        except OSError:
+            continue
+        pids = [int(line) for line in listed.split()]
+        break
+    try:
+        # Where the control group is not visible, the main process and what it started come closest.
+        main = psutil.Process(status.main_pid)
+        return [psutil.Process(pid) for pid in pids] if pids else [main, *main.children(recursive=True)]
+    except psutil.Error:
+        return []
