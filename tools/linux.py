@@ -30,7 +30,9 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def mount(source: str | Path, target: str | Path, fstype: str = "", flags: int = 0, options: str = "") -> None:
+def mount(
+    source: str | Path, target: str | Path, fstype: str = "", flags: int = 0, options: str = ""
+) -> None:
     """Attach a file system, or with MS_BIND a part of another one (mount(2))."""
     arguments = (os.fsencode(source), os.fsencode(target), fstype.encode(), flags, options.encode())
     _check(_libc.mount(*arguments), f"mount {fstype or source} on {target}")

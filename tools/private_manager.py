@@ -39,6 +39,18 @@ PRIVATE = Path("/run") / NAME
 CGROUPS = Path("/sys/fs/cgroup")
 MANAGER = ("/lib/systemd/systemd", "--user", "--log-target=journal")
 JOURNAL = ("/lib/systemd/systemd-journald",)
+# A manager is ready before it has its name on the bus; a call waits for the name.
+BUS_PROBE = (
+    "busctl",
+    "--user",
+    "--timeout=10",
+    "--quiet",
+    "call",
+    "org.freedesktop.systemd1",
+    "/org/freedesktop/systemd1",
+    "org.freedesktop.DBus.Peer",
+    "Ping",
+)
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -86,8 +98,19 @@ ForwardToWall=no
 """
 # Environment variables that describe the caller's own session or service.
 CALLERS_OWN = (
-    "XDG_", "DBUS_", "SUDO_", "SYSTEMD_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID", "JOURNAL_STREAM",
-    "MANAGERPID", "MAINPID", "MAIL", "OLDPWD",
+    "XDG_",
+    "DBUS_",
+    "SUDO_",
+    "SYSTEMD_",
+    "LISTEN_",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "MANAGERPID",
+    "MAINPID",
+    "MAIL",
+    "OLDPWD",
 )
 
 
@@ -168,7 +191,15 @@ def enter_delegated_scope() -> None:
     """
     if not Path("/run/systemd/system").is_dir() or _scope() in Path("/proc/self/cgroup").read_text():
         return
-    run = ["systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes", f"--unit={_scope()}", "--"]
+    run = [
+        "systemd-run",
+        "--scope",
+        "--quiet",
+        "--collect",
+        "--property=Delegate=yes",
+        f"--unit={_scope()}",
+        "--",
+    ]
     os.execvp(run[0], [*run, sys.executable, *sys.argv])  # systemd-run --scope becomes the command: same pid
 
 
@@ -201,7 +232,9 @@ def run(plan: Plan) -> int:
 
 
 def _own_cgroup() -> Path:
-    [path] = [line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
+    [path] = [
+        line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")
+    ]
     return CGROUPS / path.lstrip("/")
 
 
@@ -313,7 +346,9 @@ class _Init:
         self._make_cgroups()
         self._check_access()
         most_processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-        resource.setrlimit(resource.RLIMIT_NPROC, (most_processes, most_processes))  # counted over all of a uid's
+        resource.setrlimit(
+            resource.RLIMIT_NPROC, (most_processes, most_processes)
+        )  # counted over all of a uid's
         manager = self._start()
         command = self._spawn(self.plan.command, self.command_group)
         code = self._attend(command)
@@ -338,7 +373,9 @@ class _Init:
         resolver = Path("/etc/resolv.conf").resolve()  # lies in /run where systemd-resolved is in use
         if resolver.exists():
             kept.add(resolver)
-        covers = {Path("/run"), Path("/var/log")} | {folder for path in kept if (folder := self._closed_parent(path))}
+        covers = {Path("/run"), Path("/var/log")} | {
+            folder for path in kept if (folder := self._closed_parent(path))
+        }
         kept = {path for path in kept if covers & set(path.parents) and not kept & set(path.parents)}
         sources = {path: os.open(path, os.O_PATH) for path in kept}
         for folder in covers:
@@ -359,11 +396,15 @@ class _Init:
     def _closed_parent(self, path: Path) -> Path | None:
         """Return the outermost folder above `path` that the owner may not enter."""
         with self.owner.effective():
-            return next((p for p in reversed(path.parents) if not os.access(p, os.X_OK, effective_ids=True)), None)
+            return next(
+                (p for p in reversed(path.parents) if not os.access(p, os.X_OK, effective_ids=True)), None
+            )
 
     def _write_files(self) -> None:
         """Make the owner's folders, their line in /etc/passwd, and the manager's configuration."""
-        (Path("/run/systemd/system")).mkdir(parents=True)  # without it: "not booted with systemd" (sd_booted(3))
+        (Path("/run/systemd/system")).mkdir(
+            parents=True
+        )  # without it: "not booted with systemd" (sd_booted(3))
         for path, text in (
             ("/run/systemd/user/default.target", DEFAULT_TARGET),
             ("/run/systemd/user/dbus.socket", DBUS_SOCKET),
@@ -400,7 +441,10 @@ class _Init:
 
     def _check_access(self) -> None:
         with self.owner.effective():
-            for path, mode in ((self.plan.checkout, os.R_OK | os.X_OK), (self.plan.working_directory, os.X_OK)):
+            for path, mode in (
+                (self.plan.checkout, os.R_OK | os.X_OK),
+                (self.plan.working_directory, os.X_OK),
+            ):
                 if not os.access(path, mode, effective_ids=True):
                     raise StartError(
                         f"{path} is closed to uid {self.owner.uid}, which runs the command (Chromium refuses its "
@@ -418,6 +462,9 @@ class _Init:
             manager = self._spawn(MANAGER, self.manager_group)
             self._await_ready(manager, notifications)
             del self.environment["NOTIFY_SOCKET"]
+        _, status = os.waitpid(self._spawn(BUS_PROBE, self.command_group), 0)
+        if status != 0:
+            raise StartError("systemd does not answer on the session bus.")
         return manager
 
     def _spawn(self, argv: Sequence[str], group: Path | None = None) -> int:
@@ -431,8 +478,11 @@ class _Init:
                 self.owner.drop_privileges()
 
         try:
-            return subprocess.Popen(  # noqa: PLW1509 - this process has one thread
-                argv, cwd=self.plan.working_directory, env=self.environment, preexec_fn=prepare
+            return subprocess.Popen(
+                argv,
+                cwd=self.plan.working_directory,
+                env=self.environment,
+                preexec_fn=prepare,  # noqa: PLW1509
             ).pid
         except FileNotFoundError:
             raise StartError(f"{argv[0]} is not installed.") from None
@@ -443,15 +493,18 @@ class _Init:
         ended = os.pidfd_open(process)
         try:
             while (left := deadline - time.monotonic()) > 0:
-                readable, _, _ = select.select([notifications, ended], [], [], left)
+                readable, _, _ = select.select([notifications.fileno(), ended], [], [], left)
                 if ended in readable:
                     break
-                if notifications in readable and b"READY=1" in notifications.recv(4096).split(b"\n"):
+                if readable and b"READY=1" in notifications.recv(4096).split(b"\n"):
                     return
         finally:
             os.close(ended)
         journal = subprocess.run(
-            ["journalctl", "--no-pager", "--output=cat", "--lines=20"], capture_output=True, text=True, check=False
+            ["journalctl", "--no-pager", "--output=cat", "--lines=20"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         raise StartError(f"systemd did not become ready; its last messages:\n{journal.stdout or 'none'}")
 

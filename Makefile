@@ -1,0 +1,38 @@
+# The targets that developers and CI call; `make` lists them.
+
+UPSTREAM = auto
+USERS = 3
+BROWSER =
+
+# One word of shell, whatever the value holds.
+quote = '$(subst ','\'',$(1))'
+
+.PHONY: help run test test-unit test-node test-tools test-integration lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
+
+run: ## run waportd with USERS=3 users and draw their codes (UPSTREAM=auto|whatsapp|standin, BROWSER=/path)
+	@tools/install-deps run
+	@tools/with-systemd --writable .run --home .run/home -- tools/demo \
+		--upstream $(call quote,$(UPSTREAM)) --users $(call quote,$(USERS)) --browser $(call quote,$(BROWSER))
+
+test: ## install what is missing and run every check
+	@tools/install-deps test
+	@tools/run-tests $(if $(CI),--no-skips)
+
+test-unit: ## check one module at a time
+test-node: ## check the server of one user
+test-tools: ## check with-systemd itself
+test-integration: ## check all of it on a real systemd
+test-unit test-node test-tools test-integration: test-%:
+	@tools/install-deps test
+	@tools/run-tests $*
+
+lint: ## check style and types
+	@tools/install-deps test
+	@tools/run-tests lint
+
+clean: ## remove what the other targets made, sessions of `make run` included
+	rm -rf .run .venv .mypy_cache .ruff_cache node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
