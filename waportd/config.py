@@ -738,7 +738,7 @@ def _contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if ports.reserved.issuperset({*ports.range, *ports.overflow}):
         yield (
             ("ports.reserved", "ports.range", "ports.overflow"),
-            "ports.reserved leaves no port of ports.range and ports.overflow for anybody",
+            "ports.reserved leaves nobody a port of ports.range or ports.overflow",
         )
     if running > sockets:
         yield (
