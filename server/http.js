@@ -1,0 +1,216 @@
+'use strict';
+
+/**
+ * HTTP on loopback: which connections and requests are let in, how requests reach their routes, how answers and
+ * errors are written, how it all ends.
+ */
+
+const http = require('node:http');
+
+const MAX_BODY_BYTES = 1024 * 1024;
+const LIMITS = {
+    maxHeaderSize: 16 * 1024,
+    headersTimeout: 10_000,
+    requestTimeout: 20_000,
+    keepAliveTimeout: 10_000,
+    connectionsCheckingInterval: 2_000,
+};
+const MAX_CONNECTIONS = 256;
+const DRAIN_LIMIT_MS = 1_000;
+
+const LOCAL_NAMES = new Set(['localhost', '127.0.0.1', '[::1]']);
+
+/** An answer that is an error: status, text, and further members of its JSON body. */
+class HttpError extends Error {
+    constructor(status, message, more = {}, headers = {}) {
+        super(message);
+        this.status = status;
+        this.body = { error: message, ...more };
+        this.headers = headers;
+    }
+}
+
+function isLocalName(host) {
+    const match = /^(\[[^\]]*\]|[^:]*)(:\d{1,5})?$/.exec(host ?? '');
+    return match !== null && LOCAL_NAMES.has(match[1].toLowerCase());
+}
+
+function isLocalOrigin(origin) {
+    try {
+        return isLocalName(new URL(origin).host);
+    } catch {
+        return false;
+    }
+}
+
+/** Tell whether the other end of a connection is on this host. */
+function isLoopbackPeer(socket) {
+    const address = socket.remoteAddress ?? '';
+    return address === '::1' || /^(::ffff:)?127\./.test(address);
+}
+
+/**
+ * A name in `Host` that is not this host's means that a web page made its own name resolve to loopback (DNS
+ * rebinding); a foreign `Origin` means that a web page calls. Both are refused.
+ */
+function refuseForeignCallers(request) {
+    if (!isLocalName(request.headers.host)) {
+        throw new HttpError(403, 'this server answers only to localhost, 127.0.0.1 and [::1]');
+    }
+    const { origin } = request.headers;
+    if (origin !== undefined && !isLocalOrigin(origin)) {
+        throw new HttpError(403, 'web pages of other hosts may not call this server');
+    }
+}
+
+/** Read a JSON object; an empty body is an empty object. @throws {HttpError} 400 or 413 */
+async function readJson(request) {
+    const chunks = [];
+    let size = 0;
+    for await (const chunk of request) {
+        size += chunk.length;
+        if (size > MAX_BODY_BYTES) throw new HttpError(413, `the body is longer than ${MAX_BODY_BYTES} bytes`, {}, { Connection: 'close' });
+        chunks.push(chunk);
+    }
+    if (size === 0) return {};
+    let value;
+    try {
+        value = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    } catch {
+        throw new HttpError(400, 'the body is not JSON');
+    }
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+        throw new HttpError(400, 'the body is not a JSON object');
+    }
+    return value;
+}
+
+function writeJson(response, status, body, headers = {}) {
+    const text = JSON.stringify(body);
+    response.writeHead(status, {
+        'Content-Type': 'application/json; charset=utf-8', 'Content-Length': Buffer.byteLength(text),
+        'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff', ...headers,
+    });
+    response.end(text);
+}
+
+/** Find the route of a request; paths hold `{name}` where a segment varies. @throws {HttpError} 400, 404, 405 */
+function findRoute(routes, method, pathname) {
+    const segments = pathname.split('/');
+    const matching = routes.filter(({ path }) => {
+        const pattern = path.split('/');
+        return pattern.length === segments.length
+            && pattern.every((part, index) => (part.startsWith('{') ? segments[index] !== '' : part === segments[index]));
+    });
+    if (matching.length === 0) throw new HttpError(404, 'no such path; GET / lists what there is');
+    const route = matching.find((each) => each.method === method)
+        ?? (method === 'HEAD' ? matching.find((each) => each.method === 'GET') : undefined);
+    if (route === undefined) {
+        const allow = matching.map((each) => each.method).join(', ');
+        throw new HttpError(405, `use ${allow} here`, {}, { Allow: allow });
+    }
+    const params = {};
+    route.path.split('/').forEach((part, index) => {
+        if (!part.startsWith('{')) return;
+        try {
+            params[part.slice(1, -1)] = decodeURIComponent(segments[index]);
+        } catch {
+            throw new HttpError(400, 'the path is not properly encoded');
+        }
+    });
+    return { route, params };
+}
+
+/**
+ * Serves routes on any number of listening sockets.
+ *
+ * A route is `{method, path, handle}`; `handle({request, response, params, query, body})` returns the JSON of a 200
+ * answer, or writes the answer itself and returns undefined, or throws an HttpError.
+ */
+class HttpServer {
+    #routes;
+    #log;
+    #admit;
+    #servers = [];
+    #refused = new WeakSet();
+    #draining = false;
+
+    /**
+     * @param {object[]} routes
+     * @param {(socket: import('node:net').Socket) => boolean} admit decides once per connection who may call
+     */
+    constructor({ routes, log, admit = isLoopbackPeer }) {
+        this.#routes = routes;
+        this.#log = log;
+        this.#admit = admit;
+    }
+
+    /**
+     * Listen on a descriptor `{fd}` or an address `{host, port}`.
+     *
+     * @throws {Error} with the system's `code`, such as EADDRINUSE
+     */
+    async listen(where) {
+        const server = http.createServer(LIMITS, (request, response) => this.#serve(request, response));
+        server.maxConnections = MAX_CONNECTIONS;
+        server.on('connection', (socket) => {
+            if (!this.#admit(socket)) this.#refused.add(socket);
+        });
+        server.on('clientError', (error, socket) => {
+            if (!socket.writable) return;
+            const status = { HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large', ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout' };
+            socket.end(`HTTP/1.1 ${status[error.code] ?? '400 Bad Request'}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+        });
+        await new Promise((resolve, reject) => {
+            server.once('error', reject);
+            server.listen(where, () => {
+                server.off('error', reject);
+                resolve();
+            });
+        });
+        server.on('error', (error) => this.#log.error('listening failed', { reason: error.message }));
+        this.#servers.push(server);
+    }
+
+    /** Stop taking connections and let answers that are on their way arrive, for a second at most. */
+    async close() {
+        this.#draining = true;
+        const closed = this.#servers.map((server) => new Promise((resolve) => {
+            server.close(resolve);
+            server.closeIdleConnections();
+        }));
+        const timer = setTimeout(() => this.#servers.forEach((server) => server.closeAllConnections()), DRAIN_LIMIT_MS);
+        await Promise.all(closed);
+        clearTimeout(timer);
+    }
+
+    async #serve(request, response) {
+        try {
+            if (this.#draining) response.setHeader('Connection', 'close');
+            if (this.#refused.has(request.socket)) throw new HttpError(403, 'this connection is not from this host');
+            refuseForeignCallers(request);
+            const url = new URL(request.url.replace(/^\/+/, '/'), 'http://localhost');
+            const { route, params } = findRoute(this.#routes, request.method, url.pathname);
+            const body = request.method === 'POST' ? await readJson(request) : {};
+            const answer = await route.handle({ request, response, params, query: url.searchParams, body });
+            if (answer !== undefined) writeJson(response, 200, answer);
+        } catch (error) {
+            this.#fail(response, error);
+        }
+    }
+
+    #fail(response, error) {
+        if (!(error instanceof HttpError) && error.code !== 'ECONNRESET') {
+            this.#log.error('a request failed', { reason: error.stack ?? error });
+        }
+        if (response.headersSent || response.destroyed) {
+            response.destroy();
+            return;
+        }
+        const { status, body, headers } = error instanceof HttpError ? error
+            : { status: 500, body: { error: 'internal error; see the log of this server' }, headers: {} };
+        writeJson(response, status, body, headers);
+    }
+}
+
+module.exports = { HttpError, HttpServer, writeJson };

@@ -1,0 +1,40 @@
+'use strict';
+
+/**
+ * One line per event on standard output. The journal gets sd-daemon(3) priorities, a terminal gets the time.
+ * What is passed in must hold no secret: no QR text, pairing code, message body or full phone number.
+ */
+
+const PRIORITY = { error: 3, warning: 4, info: 6, debug: 7 };
+
+function fieldText(value) {
+    const text = String(value);
+    return /^[^\s"=]+$/.test(text) ? text : JSON.stringify(text);
+}
+
+/** Turn control characters into spaces, so that text from outside cannot start a line (or a field) of its own. */
+function oneLine(text) {
+    // eslint-disable-next-line no-control-regex
+    return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim();
+}
+
+/**
+ * Make the log of one server.
+ *
+ * @param {string} label whom the server belongs to: starts each line
+ * @param {{journal: boolean, write: (line: string) => void}} sink
+ */
+function createLog(label, { journal = Boolean(process.env.JOURNAL_STREAM), write } = {}) {
+    const out = write ?? ((line) => process.stdout.write(line));
+    const emit = (level) => (event, fields = {}) => {
+        const tail = Object.entries(fields)
+            .filter(([, value]) => value !== undefined && value !== null)
+            .map(([key, value]) => ` ${key}=${fieldText(oneLine(value))}`)
+            .join('');
+        const head = journal ? `<${PRIORITY[level]}>` : `${new Date().toISOString()} ${level}: `;
+        out(`${head}${oneLine(`${label}: ${event}`)}${tail}\n`);
+    };
+    return { error: emit('error'), warning: emit('warning'), info: emit('info'), debug: emit('debug') };
+}
+
+module.exports = { createLog, oneLine };

@@ -1,0 +1,791 @@
+'use strict';
+
+/**
+ * The life of the WhatsApp session: when a browser is opened, what its events mean, when it is closed, and which
+ * trouble is waited out here and which ends the process so that systemd starts it afresh.
+ *
+ * A browser runs only for a stored login or while somebody asks for a code. Trouble that a restart cannot mend (no
+ * browser, site unreachable, profile unusable) becomes state `error` and is tried again; trouble that it can mend
+ * (browser lost, page hung) ends the process with a code of its own.
+ */
+
+const { setTimeout: pause } = require('node:timers/promises');
+
+const browsers = require('./browser');
+const { SessionError, TimeLimitError, withLimit } = require('./errors');
+const { maskPhone, timestamp } = require('./state');
+
+/** Exit codes, as the unit file knows them. */
+const EXIT = {
+    stopped: 0, unexpected: 1, configuration: 2, loggedOut: 10, browserLost: 11, pageHung: 12, neverReady: 13,
+    disconnected: 14,
+};
+
+/** A `/qr` that comes after so long without any is a person, not a forgotten tab. */
+const QUIET_MS = 60_000;
+const RETRY_FIRST_MS = 30_000;
+const RETRY_MAX_MS = 600_000;
+/** The next code replaces one that expires; only if none does for so long is that shown as a state. */
+const CODE_GAP_MS = 2_000;
+/** WhatsApp's own validity of a pairing code. */
+const PAIRING_CODE_MS = 180_000;
+const PAIRING_LIMIT_MS = 60_000;
+const CLOSE_LIMIT_MS = 4_000;
+const GONE_LIMIT_MS = 3_000;
+const UNLINK_LIMIT_MS = 10_000;
+
+/** Connection states in which WhatsApp Web goes on by itself; the others end a linked session. */
+const PASSING = new Set(['CONNECTED', 'OPENING', 'PAIRING', 'TIMEOUT']);
+
+const WAITING = 'waiting until somebody asks for a code';
+const ASK_AGAIN = 'ask for a new code: POST /qr/new, or GET /qr after a minute without';
+
+/** Tell the text of a code from `undefined,…` and other things that the page hands out before it has one. */
+function isQr(text) {
+    const fields = String(text).split(',');
+    return fields.length >= 4 && fields.every((field) => field !== '' && field !== 'undefined' && field !== 'null');
+}
+
+/** One browser, from the wish to have it until its last process is gone. */
+class Run {
+    client = null;
+    browser = null;
+    path = null;
+    candidates = [];
+    args = [];
+    closed = false;
+    gone = null;
+    launch = Promise.resolve();
+    /** Whether the site has answered at all, whether page and browser are probed, and what `ready` said. */
+    answered = false;
+    probing = false;
+    info = null;
+    /** The code shown last, how many there were, and whether the next is the first of a batch. */
+    code = null;
+    late = null;
+    attempt = 0;
+    freshBatch = true;
+    scanned = false;
+    unlinking = false;
+    reloading = false;
+    abort = new AbortController();
+    #timers = new Map();
+
+    /** @param {string|null} phone whose pairing code is wanted; null = QR codes */
+    constructor(phone) {
+        this.phone = phone;
+    }
+
+    /** Start (or start again) a named timer; none of them outlives the run. */
+    after(name, ms, work) {
+        this.cancel(name);
+        if (!this.closed) this.#timers.set(name, setTimeout(work, ms));
+    }
+
+    cancel(name) {
+        clearTimeout(this.#timers.get(name));
+        this.#timers.delete(name);
+    }
+
+    close() {
+        this.closed = true;
+        for (const name of [...this.#timers.keys()]) this.cancel(name);
+    }
+}
+
+class Session {
+    #config;
+    #storage;
+    #state;
+    #log;
+    #onMessage;
+    #end;
+    #loadLibrary;
+    #choice;
+    #run = null;
+    #closing = Promise.resolve();
+    #login = false;
+    #ending = false;
+    #lastAsked = Date.now();
+    #failures = 0;
+    #retryAt = 0;
+    #retryTimer = null;
+    #idleTimer = null;
+    #pairing = null;
+    #probedAt = 0;
+
+    /**
+     * @param {object} options
+     * @param {(code: number, why: string) => void} options.end finish the process
+     * @param {() => {SessionClient: Function}} options.loadLibrary called when the library is needed
+     * @param {(message: object) => void} options.onMessage takes each incoming message of the library
+     */
+    constructor({ config, storage, state, log, end, loadLibrary, onMessage }) {
+        this.#config = config;
+        this.#storage = storage;
+        this.#state = state;
+        this.#log = log;
+        this.#end = end;
+        this.#loadLibrary = loadLibrary;
+        this.#onMessage = onMessage;
+        this.#choice = new browsers.BrowserChoice(config.stateDirectory);
+    }
+
+    get linked() {
+        return this.#login !== false;
+    }
+
+    get opening() {
+        return this.#run !== null && this.#run.attempt === 0 && !this.linked;
+    }
+
+    get retries() {
+        return this.#failures;
+    }
+
+    /** Tell whether WhatsApp's page is there and its modules can be called. */
+    get initialized() {
+        return ['qr', 'pairing', 'passkey_required', 'authenticated', 'ready', 'disconnected'].includes(this.#state.name)
+            && this.#run?.browser !== null && this.#run !== null;
+    }
+
+    /** Tell whether all that should answer does: the condition of the watchdog's ping. */
+    get alive() {
+        const run = this.#run;
+        if (run === null || run.browser === null || this.#probedAt === 0) return true;
+        return Date.now() - this.#probedAt < 3 * this.#config.probeInterval * 1000;
+    }
+
+    // ---- what others ask for ---------------------------------------------------------------------------------
+
+    /** Begin: open a browser if a login is stored (or may be), else wait to be asked. */
+    async start() {
+        try {
+            this.#setLogin(await this.#storage.login());
+        } catch (error) {
+            this.#settleError(error);
+            return;
+        }
+        if (this.linked) this.#open();
+        else this.#rest(WAITING);
+        this.#armIdle();
+    }
+
+    /** Somebody looks for a code. Opens a browser unless that somebody may be a tab left open. */
+    ask() {
+        const quiet = Date.now() - this.#lastAsked > QUIET_MS;
+        this.#lastAsked = Date.now();
+        if (this.#run !== null || this.#ending) return;
+        const wanted = {
+            generating: true,
+            qr_timeout: quiet,
+            passkey_required: quiet,
+            error: Date.now() >= this.#retryAt,
+        };
+        if (wanted[this.#state.name]) this.#open();
+    }
+
+    /** Somebody asks for a code right now. Does nothing when a browser runs already. */
+    askNow() {
+        this.#lastAsked = Date.now();
+        if (this.#run === null && !this.#ending) this.#open();
+    }
+
+    /**
+     * Get a pairing code for a phone. A code of the same phone that is still valid is given again.
+     *
+     * @param {string} phone digits with country code
+     * @returns {Promise<{code: string, expires_at: string}>}
+     * @throws {SessionError} `already_linked`, or why there is no session
+     * @throws {TimeLimitError} after 60 s
+     */
+    async requestPairingCode(phone) {
+        this.#lastAsked = Date.now();
+        if (this.linked || this.#ending) {
+            throw new SessionError('already_linked', 'a phone is linked already', 'log it out first: POST /disconnect');
+        }
+        if (this.#pairing?.phone !== phone) {
+            this.#pairing?.reject(new SessionError('superseded', 'a code for another phone was asked for', 'ask again'));
+            if (this.#run !== null) this.#close(this.#run);
+            this.#pairing = this.#newPairing(phone);
+            this.#open(phone);
+        }
+        return withLimit(this.#pairing.promise, PAIRING_LIMIT_MS, 'the pairing code');
+    }
+
+    /**
+     * Unlink the phone, delete the session, and end the process with its own code.
+     *
+     * @returns {Promise<string>} what was done, in a sentence
+     */
+    async logout() {
+        const run = this.#run;
+        let told = false;
+        if (run !== null && this.linked && this.initialized && !this.#ending) {
+            run.unlinking = true;
+            try {
+                await withLimit(run.client.unlink(), UNLINK_LIMIT_MS, 'unlinking');
+                told = true;
+            } catch (error) {
+                // The page goes away while it answers: that is how a logout looks from outside.
+                told = /context was destroyed|detached|Target closed/i.test(error.message);
+                this.#log.warning('unlinking was not confirmed', { reason: error.message });
+            }
+        }
+        const message = told || !this.linked
+            ? 'logged out; the session is deleted'
+            : 'the session is deleted here, but the phone could not be told: remove the device there';
+        await this.#finishLogout(message);
+        return message;
+    }
+
+    /**
+     * Work with the library while the session is ready.
+     *
+     * @throws {SessionError} `not_connected`
+     * @throws {TimeLimitError}
+     */
+    async use(work, limitMs, what) {
+        if (this.#state.name !== 'ready') {
+            throw new SessionError('not_connected', 'WhatsApp is not connected', 'link a phone first: see GET /qr');
+        }
+        return withLimit(work(this.#run.client), limitMs, what);
+    }
+
+    /** Tell whether an error comes from a browser that is being closed, and means nothing. */
+    expects(error) {
+        const dying = this.#run === null || this.#run.closed || this.#ending;
+        return dying && /Target closed|Session closed|detached|Connection closed|context was destroyed/i
+            .test(String(error?.message ?? error));
+    }
+
+    /** Close the browser and keep the login. Resolves when the last of its processes is gone, or after 8 s. */
+    async close() {
+        this.#ending = true;
+        clearTimeout(this.#retryTimer);
+        clearTimeout(this.#idleTimer);
+        this.#pairing?.reject(new SessionError('stopping', 'the server is stopping', 'ask again in a moment'));
+        if (this.#run !== null) this.#close(this.#run);
+        await this.#closing;
+    }
+
+    // ---- opening and closing a browser -------------------------------------------------------------------------
+
+    #open(phone = null) {
+        if (this.#ending) return;
+        clearTimeout(this.#retryTimer);
+        const run = new Run(phone);
+        this.#run = run;
+        this.#probedAt = 0;
+        this.#state.enter('generating', { message: 'starting the browser', attempt: 0 });
+        this.#drive(run).catch((error) => this.#failed(run, error));
+    }
+
+    async #drive(run) {
+        await this.#closing;
+        const { SessionClient } = await this.#loadLibrary();
+        run.candidates = await browsers.findBrowsers(this.#config.browser);
+        run.path = await this.#choice.pick(run.candidates);
+        this.#state.update({ browser: { path: run.path, running: false } });
+        const version = await browsers.browserVersion(run.path);
+        await this.#storage.prepare();
+        await this.#awaitFreeProfile();
+        if (this.#login === false) await this.#storage.noteLogin(false);
+        if (run.closed) return;
+
+        const identity = browsers.identity(version);
+        run.args = browsers.browserArguments(run.path, {
+            cacheDirectory: this.#storage.cacheDirectory,
+            userAgent: identity.userAgent,
+            extra: this.#config.browserArgs,
+        });
+        run.client = new SessionClient({
+            clientId: this.#config.clientId,
+            dataPath: this.#storage.authDirectory,
+            executablePath: run.path,
+            args: [...run.args],
+            identity,
+            env: browsers.browserEnvironment(),
+            signal: run.abort.signal,
+            phone: run.phone,
+            startLimitMs: this.#config.startTimeout * 1000,
+        });
+        this.#watch(run);
+        run.after('start', this.#config.startTimeout * 1000, () => this.#silent(run));
+        this.#log.info('starting the browser', { path: run.path, version });
+        run.launch = run.client.initialize();
+        await run.launch;
+    }
+
+    async #awaitFreeProfile() {
+        let holders = [];
+        for (const end = Date.now() + GONE_LIMIT_MS; Date.now() < end; await pause(50)) {
+            holders = await browsers.profileHolders(this.#storage.profile);
+            if (holders.length === 0) return;
+        }
+        throw new SessionError('profile_locked',
+            `another browser uses this session's profile (process ${holders.join(', ')})`,
+            `end it: kill ${holders.join(' ')}; the session then starts by itself`);
+    }
+
+    /** Close a run's browser: politely, then by force. What it still says is not listened to any more. */
+    #close(run) {
+        if (run.gone !== null) return run.gone;
+        run.close();
+        if (this.#run === run) this.#run = null;
+        run.gone = this.#reap(run);
+        this.#closing = Promise.all([this.#closing, run.gone]).then(() => {});
+        return run.gone;
+    }
+
+    async #reap(run) {
+        // The library knows the browser a moment before it tells.
+        const browser = run.client?.pupBrowser ?? null;
+        const group = browser?.process()?.pid;
+        if (browser !== null) {
+            await withLimit(run.client.destroy(), CLOSE_LIMIT_MS, 'closing the browser')
+                .catch((error) => this.#log.warning('the browser is killed', { reason: error.message }));
+        }
+        run.abort.abort();
+        await withLimit(run.launch, 1000, 'the end of the start').catch(() => {});
+        for (const end = Date.now() + GONE_LIMIT_MS; group !== undefined && Date.now() < end; await pause(20)) {
+            if (!(await browsers.groupLives(group))) break;
+        }
+        if (this.#run === null) {
+            const shown = this.#state.picture().browser;
+            if (shown?.running) this.#state.update({ browser: { ...shown, running: false } });
+        }
+    }
+
+    // ---- what the browser and the page tell --------------------------------------------------------------------
+
+    #watch(run) {
+        const on = (event, listener) => run.client.on(event, (...args) => {
+            if (!run.closed) listener(...args);
+        });
+        on('browser', (browser, page) => this.#browserOpened(run, browser, page));
+        on('http_error', (status) => this.#failed(run, new SessionError('upstream_unreachable',
+            `web.whatsapp.com answered HTTP ${status}`, 'wait, or check the proxy between this host and the Internet')));
+        on('qr', (text) => this.#codeCame(run, text));
+        on('code', (code) => this.#pairingCodeCame(run, code));
+        on('pairing_failed', (error) => this.#pairingFailed(run, error));
+        on('socket', (state) => this.#socketChanged(run, state));
+        on('passkey', () => this.#passkeyWanted(run));
+        on('login_found', () => this.#loginFound(run, 'login found, WhatsApp is loading'));
+        on('authenticated', () => this.#loginFound(run, 'linked, WhatsApp is loading'));
+        on('loading_screen', (percent) => this.#loading(run, percent));
+        on('ready', () => this.#ready(run));
+        on('message', (message) => this.#onMessage(message));
+        on('logout', () => this.#loggedOut(run));
+        on('disconnected', (reason) => {
+            if (reason === 'LOGOUT') this.#loggedOut(run);
+            else this.#lose(run, EXIT.disconnected, `disconnected by WhatsApp (${reason})`);
+        });
+        on('auth_failure', () => this.#failed(run, new SessionError('auth_failure',
+            'WhatsApp refused the stored login', 'log out (POST /disconnect) and link the phone again')));
+        on('failed', (error) => {
+            if (this.linked) this.#lose(run, EXIT.pageHung, `WhatsApp's page did not come back: ${error?.message ?? error}`);
+            else this.#failed(run, error);
+        });
+    }
+
+    #browserOpened(run, browser, page) {
+        run.browser = browser;
+        const pid = browser.process()?.pid;
+        this.#log.info('browser started', { path: run.path, pid });
+        this.#state.update({ message: 'loading WhatsApp Web', browser: { path: run.path, running: true } });
+        browser.on('disconnected', () => {
+            if (!run.closed) this.#lose(run, EXIT.browserLost, 'the browser ended unexpectedly');
+        });
+        page.on('error', (error) => {
+            if (!run.closed) this.#lose(run, EXIT.pageHung, `WhatsApp's page crashed (${error.message})`);
+        });
+        page.on('response', () => {
+            run.answered = true;
+        });
+        page.on('framenavigated', (frame) => {
+            if (run.closed || frame !== page.mainFrame()) return;
+            if (frame.url().includes('post_logout=1')) this.#loggedOut(run);
+            else if (this.#state.name === 'ready') {
+                run.reloading = true;
+                this.#state.enter('disconnected', { message: 'WhatsApp Web loads its page again' });
+                this.#expectReady(run);
+            }
+        });
+    }
+
+    /** A code or a login has come: from now on the page itself is probed. */
+    #started(run) {
+        run.cancel('start');
+        this.#failures = 0;
+        if (!run.probing) {
+            run.probing = true;
+            this.#probedAt = Date.now();
+            this.#probeLater(run);
+        }
+    }
+
+    #codeCame(run, text) {
+        if (!isQr(text)) {
+            this.#log.warning('the page gave something that is not a code');
+            return;
+        }
+        if (this.#login === true) {
+            // A page that shows a code has no login any more, whatever our note says.
+            this.#loggedOut(run);
+            return;
+        }
+        if (run.scanned) {
+            // The page shows its next code before it says that the phone did not link.
+            run.late = text;
+            return;
+        }
+        if (text === run.code) return;
+        if (this.#login === 'unknown') this.#setLogin(false);
+        this.#started(run);
+        if (run.attempt >= this.#config.qrMaxRetries) {
+            this.#codesUsedUp(run);
+            return;
+        }
+        run.code = text;
+        run.attempt += 1;
+        const lifetime = this.#config.qrLifetime[run.freshBatch ? 0 : 1] * 1000;
+        run.freshBatch = false;
+        const expires = Date.now() + lifetime;
+        const shown = this.#state.enter('qr', {
+            message: `waiting for QR scan (code ${run.attempt} of ${this.#config.qrMaxRetries})`,
+            hint: 'on the phone: WhatsApp, Linked devices, Link a device',
+            qr: text, expires_at: timestamp(expires), attempt: run.attempt,
+        });
+        if (shown) this.#state.expireAt(expires + CODE_GAP_MS, () => this.#codeExpired(run));
+        run.cancel('start');
+    }
+
+    #codeExpired(run) {
+        if (run.closed) return;
+        if (run.attempt >= this.#config.qrMaxRetries) {
+            this.#codesUsedUp(run);
+            return;
+        }
+        this.#state.enter('generating', { message: 'waiting for the next code' });
+        run.after('start', this.#config.startTimeout * 1000, () => this.#silent(run));
+    }
+
+    #codesUsedUp(run) {
+        this.#log.info('no code was scanned', { codes: run.attempt });
+        this.#state.enter('qr_timeout', {
+            message: `${run.attempt} ${run.attempt === 1 ? 'code was' : 'codes were'} shown and none was scanned`,
+            hint: ASK_AGAIN,
+        });
+        this.#close(run);
+    }
+
+    #pairingCodeCame(run, code) {
+        if (this.#login === 'unknown') this.#setLogin(false);
+        this.#started(run);
+        const text = String(code).replace(/^(.{4})(.{4})$/, '$1-$2');
+        const expires = Date.now() + PAIRING_CODE_MS;
+        const pairing = { code: text, phone: run.phone, expires_at: timestamp(expires) };
+        this.#state.enter('pairing', {
+            message: 'waiting for the pairing code to be typed on the phone',
+            hint: 'on the phone: WhatsApp, Linked devices, Link with phone number instead',
+            pairing,
+        });
+        this.#state.expireAt(expires, () => {
+            if (run.closed) return;
+            this.#pairing = null;
+            this.#state.enter('qr_timeout', { message: 'the pairing code was not used', hint: ASK_AGAIN });
+            this.#close(run);
+        });
+        this.#pairing?.resolve({ code: text, expires_at: pairing.expires_at });
+    }
+
+    #pairingFailed(run, error) {
+        this.#log.warning('WhatsApp gave no pairing code', { reason: error?.message ?? error });
+        this.#pairing?.reject(new SessionError('pairing_refused', 'WhatsApp gave no pairing code for this number',
+            'check the number with its country code; after several tries wait an hour, or use the QR code'));
+        this.#close(run);
+        this.#rest(WAITING);
+    }
+
+    #socketChanged(run, state) {
+        this.#log.debug('connection', { state });
+        const now = this.#state.name;
+        if (now === 'ready' || now === 'authenticated' || now === 'disconnected') {
+            this.#linkedSocketChanged(run, state, now);
+        } else if (state === 'PAIRING' && ['qr', 'pairing', 'generating'].includes(now) && run.attempt + (run.phone ? 1 : 0) > 0) {
+            run.scanned = true;
+            this.#state.enter('pairing', { message: 'the phone has answered, linking' });
+            run.after('ready', this.#config.readyTimeout * 1000, () => this.#linkStalled(run));
+        } else if (state === 'UNPAIRED' && run.scanned) {
+            run.scanned = false;
+            run.freshBatch = true;
+            run.cancel('ready');
+            this.#log.info('the phone did not link');
+            this.#nextCode(run);
+        } else if (state === 'UNPAIRED_IDLE' && run.phone === null) {
+            run.freshBatch = true;
+            withLimit(run.client.refreshQr(), this.#config.probeInterval * 1000, 'asking for new codes')
+                .catch((error) => this.#log.warning('no new codes', { reason: error?.message ?? error }));
+        }
+    }
+
+    /** After a phone that did not link: the page shows (or has shown) its next code. */
+    #nextCode(run) {
+        if (run.phone !== null) {
+            this.#pairing = null;
+            this.#close(run);
+            this.#state.enter('qr_timeout', { message: 'the phone did not link', hint: ASK_AGAIN });
+            return;
+        }
+        this.#state.enter('generating', { message: 'the phone did not link; waiting for the next code' });
+        run.after('start', this.#config.startTimeout * 1000, () => this.#silent(run));
+        if (run.late !== null) this.#codeCame(run, run.late);
+    }
+
+    #linkedSocketChanged(run, state, now) {
+        if (run.unlinking) return;
+        if (!PASSING.has(state)) {
+            this.#lose(run, EXIT.disconnected, `disconnected by WhatsApp (${state})`);
+        } else if (now === 'ready' && state !== 'CONNECTED') {
+            this.#state.enter('disconnected', { message: `connection to WhatsApp lost (${state}), reconnecting` });
+        } else if (now === 'disconnected' && state === 'CONNECTED' && run.info !== null && !run.reloading) {
+            this.#state.enter('ready', { message: run.info });
+        }
+    }
+
+    #linkStalled(run) {
+        if (this.#state.name === 'passkey_required') {
+            this.#close(run);
+            return;
+        }
+        this.#failed(run, new SessionError('upstream_silent',
+            `the phone answered, but linking did not finish in ${this.#config.readyTimeout} s`,
+            'try again; if WhatsApp on the phone asks for a passkey, remove the passkey there first'));
+    }
+
+    #passkeyWanted(run) {
+        if (!run.scanned || this.linked) return;
+        this.#state.enter('passkey_required', {
+            message: 'WhatsApp asks for a passkey to link this account, which a server cannot give',
+            hint: 'on the phone: WhatsApp, Settings, Account, Passkeys: remove it, then ask for a new code',
+        });
+    }
+
+    #loginFound(run, message) {
+        if (run.unlinking) return;
+        this.#setLogin(true);
+        this.#started(run);
+        this.#pairing = null;
+        if (this.#state.enter('authenticated', { message })) this.#expectReady(run);
+    }
+
+    #expectReady(run) {
+        run.after('ready', this.#config.readyTimeout * 1000, () => this.#lose(run, EXIT.neverReady,
+            `linked, but not ready in ${this.#config.readyTimeout} s`));
+    }
+
+    #loading(run, percent) {
+        const progress = Math.max(0, Math.min(100, Math.round(Number(percent) || 0)));
+        if (this.#state.name !== 'authenticated') {
+            if (this.#state.name === 'pairing') this.#state.update({ progress });
+            return;
+        }
+        // Slow is not dead: a big account takes its time, and it shows that it moves.
+        this.#state.update({ progress, message: `linked, WhatsApp is loading (${progress} %)` });
+        this.#expectReady(run);
+    }
+
+    #ready(run) {
+        run.cancel('ready');
+        run.reloading = false;
+        const info = run.client.info ?? {};
+        const phone = info.wid?.user ?? null;
+        const name = info.pushname ? ` (${info.pushname})` : '';
+        run.info = `linked as ${maskPhone(phone)}${name}, ready`;
+        this.#setLogin(true);
+        this.#started(run);
+        this.#state.enter('ready', {
+            message: run.info, phone_number: phone, pushname: info.pushname ?? null, platform: info.platform ?? null,
+        });
+        this.#log.info('ready', { phone: maskPhone(phone) });
+    }
+
+    // ---- liveness ------------------------------------------------------------------------------------------------
+
+    #probeLater(run) {
+        run.after('probe', this.#config.probeInterval * 1000, () => this.#probe(run));
+    }
+
+    async #probe(run) {
+        const limit = this.#config.probeInterval * 1000;
+        const started = performance.now();
+        try {
+            const looking = run.scanned && !this.linked;
+            const seen = await withLimit(looking ? run.client.look() : run.client.pupPage.evaluate('({})'), limit,
+                'an answer of WhatsApp\'s page');
+            if (seen.passkey && !run.closed) this.#passkeyWanted(run);
+        } catch (error) {
+            // A machine that stood still says nothing about the page; a page that navigates answers again soon.
+            const stoodStill = performance.now() - started > limit + 2000;
+            if (error instanceof TimeLimitError && !stoodStill && !run.closed) {
+                this.#lose(run, EXIT.pageHung, `WhatsApp's page has not answered for ${this.#config.probeInterval} s`);
+                return;
+            }
+        }
+        this.#probedAt = Date.now();
+        if (!run.closed) this.#probeLater(run);
+    }
+
+    // ---- endings -------------------------------------------------------------------------------------------------
+
+    /** What only a fresh start can mend: show it, and end the process. */
+    #lose(run, code, message) {
+        if (run.closed || this.#ending) return;
+        this.#ending = true;
+        this.#log.error(message, { exit: code });
+        this.#state.enter('disconnected', { message, hint: 'the server restarts by itself' });
+        this.#close(run);
+        this.#end(code, message);
+    }
+
+    async #silent(run) {
+        const limit = this.#config.startTimeout;
+        const seen = run.answered ? await withLimit(run.client.look(), 3000, 'a look').catch(() => ({})) : {};
+        if (run.closed) return;
+        if (!run.answered) {
+            this.#failed(run, new SessionError('upstream_unreachable', `web.whatsapp.com did not answer in ${limit} s`,
+                'check this host\'s Internet connection, firewall and proxy'));
+            return;
+        }
+        const browser = run.path.split('/').at(-1);
+        const what = seen.refused ? `refuses ${browser}` : `gave neither code nor login in ${limit} s`;
+        const next = run.attempt > 0 || this.#login === true ? null
+            : await this.#choice.passOn(run.candidates, run.path, `web.whatsapp.com ${what}`).catch(() => null);
+        if (next !== null) this.#log.warning('the next start uses another browser', { path: next, instead_of: run.path });
+        this.#failed(run, new SessionError('upstream_silent',
+            `web.whatsapp.com ${what}${next === null ? '' : `; the next start uses ${next.split('/').at(-1)}`}`,
+            next === null ? 'try another browser (WAPORTD_BROWSER), or look at https://web.whatsapp.com from this host'
+                : 'nothing to do: the next start uses the next browser'));
+    }
+
+    /** What a restart would not mend: close the browser, tell why, and try again later. */
+    async #failed(run, error) {
+        if (run.closed || this.#ending) return;
+        if (run.browser !== null && /Target closed|Session closed|Connection closed/.test(error?.message)) {
+            this.#lose(run, EXIT.browserLost, 'the browser ended unexpectedly');
+            return;
+        }
+        run.close();
+        const reason = error instanceof SessionError ? error : await this.#explain(run, error);
+        if (this.#run !== run) return;
+        this.#close(run);
+        this.#settleError(reason);
+    }
+
+    async #explain(run, error) {
+        if (run.browser !== null || run.client === null) return describe(error);
+        run.abort.abort();
+        return browsers.diagnose(run.path, run.args, this.#storage.profile);
+    }
+
+    #settleError(error) {
+        const delay = Math.min(RETRY_FIRST_MS * 2 ** this.#failures, RETRY_MAX_MS);
+        this.#failures += 1;
+        this.#retryAt = Date.now() + delay;
+        this.#pairing?.reject(error);
+        this.#log.error(error.message, { cause: error.cause, retry_in_s: delay / 1000 });
+        const at = timestamp(this.#retryAt).slice(11, 19);
+        this.#state.enter('error', {
+            message: `${error.message}; next try at ${at} UTC`, cause: error.cause, hint: error.hint,
+        });
+        this.#retryTimer = setTimeout(() => this.#retry(error), delay);
+    }
+
+    #retry(error) {
+        if (this.#run !== null || this.#ending) return;
+        if (this.linked || Date.now() - this.#lastAsked <= QUIET_MS) this.#open();
+        else this.#state.update({ message: `${error.message}; next try when somebody asks for a code` });
+    }
+
+    #loggedOut(run) {
+        if (run.unlinking || this.#ending) return;
+        if (!this.linked) return;
+        this.#finishLogout('logged out on the phone; the session is deleted')
+            .catch((error) => this.#log.error('the logout did not finish', { reason: error.message }));
+    }
+
+    /** Close the browser, delete what it kept, and only then end: never delete under a living browser. */
+    async #finishLogout(message) {
+        if (this.#ending) return;
+        this.#ending = true;
+        clearTimeout(this.#retryTimer);
+        clearTimeout(this.#idleTimer);
+        this.#log.info('logging out');
+        this.#state.enter('logged_out', {
+            message, hint: 'ask for a code to link a phone again',
+            linked: false, phone_number: null, pushname: null, platform: null,
+        });
+        const erased = (async () => {
+            if (this.#run !== null) await this.#close(this.#run);
+            else await this.#closing;
+            await this.#storage.erase();
+        })();
+        this.#closing = erased.catch(() => {});
+        try {
+            await erased;
+        } finally {
+            this.#end(EXIT.loggedOut, message);
+        }
+    }
+
+    #rest(message) {
+        this.#state.enter('generating', { message, attempt: 0 });
+    }
+
+    #setLogin(login) {
+        const changed = login !== this.#login;
+        this.#login = login;
+        this.#state.update({ linked: this.linked });
+        if (!changed || login === 'unknown' || this.#run === null) return;
+        this.#storage.noteLogin(login).catch((error) => this.#log.error(error.message, { cause: error.cause }));
+    }
+
+    #armIdle() {
+        const left = this.#lastAsked + this.#config.idleTimeout * 1000 - Date.now();
+        this.#idleTimer = setTimeout(() => {
+            const asked = Date.now() - this.#lastAsked < this.#config.idleTimeout * 1000;
+            if (asked || this.linked || this.#ending) this.#armIdle();
+            else this.#end(EXIT.stopped, `idle: nobody asked for a code for ${this.#config.idleTimeout} s`);
+        }, Math.max(1000, left));
+    }
+
+    #newPairing(phone) {
+        const pairing = { phone };
+        pairing.promise = new Promise((resolve, reject) => {
+            pairing.resolve = resolve;
+            pairing.reject = (error) => {
+                if (this.#pairing === pairing) this.#pairing = null;
+                reject(error);
+            };
+        });
+        pairing.promise.catch(() => {});
+        return pairing;
+    }
+}
+
+/** Turn what the library throws (also plain strings) into a reason for people. */
+function describe(error) {
+    const text = String(error?.message ?? error);
+    const network = text.match(/net::(ERR_[A-Z0-9_]+)/)?.[1];
+    if (network !== undefined) {
+        const hint = /NAME_NOT_RESOLVED|DNS/.test(network) ? 'check this host\'s DNS: it cannot resolve web.whatsapp.com'
+            : /CERT|SSL/.test(network) ? 'check the clock of this host, and any proxy that opens TLS connections'
+                : 'check this host\'s Internet connection, firewall and proxy';
+        return new SessionError('upstream_unreachable', `web.whatsapp.com cannot be reached (${network})`, hint);
+    }
+    return new SessionError('upstream_silent', `WhatsApp's page cannot be used: ${text.split('\n')[0].slice(0, 200)}`,
+        'WhatsApp may have changed its page: look for a newer version of this server');
+}
+
+module.exports = { EXIT, Session, isQr };

@@ -1,0 +1,124 @@
+'use strict';
+
+/**
+ * The session's state machine and the one picture of it that everybody is shown.
+ *
+ * The table says which state may follow which. An event that comes too late (a code after the login, a login after
+ * the logout) asks for a transition that is not in the table and is refused, so no other module has to guard
+ * against it.
+ */
+
+const { EventEmitter } = require('node:events');
+
+const NEXT = {
+    generating: ['qr', 'pairing', 'authenticated', 'ready', 'disconnected', 'qr_timeout', 'passkey_required',
+        'logged_out', 'error'],
+    qr: ['generating', 'pairing', 'authenticated', 'ready', 'disconnected', 'qr_timeout', 'passkey_required',
+        'logged_out', 'error'],
+    pairing: ['generating', 'qr', 'authenticated', 'ready', 'disconnected', 'qr_timeout', 'passkey_required',
+        'logged_out', 'error'],
+    passkey_required: ['generating', 'qr', 'pairing', 'authenticated', 'ready', 'disconnected', 'qr_timeout',
+        'logged_out', 'error'],
+    authenticated: ['ready', 'disconnected', 'logged_out', 'error', 'generating'],
+    ready: ['disconnected', 'logged_out'],
+    disconnected: ['ready', 'authenticated', 'generating', 'logged_out'],
+    qr_timeout: ['generating', 'logged_out', 'error'],
+    error: ['generating', 'logged_out', 'disconnected'],
+    logged_out: [],
+};
+
+/** What a state shows unless a transition says otherwise: nothing of the state before it stays. */
+const CLEAN = { cause: null, hint: null, qr: null, expires_at: null, pairing: null, progress: null };
+
+const timestamp = (ms) => new Date(ms).toISOString();
+
+/**
+ * Emits `change` with the picture, at most once per turn of the event loop, and `state` with (new, old) at once.
+ */
+class SessionState extends EventEmitter {
+    #picture;
+    #version = 1;
+    #announced = false;
+    #expiry = null;
+
+    /** @param {{port: number, user: string|null, attempts: number}} identity */
+    constructor({ port, user, attempts }) {
+        super();
+        this.setMaxListeners(0);
+        this.#picture = {
+            port, user, state: 'generating', since: timestamp(Date.now()), message: 'starting', ...CLEAN,
+            attempt: 0, attempts, ready: false, linked: false, phone_number: null, pushname: null, platform: null,
+            browser: null, webhook: { queued: 0, delivered: 0, failed: 0, dropped: 0 },
+        };
+    }
+
+    get name() {
+        return this.#picture.state;
+    }
+
+    /** Counts changes; the id of the events that carry the picture. */
+    get version() {
+        return this.#version;
+    }
+
+    /** Return the whole picture. A code that has expired is never in it, however late its timer runs. */
+    picture() {
+        const picture = { ...this.#picture };
+        if (picture.expires_at !== null && Date.parse(picture.expires_at) <= Date.now()) {
+            Object.assign(picture, { qr: null, expires_at: null });
+        }
+        if (picture.pairing !== null && Date.parse(picture.pairing.expires_at) <= Date.now()) picture.pairing = null;
+        return picture;
+    }
+
+    allows(state) {
+        return NEXT[this.name].includes(state);
+    }
+
+    /**
+     * Enter a state, or renew the present one, and show `fields` with it.
+     *
+     * @returns {boolean} false, and nothing changed, when the table does not allow it
+     */
+    enter(state, fields) {
+        const before = this.name;
+        if (!(state in NEXT)) throw new TypeError(`no such state: ${state}`);
+        if (state !== before && !this.allows(state)) return false;
+        const since = state === before ? this.#picture.since : timestamp(Date.now());
+        this.#apply({ ...CLEAN, ...fields, state, since, ready: state === 'ready' });
+        if (state !== before) this.emit('state', state, before);
+        return true;
+    }
+
+    /** Show `fields` without touching the state. */
+    update(fields) {
+        const changed = Object.entries(fields).some(([key, value]) => this.#picture[key] !== value);
+        if (changed) this.#apply(fields);
+    }
+
+    /** Call `onExpiry` when the code that is shown now expires; a transition before that cancels it. */
+    expireAt(ms, onExpiry) {
+        clearTimeout(this.#expiry);
+        this.#expiry = setTimeout(onExpiry, Math.max(0, ms - Date.now()));
+        this.#expiry.unref();
+    }
+
+    #apply(fields) {
+        if ('state' in fields) clearTimeout(this.#expiry);
+        Object.assign(this.#picture, fields);
+        this.#version += 1;
+        if (this.#announced) return;
+        this.#announced = true;
+        setImmediate(() => {
+            this.#announced = false;
+            this.emit('change', this.picture());
+        });
+    }
+}
+
+/** Show enough of a phone number to recognise it, not enough to use it: +55…99. */
+function maskPhone(number) {
+    return number && number.length > 4 ? `+${number.slice(0, 2)}…${number.slice(-2)}` : '+…';
+}
+
+module.exports = { SessionState, maskPhone, timestamp };

@@ -1,0 +1,158 @@
+'use strict';
+
+/**
+ * What a session keeps on disk: the browser profile that holds the login, the browser's cache, and a note on
+ * whether a login is in the profile (a profile alone does not tell: an unscanned one has all the same files).
+ */
+
+const fs = require('node:fs/promises');
+const os = require('node:os');
+const path = require('node:path');
+
+const { SessionError } = require('./errors');
+
+const MIN_FREE_BYTES = 32 * 1024 * 1024;
+
+function storageError(error, directory) {
+    if (error.code === 'ENOSPC' || error.code === 'EDQUOT') {
+        return new SessionError('disk_full', `no space left on the disk that holds ${directory}`,
+            'free some space on that disk; the session starts again by itself');
+    }
+    return new SessionError('profile_error', `cannot use the session folder ${directory}: ${error.message}`,
+        'check that the folder exists, is a folder, and belongs to the user this server runs as');
+}
+
+/** Replace a small file so that a crash leaves the old or the new text, never half of it. */
+async function replaceFile(file, text) {
+    const temporary = `${file}.new`;
+    const handle = await fs.open(temporary, 'w', 0o600);
+    try {
+        await handle.writeFile(text);
+        await handle.sync();
+    } finally {
+        await handle.close();
+    }
+    await fs.rename(temporary, file);
+}
+
+async function readJson(file) {
+    try {
+        return JSON.parse(await fs.readFile(file, 'utf8'));
+    } catch {
+        return null;
+    }
+}
+
+async function exists(file) {
+    return fs.access(file).then(() => true, () => false);
+}
+
+class Storage {
+    #auth;
+    #cache;
+    #note;
+
+    /** @param {{authDirectory: string, cacheDirectory: string, clientId: string}} config */
+    constructor({ authDirectory, cacheDirectory, clientId }) {
+        this.#auth = authDirectory;
+        this.#cache = cacheDirectory;
+        this.#note = path.join(authDirectory, 'login.json');
+        this.profile = path.join(authDirectory, `session-${clientId}`);
+    }
+
+    get authDirectory() {
+        return this.#auth;
+    }
+
+    get cacheDirectory() {
+        return this.#cache;
+    }
+
+    /**
+     * Tell what is known of the stored login: true, false, or `'unknown'` for a profile that another program left
+     * here. A deletion that a crash interrupted is finished first.
+     *
+     * @throws {SessionError}
+     */
+    async login() {
+        const note = await readJson(this.#note);
+        if (note?.erase === true) {
+            await this.erase();
+            return false;
+        }
+        if (typeof note?.linked === 'boolean') return note.linked && (await exists(this.profile));
+        return (await exists(this.profile)) ? 'unknown' : false;
+    }
+
+    /** Write down whether the profile holds a login. @throws {SessionError} */
+    async noteLogin(linked) {
+        await this.#guard(async () => {
+            await fs.mkdir(this.#auth, { recursive: true, mode: 0o700 });
+            await replaceFile(this.#note, JSON.stringify({ linked }));
+        });
+    }
+
+    /**
+     * Make the folders fit for a browser: there, private, writable, with space left, and not locked by another host.
+     *
+     * Only call it while no browser uses the profile. Chromium refuses a profile whose lock names another host (a
+     * restored backup, a renamed machine); the caller owns the profile, so such a lock is stale by definition.
+     *
+     * @throws {SessionError} `disk_full` or `profile_error`
+     */
+    async prepare() {
+        await this.#guard(async () => {
+            await fs.mkdir(this.profile, { recursive: true, mode: 0o700 });
+            await fs.mkdir(this.#cache, { recursive: true, mode: 0o700 });
+            await fs.chmod(this.#auth, 0o700);
+            await fs.chmod(this.#cache, 0o700);
+            const { bavail, bsize } = await fs.statfs(this.#auth);
+            if (bavail * bsize < MIN_FREE_BYTES) throw Object.assign(new Error('disk full'), { code: 'ENOSPC' });
+            // Proves that files can be made here; an unwritable profile makes Chromium die without a reason.
+            await replaceFile(path.join(this.#auth, '.writable'), '');
+            await fs.rm(path.join(this.#auth, '.writable'));
+            await this.#removeForeignLock();
+        });
+    }
+
+    async #removeForeignLock() {
+        const target = await fs.readlink(path.join(this.profile, 'SingletonLock')).catch(() => null);
+        if (target === null) return;
+        const host = target.slice(0, target.lastIndexOf('-'));
+        if (host === os.hostname()) return;
+        for (const name of ['SingletonLock', 'SingletonCookie', 'SingletonSocket']) {
+            await fs.rm(path.join(this.profile, name), { force: true });
+        }
+    }
+
+    /**
+     * Delete the login and the cache. The note is written first and removed last, so that an interrupted deletion is
+     * finished by the next `login()` and never leaves half a session that looks whole.
+     *
+     * @throws {SessionError}
+     */
+    async erase() {
+        await this.#guard(async () => {
+            await fs.mkdir(this.#auth, { recursive: true, mode: 0o700 });
+            await replaceFile(this.#note, JSON.stringify({ linked: false, erase: true }));
+            for (const directory of [this.#auth, this.#cache]) {
+                const names = await fs.readdir(directory).catch(() => []);
+                for (const name of names.filter((each) => each !== path.basename(this.#note))) {
+                    await fs.rm(path.join(directory, name), { recursive: true, force: true, maxRetries: 4 });
+                }
+            }
+            await fs.rm(this.#note, { force: true });
+            for (const directory of [this.#auth, this.#cache]) await fs.rmdir(directory).catch(() => {});
+        });
+    }
+
+    async #guard(work) {
+        try {
+            return await work();
+        } catch (error) {
+            throw error instanceof SessionError ? error : storageError(error, this.#auth);
+        }
+    }
+}
+
+module.exports = { Storage, replaceFile, readJson };

@@ -1,0 +1,180 @@
+'use strict';
+
+/**
+ * whatsapp-web.js, unmodified, made safe to depend on: every promise it leaves unwatched is watched here, it never
+ * deletes a profile, and it tells more than its own events do. Requiring this module loads the library and puppeteer
+ * (about half a second), so it is required only after the server answers.
+ *
+ * The names of page functions (`onAuthAppStateChangedEvent`, `onLogoutEvent`) and the call order of the strategy's
+ * hooks are those of the pinned version's src/Client.js.
+ */
+
+const { Client, LocalAuth } = require('whatsapp-web.js');
+
+const { isHeadlessShell } = require('./browser');
+
+/** Runs in the page before its own scripts: WhatsApp asks for a passkey through WebAuthn. */
+function reportPasskeyRequests() {
+    const credentials = navigator.credentials;
+    if (!credentials?.get) return;
+    const get = credentials.get.bind(credentials);
+    credentials.get = (options) => {
+        if (options?.publicKey) window.waportdPasskeyRequested?.();
+        return get(options);
+    };
+}
+
+/** Runs in the page: what can be seen of its progress without changing it. */
+function look() {
+    const visible = document.body?.innerText ?? '';
+    return {
+        loaded: window.Debug?.VERSION !== undefined,
+        state: window.Debug?.VERSION === undefined ? null : window.require('WAWebSocketModel').Socket.state ?? null,
+        passkey: /passkey/i.test(visible),
+        refused: /works with (Google )?Chrome|update (Google )?Chrome/i.test(visible),
+    };
+}
+
+/**
+ * Keeps the profile. The library's own strategy deletes it while the browser still runs, after which a new login
+ * looks fine and is lost at the next start; whoever owns the browser deletes the profile once the browser is gone.
+ */
+class KeptAuth extends LocalAuth {
+    #hooks;
+    #page = null;
+
+    constructor(options, hooks) {
+        super(options);
+        this.#hooks = hooks;
+    }
+
+    async afterBrowserInitialized() {
+        if (this.#page === this.client.pupPage) return;
+        this.#page = this.client.pupPage;
+        await this.#hooks.pageOpened(this.client.pupBrowser, this.#page);
+    }
+
+    async onAuthenticationNeeded() {
+        this.#hooks.loginNeeded();
+        return super.onAuthenticationNeeded();
+    }
+
+    async logout() {}
+}
+
+/**
+ * One run of the library in one browser. Beyond the library's events it emits
+ *
+ * - `browser` (browser, page): the page is there, before anything is loaded
+ * - `http_error` (status): the site answered, but not with its page
+ * - `login_needed` / `login_found`: whether the profile holds a login
+ * - `socket` (state): WhatsApp's own connection state, before and after the login
+ * - `logout`: the page was logged out
+ * - `passkey`: the page asks for a passkey
+ * - `failed` (error): injection into a page that was loaded again failed
+ * - `pairing_failed` (error): WhatsApp gave no pairing code
+ */
+class SessionClient extends Client {
+    #first = true;
+    #needed = false;
+
+    /**
+     * @param {{clientId, dataPath, executablePath, args, identity, env, signal, phone, startLimitMs}} options
+     *   `signal` kills the browser at any time, even while it starts; `phone` asks for pairing codes instead of QR
+     */
+    constructor(options) {
+        const hooks = {
+            pageOpened: (browser, page) => this.#pageOpened(browser, page, options.identity),
+            loginNeeded: () => {
+                this.#needed = true;
+                this.emit('login_needed');
+            },
+        };
+        super({
+            authStrategy: new KeptAuth({ clientId: options.clientId, dataPath: options.dataPath }, hooks),
+            webVersionCache: { type: 'none' },
+            userAgent: false,
+            authTimeoutMs: options.startLimitMs,
+            qrMaxRetries: 0,
+            evalOnNewDoc: reportPasskeyRequests,
+            // Pairing hangs unless it is asked for before the page is loaded.
+            pairWithPhoneNumber: { phoneNumber: options.phone ?? '', showNotification: true, intervalMs: 3_600_000 },
+            puppeteer: {
+                executablePath: options.executablePath,
+                headless: isHeadlessShell(options.executablePath) ? 'shell' : true,
+                // Over a TCP port any local user could take the session over; with the pipe the browser also ends
+                // when this process does.
+                pipe: true,
+                handleSIGINT: false,
+                handleSIGTERM: false,
+                handleSIGHUP: false,
+                args: options.args,
+                env: options.env,
+                signal: options.signal,
+                timeout: options.startLimitMs,
+                protocolTimeout: options.startLimitMs + 120_000,
+                defaultViewport: null,
+            },
+        });
+    }
+
+    async #pageOpened(browser, page, identity) {
+        await page.setUserAgent(identity);
+        page.on('response', (response) => {
+            const request = response.request();
+            const main = request.isNavigationRequest() && request.frame() === page.mainFrame();
+            if (main && response.status() >= 400) this.emit('http_error', response.status());
+        });
+        // The library leaves functions alone that the page already has. Its own version of the first one throws in
+        // node (it calls window) so that no code follows the last one; of the second it waits for a navigation.
+        await page.exposeFunction('onAuthAppStateChangedEvent', (state) => this.emit('socket', state));
+        await page.exposeFunction('onLogoutEvent', () => this.emit('logout'));
+        await page.exposeFunction('waportdPasskeyRequested', () => this.emit('passkey'));
+        this.emit('browser', browser, page);
+    }
+
+    /** Called by the library at first and after each navigation; the latter unwatched. */
+    async inject() {
+        const first = this.#first;
+        this.#first = false;
+        this.#needed = false;
+        try {
+            await super.inject();
+        } catch (error) {
+            if (first) throw error;
+            this.emit('failed', error);
+            return;
+        }
+        if (!this.#needed) this.emit('login_found');
+    }
+
+    /** Called unwatched by the library when the page is ready to give a code. */
+    async requestPairingCode(...args) {
+        try {
+            return await super.requestPairingCode(...args);
+        } catch (error) {
+            this.emit('pairing_failed', error);
+            return undefined;
+        }
+    }
+
+    /** Nothing is cached; the library's version would keep a listener with an unwatched promise. */
+    async initWebVersionCache() {}
+
+    /** Tell what the page shows: `{loaded, state, passkey, refused}`. */
+    look() {
+        return this.pupPage.evaluate(look);
+    }
+
+    /** Have the page ask WhatsApp for a new batch of codes, as its own button does. */
+    refreshQr() {
+        return this.pupPage.evaluate(() => window.require('WAWebCmd').Cmd.refreshQR());
+    }
+
+    /** Unlink this device: the phone forgets it, the page logs out. */
+    unlink() {
+        return this.pupPage.evaluate(() => window.require('WAWebSocketModel').Socket.logout());
+    }
+}
+
+module.exports = { SessionClient };

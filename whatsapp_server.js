@@ -1,0 +1,151 @@
+#!/usr/bin/env node
+'use strict';
+
+/**
+ * The WhatsApp server of one user: one port, one session, one browser.
+ *
+ *     node whatsapp_server.js [PORT]
+ *
+ * By hand or under systemd; server/config.js lists the environment variables, GET / the paths. Exit codes: 0 stopped
+ * or idle, 1 unexpected error, 2 bad configuration or port taken, 10 logged out, 11 browser lost, 12 page hung,
+ * 13 never ready, 14 disconnected by WhatsApp.
+ */
+
+const { ConfigError, readConfig } = require('./server/config');
+const { describeIncoming } = require('./server/chats');
+const { EventStreams } = require('./server/events');
+const { HttpServer } = require('./server/http');
+const { createLog } = require('./server/log');
+const { createRoutes } = require('./server/routes');
+const { EXIT, Session } = require('./server/session');
+const { SessionState } = require('./server/state');
+const { Storage } = require('./server/storage');
+const { Notifier, listenFds, takeVariables, watchdogInterval } = require('./server/systemd');
+const { Webhook } = require('./server/webhook');
+
+/** Everything is closed, or given up, before systemd's patience ends. */
+const STOP_LIMIT_MS = 9_500;
+const NOTIFY_LIMIT_MS = 500;
+const LAST_WORDS_MS = 50;
+
+function fail(text) {
+    process.stderr.write(`whatsapp_server: ${text.replaceAll('\n', '\nwhatsapp_server: ')}\n`);
+    process.exit(EXIT.configuration);
+}
+
+function configure() {
+    try {
+        return readConfig(process.env, process.argv.slice(2), process.cwd());
+    } catch (error) {
+        if (error instanceof ConfigError) return fail(error.message);
+        throw error;
+    }
+}
+
+/** Listen on systemd's sockets, or by hand on both loopback addresses. */
+async function listen(server, fds, port, log) {
+    for (const fd of fds) await server.listen({ fd });
+    if (fds.length > 0) return;
+    try {
+        await server.listen({ host: '127.0.0.1', port });
+        await server.listen({ host: '::1', port });
+    } catch (error) {
+        if (error.code === 'EADDRINUSE') {
+            fail(`port ${port} is taken by another process; stop that process, or choose another port`);
+        } else if (error.code === 'EACCES') {
+            fail(`port ${port} may not be used by this user; choose one above 1023`);
+        } else if (error.address === '::1' && ['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EINVAL'].includes(error.code)) {
+            log.info('IPv6 is off on this host: listening on 127.0.0.1 only');
+        } else {
+            throw error;
+        }
+    }
+}
+
+async function main() {
+    process.umask(0o077);
+    const config = configure();
+    const systemd = takeVariables(process.env);
+    const log = createLog(config.label);
+    const notifier = new Notifier(systemd.NOTIFY_SOCKET, log);
+    const state = new SessionState({ port: config.port, user: config.user, attempts: config.qrMaxRetries });
+
+    let stopping = null;
+    let library = null;
+    const ending = (code, why) => {
+        stopping ??= stop(code, why);
+    };
+
+    const webhook = new Webhook({ url: config.webhookUrl, log, onCount: (counts) => state.update({ webhook: counts }) });
+    const session = new Session({
+        config, state, log, end: ending, storage: new Storage(config), loadLibrary: () => library,
+        onMessage: (message) => {
+            const incoming = describeIncoming(message, config);
+            if (incoming !== null) webhook.push(incoming);
+        },
+    });
+    const events = new EventStreams(state);
+    const server = new HttpServer({ routes: createRoutes({ state, session, events }), log });
+
+    async function stop(code, why) {
+        log.info('stopping', { why, exit: code });
+        setTimeout(() => process.exit(code), STOP_LIMIT_MS).unref();
+        const told = notifier.send({ STOPPING: 1, STATUS: `${config.label}: ${why}` });
+        await session.close();
+        webhook.close();
+        // One turn of the event loop, so that the last picture still reaches those who listen.
+        await new Promise((resolve) => {
+            setTimeout(resolve, LAST_WORDS_MS);
+        });
+        events.close();
+        await server.close();
+        await Promise.race([told, new Promise((resolve) => {
+            setTimeout(resolve, NOTIFY_LIMIT_MS);
+        })]);
+        process.exit(code);
+    }
+
+    process.on('SIGTERM', () => ending(EXIT.stopped, 'stopped'));
+    process.on('SIGINT', () => ending(EXIT.stopped, 'stopped'));
+    process.on('SIGHUP', () => ending(EXIT.stopped, 'stopped'));
+    const unexpected = (error) => {
+        if (session.expects(error)) {
+            log.debug('ignored', { reason: error?.message ?? error });
+            return;
+        }
+        log.error('unexpected error', { reason: error?.stack ?? error });
+        ending(EXIT.unexpected, 'unexpected error');
+    };
+    process.on('unhandledRejection', unexpected);
+    process.on('uncaughtException', unexpected);
+
+    const fds = listenFds(systemd);
+    await listen(server, fds, config.port, log);
+    log.info('listening', { port: config.port, by: fds.length > 0 ? `systemd (${fds.length} sockets)` : 'itself' });
+    await notifier.send({ READY: 1, STATUS: `${config.label}: ${state.picture().message}` });
+
+    let status = null;
+    state.on('change', ({ message }) => {
+        if (message === status || stopping !== null) return;
+        status = message;
+        notifier.send({ STATUS: `${config.label}: ${message}` });
+    });
+    state.on('state', (now, before) => log.info(`${before} -> ${now}: ${state.picture().message}`));
+    const interval = watchdogInterval(systemd);
+    if (interval !== null) {
+        setInterval(() => {
+            if (session.alive && stopping === null) notifier.send({ WATCHDOG: 1 });
+        }, interval).unref();
+    }
+
+    // The library is loaded only now, because that takes half a second in which nothing is answered; and it is loaded
+    // in any case, so that its files can be replaced under a running server.
+    await new Promise(setImmediate);
+    library = require('./server/whatsapp');
+    if (stopping === null) await session.start();
+}
+
+main().catch((error) => {
+    process.stderr.write(`whatsapp_server: ${error.stack}\n`);
+    process.exit(EXIT.unexpected);
+});
