@@ -46,8 +46,8 @@ def unshare(flags: int) -> None:
 def escape_chroot() -> None:
     """Make the present root directory the root of this process's own mount namespace.
 
-    Nothing seems to change, but in a chroot the kernel refuses user namespaces (user_namespaces(7), EPERM), and
-    with them Chromium its sandbox. Needs a mount namespace of one's own; its mounts become private.
+    Nothing seems to change, but in a chroot the kernel refuses user namespaces (user_namespaces(7), EPERM),
+    and with them Chromium its sandbox. Needs a mount namespace of one's own; its mounts become private.
     """
     tree = _check(_libc.open_tree(_AT_FDCWD, b"/", _OPEN_TREE_CLONE | _AT_RECURSIVE), "open_tree /")
     namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
@@ -62,5 +62,5 @@ def escape_chroot() -> None:
 
 
 def signal_on_parent_death(signal_number: int) -> None:
-    """Have the kernel send `signal_number` to this process when its parent dies (PR_SET_PDEATHSIG of prctl(2))."""
+    """Have the kernel send `signal_number` to this process when its parent dies (prctl(2))."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
