@@ -3,10 +3,23 @@
 const js = require('@eslint/js');
 
 const node = {
-    AbortController: 'readonly', AbortSignal: 'readonly', Buffer: 'readonly', URL: 'readonly',
-    URLSearchParams: 'readonly', __dirname: 'readonly', clearInterval: 'readonly', clearTimeout: 'readonly',
-    console: 'readonly', escape: 'readonly', fetch: 'readonly', module: 'writable', performance: 'readonly',
-    process: 'readonly', require: 'readonly', setImmediate: 'readonly', setInterval: 'readonly',
+    AbortController: 'readonly',
+    AbortSignal: 'readonly',
+    Buffer: 'readonly',
+    URL: 'readonly',
+    URLSearchParams: 'readonly',
+    __dirname: 'readonly',
+    clearInterval: 'readonly',
+    clearTimeout: 'readonly',
+    console: 'readonly',
+    escape: 'readonly',
+    fetch: 'readonly',
+    module: 'writable',
+    performance: 'readonly',
+    process: 'readonly',
+    require: 'readonly',
+    setImmediate: 'readonly',
+    setInterval: 'readonly',
     setTimeout: 'readonly',
 };
 const page = { document: 'readonly', navigator: 'readonly', window: 'readonly' };

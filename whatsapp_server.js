@@ -6,9 +6,9 @@
  *
  *     node whatsapp_server.js [PORT]
  *
- * By hand or under systemd; server/config.js lists the environment variables, GET / the paths. Exit codes: 0 stopped
- * or idle, 1 unexpected error, 2 bad configuration or port taken, 10 logged out, 11 browser lost, 12 page hung,
- * 13 never ready, 14 disconnected by WhatsApp.
+ * By hand or under systemd; server/config.js lists the environment variables, GET / the paths. Exit codes: 0
+ * stopped or idle, 1 unexpected error, 2 bad configuration or port taken, 10 logged out, 11 browser lost, 12
+ * page hung, 13 never ready, 14 disconnected by WhatsApp.
  */
 
 const { ConfigError, readConfig } = require('./server/config');
@@ -54,7 +54,10 @@ async function listen(server, fds, port, log) {
             fail(`port ${port} is taken by another process; stop that process, or choose another port`);
         } else if (error.code === 'EACCES') {
             fail(`port ${port} may not be used by this user; choose one above 1023`);
-        } else if (error.address === '::1' && ['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EINVAL'].includes(error.code)) {
+        } else if (
+            error.address === '::1' &&
+            ['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EINVAL'].includes(error.code)
+        ) {
             log.info('IPv6 is off on this host: listening on 127.0.0.1 only');
         } else {
             throw error;
@@ -76,9 +79,18 @@ async function main() {
         stopping ??= stop(code, why);
     };
 
-    const webhook = new Webhook({ url: config.webhookUrl, log, onCount: (counts) => state.update({ webhook: counts }) });
+    const webhook = new Webhook({
+        url: config.webhookUrl,
+        log,
+        onCount: (counts) => state.update({ webhook: counts }),
+    });
     const session = new Session({
-        config, state, log, end: ending, storage: new Storage(config), loadLibrary: () => library,
+        config,
+        state,
+        log,
+        end: ending,
+        storage: new Storage(config),
+        loadLibrary: () => library,
         onMessage: (message) => {
             const incoming = describeIncoming(message, config);
             if (incoming !== null) webhook.push(incoming);
@@ -99,9 +111,12 @@ async function main() {
         });
         events.close();
         await server.close();
-        await Promise.race([told, new Promise((resolve) => {
-            setTimeout(resolve, NOTIFY_LIMIT_MS);
-        })]);
+        await Promise.race([
+            told,
+            new Promise((resolve) => {
+                setTimeout(resolve, NOTIFY_LIMIT_MS);
+            }),
+        ]);
         process.exit(code);
     }
 
@@ -121,7 +136,10 @@ async function main() {
 
     const fds = listenFds(systemd);
     await listen(server, fds, config.port, log);
-    log.info('listening', { port: config.port, by: fds.length > 0 ? `systemd (${fds.length} sockets)` : 'itself' });
+    log.info('listening', {
+        port: config.port,
+        by: fds.length > 0 ? `systemd (${fds.length} sockets)` : 'itself',
+    });
     await notifier.send({ READY: 1, STATUS: `${config.label}: ${state.picture().message}` });
 
     let status = null;
@@ -138,8 +156,8 @@ async function main() {
         }, interval).unref();
     }
 
-    // The library is loaded only now, because that takes half a second in which nothing is answered; and it is loaded
-    // in any case, so that its files can be replaced under a running server.
+    // The library is loaded only now, because that takes half a second in which nothing is answered; and it
+    // is loaded in any case, so that its files can be replaced under a running server.
     await new Promise(setImmediate);
     library = require('./server/whatsapp');
     if (stopping === null) await session.start();

@@ -13,9 +13,12 @@ const { readJson, replaceFile } = require('./storage');
 /** Lightest first: memory of one waiting session, whole process tree: 213, 352, 352 MiB. */
 const AUTO = ['chromium-headless-shell', 'chromium', 'google-chrome'];
 const VERSION_LIMIT_MS = 15000;
+const OWN_VARIABLES =
+    /^(PORT|(NOTIFY|LISTEN|WATCHDOG|WAPORTD|FLASK|JOURNAL|INVOCATION|CREDENTIALS|SYSTEMD)_.*)$/;
 const CACHE_BYTES = 64 * 1024 * 1024;
 
-const INSTALL_HINT = 'install one (Debian: apt install chromium-headless-shell, or chromium), or name one in WAPORTD_BROWSER';
+const INSTALL_HINT =
+    'install one (Debian: apt install chromium-headless-shell, or chromium), or name one in WAPORTD_BROWSER';
 
 const isHeadlessShell = (file) => /headless[-_]shell/.test(path.basename(file));
 
@@ -29,7 +32,9 @@ async function isExecutable(file) {
 }
 
 async function lookUp(name, searchPath) {
-    const folders = [...new Set([...(searchPath ?? '').split(':'), '/usr/bin'])].filter((each) => path.isAbsolute(each));
+    const folders = [...new Set([...(searchPath ?? '').split(':'), '/usr/bin'])].filter((each) =>
+        path.isAbsolute(each),
+    );
     for (const folder of folders) {
         const file = path.join(folder, name);
         if (await isExecutable(file)) return file;
@@ -46,7 +51,11 @@ async function lookUp(name, searchPath) {
 async function findBrowsers(wanted, searchPath = process.env.PATH) {
     if (wanted.includes('/')) {
         if (await isExecutable(wanted)) return [wanted];
-        throw new SessionError('browser_missing', `the configured browser ${wanted} is not an executable file`, INSTALL_HINT);
+        throw new SessionError(
+            'browser_missing',
+            `the configured browser ${wanted} is not an executable file`,
+            INSTALL_HINT,
+        );
     }
     const names = wanted === 'auto' ? AUTO : [wanted];
     const found = [];
@@ -55,10 +64,16 @@ async function findBrowsers(wanted, searchPath = process.env.PATH) {
         if (file !== null) found.push(file);
     }
     if (found.length > 0) return found;
-    throw new SessionError('browser_missing', `no browser is installed (looked for ${names.join(', ')})`, INSTALL_HINT);
+    throw new SessionError(
+        'browser_missing',
+        `no browser is installed (looked for ${names.join(', ')})`,
+        INSTALL_HINT,
+    );
 }
 
-/** Remembers, across restarts, that a browser was found to be of no use here and which one to take instead. */
+/**
+ * Remembers, across restarts, that a browser was found to be of no use here and which one to take instead.
+ */
 class BrowserChoice {
     #file;
 
@@ -87,25 +102,38 @@ class BrowserChoice {
 
 function run(file, args, env, limit) {
     return new Promise((resolve) => {
-        execFile(file, args, { env, timeout: limit, killSignal: 'SIGKILL', maxBuffer: 1 << 20 },
-            (error, stdout, stderr) => resolve({ error, stdout, stderr }));
+        execFile(
+            file,
+            args,
+            { env, timeout: limit, killSignal: 'SIGKILL', maxBuffer: 1 << 20 },
+            (error, stdout, stderr) => resolve({ error, stdout, stderr }),
+        );
     });
 }
 
-/** Return the last line that says why: a browser's last words are often followed by noise about its own crash. */
+/**
+ * Return the last line that says why: a browser's last words are often followed by noise about its own crash.
+ */
 function lastWords(stderr) {
-    const lines = stderr.split('\n').map((line) => line.trim()).filter(Boolean);
-    const telling = lines.filter((line) => /FATAL|ERROR|error|cannot|No usable|not supported|denied/.test(line));
+    const lines = stderr
+        .split('\n')
+        .map((line) => line.trim())
+        .filter(Boolean);
+    const telling = lines.filter((line) =>
+        /FATAL|ERROR|error|cannot|No usable|not supported|denied/.test(line),
+    );
     return (telling.at(-1) ?? lines.at(-1) ?? '').replace(/^\[[^\]]*\]\s*/, '').slice(0, 300);
 }
 
 function failure(file, { error, stderr }) {
-    const words = lastWords(stderr) || (error?.killed ? 'no answer in time' : error?.message.split('\n')[0] ?? 'no reason given');
+    const words =
+        lastWords(stderr) ||
+        (error?.killed ? 'no answer in time' : (error?.message.split('\n')[0] ?? 'no reason given'));
     const hint = /root without --no-sandbox/.test(words)
-        ? 'run this server as an ordinary user: the browser\'s sandbox refuses root'
+        ? "run this server as an ordinary user: the browser's sandbox refuses root"
         : /sandbox|namespace/i.test(words)
-            ? 'allow unprivileged user namespaces, or install the package chromium-sandbox'
-            : `run ${file} by hand as the same user to see why`;
+          ? 'allow unprivileged user namespaces, or install the package chromium-sandbox'
+          : `run ${file} by hand as the same user to see why`;
     return new SessionError('browser_failed', `${file} does not start: ${words}`, hint);
 }
 
@@ -120,11 +148,14 @@ const versions = new Map();
 async function browserVersion(file) {
     const key = `${file} ${(await fs.stat(file)).mtimeMs}`;
     if (!versions.has(key)) {
-        versions.set(key, run(file, ['--version'], browserEnvironment(), VERSION_LIMIT_MS).then((result) => {
-            const version = result.stdout.match(/\d+(\.\d+){1,3}/)?.[0];
-            if (result.error || version === undefined) throw failure(file, result);
-            return version;
-        }));
+        versions.set(
+            key,
+            run(file, ['--version'], browserEnvironment(), VERSION_LIMIT_MS).then((result) => {
+                const version = result.stdout.match(/\d+(\.\d+){1,3}/)?.[0];
+                if (result.error || version === undefined) throw failure(file, result);
+                return version;
+            }),
+        );
     }
     try {
         return await versions.get(key);
@@ -134,37 +165,53 @@ async function browserVersion(file) {
     }
 }
 
-/** Start a browser that failed once more, to hear its last words, which puppeteer's pipe transport swallows. */
+/**
+ * Start a browser that failed once more, to hear its last words, which puppeteer's pipe transport swallows.
+ */
 async function diagnose(file, args, profile) {
     const mode = isHeadlessShell(file) ? '--headless' : '--headless=new';
-    const result = await run(file, [...args, mode, `--user-data-dir=${profile}`, '--dump-dom', 'about:blank'],
-        browserEnvironment(), VERSION_LIMIT_MS);
+    const result = await run(
+        file,
+        [...args, mode, `--user-data-dir=${profile}`, '--dump-dom', 'about:blank'],
+        browserEnvironment(),
+        VERSION_LIMIT_MS,
+    );
     return failure(file, result);
 }
 
-/** The environment without what belongs to this server alone: a browser must not speak to systemd in its name. */
+/**
+ * The environment without what belongs to this server alone: a browser must not speak to systemd in its name.
+ */
 function browserEnvironment(env = process.env) {
-    const own = /^(NOTIFY_SOCKET|LISTEN_.*|WATCHDOG_.*|WAPORTD_.*|FLASK_.*|PORT|JOURNAL_STREAM|INVOCATION_ID|CREDENTIALS_DIRECTORY)$/;
-    return Object.fromEntries(Object.entries(env).filter(([name]) => !own.test(name)));
+    return Object.fromEntries(Object.entries(env).filter(([name]) => !OWN_VARIABLES.test(name)));
 }
 
 /**
  * Say who the browser is, as an ordinary Chromium of its very version does.
  *
- * WhatsApp turns away browsers that it takes for old or headless. The library's default names a Chrome 101 on a Mac:
- * too old one day, and contradicted by everything else the page can see. The flag reaches service workers too, which
- * a page-level override does not; the override reaches the client hints, which the flag does not (both measured).
+ * WhatsApp turns away browsers that it takes for old or headless. The library's default names a Chrome 101 on
+ * a Mac: too old one day, and contradicted by everything else the page can see. The flag reaches service
+ * workers too, which a page-level override does not; the override reaches the client hints, which the flag
+ * does not (both measured).
  */
 function identity(version) {
     const major = version.split('.')[0];
-    const brands = [{ brand: 'Chromium', version: major }, { brand: 'Not)A;Brand', version: '24' }];
+    const engine = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)';
+    const brands = [
+        { brand: 'Chromium', version: major },
+        { brand: 'Not)A;Brand', version: '24' },
+    ];
     return {
-        userAgent: `Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/${major}.0.0.0 Safari/537.36`,
+        userAgent: `${engine} Chrome/${major}.0.0.0 Safari/537.36`,
         platform: 'Linux x86_64',
         userAgentMetadata: {
             brands,
             fullVersionList: brands.map((each) => (each.brand === 'Chromium' ? { ...each, version } : each)),
-            platform: 'Linux', platformVersion: '', architecture: 'x86', model: '', mobile: false,
+            platform: 'Linux',
+            platformVersion: '',
+            architecture: 'x86',
+            model: '',
+            mobile: false,
         },
     };
 }
@@ -187,8 +234,10 @@ function browserArguments(file, { cacheDirectory, userAgent, extra }) {
         `--user-agent=${userAgent}`,
         ...(isHeadlessShell(file)
             ? ['--in-process-gpu', '--enable-features=NetworkServiceInProcess2']
-            : ['--disable-features=SpareRendererForSitePerProcess,OmniboxTriggerForNoStatePrefetch,'
-                + 'OptimizationGuideModelDownloading,OptimizationHintsFetching']),
+            : [
+                  '--disable-features=SpareRendererForSitePerProcess,OmniboxTriggerForNoStatePrefetch,' +
+                      'OptimizationGuideModelDownloading,OptimizationHintsFetching',
+              ]),
         ...extra,
     ];
 }
@@ -218,15 +267,25 @@ async function groupLives(group) {
 /** Return the pids of the browsers, started by whomever, that use a profile. */
 async function profileHolders(profile) {
     const wanted = `--user-data-dir=${profile}`;
-    const holders = await Promise.all((await processes()).map(async ({ pid }) => {
-        const command = await fs.readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '');
-        const args = command.split('\0');
-        return args.includes(wanted) && !args.some((arg) => arg.startsWith('--type=')) ? pid : null;
-    }));
+    const holders = await Promise.all(
+        (await processes()).map(async ({ pid }) => {
+            const command = await fs.readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '');
+            const args = command.split('\0');
+            return args.includes(wanted) && !args.some((arg) => arg.startsWith('--type=')) ? pid : null;
+        }),
+    );
     return holders.filter((pid) => pid !== null && pid !== process.pid);
 }
 
 module.exports = {
-    BrowserChoice, browserArguments, browserEnvironment, browserVersion, diagnose, findBrowsers, groupLives, identity,
-    isHeadlessShell, profileHolders,
+    BrowserChoice,
+    browserArguments,
+    browserEnvironment,
+    browserVersion,
+    diagnose,
+    findBrowsers,
+    groupLives,
+    identity,
+    isHeadlessShell,
+    profileHolders,
 };

@@ -1,6 +1,8 @@
 'use strict';
 
-/** Chats and messages: what the library returns, in the shapes that the web app reads. Times in milliseconds. */
+/**
+ * Chats and messages: what the library returns, in the shapes that the web app reads. Times in milliseconds.
+ */
 
 const { HttpError } = require('./http');
 
@@ -14,9 +16,16 @@ const MEDIA_TYPE = /^[a-z0-9.+-]+\/[a-z0-9.+-]+(;\s*[a-z0-9.+-]+=[a-z0-9.+-]+)*$
 /** Types that a browser shows without running anything in them. */
 const SHOWN_INLINE = /^(image\/(png|jpeg|gif|webp)|video\/|audio\/)/i;
 /** Entries of a chat that nobody wrote. */
-const NOT_WRITTEN = new Set(['e2e_notification', 'notification', 'notification_template', 'gp2', 'protocol', 'ciphertext']);
+const NOT_WRITTEN = new Set([
+    'e2e_notification',
+    'notification',
+    'notification_template',
+    'gp2',
+    'protocol',
+    'ciphertext',
+]);
 
-const serialized = (id) => (typeof id === 'string' ? id : id?._serialized ?? null);
+const serialized = (id) => (typeof id === 'string' ? id : (id?._serialized ?? null));
 const milliseconds = (unixSeconds) => (Number.isFinite(unixSeconds) ? unixSeconds * 1000 : null);
 const userPart = (id) => serialized(id)?.split('@')[0].split(':')[0] ?? null;
 
@@ -57,8 +66,13 @@ function describeIncoming(message, { user, port }) {
     if (message.isStatus || NOT_WRITTEN.has(message.type)) return null;
     const body = message.body ?? '';
     return {
-        from: message.from, phone: userPart(message.author ?? message.from), body, message: body,
-        timestamp: milliseconds(message.timestamp), user_id: user, port,
+        from: message.from,
+        phone: userPart(message.author ?? message.from),
+        body,
+        message: body,
+        timestamp: milliseconds(message.timestamp),
+        user_id: user,
+        port,
     };
 }
 
@@ -87,7 +101,7 @@ function cut(messages, before) {
 /**
  * Return one page of a chat, oldest first.
  *
- * @param {{limit: string|null, before: string|null}} page `before` is a `nextCursor`, or a time in milliseconds
+ * @param {{limit: string|null, before: string|null}} page `before` is a `nextCursor` or a time (milliseconds)
  * @throws {HttpError} 400 or 404
  */
 async function listMessages(client, chatId, page) {
@@ -96,19 +110,24 @@ async function listMessages(client, chatId, page) {
     const chat = await client.getChatById(chatId);
     if (!chat) throw new HttpError(404, 'no such chat');
 
-    // The library gives the newest messages only, so an older page means asking for more until it is among them.
+    // The library gives the newest messages only, so an older page means asking for more until it is among
+    // them.
     for (let wanted = limit + 1; ; wanted = Math.min(wanted * 4, HISTORY_MAX)) {
         const messages = await chat.fetchMessages({ limit: wanted });
         messages.sort((one, other) => one.timestamp - other.timestamp);
         const end = cut(messages, page.before);
         const exhausted = messages.length < wanted || wanted >= HISTORY_MAX;
         if (end <= limit && !exhausted) continue;
-        if (end < 0) throw new HttpError(400, 'before is neither a time nor the id of a message of this chat');
+        if (end < 0)
+            throw new HttpError(400, 'before is neither a time nor the id of a message of this chat');
         const start = Math.max(0, end - limit);
         const found = messages.slice(start, end).map(describeMessage);
         return {
-            success: true, messages: found, total: found.length,
-            hasMore: start > 0, nextCursor: start > 0 ? found[0].id : null,
+            success: true,
+            messages: found,
+            total: found.length,
+            hasMore: start > 0,
+            nextCursor: start > 0 ? found[0].id : null,
         };
     }
 }
@@ -124,14 +143,19 @@ async function readMedia(client, messageId) {
     if (!media?.data) throw missing();
     const type = MEDIA_TYPE.test(media.mimetype ?? '') ? media.mimetype : 'application/octet-stream';
     const disposition = SHOWN_INLINE.test(type) ? 'inline' : 'attachment';
-    const name = media.filename ? `; filename*=UTF-8''${encodeURIComponent(media.filename).replace(/['()*]/g, escape)}` : '';
+    const name = media.filename
+        ? `; filename*=UTF-8''${encodeURIComponent(media.filename).replace(/['()*]/g, escape)}`
+        : '';
     const bytes = Buffer.from(media.data, 'base64');
     return {
         bytes,
         // The sender chooses type and content: nothing of it may run in the browser that shows it.
         headers: {
-            'Content-Type': type, 'Content-Length': bytes.length, 'Content-Disposition': disposition + name,
-            'Cache-Control': 'private, no-store', 'X-Content-Type-Options': 'nosniff',
+            'Content-Type': type,
+            'Content-Length': bytes.length,
+            'Content-Disposition': disposition + name,
+            'Cache-Control': 'private, no-store',
+            'X-Content-Type-Options': 'nosniff',
             'Content-Security-Policy': "default-src 'none'; sandbox",
         },
     };
@@ -142,7 +166,8 @@ function recipient(phone) {
     const text = String(phone).trim();
     if (CHAT_ID.test(text)) return text;
     const digits = text.replace(/[\s().+-]/g, '');
-    if (!/^\d{5,20}$/.test(digits)) throw new HttpError(400, 'phone is neither a phone number nor the id of a chat');
+    if (!/^\d{5,20}$/.test(digits))
+        throw new HttpError(400, 'phone is neither a phone number nor the id of a chat');
     return `${digits}@c.us`;
 }
 

@@ -7,7 +7,10 @@
 
 const path = require('node:path');
 
-/** A value that cannot be used. `problems` holds one sentence for each variable, its value and what is allowed. */
+/**
+ * A value that cannot be used. `problems` holds one sentence for each variable, its value and what is
+ * allowed.
+ */
 class ConfigError extends Error {
     constructor(problems) {
         super(problems.join('\n'));
@@ -55,16 +58,38 @@ const seconds = (min, max) => (text) => wholeNumber(text, min, max);
 
 /** Each variable: key in the result, default, parser (undefined = refused), what is allowed. */
 const VARIABLES = {
-    WAPORTD_USER: ['user', null, matching(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$/),
-        'a letter or digit, then at most 63 letters, digits or _ . @ -'],
-    FLASK_WEBHOOK_URL: ['webhookUrl', 'http://localhost:5002/webhook', httpUrl,
-        'an http or https URL, or nothing for no webhook'],
-    WAPORTD_CLIENT_ID_PREFIX: ['clientIdPrefix', 'ylada_bot', matching(/^[A-Za-z0-9_-]{1,64}$/),
-        '1 to 64 letters, digits, _ or -'],
-    WAPORTD_BROWSER: ['browser', 'auto', matching(/^[^\0\n]{1,4096}$/), 'auto, or the path or name of a browser'],
+    WAPORTD_USER: [
+        'user',
+        null,
+        matching(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$/),
+        'a letter or digit, then at most 63 letters, digits or _ . @ -',
+    ],
+    FLASK_WEBHOOK_URL: [
+        'webhookUrl',
+        'http://localhost:5002/webhook',
+        httpUrl,
+        'an http or https URL, or nothing for no webhook',
+    ],
+    WAPORTD_CLIENT_ID_PREFIX: [
+        'clientIdPrefix',
+        'ylada_bot',
+        matching(/^[A-Za-z0-9_-]{1,64}$/),
+        '1 to 64 letters, digits, _ or -',
+    ],
+    WAPORTD_BROWSER: [
+        'browser',
+        'auto',
+        matching(/^[^\0\n]{1,4096}$/),
+        'auto, or the path or name of a browser',
+    ],
     WAPORTD_BROWSER_ARGS: ['browserArgs', '[]', stringArray, 'a JSON array of strings'],
     WAPORTD_QR_MAX_RETRIES: ['qrMaxRetries', '5', seconds(1, 1000), 'a whole number from 1 to 1000'],
-    WAPORTD_QR_LIFETIME: ['qrLifetime', '60,20', lifetimes, 'two whole numbers of seconds from 1 to 3600: first,later'],
+    WAPORTD_QR_LIFETIME: [
+        'qrLifetime',
+        '60,20',
+        lifetimes,
+        'two whole numbers of seconds from 1 to 3600: first,later',
+    ],
     WAPORTD_START_TIMEOUT: ['startTimeout', '90', seconds(1, 3600), 'whole seconds from 1 to 3600'],
     WAPORTD_READY_TIMEOUT: ['readyTimeout', '120', seconds(1, 3600), 'whole seconds from 1 to 3600'],
     WAPORTD_PROBE_INTERVAL: ['probeInterval', '10', seconds(1, 3600), 'whole seconds from 1 to 3600'],
@@ -94,7 +119,8 @@ function readConfig(env, args, cwd) {
     const problems = [];
     const config = {};
 
-    const [portSource, portText] = env.PORT !== undefined ? ['PORT', env.PORT] : ['argument', args[0] ?? '5001'];
+    const [portSource, portText] =
+        env.PORT !== undefined ? ['PORT', env.PORT] : ['argument', args[0] ?? '5001'];
     config.port = wholeNumber(portText, 1, 65535);
     if (config.port === undefined) {
         problems.push(`${portSource} is ${quote(portText)}; allowed: a port, a whole number from 1 to 65535`);

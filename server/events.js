@@ -20,10 +20,13 @@ class EventStreams {
 
     /** Answer a request with a stream. @throws {HttpError} 503 when there are too many */
     open({ request, response }) {
-        if (this.#streams.size >= MAX_STREAMS) throw new HttpError(503, `more than ${MAX_STREAMS} event streams`);
+        if (this.#streams.size >= MAX_STREAMS)
+            throw new HttpError(503, `more than ${MAX_STREAMS} event streams`);
         response.writeHead(200, {
-            'Content-Type': 'text/event-stream; charset=utf-8', 'Cache-Control': 'no-store',
-            'X-Content-Type-Options': 'nosniff', 'X-Accel-Buffering': 'no',
+            'Content-Type': 'text/event-stream; charset=utf-8',
+            'Cache-Control': 'no-store',
+            'X-Content-Type-Options': 'nosniff',
+            'X-Accel-Buffering': 'no',
         });
         if (request.method === 'HEAD') {
             response.end();

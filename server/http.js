@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * HTTP on loopback: which connections and requests are let in, how requests reach their routes, how answers and
- * errors are written, how it all ends.
+ * HTTP on loopback: which connections and requests are let in, how requests reach their routes, how answers
+ * and errors are written, how it all ends.
  */
 
 const http = require('node:http');
@@ -69,7 +69,13 @@ async function readJson(request) {
     let size = 0;
     for await (const chunk of request) {
         size += chunk.length;
-        if (size > MAX_BODY_BYTES) throw new HttpError(413, `the body is longer than ${MAX_BODY_BYTES} bytes`, {}, { Connection: 'close' });
+        if (size > MAX_BODY_BYTES)
+            throw new HttpError(
+                413,
+                `the body is longer than ${MAX_BODY_BYTES} bytes`,
+                {},
+                { Connection: 'close' },
+            );
         chunks.push(chunk);
     }
     if (size === 0) return {};
@@ -88,23 +94,33 @@ async function readJson(request) {
 function writeJson(response, status, body, headers = {}) {
     const text = JSON.stringify(body);
     response.writeHead(status, {
-        'Content-Type': 'application/json; charset=utf-8', 'Content-Length': Buffer.byteLength(text),
-        'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff', ...headers,
+        'Content-Type': 'application/json; charset=utf-8',
+        'Content-Length': Buffer.byteLength(text),
+        'Cache-Control': 'no-store',
+        'X-Content-Type-Options': 'nosniff',
+        ...headers,
     });
     response.end(text);
 }
 
-/** Find the route of a request; paths hold `{name}` where a segment varies. @throws {HttpError} 400, 404, 405 */
+/**
+ * Find the route of a request; paths hold `{name}` where a segment varies. @throws {HttpError} 400, 404, 405
+ */
 function findRoute(routes, method, pathname) {
     const segments = pathname.split('/');
     const matching = routes.filter(({ path }) => {
         const pattern = path.split('/');
-        return pattern.length === segments.length
-            && pattern.every((part, index) => (part.startsWith('{') ? segments[index] !== '' : part === segments[index]));
+        return (
+            pattern.length === segments.length &&
+            pattern.every((part, index) =>
+                part.startsWith('{') ? segments[index] !== '' : part === segments[index],
+            )
+        );
     });
     if (matching.length === 0) throw new HttpError(404, 'no such path; GET / lists what there is');
-    const route = matching.find((each) => each.method === method)
-        ?? (method === 'HEAD' ? matching.find((each) => each.method === 'GET') : undefined);
+    const route =
+        matching.find((each) => each.method === method) ??
+        (method === 'HEAD' ? matching.find((each) => each.method === 'GET') : undefined);
     if (route === undefined) {
         const allow = matching.map((each) => each.method).join(', ');
         throw new HttpError(405, `use ${allow} here`, {}, { Allow: allow });
@@ -124,8 +140,8 @@ function findRoute(routes, method, pathname) {
 /**
  * Serves routes on any number of listening sockets.
  *
- * A route is `{method, path, handle}`; `handle({request, response, params, query, body})` returns the JSON of a 200
- * answer, or writes the answer itself and returns undefined, or throws an HttpError.
+ * A route is `{method, path, handle}`; `handle({request, response, params, query, body})` returns the JSON of
+ * a 200 answer, or writes the answer itself and returns undefined, or throws an HttpError.
  */
 class HttpServer {
     #routes;
@@ -158,8 +174,12 @@ class HttpServer {
         });
         server.on('clientError', (error, socket) => {
             if (!socket.writable) return;
-            const status = { HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large', ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout' };
-            socket.end(`HTTP/1.1 ${status[error.code] ?? '400 Bad Request'}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+            const status = {
+                HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+                ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
+            };
+            const line = `HTTP/1.1 ${status[error.code] ?? '400 Bad Request'}`;
+            socket.end(`${line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
         });
         await new Promise((resolve, reject) => {
             server.once('error', reject);
@@ -175,11 +195,17 @@ class HttpServer {
     /** Stop taking connections and let answers that are on their way arrive, for a second at most. */
     async close() {
         this.#draining = true;
-        const closed = this.#servers.map((server) => new Promise((resolve) => {
-            server.close(resolve);
-            server.closeIdleConnections();
-        }));
-        const timer = setTimeout(() => this.#servers.forEach((server) => server.closeAllConnections()), DRAIN_LIMIT_MS);
+        const closed = this.#servers.map(
+            (server) =>
+                new Promise((resolve) => {
+                    server.close(resolve);
+                    server.closeIdleConnections();
+                }),
+        );
+        const timer = setTimeout(
+            () => this.#servers.forEach((server) => server.closeAllConnections()),
+            DRAIN_LIMIT_MS,
+        );
         await Promise.all(closed);
         clearTimeout(timer);
     }
@@ -187,7 +213,8 @@ class HttpServer {
     async #serve(request, response) {
         try {
             if (this.#draining) response.setHeader('Connection', 'close');
-            if (this.#refused.has(request.socket)) throw new HttpError(403, 'this connection is not from this host');
+            if (this.#refused.has(request.socket))
+                throw new HttpError(403, 'this connection is not from this host');
             refuseForeignCallers(request);
             const url = new URL(request.url.replace(/^\/+/, '/'), 'http://localhost');
             const { route, params } = findRoute(this.#routes, request.method, url.pathname);
@@ -207,8 +234,10 @@ class HttpServer {
             response.destroy();
             return;
         }
-        const { status, body, headers } = error instanceof HttpError ? error
-            : { status: 500, body: { error: 'internal error; see the log of this server' }, headers: {} };
+        const { status, body, headers } =
+            error instanceof HttpError
+                ? error
+                : { status: 500, body: { error: 'internal error; see the log of this server' }, headers: {} };
         writeJson(response, status, body, headers);
     }
 }

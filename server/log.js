@@ -12,10 +12,13 @@ function fieldText(value) {
     return /^[^\s"=]+$/.test(text) ? text : JSON.stringify(text);
 }
 
-/** Turn control characters into spaces, so that text from outside cannot start a line (or a field) of its own. */
+/**
+ * Turn control characters into spaces, so that text from outside cannot start a line (or a field) of its own.
+ */
 function oneLine(text) {
-    // eslint-disable-next-line no-control-regex
-    return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim();
+    return String(text)
+        .replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ')
+        .trim();
 }
 
 /**
@@ -26,14 +29,16 @@ function oneLine(text) {
  */
 function createLog(label, { journal = Boolean(process.env.JOURNAL_STREAM), write } = {}) {
     const out = write ?? ((line) => process.stdout.write(line));
-    const emit = (level) => (event, fields = {}) => {
-        const tail = Object.entries(fields)
-            .filter(([, value]) => value !== undefined && value !== null)
-            .map(([key, value]) => ` ${key}=${fieldText(oneLine(value))}`)
-            .join('');
-        const head = journal ? `<${PRIORITY[level]}>` : `${new Date().toISOString()} ${level}: `;
-        out(`${head}${oneLine(`${label}: ${event}`)}${tail}\n`);
-    };
+    const emit =
+        (level) =>
+        (event, fields = {}) => {
+            const tail = Object.entries(fields)
+                .filter(([, value]) => value !== undefined && value !== null)
+                .map(([key, value]) => ` ${key}=${fieldText(oneLine(value))}`)
+                .join('');
+            const head = journal ? `<${PRIORITY[level]}>` : `${new Date().toISOString()} ${level}: `;
+            out(`${head}${oneLine(`${label}: ${event}`)}${tail}\n`);
+        };
     return { error: emit('error'), warning: emit('warning'), info: emit('info'), debug: emit('debug') };
 }
 

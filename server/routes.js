@@ -19,7 +19,9 @@ function legacyStatus({ state, qr }) {
 }
 
 function notConnected(error) {
-    return error instanceof SessionError && error.cause === 'not_connected' ? new HttpError(400, error.message) : error;
+    return error instanceof SessionError && error.cause === 'not_connected'
+        ? new HttpError(400, error.message)
+        : error;
 }
 
 /** Run work on the session for a request: its errors become 400 (not connected) or 500, with their text. */
@@ -28,7 +30,9 @@ async function onSession(session, work, limit, what) {
         return await session.use(work, limit, what);
     } catch (error) {
         if (error instanceof HttpError) throw error;
-        throw error instanceof SessionError ? notConnected(error) : new HttpError(500, `${what} failed: ${error.message}`);
+        throw error instanceof SessionError
+            ? notConnected(error)
+            : new HttpError(500, `${what} failed: ${error.message}`);
     }
 }
 
@@ -39,27 +43,41 @@ function createRoutes({ state, session, events }) {
     add('GET', '/', 'this list', () => {
         const picture = state.picture();
         return {
-            service: 'waportd whatsapp server', port: picture.port, user: picture.user,
-            status: legacyStatus(picture), state: picture.state, ready: picture.ready,
+            service: 'waportd whatsapp server',
+            port: picture.port,
+            user: picture.user,
+            status: legacyStatus(picture),
+            state: picture.state,
+            ready: picture.ready,
             endpoints: routes.map(({ method, path, about }) => `${method} ${path} – ${about}`),
         };
     });
 
-    add('GET', '/health', 'whether this server answers', () => ({ status: 'ok', ready: state.picture().ready }));
+    add('GET', '/health', 'whether this server answers', () => ({
+        status: 'ok',
+        ready: state.picture().ready,
+    }));
 
     add('GET', '/qr', 'the code to scan; opens a browser', () => {
         session.ask();
         const picture = state.picture();
         return {
-            qr: picture.qr, ready: picture.ready, hasQr: picture.qr !== null, status: legacyStatus(picture),
-            message: picture.message, ...(picture.hint === null ? {} : { hint: picture.hint }),
+            qr: picture.qr,
+            ready: picture.ready,
+            hasQr: picture.qr !== null,
+            status: legacyStatus(picture),
+            message: picture.message,
+            ...(picture.hint === null ? {} : { hint: picture.hint }),
         };
     });
 
     add('POST', '/qr/new', 'ask for a code now', ({ response }) => {
         session.askNow();
         const text = JSON.stringify(state.picture());
-        response.writeHead(202, { 'Content-Type': 'application/json; charset=utf-8', 'Cache-Control': 'no-store' });
+        response.writeHead(202, {
+            'Content-Type': 'application/json; charset=utf-8',
+            'Cache-Control': 'no-store',
+        });
         response.end(text);
     });
 
@@ -74,37 +92,62 @@ function createRoutes({ state, session, events }) {
             isAuthenticated: ['authenticated', 'ready', 'disconnected'].includes(picture.state),
             isConnecting: session.opening || picture.state === 'authenticated' || retrying,
             phone_number: picture.phone_number,
-            clientInfo: picture.phone_number === null ? null
-                : { wid: `${picture.phone_number}@c.us`, pushname: picture.pushname, platform: picture.platform },
+            clientInfo:
+                picture.phone_number === null
+                    ? null
+                    : {
+                          wid: `${picture.phone_number}@c.us`,
+                          pushname: picture.pushname,
+                          platform: picture.platform,
+                      },
             // It is tried for ever: there is always one attempt left.
-            reconnectInfo: { attempts: session.retries, maxAttempts: session.retries + 1, isReconnecting: retrying },
+            reconnectInfo: {
+                attempts: session.retries,
+                maxAttempts: session.retries + 1,
+                isReconnecting: retrying,
+            },
         };
     });
 
     add('GET', '/session', 'the whole picture', () => state.picture());
-    add('GET', '/events', 'the whole picture, and again at each change (server-sent events)', (call) => events.open(call));
+    add('GET', '/events', 'the whole picture, and again at each change (server-sent events)', (call) =>
+        events.open(call),
+    );
 
     add('POST', '/pairing-code', 'a code to type on the phone {"phone"}', async ({ body }) => {
         const phone = typeof body.phone === 'string' ? body.phone.replace(/[\s().+-]/g, '') : '';
         if (!/^[1-9]\d{7,14}$/.test(phone)) {
-            throw new HttpError(400, 'phone must be a number with its country code: 8 to 15 digits', { code: 'bad_phone' });
+            throw new HttpError(400, 'phone must be a number with its country code: 8 to 15 digits', {
+                code: 'bad_phone',
+            });
         }
         try {
             return await session.requestPairingCode(phone);
         } catch (error) {
-            if (error instanceof TimeLimitError) throw new HttpError(504, error.message, { code: 'pairing_timeout' });
+            if (error instanceof TimeLimitError)
+                throw new HttpError(504, error.message, { code: 'pairing_timeout' });
             if (!(error instanceof SessionError)) throw error;
             const status = error.cause === 'already_linked' ? 409 : 503;
-            throw new HttpError(status, error.message, { code: error.cause, cause: error.cause, hint: error.hint });
+            throw new HttpError(status, error.message, {
+                code: error.cause,
+                cause: error.cause,
+                hint: error.hint,
+            });
         }
     });
 
     add('POST', '/send', 'send a text {"phone", "message"}', async ({ body }) => {
         const { phone, message } = body;
-        if (!['string', 'number'].includes(typeof phone) || phone === '' || typeof message !== 'string' || message === '') {
+        if (
+            !['string', 'number'].includes(typeof phone) ||
+            phone === '' ||
+            typeof message !== 'string' ||
+            message === ''
+        ) {
             throw new HttpError(400, 'phone and message are needed');
         }
-        if (message.length > MAX_TEXT) throw new HttpError(400, `message is longer than ${MAX_TEXT} characters`);
+        if (message.length > MAX_TEXT)
+            throw new HttpError(400, `message is longer than ${MAX_TEXT} characters`);
         const chatId = chats.recipient(phone);
         const work = (client) => chats.sendText(client, chatId, message);
         return { success: true, messageId: await onSession(session, work, SEND_LIMIT_MS, 'sending') };
@@ -114,12 +157,24 @@ function createRoutes({ state, session, events }) {
         return { success: true, message: await session.logout() };
     });
 
-    add('GET', '/chats', 'all chats, newest first', () => onSession(session, chats.listChats, CHATS_LIMIT_MS, 'listing chats'));
+    add('GET', '/chats', 'all chats, newest first', () =>
+        onSession(session, chats.listChats, CHATS_LIMIT_MS, 'listing chats'),
+    );
 
-    add('GET', '/chats/{id}/messages', 'messages of a chat, oldest first (?limit, ?before)', ({ params, query }) => {
-        const page = { limit: query.get('limit'), before: query.get('before') };
-        return onSession(session, (client) => chats.listMessages(client, params.id, page), CHATS_LIMIT_MS, 'reading messages');
-    });
+    add(
+        'GET',
+        '/chats/{id}/messages',
+        'messages of a chat, oldest first (?limit, ?before)',
+        ({ params, query }) => {
+            const page = { limit: query.get('limit'), before: query.get('before') };
+            return onSession(
+                session,
+                (client) => chats.listMessages(client, params.id, page),
+                CHATS_LIMIT_MS,
+                'reading messages',
+            );
+        },
+    );
 
     add('GET', '/media/{id}', 'the media of a message', async ({ request, response, params }) => {
         const work = (client) => chats.readMedia(client, params.id);

@@ -1,23 +1,29 @@
 'use strict';
 
 /**
- * The life of the WhatsApp session: when a browser is opened, what its events mean, when it is closed, and which
- * trouble is waited out here and which ends the process so that systemd starts it afresh.
+ * The life of the WhatsApp session: when a browser is opened, what its events mean, when it is closed, and
+ * which trouble is waited out here and which ends the process so that systemd starts it afresh.
  *
- * A browser runs only for a stored login or while somebody asks for a code. Trouble that a restart cannot mend (no
- * browser, site unreachable, profile unusable) becomes state `error` and is tried again; trouble that it can mend
- * (browser lost, page hung) ends the process with a code of its own.
+ * A browser runs only for a stored login or while somebody asks for a code. Trouble that a restart cannot
+ * mend (no browser, site unreachable, profile unusable) becomes state `error` and is tried again; trouble
+ * that it can mend (browser lost, page hung) ends the process with a code of its own.
  */
 
-const { setTimeout: pause } = require('node:timers/promises');
-
-const browsers = require('./browser');
-const { SessionError, TimeLimitError, withLimit } = require('./errors');
+const { BrowserChoice } = require('./browser');
+const { SessionError, withLimit } = require('./errors');
+const { reason } = require('./reasons');
+const { BrowserRun } = require('./run');
 const { maskPhone, timestamp } = require('./state');
 
 /** Exit codes, as the unit file knows them. */
 const EXIT = {
-    stopped: 0, unexpected: 1, configuration: 2, loggedOut: 10, browserLost: 11, pageHung: 12, neverReady: 13,
+    stopped: 0,
+    unexpected: 1,
+    configuration: 2,
+    loggedOut: 10,
+    browserLost: 11,
+    pageHung: 12,
+    neverReady: 13,
     disconnected: 14,
 };
 
@@ -30,12 +36,14 @@ const CODE_GAP_MS = 2_000;
 /** WhatsApp's own validity of a pairing code. */
 const PAIRING_CODE_MS = 180_000;
 const PAIRING_LIMIT_MS = 60_000;
-const CLOSE_LIMIT_MS = 4_000;
-const GONE_LIMIT_MS = 3_000;
 const UNLINK_LIMIT_MS = 10_000;
 
 /** Connection states in which WhatsApp Web goes on by itself; the others end a linked session. */
 const PASSING = new Set(['CONNECTED', 'OPENING', 'PAIRING', 'TIMEOUT']);
+
+/** What puppeteer throws at calls whose browser, or page, goes away. */
+const BROWSER_GONE = /Target closed|Session closed|Connection closed/i;
+const PAGE_GONE = /Target closed|Session closed|Connection closed|detached|context was destroyed/i;
 
 const WAITING = 'waiting until somebody asks for a code';
 const ASK_AGAIN = 'ask for a new code: POST /qr/new, or GET /qr after a minute without';
@@ -43,54 +51,10 @@ const ASK_AGAIN = 'ask for a new code: POST /qr/new, or GET /qr after a minute w
 /** Tell the text of a code from `undefined,…` and other things that the page hands out before it has one. */
 function isQr(text) {
     const fields = String(text).split(',');
-    return fields.length >= 4 && fields.every((field) => field !== '' && field !== 'undefined' && field !== 'null');
-}
-
-/** One browser, from the wish to have it until its last process is gone. */
-class Run {
-    client = null;
-    browser = null;
-    path = null;
-    candidates = [];
-    args = [];
-    closed = false;
-    gone = null;
-    launch = Promise.resolve();
-    /** Whether the site has answered at all, whether page and browser are probed, and what `ready` said. */
-    answered = false;
-    probing = false;
-    info = null;
-    /** The code shown last, how many there were, and whether the next is the first of a batch. */
-    code = null;
-    late = null;
-    attempt = 0;
-    freshBatch = true;
-    scanned = false;
-    unlinking = false;
-    reloading = false;
-    abort = new AbortController();
-    #timers = new Map();
-
-    /** @param {string|null} phone whose pairing code is wanted; null = QR codes */
-    constructor(phone) {
-        this.phone = phone;
-    }
-
-    /** Start (or start again) a named timer; none of them outlives the run. */
-    after(name, ms, work) {
-        this.cancel(name);
-        if (!this.closed) this.#timers.set(name, setTimeout(work, ms));
-    }
-
-    cancel(name) {
-        clearTimeout(this.#timers.get(name));
-        this.#timers.delete(name);
-    }
-
-    close() {
-        this.closed = true;
-        for (const name of [...this.#timers.keys()]) this.cancel(name);
-    }
+    return (
+        fields.length >= 4 &&
+        fields.every((field) => field !== '' && field !== 'undefined' && field !== 'null')
+    );
 }
 
 class Session {
@@ -104,7 +68,9 @@ class Session {
     #choice;
     #run = null;
     #closing = Promise.resolve();
+    /** Whether the profile holds a login: true, false, or 'unknown' until a page has shown it. */
     #login = false;
+    #loginRead = false;
     #ending = false;
     #lastAsked = Date.now();
     #failures = 0;
@@ -112,7 +78,6 @@ class Session {
     #retryTimer = null;
     #idleTimer = null;
     #pairing = null;
-    #probedAt = 0;
 
     /**
      * @param {object} options
@@ -128,7 +93,7 @@ class Session {
         this.#end = end;
         this.#loadLibrary = loadLibrary;
         this.#onMessage = onMessage;
-        this.#choice = new browsers.BrowserChoice(config.stateDirectory);
+        this.#choice = new BrowserChoice(config.stateDirectory);
     }
 
     get linked() {
@@ -145,30 +110,27 @@ class Session {
 
     /** Tell whether WhatsApp's page is there and its modules can be called. */
     get initialized() {
-        return ['qr', 'pairing', 'passkey_required', 'authenticated', 'ready', 'disconnected'].includes(this.#state.name)
-            && this.#run?.browser !== null && this.#run !== null;
+        return this.#run !== null && this.#run.probedAt > 0;
     }
 
     /** Tell whether all that should answer does: the condition of the watchdog's ping. */
     get alive() {
-        const run = this.#run;
-        if (run === null || run.browser === null || this.#probedAt === 0) return true;
-        return Date.now() - this.#probedAt < 3 * this.#config.probeInterval * 1000;
+        return this.#run === null || this.#run.probeIsFresh;
     }
 
-    // ---- what others ask for ---------------------------------------------------------------------------------
+    // ---- what others ask for --------------------------------------------------------------------
 
     /** Begin: open a browser if a login is stored (or may be), else wait to be asked. */
     async start() {
+        this.#armIdle();
         try {
-            this.#setLogin(await this.#storage.login());
+            await this.#readLogin();
         } catch (error) {
             this.#settleError(error);
             return;
         }
         if (this.linked) this.#open();
         else this.#rest(WAITING);
-        this.#armIdle();
     }
 
     /** Somebody looks for a code. Opens a browser unless that somebody may be a tab left open. */
@@ -201,11 +163,9 @@ class Session {
      */
     async requestPairingCode(phone) {
         this.#lastAsked = Date.now();
-        if (this.linked || this.#ending) {
-            throw new SessionError('already_linked', 'a phone is linked already', 'log it out first: POST /disconnect');
-        }
+        if (this.linked || this.#ending) throw reason.alreadyLinked();
         if (this.#pairing?.phone !== phone) {
-            this.#pairing?.reject(new SessionError('superseded', 'a code for another phone was asked for', 'ask again'));
+            this.#pairing?.reject(reason.superseded());
             if (this.#run !== null) this.#close(this.#run);
             this.#pairing = this.#newPairing(phone);
             this.#open(phone);
@@ -228,13 +188,14 @@ class Session {
                 told = true;
             } catch (error) {
                 // The page goes away while it answers: that is how a logout looks from outside.
-                told = /context was destroyed|detached|Target closed/i.test(error.message);
+                told = PAGE_GONE.test(error.message);
                 this.#log.warning('unlinking was not confirmed', { reason: error.message });
             }
         }
-        const message = told || !this.linked
-            ? 'logged out; the session is deleted'
-            : 'the session is deleted here, but the phone could not be told: remove the device there';
+        const message =
+            told || !this.linked
+                ? 'logged out; the session is deleted'
+                : 'the session is deleted here, but the phone could not be told: remove the device there';
         await this.#finishLogout(message);
         return message;
     }
@@ -246,126 +207,77 @@ class Session {
      * @throws {TimeLimitError}
      */
     async use(work, limitMs, what) {
-        if (this.#state.name !== 'ready') {
-            throw new SessionError('not_connected', 'WhatsApp is not connected', 'link a phone first: see GET /qr');
-        }
+        if (this.#state.name !== 'ready') throw reason.notConnected();
         return withLimit(work(this.#run.client), limitMs, what);
     }
 
     /** Tell whether an error comes from a browser that is being closed, and means nothing. */
     expects(error) {
         const dying = this.#run === null || this.#run.closed || this.#ending;
-        return dying && /Target closed|Session closed|detached|Connection closed|context was destroyed/i
-            .test(String(error?.message ?? error));
+        return dying && PAGE_GONE.test(String(error?.message ?? error));
     }
 
-    /** Close the browser and keep the login. Resolves when the last of its processes is gone, or after 8 s. */
+    /**
+     * Close the browser and keep the login. Resolves when the last of its processes is gone, or after 8 s.
+     */
     async close() {
         this.#ending = true;
         clearTimeout(this.#retryTimer);
         clearTimeout(this.#idleTimer);
-        this.#pairing?.reject(new SessionError('stopping', 'the server is stopping', 'ask again in a moment'));
+        this.#pairing?.reject(reason.stopping());
         if (this.#run !== null) this.#close(this.#run);
         await this.#closing;
     }
 
-    // ---- opening and closing a browser -------------------------------------------------------------------------
+    // ---- opening and closing a browser ----------------------------------------------------------
 
     #open(phone = null) {
         if (this.#ending) return;
         clearTimeout(this.#retryTimer);
-        const run = new Run(phone);
+        const run = new BrowserRun({
+            config: this.#config,
+            storage: this.#storage,
+            choice: this.#choice,
+            log: this.#log,
+            phone,
+        });
         this.#run = run;
-        this.#probedAt = 0;
         this.#state.enter('generating', { message: 'starting the browser', attempt: 0 });
         this.#drive(run).catch((error) => this.#failed(run, error));
     }
 
     async #drive(run) {
         await this.#closing;
-        const { SessionClient } = await this.#loadLibrary();
-        run.candidates = await browsers.findBrowsers(this.#config.browser);
-        run.path = await this.#choice.pick(run.candidates);
-        this.#state.update({ browser: { path: run.path, running: false } });
-        const version = await browsers.browserVersion(run.path);
-        await this.#storage.prepare();
-        await this.#awaitFreeProfile();
+        if (!this.#loginRead) await this.#readLogin();
+        await run.prepare(this.#loadLibrary().SessionClient);
         if (this.#login === false) await this.#storage.noteLogin(false);
         if (run.closed) return;
-
-        const identity = browsers.identity(version);
-        run.args = browsers.browserArguments(run.path, {
-            cacheDirectory: this.#storage.cacheDirectory,
-            userAgent: identity.userAgent,
-            extra: this.#config.browserArgs,
-        });
-        run.client = new SessionClient({
-            clientId: this.#config.clientId,
-            dataPath: this.#storage.authDirectory,
-            executablePath: run.path,
-            args: [...run.args],
-            identity,
-            env: browsers.browserEnvironment(),
-            signal: run.abort.signal,
-            phone: run.phone,
-            startLimitMs: this.#config.startTimeout * 1000,
-        });
+        this.#state.update({ browser: { path: run.path, running: false } });
         this.#watch(run);
         run.after('start', this.#config.startTimeout * 1000, () => this.#silent(run));
-        this.#log.info('starting the browser', { path: run.path, version });
-        run.launch = run.client.initialize();
-        await run.launch;
+        await run.launch();
     }
 
-    async #awaitFreeProfile() {
-        let holders = [];
-        for (const end = Date.now() + GONE_LIMIT_MS; Date.now() < end; await pause(50)) {
-            holders = await browsers.profileHolders(this.#storage.profile);
-            if (holders.length === 0) return;
-        }
-        throw new SessionError('profile_locked',
-            `another browser uses this session's profile (process ${holders.join(', ')})`,
-            `end it: kill ${holders.join(' ')}; the session then starts by itself`);
-    }
-
-    /** Close a run's browser: politely, then by force. What it still says is not listened to any more. */
     #close(run) {
-        if (run.gone !== null) return run.gone;
-        run.close();
         if (this.#run === run) this.#run = null;
-        run.gone = this.#reap(run);
-        this.#closing = Promise.all([this.#closing, run.gone]).then(() => {});
-        return run.gone;
+        this.#closing = Promise.all([this.#closing, run.close()]).then(() => {
+            const { browser } = this.#state.picture();
+            if (this.#run === null && browser?.running) {
+                this.#state.update({ browser: { ...browser, running: false } });
+            }
+        });
+        return this.#closing;
     }
 
-    async #reap(run) {
-        // The library knows the browser a moment before it tells.
-        const browser = run.client?.pupBrowser ?? null;
-        const group = browser?.process()?.pid;
-        if (browser !== null) {
-            await withLimit(run.client.destroy(), CLOSE_LIMIT_MS, 'closing the browser')
-                .catch((error) => this.#log.warning('the browser is killed', { reason: error.message }));
-        }
-        run.abort.abort();
-        await withLimit(run.launch, 1000, 'the end of the start').catch(() => {});
-        for (const end = Date.now() + GONE_LIMIT_MS; group !== undefined && Date.now() < end; await pause(20)) {
-            if (!(await browsers.groupLives(group))) break;
-        }
-        if (this.#run === null) {
-            const shown = this.#state.picture().browser;
-            if (shown?.running) this.#state.update({ browser: { ...shown, running: false } });
-        }
-    }
-
-    // ---- what the browser and the page tell --------------------------------------------------------------------
+    // ---- what the browser and the page tell -----------------------------------------------------
 
     #watch(run) {
-        const on = (event, listener) => run.client.on(event, (...args) => {
-            if (!run.closed) listener(...args);
-        });
+        const on = (event, listener) =>
+            run.client.on(event, (...args) => {
+                if (!run.closed) listener(...args);
+            });
         on('browser', (browser, page) => this.#browserOpened(run, browser, page));
-        on('http_error', (status) => this.#failed(run, new SessionError('upstream_unreachable',
-            `web.whatsapp.com answered HTTP ${status}`, 'wait, or check the proxy between this host and the Internet')));
+        on('http_error', (status) => this.#failed(run, reason.httpError(status)));
         on('qr', (text) => this.#codeCame(run, text));
         on('code', (code) => this.#pairingCodeCame(run, code));
         on('pairing_failed', (error) => this.#pairingFailed(run, error));
@@ -377,14 +289,14 @@ class Session {
         on('ready', () => this.#ready(run));
         on('message', (message) => this.#onMessage(message));
         on('logout', () => this.#loggedOut(run));
-        on('disconnected', (reason) => {
-            if (reason === 'LOGOUT') this.#loggedOut(run);
-            else this.#lose(run, EXIT.disconnected, `disconnected by WhatsApp (${reason})`);
+        on('disconnected', (why) => {
+            if (why === 'LOGOUT') this.#loggedOut(run);
+            else this.#lose(run, EXIT.disconnected, `disconnected by WhatsApp (${why})`);
         });
-        on('auth_failure', () => this.#failed(run, new SessionError('auth_failure',
-            'WhatsApp refused the stored login', 'log out (POST /disconnect) and link the phone again')));
+        on('auth_failure', () => this.#failed(run, reason.authFailure()));
         on('failed', (error) => {
-            if (this.linked) this.#lose(run, EXIT.pageHung, `WhatsApp's page did not come back: ${error?.message ?? error}`);
+            const text = `WhatsApp's page did not come back: ${error?.message ?? error}`;
+            if (this.linked) this.#lose(run, EXIT.pageHung, text);
             else this.#failed(run, error);
         });
     }
@@ -418,11 +330,7 @@ class Session {
     #started(run) {
         run.cancel('start');
         this.#failures = 0;
-        if (!run.probing) {
-            run.probing = true;
-            this.#probedAt = Date.now();
-            this.#probeLater(run);
-        }
+        if (run.probedAt === 0) this.#probe(run);
     }
 
     #codeCame(run, text) {
@@ -455,7 +363,9 @@ class Session {
         const shown = this.#state.enter('qr', {
             message: `waiting for QR scan (code ${run.attempt} of ${this.#config.qrMaxRetries})`,
             hint: 'on the phone: WhatsApp, Linked devices, Link a device',
-            qr: text, expires_at: timestamp(expires), attempt: run.attempt,
+            qr: text,
+            expires_at: timestamp(expires),
+            attempt: run.attempt,
         });
         if (shown) this.#state.expireAt(expires + CODE_GAP_MS, () => this.#codeExpired(run));
         run.cancel('start');
@@ -474,7 +384,7 @@ class Session {
     #codesUsedUp(run) {
         this.#log.info('no code was scanned', { codes: run.attempt });
         this.#state.enter('qr_timeout', {
-            message: `${run.attempt} ${run.attempt === 1 ? 'code was' : 'codes were'} shown and none was scanned`,
+            message: `codes shown: ${run.attempt}; none was scanned`,
             hint: ASK_AGAIN,
         });
         this.#close(run);
@@ -502,8 +412,7 @@ class Session {
 
     #pairingFailed(run, error) {
         this.#log.warning('WhatsApp gave no pairing code', { reason: error?.message ?? error });
-        this.#pairing?.reject(new SessionError('pairing_refused', 'WhatsApp gave no pairing code for this number',
-            'check the number with its country code; after several tries wait an hour, or use the QR code'));
+        this.#pairing?.reject(reason.pairingRefused());
         this.#close(run);
         this.#rest(WAITING);
     }
@@ -513,7 +422,11 @@ class Session {
         const now = this.#state.name;
         if (now === 'ready' || now === 'authenticated' || now === 'disconnected') {
             this.#linkedSocketChanged(run, state, now);
-        } else if (state === 'PAIRING' && ['qr', 'pairing', 'generating'].includes(now) && run.attempt + (run.phone ? 1 : 0) > 0) {
+        } else if (
+            state === 'PAIRING' &&
+            ['qr', 'pairing', 'generating'].includes(now) &&
+            run.attempt + (run.phone ? 1 : 0) > 0
+        ) {
             run.scanned = true;
             this.#state.enter('pairing', { message: 'the phone has answered, linking' });
             run.after('ready', this.#config.readyTimeout * 1000, () => this.#linkStalled(run));
@@ -525,8 +438,11 @@ class Session {
             this.#nextCode(run);
         } else if (state === 'UNPAIRED_IDLE' && run.phone === null) {
             run.freshBatch = true;
-            withLimit(run.client.refreshQr(), this.#config.probeInterval * 1000, 'asking for new codes')
-                .catch((error) => this.#log.warning('no new codes', { reason: error?.message ?? error }));
+            withLimit(
+                run.client.refreshQr(),
+                this.#config.probeInterval * 1000,
+                'asking for new codes',
+            ).catch((error) => this.#log.warning('no new codes', { reason: error?.message ?? error }));
         }
     }
 
@@ -548,7 +464,9 @@ class Session {
         if (!PASSING.has(state)) {
             this.#lose(run, EXIT.disconnected, `disconnected by WhatsApp (${state})`);
         } else if (now === 'ready' && state !== 'CONNECTED') {
-            this.#state.enter('disconnected', { message: `connection to WhatsApp lost (${state}), reconnecting` });
+            this.#state.enter('disconnected', {
+                message: `connection to WhatsApp lost (${state}), reconnecting`,
+            });
         } else if (now === 'disconnected' && state === 'CONNECTED' && run.info !== null && !run.reloading) {
             this.#state.enter('ready', { message: run.info });
         }
@@ -559,9 +477,7 @@ class Session {
             this.#close(run);
             return;
         }
-        this.#failed(run, new SessionError('upstream_silent',
-            `the phone answered, but linking did not finish in ${this.#config.readyTimeout} s`,
-            'try again; if WhatsApp on the phone asks for a passkey, remove the passkey there first'));
+        this.#failed(run, reason.linkStalled(this.#config.readyTimeout));
     }
 
     #passkeyWanted(run) {
@@ -581,8 +497,9 @@ class Session {
     }
 
     #expectReady(run) {
-        run.after('ready', this.#config.readyTimeout * 1000, () => this.#lose(run, EXIT.neverReady,
-            `linked, but not ready in ${this.#config.readyTimeout} s`));
+        run.after('ready', this.#config.readyTimeout * 1000, () =>
+            this.#lose(run, EXIT.neverReady, `linked, but not ready in ${this.#config.readyTimeout} s`),
+        );
     }
 
     #loading(run, percent) {
@@ -606,38 +523,28 @@ class Session {
         this.#setLogin(true);
         this.#started(run);
         this.#state.enter('ready', {
-            message: run.info, phone_number: phone, pushname: info.pushname ?? null, platform: info.platform ?? null,
+            message: run.info,
+            phone_number: phone,
+            pushname: info.pushname ?? null,
+            platform: info.platform ?? null,
         });
         this.#log.info('ready', { phone: maskPhone(phone) });
     }
 
-    // ---- liveness ------------------------------------------------------------------------------------------------
-
-    #probeLater(run) {
-        run.after('probe', this.#config.probeInterval * 1000, () => this.#probe(run));
+    #probe(run) {
+        run.probe({
+            look: () => run.scanned && !this.linked,
+            onSeen: (seen) => {
+                if (seen.passkey) this.#passkeyWanted(run);
+            },
+            onHung: () => {
+                const { probeInterval } = this.#config;
+                this.#lose(run, EXIT.pageHung, `WhatsApp's page has not answered for ${probeInterval} s`);
+            },
+        });
     }
 
-    async #probe(run) {
-        const limit = this.#config.probeInterval * 1000;
-        const started = performance.now();
-        try {
-            const looking = run.scanned && !this.linked;
-            const seen = await withLimit(looking ? run.client.look() : run.client.pupPage.evaluate('({})'), limit,
-                'an answer of WhatsApp\'s page');
-            if (seen.passkey && !run.closed) this.#passkeyWanted(run);
-        } catch (error) {
-            // A machine that stood still says nothing about the page; a page that navigates answers again soon.
-            const stoodStill = performance.now() - started > limit + 2000;
-            if (error instanceof TimeLimitError && !stoodStill && !run.closed) {
-                this.#lose(run, EXIT.pageHung, `WhatsApp's page has not answered for ${this.#config.probeInterval} s`);
-                return;
-            }
-        }
-        this.#probedAt = Date.now();
-        if (!run.closed) this.#probeLater(run);
-    }
-
-    // ---- endings -------------------------------------------------------------------------------------------------
+    // ---- endings --------------------------------------------------------------------------------
 
     /** What only a fresh start can mend: show it, and end the process. */
     #lose(run, code, message) {
@@ -654,39 +561,38 @@ class Session {
         const seen = run.answered ? await withLimit(run.client.look(), 3000, 'a look').catch(() => ({})) : {};
         if (run.closed) return;
         if (!run.answered) {
-            this.#failed(run, new SessionError('upstream_unreachable', `web.whatsapp.com did not answer in ${limit} s`,
-                'check this host\'s Internet connection, firewall and proxy'));
+            this.#failed(run, reason.noAnswer(limit));
             return;
         }
         const browser = run.path.split('/').at(-1);
         const what = seen.refused ? `refuses ${browser}` : `gave neither code nor login in ${limit} s`;
-        const next = run.attempt > 0 || this.#login === true ? null
-            : await this.#choice.passOn(run.candidates, run.path, `web.whatsapp.com ${what}`).catch(() => null);
-        if (next !== null) this.#log.warning('the next start uses another browser', { path: next, instead_of: run.path });
-        this.#failed(run, new SessionError('upstream_silent',
-            `web.whatsapp.com ${what}${next === null ? '' : `; the next start uses ${next.split('/').at(-1)}`}`,
-            next === null ? 'try another browser (WAPORTD_BROWSER), or look at https://web.whatsapp.com from this host'
-                : 'nothing to do: the next start uses the next browser'));
+        const next =
+            run.attempt > 0 || this.#login === true
+                ? null
+                : await this.#choice
+                      .passOn(run.candidates, run.path, `web.whatsapp.com ${what}`)
+                      .catch(() => null);
+        if (next !== null)
+            this.#log.warning('the next start uses another browser', { path: next, instead_of: run.path });
+        this.#failed(run, reason.silent(what, next));
     }
 
     /** What a restart would not mend: close the browser, tell why, and try again later. */
     async #failed(run, error) {
         if (run.closed || this.#ending) return;
-        if (run.browser !== null && /Target closed|Session closed|Connection closed/.test(error?.message)) {
+        if (run.browser !== null && BROWSER_GONE.test(error?.message)) {
             this.#lose(run, EXIT.browserLost, 'the browser ended unexpectedly');
             return;
         }
-        run.close();
-        const reason = error instanceof SessionError ? error : await this.#explain(run, error);
+        run.mute();
+        const why = error instanceof SessionError ? error : await this.#explain(run, error);
         if (this.#run !== run) return;
         this.#close(run);
-        this.#settleError(reason);
+        this.#settleError(why);
     }
 
-    async #explain(run, error) {
-        if (run.browser !== null || run.client === null) return describe(error);
-        run.abort.abort();
-        return browsers.diagnose(run.path, run.args, this.#storage.profile);
+    #explain(run, error) {
+        return run.browser !== null || run.client === null ? reason.of(error) : run.diagnose();
     }
 
     #settleError(error) {
@@ -697,7 +603,9 @@ class Session {
         this.#log.error(error.message, { cause: error.cause, retry_in_s: delay / 1000 });
         const at = timestamp(this.#retryAt).slice(11, 19);
         this.#state.enter('error', {
-            message: `${error.message}; next try at ${at} UTC`, cause: error.cause, hint: error.hint,
+            message: `${error.message}; next try at ${at} UTC`,
+            cause: error.cause,
+            hint: error.hint,
         });
         this.#retryTimer = setTimeout(() => this.#retry(error), delay);
     }
@@ -711,8 +619,9 @@ class Session {
     #loggedOut(run) {
         if (run.unlinking || this.#ending) return;
         if (!this.linked) return;
-        this.#finishLogout('logged out on the phone; the session is deleted')
-            .catch((error) => this.#log.error('the logout did not finish', { reason: error.message }));
+        this.#finishLogout('logged out on the phone; the session is deleted').catch((error) =>
+            this.#log.error('the logout did not finish', { reason: error.message }),
+        );
     }
 
     /** Close the browser, delete what it kept, and only then end: never delete under a living browser. */
@@ -723,8 +632,12 @@ class Session {
         clearTimeout(this.#idleTimer);
         this.#log.info('logging out');
         this.#state.enter('logged_out', {
-            message, hint: 'ask for a code to link a phone again',
-            linked: false, phone_number: null, pushname: null, platform: null,
+            message,
+            hint: 'ask for a code to link a phone again',
+            linked: false,
+            phone_number: null,
+            pushname: null,
+            platform: null,
         });
         const erased = (async () => {
             if (this.#run !== null) await this.#close(this.#run);
@@ -743,21 +656,35 @@ class Session {
         this.#state.enter('generating', { message, attempt: 0 });
     }
 
+    async #readLogin() {
+        this.#login = await this.#storage.login();
+        this.#loginRead = true;
+        this.#state.update({ linked: this.linked });
+    }
+
     #setLogin(login) {
         const changed = login !== this.#login;
         this.#login = login;
         this.#state.update({ linked: this.linked });
-        if (!changed || login === 'unknown' || this.#run === null) return;
-        this.#storage.noteLogin(login).catch((error) => this.#log.error(error.message, { cause: error.cause }));
+        if (changed) this.#storage
+            .noteLogin(login)
+            .catch((error) => this.#log.error(error.message, { cause: error.cause }));
     }
 
     #armIdle() {
         const left = this.#lastAsked + this.#config.idleTimeout * 1000 - Date.now();
-        this.#idleTimer = setTimeout(() => {
-            const asked = Date.now() - this.#lastAsked < this.#config.idleTimeout * 1000;
-            if (asked || this.linked || this.#ending) this.#armIdle();
-            else this.#end(EXIT.stopped, `idle: nobody asked for a code for ${this.#config.idleTimeout} s`);
-        }, Math.max(1000, left));
+        this.#idleTimer = setTimeout(
+            () => {
+                const asked = Date.now() - this.#lastAsked < this.#config.idleTimeout * 1000;
+                if (asked || this.linked || this.#ending) this.#armIdle();
+                else
+                    this.#end(
+                        EXIT.stopped,
+                        `idle: nobody asked for a code for ${this.#config.idleTimeout} s`,
+                    );
+            },
+            Math.max(1000, left),
+        );
     }
 
     #newPairing(phone) {
@@ -772,20 +699,6 @@ class Session {
         pairing.promise.catch(() => {});
         return pairing;
     }
-}
-
-/** Turn what the library throws (also plain strings) into a reason for people. */
-function describe(error) {
-    const text = String(error?.message ?? error);
-    const network = text.match(/net::(ERR_[A-Z0-9_]+)/)?.[1];
-    if (network !== undefined) {
-        const hint = /NAME_NOT_RESOLVED|DNS/.test(network) ? 'check this host\'s DNS: it cannot resolve web.whatsapp.com'
-            : /CERT|SSL/.test(network) ? 'check the clock of this host, and any proxy that opens TLS connections'
-                : 'check this host\'s Internet connection, firewall and proxy';
-        return new SessionError('upstream_unreachable', `web.whatsapp.com cannot be reached (${network})`, hint);
-    }
-    return new SessionError('upstream_silent', `WhatsApp's page cannot be used: ${text.split('\n')[0].slice(0, 200)}`,
-        'WhatsApp may have changed its page: look for a newer version of this server');
 }
 
 module.exports = { EXIT, Session, isQr };

@@ -3,22 +3,58 @@
 /**
  * The session's state machine and the one picture of it that everybody is shown.
  *
- * The table says which state may follow which. An event that comes too late (a code after the login, a login after
- * the logout) asks for a transition that is not in the table and is refused, so no other module has to guard
- * against it.
+ * The table says which state may follow which. An event that comes too late (a code after the login, a login
+ * after the logout) asks for a transition that is not in the table and is refused, so no other module has to
+ * guard against it.
  */
 
 const { EventEmitter } = require('node:events');
 
 const NEXT = {
-    generating: ['qr', 'pairing', 'authenticated', 'ready', 'disconnected', 'qr_timeout', 'passkey_required',
-        'logged_out', 'error'],
-    qr: ['generating', 'pairing', 'authenticated', 'ready', 'disconnected', 'qr_timeout', 'passkey_required',
-        'logged_out', 'error'],
-    pairing: ['generating', 'qr', 'authenticated', 'ready', 'disconnected', 'qr_timeout', 'passkey_required',
-        'logged_out', 'error'],
-    passkey_required: ['generating', 'qr', 'pairing', 'authenticated', 'ready', 'disconnected', 'qr_timeout',
-        'logged_out', 'error'],
+    generating: [
+        'qr',
+        'pairing',
+        'authenticated',
+        'ready',
+        'disconnected',
+        'qr_timeout',
+        'passkey_required',
+        'logged_out',
+        'error',
+    ],
+    qr: [
+        'generating',
+        'pairing',
+        'authenticated',
+        'ready',
+        'disconnected',
+        'qr_timeout',
+        'passkey_required',
+        'logged_out',
+        'error',
+    ],
+    pairing: [
+        'generating',
+        'qr',
+        'authenticated',
+        'ready',
+        'disconnected',
+        'qr_timeout',
+        'passkey_required',
+        'logged_out',
+        'error',
+    ],
+    passkey_required: [
+        'generating',
+        'qr',
+        'pairing',
+        'authenticated',
+        'ready',
+        'disconnected',
+        'qr_timeout',
+        'logged_out',
+        'error',
+    ],
     authenticated: ['ready', 'disconnected', 'logged_out', 'error', 'generating'],
     ready: ['disconnected', 'logged_out'],
     disconnected: ['ready', 'authenticated', 'generating', 'logged_out'],
@@ -33,7 +69,8 @@ const CLEAN = { cause: null, hint: null, qr: null, expires_at: null, pairing: nu
 const timestamp = (ms) => new Date(ms).toISOString();
 
 /**
- * Emits `change` with the picture, at most once per turn of the event loop, and `state` with (new, old) at once.
+ * Emits `change` with the picture, at most once per turn of the event loop, and `state` with (new, old) at
+ * once.
  */
 class SessionState extends EventEmitter {
     #picture;
@@ -46,9 +83,21 @@ class SessionState extends EventEmitter {
         super();
         this.setMaxListeners(0);
         this.#picture = {
-            port, user, state: 'generating', since: timestamp(Date.now()), message: 'starting', ...CLEAN,
-            attempt: 0, attempts, ready: false, linked: false, phone_number: null, pushname: null, platform: null,
-            browser: null, webhook: { queued: 0, delivered: 0, failed: 0, dropped: 0 },
+            port,
+            user,
+            state: 'generating',
+            since: timestamp(Date.now()),
+            message: 'starting',
+            ...CLEAN,
+            attempt: 0,
+            attempts,
+            ready: false,
+            linked: false,
+            phone_number: null,
+            pushname: null,
+            platform: null,
+            browser: null,
+            webhook: { queued: 0, delivered: 0, failed: 0, dropped: 0 },
         };
     }
 
@@ -67,7 +116,8 @@ class SessionState extends EventEmitter {
         if (picture.expires_at !== null && Date.parse(picture.expires_at) <= Date.now()) {
             Object.assign(picture, { qr: null, expires_at: null });
         }
-        if (picture.pairing !== null && Date.parse(picture.pairing.expires_at) <= Date.now()) picture.pairing = null;
+        if (picture.pairing !== null && Date.parse(picture.pairing.expires_at) <= Date.now())
+            picture.pairing = null;
         return picture;
     }
 

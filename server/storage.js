@@ -15,11 +15,17 @@ const MIN_FREE_BYTES = 32 * 1024 * 1024;
 
 function storageError(error, directory) {
     if (error.code === 'ENOSPC' || error.code === 'EDQUOT') {
-        return new SessionError('disk_full', `no space left on the disk that holds ${directory}`,
-            'free some space on that disk; the session starts again by itself');
+        return new SessionError(
+            'disk_full',
+            `no space left on the disk that holds ${directory}`,
+            'free some space on that disk; the session starts again by itself',
+        );
     }
-    return new SessionError('profile_error', `cannot use the session folder ${directory}: ${error.message}`,
-        'check that the folder exists, is a folder, and belongs to the user this server runs as');
+    return new SessionError(
+        'profile_error',
+        `cannot use the session folder ${directory}: ${error.message}`,
+        'check that the folder exists, is a folder, and belongs to the user this server runs as',
+    );
 }
 
 /** Replace a small file so that a crash leaves the old or the new text, never half of it. */
@@ -44,7 +50,10 @@ async function readJson(file) {
 }
 
 async function exists(file) {
-    return fs.access(file).then(() => true, () => false);
+    return fs.access(file).then(
+        () => true,
+        () => false,
+    );
 }
 
 class Storage {
@@ -69,8 +78,8 @@ class Storage {
     }
 
     /**
-     * Tell what is known of the stored login: true, false, or `'unknown'` for a profile that another program left
-     * here. A deletion that a crash interrupted is finished first.
+     * Tell what is known of the stored login: true, false, or `'unknown'` for a profile that another program
+     * left here. A deletion that a crash interrupted is finished first.
      *
      * @throws {SessionError}
      */
@@ -93,10 +102,12 @@ class Storage {
     }
 
     /**
-     * Make the folders fit for a browser: there, private, writable, with space left, and not locked by another host.
+     * Make the folders fit for a browser: there, private, writable, with space left, and not locked by
+     * another host.
      *
-     * Only call it while no browser uses the profile. Chromium refuses a profile whose lock names another host (a
-     * restored backup, a renamed machine); the caller owns the profile, so such a lock is stale by definition.
+     * Only call it while no browser uses the profile. Chromium refuses a profile whose lock names another
+     * host (a restored backup, a renamed machine); the caller owns the profile, so such a lock is stale by
+     * definition.
      *
      * @throws {SessionError} `disk_full` or `profile_error`
      */
@@ -107,7 +118,8 @@ class Storage {
             await fs.chmod(this.#auth, 0o700);
             await fs.chmod(this.#cache, 0o700);
             const { bavail, bsize } = await fs.statfs(this.#auth);
-            if (bavail * bsize < MIN_FREE_BYTES) throw Object.assign(new Error('disk full'), { code: 'ENOSPC' });
+            if (bavail * bsize < MIN_FREE_BYTES)
+                throw Object.assign(new Error('disk full'), { code: 'ENOSPC' });
             // Proves that files can be made here; an unwritable profile makes Chromium die without a reason.
             await replaceFile(path.join(this.#auth, '.writable'), '');
             await fs.rm(path.join(this.#auth, '.writable'));
@@ -126,8 +138,8 @@ class Storage {
     }
 
     /**
-     * Delete the login and the cache. The note is written first and removed last, so that an interrupted deletion is
-     * finished by the next `login()` and never leaves half a session that looks whole.
+     * Delete the login and the cache. The note is written first and removed last, so that an interrupted
+     * deletion is finished by the next `login()` and never leaves half a session that looks whole.
      *
      * @throws {SessionError}
      */

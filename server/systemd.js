@@ -1,8 +1,9 @@
 'use strict';
 
 /**
- * systemd's side of a service: sockets that it hands over, and notifications to it. Node has no datagram sockets, so
- * a notification is a run of systemd-notify(1): never two at once, and what comes meanwhile is merged into the next.
+ * systemd's side of a service: sockets that it hands over, and notifications to it. Node has no datagram
+ * sockets, so a notification is a run of systemd-notify(1): never two at once, and what comes meanwhile is
+ * merged into the next.
  */
 
 const { spawn } = require('node:child_process');
@@ -14,7 +15,8 @@ const NOTIFY_LIMIT_MS = 5_000;
 const OURS = ['LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES', 'NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID'];
 
 /**
- * Return the descriptors that systemd hands to this process (sd_listen_fds(3)); none when it hands any to another.
+ * Return the descriptors that systemd hands to this process (sd_listen_fds(3)); none when it hands any to
+ * another.
  *
  * @returns {number[]}
  */
@@ -24,7 +26,10 @@ function listenFds(env, pid = process.pid) {
     return Array.from({ length: count }, (_, index) => FIRST_FD + index);
 }
 
-/** Return how often to ping, in milliseconds: half of what systemd waits; null when it does not wait for pings. */
+/**
+ * Return how often to ping, in milliseconds: half of what systemd waits; null when it does not wait for
+ * pings.
+ */
 function watchdogInterval(env, pid = process.pid) {
     const wait = Number(env.WATCHDOG_USEC);
     const mine = env.WATCHDOG_PID === undefined || env.WATCHDOG_PID === String(pid);
@@ -75,15 +80,20 @@ class Notifier {
         return new Promise((resolve) => {
             const child = spawn('systemd-notify', args, {
                 env: { PATH: process.env.PATH ?? '/usr/bin:/bin', NOTIFY_SOCKET: this.#socket },
-                stdio: 'ignore', timeout: NOTIFY_LIMIT_MS, killSignal: 'SIGKILL',
+                stdio: 'ignore',
+                timeout: NOTIFY_LIMIT_MS,
+                killSignal: 'SIGKILL',
             });
             const done = (reason) => {
-                if (reason && !this.#failed) this.#log.warning('systemd is not told how things stand', { reason });
+                if (reason && !this.#failed)
+                    this.#log.warning('systemd is not told how things stand', { reason });
                 this.#failed = Boolean(reason);
                 resolve();
             };
             child.on('error', (error) => done(`systemd-notify: ${error.code ?? error.message}`));
-            child.on('exit', (code, signal) => done(code === 0 ? null : `systemd-notify: ${signal ?? `exit ${code}`}`));
+            child.on('exit', (code, signal) =>
+                done(code === 0 ? null : `systemd-notify: ${signal ?? `exit ${code}`}`),
+            );
         });
     }
 }

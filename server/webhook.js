@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * Hands incoming messages to the web app: one at a time, in order, from a bounded queue, and never in the way of the
- * session. A web app that is down is waited for; a message that it refuses is given up.
+ * Hands incoming messages to the web app: one at a time, in order, from a bounded queue, and never in the way
+ * of the session. A web app that is down is waited for; a message that it refuses is given up.
  */
 
 const http = require('node:http');
@@ -77,7 +77,8 @@ class Webhook {
         if (this.#busy || this.#closed) return;
         this.#busy = true;
         this.#timer = null;
-        while (this.#queue.length > 0 && this.#timer === null && !this.#closed) await this.#deliver(this.#queue[0]);
+        while (this.#queue.length > 0 && this.#timer === null && !this.#closed)
+            await this.#deliver(this.#queue[0]);
         this.#busy = false;
     }
 
@@ -97,7 +98,10 @@ class Webhook {
                 this.#counts.dropped += 1;
                 this.#log.warning('the web app does not take a message', { reason });
             } else {
-                this.#log.warning('the web app did not take a message', { reason, retry_in_s: this.#delay / 1000 });
+                this.#log.warning('the web app did not take a message', {
+                    reason,
+                    retry_in_s: this.#delay / 1000,
+                });
                 this.#timer = setTimeout(() => {
                     this.#timer = null;
                     this.#next();
@@ -112,16 +116,24 @@ class Webhook {
     #post(body) {
         return new Promise((resolve) => {
             const { request: send } = this.#url.protocol === 'https:' ? https : http;
-            const request = send(this.#url, {
-                method: 'POST',
-                headers: { 'Content-Type': 'application/json', 'Content-Length': body.length, Connection: 'close' },
-                agent: false,
-                signal: AbortSignal.timeout(ANSWER_LIMIT_MS),
-            }, (response) => {
-                response.resume();
-                response.on('error', () => {});
-                resolve({ status: response.statusCode, reason: `HTTP ${response.statusCode}` });
-            });
+            const request = send(
+                this.#url,
+                {
+                    method: 'POST',
+                    headers: {
+                        'Content-Type': 'application/json',
+                        'Content-Length': body.length,
+                        Connection: 'close',
+                    },
+                    agent: false,
+                    signal: AbortSignal.timeout(ANSWER_LIMIT_MS),
+                },
+                (response) => {
+                    response.resume();
+                    response.on('error', () => {});
+                    resolve({ status: response.statusCode, reason: `HTTP ${response.statusCode}` });
+                },
+            );
             request.on('error', (error) => resolve({ status: null, reason: error.code ?? error.message }));
             request.end(body);
             this.#request = request;

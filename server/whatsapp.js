@@ -1,12 +1,12 @@
 'use strict';
 
 /**
- * whatsapp-web.js, unmodified, made safe to depend on: every promise it leaves unwatched is watched here, it never
- * deletes a profile, and it tells more than its own events do. Requiring this module loads the library and puppeteer
- * (about half a second), so it is required only after the server answers.
+ * whatsapp-web.js, unmodified, made safe to depend on: every promise it leaves unwatched is watched here, it
+ * never deletes a profile, and it tells more than its own events do. Requiring this module loads the library
+ * and puppeteer (about half a second), so it is required only after the server answers.
  *
- * The names of page functions (`onAuthAppStateChangedEvent`, `onLogoutEvent`) and the call order of the strategy's
- * hooks are those of the pinned version's src/Client.js.
+ * The names of page functions (`onAuthAppStateChangedEvent`, `onLogoutEvent`) and the call order of the
+ * strategy's hooks are those of the pinned version's src/Client.js.
  */
 
 const { Client, LocalAuth } = require('whatsapp-web.js');
@@ -29,15 +29,19 @@ function look() {
     const visible = document.body?.innerText ?? '';
     return {
         loaded: window.Debug?.VERSION !== undefined,
-        state: window.Debug?.VERSION === undefined ? null : window.require('WAWebSocketModel').Socket.state ?? null,
+        state:
+            window.Debug?.VERSION === undefined
+                ? null
+                : (window.require('WAWebSocketModel').Socket.state ?? null),
         passkey: /passkey/i.test(visible),
         refused: /works with (Google )?Chrome|update (Google )?Chrome/i.test(visible),
     };
 }
 
 /**
- * Keeps the profile. The library's own strategy deletes it while the browser still runs, after which a new login
- * looks fine and is lost at the next start; whoever owns the browser deletes the profile once the browser is gone.
+ * Keeps the profile. The library's own strategy deletes it while the browser still runs, after which a new
+ * login looks fine and is lost at the next start; whoever owns the browser deletes the profile once the
+ * browser is gone.
  */
 class KeptAuth extends LocalAuth {
     #hooks;
@@ -80,7 +84,7 @@ class SessionClient extends Client {
 
     /**
      * @param {{clientId, dataPath, executablePath, args, identity, env, signal, phone, startLimitMs}} options
-     *   `signal` kills the browser at any time, even while it starts; `phone` asks for pairing codes instead of QR
+     *   `signal` kills the browser, even while it starts; `phone` asks for pairing codes instead of QR
      */
     constructor(options) {
         const hooks = {
@@ -98,12 +102,16 @@ class SessionClient extends Client {
             qrMaxRetries: 0,
             evalOnNewDoc: reportPasskeyRequests,
             // Pairing hangs unless it is asked for before the page is loaded.
-            pairWithPhoneNumber: { phoneNumber: options.phone ?? '', showNotification: true, intervalMs: 3_600_000 },
+            pairWithPhoneNumber: {
+                phoneNumber: options.phone ?? '',
+                showNotification: true,
+                intervalMs: 3_600_000,
+            },
             puppeteer: {
                 executablePath: options.executablePath,
                 headless: isHeadlessShell(options.executablePath) ? 'shell' : true,
-                // Over a TCP port any local user could take the session over; with the pipe the browser also ends
-                // when this process does.
+                // Over a TCP port any local user could take the session over; with the pipe the browser also
+                // ends when this process does.
                 pipe: true,
                 handleSIGINT: false,
                 handleSIGTERM: false,
@@ -125,8 +133,9 @@ class SessionClient extends Client {
             const main = request.isNavigationRequest() && request.frame() === page.mainFrame();
             if (main && response.status() >= 400) this.emit('http_error', response.status());
         });
-        // The library leaves functions alone that the page already has. Its own version of the first one throws in
-        // node (it calls window) so that no code follows the last one; of the second it waits for a navigation.
+        // The library leaves functions alone that the page already has. Its own version of the first one
+        // throws in node (it calls window) so that no code follows the last one; of the second it waits for a
+        // navigation.
         await page.exposeFunction('onAuthAppStateChangedEvent', (state) => this.emit('socket', state));
         await page.exposeFunction('onLogoutEvent', () => this.emit('logout'));
         await page.exposeFunction('waportdPasskeyRequested', () => this.emit('passkey'));

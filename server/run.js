@@ -1,0 +1,201 @@
+'use strict';
+
+/**
+ * One browser with WhatsApp's page in it: how it comes to life, is probed, and goes away to its last process.
+ */
+
+const { setTimeout: pause } = require('node:timers/promises');
+
+const browsers = require('./browser');
+const { SessionError, TimeLimitError, withLimit } = require('./errors');
+
+const CLOSE_LIMIT_MS = 4_000;
+const GONE_LIMIT_MS = 3_000;
+const CLOCK_SLACK_MS = 2_000;
+const LAUNCH_END_LIMIT_MS = 1_000;
+
+class BrowserRun {
+    /** The browser's path, and all that could have been taken. */
+    path = null;
+    candidates = [];
+    client = null;
+    /** Set once the page is there. */
+    browser = null;
+    /** Whether the site has answered at all. */
+    answered = false;
+    /** What `ready` said, and whether the page is being loaded again since. */
+    info = null;
+    reloading = false;
+    unlinking = false;
+    /** The code shown last, how many there were, and whether the next one is the first of a batch. */
+    code = null;
+    attempt = 0;
+    freshBatch = true;
+    /** Whether a phone has answered, and the code that came before it was known to have failed. */
+    scanned = false;
+    late = null;
+    closed = false;
+    /** When the page last answered a probe; 0 = it is not probed yet. */
+    probedAt = 0;
+
+    #config;
+    #storage;
+    #choice;
+    #log;
+    #args = [];
+    #abort = new AbortController();
+    #launch = Promise.resolve();
+    #gone = null;
+    #timers = new Map();
+
+    /** @param {string|null} phone whose pairing code is wanted; null = QR codes */
+    constructor({ config, storage, choice, log, phone }) {
+        this.#config = config;
+        this.#storage = storage;
+        this.#choice = choice;
+        this.#log = log;
+        this.phone = phone;
+    }
+
+    /**
+     * Choose the browser, make the profile fit for it, and make the client that will start it.
+     *
+     * @throws {SessionError} why that cannot be
+     */
+    async prepare(SessionClient) {
+        this.candidates = await browsers.findBrowsers(this.#config.browser);
+        this.path = await this.#choice.pick(this.candidates);
+        const version = await browsers.browserVersion(this.path);
+        await this.#storage.prepare();
+        await this.#awaitFreeProfile();
+        const identity = browsers.identity(version);
+        this.#args = browsers.browserArguments(this.path, {
+            cacheDirectory: this.#storage.cacheDirectory,
+            userAgent: identity.userAgent,
+            extra: this.#config.browserArgs,
+        });
+        this.client = new SessionClient({
+            clientId: this.#config.clientId,
+            dataPath: this.#storage.authDirectory,
+            executablePath: this.path,
+            args: [...this.#args],
+            identity,
+            env: browsers.browserEnvironment(),
+            signal: this.#abort.signal,
+            phone: this.phone,
+            startLimitMs: this.#config.startTimeout * 1000,
+        });
+        this.#log.info('starting the browser', { path: this.path, version });
+    }
+
+    /** Start the browser and load the page; resolves when the page waits for a login or has one. */
+    launch() {
+        this.#launch = this.client.initialize();
+        return this.#launch;
+    }
+
+    /** Start (or start again) a named timer; none of them outlives the run. */
+    after(name, ms, work) {
+        this.cancel(name);
+        if (!this.closed) this.#timers.set(name, setTimeout(work, ms));
+    }
+
+    cancel(name) {
+        clearTimeout(this.#timers.get(name));
+        this.#timers.delete(name);
+    }
+
+    waits(name) {
+        return this.#timers.has(name);
+    }
+
+    /** Tell whether the page answers, as far as that is known: while it loads other limits hold. */
+    get probeIsFresh() {
+        return this.probedAt === 0 || Date.now() - this.probedAt < 3 * this.#config.probeInterval * 1000;
+    }
+
+    /**
+     * Ask the page for a sign of life, again and again until the run ends.
+     *
+     * @param {() => boolean} look whether to ask for what the page shows, and not just for a sign
+     * @param {(seen: object) => void} onSeen takes what it shows
+     * @param {() => void} onHung called when no answer came within the probe interval; ends the probing
+     */
+    probe({ look, onSeen, onHung }) {
+        this.probedAt = Date.now();
+        const limit = this.#config.probeInterval * 1000;
+        this.after('probe', limit, async () => {
+            const started = performance.now();
+            try {
+                const sign = look() ? this.client.look() : this.client.pupPage.evaluate('({})');
+                const seen = await withLimit(sign, limit, "an answer of WhatsApp's page");
+                if (!this.closed) onSeen(seen);
+            } catch (error) {
+                // A host that stood still says nothing about the page; a page that navigates answers again
+                // soon.
+                const stoodStill = performance.now() - started > limit + CLOCK_SLACK_MS;
+                if (error instanceof TimeLimitError && !stoodStill) {
+                    if (!this.closed) onHung();
+                    return;
+                }
+            }
+            if (!this.closed) this.probe({ look, onSeen, onHung });
+        });
+    }
+
+    /** Stop listening: from now on nothing that the browser says or does counts. */
+    mute() {
+        this.closed = true;
+        for (const name of [...this.#timers.keys()]) this.cancel(name);
+    }
+
+    /**
+     * Close the browser, politely and then by force. Resolves when its last process is gone, or after 8 s.
+     */
+    close() {
+        this.mute();
+        this.#gone ??= this.#reap();
+        return this.#gone;
+    }
+
+    /** Tell why a browser did not start. @returns {Promise<SessionError>} */
+    async diagnose() {
+        this.#abort.abort();
+        return browsers.diagnose(this.path, this.#args, this.#storage.profile);
+    }
+
+    async #awaitFreeProfile() {
+        let holders = [];
+        for (const end = Date.now() + GONE_LIMIT_MS; Date.now() < end; await pause(50)) {
+            holders = await browsers.profileHolders(this.#storage.profile);
+            if (holders.length === 0) return;
+        }
+        throw new SessionError(
+            'profile_locked',
+            `another browser uses this session's profile (process ${holders.join(', ')})`,
+            `end it: kill ${holders.join(' ')}; the session then starts by itself`,
+        );
+    }
+
+    async #reap() {
+        // The library knows the browser a moment before it tells.
+        const browser = this.client?.pupBrowser ?? null;
+        const group = browser?.process()?.pid;
+        if (browser !== null) {
+            await withLimit(this.client.destroy(), CLOSE_LIMIT_MS, 'closing the browser').catch((error) =>
+                this.#log.warning('the browser is killed', { reason: error.message }),
+            );
+        }
+        this.#abort.abort();
+        await withLimit(this.#launch, LAUNCH_END_LIMIT_MS, 'the end of the start').catch(() => {});
+        for (
+            const end = Date.now() + GONE_LIMIT_MS;
+            group !== undefined && Date.now() < end;
+            await pause(20)
+        ) {
+            if (!(await browsers.groupLives(group))) break;
+        }
+    }
+}
+
+module.exports = { BrowserRun };
