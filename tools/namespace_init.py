@@ -95,15 +95,13 @@ def exit_code(status: int) -> int:
     return code if code >= 0 else EXIT_BY_SIGNAL - code
 
 
-def run(plan: Plan, group: Path, ready: int) -> NoReturn:
-    """Carry out the plan, in control groups below `group`, once something comes out of the pipe `ready`."""
+def run(plan: Plan, group: Path, lifeline: int) -> NoReturn:
+    """Carry out the plan in control groups below `group`, while the other end of `lifeline` is open."""
     code = 1
     outer_group = cgroups.own()
     try:
         os.setsid()  # out of reach of what the caller's terminal and process group get
-        linux.signal_on_parent_death(OUTER_DIED)
-        if os.read(ready, 1):  # nothing comes from an outer process that was dead before
-            code = _Init(plan, group).run()
+        code = _Init(plan, group, lifeline).run()
     except _OuterDiedError:
         code = EXIT_BY_SIGNAL + signal.SIGKILL
     except StartError as error:
@@ -138,8 +136,9 @@ def _kill_all() -> None:
 
 
 class _Init:
-    def __init__(self, plan: Plan, group: Path) -> None:
+    def __init__(self, plan: Plan, group: Path, lifeline: int) -> None:
         self.plan = plan
+        self.lifeline = lifeline
         self.owner = plan.owner
         # The names tell journald what is a unit of whose manager (cg_get_root_path and cg_path_get_user_unit
         # of systemd's cgroup-util.c): init.scope, which holds process 1, marks the root of the tree.
@@ -148,6 +147,9 @@ class _Init:
         self.command_group = group / "command.scope"
         self.runtime_dir = Path(f"/run/user/{self.owner.uid}")
         self.environment = self._environment()
+        self.programs: list[
+            subprocess.Popen[bytes]
+        ] = []  # one that is forgotten would reap its process itself
 
     def run(self) -> int:
         """Return the exit code of the command."""
@@ -155,6 +157,7 @@ class _Init:
         self._write_files()
         self._make_cgroups()
         self._check_access()
+        self._die_with_the_outer_process()
         most = resource.getrlimit(resource.RLIMIT_NPROC)[1]  # counted over all that a uid runs anywhere
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
         manager = self._start()
@@ -250,9 +253,15 @@ class _Init:
                 mode = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
                 if not os.access(path, mode, effective_ids=True):
                     raise StartError(
-                        f"{path} is closed to uid {self.owner.uid}, which runs the command, since Chromium refuses "
+                        f"{path} is closed to uid {self.owner.uid}, which runs the command: Chromium refuses "
                         f"its sandbox as root. Open it with: chmod -R go+rX {self.plan.checkout}"
                     )
+
+    def _die_with_the_outer_process(self) -> None:
+        linux.signal_on_parent_death(OUTER_DIED)  # not earlier: each change of the effective uid forgets it
+        dead, _, _ = select.select([self.lifeline], [], [], 0)  # at its end: too late for the signal
+        if dead:
+            raise _OuterDiedError
 
     def _start(self) -> int:
         """Start journal and manager, wait until they are ready, return the manager's pid."""
@@ -281,14 +290,16 @@ class _Init:
                 self.owner.drop_privileges()
 
         try:
-            return subprocess.Popen(
+            program = subprocess.Popen(
                 argv,
                 cwd=self.plan.working_directory,
                 env=self.environment,
                 preexec_fn=prepare,  # noqa: PLW1509
-            ).pid
+            )
         except OSError as error:
             raise StartError(f"Cannot run {argv[0]}: {error.strerror}.") from error
+        self.programs.append(program)
+        return program.pid
 
     def _await_ready(self, process: int, notifications: socket.socket) -> None:
         """Wait for READY=1 of sd_notify(3)."""

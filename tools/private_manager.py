@@ -54,13 +54,12 @@ def run(plan: Plan) -> int:
             f"Cannot make private namespaces: {error}. In a container, allow it CAP_SYS_ADMIN and mount(2)."
         ) from error
     group = _room_for_groups() / f"{NAME}-{os.getpid()}"
-    ready, go = os.pipe()
+    lifeline, open_while_alive = os.pipe()
     init = os.fork()
     if init == 0:
-        os.close(go)
-        namespace_init.run(plan, group, ready)
-    os.close(ready)
-    os.write(go, b"\0")
+        os.close(open_while_alive)
+        namespace_init.run(plan, group, lifeline)
+    os.close(lifeline)
     try:
         return _attend(init)
     finally:
