@@ -89,7 +89,7 @@ class Kind:
 
     allowed: str
     parse: Callable[[Any], Any]
-    """Turns a scalar's text, or a list's parsed items, into the value; raises ValueError, which is not shown."""
+    """Turns a scalar's text, or a list's parsed items, into the value; raises ValueError, never shown."""
     item: "Kind | None" = None
     """What each item of a list may be; None where the value is a scalar."""
     secret: bool = False
@@ -146,6 +146,17 @@ def _choice(choices: type[enum.StrEnum]) -> Kind:
     return Kind(" or ".join(choices), choices)
 
 
+def shipped(name: str) -> Path:
+    """Return where a file that comes with the daemon lies: beside the package in a checkout, or installed."""
+    in_checkout = Path(__file__).resolve().parent.parent / name
+    return in_checkout if in_checkout.exists() else Path("/usr/lib/waportd", name)
+
+
+def has_control_characters(text: str) -> bool:
+    """Tell whether a text holds what could end a line or cannot be written as UTF-8."""
+    return _CONTROL.search(text) is not None
+
+
 def is_unit_path(text: str) -> bool:
     """Tell whether an absolute path can stand in a unit file without meaning something else there.
 
@@ -178,7 +189,7 @@ def _browser(text: str) -> str:
 
 
 def _browser_argument(text: str) -> str:
-    if not text.startswith("-") or len(text) > 2000 or _CONTROL.search(text):  # noqa: PLR2004
+    if not text.startswith("-") or len(text) > 2000 or has_control_characters(text):  # noqa: PLR2004
         raise ValueError(text)
     return text
 
@@ -316,7 +327,7 @@ class Ports:
         default=PortRange(20000, 31999),
         metadata=_key(
             PORT_RANGE,
-            "Where everybody else's port comes from: the preferred one is not free, or the user is no number.",
+            "Where the others' ports come from: the preferred one is not free, or the user is no number.",
         ),
     )
     reserved: frozenset[int] = field(
@@ -334,7 +345,7 @@ class Ports:
         default=Takeover.NEVER,
         metadata=_key(
             _choice(Takeover),
-            "Whether a left-over whatsapp_server.js of the daemon's own user is ended when it holds a user's port.",
+            "Whether a left-over whatsapp_server.js of the daemon's own uid that holds a user's port is ended.",
         ),
     )
 
@@ -359,7 +370,7 @@ class Instances:
         default="auto",
         metadata=_key(
             Kind(f"auto, a program's name, or {PATH.allowed}", _browser),
-            "The browser. auto: the lightest of chromium-headless-shell, chromium and google-chrome that works.",
+            "auto: the lightest of chromium-headless-shell, chromium and google-chrome that works.",
         ),
     )
     browser_args: tuple[str, ...] = field(
@@ -421,6 +432,16 @@ class Instances:
             reloadable=False,
         ),
     )
+
+    @property
+    def node_path(self) -> Path:
+        """The node program that runs the servers, whether or not it exists."""
+        return Path("/usr/bin/node") if self.node == "auto" else Path(self.node)
+
+    @property
+    def script_path(self) -> Path:
+        """The script that node runs, whether or not it exists."""
+        return shipped("whatsapp_server.js") if self.script == "auto" else Path(self.script)
 
 
 @dataclass(frozen=True, slots=True)
@@ -767,7 +788,7 @@ def load(path: Path) -> Config:
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: there is no such file",
-            hint="name another with --config, or start from config.example.yaml; an empty file means all defaults",
+            hint="name another with --config, or copy config.example.yaml; an empty file is all defaults",
         ) from None
     except OSError as error:
         raise ConfigError(

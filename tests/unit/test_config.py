@@ -447,7 +447,7 @@ def test_each_default_of_the_example_is_the_schemas_own():
 
 def test_every_key_is_described_in_a_sentence():
     for entry in config.schema().values():
-        assert entry.doc[0].isupper() or entry.doc.startswith("system:")
+        assert entry.doc[0].isupper() or entry.doc.startswith(("system:", "auto:"))
         assert entry.doc.endswith(".")
 
 

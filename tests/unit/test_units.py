@@ -1,0 +1,386 @@
+"""What systemd is given to read: rendering, quoting, and files that are whole at any moment."""
+
+import dataclasses
+import itertools
+import os
+import re
+import stat
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from waportd import units
+from waportd.config import Bus, Config
+from waportd.errors import ConfigError
+from waportd.model import Assignment, Port, User
+
+ROOT = Path(__file__).parents[2]
+ASSIGNMENT = Assignment(User("2"), Port(5002))
+
+
+def configured(section, **values):
+    config = Config()
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+
+
+def directives(text):
+    """Return each section's directives in order, as systemd takes them: comments gone."""
+    section, found = "", {}
+    for line in text.splitlines():
+        if match := re.fullmatch(r"\[(\w+)\]", line):
+            section = match[1]
+        elif line and not line.startswith("#"):
+            name, equals, value = line.partition("=")
+            assert equals, line
+            found.setdefault(section, {}).setdefault(name, []).append(value)
+    return found
+
+
+def rendered(name, bus=Bus.SYSTEM, config=None):
+    return directives(units.render_units(config or Config(), bus=bus)[name])
+
+
+def test_the_environment_holds_every_variable_once():
+    text = units.environment(ASSIGNMENT, Config())
+    assert text.splitlines()[1:] == [
+        'PORT="5002"',
+        'WAPORTD_USER="2"',
+        'FLASK_WEBHOOK_URL="http://localhost:5002/webhook"',
+        'WAPORTD_CLIENT_ID_PREFIX="ylada_bot"',
+        'WAPORTD_BROWSER="auto"',
+        'WAPORTD_BROWSER_ARGS="[]"',
+        'WAPORTD_QR_MAX_RETRIES="5"',
+        'WAPORTD_QR_LIFETIME="60,20"',
+        'WAPORTD_START_TIMEOUT="90"',
+        'WAPORTD_READY_TIMEOUT="120"',
+        'WAPORTD_PROBE_INTERVAL="10"',
+        'WAPORTD_IDLE_TIMEOUT="600"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"), [(None, "http://localhost:5002/webhook"), ("", ""), ("http://x/", "http://x/")]
+)
+def test_a_users_own_webhook_wins_over_the_configured_one(own, shown):
+    text = units.environment(dataclasses.replace(ASSIGNMENT, webhook_url=own), Config())
+    assert f'FLASK_WEBHOOK_URL="{shown}"\n' in text
+
+
+@pytest.mark.parametrize("character", [*map(chr, range(0x20)), "\x7f", "\x85", "\u2028", "\ud800"])
+def test_no_value_can_end_its_line(character):
+    hostile = f"http://x/{character}PORT=1"
+    with pytest.raises(ValueError, match="FLASK_WEBHOOK_URL has control characters") as caught:
+        units.environment(dataclasses.replace(ASSIGNMENT, webhook_url=hostile), Config())
+    assert "http" not in str(caught.value)
+    with pytest.raises(ValueError, match="WAPORTD_USER"):
+        units.environment(dataclasses.replace(ASSIGNMENT, user=User(f"2{character}")), Config())
+
+
+def test_what_means_something_within_quotes_is_escaped():
+    arguments = ('--a="\\$`',)
+    text = units.environment(ASSIGNMENT, configured("instances", browser_args=arguments))
+    assert r'WAPORTD_BROWSER_ARGS="[\"--a=\\\"\\\\\$\`\"]"' in text
+
+
+def test_every_short_text_of_special_characters_stays_one_quoted_value():
+    for characters in itertools.product("\"'\\$`#; =", repeat=4):
+        value = "".join(characters)
+        text = units.environment(dataclasses.replace(ASSIGNMENT, webhook_url=value), Config())
+        [line] = [line for line in text.splitlines() if line.startswith("FLASK_WEBHOOK_URL=")]
+        match = re.fullmatch(r'FLASK_WEBHOOK_URL="((?:[^"\\$`]|\\["\\$`])*)"', line)
+        assert match
+        assert re.sub(r"\\(.)", r"\1", match[1]) == value
+
+
+def test_an_environment_file_is_private_and_written_once(tmp_path):
+    assert units.write_environment(tmp_path, ASSIGNMENT, Config()) is True
+    path = tmp_path / "5002.env"
+    assert path.read_text("utf-8") == units.environment(ASSIGNMENT, Config())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    inode = path.stat().st_ino
+    assert units.write_environment(tmp_path, ASSIGNMENT, Config()) is False
+    assert path.stat().st_ino == inode
+    assert (
+        units.write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, user=User("3")), Config()) is True
+    )
+    assert [file.name for file in tmp_path.iterdir()] == ["5002.env"]
+
+
+def test_an_environment_file_that_others_can_read_is_made_private_again(tmp_path):
+    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    (tmp_path / "5002.env").chmod(0o644)
+    assert units.write_environment(tmp_path, ASSIGNMENT, Config()) is True
+    assert stat.S_IMODE((tmp_path / "5002.env").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("broken", ["fsync", "fchmod"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, broken):
+    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    before = (tmp_path / "5002.env").read_text()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(OSError, match="No space left"):
+        units.write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, user=User("3")), Config())
+    assert [file.name for file in tmp_path.iterdir()] == ["5002.env"]
+    assert (tmp_path / "5002.env").read_text() == before
+
+
+def test_what_a_crash_left_behind_is_written_over_and_no_link_is_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (tmp_path / ".5002.env.new").symlink_to(victim)
+    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    assert victim.read_text() == "untouched"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["5002.env", "victim"]
+
+
+def test_the_content_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor):
+        calls.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def noted_replace(path, target):
+        calls.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    assert calls == ["file", "rename", "directory"]
+
+
+def test_ports_with_an_environment_are_listed_and_removed(tmp_path):
+    for port in (5010, 5002, 20000):
+        units.write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, port=Port(port)), Config())
+    for name in (".5003.env.new", "05.env", "5004.env~", "x.env"):
+        (tmp_path / name).touch()
+    assert units.environment_ports(tmp_path) == [5002, 5010, 20000]
+    units.remove_environment(tmp_path, Port(5010))
+    units.remove_environment(tmp_path, Port(5010))
+    assert units.environment_ports(tmp_path) == [5002, 20000]
+
+
+@pytest.mark.parametrize("bus", list(Bus))
+def test_no_placeholder_and_no_condition_is_left(bus):
+    for name, text in units.render_units(Config(), bus=bus).items():
+        assert not re.search(r"@[a-z_]+@", text)
+        assert not re.search(r"(?m)^#(if|else|endif)\b", text)
+        assert text.startswith("# Generated by waportd 0.")
+        assert f" from {name}.in;" in text.splitlines()[0]
+        assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_session_bus_gets_the_servers_units_and_the_system_bus_the_daemons_too():
+    assert [*units.render_units(Config(), bus=Bus.SESSION)] == [
+        "whatsapp@.service",
+        "whatsapp@.socket",
+        "whatsapp.target",
+        "whatsapp.slice",
+    ]
+    assert [*units.render_units(Config(), bus=Bus.SYSTEM)][4:] == ["waportd.service", "waportd.socket"]
+
+
+def test_every_template_is_rendered():
+    templates = {path.name.removesuffix(".in") for path in (ROOT / "units").glob("*.in")}
+    assert templates == set(units.render_units(Config(), bus=Bus.SYSTEM))
+
+
+SANDBOX = {
+    "DynamicUser", "User", "NoNewPrivileges", "CapabilityBoundingSet", "AmbientCapabilities",
+    "SystemCallFilter", "SystemCallArchitectures", "RestrictNamespaces", "RestrictAddressFamilies", "ProtectSystem", "PrivateTmp",
+    "PrivateDevices", "LogExtraFields",
+}  # fmt: skip
+
+
+def test_what_does_not_work_on_a_session_bus_is_left_out_there_and_nothing_else():
+    system = rendered("whatsapp@.service", Bus.SYSTEM)
+    session = rendered("whatsapp@.service", Bus.SESSION)
+    assert set(system["Service"]) > SANDBOX
+    assert not SANDBOX & set(session["Service"])
+    assert not [name for name in session["Service"] if name.startswith("Protect")]
+    for name, values in session["Service"].items():
+        assert system["Service"][name] == values
+    assert system["Unit"].pop("After") == ["whatsapp@%i.socket", "network.target"]
+    assert session["Unit"].pop("After") == ["whatsapp@%i.socket"]
+    assert system["Unit"] == session["Unit"]
+    assert "Install" not in rendered("whatsapp.target", Bus.SESSION)
+
+
+@pytest.mark.parametrize("bus", list(Bus))
+def test_service_and_socket_are_wired_as_measured(bus):
+    config = configured("store", directory=Path("/srv/x"))
+    service = rendered("whatsapp@.service", bus, config)
+    socket = rendered("whatsapp@.socket", bus, config)
+    assert service["Unit"]["Requires"] == ["whatsapp@%i.socket"]
+    assert "whatsapp@%i.socket" in service["Unit"]["After"]
+    for unit in (service, socket):
+        assert unit["Unit"]["PartOf"] == ["whatsapp.target"]
+        assert unit["Unit"]["AssertPathExists"] == ["/srv/x/instances/%i.env"]
+        assert not {"PropagatesStopTo", "BindsTo", "Requisite"} & set(unit["Unit"])
+    assert socket["Socket"] == {"ListenStream": ["127.0.0.1:%i", "[::1]:%i"], "FreeBind": ["yes"]}
+    assert service["Unit"]["StartLimitBurst"] == ["5"]
+    assert "StartLimitBurst" not in service["Service"]
+
+
+@pytest.mark.parametrize("bus", list(Bus))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Type", "notify"),
+        ("NotifyAccess", "all"),
+        ("EnvironmentFile", "/var/lib/waportd/instances/%i.env"),
+        ("Restart", "on-failure"),
+        ("SuccessExitStatus", "10"),
+        ("RestartPreventExitStatus", "2"),
+        ("KillMode", "mixed"),
+        ("TimeoutStopSec", "15"),
+        ("StateDirectory", "whatsapp/%i"),
+        ("StateDirectoryMode", "0700"),
+        ("CacheDirectory", "whatsapp/%i"),
+        ("CacheDirectoryMode", "0700"),
+        ("UMask", "0077"),
+        ("Slice", "whatsapp.slice"),
+        ("LimitCORE", "0"),
+        ("MemoryMax", "1073741824"),
+        ("OOMPolicy", "stop"),
+    ],
+)
+def test_the_service_says(bus, name, value):
+    assert rendered("whatsapp@.service", bus)["Service"][name] == [value]
+
+
+def test_the_system_bus_gives_each_server_a_uid_and_keeps_chromiums_sandbox():
+    service = rendered("whatsapp@.service")["Service"]
+    assert service["DynamicUser"] == ["yes"]
+    assert service["User"] == ["whatsapp-%i"]
+    assert service["LogExtraFields"] == ["WAPORTD_PORT=%i"]
+    assert service["RestrictNamespaces"] == ["user pid net"]
+    assert service["SystemCallFilter"] == ["@system-service chroot", "~@resources"]
+    assert service["SystemCallErrorNumber"] == ["EPERM"]
+    assert "AF_NETLINK" in service["RestrictAddressFamilies"][0].split()
+    assert not {"MemoryDenyWriteExecute", "PrivateUsers", "ProcSubset", "PrivateNetwork"} & set(service)
+
+
+def test_the_daemon_runs_with_the_least_privilege():
+    unit = rendered("waportd.service")
+    service = unit["Service"]
+    assert service["User"] == ["waportd"]
+    assert service["CapabilityBoundingSet"] == [""]
+    assert service["MemoryDenyWriteExecute"] == ["yes"]
+    assert service["IPAddressDeny"] == ["any"]
+    assert service["IPAddressAllow"] == ["localhost"]
+    assert service["ExecStartPre"] == [f"{service['ExecStart'][0]} --check-config"]
+    assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert not {"PrivateUsers", "PrivateNetwork", "RuntimeDirectory"} & set(service)
+    assert unit["Unit"]["Requires"] == ["waportd.socket"]
+    socket = rendered("waportd.socket", config=configured("api", socket=Path("/run/x.sock")))["Socket"]
+    assert socket["ListenStream"] == ["/run/x.sock"]
+    assert socket["SocketMode"] == ["0660"]
+    assert socket["SocketGroup"] == ["waportd"]
+
+
+def test_no_session_depends_on_the_daemon():
+    for name in units.INSTANCE_UNITS:
+        assert "waportd." not in str(rendered(name).get("Unit"))
+
+
+def test_the_values_come_from_the_configuration():
+    config = configured("instances", node="/opt/my node/bin/node", script="/srv/é/server.js")
+    assert rendered("whatsapp@.service", config=config)["Service"]["ExecStart"] == [
+        '"/opt/my node/bin/node" "/srv/é/server.js" %i'
+    ]
+    config = configured("limits", memory_max=0)
+    assert rendered("whatsapp@.service", config=config)["Service"]["MemoryMax"] == ["infinity"]
+
+
+def test_the_script_is_the_checkouts_own():
+    [command] = rendered("whatsapp@.service")["Service"]["ExecStart"]
+    assert command == f'"/usr/bin/node" "{ROOT}/whatsapp_server.js" %i'
+
+
+@pytest.mark.parametrize("path", ["/a%b", "/a$b", '/a"b', "/a'b", "/a\\b", "/a\nb", "/a "])
+def test_a_path_that_means_something_else_in_a_unit_file_is_refused(path):
+    with pytest.raises(ConfigError, match="cannot stand in a unit file") as caught:
+        units.render_units(configured("instances", script=path), bus=Bus.SESSION)
+    assert caught.value.hint
+
+
+def test_units_are_generated_into_a_folder(tmp_path):
+    folder = tmp_path / "new" / "units"
+    files = units.generate_units(folder, Config())
+    assert files == [folder / name for name in units.render_units(Config(), bus=Bus.SYSTEM)]
+    assert {path.name: path.read_text("utf-8") for path in folder.iterdir()} == units.render_units(
+        Config(), bus=Bus.SYSTEM
+    )
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o644}
+    assert units.generate_units(folder, Config()) == files
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        units.generate_units(tmp_path / "file", Config())
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path / "systemd" / "user"
+
+
+def test_session_units_are_installed_and_a_reload_is_due_only_when_they_changed(session):
+    assert units.install_session_units(Config()) is True
+    assert sorted(path.name for path in session.iterdir()) == sorted(units.INSTANCE_UNITS)
+    assert units.install_session_units(Config()) is False
+    assert units.install_session_units(configured("limits", memory_max=2**30 * 2)) is True
+
+
+def test_stale_units_of_ours_go_and_those_of_others_stay(session):
+    session.mkdir(parents=True)
+    (session / "whatsapp-old.service").write_text("# Generated by waportd 0.0.1 from x\n")
+    (session / "other.service").write_text("[Unit]\nDescription=not Generated by waportd\n")
+    (session / "other.service.d").mkdir()
+    (session / "gone.service").symlink_to("/nonexistent/x")
+    assert units.install_session_units(Config()) is True
+    left = {path.name for path in session.iterdir()} - set(units.INSTANCE_UNITS)
+    assert left == {"other.service", "other.service.d", "gone.service"}
+
+
+@pytest.mark.parametrize("target", [None, "/dev/null", "/nonexistent/x"])
+def test_a_unit_that_somebody_else_put_there_is_not_replaced(session, target):
+    session.mkdir(parents=True)
+    path = session / "whatsapp@.service"
+    if target:
+        path.symlink_to(target)
+    else:
+        path.write_text("[Service]\n")
+    with pytest.raises(ConfigError, match="is in the way"):
+        units.install_session_units(Config())
+    assert [file.name for file in session.iterdir()] == ["whatsapp@.service"]
+    assert path.is_symlink() == bool(target)
+
+
+def test_without_a_session_the_error_says_how_to_get_one(monkeypatch):
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    with pytest.raises(ConfigError, match="no session bus") as caught:
+        units.install_session_units(Config())
+    assert "log in" in str(caught.value.hint)
+
+
+def test_the_bus_policy_opens_one_call_to_one_user():
+    [policy] = ET.parse(ROOT / "units" / "waportd-dbus.conf").getroot()
+    assert policy.attrib == {"user": "waportd"}
+    assert [rule.attrib for rule in policy] == [
+        {
+            "send_destination": "org.freedesktop.systemd1",
+            "send_interface": "org.freedesktop.systemd1.Manager",
+            "send_member": "CleanUnit",
+        }
+    ]
