@@ -36,6 +36,7 @@ from waportd.model import (
     Assignment,
     Desired,
     Port,
+    Process,
     ProcessState,
     Session,
     SessionState,
@@ -77,6 +78,7 @@ class Wait(enum.StrEnum):
 PATIENCE = {Wait.NONE: 0.0, Wait.LISTENING: 30.0, Wait.QR: 90.0, Wait.READY: 180.0}
 """Seconds that a caller waits who names no timeout."""
 
+_AT_REST = {ProcessState.STOPPED, ProcessState.FAILED, ProcessState.CRASH_LOOP}
 _SERVES_A_CODE = {SessionState.PAIRING, SessionState.AUTHENTICATED, SessionState.READY}
 _DEAD_ENDS = {SessionState.ERROR, SessionState.QR_TIMEOUT, SessionState.PASSKEY_REQUIRED}
 _LAST_WORDS = {SessionState.QR_TIMEOUT, SessionState.LOGGED_OUT}
@@ -426,10 +428,13 @@ class Supervisor:
             task = asyncio.create_task(self._start(user), name=f"start {user}")
             self._starts[user] = task
             task.add_done_callback(lambda done: self._launched(user, done))
+            self._refresh(self._known(user).assignment.port)
         return task
 
     def _launched(self, user: User, task: asyncio.Task[None]) -> None:
         self._starts.pop(user, None)
+        if instance := self.picture.get(user):
+            self._refresh(instance.assignment.port)
         if task.cancelled():
             return
         error = task.exception()
@@ -459,9 +464,9 @@ class Supervisor:
 
     async def _start_service(self, assignment: Assignment) -> None:
         port, unit = assignment.port, service_unit(assignment.port)
-        if self._known(assignment.user).process.state in {ProcessState.FAILED, ProcessState.CRASH_LOOP}:
-            await self._manager.reset_failed(unit)
-            await self._manager.reset_failed(socket_unit(port))
+        for name in (unit, socket_unit(port)):
+            if self._units.get(name, UnitStatus(name)).active_state == "failed":
+                await self._manager.reset_failed(name)
         self._findings.pop(port, None)
         self._meter.forget(unit)
         try:
@@ -638,6 +643,8 @@ class Supervisor:
             process = dataclasses.replace(
                 process, state=state, message=finding.message, cause=finding.cause, hint=finding.hint
             )
+        if instance.assignment.user in self._starts and process.state in _AT_REST:
+            process = Process(ProcessState.STARTING, message="waiting for its turn to start")
         before = instance.process
         if process.since == 0.0 or (process.state is before.state and process.message == before.message):
             process = dataclasses.replace(process, since=before.since or process.since or time.time())
@@ -865,7 +872,7 @@ def _has_failed(instance: Instance | None, asked_at: float) -> bool:
     """Tell whether waiting on is of no use. A dead end from before the question does not count."""
     if instance is None:
         return True
-    if instance.process.state in {ProcessState.FAILED, ProcessState.CRASH_LOOP, ProcessState.STOPPED}:
+    if instance.process.state in _AT_REST:
         return True
     session = instance.session
     if not instance.answering or session is None or session.state not in _DEAD_ENDS:

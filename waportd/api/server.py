@@ -18,26 +18,41 @@ log = logging.getLogger(__name__)
 _MAX_BODY = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
 _DRAIN = 6.0
-"""Seconds given to open requests and idle connections at the end."""
+"""Seconds that open requests are given at the end."""
+_IDLE_DRAIN = 1.5
+"""Seconds that idle connections are given at the end: a busy client comes back on them and is told to close."""
 _BACKLOG = 1024
 
 
 def make_app(supervisor: Supervisor, access: Access) -> web.Application:
     """Build the application from its resources."""
-    app = web.Application(middlewares=[_close_when_draining, problems, check_access], client_max_size=_MAX_BODY)
+    app = web.Application(middlewares=[_follow_traffic, problems, check_access], client_max_size=_MAX_BODY)
     app["supervisor"] = supervisor
     app["access"] = access
     app["max_body"] = _MAX_BODY
-    app["draining"] = asyncio.Event()
+    app["traffic"] = _Traffic()
     for resource in (users, qr, ports, health, frontend):
         app.add_routes(resource.routes())
     return app
 
 
+class _Traffic:
+    """How many requests are open, and whether there shall be no more."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.draining = False
+
+
 @web.middleware
-async def _close_when_draining(request: web.Request, handler: Handler) -> web.StreamResponse:
-    response = await handler(request)
-    if request.app["draining"].is_set():
+async def _follow_traffic(request: web.Request, handler: Handler) -> web.StreamResponse:
+    traffic: _Traffic = request.app["traffic"]
+    traffic.open += 1
+    try:
+        response = await handler(request)
+    finally:
+        traffic.open -= 1
+    if traffic.draining:
         response.force_close()
     return response
 
@@ -69,21 +84,25 @@ class ApiServer:
         The listening descriptor is not closed but only not read any more: where systemd keeps it, callers wait in
         its backlog for the successor. Every answer closes its connection, so that clients come back to that one.
         """
-        self._app["draining"].set()
+        traffic: _Traffic = self._app["traffic"]
+        traffic.draining = True
         loop = asyncio.get_running_loop()
         for listener in self._sockets:
             loop.remove_reader(listener.fileno())
         server = self._runner.server
         assert server is not None
-        deadline = loop.time() + _DRAIN
-        while server.connections and loop.time() < deadline:
+        began = loop.time()
+        while server.connections and loop.time() < began + (_DRAIN if traffic.open else _IDLE_DRAIN):
             await asyncio.sleep(0.02)
-        if server.connections:
-            log.info("%d idle connections are closed", len(server.connections))
+        if traffic.open:
+            log.warning("%d requests are not answered: they took longer than %g s", traffic.open, _DRAIN)
 
     async def close(self) -> None:
         """Close what is left."""
+        if self._runner.server is not None:
+            await self._runner.server.shutdown(timeout=1.0)
         await self._runner.cleanup()
+        await asyncio.sleep(0)  # the connections' cancelled tasks end in the turn after
         for server in self._servers:
             server.close()
         for listener in self._sockets:

@@ -1,0 +1,290 @@
+"""The API as its callers see it, on a real unix socket."""
+
+import asyncio
+import json
+import socket as sockets
+import time
+
+import pytest
+from conftest import BASE, until
+
+from waportd.model import Port, ProcessState, SessionState, User, service_unit, socket_unit
+
+ONE, PORT = User("1"), Port(BASE)
+
+
+@pytest.fixture
+def codes(systemd):
+    """Servers that show a code as soon as they are asked for one."""
+    systemd.prepare = lambda server: setattr(server, "on_ask", server.show_code)
+
+
+async def call(api, method, path, expected=200, **options):
+    async with api.request(method, path, **options) as answer:
+        body = await answer.read()
+        assert answer.status == expected, body
+        return json.loads(body) if body else None
+
+
+async def test_a_put_creates_and_then_finds(api):
+    created = await call(api, "PUT", "/v1/users/1", 201)
+    found = await call(api, "PUT", "/v1/users/1", 200)
+    assert created["port"] == found["port"] == PORT
+    assert found["url"] == f"http://localhost:{PORT}"
+    assert found["unit"] == service_unit(PORT)
+    assert found["process"]["state"] == "running"
+    assert found["memory"] == {"bytes": 64 << 20, "source": "systemd"}
+
+
+async def test_users_are_listed_by_port(api):
+    for user in ("3", "1", "2_1"):
+        await call(api, "PUT", f"/v1/users/{user}", 201, params={"wait": "none"})
+    listed = await call(api, "GET", "/v1/users")
+    assert [user["user"] for user in listed["users"]] == ["1", "3", "2_1"]
+    assert "memory" not in listed["users"][0]
+
+
+async def test_no_resource_but_qr_holds_the_code(api, codes):
+    await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+    shown = await call(api, "GET", "/v1/users/1/qr")
+    assert shown["qr"].startswith("ref1,")
+    for path in ("/v1/users", "/v1/users/1", "/v1/health", f"/v1/ports/{PORT}", "/api/whatsapp-status?user_id=1"):
+        assert shown["qr"] not in json.dumps(await call(api, "GET", path))
+
+
+async def test_the_code_and_how_long_it_holds(api, codes):
+    await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+    async with api.get("/v1/users/1/qr") as answer:
+        document = await answer.json()
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert document["status"] == "qr"
+    assert (document["attempt"], document["attempts"]) == (1, 5)
+    assert document["expires_at"].endswith("Z")
+
+
+async def test_asking_for_a_code_starts_the_server(api, codes):
+    document = await call(api, "GET", "/v1/users/1/qr")
+    assert document["qr"] is None
+    for _ in range(20):
+        if document["qr"]:
+            break
+        document = await call(api, "GET", "/v1/users/1/qr", params={"wait": "5"})
+    assert document["qr"].startswith("ref1,")
+
+
+async def test_a_long_poll_ends_with_the_change(api, codes, supervisor, systemd):
+    await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+    poll = asyncio.create_task(call(api, "GET", "/v1/users/1/qr", params={"wait": "30"}))
+    await asyncio.sleep(0.05)
+    assert not poll.done()
+    systemd.servers[PORT].show_code()
+    assert (await asyncio.wait_for(poll, 5))["qr"].startswith("ref2,")
+
+
+async def test_a_long_poll_misses_no_change_between_two_calls(api, codes, supervisor, systemd):
+    await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+    async with api.get("/v1/users/1/qr") as answer:
+        etag = answer.headers["ETag"]
+    systemd.servers[PORT].show_code()
+    await until(supervisor, ONE, lambda instance: instance.session.attempt == 2)
+    poll = call(api, "GET", "/v1/users/1/qr", params={"wait": "30"}, headers={"If-None-Match": etag})
+    assert (await asyncio.wait_for(poll, 5))["qr"].startswith("ref2,")
+
+
+async def test_a_long_poll_without_a_change_is_not_modified(api, codes):
+    await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+    async with api.get("/v1/users/1/qr") as answer:
+        etag = answer.headers["ETag"]
+    headers = {"If-None-Match": etag}
+    assert await call(api, "GET", "/v1/users/1/qr", 304, params={"wait": "0.1"}, headers=headers) is None
+
+
+async def test_an_expired_code_is_not_served_and_ends_a_long_poll(api, systemd):
+    systemd.prepare = lambda server: setattr(server, "on_ask", lambda: server.show_code(lifetime=0.5))
+    await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+    assert (await call(api, "GET", "/v1/users/1/qr"))["qr"]
+    document = await asyncio.wait_for(call(api, "GET", "/v1/users/1/qr", params={"wait": "30"}), 5)
+    assert document["qr"] is None
+    assert document["status"] == "generating"
+
+
+async def test_stop_start_restart(api):
+    await call(api, "PUT", "/v1/users/1", 201)
+    assert (await call(api, "POST", "/v1/users/1/stop"))["process"]["state"] == "stopped"
+    assert (await call(api, "GET", "/v1/users/1/qr"))["status"] == "stopped"
+    assert (await call(api, "POST", "/v1/users/1/start"))["process"]["state"] == "running"
+    assert (await call(api, "POST", "/v1/users/1/restart"))["process"]["state"] == "running"
+
+
+async def test_delete(api):
+    await call(api, "PUT", "/v1/users/1", 201)
+    assert await call(api, "DELETE", "/v1/users/1", 204) is None
+    assert (await call(api, "GET", "/v1/users/1", 404))["code"] == "unknown_user"
+
+
+async def test_a_failed_start_is_a_problem_with_cause_and_hint(api, systemd):
+    systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=203)
+    async with api.put("/v1/users/1") as answer:
+        assert answer.status == 502
+        assert answer.content_type == "application/problem+json"
+        problem = await answer.json()
+    assert (problem["code"], problem["cause"]) == ("server_failed", "node_missing")
+    assert problem["hint"]
+    shown = await call(api, "GET", "/v1/users/1/qr")
+    assert (shown["status"], shown["cause"]) == ("failed", "node_missing")
+
+
+async def test_a_wait_that_takes_too_long(api):
+    problem = await call(api, "PUT", "/v1/users/1", 504, params={"wait": "qr", "timeout": "0.1"})
+    assert problem["code"] == "timeout"
+
+
+BAD_REQUESTS = [
+    ("PUT", "/v1/users/-x", {}, 400, "bad_request"),
+    ("PUT", "/v1/users/a b", {}, 400, "bad_request"),
+    ("PUT", "/v1/users/..%2F..%2Fetc", {}, 400, "bad_request"),
+    ("PUT", "/v1/users/x%00", {}, 400, "bad_request"),
+    ("PUT", "/v1/users/" + "x" * 65, {}, 400, "bad_request"),
+    ("PUT", "/v1/users/1?wait=long", {}, 400, "bad_request"),
+    ("PUT", "/v1/users/1?wait=qr&wait=none", {}, 400, "bad_request"),
+    ("PUT", "/v1/users/1?timeout=nan", {}, 400, "bad_request"),
+    ("PUT", "/v1/users/1?timeout=-1", {}, 400, "bad_request"),
+    ("PUT", "/v1/users/1?timeout=1e9", {}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"data": b"{"}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"data": b"[" * 5000}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"data": b"\xff\xfe"}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"json": []}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"json": {"webhok_url": "x"}}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"json": {"webhook_url": "http://x/\nPORT=1"}}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"json": {"webhook_url": 7}}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"json": {"webhook_url": "file:///etc/passwd"}}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"json": {"memory_max": -1}}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"json": {"memory_max": True}}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"json": {"autostart": "yes"}}, 400, "bad_request"),
+    ("PUT", "/v1/users/1", {"data": b"x" * 70000}, 413, "too_large"),
+    ("GET", "/v1/users/1", {}, 404, "unknown_user"),
+    ("GET", "/v1/users?usage=maybe", {}, 400, "bad_request"),
+    ("GET", "/v1/users/1/qr?wait=-1", {}, 400, "bad_request"),
+    ("GET", "/v1/users/1/qr?wait=3600", {}, 400, "bad_request"),
+    ("GET", "/v1/ports/0", {}, 400, "bad_request"),
+    ("GET", "/v1/ports/65536", {}, 400, "bad_request"),
+    ("GET", "/v1/ports/x", {}, 400, "bad_request"),
+    ("GET", "/v1/ports/%D9%A3", {}, 400, "bad_request"),
+    ("POST", "/v1/users/1/stop", {}, 404, "unknown_user"),
+    ("DELETE", "/v1/users/1", {}, 404, "unknown_user"),
+    ("GET", "/v2/users", {}, 404, "not_found"),
+    ("PATCH", "/v1/users/1", {}, 405, "method_not_allowed"),
+    ("POST", "/v1/health", {}, 405, "method_not_allowed"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "options", "status", "code"), BAD_REQUESTS)
+async def test_a_bad_request_is_named_and_changes_nothing(api, supervisor, method, path, options, status, code):
+    async with api.request(method, path, **options) as answer:
+        problem = await answer.json(content_type="application/problem+json")
+        assert answer.status == problem["status"] == status
+    assert problem["code"] == code
+    assert problem["detail"]
+    assert len(supervisor.picture) == 0
+
+
+async def test_a_wrong_method_names_the_right_ones(api):
+    async with api.patch("/v1/users/1") as answer:
+        assert answer.headers["Allow"] == "DELETE, GET, HEAD, PUT"
+
+
+async def test_who_holds_a_port(api):
+    with sockets.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        document = await call(api, "GET", f"/v1/ports/{port}")
+    assert document["held"]
+    assert document["user"] is None
+    assert document["holders"][0]["command"]
+
+
+async def test_health(api):
+    await call(api, "PUT", "/v1/users/1", 201)
+    document = await call(api, "GET", "/v1/health")
+    assert document["status"] == "ok"
+    assert (document["users"], document["running"], document["failed"]) == (1, 1, 0)
+
+
+class TestFrontEnd:
+    """The shapes that the web front end reads."""
+
+    async def test_the_page_sees_generating_then_waiting_then_connected(self, api, systemd, supervisor):
+        systemd.prepare = lambda server: setattr(server, "on_ask", server.show_code)
+        first = await call(api, "GET", "/api/qr?user_id=1")
+        assert (first["status"], first["success"], first["qr"], first["port"]) == ("generating", True, None, PORT)
+        await until(supervisor, ONE, lambda instance: instance.live_qr(time.time()))
+        second = await call(api, "GET", "/api/qr?user_id=1")
+        assert (second["status"], second["hasQr"], second["ready"]) == ("waiting", True, False)
+        assert second["qr"].startswith("ref1,")
+        systemd.servers[PORT].link()
+        await until(supervisor, ONE, lambda instance: instance.session.state is SessionState.READY)
+        third = await call(api, "GET", "/api/qr?user_id=1")
+        assert (third["status"], third["ready"], third["qr"]) == ("connected", True, None)
+
+    async def test_an_error_of_the_server_keeps_status_200(self, api, systemd):
+        systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=203)
+        await call(api, "PUT", "/v1/users/1", 502)
+        document = await call(api, "GET", "/api/qr?user_id=1")
+        assert (document["status"], document["success"]) == ("error", False)
+        assert document["error"] == document["message"]
+        assert "nodejs" in document["hint"]
+
+    async def test_the_port(self, api, systemd):
+        document = await call(api, "GET", "/api/port?user_id=1")
+        assert (document["success"], document["port"]) == (True, PORT)
+        assert not systemd.servers
+        assert systemd.units[socket_unit(PORT)].active_state == "active"
+
+    async def test_the_status_of_nobody(self, api, supervisor):
+        document = await call(api, "GET", "/api/whatsapp-status?user_id=1")
+        assert document["ready"] is False
+        assert document["clientInfo"] is None
+        assert len(supervisor.picture) == 0
+
+    async def test_the_status_of_a_linked_user(self, api, systemd, supervisor):
+        systemd.prepare = lambda server: server.link()
+        await call(api, "PUT", "/v1/users/1", 201, params={"wait": "ready"})
+        document = await call(api, "GET", "/api/whatsapp-status?user_id=1")
+        assert document["actuallyConnected"] is True
+        assert document["phone_number"] == "5511999990000"
+        assert document["clientInfo"] == {"wid": "5511999990000@c.us", "pushname": "Ana", "platform": "android"}
+        assert document["reconnectInfo"] == {"attempts": 0, "maxAttempts": 5, "isReconnecting": False}
+
+    @pytest.mark.parametrize("query", ["", "?user_id=", "?user_id=../x", "?user_id=1&user_id=2", "?user=1"])
+    @pytest.mark.parametrize("path", ["/api/qr", "/api/port", "/api/whatsapp-status"])
+    async def test_a_bad_user_is_a_400_in_the_pages_shape(self, api, path, query):
+        document = await call(api, "GET", path + query, 400)
+        assert (document["success"], document["status"], document["code"]) == (False, "error", "bad_request")
+        assert document["error"]
+
+    async def test_a_stopped_user_is_told_so(self, api):
+        await call(api, "PUT", "/v1/users/1", 201)
+        await call(api, "POST", "/v1/users/1/stop")
+        document = await call(api, "GET", "/api/qr?user_id=1")
+        assert (document["status"], document["message"]) == ("error", "stopped")
+
+
+async def test_a_hung_server_is_not_reported_as_working(api, codes, supervisor, systemd):
+    await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+    supervisor._on_silence(PORT, "the server said nothing for 40 s")
+    document = await call(api, "GET", "/v1/users/1/qr")
+    assert (document["status"], document["cause"], document["qr"]) == ("error", "not_answering", None)
+
+
+@pytest.mark.parametrize(
+    ("active", "sub", "state"),
+    [
+        ("activating", "start", ProcessState.STARTING),
+        ("activating", "auto-restart", ProcessState.STARTING),
+        ("deactivating", "stop-sigterm", ProcessState.STOPPING),
+    ],
+)
+async def test_a_process_on_its_way_is_generating_in_the_pages_shape(api, supervisor, systemd, active, sub, state):
+    await call(api, "PUT", "/v1/users/1", 201)
+    systemd.change(service_unit(PORT), active_state=active, sub_state=sub)
+    assert supervisor.picture.get(ONE).process.state is state
+    assert (await call(api, "GET", "/api/qr?user_id=1"))["status"] == "generating"

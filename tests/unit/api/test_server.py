@@ -1,0 +1,101 @@
+"""The end of the API server: no request fails because of it."""
+
+import asyncio
+import socket
+
+import aiohttp
+import pytest
+
+from waportd.api.access import Access
+from waportd.api.server import ApiServer, make_app
+
+
+@pytest.fixture
+async def listener(tmp_path):
+    """A listening socket that outlives the server, as systemd keeps it."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "api.sock"))
+        listening.listen(100)
+        yield listening
+
+
+@pytest.fixture
+async def serve(supervisor, listener):
+    async def start():
+        server = ApiServer(make_app(supervisor, Access([])))
+        await server.start([listener.dup()])
+        return server
+
+    return start
+
+
+@pytest.fixture
+async def client(listener):
+    connector = aiohttp.UnixConnector(listener.getsockname(), limit=0)
+    async with aiohttp.ClientSession("http://localhost", connector=connector) as session:
+        yield session
+
+
+async def end(server):
+    await server.drain()
+    await server.close()
+
+
+async def test_a_request_during_a_restart_waits_for_the_successor(serve, client):
+    first = await serve()
+    async with client.get("/v1/health") as answer:
+        assert answer.status == 200
+    drain = asyncio.create_task(end(first))
+    await asyncio.sleep(0)
+    requests = [asyncio.create_task(client.get("/v1/health", timeout=aiohttp.ClientTimeout(10))) for _ in range(5)]
+    await drain
+    second = await serve()
+    answers = await asyncio.gather(*requests)
+    assert [answer.status for answer in answers] == [200] * 5
+    await end(second)
+
+
+async def test_a_long_poll_ends_at_once_and_is_answered(serve, client, supervisor):
+    server = await serve()
+    await supervisor.ensure("1")
+    poll = asyncio.create_task(client.get("/v1/users/1/qr?wait=60"))
+    await asyncio.sleep(0.1)
+    supervisor.picture.release()
+    async with asyncio.timeout(3):
+        await end(server)
+    answer = await poll
+    assert answer.status == 200
+    assert answer.headers["Connection"] == "close"
+
+
+async def test_a_stream_of_requests_survives_restarts(serve, client):
+    server = await serve()
+    statuses = []
+    done = asyncio.Event()
+
+    async def keep_asking():
+        while not done.is_set():
+            async with client.get("/v1/health") as answer:
+                statuses.append(answer.status)
+
+    clients = [asyncio.create_task(keep_asking()) for _ in range(10)]
+    for _ in range(3):
+        await asyncio.sleep(0.1)
+        await end(server)
+        server = await serve()
+    await asyncio.sleep(0.1)
+    done.set()
+    await asyncio.gather(*clients)
+    assert set(statuses) == {200}
+    assert len(statuses) > 100
+    await end(server)
+
+
+async def test_a_caller_who_is_not_allowed_is_refused(supervisor, listener, client):
+    server = ApiServer(make_app(supervisor, Access([12345])))
+    await server.start([listener.dup()])
+    server._app["access"].permits = lambda uid: False
+    async with client.get("/v1/health") as answer:
+        assert answer.status == 403
+        assert (await answer.json(content_type=None))["code"] == "forbidden"
+    await end(server)

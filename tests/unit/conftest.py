@@ -1,0 +1,99 @@
+"""A supervisor on fakes, and its API on a real unix socket."""
+
+import asyncio
+import dataclasses
+import socket
+
+import aiohttp
+import pytest
+from fakes import FakeSystemd, MemoryStore
+
+from waportd.api.access import Access
+from waportd.api.server import ApiServer, make_app
+from waportd.config import Config, PortRange
+from waportd.supervisor import Supervisor
+
+BASE = 21001
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A configuration whose ports are out of everybody's way."""
+    config = Config()
+    (tmp_path / "instances").mkdir()
+    return dataclasses.replace(
+        config,
+        store=dataclasses.replace(config.store, directory=tmp_path),
+        ports=dataclasses.replace(
+            config.ports, base=BASE, range=PortRange(BASE, BASE + 99), overflow=PortRange(22001, 22099)
+        ),
+        limits=dataclasses.replace(config.limits, min_available_memory=0),
+    )
+
+
+@pytest.fixture
+async def systemd():
+    fake = FakeSystemd()
+    yield fake
+    await fake.close()
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+async def start_supervisor(config, store, systemd):
+    """Start a supervisor as the daemon does; a second call is a restart of the daemon."""
+    running = []
+
+    async def start(new_config=None):
+        if running:
+            await running.pop().close()
+            systemd.forget_watchers()
+        supervisor = Supervisor(new_config or config, store, systemd)
+        running.append(supervisor)
+        await supervisor.start()
+        await settled(supervisor)
+        return supervisor
+
+    yield start
+    for supervisor in running:
+        await supervisor.close()
+
+
+@pytest.fixture
+async def supervisor(start_supervisor):
+    return await start_supervisor()
+
+
+@pytest.fixture
+async def api(supervisor, tmp_path):
+    """A client of the API on its unix socket."""
+    path = tmp_path / "api.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(100)
+    server = ApiServer(make_app(supervisor, Access([])))
+    await server.start([listener])
+    async with aiohttp.ClientSession(
+        "http://localhost", connector=aiohttp.UnixConnector(str(path), limit=0)
+    ) as client:
+        yield client
+    await server.close()
+
+
+async def settled(supervisor):
+    """Wait until what the supervisor does by itself is done."""
+    async with asyncio.timeout(10):
+        while supervisor._tasks:
+            await asyncio.gather(*supervisor._tasks, return_exceptions=True)
+
+
+async def until(supervisor, user, condition):
+    """Wait until the condition holds for the user's instance; return it."""
+    instance = await supervisor.picture.wait(user, lambda now: now is not None and condition(now), 5)
+    assert instance is not None
+    assert condition(instance), instance
+    return instance

@@ -1,0 +1,287 @@
+"""Real implementations of the protocols that the supervisor works with, kept in memory.
+
+`FakeSystemd` behaves as systemd does with our units: a service pulls its socket in, stopping the socket stops the
+service, a job fails with a result. A started service is a `FakeServer`: it answers HTTP on the real port.
+"""
+
+import asyncio
+import dataclasses
+import datetime
+import fnmatch
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from aiohttp import web
+
+from waportd.model import Assignment, Port, User, port_of_unit, service_unit, socket_unit
+from waportd.systemd.manager import Accounting, JobFailed, UnitStatus
+
+PICTURE = {
+    "port": 0,
+    "user": None,
+    "state": "generating",
+    "since": "2026-01-01T00:00:00.000Z",
+    "message": "waiting until somebody asks for a code",
+    "cause": None,
+    "hint": None,
+    "qr": None,
+    "expires_at": None,
+    "attempt": 0,
+    "attempts": 5,
+    "pairing": None,
+    "ready": False,
+    "linked": False,
+    "phone_number": None,
+    "pushname": None,
+    "platform": None,
+    "progress": None,
+    "browser": None,
+    "webhook": {"queued": 0, "delivered": 0, "failed": 0, "dropped": 0},
+}
+
+
+def iso(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class FakeServer:
+    """Answers as whatsapp_server.js does, as far as the daemon calls it; a test says what its session does."""
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.picture = {**PICTURE, "port": port}
+        self.calls: list[str] = []
+        self.codes = 0
+        self.on_exit: Callable[[int], None] = lambda status: None
+        self._changed = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/events", self._events),
+                web.post("/qr/new", self._new_code),
+                web.get("/qr", self._qr),
+                web.post("/disconnect", self._disconnect),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+
+    async def stop(self) -> None:
+        if self._runner:
+            runner, self._runner = self._runner, None
+            self._changed.set()
+            await runner.cleanup()
+
+    def say(self, state: str, **members: object) -> None:
+        """Change the session and tell all listeners."""
+        self.picture = {**PICTURE, "port": self.port, "state": state, "since": iso(time.time()), **members}
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def show_code(self, lifetime: float = 60.0) -> str:
+        """Show the next code; return it."""
+        self.codes += 1
+        code = f"ref{self.codes},noise{self.port},identity,secret,1"
+        self.say("qr", qr=code, expires_at=iso(time.time() + lifetime), attempt=self.codes, message="scan the code")
+        return code
+
+    def link(self, phone: str = "5511999990000") -> None:
+        self.say("ready", linked=True, ready=True, phone_number=phone, pushname="Ana", platform="android")
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        while self._runner is not None:
+            changed = self._changed
+            await response.write(f"event: session\ndata: {json.dumps(self.picture)}\n\n".encode())
+            await changed.wait()
+        return response
+
+    async def _new_code(self, _: web.Request) -> web.Response:
+        self.calls.append("new code")
+        if self.picture["state"] in {"generating", "qr_timeout", "error"} and self.on_ask is not None:
+            self.on_ask()
+        return web.json_response(self.picture, status=202)
+
+    on_ask: Callable[[], object] | None = None
+
+    async def _qr(self, _: web.Request) -> web.Response:
+        self.calls.append("qr")
+        return web.json_response({"qr": self.picture["qr"]})
+
+    async def _disconnect(self, _: web.Request) -> web.Response:
+        self.calls.append("disconnect")
+        asyncio.get_running_loop().call_soon(self.on_exit, 10)
+        return web.json_response({"success": True})
+
+
+class FakeSystemd:
+    """A UnitManager in memory."""
+
+    def __init__(self) -> None:
+        self.boot_name = "boot-1"
+        self.units: dict[str, UnitStatus] = {}
+        self.servers: dict[Port, FakeServer] = {}
+        self.calls: list[tuple[str, str]] = []
+        self._failures: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.prepare: Callable[[FakeServer], None] = lambda server: None
+        self.delay = 0.0
+        self.starting = 0
+        self.most_starting = 0
+        self._watchers: list[tuple[str, Callable[[UnitStatus], None]]] = []
+        self._pid = 1000
+
+    async def boot(self) -> str:
+        return self.boot_name
+
+    async def start(self, unit: str) -> None:
+        self.calls.append(("start", unit))
+        port = port_of_unit(unit)
+        assert port is not None
+        if unit.endswith(".service") and socket_unit(port) in self._failures:
+            self.change(socket_unit(port), **self._failures[socket_unit(port)][1])
+            raise JobFailed(f"start of {unit}: dependency", result="dependency", unit=UnitStatus(unit))
+        if unit in self._failures:
+            result, values = self._failures[unit]
+            self.change(unit, **values)
+            raise JobFailed(f"start of {unit}: {result}", result=result, unit=self.units[unit])
+        if unit.endswith(".service"):
+            self.change(socket_unit(port), active_state="active", sub_state="listening")
+            await self.start_server(port)
+        else:
+            self.change(unit, active_state="active", sub_state="listening")
+
+    def fail_to_start(self, unit: str, **values: object) -> None:
+        """Let each start of the unit fail from now on; ``values`` is what its status says then."""
+        self._failures[unit] = ("failed", {"active_state": "failed", "sub_state": "failed", **values})
+
+    def mend(self, unit: str) -> None:
+        """Let the unit start again."""
+        del self._failures[unit]
+
+    async def start_server(self, port: Port) -> None:
+        """Start a service as a request on its socket would."""
+        unit = service_unit(port)
+        if port in self.servers:
+            return
+        self.change(unit, active_state="activating", sub_state="start")
+        self.starting += 1
+        self.most_starting = max(self.most_starting, self.starting)
+        try:
+            await asyncio.sleep(self.delay)
+            server = FakeServer(port)
+            server.on_exit = lambda status: self._exit_soon(port, status)
+            await server.start()
+        finally:
+            self.starting -= 1
+        self.servers[port] = server
+        self.prepare(server)
+        self._pid += 1
+        self.change(unit, active_state="active", sub_state="running", main_pid=self._pid, result="success")
+
+    def _exit_soon(self, port: Port, status: int) -> None:
+        self._exits = asyncio.ensure_future(self.exit(port, status))
+
+    async def exit(self, port: Port, status: int = 0) -> None:
+        """End the server of a port by itself, with that exit status; systemd does not restart it."""
+        await self.servers.pop(port).stop()
+        self.change(
+            service_unit(port), active_state="inactive", sub_state="dead", main_pid=0, exit_code=1, exit_status=status
+        )
+
+    async def stop(self, unit: str) -> None:
+        self.calls.append(("stop", unit))
+        await self.stop_by_hand(unit)
+
+    async def stop_by_hand(self, unit: str) -> None:
+        """Stop a unit as an administrator does: nobody asked the daemon."""
+        port = port_of_unit(unit)
+        assert port is not None
+        if port in self.servers:
+            await self.servers.pop(port).stop()
+            self.change(service_unit(port), active_state="inactive", sub_state="dead", main_pid=0)
+        if unit.endswith(".socket"):
+            self.change(unit, active_state="inactive", sub_state="dead")
+
+    async def restart(self, unit: str) -> None:
+        self.calls.append(("restart", unit))
+        port = port_of_unit(unit)
+        assert port is not None
+        if port in self.servers:
+            await self.servers.pop(port).stop()
+        await self.start_server(port)
+
+    async def reset_failed(self, unit: str) -> None:
+        self.calls.append(("reset_failed", unit))
+        if unit in self.units and self.units[unit].active_state == "failed":
+            self.change(unit, active_state="inactive", sub_state="dead", result="success")
+
+    async def clean(self, unit: str) -> None:
+        self.calls.append(("clean", unit))
+        assert self.units.get(unit, UnitStatus(unit)).active_state == "inactive"
+
+    async def status(self, unit: str) -> UnitStatus:
+        return self.units.get(unit, UnitStatus(unit))
+
+    async def list_units(self, pattern: str) -> list[UnitStatus]:
+        return [status for name, status in self.units.items() if fnmatch.fnmatch(name, pattern)]
+
+    async def accounting(self, unit: str) -> Accounting:
+        return Accounting(memory=64 << 20, cpu=1.5)
+
+    async def limit_memory(self, unit: str, memory_max: int) -> None:
+        self.calls.append(("limit_memory", f"{unit}={memory_max}"))
+
+    async def reload(self) -> None:
+        self.calls.append(("reload", ""))
+
+    def watch(self, pattern: str, on_change: Callable[[UnitStatus], None]) -> None:
+        self._watchers.append((pattern, on_change))
+
+    def change(self, unit: str, **values: Any) -> None:
+        """Change a unit and tell those who watch it."""
+        before = self.units.get(unit, UnitStatus(unit))
+        self.units[unit] = dataclasses.replace(before, since=time.time(), **values)
+        for pattern, on_change in self._watchers:
+            if fnmatch.fnmatch(unit, pattern):
+                on_change(self.units[unit])
+
+    def forget_watchers(self) -> None:
+        """Let a new supervisor take the place of the one before."""
+        self._watchers.clear()
+
+    async def close(self) -> None:
+        for server in list(self.servers.values()):
+            await server.stop()
+
+
+class MemoryStore:
+    """An AllocationStore in memory."""
+
+    def __init__(self, assignments: Iterable[Assignment] = ()) -> None:
+        self.rows: dict[User, Assignment] = {assignment.user: assignment for assignment in assignments}
+
+    async def load(self) -> list[Assignment]:
+        return list(self.rows.values())
+
+    async def put(self, assignments: Iterable[Assignment]) -> None:
+        await asyncio.sleep(0)
+        for assignment in assignments:
+            assert all(
+                other.port != assignment.port for other in self.rows.values() if other.user != assignment.user
+            )
+            self.rows[assignment.user] = assignment
+
+    async def remove(self, user: User) -> None:
+        await asyncio.sleep(0)
+        self.rows.pop(user, None)
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,410 @@
+"""The use cases, on a systemd and servers in memory."""
+
+import asyncio
+import dataclasses
+import socket
+
+import pytest
+from conftest import BASE, settled, until
+
+from waportd.errors import ServerFailed, StartTimeout, TooManyRunning, UnknownUser
+from waportd.model import Assignment, Desired, Port, ProcessState, SessionState, User, service_unit, socket_unit
+from waportd.supervisor import Wait
+
+ONE, TWO = User("1"), User("2")
+PORT = Port(BASE)
+
+
+def has_session(state):
+    return lambda instance: instance.answering and instance.session.state is state
+
+
+def is_process(state):
+    return lambda instance: instance.process.state is state
+
+
+@pytest.fixture
+def held_port():
+    """A port that somebody else listens on: user 2's."""
+    with socket.create_server(("127.0.0.1", BASE + 1)):
+        yield Port(BASE + 1)
+
+
+async def test_a_new_user_gets_a_port_and_a_running_server(supervisor, systemd, store):
+    instance, created = await supervisor.ensure(ONE)
+    assert created
+    assert instance.assignment.port == PORT
+    assert instance.process.state is ProcessState.RUNNING
+    assert store.rows[ONE].port == PORT
+    assert ("start", service_unit(PORT)) in systemd.calls
+
+
+async def test_ensuring_again_changes_nothing(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    before = list(systemd.calls)
+    _, created = await supervisor.ensure(ONE)
+    assert not created
+    assert systemd.calls == before
+
+
+async def test_fifty_concurrent_ensures_start_one_server(supervisor, systemd):
+    systemd.delay = 0.05
+    results = await asyncio.gather(*(supervisor.ensure(ONE) for _ in range(50)))
+    assert systemd.calls.count(("start", service_unit(PORT))) == 1
+    assert {instance.assignment.port for instance, _ in results} == {PORT}
+    assert sum(created for _, created in results) == 1
+
+
+async def test_different_users_get_different_ports_at_once(supervisor):
+    users = [User(f"u{number}") for number in range(20)]
+    results = await asyncio.gather(*(supervisor.assign(user) for user in users))
+    assert len({instance.assignment.port for instance, _ in results}) == len(users)
+
+
+async def test_a_held_port_is_left_alone_and_named(supervisor, systemd, held_port):
+    systemd.fail_to_start(socket_unit(held_port), result="resources")
+    instance, _ = await supervisor.ensure(TWO)
+    assert instance.assignment.port == 22001
+    assert f"port {held_port} is held by" in instance.assignment.note
+    assert not list(supervisor._instances.glob(f"{held_port}.env"))
+
+
+async def test_nothing_of_an_earlier_owner_is_left_on_a_new_port(supervisor, systemd):
+    await supervisor.assign(ONE)
+    assert systemd.calls.index(("clean", service_unit(PORT))) < systemd.calls.index(("start", socket_unit(PORT)))
+
+
+async def test_waiting_for_a_code(supervisor, systemd):
+    systemd.prepare = lambda server: setattr(server, "on_ask", server.show_code)
+    instance, _ = await supervisor.ensure(ONE, wait=Wait.QR)
+    assert instance.session.qr == f"ref1,noise{PORT},identity,secret,1"
+
+
+async def test_waiting_for_ready(supervisor, systemd):
+    systemd.prepare = lambda server: setattr(server, "on_ask", server.link)
+    instance, _ = await supervisor.ensure(ONE, wait=Wait.READY)
+    assert instance.session.state is SessionState.READY
+    assert (await until(supervisor, ONE, lambda now: now.assignment.linked)).assignment.linked
+
+
+async def test_not_waiting(supervisor, systemd):
+    systemd.delay = 0.2
+    instance, _ = await supervisor.ensure(ONE, wait=Wait.NONE)
+    assert instance.process.state is not ProcessState.RUNNING
+    await until(supervisor, ONE, is_process(ProcessState.RUNNING))
+
+
+async def test_a_code_that_does_not_come_in_time_is_a_timeout_that_tells_the_state(supervisor):
+    with pytest.raises(StartTimeout, match="is not qr after 0.2 s .*process running"):
+        await supervisor.ensure(ONE, wait=Wait.QR, timeout=0.2)
+
+
+async def test_a_session_that_cannot_show_a_code_fails_with_its_cause(supervisor, systemd):
+    def no_browser(server):
+        server.say("error", cause="browser_missing", message="no browser", hint="apt install chromium")
+
+    systemd.prepare = lambda server: setattr(server, "on_ask", lambda: no_browser(server))
+    with pytest.raises(ServerFailed) as caught:
+        await supervisor.ensure(ONE, wait=Wait.QR)
+    assert (caught.value.cause, caught.value.hint) == ("browser_missing", "apt install chromium")
+
+
+async def test_an_error_from_before_the_question_does_not_count(supervisor, systemd):
+    systemd.prepare = lambda server: server.say("error", cause="browser_missing", message="no browser")
+    await supervisor.ensure(ONE)
+    await until(supervisor, ONE, has_session(SessionState.ERROR))
+    server = systemd.servers[PORT]
+    server.on_ask = lambda: asyncio.get_running_loop().call_later(0.05, server.show_code)
+    instance, _ = await supervisor.ensure(ONE, wait=Wait.QR)
+    assert instance.session.qr
+
+
+async def test_an_expired_code_is_never_live(supervisor, systemd):
+    systemd.prepare = lambda server: server.show_code(lifetime=-1)
+    await supervisor.ensure(ONE)
+    instance = await until(supervisor, ONE, has_session(SessionState.QR))
+    assert instance.live_qr(instance.session.expires_at + 0.01) is None
+
+
+async def test_a_missing_node_is_named(supervisor, systemd):
+    systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=203)
+    with pytest.raises(ServerFailed) as caught:
+        await supervisor.ensure(ONE)
+    assert caught.value.cause == "node_missing"
+    assert "apt install nodejs" in caught.value.hint
+    instance = supervisor.picture.get(ONE)
+    assert (instance.process.state, instance.process.cause) == (ProcessState.FAILED, "node_missing")
+
+
+async def test_a_script_that_does_not_parse_is_named(config, start_supervisor, systemd, tmp_path):
+    script = tmp_path / "whatsapp_server.js"
+    script.write_text("const = 1;\n", encoding="utf-8")
+    instances = dataclasses.replace(config.instances, script=str(script))
+    supervisor = await start_supervisor(dataclasses.replace(config, instances=instances))
+    systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=1)
+    with pytest.raises(ServerFailed) as caught:
+        await supervisor.ensure(ONE)
+    assert caught.value.cause == "script_broken"
+    assert f"{script}:1" in caught.value.message
+
+
+async def test_a_failed_start_is_tried_again_when_asked(supervisor, systemd):
+    systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=1)
+    with pytest.raises(ServerFailed):
+        await supervisor.ensure(ONE)
+    systemd.mend(service_unit(PORT))
+    instance, _ = await supervisor.ensure(ONE)
+    assert instance.process.state is ProcessState.RUNNING
+    assert instance.process.cause is None
+    assert ("reset_failed", service_unit(PORT)) in systemd.calls
+
+
+async def test_polls_do_not_repeat_a_failed_start(supervisor, systemd):
+    systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=1)
+    with pytest.raises(ServerFailed):
+        await supervisor.ensure(ONE)
+    starts = systemd.calls.count(("start", service_unit(PORT)))
+    for _ in range(20):
+        await supervisor.ask(ONE)
+    await settled(supervisor)
+    assert systemd.calls.count(("start", service_unit(PORT))) == starts
+
+
+async def test_a_poll_of_an_unknown_user_assigns_and_starts(supervisor):
+    await supervisor.ask(ONE)
+    await until(supervisor, ONE, is_process(ProcessState.RUNNING))
+
+
+async def test_polls_are_relayed_now_and_then(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    for _ in range(50):
+        await supervisor.ask(ONE)
+    await settled(supervisor)
+    assert systemd.servers[PORT].calls.count("qr") == 1
+
+
+async def test_stop_keeps_the_login_and_polls_do_not_undo_it(supervisor, systemd):
+    systemd.prepare = lambda server: server.link()
+    await supervisor.ensure(ONE, wait=Wait.READY)
+    await until(supervisor, ONE, lambda now: now.assignment.linked)
+    instance = await supervisor.stop(ONE)
+    assert instance.process.state is ProcessState.STOPPED
+    assert instance.assignment.linked
+    assert ("clean", service_unit(PORT)) not in systemd.calls[systemd.calls.index(("start", service_unit(PORT))) :]
+    await supervisor.ask(ONE)
+    await settled(supervisor)
+    assert not systemd.servers
+    instance = await supervisor.start_server(ONE)
+    assert instance.process.state is ProcessState.RUNNING
+
+
+async def test_an_admins_stop_is_shown_and_not_undone_by_polls(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    await systemd.stop_by_hand(socket_unit(PORT))
+    instance = supervisor.picture.get(ONE)
+    assert instance.process.message == "stopped (by admin)"
+    await supervisor.ask(ONE)
+    await settled(supervisor)
+    assert not systemd.servers
+    await supervisor.ensure(ONE)
+    assert systemd.servers
+
+
+async def test_an_admins_stop_outlives_the_daemon_but_not_the_boot(start_supervisor, systemd):
+    supervisor = await start_supervisor()
+    systemd.prepare = lambda server: server.link()
+    await supervisor.ensure(ONE, wait=Wait.READY)
+    await until(supervisor, ONE, lambda now: now.assignment.linked)
+    await systemd.stop_by_hand(socket_unit(PORT))
+    supervisor = await start_supervisor()
+    assert supervisor.picture.get(ONE).process.message == "stopped (by admin)"
+    assert not systemd.servers
+    systemd.boot_name = "boot-2"
+    supervisor = await start_supervisor()
+    await until(supervisor, ONE, is_process(ProcessState.RUNNING))
+
+
+async def test_logout_of_a_ready_session_asks_the_server(supervisor, systemd):
+    systemd.prepare = lambda server: server.link()
+    await supervisor.ensure(ONE, wait=Wait.READY)
+    server = systemd.servers[PORT]
+    instance = await supervisor.log_out(ONE)
+    assert "disconnect" in server.calls
+    assert instance.session.state is SessionState.LOGGED_OUT
+    assert not instance.assignment.linked
+
+
+async def test_logout_without_a_connection_deletes_the_session_and_says_so(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    instance = await supervisor.log_out(ONE)
+    assert systemd.calls[-3:] == [
+        ("reset_failed", service_unit(PORT)),
+        ("clean", service_unit(PORT)),
+        ("start", socket_unit(PORT)),
+    ]
+    assert "remove it there" in instance.session.message
+
+
+async def test_delete_removes_the_session_and_frees_the_port(supervisor, systemd, store):
+    await supervisor.ensure(ONE)
+    await supervisor.delete(ONE)
+    assert ("clean", service_unit(PORT)) == systemd.calls[-1]
+    assert not store.rows
+    assert supervisor.picture.get(ONE) is None
+    assert not list(supervisor._instances.iterdir())
+    instance, created = await supervisor.ensure(User("u1"))
+    assert created
+
+
+async def test_a_port_is_nobody_elses_before_its_session_is_gone(supervisor, systemd, store):
+    await supervisor.ensure(ONE)
+    blocked = asyncio.Event()
+
+    async def clean(unit):
+        blocked.set()
+        await asyncio.sleep(60)
+
+    systemd.clean = clean
+    deletion = asyncio.create_task(supervisor.delete(ONE))
+    await blocked.wait()
+    assert store.rows[ONE].desired is Desired.DELETED
+    assert supervisor.picture.on_port(PORT) is not None
+    deletion.cancel()
+
+
+async def test_an_interrupted_deletion_is_finished_at_the_next_start(start_supervisor, store, systemd):
+    store.rows[ONE] = Assignment(ONE, PORT, desired=Desired.DELETED)
+    await start_supervisor()
+    assert not store.rows
+    assert ("clean", service_unit(PORT)) in systemd.calls
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart", "log_out", "delete", "start_server"])
+async def test_a_user_without_a_port_is_unknown(supervisor, verb):
+    with pytest.raises(UnknownUser):
+        await getattr(supervisor, verb)(ONE)
+
+
+async def test_a_restart_of_the_daemon_adopts_what_runs(start_supervisor, systemd):
+    supervisor = await start_supervisor()
+    systemd.prepare = lambda server: server.show_code()
+    await supervisor.ensure(ONE)
+    server = systemd.servers[PORT]
+    starts = systemd.calls.count(("start", service_unit(PORT)))
+    supervisor = await start_supervisor()
+    instance = await until(supervisor, ONE, has_session(SessionState.QR))
+    assert instance.session.qr
+    assert systemd.servers[PORT] is server
+    assert systemd.calls.count(("start", service_unit(PORT))) == starts
+
+
+async def test_a_reboot_brings_back_linked_sessions_few_at_a_time_and_ports_for_the_rest(
+    config, start_supervisor, store, systemd
+):
+    for number in range(20):
+        user = User(str(number + 1))
+        store.rows[user] = Assignment(user, Port(BASE + number), linked=number < 12, socket_boot="boot-0")
+    systemd.delay = 0.01
+    await start_supervisor()
+    assert len(systemd.servers) == 12
+    assert systemd.most_starting <= config.limits.start_concurrency
+    assert all(systemd.units[socket_unit(Port(BASE + number))].active_state == "active" for number in range(20))
+
+
+async def test_a_stopped_user_stays_stopped_after_a_reboot(start_supervisor, store, systemd):
+    store.rows[ONE] = Assignment(ONE, PORT, desired=Desired.STOPPED, linked=True)
+    await start_supervisor()
+    assert not systemd.units
+
+
+async def test_a_unit_that_nobody_owns_is_reported_and_left_alone(start_supervisor, systemd):
+    await systemd.start_server(PORT)
+    supervisor = await start_supervisor()
+    assert supervisor.unassigned == {PORT}
+    assert systemd.servers
+
+
+async def test_a_port_taken_for_an_assignment_that_never_reached_the_store_is_given_back(
+    config, start_supervisor, systemd
+):
+    (config.store.instances / f"{PORT}.env").write_text("PORT=1\n", encoding="utf-8")
+    systemd.change(socket_unit(PORT), active_state="active")
+    await start_supervisor()
+    assert systemd.units[socket_unit(PORT)].active_state == "inactive"
+    assert not list(config.store.instances.iterdir())
+
+
+async def test_the_limit_of_running_servers(config, start_supervisor):
+    limits = dataclasses.replace(config.limits, max_running=1)
+    supervisor = await start_supervisor(dataclasses.replace(config, limits=limits))
+    await supervisor.ensure(ONE)
+    with pytest.raises(TooManyRunning, match="limits.max_running") as caught:
+        await supervisor.ensure(TWO)
+    assert caught.value.retry_after
+
+
+async def test_too_little_memory_on_the_host(config, start_supervisor):
+    limits = dataclasses.replace(config.limits, min_available_memory=1 << 50)
+    supervisor = await start_supervisor(dataclasses.replace(config, limits=limits))
+    with pytest.raises(TooManyRunning, match="min_available_memory"):
+        await supervisor.ensure(ONE)
+
+
+async def test_the_longest_unused_idle_socket_gives_way(config, start_supervisor, systemd):
+    limits = dataclasses.replace(config.limits, max_sockets=2)
+    supervisor = await start_supervisor(dataclasses.replace(config, limits=limits))
+    await supervisor.ensure(ONE)
+    await supervisor.assign(TWO)
+    await supervisor.assign(User("3"))
+    assert systemd.units[socket_unit(Port(BASE + 1))].active_state == "inactive"
+    assert supervisor.picture.get(TWO).process.message == "stopped"
+    await supervisor.ensure(User("3"))
+    with pytest.raises(TooManyRunning, match="max_sockets"):
+        await supervisor.ensure(TWO)
+
+
+async def test_a_new_webhook_restarts_a_running_server(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    instance, _ = await supervisor.ensure(ONE, {"webhook_url": "http://localhost:9/hook"})
+    assert ("restart", service_unit(PORT)) in systemd.calls
+    assert instance.assignment.webhook_url == "http://localhost:9/hook"
+    assert "http://localhost:9/hook" in (supervisor._instances / f"{PORT}.env").read_text(encoding="utf-8")
+
+
+async def test_a_users_own_memory_limit_is_set_before_the_start(supervisor, systemd):
+    await supervisor.ensure(ONE, {"memory_max": 512 << 20})
+    limit = ("limit_memory", f"{service_unit(PORT)}={512 << 20}")
+    assert systemd.calls.index(limit) < systemd.calls.index(("start", service_unit(PORT)))
+
+
+async def test_a_server_that_was_killed_is_followed_again(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    await systemd.servers.pop(PORT).stop()
+    systemd.change(
+        service_unit(PORT), active_state="activating", sub_state="auto-restart", result="signal", exit_code=2,
+        exit_status=9, main_pid=0,
+    )
+    instance = supervisor.picture.get(ONE)
+    assert (instance.process.state, instance.process.cause) == (ProcessState.STARTING, "killed")
+    systemd.prepare = lambda server: server.show_code()
+    await systemd.start_server(PORT)
+    await until(supervisor, ONE, has_session(SessionState.QR))
+
+
+async def test_a_crash_loop_is_named(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    await systemd.servers.pop(PORT).stop()
+    systemd.change(
+        service_unit(PORT), active_state="failed", sub_state="failed", result="start-limit-hit", exit_code=1,
+        exit_status=11, main_pid=0,
+    )
+    process = supervisor.picture.get(ONE).process
+    assert (process.state, process.cause) == (ProcessState.CRASH_LOOP, "browser_lost")
+
+
+async def test_closing_leaves_the_servers_alone(start_supervisor, systemd):
+    supervisor = await start_supervisor()
+    await supervisor.ensure(ONE)
+    await supervisor.close()
+    assert systemd.servers
+    assert systemd.units[service_unit(PORT)].active_state == "active"

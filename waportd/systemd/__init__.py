@@ -1,0 +1,1 @@
+"""systemd, as the daemon uses it: units over D-Bus, notifications, socket activation, the journal."""
