@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from plan import Plan
 
 JOURNAL = ("/lib/systemd/systemd-journald",)
+JOURNAL_STREAMS = "/run/systemd/journal/stdout"
 MANAGER = ("/lib/systemd/systemd", "--user", "--log-target=journal")
 # A manager is ready before it has its name on the bus; a call waits for the name.
 BUS_PROBE = (
@@ -265,12 +266,12 @@ class _Init:
 
     def _start(self) -> int:
         """Start journal and manager, wait until they are ready, return the manager's pid."""
+        self._await_journal(self._spawn(JOURNAL))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
             path = PRIVATE / "notify"
             notifications.bind(str(path))
             path.chmod(0o666)
             self.environment["NOTIFY_SOCKET"] = str(path)
-            self._await_ready(self._spawn(JOURNAL), notifications)
             manager = self._spawn(MANAGER, self.manager_group)
             self._await_ready(manager, notifications)
             del self.environment["NOTIFY_SOCKET"]
@@ -300,6 +301,22 @@ class _Init:
             raise StartError(f"Cannot run {argv[0]}: {error.strerror}.") from error
         self.programs.append(program)
         return program.pid
+
+    def _await_journal(self, process: int) -> None:
+        """Wait until the journal takes streams.
+
+        Not by sd_notify(3): journald would go on to hand its streams to whom it notified, and complain.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while process not in _reap() and time.monotonic() < deadline:
+            with socket.socket(socket.AF_UNIX) as stream:
+                try:
+                    stream.connect(JOURNAL_STREAMS)
+                except (FileNotFoundError, ConnectionRefusedError):
+                    time.sleep(0.01)
+                else:
+                    return
+        raise StartError("systemd-journald did not come up.")
 
     def _await_ready(self, process: int, notifications: socket.socket) -> None:
         """Wait for READY=1 of sd_notify(3)."""
