@@ -33,6 +33,7 @@ const server = (request, response) => {
   response.end(JSON.stringify({ pid, child: child.pid, argv: argv.slice(2), env }));
 };
 for (let fd = 3; fd < 3 + Number(process.env.LISTEN_FDS); fd += 1) http.createServer(server).listen({ fd });
+process.on('SIGTERM', () => setTimeout(() => process.exit(0), 300));  // as long as a browser takes
 console.log('told to the journal');
 execFile('systemd-notify', ['--ready', `--status=serving ${process.env.WAPORTD_USER}`]);
 """
@@ -245,7 +246,9 @@ def test_stopping_the_socket_stops_the_server_and_frees_the_port(assign):
     assert is_refused(port, "::1")
 
 
-def test_stopping_the_target_stops_every_server(assign):
+@pytest.mark.parametrize("target", ["active", "inactive"])
+def test_stopping_the_target_returns_when_every_server_is_down(assign, target):
+    systemctl("start" if target == "active" else "stop", "whatsapp.target")
     ports = [assign("1"), assign("2")]
     for port in ports:
         systemctl("start", f"whatsapp@{port}.service")

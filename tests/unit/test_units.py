@@ -224,6 +224,7 @@ def test_service_and_socket_are_wired_as_measured(bus):
         assert unit["Unit"]["PartOf"] == ["whatsapp.target"]
         assert unit["Unit"]["AssertPathExists"] == ["/srv/x/instances/%i.env"]
         assert not {"PropagatesStopTo", "BindsTo", "Requisite"} & set(unit["Unit"])
+    assert socket["Unit"]["After"] == ["whatsapp.target"]
     assert socket["Socket"] == {"ListenStream": ["127.0.0.1:%i", "[::1]:%i"], "FreeBind": ["yes"]}
     assert service["Unit"]["StartLimitBurst"] == ["5"]
     assert "StartLimitBurst" not in service["Service"]
