@@ -10,7 +10,6 @@ Whatever either learns goes to the event loop by `call_soon_threadsafe`; nothing
 import asyncio
 import concurrent.futures
 import contextlib
-import logging
 import threading
 import warnings
 from collections.abc import Callable
@@ -24,7 +23,8 @@ with warnings.catch_warnings():
     import pydbus
     from gi.repository import Gio, GLib
 
-log = logging.getLogger(__name__)
+Variant = GLib.Variant
+"""A value with its D-Bus type: ``Variant("(s)", ("text",))``."""
 
 BusName = Literal["system", "session"]
 
@@ -102,7 +102,7 @@ class Connection:
         reply: str,
         timeout: float,  # noqa: ASYNC109
     ) -> Any:
-        """Call a method and return the reply, a GLib.Variant of the type ``reply``.
+        """Call a method with ``arguments``, a Variant; return its answer, a Variant of the type ``reply``.
 
         Raises RemoteError where the service answered with an error, BusTimeout after ``timeout`` seconds, BusLost.
         """
@@ -143,7 +143,9 @@ class Connection:
         """
         subscribed: asyncio.Future[Any] = self._loop.create_future()
 
-        def received(_sender: str, path: str, _interface: str, _signal: str, arguments: tuple[Any, ...]) -> None:
+        def received(
+            _sender: str, path: str, _interface: str, _signal: str, arguments: tuple[Any, ...]
+        ) -> None:
             self._to_loop(callback, path, *arguments)
 
         def subscribe() -> None:
@@ -163,7 +165,9 @@ class Connection:
 
     def _late(self, what: str) -> BusTimeout:
         return BusTimeout(
-            f"{self._service} did not answer in time ({what})", hint="the host may be overloaded; try again", retry_after=1
+            f"{self._service} did not answer in time ({what})",
+            hint="the host may be overloaded; try again",
+            retry_after=1,
         )
 
     def _translate(self, error: Any, method: str) -> Exception:
@@ -194,7 +198,9 @@ class Connection:
 
     def _on_closed(self, _connection: Any, _vanished: bool, error: Any) -> None:  # noqa: FBT001
         reason = error.message if error else "the other side closed it"
-        lost = BusLost(f"lost the {self.bus} bus: {reason}", hint="systemd starts waportd anew; " + _HINTS[self.bus])
+        lost = BusLost(
+            f"lost the {self.bus} bus: {reason}", hint="systemd starts waportd anew; " + _HINTS[self.bus]
+        )
         self._to_loop(self._on_lost, lost)
         self._main_loop.quit()
 

@@ -68,6 +68,19 @@ class UnitMasked(SystemdError):
     status = 409
 
 
+class LoadFailed(SystemdError):
+    """The unit's file cannot be read or is not valid."""
+
+    code = "unit_load_failed"
+
+
+class UnitBusy(SystemdError):
+    """The unit is not stopped, or has a job under way."""
+
+    code = "unit_busy"
+    status = 409
+
+
 class AccessDenied(SystemdError):
     """The daemon's user is not allowed to do this: a polkit rule or bus policy is missing."""
 
@@ -107,19 +120,25 @@ class UnitManager(Protocol):
         """Name this life of the manager: changes at a reboot, or when a user's manager starts anew."""
 
     async def start(self, unit: str) -> None:
-        """Start the unit and return when its job is done; raise JobFailed when it ends otherwise."""
+        """Start the unit and return when its job is done: at once where it is active.
+
+        Raises JobFailed when the job ends otherwise, NoSuchUnit, UnitMasked, LoadFailed.
+        """
 
     async def stop(self, unit: str) -> None:
-        """Stop the unit and whatever requires it; return when all are down."""
+        """Stop the unit and whatever requires it; return when all are down. One that does not exist is down."""
 
     async def restart(self, unit: str) -> None:
-        """Restart the unit; return when it is up again."""
+        """Restart the unit, or start it; return when it is up."""
 
     async def reset_failed(self, unit: str) -> None:
         """Forget failures and start limits; a unit that is not loaded is fine."""
 
     async def clean(self, unit: str) -> None:
-        """Delete state and cache directories of a stopped unit."""
+        """Delete state and cache directories of a stopped unit; return when they are gone.
+
+        Raises UnitBusy while it runs.
+        """
 
     async def status(self, unit: str) -> UnitStatus:
         """Return the unit as it is now; one that never ran is ``inactive``, not an error."""
