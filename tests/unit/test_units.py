@@ -278,7 +278,7 @@ def test_the_daemon_runs_with_the_least_privilege():
     assert service["IPAddressDeny"] == ["any"]
     assert service["IPAddressAllow"] == ["localhost"]
     assert service["ExecStartPre"] == [f"{service['ExecStart'][0]} --check-config"]
-    assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert service["ExecReload"] == ['/bin/sh -c "kill -HUP $MAINPID"']
     assert not {"PrivateUsers", "PrivateNetwork", "RuntimeDirectory"} & set(service)
     assert unit["Unit"]["Requires"] == ["waportd.socket"]
     socket = rendered("waportd.socket", config=configured("api", socket=Path("/run/x.sock")))["Socket"]
