@@ -145,12 +145,12 @@ const versions = new Map();
  * @returns {Promise<string>} such as `156.0.8078.79`
  * @throws {SessionError} `browser_failed`: it cannot be run
  */
-async function browserVersion(file) {
+async function browserVersion(file, env) {
     const key = `${file} ${(await fs.stat(file)).mtimeMs}`;
     if (!versions.has(key)) {
         versions.set(
             key,
-            run(file, ['--version'], browserEnvironment(), VERSION_LIMIT_MS).then((result) => {
+            run(file, ['--version'], env, VERSION_LIMIT_MS).then((result) => {
                 const version = result.stdout.match(/\d+(\.\d+){1,3}/)?.[0];
                 if (result.error || version === undefined) throw failure(file, result);
                 return version;
@@ -168,22 +168,26 @@ async function browserVersion(file) {
 /**
  * Start a browser that failed once more, to hear its last words, which puppeteer's pipe transport swallows.
  */
-async function diagnose(file, args, profile) {
+async function diagnose(file, args, profile, env) {
     const mode = isHeadlessShell(file) ? '--headless' : '--headless=new';
     const result = await run(
         file,
         [...args, mode, `--user-data-dir=${profile}`, '--dump-dom', 'about:blank'],
-        browserEnvironment(),
+        env,
         VERSION_LIMIT_MS,
     );
     return failure(file, result);
 }
 
 /**
- * The environment without what belongs to this server alone: a browser must not speak to systemd in its name.
+ * Return the environment of a browser: without what belongs to this server alone, lest it speaks to systemd
+ * in the server's name, and with a place of its own for what it keeps outside its profile (the server's user
+ * may have no home).
  */
-function browserEnvironment(env = process.env) {
-    return Object.fromEntries(Object.entries(env).filter(([name]) => !OWN_VARIABLES.test(name)));
+function browserEnvironment(cacheDirectory, env = process.env) {
+    const inherited = Object.entries(env).filter(([name]) => !OWN_VARIABLES.test(name));
+    const own = { XDG_CACHE_HOME: cacheDirectory, XDG_CONFIG_HOME: cacheDirectory };
+    return { ...Object.fromEntries(inherited), ...own };
 }
 
 /**

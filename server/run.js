@@ -31,8 +31,12 @@ class BrowserRun {
     code = null;
     attempt = 0;
     freshBatch = true;
-    /** Whether a phone has answered, and the code that came before it was known to have failed. */
+    /**
+     * Whether a phone has answered, whether the page wants a passkey, and the code that came before it was
+     * known to have failed.
+     */
     scanned = false;
+    passkeyAsked = false;
     late = null;
     closed = false;
     /** When the page last answered a probe; 0 = it is not probed yet. */
@@ -43,6 +47,7 @@ class BrowserRun {
     #choice;
     #log;
     #args = [];
+    #env;
     #abort = new AbortController();
     #launch = Promise.resolve();
     #gone = null;
@@ -54,6 +59,7 @@ class BrowserRun {
         this.#storage = storage;
         this.#choice = choice;
         this.#log = log;
+        this.#env = browsers.browserEnvironment(storage.cacheDirectory);
         this.phone = phone;
     }
 
@@ -65,7 +71,7 @@ class BrowserRun {
     async prepare(SessionClient) {
         this.candidates = await browsers.findBrowsers(this.#config.browser);
         this.path = await this.#choice.pick(this.candidates);
-        const version = await browsers.browserVersion(this.path);
+        const version = await browsers.browserVersion(this.path, this.#env);
         await this.#storage.prepare();
         await this.#awaitFreeProfile();
         const identity = browsers.identity(version);
@@ -80,7 +86,7 @@ class BrowserRun {
             executablePath: this.path,
             args: [...this.#args],
             identity,
-            env: browsers.browserEnvironment(),
+            env: this.#env,
             signal: this.#abort.signal,
             phone: this.phone,
             startLimitMs: this.#config.startTimeout * 1000,
@@ -161,7 +167,7 @@ class BrowserRun {
     /** Tell why a browser did not start. @returns {Promise<SessionError>} */
     async diagnose() {
         this.#abort.abort();
-        return browsers.diagnose(this.path, this.#args, this.#storage.profile);
+        return browsers.diagnose(this.path, this.#args, this.#storage.profile, this.#env);
     }
 
     async #awaitFreeProfile() {

@@ -71,6 +71,7 @@ class Session {
     /** Whether the profile holds a login: true, false, or 'unknown' until a page has shown it. */
     #login = false;
     #loginRead = false;
+    #noted = Promise.resolve();
     #ending = false;
     #lastAsked = Date.now();
     #failures = 0;
@@ -226,7 +227,7 @@ class Session {
         clearTimeout(this.#idleTimer);
         this.#pairing?.reject(reason.stopping());
         if (this.#run !== null) this.#close(this.#run);
-        await this.#closing;
+        await Promise.all([this.#closing, this.#noted]);
     }
 
     // ---- opening and closing a browser ----------------------------------------------------------
@@ -428,11 +429,15 @@ class Session {
             run.attempt + (run.phone ? 1 : 0) > 0
         ) {
             run.scanned = true;
+            this.#note('unknown');
             this.#state.enter('pairing', { message: 'the phone has answered, linking' });
             run.after('ready', this.#config.readyTimeout * 1000, () => this.#linkStalled(run));
+            if (run.passkeyAsked) this.#passkeyWanted(run);
         } else if (state === 'UNPAIRED' && run.scanned) {
             run.scanned = false;
+            run.passkeyAsked = false;
             run.freshBatch = true;
+            this.#note(false);
             run.cancel('ready');
             this.#log.info('the phone did not link');
             this.#nextCode(run);
@@ -481,6 +486,7 @@ class Session {
     }
 
     #passkeyWanted(run) {
+        run.passkeyAsked = true;
         if (!run.scanned || this.linked) return;
         this.#state.enter('passkey_required', {
             message: 'WhatsApp asks for a passkey to link this account, which a server cannot give',
@@ -642,6 +648,7 @@ class Session {
         const erased = (async () => {
             if (this.#run !== null) await this.#close(this.#run);
             else await this.#closing;
+            await this.#noted;
             await this.#storage.erase();
         })();
         this.#closing = erased.catch(() => {});
@@ -663,11 +670,16 @@ class Session {
     }
 
     #setLogin(login) {
-        const changed = login !== this.#login;
+        if (login === this.#login) return;
         this.#login = login;
         this.#state.update({ linked: this.linked });
-        if (changed) this.#storage
-            .noteLogin(login)
+        this.#note(login);
+    }
+
+    /** Write down what a start after a crash has to know of the login; one note after the other. */
+    #note(login) {
+        this.#noted = this.#noted
+            .then(() => this.#storage.noteLogin(login))
             .catch((error) => this.#log.error(error.message, { cause: error.cause }));
     }
 

@@ -93,9 +93,17 @@ class Storage {
         return (await exists(this.profile)) ? 'unknown' : false;
     }
 
-    /** Write down whether the profile holds a login. @throws {SessionError} */
+    /**
+     * Write down whether the profile holds a login: true, false, or 'unknown'.
+     *
+     * @throws {SessionError}
+     */
     async noteLogin(linked) {
         await this.#guard(async () => {
+            if (linked === 'unknown') {
+                await fs.rm(this.#note, { force: true });
+                return;
+            }
             await fs.mkdir(this.#auth, { recursive: true, mode: 0o700 });
             await replaceFile(this.#note, JSON.stringify({ linked }));
         });

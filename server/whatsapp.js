@@ -9,9 +9,14 @@
  * strategy's hooks are those of the pinned version's src/Client.js.
  */
 
+const { setTimeout: pause } = require('node:timers/promises');
+
 const { Client, LocalAuth } = require('whatsapp-web.js');
 
 const { isHeadlessShell } = require('./browser');
+
+/** How long what the page told on its own may take to arrive, in milliseconds. */
+const HEARD_MS = 2_000;
 
 /** Runs in the page before its own scripts: WhatsApp asks for a passkey through WebAuthn. */
 function reportPasskeyRequests() {
@@ -22,6 +27,12 @@ function reportPasskeyRequests() {
         if (options?.publicKey) window.waportdPasskeyRequested?.();
         return get(options);
     };
+}
+
+/** Runs in the page: WhatsApp's connection, and whether the account is loaded. */
+function connection() {
+    const { Socket } = window.require('WAWebSocketModel');
+    return { state: Socket.state ?? null, synced: Boolean(Socket.hasSynced) };
 }
 
 /** Runs in the page: what can be seen of its progress without changing it. */
@@ -81,6 +92,7 @@ class KeptAuth extends LocalAuth {
 class SessionClient extends Client {
     #first = true;
     #needed = false;
+    #synced = false;
 
     /**
      * @param {{clientId, dataPath, executablePath, args, identity, env, signal, phone, startLimitMs}} options
@@ -127,6 +139,9 @@ class SessionClient extends Client {
     }
 
     async #pageOpened(browser, page, identity) {
+        this.on('authenticated', () => {
+            this.#synced = true;
+        });
         await page.setUserAgent(identity);
         page.on('response', (response) => {
             const request = response.request();
@@ -147,6 +162,7 @@ class SessionClient extends Client {
         const first = this.#first;
         this.#first = false;
         this.#needed = false;
+        this.#synced = false;
         try {
             await super.inject();
         } catch (error) {
@@ -155,6 +171,19 @@ class SessionClient extends Client {
             return;
         }
         if (!this.#needed) this.emit('login_found');
+        this.#catchUp().catch((error) => this.emit('failed', error));
+    }
+
+    /**
+     * Tell what happened in the page before the library listened: a phone that was quick, a login that was
+     * loaded already, of which the library would never hear (`authenticated`, never `ready`).
+     */
+    async #catchUp() {
+        const { state, synced } = await this.pupPage.evaluate(connection);
+        if (this.#needed) this.emit('socket', state);
+        if (!synced) return;
+        await pause(HEARD_MS);
+        if (!this.#synced) await this.pupPage.evaluate(() => window.onAppStateHasSyncedEvent());
     }
 
     /** Called unwatched by the library when the page is ready to give a code. */

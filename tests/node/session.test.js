@@ -1,0 +1,494 @@
+'use strict';
+
+/**
+ * Whole sessions: the real server, the real library and a real browser, before the stand-in for WhatsApp Web.
+ * One file, so that its tests run one after another and never more than two browsers at a time.
+ */
+
+const assert = require('node:assert/strict');
+const { execFileSync, spawn } = require('node:child_process');
+const { once } = require('node:events');
+const fs = require('node:fs');
+const http = require('node:http');
+const os = require('node:os');
+const path = require('node:path');
+const { after, before, describe, it } = require('node:test');
+
+const { processesOf, scratch, startServer, within } = require('./support/process');
+const { startStandIn } = require('./support/standin');
+
+const PHONE = '5511999998888';
+
+let standin;
+let standinFolder;
+
+before(async () => {
+    if (process.getuid() === 0) {
+        throw new Error(
+            'run these tests as an ordinary user: Chromium keeps its sandbox, and that refuses root',
+        );
+    }
+    standinFolder = fs.mkdtempSync(path.join(os.tmpdir(), 'standin-'));
+    standin = await startStandIn(standinFolder);
+});
+
+after(() => {
+    standin?.stop();
+    if (standinFolder) fs.rmSync(standinFolder, { recursive: true, force: true });
+});
+
+/** Start a server whose browser meets the stand-in. */
+function start(t, { env = {}, site = standin, ...options } = {}) {
+    return startServer(t, { ...options, env: { ...site.env, WAPORTD_USER: '2', ...env } });
+}
+
+/** Start a server and have a phone scan its code; returns when it is ready. */
+async function startLinked(t, options = {}) {
+    const server = await start(t, options);
+    const events = server.follow();
+    await server.post('/qr/new');
+    await link(server, events);
+    return { server, events };
+}
+
+async function link(server, events, phone = PHONE) {
+    const { qr } = await events.until('qr');
+    await standin.command('scan', { qr, phone, name: 'Ana' });
+    return events.until('ready');
+}
+
+function profileOf({ directory, port }) {
+    return path.join(directory, `.wwebjs_auth_${port}`);
+}
+
+/** The browser's own process: the one that has the profile as an argument and is of no special type. */
+function browserOf(server) {
+    const pid = processesOf(server.directory).find((each) => {
+        const args = fs.readFileSync(`/proc/${each}/cmdline`, 'latin1').split('\0');
+        return (
+            args.some((arg) => arg.startsWith('--user-data-dir=')) &&
+            !args.some((arg) => /^--type=|sh$/.test(arg))
+        );
+    });
+    assert.ok(pid, 'a browser runs');
+    return pid;
+}
+
+function assertNothingRuns(server) {
+    assert.deepEqual(processesOf(server.directory), [], 'a process is left');
+}
+
+describe('the way to a code', () => {
+    it('opens no browser until somebody asks for a code', async (t) => {
+        const server = await start(t);
+        for (const target of ['/', '/health', '/status', '/session'])
+            assert.equal((await server.get(target)).status, 200);
+        const { state, message, browser, linked } = (await server.get('/session')).json;
+        assert.deepEqual({ state, browser, linked }, { state: 'generating', browser: null, linked: false });
+        assert.match(message, /waiting until somebody asks|starting/);
+
+        const first = (await server.get('/qr')).json;
+        assert.equal(first.status, 'generating');
+        const events = server.follow();
+        const picture = await events.until('qr');
+        assert.equal(picture.message, 'waiting for QR scan (code 1 of 5)');
+        assert.ok(Date.parse(picture.expires_at) - Date.now() > 50_000, 'the first code lives for a minute');
+        const { qr, ready, hasQr, status } = (await server.get('/qr?port=5002')).json;
+        assert.deepEqual(
+            { qr, ready, hasQr, status },
+            { qr: picture.qr, ready: false, hasQr: true, status: 'waiting' },
+        );
+        assert.equal(qr.split(',').length, 5);
+        assert.ok(!server.output.includes(qr), 'the code is in no log');
+    });
+
+    it('shows each new code, never an expired one, and stops after the last', async (t) => {
+        const folder = scratch(t);
+        const site = await startStandIn(folder, ['--refs-ttl', '1000,1000']);
+        t.after(() => site.stop());
+        const server = await start(t, {
+            site,
+            env: { WAPORTD_QR_MAX_RETRIES: '8', WAPORTD_QR_LIFETIME: '1,1' },
+        });
+        const events = server.follow();
+        await server.post('/qr/new');
+        await events.until('qr_timeout', 'eight codes, two more than the site gives at once');
+        const codes = new Set(events.pictures.filter(({ qr }) => qr !== null).map(({ qr }) => qr));
+        assert.equal(codes.size, 8);
+        events.pictures.forEach(({ qr, expires_at: expires }, index) => {
+            if (qr !== null) assert.ok(events.received[index] < Date.parse(expires), 'a code that is still valid');
+        });
+        await events.until(({ browser }) => browser?.running === false, 'the browser to be closed');
+
+        assert.equal((await server.get('/qr')).json.qr, null);
+        assert.equal((await server.get('/session')).json.state, 'qr_timeout', 'an open tab burns no codes');
+        assert.equal((await server.post('/qr/new')).status, 202);
+        await events.until(({ state, attempt }) => state === 'qr' && attempt === 1, 'a new code', {
+            from: events.pictures.length,
+        });
+    });
+
+    it('shows a new code when the phone did not link', async (t) => {
+        const server = await start(t);
+        const events = server.follow();
+        await server.post('/qr/new');
+        const { qr } = await events.until('qr');
+        await standin.command('refuse');
+        await assert.rejects(standin.command('scan', { qr, phone: PHONE }), /could not link/);
+        const next = await events.until((each) => each.state === 'qr' && each.qr !== qr, 'another code');
+        assert.equal(next.attempt, 2);
+    });
+
+    it('says when WhatsApp asks for a passkey', async (t) => {
+        const server = await start(t);
+        const events = server.follow();
+        await server.post('/qr/new');
+        const { qr } = await events.until('qr');
+        await standin.command('passkey');
+        await standin.command('scan', { qr, phone: PHONE });
+        const { hint } = await events.until('passkey_required');
+        assert.match(hint, /remove it/);
+    });
+
+    it('gives a pairing code, and links when it is typed', async (t) => {
+        const server = await start(t);
+        const events = server.follow();
+        assert.equal((await server.post('/pairing-code', { phone: '12' })).json.code, 'bad_phone');
+        const answer = await server.post('/pairing-code', { phone: '+55 11 99999-8888' });
+        assert.equal(answer.status, 200, answer.text);
+        assert.match(answer.json.code, /^[A-Z0-9]{4}-[A-Z0-9]{4}$/);
+        const again = await server.post('/pairing-code', { phone: PHONE });
+        assert.deepEqual(again.json, answer.json, 'asked for again: the same code');
+        const { pairing } = await events.until('pairing');
+        assert.deepEqual(pairing, { ...answer.json, phone: PHONE });
+        assert.ok(!server.output.includes(answer.json.code), 'the code is in no log');
+        await standin.command('pair', { code: answer.json.code, phone: PHONE, name: 'Ana' });
+        await events.until('ready');
+        assert.equal((await server.post('/pairing-code', { phone: PHONE })).status, 409);
+    });
+});
+
+describe('a linked session', () => {
+    it('answers for chats, messages, media and sending, and hands messages on', async (t) => {
+        const received = [];
+        let arrived;
+        const arrival = new Promise((resolve) => {
+            arrived = resolve;
+        });
+        const app = http
+            .createServer((request, response) => {
+                let text = '';
+                request.on('data', (chunk) => {
+                    text += chunk;
+                });
+                request.on('end', () => {
+                    received.push(JSON.parse(text));
+                    response.end();
+                    arrived();
+                });
+            })
+            .listen(0, '127.0.0.1');
+        await once(app, 'listening');
+        t.after(() => app.close());
+        const env = { FLASK_WEBHOOK_URL: `http://127.0.0.1:${app.address().port}/webhook` };
+        const { server, events } = await startLinked(t, { env });
+        assert.deepEqual(events.states.slice(-2), ['authenticated', 'ready']);
+
+        const code = (await server.get('/qr')).json;
+        assert.deepEqual([code.ready, code.qr, code.status], [true, null, 'connected']);
+        const status = (await server.get('/status')).json;
+        assert.equal(status.phone_number, PHONE);
+        assert.deepEqual(status.clientInfo, { wid: `${PHONE}@c.us`, pushname: 'Ana', platform: 'android' });
+        assert.equal(events.last.message, 'linked as +55…88 (Ana), ready');
+
+        const { chats, total } = (await server.get('/chats')).json;
+        assert.equal(total, chats.length);
+        const times = chats.map(({ timestamp }) => timestamp);
+        assert.deepEqual(
+            times,
+            [...times].sort((one, other) => other - one),
+            'newest first',
+        );
+        const group = chats.find(({ isGroup }) => isGroup);
+
+        const target = `/chats/${encodeURIComponent(group.id)}/messages`;
+        const pages = [];
+        for (let cursor = ''; cursor !== null;) {
+            const page = (await server.get(`${target}?limit=50&before=${encodeURIComponent(cursor)}`)).json;
+            pages.unshift(...page.messages);
+            cursor = page.nextCursor;
+        }
+        assert.equal(new Set(pages.map(({ id }) => id)).size, 130, 'every message once');
+        assert.deepEqual(
+            pages,
+            [...pages].sort((one, other) => one.timestamp - other.timestamp),
+            'oldest first',
+        );
+        assert.equal((await server.get(`${target}?limit=nonsense`)).status, 400);
+
+        const everything = [];
+        for (const { id } of chats) {
+            everything.push(...(await server.get(`/chats/${encodeURIComponent(id)}/messages`)).json.messages);
+        }
+        const media = await server.get(everything.find(({ hasMedia }) => hasMedia).mediaUrl);
+        assert.match(media.headers['content-type'], /^image\//);
+        assert.ok(media.bytes.length > 0);
+        assert.equal((await server.get('/media/false_1@c.us_NONE')).status, 404);
+
+        const sent = await server.post('/send', { phone: '5511977770001', message: 'good morning' });
+        assert.equal(sent.status, 200, sent.text);
+        assert.ok(sent.json.success && sent.json.messageId);
+        assert.ok(JSON.stringify(await standin.sent()).includes('good morning'));
+        assert.equal((await server.post('/send', { phone: '5511977770001' })).status, 400);
+
+        await standin.command('message', { phone: PHONE, from: '5511966660000', body: 'hello there' });
+        await within(arrival, 'the webhook');
+        const [{ timestamp, ...message }] = received;
+        assert.deepEqual(message, {
+            from: '5511966660000@c.us',
+            phone: '5511966660000',
+            body: 'hello there',
+            message: 'hello there',
+            user_id: '2',
+            port: server.port,
+        });
+        assert.ok(timestamp > 1e12, 'milliseconds');
+        await events.until(({ webhook }) => webhook.delivered === 1, 'the delivery to be counted');
+        assert.ok(
+            !server.output.includes('hello there') && !server.output.includes(PHONE),
+            'nothing private in the log',
+        );
+    });
+
+    it('keeps its login over a stop, and needs no code at the next start', async (t) => {
+        const { server } = await startLinked(t);
+        const asked = Date.now();
+        server.kill('SIGTERM');
+        assert.equal(await server.exit(), 0);
+        assert.ok(Date.now() - asked < 5000, 'a healthy browser is closed quickly');
+        assertNothingRuns(server);
+        const next = await start(t, { directory: server.directory, port: server.port });
+        const events = next.follow();
+        await events.until('ready');
+        assert.ok(events.pictures.every(({ qr }) => qr === null));
+        assert.ok(events.pictures.every(({ linked }) => linked));
+    });
+
+    it('keeps its login when everything is killed, and takes a profile from another host', async (t) => {
+        const { server } = await startLinked(t);
+        server.kill('SIGKILL');
+        assert.equal(await server.exit(), 'SIGKILL');
+        const [profile] = fs.readdirSync(profileOf(server)).filter((name) => name.startsWith('session-'));
+        const lock = path.join(profileOf(server), profile, 'SingletonLock');
+        fs.rmSync(lock, { force: true });
+        fs.symlinkSync('another-host-4711', lock);
+        fs.rmSync(path.join(profileOf(server), 'login.json'));
+        const next = await start(t, {
+            directory: server.directory,
+            port: server.port,
+            env: { WAPORTD_BROWSER: 'chromium' },
+        });
+        const events = next.follow();
+        await events.until('ready', 'a profile that another program left here is tried by itself');
+    });
+
+    it('is deleted, after the browser is gone, when the phone unlinks it', async (t) => {
+        const { server, events } = await startLinked(t);
+        await standin.command('logout', { phone: PHONE });
+        assert.equal(await server.exit(), 10);
+        assert.equal(events.last.state, 'logged_out');
+        assert.equal(events.last.linked, false);
+        assert.deepEqual(fs.readdirSync(server.directory), [], 'nothing is left of the session');
+        assertNothingRuns(server);
+    });
+
+    it('is unlinked and deleted by a logout', async (t) => {
+        const { server } = await startLinked(t);
+        const { status, json } = await server.post('/disconnect');
+        assert.deepEqual([status, json.success], [200, true]);
+        assert.equal(await server.exit(), 10);
+        assert.deepEqual(fs.readdirSync(server.directory), [], 'nothing is left of the session');
+        await assert.rejects(standin.command('logout', { phone: PHONE }), /no device is linked/);
+    });
+
+    it('ends as logged out when the phone unlinked it while it was stopped', async (t) => {
+        const { server } = await startLinked(t);
+        server.kill('SIGTERM');
+        await server.exit();
+        await standin.command('logout', { phone: PHONE });
+        const next = await start(t, { directory: server.directory, port: server.port });
+        assert.equal(await next.exit(), 10);
+        assert.deepEqual(fs.readdirSync(next.directory), []);
+    });
+});
+
+describe('trouble that a restart mends ends the process', () => {
+    it('with 11 when the browser is killed', async (t) => {
+        const { server } = await startLinked(t);
+        process.kill(browserOf(server), 'SIGKILL');
+        assert.equal(await server.exit(), 11);
+        assertNothingRuns(server);
+    });
+
+    it('with 12 when the page hangs', async (t) => {
+        const { server } = await startLinked(t, { env: { WAPORTD_PROBE_INTERVAL: '1' } });
+        await standin.command('hang', { phone: PHONE });
+        assert.equal(await server.exit(), 12);
+        assertNothingRuns(server);
+    });
+
+    it('with 12 when the page crashes', async (t) => {
+        const { server, events } = await startLinked(t);
+        await standin.command('crash', { phone: PHONE });
+        assert.equal(await server.exit(), 12);
+        assert.match(events.last.message, /crashed/);
+    });
+
+    it('with 13 when a login is never ready', async (t) => {
+        const server = await start(t, { env: { WAPORTD_READY_TIMEOUT: '2' } });
+        const events = server.follow();
+        await server.post('/qr/new');
+        const { qr } = await events.until('qr');
+        await standin.command('stay-authenticated');
+        await standin.command('scan', { qr, phone: PHONE });
+        await events.until('authenticated');
+        assert.equal(await server.exit(), 13);
+    });
+
+    it('with 14 when WhatsApp disconnects it', async (t) => {
+        const { server, events } = await startLinked(t);
+        await standin.command('conflict', { phone: PHONE });
+        assert.equal(await server.exit(), 14);
+        assert.equal(events.last.message, 'disconnected by WhatsApp (CONFLICT)');
+    });
+});
+
+describe('trouble that no restart mends is shown and waited out', () => {
+    it('when the site cannot be reached', async (t) => {
+        await standin.command('unreachable', { on: true });
+        t.after(() => standin.command('unreachable', { on: false }));
+        const server = await start(t);
+        const events = server.follow();
+        await server.get('/qr');
+        const { cause, hint, message } = await events.until('error');
+        assert.equal(cause, 'upstream_unreachable');
+        assert.match(message, /ERR_CONNECTION_REFUSED.*next try at \d\d:\d\d:\d\d UTC/);
+        assert.match(hint, /Internet/);
+        assert.equal((await server.get('/qr')).json.status, 'error');
+        await events.until(({ browser }) => browser?.running === false, 'the browser to be closed');
+    });
+
+    it('when the site gives neither code nor login; and the next browser is remembered', async (t) => {
+        await standin.command('silent', { on: true });
+        t.after(() => standin.command('silent', { on: false }));
+        const server = await start(t, { env: { WAPORTD_START_TIMEOUT: '3' } });
+        const events = server.follow();
+        await server.post('/qr/new');
+        const { cause, message, browser: first } = await events.until('error');
+        assert.equal(cause, 'upstream_silent');
+        assert.match(message, /neither code nor login in 3 s; the next start uses/);
+        const remembered = JSON.parse(fs.readFileSync(path.join(server.directory, '.browser'), 'utf8'));
+        assert.notEqual(remembered.path, first.path);
+        await standin.command('silent', { on: false });
+        await events.until(({ browser }) => browser?.running === false, 'the browser to be closed');
+        const from = events.pictures.length;
+        await server.post('/qr/new');
+        const next = await events.until('qr', 'a code from the other browser', { from });
+        assert.equal(next.browser.path, remembered.path);
+    });
+
+    it('when there is no browser, or one that does not start', async (t) => {
+        const directory = scratch(t);
+        const missing = await start(t, { directory, env: { WAPORTD_BROWSER: '/nowhere/chromium' } });
+        const events = missing.follow();
+        await missing.get('/qr');
+        const { cause, hint } = await events.until('error');
+        assert.equal(cause, 'browser_missing');
+        assert.match(hint, /apt install/);
+        const pairing = await missing.post('/pairing-code', { phone: PHONE });
+        assert.deepEqual([pairing.status, pairing.json.cause], [503, 'browser_missing']);
+
+        const fake = path.join(directory, 'chromium');
+        fs.writeFileSync(
+            fake,
+            '#!/bin/sh\n[ "$1" = --version ] && echo Chromium 150.0.1.2 && exit\necho "FATAL: no good" >&2\nexit 1\n',
+            { mode: 0o755 },
+        );
+        const broken = await start(t, { env: { WAPORTD_BROWSER: fake } });
+        const brokenEvents = broken.follow();
+        await broken.get('/qr');
+        const picture = await brokenEvents.until('error');
+        assert.equal(picture.cause, 'browser_failed');
+        assert.match(picture.message, /FATAL: no good/);
+    });
+
+    it('when the profile cannot be used, or another browser uses it', async (t) => {
+        const directory = scratch(t);
+        const blocked = await start(t, { directory });
+        fs.writeFileSync(profileOf(blocked), 'a file, not a folder');
+        const events = blocked.follow();
+        await blocked.get('/qr');
+        assert.equal((await events.until('error')).cause, 'profile_error');
+
+        const server = await start(t);
+        const profile = path.join(profileOf(server), `session-ylada_bot_${server.port}`);
+        const other = spawn('sh', ['-c', 'read line', 'sh', `--user-data-dir=${profile}`], { stdio: 'pipe' });
+        t.after(() => other.kill());
+        const waiting = server.follow();
+        await server.get('/qr');
+        const { cause, hint } = await waiting.until('error');
+        assert.equal(cause, 'profile_locked');
+        assert.ok(hint.includes(String(other.pid)));
+    });
+});
+
+describe('stopping', () => {
+    it('kills a browser that does not answer, within ten seconds', async (t) => {
+        const { server } = await startLinked(t);
+        const browser = browserOf(server);
+        process.kill(browser, 'SIGSTOP');
+        const asked = Date.now();
+        server.kill('SIGTERM');
+        assert.equal(await server.exit(), 0);
+        assert.ok(Date.now() - asked < 10_000);
+        assertNothingRuns(server);
+    });
+
+    it('leaves nothing of a browser that is just starting', async (t) => {
+        const server = await start(t);
+        const events = server.follow();
+        await server.get('/qr');
+        await events.until(({ browser }) => browser !== null, 'the browser to be started');
+        server.kill('SIGTERM');
+        assert.equal(await server.exit(), 0);
+        assertNothingRuns(server);
+    });
+
+    it('gives the browser neither the socket nor what systemd told the server', async (t) => {
+        const server = await start(t, { env: { NOTIFY_SOCKET: '/nowhere', WATCHDOG_USEC: '20000000' } });
+        const events = server.follow();
+        await server.get('/qr');
+        await events.until('qr');
+        const pid = browserOf(server);
+        const environment = fs.readFileSync(`/proc/${pid}/environ`, 'latin1');
+        assert.doesNotMatch(environment, /NOTIFY_SOCKET|WATCHDOG|WAPORTD/);
+        const sockets = execFileSync('ls', ['-l', `/proc/${server.pid}/fd`], { encoding: 'utf8' });
+        assert.match(sockets, /socket:/);
+        const listening = fs
+            .readFileSync('/proc/net/tcp', 'utf8')
+            .split('\n')
+            .filter((line) =>
+                line.includes(`:${server.port.toString(16).toUpperCase().padStart(4, '0')} 00000000:0000 0A`),
+            )
+            .map((line) => line.trim().split(/\s+/)[9]);
+        assert.equal(listening.length, 1);
+        const inherited = execFileSync('ls', ['-l', `/proc/${pid}/fd`], { encoding: 'utf8' });
+        assert.ok(!inherited.includes(`socket:[${listening[0]}]`));
+    });
+
+    it('is idle, and ends, when nobody asks for a code', async (t) => {
+        const server = await start(t, { env: { WAPORTD_IDLE_TIMEOUT: '1' } });
+        assert.equal(await server.exit(), 0);
+        assert.match(server.output, /nobody asked for a code/);
+    });
+});

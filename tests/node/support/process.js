@@ -1,0 +1,242 @@
+'use strict';
+
+/** Real servers in real processes: start one, call it, follow it, and see that nothing of it is left. */
+
+const { spawn } = require('node:child_process');
+const { once } = require('node:events');
+const fs = require('node:fs');
+const http = require('node:http');
+const net = require('node:net');
+const os = require('node:os');
+const path = require('node:path');
+
+const ROOT = path.join(__dirname, '..', '..', '..');
+const SCRIPT = path.join(ROOT, 'whatsapp_server.js');
+const LIMIT_MS = 20_000;
+
+/** Fail with `what` if a promise takes longer than it may. */
+function within(promise, what, ms = LIMIT_MS) {
+    let timer;
+    const limit = new Promise((_, reject) => {
+        timer = setTimeout(() => reject(new Error(`waited ${ms / 1000} s for ${what}`)), ms);
+    });
+    return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
+}
+
+/** Make a private folder that goes away after the test. */
+function scratch(t) {
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'whatsapp-server-'));
+    t.after(() => fs.rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+    return directory;
+}
+
+async function freePort() {
+    const server = net.createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address();
+    server.close();
+    await once(server, 'close');
+    return port;
+}
+
+/** Make one request; returns `{status, headers, text, json}`. */
+function request(port, method, target, { body, headers = {}, host = '127.0.0.1' } = {}) {
+    return new Promise((resolve, reject) => {
+        const sent = http.request({ host, port, method, path: target, headers, agent: false }, (response) => {
+            const chunks = [];
+            response.on('data', (chunk) => chunks.push(chunk));
+            response.on('end', () => {
+                const bytes = Buffer.concat(chunks);
+                const text = bytes.toString('utf8');
+                const isJson = /json/.test(response.headers['content-type'] ?? '');
+                resolve({
+                    status: response.statusCode,
+                    headers: response.headers,
+                    bytes,
+                    text,
+                    json: isJson && text !== '' ? JSON.parse(text) : undefined,
+                });
+            });
+            response.on('error', reject);
+        });
+        sent.on('error', reject);
+        sent.end(typeof body === 'object' && !Buffer.isBuffer(body) ? JSON.stringify(body) : body);
+    });
+}
+
+/** Follows GET /events; `until` resolves with the first picture, past or to come, that satisfies a test. */
+class Follower {
+    pictures = [];
+    /** When each picture came, in milliseconds. */
+    received = [];
+    #waiting = new Set();
+
+    constructor(port) {
+        this.#request = http.get({ host: '127.0.0.1', port, path: '/events', agent: false }, (response) => {
+            let text = '';
+            response.setEncoding('utf8').on('data', (chunk) => {
+                text += chunk;
+                const blocks = text.split('\n\n');
+                text = blocks.pop();
+                for (const block of blocks) this.#take(block);
+            });
+            response.on('error', () => {});
+        });
+        this.#request.on('error', () => {});
+    }
+
+    #request;
+
+    #take(block) {
+        const data = block.split('\n').find((line) => line.startsWith('data: '));
+        if (data === undefined) return;
+        const picture = JSON.parse(data.slice(6));
+        this.pictures.push(picture);
+        this.received.push(Date.now());
+        for (const waiter of this.#waiting) waiter(picture);
+    }
+
+    /** The states gone through, without repetitions. */
+    get states() {
+        return this.pictures.map(({ state }) => state).filter((state, i, all) => state !== all[i - 1]);
+    }
+
+    get last() {
+        return this.pictures.at(-1);
+    }
+
+    /** @param {string|Function} wanted a state or a test; `from` = how many pictures are not looked at */
+    until(wanted, what = String(wanted), { from = 0, limit = LIMIT_MS } = {}) {
+        const fits = typeof wanted === 'function' ? wanted : ({ state }) => state === wanted;
+        const seen = this.pictures.slice(from).find(fits);
+        if (seen) return Promise.resolve(seen);
+        let waiter;
+        const met = new Promise((resolve) => {
+            waiter = (picture) => fits(picture) && resolve(picture);
+            this.#waiting.add(waiter);
+        });
+        return within(met, `${what}; last: ${this.last?.state} (${this.last?.message})`, limit).finally(() =>
+            this.#waiting.delete(waiter),
+        );
+    }
+
+    close() {
+        this.#request.destroy();
+    }
+}
+
+/** Return the living processes, this one excepted, whose environment or arguments name a folder. */
+function processesOf(directory) {
+    return fs
+        .readdirSync('/proc')
+        .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+        .filter((pid) => {
+            try {
+                const state = fs.readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '')[0];
+                const text =
+                    fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1') +
+                    fs.readFileSync(`/proc/${pid}/environ`, 'latin1');
+                return state !== 'Z' && text.includes(directory);
+            } catch {
+                return false;
+            }
+        })
+        .map(Number);
+}
+
+/** One server process. */
+class Server {
+    output = '';
+    /** Called after each piece of output. */
+    onOutput = () => {};
+    #child;
+
+    constructor(child, port, directory) {
+        this.#child = child;
+        this.port = port;
+        this.directory = directory;
+        for (const stream of [child.stdout, child.stderr]) {
+            stream.setEncoding('utf8').on('data', (text) => {
+                this.output += text;
+                this.onOutput();
+            });
+        }
+        this.exited = once(child, 'close').then(([code, signal]) => code ?? signal);
+    }
+
+    get pid() {
+        return this.#child.pid;
+    }
+
+    kill(signal) {
+        this.#child.kill(signal);
+    }
+
+    /** Resolves with the exit code (or signal); fails after `ms`. */
+    exit(ms = LIMIT_MS) {
+        return within(this.exited, `the end of the server; its output:\n${this.output}`, ms);
+    }
+
+    get(target, options) {
+        return request(this.port, 'GET', target, options);
+    }
+
+    post(target, body, options) {
+        return request(this.port, 'POST', target, { body, ...options });
+    }
+
+    follow() {
+        const follower = new Follower(this.port);
+        this.exited.then(() => follower.close());
+        return follower;
+    }
+}
+
+/**
+ * Start a server by hand and wait until it answers. It is killed after the test if it still runs.
+ *
+ * @param {object} options
+ * @param {string} [options.directory] its working directory, so its session's too
+ * @param {object} [options.env] on top of PATH and HOME
+ */
+async function startServer(t, { env = {}, directory = scratch(t), port, answers = true } = {}) {
+    const number = port ?? (await freePort());
+    const child = spawn(process.execPath, [SCRIPT, String(number)], {
+        cwd: directory,
+        env: { PATH: process.env.PATH, HOME: directory, FLASK_WEBHOOK_URL: '', ...env },
+        stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const server = new Server(child, number, directory);
+    t.after(async () => {
+        if (child.exitCode !== null || child.signalCode !== null) return;
+        child.kill('SIGTERM');
+        await server.exit(12_000).catch(() => child.kill('SIGKILL'));
+    });
+    if (answers) await whenAnswers(server);
+    return server;
+}
+
+/** Wait until a server answers: it says so on its output once it listens. */
+async function whenAnswers(server) {
+    const listening = new Promise((resolve, reject) => {
+        const look = () => server.output.includes('listening') && resolve();
+        server.onOutput = look;
+        server.exited.then((code) => reject(new Error(`the server ended (${code}):\n${server.output}`)));
+        look();
+    });
+    await within(listening, 'the server to listen');
+    await server.get('/health');
+}
+
+module.exports = {
+    ROOT,
+    SCRIPT,
+    Server,
+    freePort,
+    processesOf,
+    request,
+    scratch,
+    startServer,
+    whenAnswers,
+    within,
+};

@@ -1,0 +1,59 @@
+'use strict';
+
+/** The stand-in for WhatsApp Web and its phones, as a process beside the servers under test. */
+
+const { spawn } = require('node:child_process');
+const path = require('node:path');
+
+const { ROOT, request, within } = require('./process');
+
+const SCRIPT = path.join(ROOT, 'tests', 'standin', 'standin.js');
+
+class StandIn {
+    #child;
+    #control;
+
+    constructor(child, { control, browserArgs }) {
+        this.#child = child;
+        this.#control = control;
+        /** What makes a server's browser meet the stand-in instead of WhatsApp. */
+        this.env = { WAPORTD_BROWSER_ARGS: JSON.stringify(browserArgs) };
+    }
+
+    /** Do something on a phone, or to the site. Fails when the stand-in refuses. */
+    async command(name, body = {}) {
+        const answer = await request(this.#control, 'POST', `/${name}`, { body });
+        if (answer.status !== 200) throw new Error(`${name}: ${answer.status} ${answer.text}`);
+        return answer.json;
+    }
+
+    async pages() {
+        return (await request(this.#control, 'GET', '/pages')).json;
+    }
+
+    async sent() {
+        return (await request(this.#control, 'GET', '/sent')).json;
+    }
+
+    stop() {
+        this.#child.kill();
+    }
+}
+
+/** @param {string} data folder for the list of linked phones */
+async function startStandIn(data, args = []) {
+    const child = spawn(process.execPath, [SCRIPT, '--data', data, '--watch-parent', ...args], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const line = new Promise((resolve, reject) => {
+        let text = '';
+        child.stdout.setEncoding('utf8').on('data', (chunk) => {
+            text += chunk;
+            if (text.includes('\n')) resolve(text.split('\n')[0]);
+        });
+        child.on('exit', (code) => reject(new Error(`the stand-in ended (${code})`)));
+    });
+    return new StandIn(child, JSON.parse(await within(line, 'the stand-in')));
+}
+
+module.exports = { StandIn, startStandIn };
