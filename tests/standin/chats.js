@@ -36,6 +36,7 @@ function chatsOf(phone) {
         {
             id: '5511977770001@c.us',
             name: 'Carla',
+            saved: true,
             unread: 2,
             pinned: true,
             messages: conversation(12, 1, () => ({ sender: 'Carla' })),
@@ -43,6 +44,7 @@ function chatsOf(phone) {
         {
             id: bruno,
             name: 'Bruno',
+            saved: true,
             unread: 0,
             messages: conversation(3, 2, (index) => (index === 2 ? {
                 sender: 'Bruno',

@@ -1,8 +1,8 @@
 /**
  * The page of the stand-in: what whatsapp-web.js 1.34.7 finds in WhatsApp Web, and no more.
  *
- * Order of this file: models with events, identifiers, storage in the profile, the models of the session, chats
- * and messages, the table of modules, the connection to the site.
+ * Order of this file: models with events, identifiers, storage in the profile, the session, chats and
+ * messages, the table of modules, the connection to the site.
  */
 'use strict';
 
@@ -12,7 +12,7 @@
     const MESSAGES_PER_LOAD = 10;
     const RECONNECT_MS = 1000;
 
-    // ---- models with events, in the manner of Backbone --------------------------------------------------------
+    // ---- models with events, in the manner of Backbone ------------------------------------------
 
     class Emitter {
         #listeners = [];
@@ -30,8 +30,8 @@
         }
 
         off(names, listener) {
-            const off = names.split(' ');
-            this.#listeners = this.#listeners.filter((entry) => entry.listener !== listener || !off.includes(entry.name));
+            const off = (entry) => entry.listener === listener && names.split(' ').includes(entry.name);
+            this.#listeners = this.#listeners.filter((entry) => !off(entry));
         }
 
         trigger(name, ...args) {
@@ -39,7 +39,7 @@
         }
     }
 
-    /** Attributes are plain properties; `set` announces `change:<name>` here and in the collections it is in. */
+    /** Attributes are plain properties; `set` announces `change:<name>` here and in its collections. */
     class Model extends Emitter {
         #collections = [];
 
@@ -95,7 +95,10 @@
         }
     }
 
-    // ---- identifiers ----------------------------------------------------------------------------------------
+    // ---- identifiers ----------------------------------------------------------------------------
+
+    const randomBytes = (count) => crypto.getRandomValues(new Uint8Array(count));
+    const encodeB64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
 
     /** Identity of a user, a LID or a group: `user@server`. */
     class Wid {
@@ -137,7 +140,7 @@
             this.remote = this.fromMe ? to : from;
             this.id = id;
             if (participant) this.participant = participant;
-            this._serialized = [this.fromMe, this.remote, id, ...(participant ? [participant] : [])].join('_');
+            this._serialized = `${this.fromMe}_${this.remote}_${id}${participant ? `_${participant}` : ''}`;
         }
 
         static async newId() {
@@ -150,10 +153,7 @@
         }
     }
 
-    // ---- keys and login, stored in the browser profile -----------------------------------------------------------
-
-    const randomBytes = (count) => crypto.getRandomValues(new Uint8Array(count));
-    const encodeB64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
+    // ---- keys and login, stored in the browser profile ------------------------------------------
 
     const settled = (request) => new Promise((resolve, reject) => {
         request.onsuccess = () => resolve(request.result);
@@ -195,7 +195,7 @@
         }
     }
 
-    // ---- the session ------------------------------------------------------------------------------------------
+    // ---- the session ----------------------------------------------------------------------------
 
     const screen = document.getElementById('screen');
     const pageId = crypto.randomUUID();
@@ -204,11 +204,14 @@
 
     class SocketModel extends Model {
         #listened;
-
-        /** Resolves when somebody listens for the end of the sync; the real page does not wait for that. */
-        syncListened = new Promise((resolve) => {
+        #syncListened = new Promise((resolve) => {
             this.#listened = resolve;
         });
+
+        /** Resolves when somebody listens for the end of the sync; the real page does not wait for that. */
+        untilSyncListened() {
+            return this.#syncListened;
+        }
 
         on(names, listener) {
             super.on(names, listener);
@@ -217,13 +220,8 @@
 
         async logout() {
             await uplink('unlink');
-            // whatsapp-web.js closes the browser as soon as this has returned; the way back to a code is for people.
+            // whatsapp-web.js closes the browser as soon as this has returned.
             setTimeout(leave, 1000);
-        }
-
-        serialize() {
-            const { syncListened, ...attributes } = this;
-            return attributes;
         }
     }
 
@@ -253,12 +251,12 @@
         }
         Socket.set({ state: 'CONNECTED' });
         if (Socket.hasSynced) return;
-        await Socket.syncListened;
+        await Socket.untilSyncListened();
         for (const percent of [0, 50, 100]) setProgress(percent);
         Socket.set({ hasSynced: true });
     }
 
-    /** This device was unlinked: forget everything, then show a code again, at the address the real page uses. */
+    /** This device was unlinked: forget everything, then load again at the address the real page uses. */
     async function leave() {
         Cmd.trigger('logout');
         await profile.clear();
@@ -277,14 +275,19 @@
         await navigator.credentials.get({ publicKey }).catch(() => {});
     }
 
-    /** Ends the renderer process: layout of a tree this deep overflows its native stack. */
+    /**
+     * Ends the renderer process: layout of a tree this deep overflows its native stack. 3,000 levels are
+     * enough in Chromium 156; far more only make it slow (attaching them takes quadratic time).
+     */
     function crash() {
         let parent = document.body;
-        for (let depth = 0; depth < 200_000; depth += 1) parent = parent.appendChild(document.createElement('div'));
+        for (let depth = 0; depth < 8000; depth += 1) {
+            parent = parent.appendChild(document.createElement('div'));
+        }
         return document.body.offsetHeight;
     }
 
-    // ---- chats, contacts and messages ---------------------------------------------------------------------------
+    // ---- chats, contacts and messages -----------------------------------------------------------
 
     const Msg = new Collection();
     const Chat = new Collection();
@@ -300,29 +303,34 @@
         }
     }
 
-    Msg.getMessagesById = async (ids) => ({ messages: ids.map((id) => history.get(String(id))).filter(Boolean) });
+    Msg.getMessagesById = async (ids) => ({
+        messages: ids.map((id) => history.get(String(id))).filter(Boolean),
+    });
 
     Contact.find = async (id) => Contact.get(id) ?? addContact(createWid(id));
 
-    function addContact(wid, name) {
-        return Contact.get(wid) ?? Contact.add(new Model({
+    /** The contact of `wid`: `name` is what the user saved, `pushname` what the contact calls itself. */
+    function addContact(wid, { name, pushname } = {}) {
+        const known = Contact.get(wid);
+        if (known && pushname) known.set({ pushname });
+        return known ?? Contact.add(new Model({
             id: wid,
             name,
-            pushname: name,
+            pushname,
             phoneNumber: wid.isLid() ? toPhone(wid) : undefined,
             isBusiness: false,
             isContactBlocked: false,
         }));
     }
 
-    function addChat({ id, name, unread = 0, archived = false, pinned = false, participants, messages = [] }) {
+    function addChat({ id, name, saved, unread = 0, archived, pinned, participants, messages = [] }) {
         const wid = new Wid(id);
         const chat = new ChatModel({
             id: wid,
             name,
             formattedTitle: name,
             unreadCount: unread,
-            archive: archived,
+            archive: Boolean(archived),
             pin: pinned ? 1 : 0,
             isReadOnly: false,
             isLocked: false,
@@ -331,10 +339,14 @@
             msgs: new Collection(),
         });
         if (wid.isGroup()) {
-            const members = (participants ?? []).map((member) => ({ id: new Wid(member), isAdmin: false }));
-            chat.groupMetadata = new Model({ id: wid, subject: name, announce: false, participants: members });
+            chat.groupMetadata = new Model({
+                id: wid,
+                subject: name,
+                announce: false,
+                participants: (participants ?? []).map((member) => ({ id: new Wid(member), isAdmin: false })),
+            });
         } else {
-            addContact(wid, name);
+            addContact(wid, { name: saved ? name : undefined });
         }
         Chat.add(chat);
         const all = messages.map((message) => toMsg(chat, message));
@@ -352,7 +364,7 @@
         const participant = author && new Wid(author);
         const from = fromMe ? me.phone : chat.id;
         const to = fromMe ? chat.id : me.phone;
-        if (participant && !fromMe) addContact(participant, sender);
+        if (!fromMe) addContact(participant ?? chat.id, { pushname: sender });
         const msg = new Model({
             id: new MsgKey({ from, to, id, participant, selfDir: fromMe ? 'out' : 'in' }),
             from,
@@ -410,7 +422,7 @@
         return [Promise.resolve(msg), sent];
     }
 
-    // ---- modules ------------------------------------------------------------------------------------------------
+    // ---- modules --------------------------------------------------------------------------------
 
     const findLinks = (text) => (text?.match(/\bhttps?:\/\/\S+/g) ?? []).map((href) => ({ href }));
 
@@ -429,9 +441,13 @@
         WABase64: { encodeB64 },
         WAWebCompanionRegClientUtils: { DEVICE_PLATFORM: '1' },
         WAWebAdvSignatureApi: {},
-        WAWebUserPrefsInfoStore: { waNoiseInfo: { get: async () => ({ staticKeyPair: { pubKey: keys.noise } }) } },
+        WAWebUserPrefsInfoStore: {
+            waNoiseInfo: { get: async () => ({ staticKeyPair: { pubKey: keys.noise } }) },
+        },
         WAWebSignalStoreApi: {
-            waSignalStore: { getRegistrationInfo: async () => ({ identityKeyPair: { pubKey: keys.identity } }) },
+            waSignalStore: {
+                getRegistrationInfo: async () => ({ identityKeyPair: { pubKey: keys.identity } }),
+            },
         },
         WAWebUserPrefsMultiDevice: { getADVSecretKey: () => encodeB64(keys.adv) },
         WAWebUserPrefsMeUser: { getMaybeMePnUser: () => me?.phone, getMaybeMeLidUser: () => me?.lid },
@@ -493,7 +509,7 @@
     };
 
     window.require = (name) => {
-        // One missing module at the ready stage is all it takes: authenticated, never ready, no error anywhere.
+        // One missing module at the ready stage is all it takes: authenticated, never ready, no error.
         if (!(name in modules) || (withholdReady && name === 'WAWebSyncGatingUtils')) {
             throw new Error(`Requiring unknown module "${name}"`);
         }
@@ -501,7 +517,7 @@
     };
     if (DEBUG) window.Debug = { VERSION: '2.3000.1017054665' };
 
-    // ---- connection to the site ----------------------------------------------------------------------------------
+    // ---- connection to the site -----------------------------------------------------------------
 
     async function uplink(type, fields) {
         const body = JSON.stringify({ page: pageId, type, ...fields });
