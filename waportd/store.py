@@ -119,16 +119,24 @@ class SqliteStore:
             f"INSERT INTO assignment ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "  # noqa: S608
             f"ON CONFLICT (user) DO UPDATE SET {updates}"
         )
-        await self._run(lambda db: db.executemany(statement, [(*row, _checksum(row)) for row in rows]))
+        await self._write(statement, [(*row, _checksum(row)) for row in rows])
 
     async def remove(self, user: User) -> None:
         """Forget a user; one that is unknown is fine."""
-        await self._run(lambda db: db.execute("DELETE FROM assignment WHERE user = ?", (user,)))
+        await self._write("DELETE FROM assignment WHERE user = ?", [(user,)])
 
     async def close(self) -> None:
         """Release the file; committed assignments are on disk already."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
+
+    async def _write(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        def write(db: sqlite3.Connection) -> None:
+            # The cursor stays on this thread: one that another thread drops resets the statement that the next
+            # write is executing.
+            db.executemany(statement, rows)
+
+        await self._run(write)
 
     async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         def transaction() -> _T:
