@@ -72,14 +72,15 @@ Type=notify
 ExecStart=dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation --syslog-only
 Slice=session.slice
 """
-# Persistent, if only on a tmpfs: no other is split by user, which is what `journalctl --user` needs.
+# Persistent, if only on a tmpfs: no other is split by user, which is what `journalctl --user` needs. The kernel's
+# auditing stays as it is ("no" would turn it off).
 JOURNAL_CONFIGURATION = """\
 [Journal]
 Storage=persistent
 SplitMode=uid
 RateLimitIntervalSec=0
 ReadKMsg=no
-Audit=no
+Audit=
 ForwardToSyslog=no
 ForwardToConsole=no
 ForwardToWall=no
