@@ -24,7 +24,7 @@ from waportd.systemd import activation, journal, notify
 from waportd.systemd.dbus import DBusUnitManager
 from waportd.systemd.manager import BusLost
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("waportd.daemon")
 
 DEFAULT_CONFIG = Path("/etc/waportd/config.yaml")
 EXIT_FAILURE = 1
@@ -60,7 +60,7 @@ class Daemon:
             _make_folders(self._config)
             store = await SqliteStore.open(self._config.store.database)
             stack.push_async_callback(store.close)
-            manager = await DBusUnitManager.connect(self._config.systemd.bus)
+            manager = await DBusUnitManager.connect(self._config.systemd.bus.value)
             stack.push_async_callback(manager.close)
             if self._config.systemd.bus is Bus.SESSION and units.install_session_units(self._config):
                 await manager.reload()
@@ -71,14 +71,14 @@ class Daemon:
             server = ApiServer(make_app(supervisor, access))
             stack.push_async_callback(server.close)
             await server.start(listeners)
-            stack.push_async_callback(_cancel, asyncio.create_task(notify.keep_watchdog_fed(), name="watchdog"))
+            stack.push_async_callback(_cancel, asyncio.create_task(_feed_watchdog(), name="watchdog"))
             loop.add_signal_handler(signal.SIGHUP, self._reloads.put_nowait, None)
             reloader = asyncio.create_task(self._reload_on_request(supervisor, access), name="reload")
             stack.push_async_callback(_cancel, reloader)
             notify.ready(_status(supervisor))
             log.info("ready: version %s, %s", __version__, _status(supervisor))
             await self._until_stopped(manager)
-            notify.stopping("finishing open requests")
+            notify.stopping()
             supervisor.picture.release()
             await server.drain()
 
@@ -121,7 +121,7 @@ class Daemon:
         if not changed:
             log.info("reloaded; nothing changed")
         self._config = config
-        journal.set_level(config.log.level)
+        logging.getLogger().setLevel(config.log.level.upper())
         access.allow(config.api.allow_users)
         await supervisor.reconfigure(config)
         return _status(supervisor)
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
             for file in units.generate_units(options.output, config):
                 print(file)
             return 0
-        journal.set_up(config.log.level)
+        journal.set_up_logging(config.log.level)
         asyncio.run(Daemon(config, path).run())
     except ConfigError as error:
         _complain(error)
@@ -202,7 +202,7 @@ def _make_folders(config: Config) -> None:
 @contextlib.contextmanager
 def _listeners(path: Path) -> Iterator[list[socket.socket]]:
     """Give the sockets that systemd hands over, or else one of our own at ``path``."""
-    inherited = activation.listen_sockets()
+    inherited = [listener for named in activation.listen_sockets().values() for listener in named]
     if inherited:
         yield inherited
         return
@@ -246,6 +246,14 @@ def _is_left_over(path: Path) -> bool:
         except ConnectionRefusedError:
             return True
     return False
+
+
+async def _feed_watchdog() -> None:
+    """Tell systemd that the event loop turns, twice in the time after which it would think otherwise."""
+    interval = notify.watchdog_interval()
+    while interval is not None:
+        notify.alive()
+        await asyncio.sleep(interval / 2)
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

@@ -177,13 +177,16 @@ _PARSE_TIMEOUT = 10.0
 """Seconds for ``node --check``, which takes a tenth of one."""
 
 
-async def explain_script(node: str, script: Path) -> Finding | None:
-    """Say what is wrong with the server's script itself; None where node can read it."""
+async def explain_script(node: Path, script: Path) -> Finding | None:
+    """Say what is wrong with the server's script itself; None where node can read it, or cannot tell."""
     if not script.is_file():
         return Finding("script_missing", f"{script} is missing", "install waportd again, or set instances.script")
     try:
         check = await asyncio.create_subprocess_exec(
-            node, "--check", str(script), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            # Without its compiler, since the daemon may not have memory that is both written and executed.
+            *(node, "--jitless", "--no-expose-wasm", "--check", script),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
         )
     except OSError:
         return _SYSTEMD_EXIT_STATUS[203]
@@ -193,7 +196,7 @@ async def explain_script(node: str, script: Path) -> Finding | None:
         check.kill()
         await check.wait()
         return None
-    if check.returncode == 0:
+    if check.returncode != 1:
         return None
     lines = complaint.decode(errors="replace").splitlines()
     error = next((line for line in lines if "Error" in line), "it does not parse")

@@ -82,8 +82,8 @@ class Assignment:
     """A phone was linked when the server was last heard of: such a session is brought back at boot."""
     autostart: bool = True
     """Bring a linked session back at boot."""
-    webhook_url: str | None = None
-    """Where incoming messages go; None means ``instances.webhook_url``."""
+    webhook_url: str | None = dataclasses.field(default=None, repr=False)
+    """Where incoming messages go; None means ``instances.webhook_url``. May hold a token."""
     memory_max: int | None = None
     """Bytes; None means ``limits.memory_max``."""
     created_at: float = 0.0
@@ -113,7 +113,7 @@ class Process:
 class PairingCode:
     """What a user types on the phone in place of scanning. A secret."""
 
-    code: str
+    code: str = dataclasses.field(repr=False)
     expires_at: float
     """Seconds since the epoch."""
 

@@ -8,7 +8,8 @@ from waportd.errors import PortsExhausted
 from waportd.model import Port, User
 
 REFUSED_BY_BROWSERS = frozenset(
-    {5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080},
+    {1719, 1720, 1723, 2049, 3659, 4045, 4190}
+    | {5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080}
 )
 """Ports above 1023 that browsers and node's ``fetch`` refuse to call (https://fetch.spec.whatwg.org/#port-blocking)."""
 

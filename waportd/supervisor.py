@@ -50,7 +50,7 @@ from waportd.picture import Instance, Picture
 from waportd.ports import choose
 from waportd.sessions import Sessions
 from waportd.store import AllocationStore
-from waportd.systemd.journal import log_fields
+from waportd.systemd.journal import last_lines, log_fields
 from waportd.systemd.manager import JobFailed, NoSuchUnit, SystemdError, UnitManager, UnitStatus
 from waportd.usage import UsageMeter
 
@@ -501,9 +501,14 @@ class Supervisor:
             finding = Finding("canceled", "the start was interrupted by a stop", "start the user again")
         elif finding.cause == "crashed":
             instances = self._config.instances
-            finding = await explain_script(instances.node_path, instances.script_path) or finding
+            finding = await explain_script(instances.node_path, instances.script_path) or await self._quote(unit, finding)
         self._blame(port, finding)
         raise ServerFailed(finding.message, cause=finding.cause, hint=finding.hint) from error
+
+    async def _quote(self, unit: str, finding: Finding) -> Finding:
+        """Add the server's last words, where the journal has them and the daemon may read it."""
+        lines = await last_lines(unit, 1)
+        return finding._replace(message=f"{finding.message}: {lines[-1][:200]}") if lines else finding
 
     async def _admit(self, user: User) -> None:
         """Raise TooManyRunning where the configuration's limits leave no room."""

@@ -10,8 +10,8 @@ from aiohttp import web
 from waportd.api.problems import Handler
 from waportd.errors import Forbidden
 
-_UCRED = struct.Struct("3i")
-"""struct ucred: pid, uid, gid."""
+_UCRED = struct.Struct("iII")
+"""struct ucred: pid, uid, gid; ids above 2^31 are valid."""
 
 
 def peer_uid(request: web.Request) -> int | None:

@@ -28,7 +28,7 @@ Variant = GLib.Variant
 
 BusName = Literal["system", "session"]
 
-_THREADS = 8
+_THREADS = 16
 """Calls under way at the same time. The system bus allows 128 unanswered ones per connection."""
 _SUBSCRIBE_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 5.0

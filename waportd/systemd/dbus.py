@@ -368,7 +368,10 @@ class DBusUnitManager:
             return
         for pattern, on_change in tuple(self._watches):
             if fnmatch.fnmatchcase(status.name, pattern):
-                on_change(status)
+                try:
+                    on_change(status)
+                except Exception:  # one that fails must not keep the news from the others
+                    log.exception("Cannot tell of a change of %s", status.name)
 
     def _is_watched(self, unit: str) -> bool:
         return any(fnmatch.fnmatchcase(unit, pattern) for pattern, _ in self._watches)

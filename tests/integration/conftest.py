@@ -1,0 +1,45 @@
+"""The daemon, the stand-in and the real systemd that integration tests share."""
+
+import subprocess
+
+import pytest
+from harness import StandIn, Waportd, journal
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Put what daemon, servers and systemd said into the report of a failed test."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and call.when in {"setup", "call"}:
+        log = subprocess.run(
+            ["journalctl", "--user", "--no-pager", "-o", "short-precise", "-n", "150"],
+            capture_output=True, text=True, timeout=30, check=False,
+        )
+        report.sections.append(("journal", log.stdout or log.stderr))
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory):
+    standin = StandIn(tmp_path_factory.mktemp("standin"))
+    yield standin
+    standin.close()
+
+
+@pytest.fixture
+def idle_waportd(tmp_path, standin):
+    """A daemon that a test configures and starts by itself."""
+    waportd = Waportd(tmp_path, standin)
+    yield waportd
+    codes = waportd.__dict__.get("seen_codes", [])
+    story = journal("waportd.service")
+    waportd.stop()
+    for switch in ("unreachable", "silent", "no-debug", "refuse", "passkey", "stay-authenticated"):
+        standin.tell(switch, on=False)
+    assert not any(code in story for code in codes)
+
+
+@pytest.fixture
+def waportd(idle_waportd):
+    idle_waportd.start()
+    return idle_waportd

@@ -1,0 +1,283 @@
+"""What an integration test drives: a real daemon on a real systemd, the stand-in for WhatsApp, real browsers."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.parse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60.0
+"""Seconds until a test gives up on what it waits for; far more than anything takes."""
+
+DAEMON_SERVICE = """\
+[Unit]
+Requires=waportd.socket
+After=waportd.socket
+[Service]
+Type=notify
+WorkingDirectory={root}
+ExecStart=/usr/bin/python3 -m waportd --config {config}
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=100ms
+RestartPreventExitStatus=78
+WatchdogSec=30
+TimeoutStopSec=15
+"""
+DAEMON_SOCKET = """\
+[Socket]
+ListenStream={socket}
+SocketMode=0660
+"""
+
+
+def until(condition, what="it", patience=PATIENCE):
+    """Wait until the condition gives something true; return that."""
+    deadline = time.monotonic() + patience
+    while True:
+        if result := condition():
+            return result
+        assert time.monotonic() < deadline, f"{what} did not happen in {patience:g} s"
+        time.sleep(0.02)
+
+
+def systemctl(*arguments, check=True):
+    result = subprocess.run(
+        ["systemctl", "--user", *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert not check or result.returncode == 0, f"systemctl {' '.join(arguments)}: {result.stderr}"
+    return result.stdout
+
+
+def unit_property(unit, name):
+    return systemctl("show", unit, f"--property={name}", "--value").strip()
+
+
+def is_active(unit):
+    return systemctl("is-active", unit, check=False).strip() == "active"
+
+
+def journal(unit):
+    """Return what a unit said in this boot of the manager."""
+    return subprocess.run(
+        ["journalctl", "--user", "--no-pager", "-o", "cat", f"--user-unit={unit}"],
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    ).stdout
+
+
+def processes(port):
+    """Return the processes of a user's server, by the main one."""
+    pid = int(unit_property(f"whatsapp@{port}.service", "MainPID"))
+    if not pid:
+        return []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        main = psutil.Process(pid)
+        return [main, *main.children(recursive=True)]
+    return []
+
+
+def browser_of(port):
+    """Return the main process of a user's browser."""
+    return until(
+        lambda: next(
+            (p for p in processes(port)[1:] if "chrom" in p.name() and "--type=" not in " ".join(p.cmdline())), None
+        ),
+        f"the browser of {port}",
+    )
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path, timeout=PATIENCE):
+        super().__init__("localhost", timeout=timeout)
+        self._path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+def ask(connection, method, path, body=None):
+    """Send one request on a connection that is closed afterwards."""
+    try:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+    finally:
+        connection.close()
+
+
+def ask_server(port, path, method="GET", body=None, timeout=PATIENCE):
+    """Call a user's server directly, as the old front end does."""
+    return ask(http.client.HTTPConnection("localhost", port, timeout=timeout), method, path, body)
+
+
+class StandIn:
+    """WhatsApp and its phones."""
+
+    def __init__(self, directory):
+        self._process = subprocess.Popen(
+            ["node", ROOT / "tests/standin/standin.js", "--data", directory], stdout=subprocess.PIPE, text=True
+        )
+        line = self._process.stdout.readline()
+        assert line, "the stand-in did not start"
+        started = json.loads(line)
+        self.browser_args = started["browserArgs"]
+        self._control = started["control"]
+
+    def tell(self, command, expected=200, **body):
+        connection = http.client.HTTPConnection("127.0.0.1", self._control, timeout=PATIENCE)
+        answer = ask(connection, "POST", f"/{command}", body)
+        assert answer.status == expected, answer.body
+        return answer.json
+
+    def see(self, what):
+        return ask(http.client.HTTPConnection("127.0.0.1", self._control, timeout=PATIENCE), "GET", f"/{what}").json
+
+    def close(self):
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+
+
+class Waportd:
+    """The daemon as a systemd service with its socket."""
+
+    def __init__(self, directory: Path, standin: StandIn):
+        self.directory = directory
+        self.socket = directory / "api.sock"
+        self.config_file = directory / "config.yaml"
+        self.settings: dict[str, Any] = {
+            "store": {"directory": str(directory / "state")},
+            "instances": {"browser_args": standin.browser_args, "webhook_url": ""},
+            "limits": {"min_available_memory": 0},
+            "systemd": {"bus": "session"},
+            "log": {"level": "debug"},
+        }
+        self.units = Path(os.environ["XDG_RUNTIME_DIR"]) / "systemd/user"
+
+    def configure(self, **sections):
+        for section, values in sections.items():
+            self.settings[section] = {**self.settings.get(section, {}), **values}
+        self.config_file.write_text(yaml.safe_dump(self.settings), encoding="utf-8")
+
+    def start(self):
+        self.configure()
+        self.units.mkdir(parents=True, exist_ok=True)
+        service = DAEMON_SERVICE.format(root=ROOT, config=self.config_file)
+        (self.units / "waportd.service").write_text(service, encoding="utf-8")
+        (self.units / "waportd.socket").write_text(DAEMON_SOCKET.format(socket=self.socket), encoding="utf-8")
+        systemctl("daemon-reload")
+        systemctl("start", "waportd.socket")
+        systemctl("start", "waportd.service")
+
+    def stop(self):
+        """Stop the daemon and all servers; forget every session."""
+        systemctl("stop", "waportd.service", "waportd.socket", "whatsapp.target", "whatsapp@*", check=False)
+        systemctl("reset-failed", check=False)
+        for unit in [*self.units.glob("whatsapp*"), *self.units.glob("waportd.*")]:
+            shutil.rmtree(unit) if unit.is_dir() else unit.unlink()
+        systemctl("daemon-reload")
+        for base in (".config", ".local/state", ".cache"):
+            shutil.rmtree(Path.home() / base / "whatsapp", ignore_errors=True)
+
+    @property
+    def pid(self):
+        return int(unit_property("waportd.service", "MainPID"))
+
+    def kill(self):
+        """Kill the daemon; systemd starts it anew."""
+        before = self.pid
+        os.kill(before, signal.SIGKILL)
+        until(lambda: is_active("waportd.service") and self.pid not in {0, before}, "the daemon's return")
+
+    def call(self, method, path, expected=200, body=None, timeout=PATIENCE):
+        answer = self.ask(method, path, body, timeout)
+        assert answer.status == expected, f"{method} {path}: {answer.status} {answer.body.decode()}"
+        return answer.json if answer.body else None
+
+    def ask(self, method, path, body=None, timeout=PATIENCE):
+        return ask(UnixConnection(self.socket, timeout), method, path, body)
+
+    def user(self, user):
+        return self.call("GET", f"/v1/users/{user}")
+
+    def qr(self, user):
+        return self.call("GET", f"/v1/users/{user}/qr")
+
+    def show_code(self, user, **query):
+        """Have the user's server show a code; return it."""
+        query = urllib.parse.urlencode({"wait": "qr", "timeout": 60, **query})
+        answer = self.ask("PUT", f"/v1/users/{user}?{query}", timeout=90)
+        assert answer.status in {200, 201}, answer.body
+        return self.qr(user)["qr"]
+
+    def until_session(self, user, state):
+        return until(
+            lambda: (shown := self.user(user))["session"] and shown["session"]["state"] == state and shown,
+            f"session {state} of user {user}",
+        )
+
+    def until_process(self, user, state):
+        return until(lambda: (shown := self.user(user))["process"]["state"] == state and shown, f"process {state}")
+
+
+@dataclass
+class Poller:
+    """Asks again and again in the background, on a new connection each time, and keeps what came of it."""
+
+    ask: Any
+    pause: float = 0.02
+    statuses: list[Any] = field(default_factory=list)
+    longest: float = 0.0
+
+    def __enter__(self):
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join(PATIENCE)
+
+    def _run(self):
+        while not self._done.wait(self.pause):
+            began = time.monotonic()
+            try:
+                self.statuses.append(self.ask().status)
+            except OSError as error:
+                self.statuses.append(repr(error))
+            except http.client.HTTPException as error:
+                self.statuses.append(repr(error))
+            self.longest = max(self.longest, time.monotonic() - began)
+
+    def since(self, count, more=10):
+        """Wait until that many more answers came."""
+        until(lambda: len(self.statuses) >= count + more, "more answers")

@@ -1,0 +1,276 @@
+"""What goes wrong: each fault has its cause, message and hint, and what can mend itself does."""
+
+import os
+import signal
+import time
+
+import pytest
+from harness import (
+    ROOT,
+    Poller,
+    ask_server,
+    browser_of,
+    is_active,
+    journal,
+    processes,
+    systemctl,
+    unit_property,
+    until,
+)
+
+PHONE = "5511999990001"
+
+
+@pytest.fixture
+def linked(waportd, standin):
+    """A daemon whose user 1 is linked."""
+    standin.tell("scan", qr=waportd.show_code("1"), phone=PHONE, name="Ana")
+    waportd.until_session("1", "ready")
+    return waportd
+
+
+def restarts(port):
+    return int(unit_property(f"whatsapp@{port}.service", "NRestarts"))
+
+
+@pytest.mark.parametrize("victim", ["node", "browser", "group"])
+def test_after_sigkill_it_is_back_by_itself_and_no_request_is_refused(linked, victim):
+    before = processes(5001)
+    with Poller(lambda: ask_server(5001, "/health", timeout=20)) as poller:
+        poller.since(0)
+        if victim == "group":
+            systemctl("kill", "--signal=KILL", "whatsapp@5001.service")
+        else:
+            os.kill(before[0].pid if victim == "node" else browser_of(5001).pid, signal.SIGKILL)
+        until(lambda: restarts(5001) == 1, "the restart")
+        linked.until_session("1", "ready")
+        poller.since(len(poller.statuses))
+    assert set(poller.statuses) == {200}
+    assert not [process for process in before if process.is_running()]
+    assert linked.user("1")["process"]["restarts"] == 1
+
+
+def test_a_killed_daemon_comes_back_and_no_session_notices(linked):
+    linked.show_code("2")
+    pids = [linked.user(user)["process"]["pid"] for user in ("1", "2")]
+    code = linked.qr("2")["qr"]
+    linked.kill()
+    shown = linked.until_session("1", "ready")
+    assert shown["session"]["phone_number"] == PHONE
+    assert until(lambda: linked.qr("2")["qr"], "the picture of user 2") == code
+    assert [linked.user(user)["process"]["pid"] for user in ("1", "2")] == pids
+
+
+def test_a_restart_of_the_daemon_fails_no_request(linked):
+    with (
+        Poller(lambda: linked.ask("GET", "/api/qr?user_id=1")) as pages,
+        Poller(lambda: linked.ask("GET", "/v1/users/1/qr?wait=25")) as long_polls,
+        Poller(lambda: linked.ask("PUT", "/v1/users/1?wait=ready")) as ensures,
+    ):
+        for _ in range(3):
+            seen = len(pages.statuses)
+            systemctl("restart", "waportd.service")
+            pages.since(seen)
+    assert set(pages.statuses) == set(ensures.statuses) == {200}
+    assert set(long_polls.statuses) == {200}
+    assert max(pages.longest, ensures.longest) < 10
+
+
+def test_a_hung_server_is_found_and_restarted(idle_waportd, standin):
+    idle_waportd.start()
+    drop_in(idle_waportd, "[Service]\nWatchdogSec=6\n")
+    idle_waportd.show_code("1")
+    os.kill(idle_waportd.user("1")["process"]["pid"], signal.SIGSTOP)
+    until(lambda: idle_waportd.user("1")["process"]["cause"] == "hung" or restarts(5001), "the watchdog")
+    until(lambda: restarts(5001) == 1 and is_active("whatsapp@5001.service"), "the restart")
+    assert len(idle_waportd.show_code("1").split(",")) == 5
+    assert "watchdog" in journal("whatsapp@5001.service").lower()
+
+
+def test_a_server_that_crashes_again_and_again_is_a_crash_loop(idle_waportd, tmp_path):
+    script = tmp_path / "whatsapp_server.js"
+    script.write_text("process.exit(11);\n", encoding="utf-8")
+    idle_waportd.configure(instances={"script": str(script)})
+    idle_waportd.start()
+    problem = idle_waportd.call("PUT", "/v1/users/1", 502)
+    assert problem["cause"] == "browser_lost"
+    shown = idle_waportd.until_process("1", "crash_loop")
+    assert shown["process"]["cause"] == "browser_lost"
+    assert shown["process"]["hint"]
+    assert idle_waportd.call("GET", "/api/qr?user_id=1")["status"] in {"error", "generating"}
+
+
+def drop_in(waportd, text):
+    folder = waportd.units / "whatsapp@.service.d"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "test.conf").write_text(text, encoding="utf-8")
+    systemctl("daemon-reload")
+
+
+def test_a_script_that_does_not_parse(idle_waportd, tmp_path):
+    script = tmp_path / "whatsapp_server.js"
+    script.write_text("const = 1;\n", encoding="utf-8")
+    idle_waportd.configure(instances={"script": str(script)})
+    idle_waportd.start()
+    began = time.monotonic()
+    problem = idle_waportd.call("PUT", "/v1/users/1", 502)
+    assert time.monotonic() - began < 10
+    assert problem["cause"] == "script_broken"
+    assert f"{script}:1" in problem["detail"]
+    assert "SyntaxError" in problem["detail"]
+    shown = idle_waportd.qr("1")
+    assert shown["cause"] in {"script_broken", None} or shown["status"] == "crash_loop"
+
+
+def test_no_node(idle_waportd):
+    idle_waportd.configure(instances={"node": "/nowhere/node"})
+    idle_waportd.start()
+    problem = idle_waportd.call("PUT", "/v1/users/1", 502)
+    assert problem["cause"] == "node_missing"
+    assert "apt install nodejs" in problem["hint"]
+
+
+def test_no_browser(idle_waportd):
+    idle_waportd.configure(instances={"browser": "/nowhere/chromium"})
+    idle_waportd.start()
+    problem = idle_waportd.call("PUT", "/v1/users/1?wait=qr", 502)
+    assert problem["cause"] == "browser_missing"
+    assert problem["hint"]
+    assert is_active("whatsapp@5001.service")
+    page = idle_waportd.call("GET", "/api/qr?user_id=1")
+    assert (page["status"], page["cause"]) == ("error", "browser_missing")
+    assert restarts(5001) == 0
+
+
+def test_whatsapp_cannot_be_reached(waportd, standin):
+    standin.tell("unreachable")
+    problem = waportd.call("PUT", "/v1/users/1?wait=qr", 502)
+    assert problem["cause"] == "upstream_unreachable"
+    assert problem["hint"]
+    assert is_active("whatsapp@5001.service")
+    standin.tell("unreachable", on=False)
+    assert len(waportd.show_code("1").split(",")) == 5
+    assert restarts(5001) == 0
+
+
+def test_a_page_that_never_gives_a_code(idle_waportd, standin):
+    idle_waportd.configure(instances={"start_timeout": 5, "browser": "chromium-headless-shell"})
+    idle_waportd.start()
+    standin.tell("silent")
+    problem = idle_waportd.call("PUT", "/v1/users/1?wait=qr", 502)
+    assert problem["cause"] == "upstream_silent"
+    assert problem["hint"]
+
+
+def test_a_login_that_never_gets_ready_is_started_again(idle_waportd, standin):
+    idle_waportd.configure(instances={"ready_timeout": 5})
+    idle_waportd.start()
+    code = idle_waportd.show_code("1")
+    standin.tell("stay-authenticated")
+    standin.tell("scan", qr=code, phone=PHONE, name="Ana")
+    idle_waportd.until_session("1", "authenticated")
+    until(lambda: restarts(5001) == 1, "the restart")
+    standin.tell("stay-authenticated", on=False)
+    idle_waportd.until_session("1", "ready")
+
+
+def test_codes_that_nobody_scans_end_in_a_timeout_that_polls_do_not_undo(idle_waportd, standin):
+    idle_waportd.configure(instances={"qr_max_retries": 2})
+    idle_waportd.start()
+    code = idle_waportd.show_code("1")
+    for _ in range(2):
+        standin.tell("rotate", qr=code)
+        code = until(lambda seen=code: (now := idle_waportd.qr("1")) and now["qr"] != seen and now, "the next")["qr"]
+        if code is None:
+            break
+    shown = idle_waportd.until_session("1", "qr_timeout")
+    assert shown["session"]["hint"] or shown["session"]["message"]
+    until(lambda: len(processes(5001)) == 1, "the end of the browser")
+    for _ in range(20):
+        assert idle_waportd.qr("1")["qr"] is None
+    assert len(processes(5001)) == 1
+    assert len(idle_waportd.show_code("1").split(",")) == 5
+
+
+def test_the_administrators_stop_is_respected(linked):
+    systemctl("stop", "whatsapp@5001.socket")
+    shown = linked.until_process("1", "stopped")
+    assert shown["process"]["message"] == "stopped (by admin)"
+    linked.kill()
+    assert linked.user("1")["process"]["message"] == "stopped (by admin)"
+    assert linked.call("GET", "/api/qr?user_id=1")["status"] == "error"
+    assert not is_active("whatsapp@5001.service")
+    assert linked.call("PUT", "/v1/users/1?wait=ready")["session"]["state"] == "ready"
+
+
+def test_a_masked_unit_is_named(waportd):
+    waportd.call("GET", "/api/port?user_id=1")
+    systemctl("mask", "--runtime", "whatsapp@5001.service")
+    try:
+        problem = waportd.call("PUT", "/v1/users/1", 409)
+        assert "masked" in problem["detail"]
+    finally:
+        systemctl("unmask", "--runtime", "whatsapp@5001.service")
+
+
+def test_a_foreign_program_on_an_assigned_port_is_named_and_left_alone(waportd):
+    import socket
+
+    waportd.call("PUT", "/v1/users/1", 201)
+    waportd.call("POST", "/v1/users/1/stop")
+    with socket.create_server(("127.0.0.1", 5001)):
+        problem = waportd.call("PUT", "/v1/users/1", 409)
+        assert (problem["code"], problem["cause"]) == ("port_held", "port_held")
+        assert str(os.getpid()) in problem["detail"]
+    assert waportd.call("PUT", "/v1/users/1")["port"] == 5001
+
+
+@pytest.fixture
+def left_over(tmp_path):
+    """A server of the old setup on port 5001, started by hand."""
+    import subprocess
+
+    folder = tmp_path / "old"
+    (folder / ".wwebjs_auth_5001").mkdir(parents=True)
+    process = subprocess.Popen(
+        ["node", ROOT / "whatsapp_server.js", "5001"], cwd=folder, env={"PATH": os.environ["PATH"]}
+    )
+    until(lambda: answers(5001), "the left-over server")
+    yield process
+    process.kill()
+    process.wait(20)
+
+
+def answers(port):
+    try:
+        return ask_server(port, "/health", timeout=2).status == 200
+    except OSError:
+        return False
+
+
+def test_a_left_over_server_is_ended_where_the_configuration_allows_it(idle_waportd, left_over):
+    idle_waportd.configure(ports={"takeover": "own"})
+    idle_waportd.start()
+    assert idle_waportd.call("PUT", "/v1/users/1", 201)["port"] == 5001
+    assert left_over.wait(20) is not None
+
+
+def test_a_left_over_server_is_left_alone_by_default(waportd, left_over):
+    assert waportd.call("PUT", "/v1/users/1", 201)["port"] == 20000
+    assert left_over.poll() is None
+
+
+
+
+def test_reload_takes_over_what_it_can_and_says_what_needs_a_restart(waportd):
+    waportd.configure(ports={"reserved": [5002]}, systemd={"bus": "session"}, instances={"node": "/usr/bin/node"})
+    systemctl("reload", "waportd.service")
+    until(lambda: "ports.reserved: taken over" in journal("waportd.service"), "the reload")
+    assert waportd.call("PUT", "/v1/users/2?wait=none", 201)["note"] == "port 5002 is reserved (ports.reserved)"
+    pid = waportd.pid
+    waportd.config_file.write_text("ports:\n  base: many\n", encoding="utf-8")
+    systemctl("reload", "waportd.service")
+    until(lambda: "Cannot reload" in journal("waportd.service"), "the refusal")
+    assert "config.yaml:2: ports.base" in journal("waportd.service")
+    assert waportd.pid == pid
+    assert waportd.user("2")["port"] == 20000

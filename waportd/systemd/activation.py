@@ -1,0 +1,19 @@
+"""Sockets that systemd opened for the daemon (sd_listen_fds(3))."""
+
+import socket
+
+from systemd import daemon
+
+
+def listen_sockets() -> dict[str, list[socket.socket]]:
+    """Return the sockets that were handed over, by the name their socket unit gives them; empty without any.
+
+    They do not block and are not inherited by children. The second call returns nothing. Raises OSError where
+    something other than a socket was handed over.
+    """
+    sockets: dict[str, list[socket.socket]] = {}
+    for descriptor, name in daemon.listen_fds_with_names(unset_environment=True).items():
+        listener = socket.socket(fileno=descriptor)
+        listener.setblocking(False)  # noqa: FBT003
+        sockets.setdefault(name, []).append(listener)
+    return sockets
