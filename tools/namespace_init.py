@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from plan import Plan
 
-JOURNAL = ("/lib/systemd/systemd-journald",)
+# Its own messages go to stderr: warnings are enough.
+JOURNAL = ("env", "SYSTEMD_LOG_LEVEL=warning", "/lib/systemd/systemd-journald")
 JOURNAL_STREAMS = "/run/systemd/journal/stdout"
 MANAGER = ("/lib/systemd/systemd", "--user", "--log-target=journal")
 # A manager is ready before it has its name on the bus; a call waits for the name.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,12 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
         time.sleep(0.02)
+
+
+def copy_tools(checkout: Path) -> None:
+    (checkout / "tools").mkdir(parents=True)
+    for tool in (*CHECKOUT.glob("tools/*.py"), WITH_SYSTEMD):
+        shutil.copy(tool, checkout / "tools")
 
 
 def run(script: str, *options: str, cwd: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
@@ -230,11 +238,7 @@ def test_chromium_renders_in_its_own_sandbox() -> None:
 def test_checkout_below_a_closed_folder_is_reached_and_its_writable_folder_is_shared(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     checkout = tmp_path / "closed/checkout"
-    (checkout / "tools").mkdir(parents=True)
-    for tool in (*CHECKOUT.glob("tools/*.py"), WITH_SYSTEMD):
-        copy = checkout / "tools" / tool.name
-        copy.write_bytes(tool.read_bytes())
-        copy.chmod(0o755)
+    copy_tools(checkout)
     (tmp_path / "closed").chmod(0o700)
     script = 'pwd; echo "$HOME"; echo written > .run/file; touch ~/kept'
     result = subprocess.run(
@@ -251,13 +255,18 @@ def test_checkout_below_a_closed_folder_is_reached_and_its_writable_folder_is_sh
 
 
 def test_without_a_session_an_ordinary_user_is_told_what_to_do() -> None:
-    result = subprocess.run(
-        [WITH_SYSTEMD, "true"],
-        user=65533,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: only root may enter that
+        checkout = Path(folder)
+        checkout.chmod(0o755)
+        copy_tools(checkout)
+        result = subprocess.run(
+            [checkout / "tools/with-systemd", "true"],
+            user=65533,
+            cwd="/",
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert result.returncode == 1
     assert "loginctl enable-linger 65533" in result.stderr
