@@ -5,9 +5,10 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
-from waportd.model import Port, Process, ProcessState, service_unit
+from waportd.model import Port, Process, ProcessState
 from waportd.systemd.manager import UnitStatus
 
+_EXITED = 1
 _KILLED = 2
 _DUMPED = 3
 
@@ -57,7 +58,9 @@ _SYSTEMD_EXIT_STATUS = {
 """Exit statuses of systemd itself (systemd.exec(5), "Process Exit Codes")."""
 
 _RESULT = {
-    "timeout": Finding("start_timeout", "the server did not get ready, or did not end, in the time systemd allows", None),
+    "timeout": Finding(
+        "start_timeout", "the server did not get ready, or did not end, in the time systemd allows", None
+    ),
     "watchdog": Finding(
         "hung",
         "the server or its browser stopped answering and was killed",
@@ -104,7 +107,8 @@ def explain_exit(status: UnitStatus) -> Finding:
     else:
         finding = _RESULT.get(status.result)
     if finding is None:
-        finding = Finding("failed", f"systemd says: {status.result}", None)
+        said = "did not start" if status.result == "success" else f"failed: systemd says {status.result}"
+        finding = Finding("failed", f"{status.name} {said}", None)
     return finding if finding.hint else finding._replace(hint=story)
 
 
@@ -116,6 +120,13 @@ def _killed(status: UnitStatus) -> Finding:
     return Finding("killed", f"the server was ended by {name}", None)
 
 
+_UNDER_WAY = {
+    "active": ProcessState.RUNNING,
+    "reloading": ProcessState.RUNNING,
+    "refreshing": ProcessState.RUNNING,
+    "activating": ProcessState.STARTING,
+    "deactivating": ProcessState.STOPPING,
+}
 _LOGGED_OUT = 10
 """Exit status of whatsapp_server.js after a logout: success, and nothing to restart."""
 
@@ -125,80 +136,103 @@ def describe(service: UnitStatus, socket: UnitStatus | None, port: Port, *, by_a
 
     ``socket`` is None where its state is not known. ``by_admin``: the socket was stopped by somebody else.
     """
-
-    def process(state: ProcessState, message: str, finding: Finding | None = None) -> Process:
-        return Process(
-            state=state,
-            since=service.since,
-            message=message,
-            cause=finding.cause if finding else None,
-            hint=finding.hint if finding else None,
-            pid=service.main_pid or None,
-            restarts=service.restarts,
-        )
-
-    match service.active_state:
-        case "active" | "reloading" | "refreshing":
-            return process(ProcessState.RUNNING, f"running on port {port}")
-        case "activating" if service.sub_state.startswith("auto-restart"):
-            finding = explain_exit(service)
-            return process(ProcessState.STARTING, f"{finding.message}; systemd starts it again", finding)
-        case "activating":
-            return process(ProcessState.STARTING, "starting")
-        case "deactivating":
-            return process(ProcessState.STOPPING, "stopping")
-        case "failed":
-            finding = explain_exit(service)
-            if service.result == "start-limit-hit":
-                return process(
-                    ProcessState.CRASH_LOOP,
-                    f"{finding.message}, several times in a row; systemd gave up",
-                    finding._replace(hint=f"{finding.hint or ''}; then start the user again".lstrip("; ")),
-                )
-            return process(ProcessState.FAILED, finding.message, finding)
-    if service.load_state not in {"loaded", ""}:
+    finding: Finding | None = None
+    state = _UNDER_WAY.get(service.active_state)
+    if state is ProcessState.STARTING and service.sub_state.startswith("auto-restart"):
         finding = explain_exit(service)
-        return process(ProcessState.FAILED, finding.message, finding)
+        message = f"{finding.message}; systemd starts it again"
+    elif state is not None:
+        message = f"running on port {port}" if state is ProcessState.RUNNING else str(state)
+    elif service.load_state in {"loaded", ""} and _gave_up(service, socket):
+        state = ProcessState.CRASH_LOOP
+        finding = _explain_loop(service)
+        message = f"{finding.message}; systemd gave up"
+    elif service.active_state == "failed" or service.load_state not in {"loaded", ""}:
+        state = ProcessState.FAILED
+        finding = explain_exit(service)
+        message = finding.message
+    else:
+        state = ProcessState.STOPPED
+        message = _why_stopped(service, socket, by_admin=by_admin)
+    return Process(
+        state=state,
+        since=service.since,
+        message=message,
+        cause=finding.cause if finding else None,
+        hint=finding.hint if finding else None,
+        pid=service.main_pid or None,
+        restarts=service.restarts,
+    )
+
+
+def _gave_up(service: UnitStatus, socket: UnitStatus | None) -> bool:
+    """Tell whether a start limit was hit.
+
+    After restarts the service keeps the result of its last run, and only its socket tells (seen on systemd 252:
+    service ``exit-code``, socket ``service-start-limit-hit``).
+    """
     if socket is not None and socket.active_state == "failed" and socket.result.endswith("limit-hit"):
-        finding = explain_exit(service) if service.result != "success" else Finding(
-            "crash_loop", "the server ended again and again", f"see `journalctl -u {service_unit(port)}`"
+        return True
+    return service.active_state == "failed" and service.result == "start-limit-hit"
+
+
+def _explain_loop(service: UnitStatus) -> Finding:
+    if service.result == "success":
+        finding = Finding(
+            "crash_loop", "the server ended again and again", f"see `journalctl -u {service.name}`"
         )
-        return process(ProcessState.CRASH_LOOP, f"{finding.message}; systemd gave up", finding)
+    else:
+        finding = explain_exit(service)
+    return finding._replace(hint=f"{finding.hint}; then start the user again")
+
+
+def _why_stopped(service: UnitStatus, socket: UnitStatus | None, *, by_admin: bool) -> str:
     if by_admin:
-        return process(ProcessState.STOPPED, "stopped (by admin)")
-    if service.exit_code and service.exit_status == _LOGGED_OUT:
-        return process(ProcessState.STOPPED, "logged out; the session was deleted")
+        return "stopped (by admin)"
+    if service.exit_code == _EXITED and service.exit_status == _LOGGED_OUT:
+        return "logged out; the session was deleted"
     if socket is not None and socket.active_state == "active":
-        return process(ProcessState.STOPPED, "not running; the next request on its port starts it")
-    return process(ProcessState.STOPPED, "stopped")
+        return "not running; the next request on its port starts it"
+    return "stopped"
 
 
 _PARSE_TIMEOUT = 10.0
 """Seconds for ``node --check``, which takes a tenth of one."""
+_REINSTALL = "install waportd again, or mend instances.script"
 
 
 async def explain_script(node: Path, script: Path) -> Finding | None:
     """Say what is wrong with the server's script itself; None where node can read it, or cannot tell."""
-    if not script.is_file():
-        return Finding("script_missing", f"{script} is missing", "install waportd again, or set instances.script")
+    if complaint := await asyncio.to_thread(_why_unreadable, script):
+        return Finding("script_missing", f"{script} {complaint}", _REINSTALL)
     try:
         check = await asyncio.create_subprocess_exec(
             # Without its compiler, since the daemon may not have memory that is both written and executed.
             *(node, "--jitless", "--no-expose-wasm", "--check", script),
+            stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError:
         return _SYSTEMD_EXIT_STATUS[203]
     try:
-        _, complaint = await asyncio.wait_for(check.communicate(), _PARSE_TIMEOUT)
+        _, said = await asyncio.wait_for(check.communicate(), _PARSE_TIMEOUT)
     except TimeoutError:
-        check.kill()
-        await check.wait()
         return None
+    finally:
+        if check.returncode is None:
+            check.kill()
+            await check.wait()
     if check.returncode != 1:
         return None
-    lines = complaint.decode(errors="replace").splitlines()
+    lines = said.decode(errors="replace").splitlines()
     error = next((line for line in lines if "Error" in line), "it does not parse")
     where = lines[0] if lines else str(script)
-    return Finding("script_broken", f"{where}: {error}", "install waportd again, or mend instances.script")
+    return Finding("script_broken", f"{where}: {error}", _REINSTALL)
+
+
+def _why_unreadable(script: Path) -> str | None:
+    try:
+        return None if script.is_file() else "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
