@@ -38,7 +38,7 @@ _UNIT_PATH = f"{_PATH}/unit/"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _DBUS = "org.freedesktop.DBus"
 
-_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _States = tuple[str, str, str]
 """Load, active and sub state of a unit."""
 _NEVER_LOADED: _States = ("", "inactive", "")
@@ -89,6 +89,28 @@ _SINCE = {
 }
 
 
+class _Job:
+    """A job that is waited for. Hears of every job that ends, from before it is known which one it is itself."""
+
+    def __init__(self) -> None:
+        self.result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._path: str | None = None
+        self._ended: dict[str, str] = {}
+
+    def is_at(self, path: str) -> None:
+        """Take the job's path, which systemd's answer gives."""
+        self._path = path
+        if path in self._ended:
+            self.hear(path, self._ended[path])
+
+    def hear(self, path: str, result: str) -> None:
+        """Take notice of the end of a job."""
+        if self._path is None:
+            self._ended[path] = result
+        elif path == self._path and not self.result.done():
+            self.result.set_result(result)
+
+
 class DBusUnitManager:
     """The UnitManager of the running system, or of this user's session."""
 
@@ -96,8 +118,8 @@ class DBusUnitManager:
         self._connection = connection
         self._call_timeout = call_timeout
         self._job_timeout = job_timeout
-        self._job_ends: set[asyncio.Queue[tuple[str, str]]] = set()
-        """Who waits for a job: each hears of every job that ends, with its result."""
+        self._jobs: set[_Job] = set()
+        """Jobs that are waited for."""
         self._watches: list[tuple[str, Callable[[UnitStatus], None]]] = []
         self._known: dict[str, _States] = {}
         """Watched units as last read."""
@@ -155,17 +177,16 @@ class DBusUnitManager:
         await self._run_job("RestartUnit", unit)
 
     async def _run_job(self, method: str, unit: str) -> None:
-        # Listens before it calls: a job may have ended before the call that made it returns.
-        ends: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        self._job_ends.add(ends)
+        job = _Job()
+        # Listens before it asks: the job may have ended before the answer comes.
+        self._jobs.add(job)
         try:
             async with self._within_job_timeout(method, unit):
-                [job] = await self._ask(method, "(ss)", unit, "replace", reply="(o)")
-                ended, result = await self._next(ends)
-                while ended != job:
-                    ended, result = await self._next(ends)
+                [path] = await self._ask(method, "(ss)", unit, "replace", reply="(o)")
+                job.is_at(path)
+                result = await self._unless_lost(job.result)
         finally:
-            self._job_ends.discard(ends)
+            self._jobs.discard(job)
         if result != "done":
             status = await self.status(unit)
             raise JobFailed(
@@ -177,8 +198,8 @@ class DBusUnitManager:
             )
 
     def _on_job_removed(self, _path: str, _number: int, job: str, _unit: str, result: str) -> None:
-        for ends in self._job_ends:
-            ends.put_nowait((job, result))
+        for waiting in self._jobs:
+            waiting.hear(job, result)
 
     # What else is asked of units
 
@@ -203,7 +224,7 @@ class DBusUnitManager:
                 except NothingToClean:
                     return
                 while (await self.status(unit)).active_state == "maintenance":
-                    await self._next(changes)
+                    await self._unless_lost(asyncio.create_task(changes.get()))
                 result = await self._property(_unit_path(unit), _type_interface(unit), "CleanResult")
         finally:
             self._watches.remove(watch)
@@ -424,18 +445,17 @@ class DBusUnitManager:
                 f"{method} {unit}: not done within {self._job_timeout:g} s", hint="see `systemctl list-jobs`"
             ) from None
 
-    async def _next(self, queue: asyncio.Queue[_Item]) -> _Item:
-        """Return the queue's next item; raise BusLost where the bus goes away before there is one."""
-        item = asyncio.create_task(queue.get())
+    async def _unless_lost(self, future: asyncio.Future[_Result]) -> _Result:
+        """Return the future's result; raise BusLost where the bus goes away before there is one."""
+        first: set[asyncio.Future[Any]] = {future, self.lost}
         try:
-            first: set[asyncio.Future[Any]] = {item, self.lost}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-            if item.done():
-                return item.result()
+            if future.done():
+                return future.result()
             lost = self.lost.result()
             raise BusLost(lost.message, hint=lost.hint)
         finally:
-            item.cancel()
+            future.cancel()
 
 
 def _read_status(unit: str, properties: Any) -> UnitStatus:

@@ -48,7 +48,7 @@ def set_up_logging(level: str) -> None:
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_LineFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), format="%(message)s", handlers=[handler], force=True)
 
 
 async def last_lines(unit: str, count: int) -> list[str]:

@@ -1,0 +1,106 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from waportd.systemd.connection import Variant
+from waportd.systemd.dbus import DBusUnitManager, _read_status, _type_interface, _unit_name, _unit_path
+from waportd.systemd.manager import UnitManager, UnitStatus
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+PATH = "/org/freedesktop/systemd1/unit/"
+
+
+def test_it_has_every_method_of_the_protocol():
+    for name in vars(UnitManager):
+        if not name.startswith("_"):
+            assert callable(getattr(DBusUnitManager, name)), name
+
+
+def test_importing_it_warns_of_nothing():
+    command = [sys.executable, "-W", "error", "-c", "import waportd.systemd.dbus"]
+    process = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=20, check=False)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize(
+    ("unit", "path"),
+    [
+        ("whatsapp@5002.service", "whatsapp_405002_2eservice"),
+        ("waportd.socket", "waportd_2esocket"),
+        ("5a_b-c.slice", "_35a_5fb_2dc_2eslice"),
+    ],
+)
+def test_a_unit_and_its_path(unit, path):
+    assert _unit_path(unit) == PATH + path
+    assert _unit_name(PATH + path) == unit
+
+
+def test_the_interface_of_a_units_type():
+    assert _type_interface("whatsapp@5002.service") == "org.freedesktop.systemd1.Service"
+    assert _type_interface("whatsapp@5002.socket") == "org.freedesktop.systemd1.Socket"
+
+
+def status(**properties):
+    types = {str: "s", int: "u", bool: "b"}
+    return _read_status(
+        "x.service",
+        Variant(
+            "a{sv}",
+            {
+                name: Variant("t" if name.endswith("Timestamp") else types[type(value)], value)
+                for name, value in properties.items()
+            },
+        ),
+    )
+
+
+def test_a_running_service():
+    assert status(
+        LoadState="loaded", ActiveState="active", SubState="running", Result="success", MainPID=42, NRestarts=2,
+        ExecMainCode=1, ExecMainStatus=11, StatusText="user 2: ready", ControlGroup="/a/b",
+        ActiveEnterTimestamp=1_700_000_000_500_000, StateChangeTimestamp=1,
+    ) == UnitStatus(
+        "x.service", "loaded", "active", "running", "success", since=1_700_000_000.5, main_pid=42, restarts=2,
+        exit_code=1, exit_status=11, status_text="user 2: ready", control_group="/a/b",
+    )  # fmt: skip
+
+
+def test_what_a_units_type_does_not_have_keeps_its_default():
+    assert status(LoadState="loaded", ActiveState="inactive", SubState="dead") == UnitStatus("x.service")
+
+
+@pytest.mark.parametrize(
+    ("state", "since"),
+    [
+        ("active", 1.0),
+        ("inactive", 2.0),
+        ("failed", 2.0),
+        ("activating", 3.0),
+        ("deactivating", 4.0),
+        ("reloading", 4.0),
+    ],
+)
+def test_since_when_depends_on_the_state(state, since):
+    assert status(
+        ActiveState=state, ActiveEnterTimestamp=1_000_000, InactiveEnterTimestamp=2_000_000,
+        InactiveExitTimestamp=3_000_000, StateChangeTimestamp=4_000_000,
+    ).since == since  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({}, True),
+        ({"AssertResult": False, "AssertTimestamp": 0}, True),
+        ({"AssertResult": False, "AssertTimestamp": 1}, False),
+        ({"ConditionResult": False, "ConditionTimestamp": 1}, False),
+        (
+            {"ConditionResult": True, "ConditionTimestamp": 1, "AssertResult": True, "AssertTimestamp": 1},
+            True,
+        ),
+    ],
+)
+def test_a_check_that_was_never_made_did_not_fail(properties, expected):
+    assert status(**properties).condition is expected
