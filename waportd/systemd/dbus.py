@@ -5,6 +5,7 @@ The interface is documented in org.freedesktop.systemd1(5).
 
 import asyncio
 import contextlib
+import dataclasses
 import fnmatch
 import logging
 import re
@@ -189,6 +190,9 @@ class DBusUnitManager:
             self._jobs.discard(job)
         if result != "done":
             status = await self.status(unit)
+            if result == "assert":
+                # The unit may be unloaded already, and with it what was found.
+                status = dataclasses.replace(status, condition=False)
             raise JobFailed(
                 f"{method} {unit}: the job ended as {result!r}; the unit is {status.active_state} "
                 f"({status.sub_state}), its result {status.result!r}",
@@ -211,8 +215,8 @@ class DBusUnitManager:
     async def clean(self, unit: str) -> None:
         """Delete state and cache directories of a stopped unit; return when they are gone.
 
-        Raises UnitBusy while it runs, SystemdError where something could not be deleted. Needs the polkit verbs
-        ``clean`` and ``ref``.
+        Raises UnitBusy where it runs or is failed (`reset_failed` comes first then), SystemdError where something
+        could not be deleted; the unit is failed then. Needs the polkit verbs ``clean`` and ``ref``.
         """
         changes: asyncio.Queue[UnitStatus] = asyncio.Queue()
         watch = (unit, changes.put_nowait)

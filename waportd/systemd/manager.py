@@ -20,7 +20,10 @@ class UnitStatus:
     """``running``, ``auto-restart``, ``start``, ``listening``, …"""
     result: str = "success"
     """``success``, ``exit-code``, ``signal``, ``core-dump``, ``watchdog``, ``timeout``, ``oom-kill``,
-    ``start-limit-hit``, ``resources``, ``service-start-limit-hit``, …"""
+    ``start-limit-hit``, ``resources``, ``service-start-limit-hit``, …
+
+    A service that systemd gave up restarting keeps the result of its last run (``exit-code``); it is its socket
+    that says ``service-start-limit-hit``."""
     since: float = 0.0
     """Seconds since the epoch at which the unit entered its state."""
     main_pid: int = 0
@@ -137,7 +140,8 @@ class UnitManager(Protocol):
     async def clean(self, unit: str) -> None:
         """Delete state and cache directories of a stopped unit; return when they are gone.
 
-        Raises UnitBusy while it runs.
+        Raises UnitBusy where it runs or is failed (`reset_failed` comes first then), SystemdError where something
+        could not be deleted.
         """
 
     async def status(self, unit: str) -> UnitStatus:
