@@ -85,7 +85,8 @@ class Daemon:
     async def _until_stopped(self, manager: DBusUnitManager) -> None:
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
-            await asyncio.wait({stop, manager.lost}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {stop, manager.lost}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await _cancel(stop)
         if manager.lost.done() and not self._stop.is_set():

@@ -42,7 +42,8 @@ class Picture:
         self._instances: dict[User, Instance] = {}
         self._users: dict[Port, User] = {}
         self._waiters: dict[User, set[asyncio.Future[None]]] = {}
-        self._released = False
+        self.released = False
+        """No wait lasts any more."""
 
     def get(self, user: User) -> Instance | None:
         """Return the user's instance, or None if no port is assigned."""
@@ -84,7 +85,7 @@ class Picture:
 
     def release(self) -> None:
         """End every wait now and from now on: the daemon is going down and another takes over."""
-        self._released = True
+        self.released = True
         for user in list(self._waiters):
             self._wake(user)
 
@@ -100,7 +101,7 @@ class Picture:
         while True:
             instance = self._instances.get(user)
             left = deadline - loop.time()
-            if until(instance) or self._released or left <= 0:
+            if until(instance) or self.released or left <= 0:
                 return instance
             waiter: asyncio.Future[None] = loop.create_future()
             self._waiters.setdefault(user, set()).add(waiter)

@@ -70,14 +70,6 @@ def is_active(unit):
     return systemctl("is-active", unit, check=False).strip() == "active"
 
 
-def journal(unit):
-    """Return what a unit said in this boot of the manager."""
-    return subprocess.run(
-        ["journalctl", "--user", "--no-pager", "-o", "cat", f"--user-unit={unit}"],
-        capture_output=True, text=True, timeout=PATIENCE, check=False,
-    ).stdout
-
-
 def processes(port):
     """Return the processes of a user's server, by the main one."""
     pid = int(unit_property(f"whatsapp@{port}.service", "MainPID"))
@@ -164,6 +156,7 @@ class StandIn:
     def close(self):
         self._process.terminate()
         self._process.wait(PATIENCE)
+        self._process.stdout.close()
 
 
 class Waportd:
@@ -181,6 +174,15 @@ class Waportd:
             "log": {"level": "debug"},
         }
         self.units = Path(os.environ["XDG_RUNTIME_DIR"]) / "systemd/user"
+
+        self._began = time.time()
+
+    def journal(self, unit):
+        """Return what a unit, and systemd of it, said since this daemon was made."""
+        return subprocess.run(
+            ["journalctl", "--user", "--no-pager", "-o", "cat", f"--user-unit={unit}", f"--since=@{self._began:.6f}"],
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        ).stdout
 
     def configure(self, **sections):
         for section, values in sections.items():

@@ -9,7 +9,7 @@ import urllib.parse
 
 import psutil
 import pytest
-from harness import PATIENCE, ask_server, is_active, journal, processes, systemctl, unit_property, until
+from harness import PATIENCE, ask_server, is_active, processes, systemctl, unit_property, until
 
 PHONE = "5511999990001"
 
@@ -22,7 +22,7 @@ def test_three_users_have_three_codes_at_once(waportd):
     for user, code in zip(("1", "2", "3"), codes, strict=True):
         assert len(code.split(",")) == 5
         assert waportd.qr(user)["qr"] == code
-        assert code not in journal(f"whatsapp@500{user}.service") + journal("waportd.service")
+        assert code not in waportd.journal(f"whatsapp@500{user}.service") + waportd.journal("waportd.service")
     shown = [waportd.user(user) for user in ("1", "2", "3")]
     assert len({user["process"]["pid"] for user in shown}) == 3
     assert all(user["memory"]["bytes"] > 50 << 20 and user["cpu"]["seconds"] > 0 for user in shown)
@@ -51,7 +51,7 @@ def test_fifty_concurrent_ensures_start_one_server(waportd):
         answers = list(pool.map(lambda _: waportd.ask("PUT", "/v1/users/1"), range(50)))
     assert sorted(answer.status for answer in answers) == [200] * 49 + [201]
     assert len({answer.json["process"]["pid"] for answer in answers}) == 1
-    assert journal("whatsapp@5001.service").count("Starting whatsapp@5001.service") == 1
+    assert waportd.journal("whatsapp@5001.service").count("Starting whatsapp@5001.service") == 1
 
 
 def test_the_four_waits(waportd):
@@ -88,7 +88,7 @@ def test_a_scan_makes_the_session_ready_on_every_interface(waportd, standin):
         lambda: "ready" in (text := unit_property("whatsapp@5001.service", "StatusText")) and text, "the status text"
     )
     assert "user 1" in status
-    assert PHONE not in journal("whatsapp@5001.service")
+    assert PHONE not in waportd.journal("whatsapp@5001.service")
 
 
 def test_stop_and_start_keep_the_login_and_logout_does_not(waportd, standin):
@@ -100,7 +100,7 @@ def test_stop_and_start_keep_the_login_and_logout_does_not(waportd, standin):
     assert waportd.call("PUT", "/v1/users/1?wait=ready")["session"]["state"] == "ready"
     gone = waportd.call("POST", "/v1/users/1/logout")
     assert not gone["linked"]
-    assert not [page for page in standin.see("pages")["pages"] if page.get("phone") == PHONE]
+    assert not [page for page in standin.see("pages") if page.get("phone") == PHONE]
     until(lambda: not is_active("whatsapp@5001.service"), "the server's end")
     assert int(unit_property("whatsapp@5001.service", "NRestarts")) == 0
     assert len(waportd.show_code("1").split(",")) == 5
@@ -198,7 +198,7 @@ def test_the_old_front_end_is_served_as_it_expects(waportd, standin, webhook):
     assert page["port"] == app.port
     direct = app.get("/qr?user_id=1")
     assert (direct["qr"], direct["ready"], direct["hasQr"], direct["status"]) == (page["qr"], False, True, "waiting")
-    before = ask_server(app.port, "/send", "POST", {"phone": "5511888880000", "message": "oi"})
+    before = ask_server(app.port, "/send", "POST", {"phone": "5511977770001", "message": "oi"})
     assert before.status == 400
     assert before.json["error"]
     standin.tell("scan", qr=page["qr"], phone=PHONE, name="Ana")
@@ -212,11 +212,11 @@ def test_the_old_front_end_is_served_as_it_expects(waportd, standin, webhook):
     assert (status["phone_number"], status["clientInfo"]["wid"]) == (PHONE, f"{PHONE}@c.us")
     assert set(status["reconnectInfo"]) == {"attempts", "maxAttempts", "isReconnecting"}
 
-    sent = ask_server(app.port, "/send", "POST", {"phone": "5511888880000", "message": "oi"})
-    assert sent.json["success"]
+    sent = ask_server(app.port, "/send", "POST", {"phone": "5511977770001", "message": "oi"})
+    assert sent.json.get("success"), sent.json
     assert sent.json["messageId"]
-    assert any(message["body"] == "oi" for message in standin.see("sent")["sent"])
-    assert ask_server(app.port, "/send", "POST", {"phone": "5511888880000"}).status == 400
+    assert any(message["body"] == "oi" for message in standin.see("sent"))
+    assert ask_server(app.port, "/send", "POST", {"phone": "5511977770001"}).status == 400
 
     chats = app.get("/chats")
     assert chats["success"]

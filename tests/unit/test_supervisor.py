@@ -66,7 +66,7 @@ async def test_a_held_port_is_left_alone_and_named(supervisor, systemd, held_por
     instance, _ = await supervisor.ensure(TWO)
     assert instance.assignment.port == 22001
     assert f"port {held_port} is held by" in instance.assignment.note
-    assert not list(supervisor._instances.glob(f"{held_port}.env"))
+    assert not list(supervisor._assignments._folder.glob(f"{held_port}.env"))
 
 
 async def test_nothing_of_an_earlier_owner_is_left_on_a_new_port(supervisor, systemd):
@@ -251,7 +251,7 @@ async def test_delete_removes_the_session_and_frees_the_port(supervisor, systemd
     assert ("clean", service_unit(PORT)) == systemd.calls[-1]
     assert not store.rows
     assert supervisor.picture.get(ONE) is None
-    assert not list(supervisor._instances.iterdir())
+    assert not list(supervisor._assignments._folder.iterdir())
     instance, created = await supervisor.ensure(User("u1"))
     assert created
 
@@ -368,7 +368,7 @@ async def test_a_new_webhook_restarts_a_running_server(supervisor, systemd):
     instance, _ = await supervisor.ensure(ONE, {"webhook_url": "http://localhost:9/hook"})
     assert ("restart", service_unit(PORT)) in systemd.calls
     assert instance.assignment.webhook_url == "http://localhost:9/hook"
-    assert "http://localhost:9/hook" in (supervisor._instances / f"{PORT}.env").read_text(encoding="utf-8")
+    assert "http://localhost:9/hook" in (supervisor._assignments._folder / f"{PORT}.env").read_text(encoding="utf-8")
 
 
 async def test_a_users_own_memory_limit_is_set_before_the_start(supervisor, systemd):

@@ -92,7 +92,7 @@ class ApiServer:
         server = self._runner.server
         assert server is not None
         began = loop.time()
-        while server.connections and loop.time() < began + (_DRAIN if traffic.open else _IDLE_DRAIN):
+        while (server.connections or traffic.open) and loop.time() < began + (_DRAIN if traffic.open else _IDLE_DRAIN):
             await asyncio.sleep(0.02)
         if traffic.open:
             log.warning("%d requests are not answered: they took longer than %g s", traffic.open, _DRAIN)

@@ -12,7 +12,6 @@ from waportd.api.requests import (
     user_in_path,
     wait_in_query,
 )
-from waportd.errors import UnknownUser
 from waportd.picture import Instance
 
 
@@ -41,7 +40,7 @@ async def index(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """Show one user, with memory and CPU."""
-    return await _shown(request, _known(request))
+    return await _shown(request, supervisor_of(request).known(user_in_path(request)))
 
 
 async def ensure(request: web.Request) -> web.Response:
@@ -81,14 +80,6 @@ async def delete(request: web.Request) -> web.Response:
     """Stop the server, delete the session, free the port."""
     await supervisor_of(request).delete(user_in_path(request))
     return web.Response(status=204)
-
-
-def _known(request: web.Request) -> Instance:
-    name = user_in_path(request)
-    instance = supervisor_of(request).picture.get(name)
-    if instance is None:
-        raise UnknownUser(f"no port is assigned to user {name}", hint=f"assign one with `PUT /v1/users/{name}`")
-    return instance
 
 
 async def _shown(request: web.Request, instance: Instance, status: int = 200, **headers: str) -> web.Response:

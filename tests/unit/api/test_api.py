@@ -270,7 +270,7 @@ class TestFrontEnd:
 
 async def test_a_hung_server_is_not_reported_as_working(api, codes, supervisor, systemd):
     await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
-    supervisor._on_silence(PORT, "the server said nothing for 40 s")
+    supervisor._observer._on_silence(PORT, "the server said nothing for 40 s")
     document = await call(api, "GET", "/v1/users/1/qr")
     assert (document["status"], document["cause"], document["qr"]) == ("error", "not_answering", None)
 

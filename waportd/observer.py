@@ -1,0 +1,191 @@
+"""Facts that come up: unit changes from systemd and words of the servers, brought into the picture."""
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from waportd.diagnosis import Finding, describe
+from waportd.model import (
+    Assignment,
+    Desired,
+    Port,
+    Process,
+    ProcessState,
+    Session,
+    SessionState,
+    User,
+    port_of_unit,
+    service_unit,
+    socket_unit,
+)
+from waportd.picture import Instance, Picture
+from waportd.sessions import Sessions
+from waportd.systemd.journal import log_fields
+from waportd.systemd.manager import NoSuchUnit, UnitManager, UnitStatus
+
+log = logging.getLogger(__name__)
+
+_ALL_UNITS = "whatsapp@*"
+_LAST_WORDS = {SessionState.QR_TIMEOUT, SessionState.LOGGED_OUT}
+"""What stays true of a session after its server has ended."""
+AT_REST = {ProcessState.STOPPED, ProcessState.FAILED, ProcessState.CRASH_LOOP}
+"""States that a server does not leave by itself."""
+
+
+class Observer:
+    """Keeps the picture in line with what systemd and the servers say. Decides nothing."""
+
+    def __init__(
+        self, picture: Picture, manager: UnitManager, on_link: Callable[[User, bool], None]
+    ) -> None:
+        """``on_link`` is called when a session is linked, or not any more, other than the assignment says."""
+        self.boot = ""
+        """This life of systemd, as UnitManager.boot names it."""
+        self.launching: set[User] = set()
+        """Users whose start is under way, though their unit may not show it yet."""
+        self.unassigned: set[Port] = set()
+        """Ports whose unit runs although nobody owns them; reported, never touched."""
+        self.sessions = Sessions(self._on_session, self._on_silence, self._runs)
+        self._picture = picture
+        self._manager = manager
+        self._on_link = on_link
+        self._units: dict[str, UnitStatus] = {}
+        self._findings: dict[Port, Finding] = {}
+        self._moving: set[Port] = set()
+
+    async def start(self) -> None:
+        """Look at all units, and follow them from now on. Raises SystemdError."""
+        self.boot = await self._manager.boot()
+        self._manager.watch(_ALL_UNITS, self._on_unit)
+        for status in await self._manager.list_units(_ALL_UNITS):
+            # A change that came meanwhile is newer.
+            self._units.setdefault(status.name, status)
+        for port in {port_of_unit(name) for name in self._units} | set(self._picture.owners()):
+            if port is not None:
+                self.refresh(port)
+
+    async def look_at(self, port: Port) -> None:
+        """Take over the state of a port's units now: the signals of a job that is done may still be on their way."""
+        for unit in (socket_unit(port), service_unit(port)):
+            try:
+                self._on_unit(await self._manager.status(unit))
+            except NoSuchUnit:
+                self._on_unit(UnitStatus(unit, load_state="not-found"))
+
+    def service(self, port: Port) -> UnitStatus:
+        """Return what is known of the port's service."""
+        return self._units.get(service_unit(port), UnitStatus(service_unit(port)))
+
+    def socket(self, port: Port) -> UnitStatus:
+        """Return what is known of the port's socket."""
+        return self._units.get(socket_unit(port), UnitStatus(socket_unit(port)))
+
+    def holds(self, port: Port) -> bool:
+        """Tell whether systemd holds the port for its owner."""
+        return self.socket(port).active_state == "active"
+
+    def stopped_by_admin(self, assignment: Assignment) -> bool:
+        """Tell whether somebody else closed the socket: it was opened in this boot, and not closed by us."""
+        return (
+            assignment.desired is Desired.RUNNING
+            and assignment.socket_boot == self.boot
+            and assignment.port not in self._moving
+            and self.socket(assignment.port).active_state == "inactive"
+        )
+
+    @contextlib.contextmanager
+    def moving(self, port: Port) -> Iterator[None]:
+        """Take the changes of a port's units inside the block for our own doing, not for an administrator's."""
+        self._moving.add(port)
+        try:
+            yield
+        finally:
+            self._moving.discard(port)
+            self.refresh(port)
+
+    def blame(self, port: Port, finding: Finding) -> None:
+        """Remember why a start failed, where that is more than the unit's own state tells; until it runs."""
+        self._findings[port] = finding
+        self.refresh(port)
+
+    def absolve(self, port: Port) -> None:
+        """Forget why an earlier start failed."""
+        self._findings.pop(port, None)
+
+    def refresh(self, port: Port) -> None:
+        """Bring the picture of a port in line with what is known of its units."""
+        instance = self._picture.on_port(port)
+        if instance is None:
+            self._note_unassigned(port)
+            return
+        process = self._process(instance)
+        if process.state is not instance.process.state:
+            log.info("%s: %s", process.state, process.message, extra=log_fields(instance.assignment.user, port))
+        if process.state is ProcessState.RUNNING:
+            self.absolve(port)
+            self._picture.put(dataclasses.replace(instance, process=process))
+            self.sessions.follow(port)
+        else:
+            self.sessions.unfollow(port)
+            self._picture.put(
+                dataclasses.replace(instance, process=process, session=_last_word(instance.session), answering=False)
+            )
+
+    def _process(self, instance: Instance) -> Process:
+        assignment, before = instance.assignment, instance.process
+        port = assignment.port
+        by_admin = self.stopped_by_admin(assignment)
+        process = describe(self.service(port), self.socket(port), port, by_admin=by_admin)
+        finding = self._findings.get(port)
+        if process.state in AT_REST and assignment.user in self.launching:
+            process = Process(ProcessState.STARTING, message="waiting for its turn to start")
+        elif finding and process.state is not ProcessState.RUNNING and not by_admin:
+            state = ProcessState.FAILED if process.state is ProcessState.STOPPED else process.state
+            process = dataclasses.replace(
+                process, state=state, message=finding.message, cause=finding.cause, hint=finding.hint
+            )
+        if process.state is before.state and before.since:
+            return dataclasses.replace(process, since=before.since)
+        return process if process.since else dataclasses.replace(process, since=time.time())
+
+    def _note_unassigned(self, port: Port) -> None:
+        if self.service(port).active_state not in {"active", "activating"}:
+            self.unassigned.discard(port)
+        elif port not in self.unassigned:
+            self.unassigned.add(port)
+            log.warning("%s runs, but port %s is assigned to nobody", service_unit(port), port)
+
+    def _on_unit(self, status: UnitStatus) -> None:
+        port = port_of_unit(status.name)
+        if port is not None:
+            self._units[status.name] = status
+            self.refresh(port)
+
+    def _on_session(self, port: Port, session: Session) -> None:
+        instance = self._picture.on_port(port)
+        if instance is None or instance.process.state is not ProcessState.RUNNING:
+            return
+        user = instance.assignment.user
+        if instance.session is None or instance.session.state is not session.state:
+            log.info("session %s: %s", session.state, session.message, extra=log_fields(user, port))
+        self._picture.put(dataclasses.replace(instance, session=session, answering=True))
+        if session.linked != instance.assignment.linked:
+            self._on_link(user, session.linked)
+
+    def _on_silence(self, port: Port, reason: str) -> None:
+        instance = self._picture.on_port(port)
+        if instance is not None and instance.answering:
+            log.warning("%s", reason, extra=log_fields(instance.assignment.user, port))
+            self._picture.put(dataclasses.replace(instance, answering=False))
+
+    async def _runs(self, port: Port) -> bool:
+        """Tell whether the server may be called without starting it by that."""
+        return (await self._manager.status(service_unit(port))).active_state == "active"
+
+
+def _last_word(session: Session | None) -> Session | None:
+    if session is None or session.state not in _LAST_WORDS:
+        return None
+    return dataclasses.replace(session, qr=None, expires_at=None, pairing=None)

@@ -1,0 +1,293 @@
+"""Gets servers up: takes their ports, starts them few at a time, and finds out why one does not start."""
+
+import asyncio
+import logging
+import time
+
+import psutil
+
+from waportd.assignments import Assignments
+from waportd.config import Config, Takeover
+from waportd.diagnosis import Finding, explain_exit, explain_script
+from waportd.errors import ServerFailed, ShuttingDown, TooManyRunning, WaportdError
+from waportd.holders import Holder, end_stale_server, listeners
+from waportd.model import Assignment, Port, ProcessState, User, service_unit, socket_unit
+from waportd.observer import Observer
+from waportd.picture import Picture
+from waportd.systemd.journal import last_lines, log_fields
+from waportd.systemd.manager import JobFailed, SystemdError, UnitManager
+
+log = logging.getLogger(__name__)
+
+_BUSY = {ProcessState.RUNNING, ProcessState.STARTING}
+_QUOTED = 200
+"""Characters of a server's last words that go into an error."""
+
+
+class PortHeld(ServerFailed):
+    """Somebody else listens on the port."""
+
+    code = "port_held"
+    status = 409
+    title = "The port is held by another program"
+
+    def __init__(self, port: Port, holder: Holder) -> None:
+        self.holder = str(holder)
+        super().__init__(
+            f"port {port} is held by {self.holder}",
+            cause="port_held",
+            hint=f"end that program, or have `waportctl port {port} --end-stale` end a left-over "
+            "whatsapp_server.js of the old setup; then start the user again",
+        )
+
+
+class Starter:
+    """Starts servers. One start of a user is under way at most; whoever asks meanwhile shares it."""
+
+    def __init__(
+        self, config: Config, assignments: Assignments, picture: Picture, observer: Observer, manager: UnitManager
+    ) -> None:
+        self.failed_at: dict[User, float] = {}
+        """When, by the monotonic clock, a user's last start failed."""
+        self.used_at: dict[User, float] = {}
+        """When, by the monotonic clock, somebody last asked for a user."""
+        self.slots = asyncio.Semaphore(config.limits.start_concurrency)
+        """Limits how many servers start at a time."""
+        self._config = config
+        self._assignments = assignments
+        self._picture = picture
+        self._observer = observer
+        self._manager = manager
+        self._starts: dict[User, asyncio.Task[None]] = {}
+        self._closing = False
+
+    def reconfigure(self, config: Config) -> None:
+        """Take over a new configuration."""
+        if config.limits.start_concurrency != self._config.limits.start_concurrency:
+            self.slots = asyncio.Semaphore(config.limits.start_concurrency)
+        self._config = config
+
+    async def close(self) -> None:
+        """Give up starts that are under way; what systemd was told to do goes on."""
+        self._closing = True
+        tasks = list(self._starts.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Starting
+
+    def launch(self, user: User) -> asyncio.Task[None]:
+        """Return the start of this user that is under way, beginning it where there is none.
+
+        It ends when the server answers, or with the WaportdError that says why it does not. Not to be cancelled
+        by those who wait for it.
+        """
+        task = self._starts.get(user)
+        if task is None:
+            if self._closing:
+                raise ShuttingDown("waportd is restarting", hint="ask again", retry_after=1)
+            task = asyncio.create_task(self._start(user), name=f"start {user}")
+            self._starts[user] = task
+            self._observer.launching.add(user)
+            task.add_done_callback(lambda done: self._launched(user, done))
+            self._observer.refresh(self._assignments.known(user).assignment.port)
+        return task
+
+    def cancel(self, user: User) -> None:
+        """Give up the start of a user who is to be stopped."""
+        if task := self._starts.get(user):
+            task.cancel()
+
+    async def restart(self, assignment: Assignment) -> None:
+        """Start a running server anew. Raises ServerFailed, SystemdError."""
+        port = assignment.port
+        await self._assignments.write_environment(assignment)
+        try:
+            await self._manager.restart(service_unit(port))
+        except JobFailed as error:
+            await self._start_again(port, error)
+        await self._observer.look_at(port)
+
+    def _launched(self, user: User, task: asyncio.Task[None]) -> None:
+        del self._starts[user]
+        self._observer.launching.discard(user)
+        if instance := self._picture.get(user):
+            self._observer.refresh(instance.assignment.port)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self.failed_at.pop(user, None)
+            return
+        self.failed_at[user] = time.monotonic()
+        if isinstance(error, WaportdError):
+            log.warning("Cannot start: %s", error, extra=log_fields(user))
+        else:
+            log.error("Cannot start", exc_info=error, extra=log_fields(user))
+
+    async def _start(self, user: User) -> None:
+        if self._assignments.known(user).process.state is not ProcessState.RUNNING:
+            async with self.slots:
+                assignment = self._assignments.known(user).assignment
+                self._admit(user)
+                await self._assignments.write_environment(assignment)
+                await self._make_room(assignment.port)
+                await self._start_service(assignment)
+        assignment = await self._assignments.change(user, socket_boot=self._observer.boot)
+        if not assignment.linked:
+            await self._observer.sessions.ask_for_code(assignment.port)
+
+    async def _start_service(self, assignment: Assignment) -> None:
+        port = assignment.port
+        await self._forget_failures(port)
+        try:
+            if assignment.memory_max is not None:
+                await self._manager.limit_memory(service_unit(port), assignment.memory_max)
+            await self._manager.start(service_unit(port))
+        except JobFailed as error:
+            await self._start_again(port, error)
+        except SystemdError as error:
+            self._blame(port, error)
+            raise
+        await self._observer.look_at(port)
+
+    async def _forget_failures(self, port: Port) -> None:
+        self._observer.absolve(port)
+        for status in (self._observer.service(port), self._observer.socket(port)):
+            if status.active_state == "failed":
+                await self._manager.reset_failed(status.name)
+
+    async def _start_again(self, port: Port, error: JobFailed) -> None:
+        """Start once more where it was the port that was not free and now is; else raise why it failed."""
+        socket = await self._manager.status(socket_unit(port))
+        if socket.active_state != "active":
+            try:
+                await self._clear_port(port, error)
+                await self._manager.start(service_unit(port))
+            except JobFailed as second:
+                error = second
+            except ServerFailed as held:
+                self._blame(port, held)
+                raise
+            else:
+                return
+        finding = await self._explain(error)
+        self._observer.blame(port, finding)
+        raise ServerFailed(finding.message, cause=finding.cause, hint=finding.hint) from error
+
+    async def _explain(self, error: JobFailed) -> Finding:
+        if error.result == "canceled":
+            return Finding("canceled", "the start was interrupted by a stop", "start the user again")
+        finding = explain_exit(error.unit)
+        if finding.cause != "crashed":
+            return finding
+        instances = self._config.instances
+        broken = await explain_script(instances.node_path, instances.script_path)
+        if broken is not None:
+            return broken
+        # The server's log lines hold no secret, so its last one may be shown.
+        lines = await last_lines(error.unit.name, 1)
+        return finding._replace(message=f"{finding.message}: {lines[-1][:_QUOTED]}") if lines else finding
+
+    def _blame(self, port: Port, error: WaportdError) -> None:
+        self._observer.blame(port, Finding(error.cause or error.code, error.message, error.hint))
+
+    def _admit(self, user: User) -> None:
+        """Raise TooManyRunning where the configuration's limits leave no room for this user's server."""
+        limits = self._config.limits
+        if limits.max_running:
+            others = (instance for instance in self._picture if instance.assignment.user != user)
+            running = sum(1 for instance in others if instance.process.state in _BUSY)
+            if running >= limits.max_running:
+                raise TooManyRunning(
+                    f"{running} servers run, which is as many as limits.max_running allows",
+                    hint="stop users who are not needed, or raise limits.max_running",
+                    retry_after=30,
+                )
+        available = psutil.virtual_memory().available
+        if available < limits.min_available_memory:
+            raise TooManyRunning(
+                f"the host has {available >> 20} MiB of memory left, and limits.min_available_memory keeps "
+                f"{limits.min_available_memory >> 20} MiB free",
+                hint="stop users who are not needed, or add memory",
+                retry_after=60,
+            )
+
+    # Ports
+
+    async def claim(self, assignment: Assignment) -> None:
+        """Take a port that had no owner. Raises PortHeld, TooManyRunning, StoreError, SystemdError."""
+        port = assignment.port
+        await self._assignments.write_environment(assignment)
+        await self._make_room(port)
+        # Nothing of an earlier owner's session may be left on it.
+        await self._manager.clean(service_unit(port))
+        await self._open_socket(port)
+
+    async def reopen(self, assignment: Assignment) -> None:
+        """Have systemd hold the port of an assignment again. Raises as `claim`."""
+        await self._assignments.write_environment(assignment)
+        await self._make_room(assignment.port)
+        await self._open_socket(assignment.port)
+        await self._assignments.change(assignment.user, socket_boot=self._observer.boot)
+
+    async def close_port(self, port: Port) -> None:
+        """Stop the server and give up its port."""
+        with self._observer.moving(port):
+            # The socket's stop ends the service first, as one job, so that nothing starts it in between. The
+            # service's own is for one that somebody started without its socket.
+            await self._manager.stop(socket_unit(port))
+            await self._manager.stop(service_unit(port))
+            await self._observer.look_at(port)
+
+    async def wipe(self, port: Port) -> None:
+        """Stop the server and delete its session, with nothing running that could write it anew."""
+        await self.close_port(port)
+        await self._manager.reset_failed(service_unit(port))
+        await self._manager.clean(service_unit(port))
+
+    async def _open_socket(self, port: Port) -> None:
+        try:
+            await self._manager.start(socket_unit(port))
+        except JobFailed as error:
+            await self._clear_port(port, error)
+            await self._manager.start(socket_unit(port))
+        await self._observer.look_at(port)
+
+    async def _clear_port(self, port: Port, error: JobFailed) -> None:
+        """Return if the port was freed and the socket can be tried again; else raise why it cannot be had."""
+        await self._manager.reset_failed(socket_unit(port))
+        holders = await listeners(port)
+        if not holders:
+            raise ServerFailed(
+                f"the socket of port {port} cannot be opened: systemd says {error.result} ({error.unit.result})",
+                cause="socket_failed",
+                hint=f"see `systemctl status {socket_unit(port)}`",
+            ) from error
+        if self._config.ports.takeover is Takeover.OWN:
+            for holder in holders:
+                if await end_stale_server(port, holder):
+                    log.warning("ended a left-over server: %s", holder, extra=log_fields(port=port))
+            holders = await listeners(port)
+        if holders:
+            raise PortHeld(port, holders[0]) from error
+
+    async def _make_room(self, port: Port) -> None:
+        """Keep within limits.max_sockets: of the sockets without a server, the longest unused gives way."""
+        if self._observer.holds(port):
+            return
+        held = [instance for instance in self._picture if self._observer.holds(instance.assignment.port)]
+        if len(held) < self._config.limits.max_sockets:
+            return
+        idle = [instance.assignment for instance in held if instance.process.state is ProcessState.STOPPED]
+        if not idle:
+            raise TooManyRunning(
+                f"{len(held)} servers hold a port, which is as many as limits.max_sockets allows",
+                hint="stop users who are not needed, or raise limits.max_sockets",
+                retry_after=30,
+            )
+        unused = min(idle, key=lambda assignment: self.used_at.get(assignment.user, 0.0))
+        # Not an administrator's stop: who asks for this user next opens it again.
+        await self._assignments.change(unused.user, socket_boot=None)
+        await self.close_port(unused.port)
