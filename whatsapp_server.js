@@ -134,6 +134,7 @@ async function main() {
     process.on('unhandledRejection', unexpected);
     process.on('uncaughtException', unexpected);
 
+    await session.restore();
     const fds = listenFds(systemd);
     await listen(server, fds, config.port, log);
     log.info('listening', {
@@ -160,7 +161,7 @@ async function main() {
     // is loaded in any case, so that its files can be replaced under a running server.
     await new Promise(setImmediate);
     library = require('./server/whatsapp');
-    if (stopping === null) await session.start();
+    if (stopping === null) session.start();
 }
 
 main().catch((error) => {

@@ -26,6 +26,8 @@ class EventStreams {
             'Content-Type': 'text/event-stream; charset=utf-8',
             'Cache-Control': 'no-store',
             'X-Content-Type-Options': 'nosniff',
+            // The connection ends with the stream, so that a stopping server need not wait for it.
+            Connection: 'close',
             'X-Accel-Buffering': 'no',
         });
         if (request.method === 'HEAD') {

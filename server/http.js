@@ -202,12 +202,14 @@ class HttpServer {
                     server.closeIdleConnections();
                 }),
         );
-        const timer = setTimeout(
-            () => this.#servers.forEach((server) => server.closeAllConnections()),
-            DRAIN_LIMIT_MS,
-        );
+        // A connection is idle only once its last answer is out.
+        const idle = setInterval(() => this.#servers.forEach((server) => server.closeIdleConnections()), 20);
+        const limit = setTimeout(() => {
+            this.#servers.forEach((server) => server.closeAllConnections());
+        }, DRAIN_LIMIT_MS);
         await Promise.all(closed);
-        clearTimeout(timer);
+        clearInterval(idle);
+        clearTimeout(limit);
     }
 
     async #serve(request, response) {

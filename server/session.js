@@ -121,16 +121,15 @@ class Session {
 
     // ---- what others ask for --------------------------------------------------------------------
 
+    /** Learn whether a login is stored. What stands in the way of that is told when a browser is opened. */
+    async restore() {
+        await this.#readLogin().catch((error) => this.#log.error(error.message, { cause: error.cause }));
+    }
+
     /** Begin: open a browser if a login is stored (or may be), else wait to be asked. */
-    async start() {
+    start() {
         this.#armIdle();
-        try {
-            await this.#readLogin();
-        } catch (error) {
-            this.#settleError(error);
-            return;
-        }
-        if (this.linked) this.#open();
+        if (this.linked || !this.#loginRead) this.#open();
         else this.#rest(WAITING);
     }
 

@@ -17,6 +17,8 @@ const { isHeadlessShell } = require('./browser');
 
 /** How long what the page told on its own may take to arrive, in milliseconds. */
 const HEARD_MS = 2_000;
+/** How long a page that loads itself again is left alone, in milliseconds. */
+const SETTLE_MS = 100;
 
 /** Runs in the page before its own scripts: WhatsApp asks for a passkey through WebAuthn. */
 function reportPasskeyRequests() {
@@ -164,7 +166,7 @@ class SessionClient extends Client {
         this.#needed = false;
         this.#synced = false;
         try {
-            await super.inject();
+            await this.#injectSteadily();
         } catch (error) {
             if (first) throw error;
             this.emit('failed', error);
@@ -172,6 +174,21 @@ class SessionClient extends Client {
         }
         if (!this.#needed) this.emit('login_found');
         this.#catchUp().catch((error) => this.emit('failed', error));
+    }
+
+    /**
+     * A page that loads itself again while it is being worked on (it does so after a logout) is waited for.
+     */
+    async #injectSteadily() {
+        for (;;) {
+            try {
+                await super.inject();
+                return;
+            } catch (error) {
+                if (!/context was destroyed|Cannot find context/i.test(error?.message)) throw error;
+                await pause(SETTLE_MS);
+            }
+        }
     }
 
     /**

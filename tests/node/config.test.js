@@ -36,14 +36,29 @@ describe('the configuration', () => {
     });
 
     it('refuses a port that is not a whole number from 1 to 65535, wherever it comes from', () => {
-        for (const port of ['', '0', '65536', '-1', '5001.5', '0x1389', '1e3', ' 5001', 'abc', '99999999999']) {
+        for (const port of [
+            '',
+            '0',
+            '65536',
+            '-1',
+            '5001.5',
+            '0x1389',
+            '1e3',
+            ' 5001',
+            'abc',
+            '99999999999',
+        ]) {
             assert.match(problemsOf({ PORT: port })[0], /^PORT is .*; allowed: a port/, JSON.stringify(port));
             assert.match(problemsOf({}, [port])[0], /^argument is .*; allowed: a port/, JSON.stringify(port));
         }
     });
 
     it('puts folders where systemd says, the first of several', () => {
-        const config = read({ PORT: '5002', STATE_DIRECTORY: '/var/lib/a:/var/lib/b', CACHE_DIRECTORY: '/var/cache/a' });
+        const config = read({
+            PORT: '5002',
+            STATE_DIRECTORY: '/var/lib/a:/var/lib/b',
+            CACHE_DIRECTORY: '/var/cache/a',
+        });
         assert.equal(config.authDirectory, '/var/lib/a/.wwebjs_auth_5002');
         assert.equal(config.cacheDirectory, '/var/cache/a/.wwebjs_cache_5002');
     });
@@ -85,7 +100,9 @@ describe('the configuration', () => {
         const problems = problemsOf(bad);
         assert.equal(problems.length, Object.keys(bad).length);
         for (const name of Object.keys(bad)) {
-            const problem = problems.find((each) => each.startsWith(`${name} is ${JSON.stringify(bad[name])}`));
+            const problem = problems.find((each) =>
+                each.startsWith(`${name} is ${JSON.stringify(bad[name])}`),
+            );
             assert.match(problem ?? '', /; allowed: ./, name);
         }
     });

@@ -64,7 +64,11 @@ async function serveSession(t, overrides) {
 }
 
 describe('requests', () => {
-    const echo = { method: 'POST', path: '/echo/{name}', handle: ({ params, body }) => ({ ...params, ...body }) };
+    const echo = {
+        method: 'POST',
+        path: '/echo/{name}',
+        handle: ({ params, body }) => ({ ...params, ...body }),
+    };
 
     it('reach their route with decoded parameters and body', async (t) => {
         const { port } = await serve(t, [echo]);
@@ -104,11 +108,17 @@ describe('requests', () => {
         for (const host of ['localhost', `localhost:${port}`, '127.0.0.1:1', '[::1]:5002', 'LOCALHOST']) {
             assert.equal(await status({ Host: host }), 200, host);
         }
-        for (const host of ['evil.example', 'localhost.evil.example', '127.0.0.1.evil.example:5002', 'x@localhost', '']) {
+        for (const host of [
+            'evil.example',
+            'localhost.evil.example',
+            '127.0.0.1.evil.example:5002',
+            'x@localhost',
+        ]) {
             assert.equal(await status({ Host: host }), 403, host);
         }
         assert.equal(await status({ Origin: 'http://localhost:5002' }), 200);
-        for (const origin of ['https://evil.example', 'null']) assert.equal(await status({ Origin: origin }), 403, origin);
+        for (const origin of ['https://evil.example', 'null'])
+            assert.equal(await status({ Origin: origin }), 403, origin);
     });
 
     it('are refused on a connection that is not admitted', async (t) => {
@@ -119,7 +129,10 @@ describe('requests', () => {
     it('that are no HTTP, or have endless headers, are answered and hung up on', async (t) => {
         const { port } = await serve(t, [echo]);
         assert.match(await raw(port, 'nonsense\r\n\r\n'), /^HTTP\/1\.1 400 /);
-        assert.match(await raw(port, `GET / HTTP/1.1\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`), /^HTTP\/1\.1 431 /);
+        assert.match(
+            await raw(port, `GET / HTTP/1.1\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`),
+            /^HTTP\/1\.1 431 /,
+        );
     });
 
     it('that are under way are answered when the server closes', async (t) => {
@@ -160,7 +173,7 @@ describe('the routes', () => {
             message: 'starting',
         });
         assert.deepEqual(session.asked, ['ask']);
-        const expected = { error: 'error', qr_timeout: 'generating', generating: 'generating' };
+        const expected = { qr_timeout: 'generating', error: 'error', generating: 'generating' };
         for (const [name, status] of Object.entries(expected)) {
             state.enter(name, { message: name });
             assert.equal((await request(port, 'GET', '/qr')).json.status, status, name);
@@ -198,7 +211,13 @@ describe('the routes', () => {
         }
         const send = (body) => request(port, 'POST', '/send', { body });
         assert.equal((await send({ phone: '5511999998888', message: 'x' })).status, 400);
-        for (const body of [{}, { phone: '1' }, { message: 'x' }, { phone: {}, message: 'x' }, { phone: 'x', message: 1 }]) {
+        for (const body of [
+            {},
+            { phone: '1' },
+            { message: 'x' },
+            { phone: {}, message: 'x' },
+            { phone: 'x', message: 1 },
+        ]) {
             assert.match((await send(body)).json.error, /needed/);
         }
         assert.match((await send({ phone: 'nobody', message: 'x' })).json.error, /neither/);
@@ -216,12 +235,22 @@ describe('the routes', () => {
                     throw error;
                 },
             });
-            const { status, json } = await request(port, 'POST', '/pairing-code', { body: { phone: '+55 11 99999-8888' } });
+            const { status, json } = await request(port, 'POST', '/pairing-code', {
+                body: { phone: '+55 11 99999-8888' },
+            });
             assert.equal(status, expected);
             assert.ok(json.error && json.code);
         }
         const { port } = await serveSession(t);
-        for (const phone of [undefined, 5511999998888, '', '1234567', '0551199999888', '1234567890123456', 'abc']) {
+        for (const phone of [
+            undefined,
+            5511999998888,
+            '',
+            '1234567',
+            '0551199999888',
+            '1234567890123456',
+            'abc',
+        ]) {
             const { status, json } = await request(port, 'POST', '/pairing-code', { body: { phone } });
             assert.deepEqual([status, json.code], [400, 'bad_phone'], String(phone));
         }
@@ -258,7 +287,8 @@ describe('the routes', () => {
     it('refuse more streams than are useful', async (t) => {
         const { events } = await serveSession(t);
         const response = () => ({ writeHead() {}, on() {}, write() {}, end() {} });
-        for (let count = 0; count < 64; count += 1) events.open({ request: { method: 'GET' }, response: response() });
+        for (let count = 0; count < 64; count += 1)
+            events.open({ request: { method: 'GET' }, response: response() });
         assert.throws(() => events.open({ request: { method: 'GET' }, response: response() }), HttpError);
     });
 });

@@ -116,7 +116,8 @@ describe('the way to a code', () => {
         const codes = new Set(events.pictures.filter(({ qr }) => qr !== null).map(({ qr }) => qr));
         assert.equal(codes.size, 8);
         events.pictures.forEach(({ qr, expires_at: expires }, index) => {
-            if (qr !== null) assert.ok(events.received[index] < Date.parse(expires), 'a code that is still valid');
+            if (qr !== null)
+                assert.ok(events.received[index] < Date.parse(expires), 'a code that is still valid');
         });
         await events.until(({ browser }) => browser?.running === false, 'the browser to be closed');
 
@@ -411,7 +412,8 @@ describe('trouble that no restart mends is shown and waited out', () => {
         const fake = path.join(directory, 'chromium');
         fs.writeFileSync(
             fake,
-            '#!/bin/sh\n[ "$1" = --version ] && echo Chromium 150.0.1.2 && exit\necho "FATAL: no good" >&2\nexit 1\n',
+            '#!/bin/sh\n[ "$1" = --version ] && echo Chromium 150.0.1.2 && exit\n' +
+                'echo "FATAL: no good" >&2\nexit 1\n',
             { mode: 0o755 },
         );
         const broken = await start(t, { env: { WAPORTD_BROWSER: fake } });

@@ -76,7 +76,14 @@ describe('what is shown of secrets and codes', () => {
 
     it('tells a code from what only looks like one', () => {
         assert.ok(isQr('2@abc,key,key,secret,1'));
-        for (const text of ['undefined,key,key,secret,1', '2@abc,,key,secret,1', '2@abc', '', undefined, null]) {
+        for (const text of [
+            'undefined,key,key,secret,1',
+            '2@abc,,key,secret,1',
+            '2@abc',
+            '',
+            undefined,
+            null,
+        ]) {
             assert.equal(isQr(text), false, String(text));
         }
     });

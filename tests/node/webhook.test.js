@@ -39,7 +39,8 @@ function queue(t, url) {
     const until = (wanted) =>
         within(
             new Promise((resolve) => {
-                look = (counts) => Object.entries(wanted).every(([name, value]) => counts[name] === value) && resolve();
+                look = (counts) =>
+                    Object.entries(wanted).every(([name, value]) => counts[name] === value) && resolve();
                 look(webhook.counts);
             }),
             `counts ${JSON.stringify(wanted)}; they are ${JSON.stringify(webhook.counts)}`,
@@ -53,7 +54,10 @@ describe('the webhook', () => {
         const { webhook, until } = queue(t, url);
         for (let n = 0; n < 20; n += 1) webhook.push({ n });
         await until({ delivered: 20, queued: 0 });
-        assert.deepEqual(bodies, Array.from({ length: 20 }, (_, n) => ({ n })));
+        assert.deepEqual(
+            bodies,
+            Array.from({ length: 20 }, (_, n) => ({ n })),
+        );
     });
 
     it('is tried again after an error or a broken connection, with the same message first', async (t) => {
@@ -62,7 +66,10 @@ describe('the webhook', () => {
         webhook.push({ n: 1 });
         webhook.push({ n: 2 });
         await until({ delivered: 2 });
-        assert.deepEqual(bodies.map(({ n }) => n), [1, 1, 1, 2]);
+        assert.deepEqual(
+            bodies.map(({ n }) => n),
+            [1, 1, 1, 2],
+        );
         assert.deepEqual(webhook.counts, { queued: 0, delivered: 2, failed: 2, dropped: 0 });
     });
 

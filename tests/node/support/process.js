@@ -14,19 +14,29 @@ const ROOT = path.join(__dirname, '..', '..', '..');
 const SCRIPT = path.join(ROOT, 'whatsapp_server.js');
 const LIMIT_MS = 20_000;
 
-/** Fail with `what` if a promise takes longer than it may. */
+const told = (what) => (typeof what === 'function' ? what() : what);
+
+/** Fail with `what` (a text, or a function that makes it then) if a promise takes longer than it may. */
 function within(promise, what, ms = LIMIT_MS) {
     let timer;
     const limit = new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`waited ${ms / 1000} s for ${what}`)), ms);
+        timer = setTimeout(() => reject(new Error(`waited ${ms / 1000} s for ${told(what)}`)), ms);
     });
     return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
+/** What has to be stopped before a folder can be removed. */
+const users = new Map();
+
 /** Make a private folder that goes away after the test. */
 function scratch(t) {
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'whatsapp-server-'));
-    t.after(() => fs.rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+    users.set(directory, []);
+    t.after(async () => {
+        await Promise.all(users.get(directory).map((stop) => stop()));
+        users.delete(directory);
+        fs.rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+    });
     return directory;
 }
 
@@ -115,9 +125,8 @@ class Follower {
             waiter = (picture) => fits(picture) && resolve(picture);
             this.#waiting.add(waiter);
         });
-        return within(met, `${what}; last: ${this.last?.state} (${this.last?.message})`, limit).finally(() =>
-            this.#waiting.delete(waiter),
-        );
+        const late = () => `${what}; last: ${this.last?.state} (${this.last?.message})`;
+        return within(met, late, limit).finally(() => this.#waiting.delete(waiter));
     }
 
     close() {
@@ -174,7 +183,7 @@ class Server {
 
     /** Resolves with the exit code (or signal); fails after `ms`. */
     exit(ms = LIMIT_MS) {
-        return within(this.exited, `the end of the server; its output:\n${this.output}`, ms);
+        return within(this.exited, () => `the end of the server; its output:\n${this.output}`, ms);
     }
 
     get(target, options) {
@@ -193,10 +202,10 @@ class Server {
 }
 
 /**
- * Start a server by hand and wait until it answers. It is killed after the test if it still runs.
+ * Start a server by hand and wait until it answers. After the test it is stopped if it still runs.
  *
  * @param {object} options
- * @param {string} [options.directory] its working directory, so its session's too
+ * @param {string} [options.directory] its working directory, so its session's too: made by `scratch`
  * @param {object} [options.env] on top of PATH and HOME
  */
 async function startServer(t, { env = {}, directory = scratch(t), port, answers = true } = {}) {
@@ -207,11 +216,12 @@ async function startServer(t, { env = {}, directory = scratch(t), port, answers 
         stdio: ['ignore', 'pipe', 'pipe'],
     });
     const server = new Server(child, number, directory);
-    t.after(async () => {
+    const stop = async () => {
         if (child.exitCode !== null || child.signalCode !== null) return;
         child.kill('SIGTERM');
         await server.exit(12_000).catch(() => child.kill('SIGKILL'));
-    });
+    };
+    users.get(directory).push(stop);
     if (answers) await whenAnswers(server);
     return server;
 }

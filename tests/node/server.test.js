@@ -1,0 +1,111 @@
+'use strict';
+
+/** The server as a process, without a browser: how it starts, listens and stops. */
+
+const assert = require('node:assert/strict');
+const { spawn } = require('node:child_process');
+const { once } = require('node:events');
+const net = require('node:net');
+const { describe, it } = require('node:test');
+
+const { SCRIPT, Server, freePort, request, scratch, startServer, whenAnswers } = require('./support/process');
+
+/** What systemd does for a socket unit: bind both addresses, and become the server with 3 and 4 open. */
+const SOCKET_UNIT = `
+import os, socket, sys
+port = int(sys.argv[1])
+for number, (family, host) in enumerate([(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")], 3):
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    if family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listening.bind((host, port))
+    listening.listen()
+    descriptor = listening.detach()
+    if descriptor != number:
+        os.dup2(descriptor, number)
+    os.set_inheritable(number, True)
+os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+`;
+
+function startWithSockets(t, port) {
+    const directory = scratch(t);
+    const args = ['-c', SOCKET_UNIT, String(port), process.execPath, SCRIPT, String(port)];
+    const child = spawn('/usr/bin/python3', args, {
+        cwd: directory,
+        env: { PATH: process.env.PATH, HOME: directory, FLASK_WEBHOOK_URL: '' },
+        stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    t.after(() => child.kill('SIGKILL'));
+    return new Server(child, port, directory);
+}
+
+async function listener(t, host, port = 0) {
+    const server = net.createServer().listen(port, host);
+    await once(server, 'listening');
+    t.after(() => server.close());
+    return server;
+}
+
+describe('starting', () => {
+    it('answers on both loopback addresses and stops with 0', async (t) => {
+        const server = await startServer(t);
+        assert.deepEqual((await server.get('/health')).json, { status: 'ok', ready: false });
+        assert.equal((await request(server.port, 'GET', '/health', { host: '::1' })).status, 200);
+        server.kill('SIGTERM');
+        assert.equal(await server.exit(3000), 0);
+    });
+
+    it('exits with 2 and names the variable when a value is unusable', async (t) => {
+        const server = await startServer(t, {
+            env: { PORT: 'web', WAPORTD_QR_LIFETIME: 'x' },
+            answers: false,
+        });
+        assert.equal(await server.exit(), 2);
+        assert.match(server.output, /PORT is "web"; allowed/);
+        assert.match(server.output, /WAPORTD_QR_LIFETIME is "x"; allowed/);
+    });
+
+    it('exits with 2 and names the port when somebody holds it, on either address', async (t) => {
+        for (const host of ['127.0.0.1', '::1']) {
+            const holder = await listener(t, host);
+            const { port } = holder.address();
+            const server = await startServer(t, { port, answers: false });
+            assert.equal(await server.exit(), 2);
+            assert.match(server.output, new RegExp(`port ${port} is taken by another process`));
+        }
+    });
+
+    it('takes over every socket that systemd hands it', async (t) => {
+        const port = await freePort();
+        const server = startWithSockets(t, port);
+        await whenAnswers(server);
+        assert.match(server.output, /systemd \(2 sockets\)/);
+        for (const host of ['127.0.0.1', '::1']) {
+            assert.equal((await request(port, 'GET', '/health', { host })).status, 200, host);
+        }
+        server.kill('SIGTERM');
+        assert.equal(await server.exit(), 0);
+    });
+});
+
+describe('stopping', () => {
+    it('ends the event streams', async (t) => {
+        const server = await startServer(t);
+        const events = server.follow();
+        await events.until('generating');
+        server.kill('SIGTERM');
+        assert.equal(await server.exit(3000), 0);
+    });
+
+    it('with a request that never ends does not wait for it', async (t) => {
+        const server = await startServer(t);
+        const socket = net.connect(server.port, '127.0.0.1');
+        socket.on('error', () => {});
+        await once(socket, 'connect');
+        socket.write('POST /send HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n');
+        server.kill('SIGTERM');
+        assert.equal(await server.exit(5000), 0);
+        socket.destroy();
+    });
+});

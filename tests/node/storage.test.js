@@ -1,0 +1,92 @@
+'use strict';
+
+const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { describe, it } = require('node:test');
+
+const { Storage } = require('../../server/storage');
+const { scratch } = require('./support/process');
+
+function newStorage(t) {
+    const directory = scratch(t);
+    const config = {
+        authDirectory: path.join(directory, '.wwebjs_auth_5002'),
+        cacheDirectory: path.join(directory, '.wwebjs_cache_5002'),
+        clientId: 'ylada_bot_5002',
+    };
+    return { storage: new Storage(config), again: () => new Storage(config), directory, ...config };
+}
+
+const mode = (file) => (fs.statSync(file).mode & 0o777).toString(8);
+
+describe('the storage', () => {
+    it('knows whether a login is stored, and when it cannot know', async (t) => {
+        const { storage, again } = newStorage(t);
+        assert.equal(await storage.login(), false);
+        await storage.noteLogin(true);
+        assert.equal(await again().login(), false, 'no profile, no login');
+        await storage.prepare();
+        assert.equal(await again().login(), true);
+        await storage.noteLogin(false);
+        assert.equal(await again().login(), false);
+        await storage.noteLogin('unknown');
+        assert.equal(
+            await again().login(),
+            'unknown',
+            'a profile of another program, or of a crash while linking',
+        );
+    });
+
+    it('is private, also where another program made it', async (t) => {
+        const { storage, authDirectory, cacheDirectory } = newStorage(t);
+        fs.mkdirSync(authDirectory, { mode: 0o755 });
+        await storage.prepare();
+        await storage.noteLogin(true);
+        assert.deepEqual([mode(authDirectory), mode(cacheDirectory)], ['700', '700']);
+        assert.equal(mode(path.join(authDirectory, 'login.json')), '600');
+    });
+
+    it('drops the lock of another host and keeps that of its own', async (t) => {
+        const { storage } = newStorage(t);
+        await storage.prepare();
+        const lock = path.join(storage.profile, 'SingletonLock');
+        fs.symlinkSync(`${os.hostname()}-1`, lock);
+        await storage.prepare();
+        assert.equal(fs.readlinkSync(lock), `${os.hostname()}-1`);
+        fs.rmSync(lock);
+        fs.symlinkSync('some-other-host-1', lock);
+        fs.writeFileSync(path.join(storage.profile, 'SingletonCookie'), '');
+        await storage.prepare();
+        assert.deepEqual(fs.readdirSync(storage.profile), []);
+    });
+
+    it('erases everything of the session and nothing beside it', async (t) => {
+        const { storage, directory } = newStorage(t);
+        fs.writeFileSync(path.join(directory, '.browser'), '{}');
+        await storage.prepare();
+        await storage.noteLogin(true);
+        fs.writeFileSync(path.join(storage.profile, 'Cookies'), 'x');
+        await storage.erase();
+        assert.deepEqual(fs.readdirSync(directory), ['.browser']);
+    });
+
+    it('finishes a deletion that a crash interrupted', async (t) => {
+        const { storage, again, authDirectory, directory } = newStorage(t);
+        await storage.prepare();
+        fs.writeFileSync(path.join(authDirectory, 'login.json'), '{"linked":false,"erase":true}');
+        assert.equal(await again().login(), false);
+        assert.deepEqual(fs.readdirSync(directory), []);
+    });
+
+    it('says what is wrong with a folder that cannot be used', async (t) => {
+        const { storage, authDirectory } = newStorage(t);
+        fs.writeFileSync(authDirectory, 'a file');
+        await assert.rejects(storage.prepare(), (error) => {
+            assert.equal(error.cause, 'profile_error');
+            assert.ok(error.message.includes(authDirectory) && error.hint);
+            return true;
+        });
+    });
+});

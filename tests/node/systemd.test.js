@@ -1,0 +1,120 @@
+'use strict';
+
+const assert = require('node:assert/strict');
+const { spawn } = require('node:child_process');
+const path = require('node:path');
+const { describe, it } = require('node:test');
+
+const { Notifier, listenFds, takeVariables, watchdogInterval } = require('../../server/systemd');
+const { scratch, within } = require('./support/process');
+
+/** Node has no datagram sockets: what systemd would do is done by a few lines of Python. */
+const RECEIVER = `
+import socket, sys
+receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+receiver.bind(sys.argv[1])
+print("bound", flush=True)
+while True:
+    print(receiver.recv(65536).decode().replace("\\n", "|"), flush=True)
+`;
+
+async function receiver(t) {
+    const socket = path.join(scratch(t), 'notify');
+    const child = spawn('/usr/bin/python3', ['-c', RECEIVER, socket], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    t.after(() => child.kill());
+    const lines = [];
+    let look = () => {};
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+        lines.push(...text.split('\n').filter(Boolean));
+        look();
+    });
+    const until = (wanted) =>
+        within(
+            new Promise((resolve) => {
+                look = () => lines.some((line) => line.includes(wanted)) && resolve();
+                look();
+            }),
+            `${wanted} among the notifications`,
+        );
+    await until('bound');
+    return { socket, lines, until };
+}
+
+const warnings = [];
+const log = { error() {}, warning: (text) => warnings.push(text), info() {}, debug() {} };
+
+describe('descriptors from systemd', () => {
+    it('are taken, all of them, when they are meant for this process', () => {
+        assert.deepEqual(listenFds({ LISTEN_FDS: '2', LISTEN_PID: '42' }, 42), [3, 4]);
+    });
+
+    it('are left alone otherwise', () => {
+        for (const env of [
+            {},
+            { LISTEN_FDS: '1' },
+            { LISTEN_FDS: '1', LISTEN_PID: '41' },
+            { LISTEN_FDS: 'x', LISTEN_PID: '42' },
+        ]) {
+            assert.deepEqual(listenFds(env, 42), []);
+        }
+    });
+
+    it('and all that systemd says is hidden from children', () => {
+        const env = {
+            LISTEN_FDS: '1',
+            LISTEN_PID: '1',
+            NOTIFY_SOCKET: '/x',
+            WATCHDOG_USEC: '5',
+            PATH: '/bin',
+        };
+        assert.equal(takeVariables(env).NOTIFY_SOCKET, '/x');
+        assert.deepEqual(env, { PATH: '/bin' });
+    });
+
+    it('as for the watchdog: it is pinged twice in its time', () => {
+        assert.equal(watchdogInterval({ WATCHDOG_USEC: '20000000' }), 10_000);
+        assert.equal(watchdogInterval({ WATCHDOG_USEC: '20000000', WATCHDOG_PID: '1' }, 42), null);
+        assert.equal(watchdogInterval({}), null);
+    });
+});
+
+describe('notifications', () => {
+    it('reach systemd', async (t) => {
+        const { socket, lines, until } = await receiver(t);
+        const notifier = new Notifier(socket, log);
+        await notifier.send({ READY: 1, STATUS: 'user 2: starting' });
+        await until('READY=1');
+        assert.ok(lines.some((line) => line.includes('STATUS=user 2: starting')));
+    });
+
+    it('that come while one is under way are merged: the last word counts', async (t) => {
+        const { socket, lines, until } = await receiver(t);
+        const notifier = new Notifier(socket, log);
+        for (let n = 0; n < 50; n += 1)
+            notifier.send({ STATUS: `step ${n}`, ...(n === 7 ? { READY: 1 } : {}) });
+        await until('step 49');
+        assert.ok(lines.filter((line) => line.includes('STATUS')).length <= 3);
+        assert.ok(
+            lines.some((line) => line.includes('READY=1')),
+            'nothing else is lost',
+        );
+    });
+
+    it('carry no assignment that comes from outside', async (t) => {
+        const { socket, lines, until } = await receiver(t);
+        await new Notifier(socket, log).send({ STATUS: 'linked as Ana\nMAINPID=1\u2028x' });
+        await until('STATUS');
+        assert.ok(lines.every((line) => !line.includes('|MAINPID')));
+    });
+
+    it('never fail the server', async () => {
+        warnings.length = 0;
+        const notifier = new Notifier('/nowhere/notify', log);
+        await notifier.send({ READY: 1 });
+        await notifier.send({ STATUS: 'again' });
+        assert.equal(warnings.length, 1, 'said once');
+        await new Notifier(undefined, log).send({ READY: 1 });
+    });
+});
