@@ -73,8 +73,8 @@ Type=notify
 ExecStart=dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation --syslog-only
 Slice=session.slice
 """
-# Persistent, if only on a tmpfs: no other is split by user, which is what `journalctl --user` needs. The kernel's
-# auditing stays as it is ("no" would turn it off).
+# Persistent, if only on a tmpfs: no other is split by user, which is what `journalctl --user` needs.
+# The kernel's auditing stays as it is: "no" would turn it off.
 JOURNAL_CONFIGURATION = """\
 [Journal]
 Storage=persistent
@@ -251,14 +251,15 @@ class _Init:
         cgroups.delegate(self.manager_group, self.owner.uid, self.owner.gid)
 
     def _check_access(self) -> None:
+        closed_to = (
+            f"is closed to uid {self.owner.uid}, which runs the command: Chromium refuses its sandbox as root"
+        )
         with self.owner.effective():
-            for path in (self.plan.checkout, Path(__file__), self.plan.working_directory):
-                mode = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
-                if not os.access(path, mode, effective_ids=True):
-                    raise StartError(
-                        f"{path} is closed to uid {self.owner.uid}, which runs the command: Chromium refuses "
-                        f"its sandbox as root. Open it with: chmod -R go+rX {self.plan.checkout}"
-                    )
+            if not os.access(__file__, os.R_OK, effective_ids=True):
+                checkout = self.plan.checkout
+                raise StartError(f"{checkout} {closed_to}. Open it: chmod -R go+rX {checkout}")
+            if not os.access(self.plan.working_directory, os.X_OK, effective_ids=True):
+                raise StartError(f"{self.plan.working_directory} {closed_to}. Start from another folder.")
 
     def _die_with_the_outer_process(self) -> None:
         linux.signal_on_parent_death(OUTER_DIED)  # not earlier: each change of the effective uid forgets it
