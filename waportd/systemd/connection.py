@@ -156,7 +156,7 @@ class Connection:
             self._to_loop(_settle, subscribed, subscription.unsubscribe)
 
         source = GLib.Idle(priority=GLib.PRIORITY_DEFAULT)
-        source.set_callback(lambda _: subscribe())
+        source.set_callback(lambda *_: subscribe())
         source.attach(self._context)
         try:
             return await asyncio.wait_for(subscribed, _SUBSCRIBE_TIMEOUT)
