@@ -11,6 +11,8 @@
  * page hung, 13 never ready, 14 disconnected by WhatsApp.
  */
 
+const { setTimeout: pause } = require('node:timers/promises');
+
 const { ConfigError, readConfig } = require('./server/config');
 const { describeIncoming } = require('./server/chats');
 const { EventStreams } = require('./server/events');
@@ -27,6 +29,7 @@ const { Webhook } = require('./server/webhook');
 const STOP_LIMIT_MS = 9_500;
 const NOTIFY_LIMIT_MS = 500;
 const LAST_WORDS_MS = 50;
+const FIRST_CALL_MS = 50;
 
 function fail(text) {
     process.stderr.write(`whatsapp_server: ${text.replaceAll('\n', '\nwhatsapp_server: ')}\n`);
@@ -105,18 +108,11 @@ async function main() {
         const told = notifier.send({ STOPPING: 1, STATUS: `${config.label}: ${why}` });
         await session.close();
         webhook.close();
-        // One turn of the event loop, so that the last picture still reaches those who listen.
-        await new Promise((resolve) => {
-            setTimeout(resolve, LAST_WORDS_MS);
-        });
+        // A moment, so that the last picture still reaches those who listen.
+        await pause(LAST_WORDS_MS);
         events.close();
         await server.close();
-        await Promise.race([
-            told,
-            new Promise((resolve) => {
-                setTimeout(resolve, NOTIFY_LIMIT_MS);
-            }),
-        ]);
+        await Promise.race([told, pause(NOTIFY_LIMIT_MS)]);
         process.exit(code);
     }
 
@@ -158,8 +154,9 @@ async function main() {
     }
 
     // The library is loaded only now, because that takes half a second in which nothing is answered; and it
-    // is loaded in any case, so that its files can be replaced under a running server.
-    await new Promise(setImmediate);
+    // is loaded in any case, so that its files can be replaced under a running server. Whoever waits for this
+    // server calls it as soon as it listens, and is answered first.
+    await Promise.race([server.answered, pause(FIRST_CALL_MS)]);
     library = require('./server/whatsapp');
     if (stopping === null) session.start();
 }

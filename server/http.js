@@ -150,6 +150,12 @@ class HttpServer {
     #servers = [];
     #refused = new WeakSet();
     #draining = false;
+    #firstAnswer = null;
+
+    /** Resolves when the first request has been answered. */
+    answered = new Promise((resolve) => {
+        this.#firstAnswer = resolve;
+    });
 
     /**
      * @param {object[]} routes
@@ -214,6 +220,7 @@ class HttpServer {
 
     async #serve(request, response) {
         try {
+            response.once('finish', this.#firstAnswer);
             if (this.#draining) response.setHeader('Connection', 'close');
             if (this.#refused.has(request.socket))
                 throw new HttpError(403, 'this connection is not from this host');

@@ -9,11 +9,19 @@
  * strategy's hooks are those of the pinned version's src/Client.js.
  */
 
+const { createRequire } = require('node:module');
 const { setTimeout: pause } = require('node:timers/promises');
 
 const { Client, LocalAuth } = require('whatsapp-web.js');
 
 const { isHeadlessShell } = require('./browser');
+
+// What puppeteer would load only when a browser starts: an upgrade may have replaced the files by then.
+['whatsapp-web.js', 'puppeteer', 'puppeteer-core', 'debug'].reduce((within, name) => {
+    const file = within.resolve(name);
+    within(file);
+    return createRequire(file);
+}, require);
 
 /** How long what the page told on its own may take to arrive, in milliseconds. */
 const HEARD_MS = 2_000;

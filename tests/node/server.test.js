@@ -8,6 +8,7 @@ const { once } = require('node:events');
 const net = require('node:net');
 const { describe, it } = require('node:test');
 
+const { receiver } = require('./support/notify');
 const { SCRIPT, Server, freePort, request, scratch, startServer, whenAnswers } = require('./support/process');
 
 /** What systemd does for a socket unit: bind both addresses, and become the server with 3 and 4 open. */
@@ -86,6 +87,21 @@ describe('starting', () => {
         }
         server.kill('SIGTERM');
         assert.equal(await server.exit(), 0);
+    });
+});
+
+describe('what systemd is told', () => {
+    it('is that the server is ready, what it does, that it lives, and that it stops', async (t) => {
+        const { socket, lines, until } = await receiver(t);
+        const env = { NOTIFY_SOCKET: socket, WATCHDOG_USEC: '200000', WAPORTD_USER: '2' };
+        const server = await startServer(t, { env });
+        await until('READY=1');
+        await until('STATUS=user 2: waiting until somebody asks for a code');
+        await until('WATCHDOG=1');
+        server.kill('SIGTERM');
+        assert.equal(await server.exit(), 0);
+        await until('STOPPING=1');
+        assert.match(lines[1], /READY=1/, 'nothing is said before READY');
     });
 });
 

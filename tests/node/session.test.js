@@ -14,6 +14,7 @@ const os = require('node:os');
 const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
 
+const { receiver } = require('./support/notify');
 const { processesOf, scratch, startServer, within } = require('./support/process');
 const { startStandIn } = require('./support/standin');
 
@@ -191,7 +192,12 @@ describe('a linked session', () => {
             .listen(0, '127.0.0.1');
         await once(app, 'listening');
         t.after(() => app.close());
-        const env = { FLASK_WEBHOOK_URL: `http://127.0.0.1:${app.address().port}/webhook` };
+        const notified = await receiver(t);
+        const env = {
+            FLASK_WEBHOOK_URL: `http://127.0.0.1:${app.address().port}/webhook`,
+            NOTIFY_SOCKET: notified.socket,
+            NODE_OPTIONS: `--require ${path.join(__dirname, 'support', 'report-late-modules.js')}`,
+        };
         const { server, events } = await startLinked(t, { env });
         assert.deepEqual(events.states.slice(-2), ['authenticated', 'ready']);
 
@@ -255,6 +261,12 @@ describe('a linked session', () => {
         });
         assert.ok(timestamp > 1e12, 'milliseconds');
         await events.until(({ webhook }) => webhook.delivered === 1, 'the delivery to be counted');
+        await notified.until('STATUS=user 2: linked as +55…88 (Ana), ready');
+        assert.doesNotMatch(
+            server.output,
+            /late module/,
+            'an upgrade may replace the files of a running server',
+        );
         assert.ok(
             !server.output.includes('hello there') && !server.output.includes(PHONE),
             'nothing private in the log',

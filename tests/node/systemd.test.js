@@ -1,46 +1,10 @@
 'use strict';
 
 const assert = require('node:assert/strict');
-const { spawn } = require('node:child_process');
-const path = require('node:path');
 const { describe, it } = require('node:test');
 
 const { Notifier, listenFds, takeVariables, watchdogInterval } = require('../../server/systemd');
-const { scratch, within } = require('./support/process');
-
-/** Node has no datagram sockets: what systemd would do is done by a few lines of Python. */
-const RECEIVER = `
-import socket, sys
-receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-receiver.bind(sys.argv[1])
-print("bound", flush=True)
-while True:
-    print(receiver.recv(65536).decode().replace("\\n", "|"), flush=True)
-`;
-
-async function receiver(t) {
-    const socket = path.join(scratch(t), 'notify');
-    const child = spawn('/usr/bin/python3', ['-c', RECEIVER, socket], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    t.after(() => child.kill());
-    const lines = [];
-    let look = () => {};
-    child.stdout.setEncoding('utf8').on('data', (text) => {
-        lines.push(...text.split('\n').filter(Boolean));
-        look();
-    });
-    const until = (wanted) =>
-        within(
-            new Promise((resolve) => {
-                look = () => lines.some((line) => line.includes(wanted)) && resolve();
-                look();
-            }),
-            `${wanted} among the notifications`,
-        );
-    await until('bound');
-    return { socket, lines, until };
-}
+const { receiver } = require('./support/notify');
 
 const warnings = [];
 const log = { error() {}, warning: (text) => warnings.push(text), info() {}, debug() {} };

@@ -1,0 +1,18 @@
+'use strict';
+
+/** Preloaded into a server: names each file that is loaded after the server has loaded its library. */
+
+const Module = require('node:module');
+
+const load = Module._load;
+let complete = false;
+
+Module._load = function report(request, parent, ...rest) {
+    if (complete && !Module.isBuiltin(request)) {
+        const file = Module._resolveFilename(request, parent);
+        if (!(file in Module._cache)) process.stderr.write(`late module: ${file}\n`);
+    }
+    const loaded = load.call(this, request, parent, ...rest);
+    if (request.endsWith('/server/whatsapp')) complete = true;
+    return loaded;
+};
