@@ -1,10 +1,11 @@
 """Talks to the users' servers: follows each one's event stream, and passes on what only it can do."""
 
 import asyncio
-import datetime
+import contextlib
+import datetime as dt
 import json
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -22,29 +23,33 @@ _RETRY = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach a server that runs; the last one repeats."""
 _MAX_EVENT = 256 * 1024
 """Bytes of one event; a picture is about 1 KiB."""
+_MAX_ANSWER = 64 * 1024
+"""Bytes read of an answer that says why a call failed."""
 _MAX_TEXT = 1000
 """Characters kept of a text that a server sends."""
+_LATEST = 2.0**33
+"""Seconds since the epoch (year 2242): what is later is no time of a session, and may not fit a date."""
 
 
 class BadEvent(ValueError):
     """A server sent something that is not the picture of a session."""
 
 
-async def parse_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
+async def parse_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
     """Yield the data of each event of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-    Raises BadEvent for an event of more than 256 KiB.
+    Lines end with LF or CRLF. An event that the end of the stream cuts off is dropped. Raises BadEvent for an
+    event of more than 256 KiB.
     """
     pending = b""
     data: list[bytes] = []
     size = 0
     async for chunk in chunks:
-        pending += chunk.replace(b"\r\n", b"\n")
-        *lines, pending = pending.split(b"\n")
-        for line in lines:
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in (line.removesuffix(b"\r") for line in lines):
             if line.startswith(b"data:"):
                 value = line[5:].removeprefix(b" ")
-                size += len(value)
+                size += len(value) + 1
                 data.append(value)
             elif not line and data:
                 yield b"\n".join(data).decode("utf-8", "replace")
@@ -68,7 +73,7 @@ def parse_session(text: str) -> Session:
     if not isinstance(picture, dict):
         raise BadEvent("not a JSON object")
     try:
-        state = SessionState(picture.get("state"))
+        state = SessionState(str(picture.get("state")))
     except ValueError as error:
         raise BadEvent("unknown state") from error
     pairing = picture.get("pairing")
@@ -107,7 +112,8 @@ def _text(picture: dict[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise BadEvent(f"{name} is not a string")
-    return value[:_MAX_TEXT]
+    # JSON can hold half a surrogate pair, as a text that was cut in JavaScript does; UTF-8 cannot.
+    return value[:_MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _number(picture: dict[str, Any], name: str) -> int | None:
@@ -124,16 +130,20 @@ def _time(picture: dict[str, Any], name: str) -> float | None:
     if value is None:
         return None
     try:
-        return datetime.datetime.fromisoformat(value).timestamp()
+        moment = dt.datetime.fromisoformat(value)
+        seconds = moment.timestamp()
     except (TypeError, ValueError, OverflowError, OSError) as error:
         raise BadEvent(f"{name} is not a time") from error
+    if moment.tzinfo is None or not 0 <= seconds < _LATEST:
+        raise BadEvent(f"{name} is not a time")
+    return seconds
 
 
 class Sessions:
     """One event stream per running server, and calls to a server.
 
     Connecting to a stopped server's port would start it, so nobody is called whom systemd does not report
-    as running: the supervisor says whom to `follow`, and is asked again (``runs``) before each new attempt.
+    as running: the supervisor says whom to `follow`, and is asked again (``runs``) before each attempt.
     """
 
     def __init__(
@@ -142,23 +152,27 @@ class Sessions:
         on_silence: Callable[[Port, str], None],
         runs: Callable[[Port], Awaitable[bool]],
     ) -> None:
-        """``on_silence`` is called, with the reason, when a stream that was open is not any more."""
+        """``on_silence`` is called, with the reason, after each stream that ended or could not be had."""
         self._on_session = on_session
         self._on_silence = on_silence
         self._runs = runs
         self._followers: dict[Port, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=_CALL_TIMEOUT),
+            # A small stream could grow without end in memory.
+            auto_decompress=False,
             read_bufsize=2**14,
             trust_env=False,
         )
 
     def follow(self, port: Port) -> None:
-        """Follow the server on that port until `unfollow`, or until it does not run any more."""
+        """Follow the server on that port until `unfollow`, whenever it runs."""
         if port not in self._followers:
             task = asyncio.create_task(self._follow(port), name=f"follow {port}")
             self._followers[port] = task
+            self._tasks.add(task)
             task.add_done_callback(lambda done: self._followed(port, done))
 
     def unfollow(self, port: Port) -> None:
@@ -169,10 +183,9 @@ class Sessions:
 
     async def close(self) -> None:
         """End all streams. The servers do not mind."""
-        tasks = list(self._followers.values())
         for port in list(self._followers):
             self.unfollow(port)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.close()
 
     async def ask_for_code(self, port: Port) -> None:
@@ -188,19 +201,20 @@ class Sessions:
         await self._call(port, "/disconnect")
 
     async def _call(self, port: Port, path: str, method: str = "POST") -> None:
+        url = f"http://127.0.0.1:{port}{path}"
         try:
-            async with self._http.request(method, f"http://127.0.0.1:{port}{path}") as answer:
-                if answer.status < 400:  # noqa: PLR2004
+            # A redirect could lead anywhere, to another user's server too.
+            async with self._http.request(method, url, allow_redirects=False) as answer:
+                if answer.status < 300:  # noqa: PLR2004
                     return
-                body = await answer.json()
-                reason = str(body.get("error"))[:_MAX_TEXT] if isinstance(body, dict) else None
-                raise ServerFailed(f"the server on port {port} refused: {reason or answer.status}")
+                raise _refused(port, answer.status, await _start_of(answer.content))
         except TimeoutError as error:
             raise _not_answering(port, f"no answer within {_CALL_TIMEOUT:.0f} s") from error
-        except (aiohttp.ClientError, ValueError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise _not_answering(port, str(error) or type(error).__name__) from error
 
     def _followed(self, port: Port, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if self._followers.get(port) is task:
             del self._followers[port]
         if not task.cancelled() and (error := task.exception()):
@@ -208,29 +222,56 @@ class Sessions:
 
     async def _follow(self, port: Port) -> None:
         attempt = 0
-        while await self._runs(port):
-            try:
-                async for session in self._stream(port):
-                    attempt = 0
-                    self._on_session(port, session)
-                reason = "the server closed its event stream"
-            except TimeoutError:
-                reason = f"the server said nothing for {_SILENCE:.0f} s"
-            except BadEvent as error:
-                reason = f"the server's event stream makes no sense: {error}"
-            except aiohttp.ClientError as error:
-                reason = f"the server's event stream broke: {error or type(error).__name__}"
-            self._on_silence(port, reason)
+        while True:
+            if await self._runs(port):
+                try:
+                    async with contextlib.aclosing(self._stream(port)) as sessions:
+                        async for session in sessions:
+                            attempt = 0
+                            self._on_session(port, session)
+                    reason = "the server closed its event stream"
+                except TimeoutError:
+                    reason = f"the server said nothing for {_SILENCE:.0f} s"
+                except BadEvent as error:
+                    reason = f"the server's event stream makes no sense: {error}"
+                except (aiohttp.ClientError, OSError) as error:
+                    reason = f"the server's event stream broke: {str(error) or type(error).__name__}"
+                self._on_silence(port, reason)
             await asyncio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
             attempt += 1
 
-    async def _stream(self, port: Port) -> AsyncIterator[Session]:
+    async def _stream(self, port: Port) -> AsyncGenerator[Session, None]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=_SILENCE)
-        async with self._http.get(f"http://127.0.0.1:{port}/events", timeout=timeout) as answer:
+        url = f"http://127.0.0.1:{port}/events"
+        async with self._http.get(url, timeout=timeout, allow_redirects=False) as answer:
             if answer.status != 200:  # noqa: PLR2004
                 raise BadEvent(f"status {answer.status}")
-            async for text in parse_events(answer.content.iter_any()):
-                yield parse_session(text)
+            async with contextlib.aclosing(parse_events(answer.content.iter_any())) as events:
+                async for text in events:
+                    yield parse_session(text)
+
+
+async def _start_of(body: aiohttp.StreamReader) -> bytes:
+    content = b""
+    async for chunk in body.iter_any():
+        content += chunk
+        if len(content) > _MAX_ANSWER:
+            break
+    return content[:_MAX_ANSWER]
+
+
+def _refused(port: Port, status: int, body: bytes) -> ServerFailed:
+    """Pass on what the server says of its refusal, where that makes sense."""
+    try:
+        answer = json.loads(body)
+        said = {name: _text(answer, name) for name in ("error", "cause", "hint")}
+    except (ValueError, RecursionError, AttributeError):
+        said = {}
+    return ServerFailed(
+        f"the server on port {port} refused: {said.get('error') or f'HTTP status {status}'}",
+        cause=said.get("cause"),
+        hint=said.get("hint"),
+    )
 
 
 def _not_answering(port: Port, reason: str) -> ServerFailed:
