@@ -156,6 +156,7 @@ async function main() {
     // The library is loaded only now, because that takes half a second in which nothing is answered; and it
     // is loaded in any case, so that its files can be replaced under a running server. Whoever waits for this
     // server calls it as soon as it listens, and is answered first.
+    session.warmUp().catch(() => {});
     await Promise.race([server.answered, pause(FIRST_CALL_MS)]);
     library = require('./server/whatsapp');
     if (stopping === null) session.start();

@@ -27,17 +27,8 @@ class BrowserRun {
     info = null;
     reloading = false;
     unlinking = false;
-    /** The code shown last, how many there were, and whether the next one is the first of a batch. */
-    code = null;
-    attempt = 0;
-    freshBatch = true;
-    /**
-     * Whether a phone has answered, whether the page wants a passkey, and the code that came before it was
-     * known to have failed.
-     */
-    scanned = false;
-    passkeyAsked = false;
-    late = null;
+    /** What becomes of its codes. @type {import('./linking').Linking} */
+    linking = null;
     closed = false;
     /** When the page last answered a probe; 0 = it is not probed yet. */
     probedAt = 0;

@@ -9,8 +9,9 @@
  * that it can mend (browser lost, page hung) ends the process with a code of its own.
  */
 
-const { BrowserChoice } = require('./browser');
+const { BrowserChoice, browserEnvironment, browserVersion, findBrowsers } = require('./browser');
 const { SessionError, withLimit } = require('./errors');
+const { Linking, isQr } = require('./linking');
 const { reason } = require('./reasons');
 const { BrowserRun } = require('./run');
 const { maskPhone, timestamp } = require('./state');
@@ -31,10 +32,6 @@ const EXIT = {
 const QUIET_MS = 60_000;
 const RETRY_FIRST_MS = 30_000;
 const RETRY_MAX_MS = 600_000;
-/** The next code replaces one that expires; only if none does for so long is that shown as a state. */
-const CODE_GAP_MS = 2_000;
-/** WhatsApp's own validity of a pairing code. */
-const PAIRING_CODE_MS = 180_000;
 const PAIRING_LIMIT_MS = 60_000;
 const UNLINK_LIMIT_MS = 10_000;
 
@@ -46,16 +43,6 @@ const BROWSER_GONE = /Target closed|Session closed|Connection closed/i;
 const PAGE_GONE = /Target closed|Session closed|Connection closed|detached|context was destroyed/i;
 
 const WAITING = 'waiting until somebody asks for a code';
-const ASK_AGAIN = 'ask for a new code: POST /qr/new, or GET /qr after a minute without';
-
-/** Tell the text of a code from `undefined,…` and other things that the page hands out before it has one. */
-function isQr(text) {
-    const fields = String(text).split(',');
-    return (
-        fields.length >= 4 &&
-        fields.every((field) => field !== '' && field !== 'undefined' && field !== 'null')
-    );
-}
 
 class Session {
     #config;
@@ -102,7 +89,7 @@ class Session {
     }
 
     get opening() {
-        return this.#run !== null && this.#run.attempt === 0 && !this.linked;
+        return this.#run !== null && this.#run.linking.attempt === 0 && !this.linked;
     }
 
     get retries() {
@@ -124,6 +111,12 @@ class Session {
     /** Learn whether a login is stored. What stands in the way of that is told when a browser is opened. */
     async restore() {
         await this.#readLogin().catch((error) => this.#log.error(error.message, { cause: error.cause }));
+    }
+
+    /** Have the browser tell its version ahead of time (a fifth of a second). Trouble is told when it matters. */
+    async warmUp() {
+        const path = await this.#choice.pick(await findBrowsers(this.#config.browser));
+        await browserVersion(path, browserEnvironment(this.#storage.cacheDirectory));
     }
 
     /** Begin: open a browser if a login is stored (or may be), else wait to be asked. */
@@ -241,6 +234,21 @@ class Session {
             log: this.#log,
             phone,
         });
+        run.linking = new Linking({
+            run,
+            config: this.#config,
+            state: this.#state,
+            log: this.#log,
+            session: {
+                giveUp: () => {
+                    this.#pairing = null;
+                    this.#close(run);
+                },
+                failed: (error) => this.#failed(run, error),
+                silent: () => this.#silent(run),
+                note: (login) => this.#note(login),
+            },
+        });
         this.#run = run;
         this.#state.enter('generating', { message: 'starting the browser', attempt: 0 });
         this.#drive(run).catch((error) => this.#failed(run, error));
@@ -282,7 +290,7 @@ class Session {
         on('code', (code) => this.#pairingCodeCame(run, code));
         on('pairing_failed', (error) => this.#pairingFailed(run, error));
         on('socket', (state) => this.#socketChanged(run, state));
-        on('passkey', () => this.#passkeyWanted(run));
+        on('passkey', () => run.linking.passkey());
         on('login_found', () => this.#loginFound(run, 'login found, WhatsApp is loading'));
         on('authenticated', () => this.#loginFound(run, 'linked, WhatsApp is loading'));
         on('loading_screen', (percent) => this.#loading(run, percent));
@@ -343,71 +351,15 @@ class Session {
             this.#loggedOut(run);
             return;
         }
-        if (run.scanned) {
-            // The page shows its next code before it says that the phone did not link.
-            run.late = text;
-            return;
-        }
-        if (text === run.code) return;
-        if (this.#login === 'unknown') this.#setLogin(false);
+        this.#setLogin(false);
         this.#started(run);
-        if (run.attempt >= this.#config.qrMaxRetries) {
-            this.#codesUsedUp(run);
-            return;
-        }
-        run.code = text;
-        run.attempt += 1;
-        const lifetime = this.#config.qrLifetime[run.freshBatch ? 0 : 1] * 1000;
-        run.freshBatch = false;
-        const expires = Date.now() + lifetime;
-        const shown = this.#state.enter('qr', {
-            message: `waiting for QR scan (code ${run.attempt} of ${this.#config.qrMaxRetries})`,
-            hint: 'on the phone: WhatsApp, Linked devices, Link a device',
-            qr: text,
-            expires_at: timestamp(expires),
-            attempt: run.attempt,
-        });
-        if (shown) this.#state.expireAt(expires + CODE_GAP_MS, () => this.#codeExpired(run));
-        run.cancel('start');
-    }
-
-    #codeExpired(run) {
-        if (run.closed) return;
-        if (run.attempt >= this.#config.qrMaxRetries) {
-            this.#codesUsedUp(run);
-            return;
-        }
-        this.#state.enter('generating', { message: 'waiting for the next code' });
-        run.after('start', this.#config.startTimeout * 1000, () => this.#silent(run));
-    }
-
-    #codesUsedUp(run) {
-        this.#log.info('no code was scanned', { codes: run.attempt });
-        this.#state.enter('qr_timeout', {
-            message: `codes shown: ${run.attempt}; none was scanned`,
-            hint: ASK_AGAIN,
-        });
-        this.#close(run);
+        run.linking.qr(text);
     }
 
     #pairingCodeCame(run, code) {
-        if (this.#login === 'unknown') this.#setLogin(false);
+        this.#setLogin(false);
         this.#started(run);
-        const text = String(code).replace(/^(.{4})(.{4})$/, '$1-$2');
-        const expires = Date.now() + PAIRING_CODE_MS;
-        const pairing = { code: text, phone: run.phone, expires_at: timestamp(expires) };
-        this.#state.enter('pairing', {
-            message: 'waiting for the pairing code to be typed on the phone',
-            hint: 'on the phone: WhatsApp, Linked devices, Link with phone number instead',
-            pairing,
-        });
-        this.#state.expireAt(expires, () => {
-            if (run.closed) return;
-            this.#pairing = null;
-            this.#state.enter('qr_timeout', { message: 'the pairing code was not used', hint: ASK_AGAIN });
-            this.#close(run);
-        });
-        this.#pairing?.resolve({ code: text, expires_at: pairing.expires_at });
+        this.#pairing?.resolve(run.linking.pairingCode(code));
     }
 
     #pairingFailed(run, error) {
@@ -420,47 +372,9 @@ class Session {
     #socketChanged(run, state) {
         this.#log.debug('connection', { state });
         const now = this.#state.name;
-        if (now === 'ready' || now === 'authenticated' || now === 'disconnected') {
+        if (['authenticated', 'ready', 'disconnected'].includes(now))
             this.#linkedSocketChanged(run, state, now);
-        } else if (
-            state === 'PAIRING' &&
-            ['qr', 'pairing', 'generating'].includes(now) &&
-            run.attempt + (run.phone ? 1 : 0) > 0
-        ) {
-            run.scanned = true;
-            this.#note('unknown');
-            this.#state.enter('pairing', { message: 'the phone has answered, linking' });
-            run.after('ready', this.#config.readyTimeout * 1000, () => this.#linkStalled(run));
-            if (run.passkeyAsked) this.#passkeyWanted(run);
-        } else if (state === 'UNPAIRED' && run.scanned) {
-            run.scanned = false;
-            run.passkeyAsked = false;
-            run.freshBatch = true;
-            this.#note(false);
-            run.cancel('ready');
-            this.#log.info('the phone did not link');
-            this.#nextCode(run);
-        } else if (state === 'UNPAIRED_IDLE' && run.phone === null) {
-            run.freshBatch = true;
-            withLimit(
-                run.client.refreshQr(),
-                this.#config.probeInterval * 1000,
-                'asking for new codes',
-            ).catch((error) => this.#log.warning('no new codes', { reason: error?.message ?? error }));
-        }
-    }
-
-    /** After a phone that did not link: the page shows (or has shown) its next code. */
-    #nextCode(run) {
-        if (run.phone !== null) {
-            this.#pairing = null;
-            this.#close(run);
-            this.#state.enter('qr_timeout', { message: 'the phone did not link', hint: ASK_AGAIN });
-            return;
-        }
-        this.#state.enter('generating', { message: 'the phone did not link; waiting for the next code' });
-        run.after('start', this.#config.startTimeout * 1000, () => this.#silent(run));
-        if (run.late !== null) this.#codeCame(run, run.late);
+        else run.linking.socket(state);
     }
 
     #linkedSocketChanged(run, state, now) {
@@ -474,23 +388,6 @@ class Session {
         } else if (now === 'disconnected' && state === 'CONNECTED' && run.info !== null && !run.reloading) {
             this.#state.enter('ready', { message: run.info });
         }
-    }
-
-    #linkStalled(run) {
-        if (this.#state.name === 'passkey_required') {
-            this.#close(run);
-            return;
-        }
-        this.#failed(run, reason.linkStalled(this.#config.readyTimeout));
-    }
-
-    #passkeyWanted(run) {
-        run.passkeyAsked = true;
-        if (!run.scanned || this.linked) return;
-        this.#state.enter('passkey_required', {
-            message: 'WhatsApp asks for a passkey to link this account, which a server cannot give',
-            hint: 'on the phone: WhatsApp, Settings, Account, Passkeys: remove it, then ask for a new code',
-        });
     }
 
     #loginFound(run, message) {
@@ -538,9 +435,9 @@ class Session {
 
     #probe(run) {
         run.probe({
-            look: () => run.scanned && !this.linked,
+            look: () => run.linking.answered && !this.linked,
             onSeen: (seen) => {
-                if (seen.passkey) this.#passkeyWanted(run);
+                if (seen.passkey) run.linking.passkey();
             },
             onHung: () => {
                 const { probeInterval } = this.#config;
@@ -572,7 +469,7 @@ class Session {
         const browser = run.path.split('/').at(-1);
         const what = seen.refused ? `refuses ${browser}` : `gave neither code nor login in ${limit} s`;
         const next =
-            run.attempt > 0 || this.#login === true
+            run.linking.attempt > 0 || this.#login === true
                 ? null
                 : await this.#choice
                       .passOn(run.candidates, run.path, `web.whatsapp.com ${what}`)
@@ -712,4 +609,4 @@ class Session {
     }
 }
 
-module.exports = { EXIT, Session, isQr };
+module.exports = { EXIT, Session };

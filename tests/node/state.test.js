@@ -5,7 +5,7 @@ const { once } = require('node:events');
 const { describe, it } = require('node:test');
 
 const { SessionState, maskPhone, timestamp } = require('../../server/state');
-const { isQr } = require('../../server/session');
+const { isQr } = require('../../server/linking');
 
 const newState = () => new SessionState({ port: 5002, user: '2', attempts: 5 });
 
