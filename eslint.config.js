@@ -2,44 +2,33 @@
 
 const js = require('@eslint/js');
 
-const node = {
-    AbortController: 'readonly',
-    AbortSignal: 'readonly',
-    Buffer: 'readonly',
-    URL: 'readonly',
-    URLSearchParams: 'readonly',
-    __dirname: 'readonly',
-    clearInterval: 'readonly',
-    clearTimeout: 'readonly',
-    console: 'readonly',
-    escape: 'readonly',
-    fetch: 'readonly',
-    module: 'writable',
-    performance: 'readonly',
-    process: 'readonly',
-    require: 'readonly',
-    setImmediate: 'readonly',
-    setInterval: 'readonly',
-    setTimeout: 'readonly',
-};
-const page = { document: 'readonly', navigator: 'readonly', window: 'readonly' };
+const readonly = (names) => Object.fromEntries(names.split(/\s+/).map((name) => [name, 'readonly']));
+
+const everywhere = readonly(`
+    AbortController AbortSignal TextDecoder TextDecoderStream TextEncoder URL URLSearchParams atob btoa clearInterval
+    clearTimeout console crypto escape fetch performance queueMicrotask setInterval setTimeout structuredClone`.trim());
+const node = readonly('Buffer __dirname __filename exports module process require setImmediate');
+const page = readonly('EventSource document indexedDB localStorage location navigator window');
 
 module.exports = [
     { ignores: ['node_modules/', '.run/', 'debian/'] },
     js.configs.recommended,
     {
-        files: ['whatsapp_server.js', 'eslint.config.js', 'server/**/*.js', 'tests/node/**/*.js'],
-        languageOptions: { ecmaVersion: 2022, sourceType: 'commonjs', globals: node },
+        languageOptions: { ecmaVersion: 2022, sourceType: 'commonjs', globals: { ...everywhere, ...node } },
+        rules: { 'max-len': ['error', { code: 110 }], 'prefer-const': 'error', eqeqeq: 'error' },
+    },
+    {
+        files: ['*.js', 'server/**/*.js', 'tests/node/**/*.js'],
         rules: {
-            'max-len': ['error', { code: 110 }],
             'no-shadow': 'error',
             'no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
             'no-use-before-define': ['error', { functions: false, classes: false }],
-            'prefer-const': 'error',
-            eqeqeq: 'error',
             strict: ['error', 'global'],
         },
     },
-    // Functions in here run in the page.
-    { files: ['server/whatsapp.js'], languageOptions: { globals: { ...node, ...page } } },
+    // Files that hold functions for a page, or are served to one.
+    {
+        files: ['server/whatsapp.js', 'tests/standin/**/*.js', 'waportd/web/**/*.js'],
+        languageOptions: { globals: page },
+    },
 ];

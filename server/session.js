@@ -113,7 +113,7 @@ class Session {
         await this.#readLogin().catch((error) => this.#log.error(error.message, { cause: error.cause }));
     }
 
-    /** Have the browser tell its version ahead of time (a fifth of a second). Trouble is told when it matters. */
+    /** Have the browser tell its version ahead of time (a fifth of a second); trouble is told when needed. */
     async warmUp() {
         const path = await this.#choice.pick(await findBrowsers(this.#config.browser));
         await browserVersion(path, browserEnvironment(this.#storage.cacheDirectory));
