@@ -4,9 +4,11 @@ const js = require('@eslint/js');
 
 const readonly = (names) => Object.fromEntries(names.split(/\s+/).map((name) => [name, 'readonly']));
 
-const everywhere = readonly(`
-    AbortController AbortSignal TextDecoder TextDecoderStream TextEncoder URL URLSearchParams atob btoa clearInterval
-    clearTimeout console crypto escape fetch performance queueMicrotask setInterval setTimeout structuredClone`.trim());
+const everywhere = readonly(
+    'AbortController AbortSignal TextDecoder TextDecoderStream TextEncoder URL URLSearchParams atob btoa ' +
+        'clearInterval clearTimeout console crypto escape fetch performance queueMicrotask setInterval ' +
+        'setTimeout structuredClone',
+);
 const node = readonly('Buffer __dirname __filename exports module process require setImmediate');
 const page = readonly('EventSource document indexedDB localStorage location navigator window');
 
