@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import os
 import pwd
+import re
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,9 @@ import psutil
 from waportd.model import Port
 
 _SERVER_SCRIPT = "whatsapp_server.js"
+_SUPERVISED = re.compile(r"/whatsapp@[0-9]+\.service(/|$)", re.MULTILINE)
 _TERM_SECONDS = 5.0
+_MAX_NAME = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ async def end_stale_server(port: Port, holder: Holder) -> bool:
 
     Only where pid, command line, working directory and owner show that it is one: the script's name, this port
     as ``PORT`` or argument, a session folder of that port below its working directory, and the daemon's own uid.
-    SIGTERM, and SIGKILL after five seconds. Tells whether the process was one and is gone.
+    Never one that a unit ``whatsapp@….service`` runs: it is somebody's live session. SIGTERM, and SIGKILL after
+    five seconds. Tells whether the process was one and is gone.
     """
     if holder.pid is None:
         return False
@@ -46,30 +50,37 @@ async def end_stale_server(port: Port, holder: Holder) -> bool:
 
 
 def _listeners(port: Port) -> list[Holder]:
-    holders: dict[tuple[int | None, str | None], Holder] = {}
-    for connection in psutil.net_connections(kind="tcp"):
-        if connection.status != psutil.CONN_LISTEN or connection.laddr.port != port:
-            continue
-        if connection.pid is None:
-            holder = Holder(user=_owner(port))
-        else:
-            holder = _describe(connection.pid)
-        holders[holder.pid, holder.user] = holder
-    return list(holders.values())
+    pids = {
+        connection.pid
+        for connection in psutil.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+    }
+    holders = [_describe(pid) for pid in pids if pid is not None]
+    if None in pids:
+        # Another user's process: its socket can be seen, and not whose it is.
+        seen = {holder.user for holder in holders}
+        holders += [Holder(user) for user in _owners(port) if user not in seen]
+    return holders
 
 
 def _describe(pid: int) -> Holder:
     try:
         process = psutil.Process(pid)
         with process.oneshot():
-            return Holder(user=process.username(), pid=pid, command=process.name())
+            return Holder(process.username(), pid, _printable(process.name()))
     except psutil.Error:
         return Holder(pid=pid)
 
 
-def _owner(port: Port) -> str | None:
-    """Name the user whose socket listens on the port, by the uid column of /proc/net/tcp (proc(5))."""
+def _printable(name: str) -> str:
+    """Return what can be stored, logged and shown of a name that any local user may choose."""
+    return "".join(char if char.isprintable() else "?" for char in name[:_MAX_NAME])
+
+
+def _owners(port: Port) -> list[str]:
+    """Name the users whose sockets listen on the port, by the uid column of /proc/net/tcp (proc(5))."""
     listening = "0A"
+    users = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
@@ -78,8 +89,8 @@ def _owner(port: Port) -> str | None:
         for line in lines:
             fields = line.split()
             if fields[3] == listening and int(fields[1].rpartition(":")[2], 16) == port:
-                return _user_name(int(fields[7]))
-    return None
+                users.add(_user_name(int(fields[7])))
+    return sorted(users)
 
 
 def _user_name(uid: int) -> str:
@@ -103,13 +114,13 @@ def _end_stale_server(port: Port, pid: int) -> bool:
             process.wait(_TERM_SECONDS)
     except psutil.NoSuchProcess:
         return True
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return False
     return True
 
 
 def _is_stale_server(process: psutil.Process, port: Port) -> bool:
-    if process.uids().real != os.getuid():
+    if process.uids().real != os.getuid() or _SUPERVISED.search(_control_groups(process.pid)):
         return False
     arguments = process.cmdline()
     scripts = [index for index, word in enumerate(arguments) if Path(word).name == _SERVER_SCRIPT]
@@ -117,4 +128,10 @@ def _is_stale_server(process: psutil.Process, port: Port) -> bool:
         return False
     named = process.environ().get("PORT") or (arguments[scripts[0] + 1 :] or ["5001"])[0]
     folder = Path(process.cwd())
-    return named == str(port) and any((folder / f".wwebjs_{kind}_{port}").is_dir() for kind in ("auth", "cache"))
+    return named == str(port) and any(
+        (folder / f".wwebjs_{kind}_{port}").is_dir() for kind in ("auth", "cache")
+    )
+
+
+def _control_groups(pid: int) -> str:
+    return Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace")
