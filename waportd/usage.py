@@ -1,6 +1,7 @@
 """What a server uses: systemd's accounting where it has any, else the sum over its processes."""
 
 import asyncio
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -47,23 +48,23 @@ class UsageMeter:
         accounting = await self._manager.accounting(status.name)
         if accounting.memory is not None and accounting.cpu is not None:
             return Usage(accounting.memory, "systemd", accounting.cpu, "systemd")
-        memory, source, cpu = await asyncio.to_thread(_sum_processes, status)
-        return Usage(
-            memory=memory if accounting.memory is None else accounting.memory,
-            memory_source=source if accounting.memory is None else "systemd",
-            cpu=cpu if accounting.cpu is None else accounting.cpu,
-            cpu_source="processes" if accounting.cpu is None else "systemd",
-        )
+        usage = await asyncio.to_thread(_sum_processes, status)
+        if accounting.memory is not None:
+            usage = dataclasses.replace(usage, memory=accounting.memory, memory_source="systemd")
+        if accounting.cpu is not None:
+            usage = dataclasses.replace(usage, cpu=accounting.cpu, cpu_source="systemd")
+        return usage
 
 
-def _sum_processes(status: UnitStatus) -> tuple[int | None, str | None, float | None]:
-    """Return memory in bytes, what kind it is, and seconds of CPU, over the unit's processes."""
+def _sum_processes(status: UnitStatus) -> Usage:
+    """Add up what the unit's processes use: PSS where all may be read, else RSS, which counts shared pages often."""
     pss = rss = 0
     cpu = 0.0
     readable = True
     seen = 0
-    for process in _processes(status):
+    for pid in _pids(status):
         try:
+            process = psutil.Process(pid)
             with process.oneshot():
                 times = process.cpu_times()
                 rss += process.memory_info().rss
@@ -74,24 +75,25 @@ def _sum_processes(status: UnitStatus) -> tuple[int | None, str | None, float | 
         except psutil.AccessDenied:
             readable = False
         except psutil.Error:
+            # It ended meanwhile, as a browser's processes do all the time.
             continue
     if not seen:
-        return None, None, None
-    return (pss, "pss", cpu) if readable else (rss, "rss", cpu)
+        return Usage()
+    return Usage(pss if readable else rss, "pss" if readable else "rss", cpu, "processes")
 
 
-def _processes(status: UnitStatus) -> list[psutil.Process]:
-    pids: list[int] = []
-    for root in _CGROUP_ROOTS:
+def _pids(status: UnitStatus) -> list[int]:
+    # An empty name would be that of the root group, with everything in it.
+    for root in _CGROUP_ROOTS if status.control_group else ():
         try:
             listed = (root / status.control_group.lstrip("/") / "cgroup.procs").read_text(encoding="ascii")
         except OSError:
             continue
-        pids = [int(line) for line in listed.split()]
-        break
+        if listed:
+            return [int(line) for line in listed.split()]
     try:
         # Where the control group is not visible, the main process and what it started come closest.
         main = psutil.Process(status.main_pid)
-        return [psutil.Process(pid) for pid in pids] if pids else [main, *main.children(recursive=True)]
+        return [main.pid, *(child.pid for child in main.children(recursive=True))]
     except psutil.Error:
         return []
