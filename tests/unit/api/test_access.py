@@ -1,0 +1,148 @@
+"""Who may call, decided on a real unix socket by the kernel's word for who is at the other end."""
+
+import asyncio
+import json
+import os
+import pwd
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from waportd.api.access import Access, check_access, peer_uid
+from waportd.api.problems import problems
+
+# Root may always call, so that a caller who may not has to be somebody else.
+CALLER = 65534 if os.geteuid() == 0 else os.geteuid()
+
+CLIENT = """
+import socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(sys.argv[1])
+connection.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+print(b"".join(iter(lambda: connection.recv(65536), b"")).decode())
+"""
+
+
+async def show_caller(request):
+    return web.json_response(peer_uid(request))
+
+
+@pytest.fixture
+async def door():
+    """Serve on a unix socket that everybody can open; give its path and the access that guards it."""
+    access = Access([])
+    app = web.Application(middlewares=[problems, check_access])
+    app["access"] = access
+    app.router.add_get("/", show_caller)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    path = folder / "api.sock"
+    await web.UnixSite(runner, path).start()
+    path.chmod(0o666)
+    yield types.SimpleNamespace(path=path, access=access, runner=runner)
+    await runner.cleanup()
+    shutil.rmtree(folder)
+
+
+async def call(door) -> tuple[int, object]:
+    """Call as a process of its own, which is not root's; return status and document."""
+    other = {"user": CALLER} if os.geteuid() == 0 else {}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-c", CLIENT, door.path, stdout=asyncio.subprocess.PIPE, **other
+    )
+    answer, _ = await asyncio.wait_for(process.communicate(), 10)
+    head, _, body = answer.decode().replace("\r\n", "\n").partition("\n\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+async def test_the_caller_is_known_by_its_uid(door):
+    assert await call(door) == (200, CALLER)
+
+
+async def test_whoever_is_named_may_call(door):
+    door.access.allow(["www-data", pwd.getpwuid(CALLER).pw_name])
+    assert (await call(door))[0] == 200
+
+
+async def test_whoever_is_named_by_number_may_call(door):
+    door.access.allow([CALLER])
+    assert (await call(door))[0] == 200
+
+
+async def test_whoever_is_not_named_is_refused_and_told_how_to_be(door):
+    door.access.allow(["root", CALLER + 1])
+    status, problem = await call(door)
+    assert (status, problem["code"]) == (403, "forbidden")
+    assert problem["detail"] == f"user {pwd.getpwuid(CALLER).pw_name} may not call this socket"
+    assert "api.allow_users" in problem["hint"]
+
+
+async def test_a_new_list_holds_for_the_next_call(door):
+    door.access.allow([CALLER + 1])
+    assert (await call(door))[0] == 403
+    door.access.allow([])
+    assert (await call(door))[0] == 200
+
+
+async def test_an_account_that_does_not_exist_lets_nobody_in(door):
+    door.access.allow(["no-such-account"])
+    assert (await call(door))[0] == 403
+
+
+async def test_what_is_no_unix_socket_has_no_uid_and_is_refused_where_there_is_a_list(door):
+    site = web.TCPSite(door.runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]
+    async with aiohttp.ClientSession() as client:
+        async with client.get(f"http://127.0.0.1:{port}/") as answer:
+            assert (answer.status, await answer.json()) == (200, None)
+        door.access.allow([os.geteuid()])
+        async with client.get(f"http://127.0.0.1:{port}/") as answer:
+            assert answer.status == 403
+            assert "user unknown" in (await answer.json())["detail"]
+
+
+def test_root_may_always_call():
+    assert Access(["www-data"]).permits(0)
+
+
+def test_without_a_list_everybody_who_can_open_the_socket_may_call():
+    assert Access([]).permits(1234)
+
+
+def test_names_are_looked_up_at_each_call(monkeypatch):
+    uids = {"ana": 1001}
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: types.SimpleNamespace(pw_uid=uids[name]))
+    access = Access(["ana"])
+    assert access.permits(1001)
+    assert not access.permits(1002)
+    uids["ana"] = 1002
+    assert access.permits(1002)
+    assert not access.permits(1001)
+
+
+@pytest.mark.parametrize("uid", [1000, 2**31, 2**32 - 2])
+def test_uids_are_read_over_their_whole_range(uid):
+    class Peer:
+        family = socket.AF_UNIX
+
+        def getsockopt(self, level, option, size):
+            return struct.pack("=iII", 7, uid, 100)
+
+    transport = types.SimpleNamespace(get_extra_info=lambda name: Peer())
+    assert peer_uid(types.SimpleNamespace(transport=transport)) == uid
+
+
+def test_a_caller_who_is_gone_is_nobody():
+    assert peer_uid(types.SimpleNamespace(transport=None)) is None
+    assert not Access([1000]).permits(None)
