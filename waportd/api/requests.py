@@ -1,7 +1,7 @@
 """Reads what callers send; whatever is not as it should be is a BadRequest that says what is allowed."""
 
 import json
-import math
+import re
 from typing import Any
 
 from aiohttp import web
@@ -16,6 +16,8 @@ MAX_WAIT = 60.0
 MAX_TIMEOUT = 600.0
 """Seconds that a caller may wait for a server to get ready."""
 _MAX_PORT = 65535
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 def supervisor_of(request: web.Request) -> Supervisor:
@@ -40,8 +42,8 @@ def user_in_query(request: web.Request) -> User:
 def port_in_path(request: web.Request) -> Port:
     """Read ``{port}`` of the path."""
     text = request.match_info["port"]
-    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= _MAX_PORT):  # noqa: PLR2004
-        raise BadRequest(f"{text!r} is not a port", hint="a port is a number from 1 to 65535")
+    if not _PORT.fullmatch(text) or int(text) > _MAX_PORT:
+        raise BadRequest(f"{text!r:.80} is not a port", hint="a port is a number from 1 to 65535")
     return Port(int(text))
 
 
@@ -51,7 +53,7 @@ def wait_in_query(request: web.Request) -> Wait:
     try:
         return Wait.LISTENING if text is None else Wait(text)
     except ValueError:
-        raise BadRequest(f"wait={text} is not known", hint=f"allowed: {', '.join(Wait)}") from None
+        raise BadRequest(f"wait={text!r:.80} is not known", hint=f"allowed: {', '.join(Wait)}") from None
 
 
 def seconds_in_query(request: web.Request, name: str, most: float) -> float | None:
@@ -59,20 +61,16 @@ def seconds_in_query(request: web.Request, name: str, most: float) -> float | No
     text = _one(request, name)
     if text is None:
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= most:
-        raise BadRequest(f"{name}={text} is not a time", hint=f"seconds from 0 to {most:g}")
-    return seconds
+    if not _SECONDS.fullmatch(text) or float(text) > most:
+        raise BadRequest(f"{name}={text!r:.80} is not a time", hint=f"seconds from 0 to {most:g}")
+    return float(text)
 
 
 def flag_in_query(request: web.Request, name: str) -> bool:
     """Read ``?name=true|false``; False where it is missing."""
     text = _one(request, name)
     if text not in {None, "true", "false", "1", "0"}:
-        raise BadRequest(f"{name}={text} is not known", hint="allowed: true, false")
+        raise BadRequest(f"{name}={text!r:.80} is not known", hint="allowed: true, false")
     return text in {"true", "1"}
 
 
@@ -84,7 +82,9 @@ async def options_in_body(request: web.Request) -> Options | None:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON", hint='send {"webhook_url": "http://…"}, or nothing') from None
+        raise BadRequest(
+            "the body is not JSON", hint='send {"webhook_url": "http://…"}, or nothing'
+        ) from None
     if not isinstance(document, dict):
         raise BadRequest("the body is not a JSON object", hint='send {"webhook_url": "http://…"}, or nothing')
     unknown = sorted(set(document) - set(_OPTIONS))
