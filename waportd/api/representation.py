@@ -1,6 +1,6 @@
 """How things look in JSON. Names here are a promise: members are added, never renamed or removed."""
 
-import datetime
+import datetime as dt
 import json
 import time
 from typing import Any
@@ -26,7 +26,7 @@ def timestamp(seconds: float | None) -> str | None:
     """Write seconds since the epoch as RFC 3339 in UTC, to the millisecond; None for never."""
     if not seconds:
         return None
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

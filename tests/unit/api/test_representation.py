@@ -1,0 +1,253 @@
+"""How things look in JSON."""
+
+import contextlib
+import dataclasses
+import json
+import random
+import time
+
+import pytest
+
+from waportd.api import representation
+from waportd.api.representation import condition, respond, timestamp
+from waportd.model import (
+    Assignment,
+    Desired,
+    PairingCode,
+    Port,
+    Process,
+    ProcessState,
+    Session,
+    SessionState,
+    Usage,
+    User,
+)
+from waportd.picture import Instance
+from waportd.sessions import BadEvent, parse_session
+
+NEW_YEAR = 1767225600.0
+
+RUNNING = Instance(
+    Assignment(
+        User("2"),
+        Port(20000),
+        desired=Desired.RUNNING,
+        linked=True,
+        webhook_url="http://localhost:5002/webhook",
+        memory_max=512 << 20,
+        created_at=NEW_YEAR,
+        note="port 5002 is held by python3 (pid 7, user www-data)",
+    ),
+    Process(ProcessState.RUNNING, NEW_YEAR + 1, "running on port 20000", pid=77, restarts=1),
+    Session(SessionState.READY, NEW_YEAR + 2, "ready", linked=True, phone_number="5511", pushname="Ana"),
+    answering=True,
+)
+
+
+def showing_code(lifetime: float = 60.0) -> Instance:
+    session = Session(
+        SessionState.QR,
+        message="scan the code",
+        qr="SECRET",
+        expires_at=time.time() + lifetime,
+        attempt=3,
+        attempts=5,
+        pairing=PairingCode("SECRET", time.time() + lifetime),
+    )
+    return dataclasses.replace(RUNNING, session=session)
+
+
+def but(process: ProcessState = ProcessState.RUNNING, **members) -> Instance:
+    return dataclasses.replace(
+        RUNNING, process=Process(process, message="of systemd", cause="crashed"), **members
+    )
+
+
+class TestTimestamp:
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (NEW_YEAR, "2026-01-01T00:00:00.000Z"),
+            (NEW_YEAR + 0.1234, "2026-01-01T00:00:00.123Z"),
+            (0.0, None),
+            (None, None),
+        ],
+    )
+    def test_a_time_is_told_in_utc_to_the_millisecond(self, seconds, text):
+        assert timestamp(seconds) == text
+
+    def test_the_time_zone_of_the_host_does_not_matter(self, monkeypatch):
+        monkeypatch.setenv("TZ", "America/Sao_Paulo")
+        time.tzset()
+        try:
+            assert timestamp(NEW_YEAR) == "2026-01-01T00:00:00.000Z"
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+
+
+class TestRespond:
+    def test_an_answer_is_json_that_nobody_may_keep(self):
+        response = respond({"name": "Zoë"}, 201, Location="/v1/users/1")
+        assert (response.status, response.content_type, response.charset) == (
+            201,
+            "application/json",
+            "utf-8",
+        )
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["Location"] == "/v1/users/1"
+        assert response.body == '{"name": "Zoë"}'.encode()
+
+
+class TestUser:
+    def test_a_user_is_shown_in_full(self):
+        assert representation.user(RUNNING, Usage(5, "pss", 1.5, "processes")) == {
+            "user": "2",
+            "port": 20000,
+            "url": "http://localhost:20000",
+            "unit": "whatsapp@20000.service",
+            "desired": "running",
+            "linked": True,
+            "note": "port 5002 is held by python3 (pid 7, user www-data)",
+            "webhook_url": "http://localhost:5002/webhook",
+            "memory_max": 512 << 20,
+            "autostart": True,
+            "created_at": "2026-01-01T00:00:00.000Z",
+            "process": {
+                "state": "running",
+                "since": "2026-01-01T00:00:01.000Z",
+                "message": "running on port 20000",
+                "cause": None,
+                "hint": None,
+                "pid": 77,
+                "restarts": 1,
+            },
+            "session": {
+                "state": "ready",
+                "since": "2026-01-01T00:00:02.000Z",
+                "message": "ready",
+                "cause": None,
+                "hint": None,
+                "attempt": 0,
+                "attempts": 0,
+                "progress": None,
+                "phone_number": "5511",
+                "name": "Ana",
+                "answering": True,
+            },
+            "memory": {"bytes": 5, "source": "pss"},
+            "cpu": {"seconds": 1.5, "source": "processes"},
+        }
+
+    def test_a_server_that_has_said_nothing_has_no_session(self):
+        assert representation.user(but(session=None))["session"] is None
+
+    def test_what_was_not_measured_is_not_told(self):
+        assert {"memory", "cpu"}.isdisjoint(representation.user(RUNNING))
+
+    def test_no_code_is_in_it(self):
+        assert "SECRET" not in json.dumps(representation.user(showing_code()))
+
+
+class TestCondition:
+    def test_of_a_server_that_runs_the_session_matters(self):
+        assert condition(RUNNING) == ("ready", "ready", None, None)
+
+    def test_a_server_that_has_said_nothing_is_starting(self):
+        assert condition(but(session=None, answering=False))[0] == "starting"
+
+    def test_a_server_that_is_not_heard_any_more_is_not_reported_by_its_last_word(self):
+        state, message, cause, hint = condition(but(answering=False))
+        assert (state, message, cause) == ("error", "the server does not answer", "not_answering")
+        assert hint
+
+    @pytest.mark.parametrize("process", set(ProcessState) - {ProcessState.RUNNING, ProcessState.STOPPED})
+    def test_of_a_server_that_does_not_run_the_process_matters(self, process):
+        assert condition(but(process, answering=False)) == (process, "of systemd", "crashed", None)
+
+    def test_of_a_server_that_stopped_its_last_word_matters(self):
+        last_word = Session(SessionState.LOGGED_OUT, message="unlinked from the phone")
+        stopped = but(ProcessState.STOPPED, session=last_word, answering=False)
+        assert condition(stopped) == ("logged_out", "unlinked from the phone", None, None)
+
+    def test_of_a_server_that_stopped_without_a_word_the_process_matters(self):
+        assert condition(but(ProcessState.STOPPED, session=None, answering=False))[:2] == (
+            "stopped",
+            "of systemd",
+        )
+
+
+class TestQr:
+    def test_a_code_that_is_valid_is_shown_with_its_end(self):
+        shown = showing_code()
+        assert representation.qr(shown) == {
+            "user": "2",
+            "port": 20000,
+            "status": "qr",
+            "qr": "SECRET",
+            "expires_at": timestamp(shown.session.expires_at),
+            "attempt": 3,
+            "attempts": 5,
+            "message": "scan the code",
+            "cause": None,
+            "hint": None,
+        }
+
+    def test_an_expired_code_is_not_shown_and_the_state_says_so(self):
+        document = representation.qr(showing_code(lifetime=-1))
+        assert (document["status"], document["qr"], document["expires_at"]) == ("generating", None, None)
+        assert "expired" in document["message"]
+
+    def test_no_code_of_a_server_that_is_not_heard_is_shown(self):
+        document = representation.qr(dataclasses.replace(showing_code(), answering=False))
+        assert (document["status"], document["qr"]) == ("error", None)
+
+    def test_a_linked_session_shows_none(self):
+        document = representation.qr(RUNNING)
+        assert (document["status"], document["qr"], document["expires_at"]) == ("ready", None, None)
+
+    def test_a_server_that_failed_says_why_there_is_none(self):
+        document = representation.qr(but(ProcessState.FAILED, session=None, answering=False))
+        assert (document["status"], document["message"], document["cause"]) == (
+            "failed",
+            "of systemd",
+            "crashed",
+        )
+
+    @pytest.mark.parametrize("state", SessionState)
+    @pytest.mark.parametrize(
+        ("process", "answering"),
+        [(ProcessState.RUNNING, True), *((process, False) for process in ProcessState)],
+    )
+    def test_a_code_comes_with_the_status_that_promises_one_and_never_else(self, state, process, answering):
+        session = dataclasses.replace(showing_code().session, state=state)
+        document = representation.qr(but(process, session=session, answering=answering))
+        assert (document["qr"] is not None) is (document["status"] == "qr" and answering)
+
+
+def test_whatever_a_server_says_can_be_shown():
+    dice = random.Random(1)
+    texts = ["", "x" * 2000, "\ud83d", "\0\x1b[31m\n", "Zoë 🎉"]
+    times = [
+        "1970-01-01T00:00:00Z",
+        "2026-01-01T00:00:00.5+14:00",
+        "2242-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+    ]
+    shown = 0
+    for _ in range(500):
+        said = {
+            "state": dice.choice(list(SessionState)),
+            **{
+                name: dice.choice(texts)
+                for name in ("message", "cause", "hint", "qr", "phone_number", "pushname")
+            },
+            **{name: dice.choice(times) for name in ("since", "expires_at")},
+            **{name: dice.choice([0, -5, 1.5, 999_999_999]) for name in ("attempt", "attempts", "progress")},
+        }
+        with contextlib.suppress(BadEvent):
+            instance = dataclasses.replace(RUNNING, session=parse_session(json.dumps(said)))
+            assert json.loads(respond(representation.user(instance)).body)
+            assert json.loads(respond(representation.qr(instance)).body)
+            shown += 1
+    assert shown > 100
