@@ -92,9 +92,9 @@ class TestStream:
                 sent += len(chunk)
                 yield chunk
 
-        with pytest.raises(BadEvent, match="256 KiB"):
-            async for _ in parse_events(long()):
-                pass
+        async with contextlib.aclosing(long()) as chunks:
+            with pytest.raises(BadEvent, match="256 KiB"):
+                assert [data async for data in parse_events(chunks)] == []
         assert sent < 10 * 256 * 1024
 
     async def test_many_small_events_are_no_large_one(self):

@@ -39,7 +39,7 @@ async def measured(manager: Manager) -> Usage:
     return await UsageMeter(manager).measure(UNIT)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def family():
     """Run a process that has worked, holds 32 MiB and has a child that holds as much; give it as a psutil.Process."""
     program = f"""

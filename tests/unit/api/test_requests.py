@@ -68,7 +68,7 @@ class TestUser:
         assert await ask(f"/user/{user}") == await ask(f"/user?user_id={quoted(user)}") == (200, user)
 
     @pytest.mark.parametrize(
-        "user", ["-1", "a b", "../1", "a/b", "é", "x" * 65, "1\n", "1\0", "\x1b[31m", "%", "{}"]
+        "user", ["-1", "a b", "../1", "a/b", "é", "x" * 65, "1\n", "1\0", "\x1b[31m", "%"]
     )
     async def test_what_is_no_user_is_refused_wherever_it_stands(self, ask, user):
         for path in (f"/user/{quoted(user)}", f"/user?user_id={quoted(user)}"):
