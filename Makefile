@@ -7,7 +7,7 @@ BROWSER =
 # One word of shell, whatever the value holds.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run test test-unit test-node test-tools test-integration lint clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -22,10 +22,11 @@ test: ## install what is missing and run every check
 	@tools/run-tests $(if $(CI),--no-skips)
 
 test-unit: ## check one module at a time
+test-adapter: ## check what systemd and D-Bus do in their bad moments
 test-node: ## check the server of one user
 test-tools: ## check with-systemd itself
 test-integration: ## check all of it on a real systemd
-test-unit test-node test-tools test-integration: test-%:
+test-unit test-adapter test-node test-tools test-integration: test-%:
 	@tools/install-deps test
 	@tools/run-tests $*
 

@@ -77,7 +77,10 @@ async function main() {
     const state = new SessionState({ port: config.port, user: config.user, attempts: config.qrMaxRetries });
 
     let stopping = null;
-    let library = null;
+    let supplyLibrary;
+    const library = new Promise((resolve) => {
+        supplyLibrary = resolve;
+    });
     const ending = (code, why) => {
         stopping ??= stop(code, why);
     };
@@ -158,7 +161,7 @@ async function main() {
     // server calls it as soon as it listens, and is answered first.
     session.warmUp().catch(() => {});
     await Promise.race([server.answered, pause(FIRST_CALL_MS)]);
-    library = require('./server/whatsapp');
+    supplyLibrary(require('./server/whatsapp'));
     if (stopping === null) session.start();
 }
 

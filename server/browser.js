@@ -186,7 +186,14 @@ async function diagnose(file, args, profile, env) {
  */
 function browserEnvironment(cacheDirectory, env = process.env) {
     const inherited = Object.entries(env).filter(([name]) => !OWN_VARIABLES.test(name));
-    const own = { XDG_CACHE_HOME: cacheDirectory, XDG_CONFIG_HOME: cacheDirectory };
+    const own = {
+        XDG_CACHE_HOME: cacheDirectory,
+        XDG_CONFIG_HOME: cacheDirectory,
+        // On a session bus Chromium has systemd move it into a scope of its own, out of the unit whose limits
+        // and whose end are meant for it. It needs no bus.
+        DBUS_SESSION_BUS_ADDRESS: 'disabled:',
+        DBUS_SYSTEM_BUS_ADDRESS: 'disabled:',
+    };
     return { ...Object.fromEntries(inherited), ...own };
 }
 

@@ -70,7 +70,7 @@ class Session {
     /**
      * @param {object} options
      * @param {(code: number, why: string) => void} options.end finish the process
-     * @param {() => {SessionClient: Function}} options.loadLibrary called when the library is needed
+     * @param {() => Promise<{SessionClient: Function}>} options.loadLibrary called when the library is needed
      * @param {(message: object) => void} options.onMessage takes each incoming message of the library
      */
     constructor({ config, storage, state, log, end, loadLibrary, onMessage }) {
@@ -122,6 +122,7 @@ class Session {
     /** Begin: open a browser if a login is stored (or may be), else wait to be asked. */
     start() {
         this.#armIdle();
+        if (this.#run !== null) return;
         if (this.linked || !this.#loginRead) this.#open();
         else this.#rest(WAITING);
     }
@@ -257,7 +258,9 @@ class Session {
     async #drive(run) {
         await this.#closing;
         if (!this.#loginRead) await this.#readLogin();
-        await run.prepare(this.#loadLibrary().SessionClient);
+        // Whoever asks right after the start comes before the library is loaded.
+        const { SessionClient } = await this.#loadLibrary();
+        await run.prepare(SessionClient);
         if (this.#login === false) await this.#storage.noteLogin(false);
         if (run.closed) return;
         this.#state.update({ browser: { path: run.path, running: false } });
@@ -314,9 +317,12 @@ class Session {
         const pid = browser.process()?.pid;
         this.#log.info('browser started', { path: run.path, pid });
         this.#state.update({ message: 'loading WhatsApp Web', browser: { path: run.path, running: true } });
-        browser.on('disconnected', () => {
+        const gone = () => {
             if (!run.closed) this.#lose(run, EXIT.browserLost, 'the browser ended unexpectedly');
-        });
+        };
+        browser.on('disconnected', gone);
+        // Debian's wrapper script stays the browser's parent: without it, nobody reaps or kills the browser.
+        browser.process()?.once('exit', gone);
         page.on('error', (error) => {
             if (!run.closed) this.#lose(run, EXIT.pageHung, `WhatsApp's page crashed (${error.message})`);
         });

@@ -38,7 +38,9 @@ class Assignments:
         """Return the user's instance; raise UnknownUser where there is none."""
         instance = self._picture.get(user)
         if instance is None:
-            raise UnknownUser(f"no port is assigned to user {user}", hint=f"assign one with `PUT /v1/users/{user}`")
+            raise UnknownUser(
+                f"no port is assigned to user {user}", hint=f"assign one with `PUT /v1/users/{user}`"
+            )
         return instance
 
     def lock(self, user: User) -> asyncio.Lock:

@@ -157,9 +157,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Gives every user of a web app a WhatsApp Web server of their own, supervised by systemd.",
     )
     parser.add_argument(
-        "--config", metavar="FILE", type=Path, help=f"the configuration (default: {DEFAULT_CONFIG}, if it exists)"
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help=f"the configuration (default: {DEFAULT_CONFIG}, if it exists)",
     )
-    parser.add_argument("--check-config", action="store_true", help="check the configuration and exit: 0 or 78")
+    parser.add_argument(
+        "--check-config", action="store_true", help="check the configuration and exit: 0 or 78"
+    )
     parser.add_argument("--version", action="version", version=f"waportd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     generate = commands.add_parser(

@@ -37,9 +37,7 @@ AT_REST = {ProcessState.STOPPED, ProcessState.FAILED, ProcessState.CRASH_LOOP}
 class Observer:
     """Keeps the picture in line with what systemd and the servers say. Decides nothing."""
 
-    def __init__(
-        self, picture: Picture, manager: UnitManager, on_link: Callable[[User, bool], None]
-    ) -> None:
+    def __init__(self, picture: Picture, manager: UnitManager, on_link: Callable[[User, bool], None]) -> None:
         """``on_link`` is called when a session is linked, or not any more, other than the assignment says."""
         self.boot = ""
         """This life of systemd, as UnitManager.boot names it."""
@@ -122,7 +120,9 @@ class Observer:
             return
         process = self._process(instance)
         if process.state is not instance.process.state:
-            log.info("%s: %s", process.state, process.message, extra=log_fields(instance.assignment.user, port))
+            log.info(
+                "%s: %s", process.state, process.message, extra=log_fields(instance.assignment.user, port)
+            )
         if process.state is ProcessState.RUNNING:
             self.absolve(port)
             self._picture.put(dataclasses.replace(instance, process=process))
@@ -130,7 +130,9 @@ class Observer:
         else:
             self.sessions.unfollow(port)
             self._picture.put(
-                dataclasses.replace(instance, process=process, session=_last_word(instance.session), answering=False)
+                dataclasses.replace(
+                    instance, process=process, session=_last_word(instance.session), answering=False
+                )
             )
 
     def _process(self, instance: Instance) -> Process:

@@ -45,7 +45,12 @@ class Starter:
     """Starts servers. One start of a user is under way at most; whoever asks meanwhile shares it."""
 
     def __init__(
-        self, config: Config, assignments: Assignments, picture: Picture, observer: Observer, manager: UnitManager
+        self,
+        config: Config,
+        assignments: Assignments,
+        picture: Picture,
+        observer: Observer,
+        manager: UnitManager,
     ) -> None:
         self.failed_at: dict[User, float] = {}
         """When, by the monotonic clock, a user's last start failed."""
@@ -257,6 +262,13 @@ class Starter:
 
     async def _clear_port(self, port: Port, error: JobFailed) -> None:
         """Return if the port was freed and the socket can be tried again; else raise why it cannot be had."""
+        if error.result == "assert":
+            raise ServerFailed(
+                f"the units of port {port} look for their environment in another folder than store.directory",
+                cause="units_outdated",
+                hint="generate the units again: `waportd generate-units --output /etc/systemd/system`, "
+                "then `systemctl daemon-reload`",
+            ) from error
         await self._manager.reset_failed(socket_unit(port))
         holders = await listeners(port)
         if not holders:

@@ -341,7 +341,9 @@ class Supervisor:
 
     def _too_late(self, user: User, wait: Wait, timeout: float) -> StartTimeout:
         instance = self.known(user)
-        session = f", session {instance.session.state}: {instance.session.message}" if instance.session else ""
+        session = (
+            f", session {instance.session.state}: {instance.session.message}" if instance.session else ""
+        )
         return StartTimeout(
             f"user {user} is not {wait} after {timeout:g} s (process {instance.process.state}{session})",
             hint="it goes on; ask again, or with a longer timeout",
@@ -352,14 +354,20 @@ class Supervisor:
     async def _unlink(self, user: User) -> bool:
         """Have a connected server unlink its phone and delete its session; tell whether it did."""
         instance = self.known(user)
-        if not instance.answering or instance.session is None or instance.session.state is not SessionState.READY:
+        if (
+            not instance.answering
+            or instance.session is None
+            or instance.session.state is not SessionState.READY
+        ):
             return False
         try:
             await self._observer.sessions.log_out(instance.assignment.port)
         except ServerFailed as error:
             log.warning("Cannot unlink the phone: %s", error, extra=log_fields(user))
             return False
-        ended = await self.picture.wait(user, lambda now: now is None or now.process.state in AT_REST, _LOGOUT_END)
+        ended = await self.picture.wait(
+            user, lambda now: now is None or now.process.state in AT_REST, _LOGOUT_END
+        )
         return ended is not None and ended.process.state in AT_REST
 
     def _note_logout(self, user: User, *, unlinked: bool) -> None:
@@ -448,7 +456,10 @@ class Supervisor:
     async def _sweep(self) -> None:
         """Give back ports that were taken for a user whose assignment a crash kept from the store."""
         for port in await self._assignments.orphaned_ports():
-            if port not in self._choosing and self._observer.service(port).active_state in {"inactive", "failed"}:
+            if port not in self._choosing and self._observer.service(port).active_state in {
+                "inactive",
+                "failed",
+            }:
                 await self._give_back(port)
 
     # Background work

@@ -14,7 +14,10 @@ def pytest_runtest_makereport(item, call):
     if report.failed and call.when in {"setup", "call"}:
         log = subprocess.run(
             ["journalctl", "--user", "--no-pager", "-o", "short-precise", "-n", "150"],
-            capture_output=True, text=True, timeout=30, check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         report.sections.append(("journal", log.stdout or log.stderr))
 

@@ -82,13 +82,15 @@ def processes(port):
 
 
 def browser_of(port):
-    """Return the main process of a user's browser."""
-    return until(
-        lambda: next(
-            (p for p in processes(port)[1:] if "chrom" in p.name() and "--type=" not in " ".join(p.cmdline())), None
-        ),
-        f"the browser of {port}",
-    )
+    """Return the main process of a user's browser: the one that started renderers and helpers."""
+    return until(lambda: next(filter(_is_browser, processes(port)), None), f"the browser of {port}")
+
+
+def _is_browser(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        kinds = ["--type=" in " ".join(child.cmdline()) for child in process.children()]
+        return any(kinds) and "--type=" not in " ".join(process.cmdline())
+    return False
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -136,7 +138,9 @@ class StandIn:
 
     def __init__(self, directory):
         self._process = subprocess.Popen(
-            ["node", ROOT / "tests/standin/standin.js", "--data", directory], stdout=subprocess.PIPE, text=True
+            ["node", ROOT / "tests/standin/standin.js", "--data", directory],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         line = self._process.stdout.readline()
         assert line, "the stand-in did not start"
@@ -151,7 +155,9 @@ class StandIn:
         return answer.json
 
     def see(self, what):
-        return ask(http.client.HTTPConnection("127.0.0.1", self._control, timeout=PATIENCE), "GET", f"/{what}").json
+        return ask(
+            http.client.HTTPConnection("127.0.0.1", self._control, timeout=PATIENCE), "GET", f"/{what}"
+        ).json
 
     def close(self):
         self._process.terminate()
@@ -180,8 +186,19 @@ class Waportd:
     def journal(self, unit):
         """Return what a unit, and systemd of it, said since this daemon was made."""
         return subprocess.run(
-            ["journalctl", "--user", "--no-pager", "-o", "cat", f"--user-unit={unit}", f"--since=@{self._began:.6f}"],
-            capture_output=True, text=True, timeout=PATIENCE, check=False,
+            [
+                "journalctl",
+                "--user",
+                "--no-pager",
+                "-o",
+                "cat",
+                f"--user-unit={unit}",
+                f"--since=@{self._began:.6f}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         ).stdout
 
     def configure(self, **sections):
@@ -247,7 +264,9 @@ class Waportd:
         )
 
     def until_process(self, user, state):
-        return until(lambda: (shown := self.user(user))["process"]["state"] == state and shown, f"process {state}")
+        return until(
+            lambda: (shown := self.user(user))["process"]["state"] == state and shown, f"process {state}"
+        )
 
 
 @dataclass

@@ -32,7 +32,7 @@ def restarts(port):
     return int(unit_property(f"whatsapp@{port}.service", "NRestarts"))
 
 
-@pytest.mark.parametrize("victim", ["node", "browser", "group"])
+@pytest.mark.parametrize("victim", ["node", "browser", "browser's wrapper", "group"])
 def test_after_sigkill_it_is_back_by_itself_and_no_request_is_refused(linked, victim):
     before = processes(5001)
     with Poller(lambda: ask_server(5001, "/health", timeout=20)) as poller:
@@ -179,7 +179,9 @@ def test_codes_that_nobody_scans_end_in_a_timeout_that_polls_do_not_undo(idle_wa
     code = idle_waportd.show_code("1")
     for _ in range(2):
         standin.tell("rotate", qr=code)
-        code = until(lambda seen=code: (now := idle_waportd.qr("1")) and now["qr"] != seen and now, "the next")["qr"]
+        code = until(
+            lambda seen=code: (now := idle_waportd.qr("1")) and now["qr"] != seen and now, "the next"
+        )["qr"]
         if code is None:
             break
     shown = idle_waportd.until_session("1", "qr_timeout")
@@ -259,13 +261,15 @@ def test_a_left_over_server_is_left_alone_by_default(waportd, left_over):
     assert left_over.poll() is None
 
 
-
-
 def test_reload_takes_over_what_it_can_and_says_what_needs_a_restart(waportd):
-    waportd.configure(ports={"reserved": [5002]}, systemd={"bus": "session"}, instances={"node": "/usr/bin/node"})
+    waportd.configure(
+        ports={"reserved": [5002]}, systemd={"bus": "session"}, instances={"node": "/usr/bin/node"}
+    )
     systemctl("reload", "waportd.service")
     until(lambda: "ports.reserved: taken over" in waportd.journal("waportd.service"), "the reload")
-    assert waportd.call("PUT", "/v1/users/2?wait=none", 201)["note"] == "port 5002 is reserved (ports.reserved)"
+    assert (
+        waportd.call("PUT", "/v1/users/2?wait=none", 201)["note"] == "port 5002 is reserved (ports.reserved)"
+    )
     pid = waportd.pid
     waportd.config_file.write_text("ports:\n  base: many\n", encoding="utf-8")
     systemctl("reload", "waportd.service")

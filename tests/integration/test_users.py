@@ -6,6 +6,7 @@ import http.server
 import socket
 import threading
 import urllib.parse
+from pathlib import Path
 
 import psutil
 import pytest
@@ -85,7 +86,8 @@ def test_a_scan_makes_the_session_ready_on_every_interface(waportd, standin):
     assert ask_server(5001, "/status").json["clientInfo"]["wid"] == f"{PHONE}@c.us"
     assert ask_server(5001, "/health").json["ready"]
     status = until(
-        lambda: "ready" in (text := unit_property("whatsapp@5001.service", "StatusText")) and text, "the status text"
+        lambda: "ready" in (text := unit_property("whatsapp@5001.service", "StatusText")) and text,
+        "the status text",
     )
     assert "user 1" in status
     assert PHONE not in waportd.journal("whatsapp@5001.service")
@@ -111,7 +113,9 @@ def test_a_logout_on_the_phone_deletes_the_session(waportd, standin):
     waportd.until_session("1", "ready")
     standin.tell("logout", phone=PHONE)
     shown = waportd.until_process("1", "stopped")
-    assert not until(lambda: not waportd.user("1")["linked"] and waportd.user("1"), "the loss of the link")["linked"]
+    assert not until(lambda: not waportd.user("1")["linked"] and waportd.user("1"), "the loss of the link")[
+        "linked"
+    ]
     assert shown["process"]["restarts"] == 0
     assert len(waportd.show_code("1").split(",")) == 5
 
@@ -126,6 +130,15 @@ def test_a_freed_port_never_hands_over_a_session(waportd, standin):
     assert created["port"] == 5001
     assert not created["linked"]
     assert created["session"]["phone_number"] is None
+
+
+def test_the_whole_browser_runs_in_the_control_group_of_its_unit(waportd):
+    waportd.show_code("1")
+    group = unit_property("whatsapp@5001.service", "ControlGroup")
+    everything = processes(5001)
+    assert len(everything) > 3
+    for process in everything:
+        assert Path(f"/proc/{process.pid}/cgroup").read_text(encoding="ascii").strip().endswith(group)
 
 
 def test_nothing_of_a_session_is_readable_for_others(waportd, standin, tmp_path):
@@ -197,16 +210,29 @@ def test_the_old_front_end_is_served_as_it_expects(waportd, standin, webhook):
     assert page["success"]
     assert page["port"] == app.port
     direct = app.get("/qr?user_id=1")
-    assert (direct["qr"], direct["ready"], direct["hasQr"], direct["status"]) == (page["qr"], False, True, "waiting")
+    assert (direct["qr"], direct["ready"], direct["hasQr"], direct["status"]) == (
+        page["qr"],
+        False,
+        True,
+        "waiting",
+    )
     before = ask_server(app.port, "/send", "POST", {"phone": "5511977770001", "message": "oi"})
     assert before.status == 400
     assert before.json["error"]
     standin.tell("scan", qr=page["qr"], phone=PHONE, name="Ana")
     until(lambda: app.api("qr")["status"] == "connected", "the connection")
     status = app.get("/status?user_id=1")
-    assert {name: type(status[name]) for name in (
-        "ready", "hasQr", "actuallyConnected", "clientInitialized", "isAuthenticated", "isConnecting"
-    )} == dict.fromkeys(
+    assert {
+        name: type(status[name])
+        for name in (
+            "ready",
+            "hasQr",
+            "actuallyConnected",
+            "clientInitialized",
+            "isAuthenticated",
+            "isConnecting",
+        )
+    } == dict.fromkeys(
         ("ready", "hasQr", "actuallyConnected", "clientInitialized", "isAuthenticated", "isConnecting"), bool
     )
     assert (status["phone_number"], status["clientInfo"]["wid"]) == (PHONE, f"{PHONE}@c.us")
@@ -223,9 +249,17 @@ def test_the_old_front_end_is_served_as_it_expects(waportd, standin, webhook):
     assert chats["total"] == len(chats["chats"])
     newest_first = [chat["timestamp"] for chat in chats["chats"]]
     assert newest_first == sorted(newest_first, reverse=True)
-    assert {"id", "name", "phone", "isGroup", "unreadCount", "lastMessage", "timestamp", "pinned", "isArchived"} <= set(
-        chats["chats"][0]
-    )
+    assert {
+        "id",
+        "name",
+        "phone",
+        "isGroup",
+        "unreadCount",
+        "lastMessage",
+        "timestamp",
+        "pinned",
+        "isArchived",
+    } <= set(chats["chats"][0])
     chat = urllib.parse.quote(chats["chats"][0]["id"])
     messages = app.get(f"/chats/{chat}/messages?limit=2")
     assert messages["success"]

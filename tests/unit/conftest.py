@@ -1,19 +1,17 @@
 """A supervisor on fakes, and its API on a real unix socket."""
 
-import asyncio
 import dataclasses
 import socket
 
 import aiohttp
 import pytest
 from fakes import FakeSystemd, MemoryStore
+from support import BASE, settled
 
 from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
 from waportd.config import Config, PortRange
 from waportd.supervisor import Supervisor
-
-BASE = 21001
 
 
 @pytest.fixture
@@ -82,18 +80,3 @@ async def api(supervisor, tmp_path):
     ) as client:
         yield client
     await server.close()
-
-
-async def settled(supervisor):
-    """Wait until what the supervisor does by itself is done."""
-    async with asyncio.timeout(10):
-        while supervisor._tasks:
-            await asyncio.gather(*supervisor._tasks, return_exceptions=True)
-
-
-async def until(supervisor, user, condition):
-    """Wait until the condition holds for the user's instance; return it."""
-    instance = await supervisor.picture.wait(user, lambda now: now is not None and condition(now), 5)
-    assert instance is not None
-    assert condition(instance), instance
-    return instance

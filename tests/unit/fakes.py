@@ -6,7 +6,7 @@ service, a job fails with a result. A started service is a `FakeServer`: it answ
 
 import asyncio
 import dataclasses
-import datetime
+import datetime as dt
 import fnmatch
 import json
 import time
@@ -43,7 +43,7 @@ PICTURE = {
 
 
 def iso(seconds: float) -> str:
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -78,6 +78,7 @@ class FakeServer:
             runner, self._runner = self._runner, None
             self._changed.set()
             await runner.cleanup()
+            await asyncio.sleep(0)  # the connections' cancelled tasks end in the turn after
 
     def say(self, state: str, **members: object) -> None:
         """Change the session and tell all listeners."""
@@ -89,7 +90,9 @@ class FakeServer:
         """Show the next code; return it."""
         self.codes += 1
         code = f"ref{self.codes},noise{self.port},identity,secret,1"
-        self.say("qr", qr=code, expires_at=iso(time.time() + lifetime), attempt=self.codes, message="scan the code")
+        self.say(
+            "qr", qr=code, expires_at=iso(time.time() + lifetime), attempt=self.codes, message="scan the code"
+        )
         return code
 
     def link(self, phone: str = "5511999990000") -> None:
@@ -193,7 +196,12 @@ class FakeSystemd:
         """End the server of a port by itself, with that exit status; systemd does not restart it."""
         await self.servers.pop(port).stop()
         self.change(
-            service_unit(port), active_state="inactive", sub_state="dead", main_pid=0, exit_code=1, exit_status=status
+            service_unit(port),
+            active_state="inactive",
+            sub_state="dead",
+            main_pid=0,
+            exit_code=1,
+            exit_status=status,
         )
 
     async def stop(self, unit: str) -> None:

@@ -5,10 +5,19 @@ import dataclasses
 import socket
 
 import pytest
-from conftest import BASE, settled, until
+from support import BASE, settled, until
 
 from waportd.errors import ServerFailed, StartTimeout, TooManyRunning, UnknownUser
-from waportd.model import Assignment, Desired, Port, ProcessState, SessionState, User, service_unit, socket_unit
+from waportd.model import (
+    Assignment,
+    Desired,
+    Port,
+    ProcessState,
+    SessionState,
+    User,
+    service_unit,
+    socket_unit,
+)
 from waportd.supervisor import Wait
 
 ONE, TWO = User("1"), User("2")
@@ -71,7 +80,9 @@ async def test_a_held_port_is_left_alone_and_named(supervisor, systemd, held_por
 
 async def test_nothing_of_an_earlier_owner_is_left_on_a_new_port(supervisor, systemd):
     await supervisor.assign(ONE)
-    assert systemd.calls.index(("clean", service_unit(PORT))) < systemd.calls.index(("start", socket_unit(PORT)))
+    assert systemd.calls.index(("clean", service_unit(PORT))) < systemd.calls.index(
+        ("start", socket_unit(PORT))
+    )
 
 
 async def test_waiting_for_a_code(supervisor, systemd):
@@ -95,7 +106,7 @@ async def test_not_waiting(supervisor, systemd):
 
 
 async def test_a_code_that_does_not_come_in_time_is_a_timeout_that_tells_the_state(supervisor):
-    with pytest.raises(StartTimeout, match="is not qr after 0.2 s .*process running"):
+    with pytest.raises(StartTimeout, match=r"is not qr after 0.2 s .*process running"):
         await supervisor.ensure(ONE, wait=Wait.QR, timeout=0.2)
 
 
@@ -190,7 +201,9 @@ async def test_stop_keeps_the_login_and_polls_do_not_undo_it(supervisor, systemd
     instance = await supervisor.stop(ONE)
     assert instance.process.state is ProcessState.STOPPED
     assert instance.assignment.linked
-    assert ("clean", service_unit(PORT)) not in systemd.calls[systemd.calls.index(("start", service_unit(PORT))) :]
+    assert ("clean", service_unit(PORT)) not in systemd.calls[
+        systemd.calls.index(("start", service_unit(PORT))) :
+    ]
     await supervisor.ask(ONE)
     await settled(supervisor)
     assert not systemd.servers
@@ -252,8 +265,9 @@ async def test_delete_removes_the_session_and_frees_the_port(supervisor, systemd
     assert not store.rows
     assert supervisor.picture.get(ONE) is None
     assert not list(supervisor._assignments._folder.iterdir())
-    instance, created = await supervisor.ensure(User("u1"))
+    instance, created = await supervisor.ensure(ONE)
     assert created
+    assert instance.assignment.port == PORT
 
 
 async def test_a_port_is_nobody_elses_before_its_session_is_gone(supervisor, systemd, store):
@@ -308,7 +322,9 @@ async def test_a_reboot_brings_back_linked_sessions_few_at_a_time_and_ports_for_
     await start_supervisor()
     assert len(systemd.servers) == 12
     assert systemd.most_starting <= config.limits.start_concurrency
-    assert all(systemd.units[socket_unit(Port(BASE + number))].active_state == "active" for number in range(20))
+    assert all(
+        systemd.units[socket_unit(Port(BASE + number))].active_state == "active" for number in range(20)
+    )
 
 
 async def test_a_stopped_user_stays_stopped_after_a_reboot(start_supervisor, store, systemd):
@@ -338,7 +354,7 @@ async def test_the_limit_of_running_servers(config, start_supervisor):
     limits = dataclasses.replace(config.limits, max_running=1)
     supervisor = await start_supervisor(dataclasses.replace(config, limits=limits))
     await supervisor.ensure(ONE)
-    with pytest.raises(TooManyRunning, match="limits.max_running") as caught:
+    with pytest.raises(TooManyRunning, match=r"limits\.max_running") as caught:
         await supervisor.ensure(TWO)
     assert caught.value.retry_after
 
@@ -346,7 +362,7 @@ async def test_the_limit_of_running_servers(config, start_supervisor):
 async def test_too_little_memory_on_the_host(config, start_supervisor):
     limits = dataclasses.replace(config.limits, min_available_memory=1 << 50)
     supervisor = await start_supervisor(dataclasses.replace(config, limits=limits))
-    with pytest.raises(TooManyRunning, match="min_available_memory"):
+    with pytest.raises(TooManyRunning, match=r"min_available_memory"):
         await supervisor.ensure(ONE)
 
 
@@ -359,7 +375,7 @@ async def test_the_longest_unused_idle_socket_gives_way(config, start_supervisor
     assert systemd.units[socket_unit(Port(BASE + 1))].active_state == "inactive"
     assert supervisor.picture.get(TWO).process.message == "stopped"
     await supervisor.ensure(User("3"))
-    with pytest.raises(TooManyRunning, match="max_sockets"):
+    with pytest.raises(TooManyRunning, match=r"max_sockets"):
         await supervisor.ensure(TWO)
 
 
@@ -368,7 +384,9 @@ async def test_a_new_webhook_restarts_a_running_server(supervisor, systemd):
     instance, _ = await supervisor.ensure(ONE, {"webhook_url": "http://localhost:9/hook"})
     assert ("restart", service_unit(PORT)) in systemd.calls
     assert instance.assignment.webhook_url == "http://localhost:9/hook"
-    assert "http://localhost:9/hook" in (supervisor._assignments._folder / f"{PORT}.env").read_text(encoding="utf-8")
+    assert "http://localhost:9/hook" in (supervisor._assignments._folder / f"{PORT}.env").read_text(
+        encoding="utf-8"
+    )
 
 
 async def test_a_users_own_memory_limit_is_set_before_the_start(supervisor, systemd):
@@ -381,8 +399,13 @@ async def test_a_server_that_was_killed_is_followed_again(supervisor, systemd):
     await supervisor.ensure(ONE)
     await systemd.servers.pop(PORT).stop()
     systemd.change(
-        service_unit(PORT), active_state="activating", sub_state="auto-restart", result="signal", exit_code=2,
-        exit_status=9, main_pid=0,
+        service_unit(PORT),
+        active_state="activating",
+        sub_state="auto-restart",
+        result="signal",
+        exit_code=2,
+        exit_status=9,
+        main_pid=0,
     )
     instance = supervisor.picture.get(ONE)
     assert (instance.process.state, instance.process.cause) == (ProcessState.STARTING, "killed")
@@ -395,8 +418,13 @@ async def test_a_crash_loop_is_named(supervisor, systemd):
     await supervisor.ensure(ONE)
     await systemd.servers.pop(PORT).stop()
     systemd.change(
-        service_unit(PORT), active_state="failed", sub_state="failed", result="start-limit-hit", exit_code=1,
-        exit_status=11, main_pid=0,
+        service_unit(PORT),
+        active_state="failed",
+        sub_state="failed",
+        result="start-limit-hit",
+        exit_code=1,
+        exit_status=11,
+        main_pid=0,
     )
     process = supervisor.picture.get(ONE).process
     assert (process.state, process.cause) == (ProcessState.CRASH_LOOP, "browser_lost")

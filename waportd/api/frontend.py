@@ -15,7 +15,13 @@ from waportd.picture import Instance
 _RESTARTS_IN_A_ROW = 5
 """StartLimitBurst= of the unit: what the front end shows as the most attempts."""
 
-_WAITING_STATES = {SessionState.GENERATING, SessionState.PAIRING, SessionState.AUTHENTICATED, "starting", "stopping"}
+_WAITING_STATES = {
+    SessionState.GENERATING,
+    SessionState.PAIRING,
+    SessionState.AUTHENTICATED,
+    "starting",
+    "stopping",
+}
 
 
 def routes() -> list[web.RouteDef]:

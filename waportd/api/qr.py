@@ -32,7 +32,8 @@ async def show(request: web.Request) -> web.Response:
         expires_at = instance.session.expires_at if instance.session and document["qr"] else None
         patience = wait if expires_at is None else min(wait, max(0.05, expires_at - time.time() + 0.05))
         instance = (
-            await supervisor.picture.wait(name, lambda now: now is None or _etag(qr(now)) != seen, patience) or instance
+            await supervisor.picture.wait(name, lambda now: now is None or _etag(qr(now)) != seen, patience)
+            or instance
         )
         document = qr(instance)
     etag = _etag(document)

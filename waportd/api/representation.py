@@ -46,7 +46,8 @@ def user(instance: Instance, usage: Usage | None = None) -> dict[str, Any]:
         "desired": assignment.desired,
         "linked": assignment.linked,
         "note": assignment.note,
-        "webhook_url": assignment.webhook_url,
+        # The address may hold a token, so only whether there is one of the user's own.
+        "own_webhook": assignment.webhook_url is not None,
         "memory_max": assignment.memory_max,
         "autostart": assignment.autostart,
         "created_at": timestamp(assignment.created_at),

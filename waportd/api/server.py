@@ -72,7 +72,7 @@ class ApiServer:
         assert self._runner.server is not None
         loop = asyncio.get_running_loop()
         for listener in sockets:
-            listener.setblocking(False)
+            listener.setblocking(False)  # noqa: FBT003  # the standard library's signature
             self._sockets.append(listener)
             self._servers.append(
                 await loop.create_unix_server(self._runner.server, sock=listener, backlog=_BACKLOG)
@@ -92,8 +92,10 @@ class ApiServer:
         server = self._runner.server
         assert server is not None
         began = loop.time()
-        while (server.connections or traffic.open) and loop.time() < began + (_DRAIN if traffic.open else _IDLE_DRAIN):
-            await asyncio.sleep(0.02)
+        while server.connections or traffic.open:
+            if loop.time() > began + (_DRAIN if traffic.open else _IDLE_DRAIN):
+                break
+            await asyncio.sleep(0.02)  # aiohttp tells nobody when a connection ends
         if traffic.open:
             log.warning("%d requests are not answered: they took longer than %g s", traffic.open, _DRAIN)
 

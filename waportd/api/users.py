@@ -85,5 +85,3 @@ async def delete(request: web.Request) -> web.Response:
 async def _shown(request: web.Request, instance: Instance, status: int = 200, **headers: str) -> web.Response:
     usage = await supervisor_of(request).usage(instance)
     return respond(user(instance, usage), status, **headers)
-
-

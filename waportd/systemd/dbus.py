@@ -38,6 +38,8 @@ _PATH = "/org/freedesktop/systemd1"
 _UNIT_PATH = f"{_PATH}/unit/"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _DBUS = "org.freedesktop.DBus"
+_INFINITY = 2**64 - 1
+"""How systemd writes ``infinity`` in a limit."""
 
 _Result = TypeVar("_Result")
 _States = tuple[str, str, str]
@@ -249,8 +251,8 @@ class DBusUnitManager:
                 await self._ask("UnrefUnit", "(s)", unit)
 
     async def limit_memory(self, unit: str, memory_max: int) -> None:
-        """Set MemoryMax of the unit, in bytes, until the next boot."""
-        limit = [("MemoryMax", Variant("t", memory_max))]
+        """Set MemoryMax of the unit, in bytes, until the next boot; 0 means no limit."""
+        limit = [("MemoryMax", Variant("t", memory_max or _INFINITY))]
         await self._ask("SetUnitProperties", "(sba(sv))", unit, True, limit)  # noqa: FBT003  # runtime
 
     async def status(self, unit: str) -> UnitStatus:

@@ -154,7 +154,7 @@ class UnitManager(Protocol):
         """Return what systemd measured of the unit."""
 
     async def limit_memory(self, unit: str, memory_max: int) -> None:
-        """Set MemoryMax of the unit, in bytes, until the next boot."""
+        """Set MemoryMax of the unit, in bytes, until the next boot; 0 means no limit."""
 
     async def reload(self) -> None:
         """Read the unit files again."""

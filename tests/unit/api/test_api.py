@@ -6,7 +6,7 @@ import socket as sockets
 import time
 
 import pytest
-from conftest import BASE, until
+from support import BASE, until
 
 from waportd.model import Port, ProcessState, SessionState, User, service_unit, socket_unit
 
@@ -48,7 +48,13 @@ async def test_no_resource_but_qr_holds_the_code(api, codes):
     await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
     shown = await call(api, "GET", "/v1/users/1/qr")
     assert shown["qr"].startswith("ref1,")
-    for path in ("/v1/users", "/v1/users/1", "/v1/health", f"/v1/ports/{PORT}", "/api/whatsapp-status?user_id=1"):
+    for path in (
+        "/v1/users",
+        "/v1/users/1",
+        "/v1/health",
+        f"/v1/ports/{PORT}",
+        "/api/whatsapp-status?user_id=1",
+    ):
         assert shown["qr"] not in json.dumps(await call(api, "GET", path))
 
 
@@ -179,7 +185,9 @@ BAD_REQUESTS = [
 
 
 @pytest.mark.parametrize(("method", "path", "options", "status", "code"), BAD_REQUESTS)
-async def test_a_bad_request_is_named_and_changes_nothing(api, supervisor, method, path, options, status, code):
+async def test_a_bad_request_is_named_and_changes_nothing(
+    api, supervisor, method, path, options, status, code
+):
     async with api.request(method, path, **options) as answer:
         problem = await answer.json(content_type="application/problem+json")
         assert answer.status == problem["status"] == status
@@ -215,7 +223,12 @@ class TestFrontEnd:
     async def test_the_page_sees_generating_then_waiting_then_connected(self, api, systemd, supervisor):
         systemd.prepare = lambda server: setattr(server, "on_ask", server.show_code)
         first = await call(api, "GET", "/api/qr?user_id=1")
-        assert (first["status"], first["success"], first["qr"], first["port"]) == ("generating", True, None, PORT)
+        assert (first["status"], first["success"], first["qr"], first["port"]) == (
+            "generating",
+            True,
+            None,
+            PORT,
+        )
         await until(supervisor, ONE, lambda instance: instance.live_qr(time.time()))
         second = await call(api, "GET", "/api/qr?user_id=1")
         assert (second["status"], second["hasQr"], second["ready"]) == ("waiting", True, False)
@@ -251,7 +264,11 @@ class TestFrontEnd:
         document = await call(api, "GET", "/api/whatsapp-status?user_id=1")
         assert document["actuallyConnected"] is True
         assert document["phone_number"] == "5511999990000"
-        assert document["clientInfo"] == {"wid": "5511999990000@c.us", "pushname": "Ana", "platform": "android"}
+        assert document["clientInfo"] == {
+            "wid": "5511999990000@c.us",
+            "pushname": "Ana",
+            "platform": "android",
+        }
         assert document["reconnectInfo"] == {"attempts": 0, "maxAttempts": 5, "isReconnecting": False}
 
     @pytest.mark.parametrize("query", ["", "?user_id=", "?user_id=../x", "?user_id=1&user_id=2", "?user=1"])
@@ -283,7 +300,9 @@ async def test_a_hung_server_is_not_reported_as_working(api, codes, supervisor, 
         ("deactivating", "stop-sigterm", ProcessState.STOPPING),
     ],
 )
-async def test_a_process_on_its_way_is_generating_in_the_pages_shape(api, supervisor, systemd, active, sub, state):
+async def test_a_process_on_its_way_is_generating_in_the_pages_shape(
+    api, supervisor, systemd, active, sub, state
+):
     await call(api, "PUT", "/v1/users/1", 201)
     systemd.change(service_unit(PORT), active_state=active, sub_state=sub)
     assert supervisor.picture.get(ONE).process.state is state

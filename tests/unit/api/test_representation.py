@@ -109,7 +109,7 @@ class TestUser:
             "desired": "running",
             "linked": True,
             "note": "port 5002 is held by python3 (pid 7, user www-data)",
-            "webhook_url": "http://localhost:5002/webhook",
+            "own_webhook": True,
             "memory_max": 512 << 20,
             "autostart": True,
             "created_at": "2026-01-01T00:00:00.000Z",

@@ -47,7 +47,9 @@ async def test_a_request_during_a_restart_waits_for_the_successor(serve, client)
         assert answer.status == 200
     drain = asyncio.create_task(end(first))
     await asyncio.sleep(0)
-    requests = [asyncio.create_task(client.get("/v1/health", timeout=aiohttp.ClientTimeout(10))) for _ in range(5)]
+    requests = [
+        asyncio.create_task(client.get("/v1/health", timeout=aiohttp.ClientTimeout(10))) for _ in range(5)
+    ]
     await drain
     second = await serve()
     answers = await asyncio.gather(*requests)
