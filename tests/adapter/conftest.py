@@ -1,6 +1,7 @@
 """A private message bus with a mock systemd on it, for faults that the real one cannot be made to show."""
 
 import contextlib
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ def running(*command):
     """Run the command until the end; give the process once it has printed its first line, and that line."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
+            readable, _, _ = select.select([process.stdout], [], [], PATIENCE)
+            assert readable, f"{command[0]} says nothing"
             yield process, process.stdout.readline().strip()
         finally:
             process.kill()

@@ -233,5 +233,5 @@ if __name__ == "__main__":
     manager = Manager(bus)
     name = dbus.service.BusName(SYSTEMD, bus)
     main_loop = GLib.MainLoop()
-    GLib.idle_add(print, "ready", None)
+    print("ready", flush=True)  # noqa: T201
     main_loop.run()

@@ -74,8 +74,9 @@ class ApiServer:
         for listener in sockets:
             listener.setblocking(False)  # noqa: FBT003  # the standard library's signature
             self._sockets.append(listener)
+            # Not create_unix_server: from Python 3.13 on it removes the socket's file at the end, which is systemd's.
             self._servers.append(
-                await loop.create_unix_server(self._runner.server, sock=listener, backlog=_BACKLOG)
+                await loop.create_server(self._runner.server, sock=listener, backlog=_BACKLOG)
             )
 
     async def drain(self) -> None:
