@@ -61,6 +61,7 @@ class Plan:
     checkout: Path
     writable: Sequence[Path]
     home: Path
+    private_network: bool = False
 
 
 def owner_of(checkout: Path) -> Owner:

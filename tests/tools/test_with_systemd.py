@@ -270,3 +270,10 @@ def test_without_a_session_an_ordinary_user_is_told_what_to_do() -> None:
         )
     assert result.returncode == 1
     assert "loginctl enable-linger 65533" in result.stderr
+
+
+def test_a_private_network_has_its_ports_to_itself() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        port = outside.getsockname()[1]
+        script = f"/usr/bin/python3 -c \"import socket; socket.create_server(('127.0.0.1', {port})); print('mine')\""
+        assert output_of(script, "--private-network") == "mine\n"
