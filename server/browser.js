@@ -275,14 +275,19 @@ async function groupLives(group) {
     return (await processes()).some((each) => each.group === group);
 }
 
-/** Return the pids of the browsers, started by whomever, that use a profile. */
+/**
+ * Return the pids of the browsers, started by whomever, that use a profile.
+ *
+ * A running Chromium has written its command line anew, as one string with spaces; a wrapper script, or a
+ * browser that has just started, still has separate arguments.
+ */
 async function profileHolders(profile) {
-    const wanted = `--user-data-dir=${profile}`;
     const holders = await Promise.all(
         (await processes()).map(async ({ pid }) => {
-            const command = await fs.readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '');
-            const args = command.split('\0');
-            return args.includes(wanted) && !args.some((arg) => arg.startsWith('--type=')) ? pid : null;
+            const text = await fs.readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '');
+            const command = `${text.replaceAll('\0', ' ')} `;
+            const uses = command.includes(` --user-data-dir=${profile} `) && !command.includes(' --type=');
+            return uses ? pid : null;
         }),
     );
     return holders.filter((pid) => pid !== null && pid !== process.pid);

@@ -84,10 +84,16 @@ describe('a browser', () => {
             WAPORTD_USER: '2',
             LISTEN_FDS: '1',
             HOME: '/h',
+            DBUS_SESSION_BUS_ADDRESS: 'unix:path=/run/user/1000/bus',
         };
-        const { PATH, HOME, XDG_CACHE_HOME, ...rest } = browsers.browserEnvironment('/cache', env);
-        assert.deepEqual([PATH, HOME, XDG_CACHE_HOME], ['/bin', '/h', '/cache']);
-        assert.deepEqual(Object.keys(rest), ['XDG_CONFIG_HOME']);
+        assert.deepEqual(browsers.browserEnvironment('/cache', env), {
+            PATH: '/bin',
+            HOME: '/h',
+            XDG_CACHE_HOME: '/cache',
+            XDG_CONFIG_HOME: '/cache',
+            DBUS_SESSION_BUS_ADDRESS: 'disabled:',
+            DBUS_SYSTEM_BUS_ADDRESS: 'disabled:',
+        });
     });
 
     it('is found by the profile it uses, and by its process group', async (t) => {

@@ -6,7 +6,7 @@
  */
 
 const assert = require('node:assert/strict');
-const { execFileSync, spawn } = require('node:child_process');
+const { spawn } = require('node:child_process');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const http = require('node:http');
@@ -14,8 +14,9 @@ const os = require('node:os');
 const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
 
+const { findBrowsers } = require('../../server/browser');
 const { receiver } = require('./support/notify');
-const { processesOf, scratch, startServer, within } = require('./support/process');
+const { processesOf, scratch, startServer, whenListening, within } = require('./support/process');
 const { startStandIn } = require('./support/standin');
 
 const PHONE = '5511999998888';
@@ -62,17 +63,52 @@ function profileOf({ directory, port }) {
     return path.join(directory, `.wwebjs_auth_${port}`);
 }
 
-/** The browser's own process: the one that has the profile as an argument and is of no special type. */
+/** The browser's own process: the one that uses the profile, is of no special type, and no wrapper script. */
 function browserOf(server) {
     const pid = processesOf(server.directory).find((each) => {
-        const args = fs.readFileSync(`/proc/${each}/cmdline`, 'latin1').split('\0');
-        return (
-            args.some((arg) => arg.startsWith('--user-data-dir=')) &&
-            !args.some((arg) => /^--type=|sh$/.test(arg))
-        );
+        // A running Chromium has written its arguments anew, as one string.
+        const command = fs.readFileSync(`/proc/${each}/cmdline`, 'latin1').replaceAll('\0', ' ');
+        return / --user-data-dir=/.test(command) && !/^\S*sh | --type=/.test(command);
     });
     assert.ok(pid, 'a browser runs');
     return pid;
+}
+
+/** Open a browser beside the servers, as somebody might on the same folder; it ends with its pipe. */
+async function openByHand(t, profile) {
+    const [file] = await findBrowsers('auto');
+    const browser = spawn(file, ['--headless', '--remote-debugging-pipe', `--user-data-dir=${profile}`], {
+        stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+    });
+    const [, , , commands, answers] = browser.stdio;
+    t.after(async () => {
+        commands.destroy();
+        answers.destroy();
+        await within(once(browser, 'exit'), 'the end of the browser');
+    });
+    commands.write('{"id": 1, "method": "Browser.getVersion"}\0');
+    await within(once(answers, 'data'), 'a browser by hand');
+}
+
+/** Make a browser that writes down its environment: a running Chromium has written over the one in /proc. */
+async function recordingBrowser(folder) {
+    const [real] = await findBrowsers('auto');
+    const file = path.join(folder, path.basename(real));
+    const record = path.join(folder, 'environment');
+    fs.writeFileSync(file, `#!/bin/sh\nenv > ${record}\nexec ${real} "$@"\n`, { mode: 0o755 });
+    return { file, environment: () => fs.readFileSync(record, 'utf8') };
+}
+
+/** What the descriptors of a process stand for; they come and go while one looks. */
+function descriptorsOf(pid) {
+    const folder = `/proc/${pid}/fd`;
+    return fs.readdirSync(folder).flatMap((fd) => {
+        try {
+            return [fs.readlinkSync(path.join(folder, fd))];
+        } catch {
+            return [];
+        }
+    });
 }
 
 function assertNothingRuns(server) {
@@ -101,6 +137,16 @@ describe('the way to a code', () => {
         );
         assert.equal(qr.split(',').length, 5);
         assert.ok(!server.output.includes(qr), 'the code is in no log');
+    });
+
+    it('gives a code, and no error, to whoever asks before the library is loaded', async (t) => {
+        const server = await start(t, { answers: false });
+        await whenListening(server);
+        const events = server.follow();
+        const { status, json } = await server.post('/qr/new');
+        assert.deepEqual([status, json.state, json.cause], [202, 'generating', null]);
+        await events.until('qr');
+        assert.deepEqual(events.states, ['generating', 'qr']);
     });
 
     it('shows each new code, never an expired one, and stops after the last', async (t) => {
@@ -343,6 +389,19 @@ describe('trouble that a restart mends ends the process', () => {
         assertNothingRuns(server);
     });
 
+    it('with 11 when the script that started the browser is killed, and the browser ends too', async (t) => {
+        const [file] = await findBrowsers('auto');
+        const folder = scratch(t);
+        const wrapper = path.join(folder, path.basename(file));
+        fs.writeFileSync(wrapper, `#!/bin/sh\n${file} "$@"\n`, { mode: 0o755 });
+        const { server } = await startLinked(t, { env: { WAPORTD_BROWSER: wrapper } });
+        const [, started] = server.output.match(/browser started .*pid=(\d+)/);
+        assert.notEqual(Number(started), browserOf(server), 'the script is not the browser');
+        process.kill(Number(started), 'SIGKILL');
+        assert.equal(await server.exit(), 11);
+        assertNothingRuns(server);
+    });
+
     it('with 12 when the page hangs', async (t) => {
         const { server } = await startLinked(t, { env: { WAPORTD_PROBE_INTERVAL: '1' } });
         await standin.command('hang', { phone: PHONE });
@@ -446,13 +505,12 @@ describe('trouble that no restart mends is shown and waited out', () => {
 
         const server = await start(t);
         const profile = path.join(profileOf(server), `session-ylada_bot_${server.port}`);
-        const other = spawn('sh', ['-c', 'read line', 'sh', `--user-data-dir=${profile}`], { stdio: 'pipe' });
-        t.after(() => other.kill());
+        await openByHand(t, profile);
         const waiting = server.follow();
         await server.get('/qr');
         const { cause, hint } = await waiting.until('error');
         assert.equal(cause, 'profile_locked');
-        assert.ok(hint.includes(String(other.pid)));
+        assert.match(hint, new RegExp(`^end it: kill .*\\b${browserOf(server)}\\b`));
     });
 });
 
@@ -478,26 +536,32 @@ describe('stopping', () => {
         assertNothingRuns(server);
     });
 
-    it('gives the browser neither the socket nor what systemd told the server', async (t) => {
-        const server = await start(t, { env: { NOTIFY_SOCKET: '/nowhere', WATCHDOG_USEC: '20000000' } });
+    it('gives the browser neither its socket, nor what systemd told it, nor a bus', async (t) => {
+        const { file, environment } = await recordingBrowser(scratch(t));
+        const env = {
+            WAPORTD_BROWSER: file,
+            NOTIFY_SOCKET: '/nowhere',
+            WATCHDOG_USEC: '20000000',
+            DBUS_SESSION_BUS_ADDRESS: 'unix:path=/nowhere',
+        };
+        const server = await start(t, { env });
         const events = server.follow();
         await server.get('/qr');
         await events.until('qr');
-        const pid = browserOf(server);
-        const environment = fs.readFileSync(`/proc/${pid}/environ`, 'latin1');
-        assert.doesNotMatch(environment, /NOTIFY_SOCKET|WATCHDOG|WAPORTD/);
-        const sockets = execFileSync('ls', ['-l', `/proc/${server.pid}/fd`], { encoding: 'utf8' });
-        assert.match(sockets, /socket:/);
+        assert.doesNotMatch(environment(), /NOTIFY_SOCKET|WATCHDOG|WAPORTD|nowhere/);
+        for (const bus of ['SESSION', 'SYSTEM']) {
+            assert.match(environment(), new RegExp(`^DBUS_${bus}_BUS_ADDRESS=disabled:$`, 'm'));
+        }
         const listening = fs
             .readFileSync('/proc/net/tcp', 'utf8')
             .split('\n')
             .filter((line) =>
                 line.includes(`:${server.port.toString(16).toUpperCase().padStart(4, '0')} 00000000:0000 0A`),
             )
-            .map((line) => line.trim().split(/\s+/)[9]);
+            .map((line) => `socket:[${line.trim().split(/\s+/)[9]}]`);
         assert.equal(listening.length, 1);
-        const inherited = execFileSync('ls', ['-l', `/proc/${pid}/fd`], { encoding: 'utf8' });
-        assert.ok(!inherited.includes(`socket:[${listening[0]}]`));
+        assert.ok(descriptorsOf(server.pid).includes(listening[0]));
+        assert.ok(!descriptorsOf(browserOf(server)).includes(listening[0]));
     });
 
     it('is idle, and ends, when nobody asks for a code', async (t) => {

@@ -226,8 +226,8 @@ async function startServer(t, { env = {}, directory = scratch(t), port, answers 
     return server;
 }
 
-/** Wait until a server answers: it says so on its output once it listens. */
-async function whenAnswers(server) {
+/** Wait until a server says that it listens. */
+async function whenListening(server) {
     const listening = new Promise((resolve, reject) => {
         const look = () => server.output.includes('listening') && resolve();
         server.onOutput = look;
@@ -235,6 +235,10 @@ async function whenAnswers(server) {
         look();
     });
     await within(listening, 'the server to listen');
+}
+
+async function whenAnswers(server) {
+    await whenListening(server);
     await server.get('/health');
 }
 
@@ -248,5 +252,6 @@ module.exports = {
     scratch,
     startServer,
     whenAnswers,
+    whenListening,
     within,
 };
