@@ -198,8 +198,8 @@ def test_codes_that_nobody_scans_end_in_a_timeout_that_polls_do_not_undo(idle_wa
 
 def test_the_administrators_stop_is_respected(linked):
     systemctl("stop", "whatsapp@5001.socket")
-    shown = linked.until_process("1", "stopped")
-    assert shown["process"]["message"] == "stopped (by admin)"
+    until(lambda: linked.user("1")["process"]["message"] == "stopped (by admin)", "the stop")
+    assert linked.user("1")["process"]["state"] == "stopped"
     linked.kill()
     assert linked.user("1")["process"]["message"] == "stopped (by admin)"
     assert linked.call("GET", "/api/qr?user_id=1")["status"] == "error"
@@ -280,3 +280,11 @@ def test_reload_takes_over_what_it_can_and_says_what_needs_a_restart(waportd):
     assert "config.yaml:2: ports.base" in waportd.journal("waportd.service")
     assert waportd.pid == pid
     assert waportd.user("2")["port"] == 20000
+
+
+def test_a_lost_bus_ends_the_daemon_which_comes_back_and_no_session_notices(linked):
+    server, before = linked.user("1")["process"]["pid"], linked.pid
+    systemctl("kill", "--signal=KILL", "dbus.service")
+    until(lambda: is_active("waportd.service") and linked.pid not in {0, before}, "the daemon's return")
+    assert "the connection to D-Bus is gone" in linked.journal("waportd.service")
+    assert linked.until_session("1", "ready")["process"]["pid"] == server
