@@ -15,10 +15,11 @@ from waportd.picture import Instance
 _RESTARTS_IN_A_ROW = 5
 """StartLimitBurst= of the unit: what the front end shows as the most attempts."""
 
-_WAITING_STATES = {
+_UNDER_WAY = {
     SessionState.GENERATING,
     SessionState.PAIRING,
     SessionState.AUTHENTICATED,
+    SessionState.DISCONNECTED,
     "starting",
     "stopping",
 }
@@ -85,7 +86,7 @@ def _status(state: str) -> str:
         return "connected"
     if state == SessionState.QR:
         return "waiting"
-    return "generating" if state in _WAITING_STATES else "error"
+    return "generating" if state in _UNDER_WAY else "error"
 
 
 def _session_status(instance: Instance | None) -> dict[str, Any]:
