@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import logging
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Assignments:
         self._store = store
         self._picture = picture
         self._locks: weakref.WeakValueDictionary[User, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._writing = asyncio.Lock()
+        """Held from the read of what a change starts from until the change is in the picture."""
 
     async def load(self) -> None:
         """Fill the picture with what is stored. Raises StoreError."""
@@ -62,50 +64,62 @@ class Assignments:
 
     async def add(self, assignment: Assignment) -> None:
         """Keep a new assignment. Raises StoreError."""
-        await self._store.put([assignment])
-        self._picture.put(Instance(assignment))
+        async with self._writing:
+            await self._store.put([assignment])
+            self._picture.put(Instance(assignment))
 
     async def change(self, user: User, **values: Any) -> Assignment:
         """Keep other values of a user's assignment, and return it. Raises StoreError, UnknownUser."""
-        before = self.known(user).assignment
-        after = dataclasses.replace(before, **values)
-        if after != before:
-            await self._store.put([after])
-            self._picture.put(dataclasses.replace(self.known(user), assignment=after))
-        return after
+        async with self._writing:
+            before = self.known(user).assignment
+            after = dataclasses.replace(before, **values)
+            if after != before:
+                await self._store.put([after])
+                self._picture.put(dataclasses.replace(self.known(user), assignment=after))
+            return after
 
     async def remove(self, assignment: Assignment) -> None:
         """Forget a user. Raises StoreError."""
-        self.remove_environment(assignment.port)
-        await self._store.remove(assignment.user)
-        self._picture.remove(assignment.user)
+        await self.remove_environment(assignment.port)
+        async with self._writing:
+            await self._store.remove(assignment.user)
+            self._picture.remove(assignment.user)
 
     async def write_environment(self, assignment: Assignment) -> None:
         """Write what the user's server is told at its next start. Raises StoreError."""
-        try:
+        with self._reported(assignment.port):
             await asyncio.to_thread(units.write_environment, self._folder, assignment, self.config)
-        except OSError as error:
-            raise StoreError(
-                f"{self._folder}/{assignment.port}.env cannot be written: {error.strerror}",
-                hint="check owner and mode of the folder, and that the disk is neither full nor read-only",
-            ) from error
 
     async def write_environments(self) -> None:
         """Write the environment of every user anew; what cannot be written is logged."""
-        for instance in list(self._picture):
+        for user in [instance.assignment.user for instance in self._picture]:
             try:
-                await self.write_environment(instance.assignment)
+                async with self.lock(user):
+                    if instance := self._picture.get(user):
+                        await self.write_environment(instance.assignment)
             except StoreError as error:
-                log.warning("Cannot update: %s", error, extra=log_fields(instance.assignment.user))
+                log.warning("Cannot update: %s", error, extra=log_fields(user))
 
-    def remove_environment(self, port: Port) -> None:
-        """Take a port's environment away, without which its units refuse to start."""
-        units.remove_environment(self._folder, port)
+    async def remove_environment(self, port: Port) -> None:
+        """Take a port's environment away, without which its units refuse to start. Raises StoreError."""
+        with self._reported(port):
+            await asyncio.to_thread(units.remove_environment, self._folder, port)
 
     async def orphaned_ports(self) -> list[Port]:
         """Return ports that have an environment and no owner: a crash came before the store was written."""
         ports = await asyncio.to_thread(units.environment_ports, self._folder)
         return [port for port in ports if self._picture.on_port(port) is None]
+
+    @contextlib.contextmanager
+    def _reported(self, port: Port) -> Iterator[None]:
+        """Turn what keeps a port's environment from being changed into an error with a way out."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self._folder}/{port}.env cannot be changed: {error.strerror}",
+                hint="check owner and mode of the folder, and that the disk is neither full nor read-only",
+            ) from error
 
     @property
     def _folder(self) -> Path:

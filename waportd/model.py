@@ -91,8 +91,8 @@ class Assignment:
     note: str | None = None
     """Why the user did not get the preferred port."""
     socket_boot: str | None = None
-    """The boot (UnitManager.boot) in which the socket unit was last started. If it is this boot's and the
-    unit is down although it should be up, somebody stopped it by hand."""
+    """The boot (UnitManager.boot) in which the socket unit was last started; None once it was stopped from
+    here. If it is this boot's and the unit is down although it should be up, somebody stopped it by hand."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
 """Gets servers up: takes their ports, starts them few at a time, and finds out why one does not start."""
 
 import asyncio
+import contextlib
 import logging
 import time
+import weakref
+from collections.abc import AsyncIterator
 
 import psutil
 
@@ -11,15 +14,16 @@ from waportd.config import Config, Takeover
 from waportd.diagnosis import Finding, explain_exit, explain_script
 from waportd.errors import ServerFailed, ShuttingDown, TooManyRunning, WaportdError
 from waportd.holders import Holder, end_stale_server, listeners
-from waportd.model import Assignment, Port, ProcessState, User, service_unit, socket_unit
+from waportd.model import Assignment, Desired, Port, ProcessState, User, service_unit, socket_unit
 from waportd.observer import Observer
 from waportd.picture import Picture
 from waportd.systemd.journal import last_lines, log_fields
-from waportd.systemd.manager import JobFailed, SystemdError, UnitManager
+from waportd.systemd.manager import JobFailed, UnitManager
 
 log = logging.getLogger(__name__)
 
-_BUSY = {ProcessState.RUNNING, ProcessState.STARTING}
+_DOWN = {"inactive", "failed"}
+_START_AGAIN = "start the user again"
 _QUOTED = 200
 """Characters of a server's last words that go into an error."""
 
@@ -64,6 +68,9 @@ class Starter:
         self._observer = observer
         self._manager = manager
         self._starts: dict[User, asyncio.Task[None]] = {}
+        self._admitted: set[User] = set()
+        """Users whose start has got past the limits, though their unit may not show it yet."""
+        self._locks: weakref.WeakValueDictionary[User, asyncio.Lock] = weakref.WeakValueDictionary()
         self._closing = False
 
     def reconfigure(self, config: Config) -> None:
@@ -99,10 +106,17 @@ class Starter:
             self._observer.refresh(self._assignments.known(user).assignment.port)
         return task
 
-    def cancel(self, user: User) -> None:
-        """Give up the start of a user who is to be stopped."""
+    @contextlib.asynccontextmanager
+    async def no_start(self, user: User) -> AsyncIterator[None]:
+        """Give up the user's start, and let none begin inside the block: a page that polls asks all the time.
+
+        A start that somebody asks for meanwhile goes on afterwards, if the user is still to run.
+        """
+        lock = self._lock(user)
         if task := self._starts.get(user):
             task.cancel()
+        async with lock:
+            yield
 
     async def restart(self, assignment: Assignment) -> None:
         """Start a running server anew. Raises ServerFailed, SystemdError."""
@@ -116,8 +130,10 @@ class Starter:
 
     def _launched(self, user: User, task: asyncio.Task[None]) -> None:
         del self._starts[user]
+        self._admitted.discard(user)
         self._observer.launching.discard(user)
-        if instance := self._picture.get(user):
+        instance = self._picture.get(user)
+        if instance:
             self._observer.refresh(instance.assignment.port)
         if task.cancelled():
             return
@@ -127,21 +143,39 @@ class Starter:
             return
         self.failed_at[user] = time.monotonic()
         if isinstance(error, WaportdError):
+            if instance:
+                finding = Finding(error.cause or error.code, error.message, error.hint)
+                self._observer.blame(instance.assignment.port, finding)
             log.warning("Cannot start: %s", error, extra=log_fields(user))
         else:
             log.error("Cannot start", exc_info=error, extra=log_fields(user))
 
     async def _start(self, user: User) -> None:
         if self._assignments.known(user).process.state is not ProcessState.RUNNING:
-            async with self.slots:
+            lock = self._lock(user)
+            queued = lock.locked()
+            async with self.slots, lock:
                 assignment = self._assignments.known(user).assignment
+                if queued and assignment.desired is not Desired.RUNNING:
+                    raise ServerFailed("the user was stopped meanwhile", cause="canceled", hint=_START_AGAIN)
                 self._admit(user)
+                self._admitted.add(user)
                 await self._assignments.write_environment(assignment)
                 await self._make_room(assignment.port)
+                if not self._observer.holds(assignment.port):
+                    # From here on it is not the administrator who keeps the port closed.
+                    await self._assignments.change(user, socket_boot=None)
                 await self._start_service(assignment)
         assignment = await self._assignments.change(user, socket_boot=self._observer.boot)
         if not assignment.linked:
             await self._observer.sessions.ask_for_code(assignment.port)
+
+    def _lock(self, user: User) -> asyncio.Lock:
+        """Return the lock that a start holds, and whoever must not be disturbed by one."""
+        lock = self._locks.get(user)
+        if lock is None:
+            lock = self._locks[user] = asyncio.Lock()
+        return lock
 
     async def _start_service(self, assignment: Assignment) -> None:
         port = assignment.port
@@ -152,9 +186,6 @@ class Starter:
             await self._manager.start(service_unit(port))
         except JobFailed as error:
             await self._start_again(port, error)
-        except SystemdError as error:
-            self._blame(port, error)
-            raise
         await self._observer.look_at(port)
 
     async def _forget_failures(self, port: Port) -> None:
@@ -172,18 +203,14 @@ class Starter:
                 await self._manager.start(service_unit(port))
             except JobFailed as second:
                 error = second
-            except ServerFailed as held:
-                self._blame(port, held)
-                raise
             else:
                 return
         finding = await self._explain(error)
-        self._observer.blame(port, finding)
         raise ServerFailed(finding.message, cause=finding.cause, hint=finding.hint) from error
 
     async def _explain(self, error: JobFailed) -> Finding:
         if error.result == "canceled":
-            return Finding("canceled", "the start was interrupted by a stop", "start the user again")
+            return Finding("canceled", "the start was interrupted by a stop", _START_AGAIN)
         finding = explain_exit(error.unit)
         if finding.cause != "crashed":
             return finding
@@ -195,15 +222,18 @@ class Starter:
         lines = await last_lines(error.unit.name, 1)
         return finding._replace(message=f"{finding.message}: {lines[-1][:_QUOTED]}") if lines else finding
 
-    def _blame(self, port: Port, error: WaportdError) -> None:
-        self._observer.blame(port, Finding(error.cause or error.code, error.message, error.hint))
-
     def _admit(self, user: User) -> None:
         """Raise TooManyRunning where the configuration's limits leave no room for this user's server."""
         limits = self._config.limits
         if limits.max_running:
-            others = (instance for instance in self._picture if instance.assignment.user != user)
-            running = sum(1 for instance in others if instance.process.state in _BUSY)
+            # Not who waits for a turn: each of many would take the others for running, and none would start.
+            others = (instance.assignment for instance in self._picture if instance.assignment.user != user)
+            running = sum(
+                1
+                for assignment in others
+                if assignment.user in self._admitted
+                or self._observer.service(assignment.port).active_state not in _DOWN
+            )
             if running >= limits.max_running:
                 raise TooManyRunning(
                     f"{running} servers run, which is as many as limits.max_running allows",
@@ -226,7 +256,8 @@ class Starter:
         port = assignment.port
         await self._assignments.write_environment(assignment)
         await self._make_room(port)
-        # Nothing of an earlier owner's session may be left on it.
+        # Nothing of an earlier owner's session may be left on it. A failed unit cannot be cleaned.
+        await self._forget_failures(port)
         await self._manager.clean(service_unit(port))
         await self._open_socket(port)
 
@@ -292,7 +323,12 @@ class Starter:
         held = [instance for instance in self._picture if self._observer.holds(instance.assignment.port)]
         if len(held) < self._config.limits.max_sockets:
             return
-        idle = [instance.assignment for instance in held if instance.process.state is ProcessState.STOPPED]
+        idle = [
+            instance.assignment
+            for instance in held
+            if instance.process.state is ProcessState.STOPPED
+            and not self._lock(instance.assignment.user).locked()
+        ]
         if not idle:
             raise TooManyRunning(
                 f"{len(held)} servers hold a port, which is as many as limits.max_sockets allows",
@@ -300,6 +336,7 @@ class Starter:
                 retry_after=30,
             )
         unused = min(idle, key=lambda assignment: self.used_at.get(assignment.user, 0.0))
-        # Not an administrator's stop: who asks for this user next opens it again.
-        await self._assignments.change(unused.user, socket_boot=None)
-        await self.close_port(unused.port)
+        async with self.no_start(unused.user):
+            # Not an administrator's stop: who asks for this user next opens it again.
+            await self._assignments.change(unused.user, socket_boot=None)
+            await self.close_port(unused.port)

@@ -94,6 +94,7 @@ class Supervisor:
         """Load the assignments, look at what runs, and begin to reconcile. Raises StoreError, SystemdError."""
         await self._assignments.load()
         await self._observer.start()
+        await self._sweep()
         self._background(self._reconcile(), "reconcile")
 
     async def close(self) -> None:
@@ -208,10 +209,11 @@ class Supervisor:
 
     async def stop(self, user: User) -> Instance:
         """Stop the server and give up its port's socket; the login and the port stay the user's."""
-        async with self._assignments.owned(user) as assignment:
+        async with self._assignments.owned(user) as assignment, self._starter.no_start(user):
             await self._assignments.change(user, desired=Desired.STOPPED)
-            self._starter.cancel(user)
             await self._starter.close_port(assignment.port)
+            # Tells a stop that is done from one that a crash cut short.
+            await self._assignments.change(user, socket_boot=None)
         return self.known(user)
 
     async def restart(self, user: User) -> Instance:
@@ -229,33 +231,36 @@ class Supervisor:
         Where it does not get connected, the session is deleted all the same and its message says so.
         """
         instance = self.known(user)
-        if instance.assignment.linked and instance.process.state is not ProcessState.RUNNING:
+        if instance.assignment.linked and not _has_reached(instance, Wait.READY):
             try:
                 await self._bring_up(user, Wait.READY, _LOGOUT_READY)
             except WaportdError as error:
                 log.warning("Cannot connect for the logout: %s", error, extra=log_fields(user))
-        async with self._assignments.owned(user) as assignment:
+        async with self._assignments.owned(user) as assignment, self._starter.no_start(user):
             unlinked = await self._unlink(user)
-            if not unlinked or assignment.desired is Desired.STOPPED:
-                self._starter.cancel(user)
+            runs_on = assignment.desired is Desired.RUNNING
+            if not unlinked or not runs_on:
+                await self._assignments.change(user, socket_boot=None)
                 await self._starter.wipe(assignment.port)
-                if assignment.desired is Desired.RUNNING:
-                    await self._starter.reopen(assignment)
             await self._assignments.change(user, linked=False)
             self._note_logout(user, unlinked=unlinked)
+            if not unlinked and runs_on:
+                await self._starter.reopen(self.known(user).assignment)
         return self.known(user)
 
     async def delete(self, user: User) -> None:
-        """Stop the server, delete its session, free the port. Done when it returns; resumed after a crash."""
-        async with self._assignments.owned(user):
-            assignment = await self._assignments.change(user, desired=Desired.DELETED)
-            self._starter.cancel(user)
-            await self._erase(assignment)
+        """Stop the server, delete its session, free the port. Done when it returns.
+
+        One that a crash or an error cut short is resumed when the daemon starts, or by another call.
+        """
+        async with self._assignments.lock(user):
+            await self._erase(await self._assignments.change(user, desired=Desired.DELETED))
 
     # How they are done
 
     async def _assign(self, user: User, options: Options) -> Instance:
-        held: dict[Port, str] = {}
+        # A unit that runs and that nobody here owns is not ours to stop and to clean.
+        held = {port: f"{service_unit(port)}, which nobody owns" for port in self.unassigned}
         while True:
             owners = collections.ChainMap(self._choosing, self.picture.owners())
             choice = choose(user, self._config.ports, owners, held.get)
@@ -273,7 +278,7 @@ class Supervisor:
                 await self._starter.claim(assignment)
                 await self._assignments.add(assignment)
             except PortHeld as error:
-                self._assignments.remove_environment(choice.port)
+                await self._assignments.remove_environment(choice.port)
                 held[choice.port] = error.holder
                 continue
             except WaportdError:
@@ -288,8 +293,8 @@ class Supervisor:
 
     async def _give_back(self, port: Port) -> None:
         """Let go of a port that could not be assigned after all."""
-        self._assignments.remove_environment(port)
         try:
+            await self._assignments.remove_environment(port)
             await self._starter.close_port(port)
         except WaportdError as error:
             log.warning("Cannot give the port back: %s", error, extra=log_fields(port=port))
@@ -300,7 +305,7 @@ class Supervisor:
         after = await self._assignments.change(user, **options)
         if after.memory_max != before.memory_max:
             await self._manager.limit_memory(service_unit(after.port), self._memory_max(after))
-        if after.webhook_url != before.webhook_url and instance.process.state is ProcessState.RUNNING:
+        if after.webhook_url != before.webhook_url and self.known(user).process.state not in AT_REST:
             await self._starter.restart(after)
 
     def _memory_max(self, assignment: Assignment) -> int:
@@ -354,21 +359,19 @@ class Supervisor:
     async def _unlink(self, user: User) -> bool:
         """Have a connected server unlink its phone and delete its session; tell whether it did."""
         instance = self.known(user)
-        if (
-            not instance.answering
-            or instance.session is None
-            or instance.session.state is not SessionState.READY
-        ):
+        if not _has_reached(instance, Wait.READY):
             return False
         try:
             await self._observer.sessions.log_out(instance.assignment.port)
         except ServerFailed as error:
             log.warning("Cannot unlink the phone: %s", error, extra=log_fields(user))
             return False
-        ended = await self.picture.wait(
-            user, lambda now: now is None or now.process.state in AT_REST, _LOGOUT_END
-        )
-        return ended is not None and ended.process.state in AT_REST
+
+        def has_ended(now: Instance | None) -> bool:
+            # Who polls its port may have started it anew already.
+            return now is None or now.process.pid != instance.process.pid
+
+        return has_ended(await self.picture.wait(user, has_ended, _LOGOUT_END))
 
     def _note_logout(self, user: User, *, unlinked: bool) -> None:
         by_hand = "the session was deleted here; if the phone still lists the device, remove it there"
@@ -380,11 +383,12 @@ class Supervisor:
 
     async def _erase(self, assignment: Assignment) -> None:
         port, user = assignment.port, assignment.user
-        await self._starter.wipe(port)
-        if assignment.memory_max is not None:
-            # It would hold for the port's next owner.
-            await self._manager.limit_memory(service_unit(port), self._config.limits.memory_max)
-        await self._assignments.remove(assignment)
+        async with self._starter.no_start(user):
+            await self._starter.wipe(port)
+            if assignment.memory_max is not None:
+                # It would hold for the port's next owner.
+                await self._manager.limit_memory(service_unit(port), self._config.limits.memory_max)
+            await self._assignments.remove(assignment)
         self._observer.sessions.unfollow(port)
         self._observer.absolve(port)
         self._meter.forget(service_unit(port))
@@ -403,7 +407,9 @@ class Supervisor:
 
     async def _remember_link(self, user: User, *, linked: bool) -> None:
         async with self._assignments.lock(user):
-            if self.picture.get(user) is not None:
+            instance = self.picture.get(user)
+            # What was heard before a logout that held the lock is not true any more.
+            if instance is not None and instance.session is not None and instance.session.linked == linked:
                 await self._assignments.change(user, linked=linked)
 
     # Reconciling
@@ -411,7 +417,6 @@ class Supervisor:
     async def _reconcile(self) -> None:
         """Move every user to the desired state, few starts at a time."""
         await self._assignments.write_environments()
-        await self._sweep()
         assignments = [instance.assignment for instance in self.picture]
         # Linked sessions first: they have messages to receive.
         assignments.sort(key=lambda assignment: (not assignment.linked, -assignment.created_at))
@@ -437,6 +442,10 @@ class Supervisor:
                 if assignment.desired is Desired.DELETED:
                     await self._erase(assignment)
                     return
+                if assignment.desired is Desired.STOPPED and assignment.socket_boot == self._observer.boot:
+                    # A stop that was cut short. One that is done and was undone by hand is the administrator's.
+                    await self._starter.close_port(assignment.port)
+                    await self._assignments.change(user, socket_boot=None)
                 if (
                     assignment.desired is Desired.STOPPED
                     or instance.process.state is not ProcessState.STOPPED
@@ -456,10 +465,7 @@ class Supervisor:
     async def _sweep(self) -> None:
         """Give back ports that were taken for a user whose assignment a crash kept from the store."""
         for port in await self._assignments.orphaned_ports():
-            if port not in self._choosing and self._observer.service(port).active_state in {
-                "inactive",
-                "failed",
-            }:
+            if port not in self.unassigned:
                 await self._give_back(port)
 
     # Background work

@@ -19,6 +19,7 @@ from waportd.model import (
     socket_unit,
 )
 from waportd.supervisor import Wait
+from waportd.systemd.manager import SystemdError
 
 ONE, TWO = User("1"), User("2")
 PORT = Port(BASE)
@@ -436,3 +437,183 @@ async def test_closing_leaves_the_servers_alone(start_supervisor, systemd):
     await supervisor.close()
     assert systemd.servers
     assert systemd.units[service_unit(PORT)].active_state == "active"
+
+
+async def test_a_logout_is_not_disturbed_by_a_page_that_polls(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    clean = systemd.clean
+    asked = []
+
+    async def clean_while_somebody_polls(unit):
+        asked.append(await supervisor.ask(ONE))
+        await asyncio.sleep(0.05)
+        await clean(unit)
+
+    systemd.clean = clean_while_somebody_polls
+    instance = await supervisor.log_out(ONE)
+    assert asked
+    assert instance.session.state is SessionState.LOGGED_OUT
+    # The poll's start was not lost, it waited.
+    await until(supervisor, ONE, is_process(ProcessState.RUNNING))
+
+
+async def test_a_stop_is_not_disturbed_by_a_page_that_polls(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    stop = systemd.stop
+
+    async def stop_while_somebody_polls(unit):
+        await stop(unit)
+        await supervisor.ask(ONE)
+        await asyncio.sleep(0.01)
+
+    systemd.stop = stop_while_somebody_polls
+    await supervisor.stop(ONE)
+    await asyncio.sleep(0.05)
+    assert not systemd.servers
+    assert supervisor.picture.get(ONE).process.message == "stopped"
+
+
+async def test_a_server_that_is_started_anew_at_once_was_logged_out_all_the_same(supervisor, systemd):
+    systemd.prepare = lambda server: server.link()
+    await supervisor.ensure(ONE, wait=Wait.READY)
+    systemd.prepare = lambda server: None
+
+    def exit_and_start(status):
+        # So quickly that nobody saw it down.
+        systemd.change(service_unit(PORT), active_state="active", sub_state="running", main_pid=4711)
+        systemd.servers[PORT].say("generating", message="waiting until somebody asks for a code")
+
+    systemd.servers[PORT].on_exit = exit_and_start
+    instance = await asyncio.wait_for(supervisor.log_out(ONE), 5)
+    assert instance.session.message == "logged out"
+    assert not instance.assignment.linked
+
+
+async def test_a_session_that_is_still_loading_is_waited_for_before_its_logout(supervisor, systemd):
+    systemd.prepare = lambda server: server.say("authenticated", linked=True)
+    await supervisor.ensure(ONE)
+    await until(supervisor, ONE, lambda now: now.assignment.linked)
+    server = systemd.servers[PORT]
+    asyncio.get_running_loop().call_later(0.1, server.link)
+    instance = await supervisor.log_out(ONE)
+    assert "disconnect" in server.calls
+    assert instance.session.message == "logged out"
+
+
+async def test_what_is_changed_at_the_same_time_is_all_kept(supervisor, store):
+    await supervisor.ensure(ONE)
+    change = supervisor._assignments.change
+    await asyncio.gather(change(ONE, linked=True), change(ONE, autostart=False), change(ONE, note="x"))
+    assert (store.rows[ONE].linked, store.rows[ONE].autostart, store.rows[ONE].note) == (True, False, "x")
+    assert supervisor.picture.get(ONE).assignment == store.rows[ONE]
+
+
+async def test_a_stop_that_a_crash_cut_short_is_finished_at_the_next_start(start_supervisor, systemd, store):
+    supervisor = await start_supervisor()
+    await supervisor.ensure(ONE)
+    store.rows[ONE] = dataclasses.replace(store.rows[ONE], desired=Desired.STOPPED)
+    supervisor = await start_supervisor()
+    assert not systemd.servers
+    assert systemd.units[socket_unit(PORT)].active_state == "inactive"
+    assert supervisor.picture.get(ONE).process.message == "stopped"
+
+
+async def test_what_an_admin_starts_by_hand_outlives_the_daemon(start_supervisor, systemd):
+    supervisor = await start_supervisor()
+    await supervisor.ensure(ONE)
+    await supervisor.stop(ONE)
+    await systemd.start_server(PORT)
+    await start_supervisor()
+    assert systemd.servers
+
+
+async def test_a_start_that_fails_after_a_stop_says_why(config, start_supervisor, systemd):
+    limits = dataclasses.replace(config.limits, max_running=1)
+    supervisor = await start_supervisor(dataclasses.replace(config, limits=limits))
+    await supervisor.ensure(ONE)
+    await supervisor.stop(ONE)
+    await supervisor.ensure(TWO)
+    with pytest.raises(TooManyRunning):
+        await supervisor.ensure(ONE)
+    process = (await supervisor.ask(ONE)).process
+    assert (process.state, process.cause) == (ProcessState.FAILED, "limit_reached")
+    assert "limits.max_running" in process.message
+    assert process.hint
+
+
+async def test_a_port_that_somebody_took_after_an_admins_stop_is_named(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    await systemd.stop_by_hand(socket_unit(PORT))
+    systemd.fail_to_start(socket_unit(PORT), active_state="failed", result="resources")
+    with socket.create_server(("127.0.0.1", PORT)), pytest.raises(ServerFailed, match="is held by"):
+        await supervisor.ensure(ONE)
+    process = supervisor.picture.get(ONE).process
+    assert (process.state, process.cause) == (ProcessState.FAILED, "port_held")
+
+
+@pytest.mark.parametrize("most", [1, 3, 5])
+async def test_of_many_that_are_due_as_many_start_as_the_limit_allows(
+    config, start_supervisor, store, systemd, most
+):
+    for number in range(6):
+        user = User(str(number + 1))
+        store.rows[user] = Assignment(user, Port(BASE + number), linked=True, socket_boot="boot-0")
+    systemd.delay = 0.01
+    limits = dataclasses.replace(config.limits, max_running=most)
+    await start_supervisor(dataclasses.replace(config, limits=limits))
+    assert len(systemd.servers) == most
+
+
+async def test_a_deletion_that_failed_can_be_repeated(supervisor, systemd, store):
+    await supervisor.ensure(ONE)
+    clean = systemd.clean
+
+    async def fail(_unit):
+        raise SystemdError("not everything could be deleted")
+
+    systemd.clean = fail
+    with pytest.raises(SystemdError):
+        await supervisor.delete(ONE)
+    assert store.rows[ONE].desired is Desired.DELETED
+    systemd.clean = clean
+    await supervisor.delete(ONE)
+    assert not store.rows
+
+
+async def test_the_second_of_two_deletions_finds_nobody(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    outcomes = await asyncio.gather(
+        supervisor.delete(ONE), supervisor.delete(ONE), supervisor.ask(ONE), return_exceptions=True
+    )
+    assert outcomes[0] is None
+    assert isinstance(outcomes[1], UnknownUser)
+
+
+async def test_a_port_whose_unit_failed_before_anybody_owned_it_can_be_had(start_supervisor, systemd):
+    systemd.change(service_unit(PORT), active_state="failed", result="exit-code", exit_code=1, exit_status=1)
+    supervisor = await start_supervisor()
+    instance, _ = await supervisor.ensure(ONE)
+    assert instance.assignment.port == PORT
+
+
+async def test_the_port_of_a_unit_that_nobody_owns_goes_to_nobody_and_the_unit_runs_on(
+    start_supervisor, systemd
+):
+    await systemd.start_server(PORT)
+    supervisor = await start_supervisor()
+    instance, _ = await supervisor.ensure(ONE)
+    assert instance.assignment.port == 22001
+    assert instance.assignment.note == f"port {PORT} is held by {service_unit(PORT)}, which nobody owns"
+    assert PORT in systemd.servers
+    assert ("clean", service_unit(PORT)) not in systemd.calls
+
+
+async def test_a_link_that_was_heard_before_a_logout_is_not_remembered_after_it(supervisor, systemd, store):
+    await supervisor.ensure(ONE)
+    async with supervisor._assignments.lock(ONE):
+        systemd.servers[PORT].link()
+        await until(supervisor, ONE, has_session(SessionState.READY))
+        systemd.servers[PORT].say("logged_out")
+        await until(supervisor, ONE, has_session(SessionState.LOGGED_OUT))
+    await settled(supervisor)
+    assert not store.rows[ONE].linked
