@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import signal
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
@@ -66,7 +68,37 @@ def escape_chroot() -> None:
     os.close(tree)
 
 
-def raise_loopback() -> None:
+def unshare_network() -> None:
+    """Leave the network shared with others for a new one that has nothing but loopback.
+
+    It belongs to a user namespace of its own: a container often has CAP_SYS_ADMIN but not CAP_NET_ADMIN, and then
+    only the owner of a network's user namespace may configure that network (user_namespaces(7)).
+    """
+    child = os.fork()
+    if child == 0:
+        error = 0
+        try:
+            unshare(CLONE_NEWUSER | CLONE_NEWNET)
+            _raise_loopback()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        except OSError as failure:
+            error = failure.errno or 1
+        finally:
+            os._exit(error)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
+        number = os.waitstatus_to_exitcode(status)
+        raise OSError(number, f"private network: {os.strerror(number)}")
+    try:
+        network = os.open(f"/proc/{child}/ns/net", os.O_RDONLY)
+        _check(_libc.setns(network, CLONE_NEWNET), "setns")
+        os.close(network)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _raise_loopback() -> None:
     """Switch the loopback interface on, which a new network namespace has switched off (netdevice(7))."""
     request = struct.pack("16sH22x", b"lo", _IFF_UP)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:

@@ -6,7 +6,7 @@ Two processes stay for as long as the command runs:
 - the *init* (namespace_init.py), process 1 of a pid namespace: it starts manager and command, and reaps.
 
 Whichever of the two is killed, the other one removes what is left; processes and mounts go with the
-namespaces. The network is the host's.
+namespaces. The network is the host's, unless the plan asks for a private one.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ def run(plan: Plan) -> int:
         linux.escape_chroot()
         cgroups.mount_unified()
         if plan.private_network:
-            linux.unshare(linux.CLONE_NEWNET)
-            linux.raise_loopback()
+            linux.unshare_network()
         linux.unshare(linux.CLONE_NEWPID)
     except OSError as error:
         raise StartError(
