@@ -18,10 +18,11 @@ function legacyStatus({ state, qr }) {
     return state === 'error' ? 'error' : 'generating';
 }
 
-function notConnected(error) {
-    return error instanceof SessionError && error.cause === 'not_connected'
-        ? new HttpError(400, error.message)
-        : error;
+/** Turn a reason why there is no session into an answer; what is no such reason stays what it is. */
+function explained(error, status) {
+    if (!(error instanceof SessionError)) return error;
+    const { cause, hint } = error;
+    return new HttpError(status, error.message, { code: cause, cause, hint });
 }
 
 /** Run work on the session for a request: its errors become 400 (not connected) or 500, with their text. */
@@ -31,7 +32,7 @@ async function onSession(session, work, limit, what) {
     } catch (error) {
         if (error instanceof HttpError) throw error;
         throw error instanceof SessionError
-            ? notConnected(error)
+            ? explained(error, 400)
             : new HttpError(500, `${what} failed: ${error.message}`);
     }
 }
@@ -126,13 +127,7 @@ function createRoutes({ state, session, events }) {
         } catch (error) {
             if (error instanceof TimeLimitError)
                 throw new HttpError(504, error.message, { code: 'pairing_timeout' });
-            if (!(error instanceof SessionError)) throw error;
-            const status = error.cause === 'already_linked' ? 409 : 503;
-            throw new HttpError(status, error.message, {
-                code: error.cause,
-                cause: error.cause,
-                hint: error.hint,
-            });
+            throw explained(error, error.cause === 'already_linked' ? 409 : 503);
         }
     });
 
@@ -154,7 +149,11 @@ function createRoutes({ state, session, events }) {
     });
 
     add('POST', '/disconnect', 'log out: unlink the phone and delete the session', async () => {
-        return { success: true, message: await session.logout() };
+        try {
+            return { success: true, message: await session.logout() };
+        } catch (error) {
+            throw explained(error, 500);
+        }
     });
 
     add('GET', '/chats', 'all chats, newest first', () =>

@@ -436,7 +436,6 @@ class Session {
             pushname: info.pushname ?? null,
             platform: info.platform ?? null,
         });
-        this.#log.info('ready', { phone: maskPhone(phone) });
     }
 
     #probe(run) {
@@ -458,7 +457,6 @@ class Session {
     #lose(run, code, message) {
         if (run.closed || this.#ending) return;
         this.#ending = true;
-        this.#log.error(message, { exit: code });
         this.#state.enter('disconnected', { message, hint: 'the server restarts by itself' });
         this.#close(run);
         this.#end(code, message);
@@ -508,7 +506,6 @@ class Session {
         this.#failures += 1;
         this.#retryAt = Date.now() + delay;
         this.#pairing?.reject(error);
-        this.#log.error(error.message, { cause: error.cause, retry_in_s: delay / 1000 });
         const at = timestamp(this.#retryAt).slice(11, 19);
         this.#state.enter('error', {
             message: `${error.message}; next try at ${at} UTC`,
@@ -556,8 +553,12 @@ class Session {
         this.#closing = erased.catch(() => {});
         try {
             await erased;
+        } catch (error) {
+            const text = `logged out, but the session is not deleted: ${error.message}`;
+            this.#state.update({ message: text, cause: error.cause, hint: error.hint });
+            throw new SessionError(error.cause, text, error.hint);
         } finally {
-            this.#end(EXIT.loggedOut, message);
+            this.#end(EXIT.loggedOut, this.#state.picture().message);
         }
     }
 

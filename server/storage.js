@@ -13,8 +13,10 @@ const { SessionError } = require('./errors');
 
 const MIN_FREE_BYTES = 32 * 1024 * 1024;
 
+const isFull = (error) => error.code === 'ENOSPC' || error.code === 'EDQUOT';
+
 function storageError(error, directory) {
-    if (error.code === 'ENOSPC' || error.code === 'EDQUOT') {
+    if (isFull(error)) {
         return new SessionError(
             'disk_full',
             `no space left on the disk that holds ${directory}`,
@@ -54,6 +56,16 @@ async function exists(file) {
         () => true,
         () => false,
     );
+}
+
+/** Delete what is in a folder, and then the folder, if it may be deleted; `kept` stays to the last. */
+async function empty(directory, kept) {
+    for (const name of await fs.readdir(directory).catch(() => [])) {
+        if (name === kept) continue;
+        await fs.rm(path.join(directory, name), { recursive: true, force: true, maxRetries: 4 });
+    }
+    if (kept) await fs.rm(path.join(directory, kept), { force: true });
+    await fs.rmdir(directory).catch(() => {});
 }
 
 class Storage {
@@ -146,23 +158,20 @@ class Storage {
     }
 
     /**
-     * Delete the login and the cache. The note is written first and removed last, so that an interrupted
-     * deletion is finished by the next `login()` and never leaves half a session that looks whole.
+     * Delete the login and the cache. The note is written before the login is touched and removed last, so
+     * that an interrupted deletion is finished by the next `login()` and never leaves half a session that
+     * looks whole. On a full disk the note cannot be written, and deleting is all the more wanted.
      *
      * @throws {SessionError}
      */
     async erase() {
         await this.#guard(async () => {
+            await empty(this.#cache);
             await fs.mkdir(this.#auth, { recursive: true, mode: 0o700 });
-            await replaceFile(this.#note, JSON.stringify({ linked: false, erase: true }));
-            for (const directory of [this.#auth, this.#cache]) {
-                const names = await fs.readdir(directory).catch(() => []);
-                for (const name of names.filter((each) => each !== path.basename(this.#note))) {
-                    await fs.rm(path.join(directory, name), { recursive: true, force: true, maxRetries: 4 });
-                }
-            }
-            await fs.rm(this.#note, { force: true });
-            for (const directory of [this.#auth, this.#cache]) await fs.rmdir(directory).catch(() => {});
+            await replaceFile(this.#note, JSON.stringify({ linked: false, erase: true })).catch((error) => {
+                if (!isFull(error)) throw error;
+            });
+            await empty(this.#auth, path.basename(this.#note));
         });
     }
 

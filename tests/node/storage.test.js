@@ -1,10 +1,12 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const { execFile } = require('node:child_process');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { describe, it } = require('node:test');
+const { promisify } = require('node:util');
 
 const { Storage } = require('../../server/storage');
 const { scratch } = require('./support/process');
@@ -78,6 +80,15 @@ describe('the storage', () => {
         fs.writeFileSync(path.join(authDirectory, 'login.json'), '{"linked":false,"erase":true}');
         assert.equal(await again().login(), false);
         assert.deepEqual(fs.readdirSync(directory), []);
+    });
+
+    it('says that the disk is full, and can still erase what is there', async (t) => {
+        // A small disk of its own, in a namespace of its own: an ordinary user may have both.
+        const mount = 'mount -t tmpfs -o size=1m tmpfs "$1" && shift && exec "$@"';
+        const inside = path.join(__dirname, 'support', 'full-disk.js');
+        const args = ['-Urm', 'sh', '-ec', mount, 'sh', scratch(t), process.execPath, inside];
+        const { stdout } = await promisify(execFile)('unshare', [...args, args[5]]);
+        assert.deepEqual(JSON.parse(stdout), { prepared: 'disk_full', noted: 'disk_full', left: ['filler'] });
     });
 
     it('says what is wrong with a folder that cannot be used', async (t) => {
