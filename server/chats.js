@@ -4,12 +4,14 @@
  * Chats and messages: what the library returns, in the shapes that the web app reads. Times in milliseconds.
  */
 
+const { withLimit } = require('./errors');
 const { HttpError } = require('./http');
 
 const PAGE_DEFAULT = 100;
 const PAGE_MAX = 1000;
 /** How far back a page of messages may lie; each page loads everything after it. */
 const HISTORY_MAX = 10_000;
+const NUMBER_LIMIT_MS = 3_000;
 
 const CHAT_ID = /^[A-Za-z0-9._:-]{1,64}@[a-z.]{1,32}$/;
 const MEDIA_TYPE = /^[a-z0-9.+-]+\/[a-z0-9.+-]+(;\s*[a-z0-9.+-]+=[a-z0-9.+-]+)*$/i;
@@ -61,13 +63,24 @@ function describeMessage(message) {
     };
 }
 
+/**
+ * Return the phone number behind an id; null when WhatsApp does not tell it. Most people are named by another
+ * id than their number by now, `…@lid`, whose digits are nobody's number.
+ */
+async function phoneOf(client, id) {
+    if (!id.endsWith('@lid')) return userPart(id);
+    const asked = client.getContactLidAndPhone([id]);
+    const [known] = await withLimit(asked, NUMBER_LIMIT_MS, 'the number of a sender').catch(() => []);
+    return userPart(known?.pn);
+}
+
 /** Return the body of a webhook call for an incoming message; null for what nobody wrote. */
-function describeIncoming(message, { user, port }) {
+async function describeIncoming(message, { user, port }) {
     if (message.isStatus || NOT_WRITTEN.has(message.type)) return null;
     const body = message.body ?? '';
     return {
         from: message.from,
-        phone: userPart(message.author ?? message.from),
+        phone: await phoneOf(message.client, serialized(message.author ?? message.from)),
         body,
         message: body,
         timestamp: milliseconds(message.timestamp),

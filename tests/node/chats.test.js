@@ -128,9 +128,9 @@ describe('sending', () => {
 describe('what is handed to the web app', () => {
     const identity = { user: '2', port: 5002 };
 
-    it('is what somebody wrote, with the sender of a group message', () => {
+    it('is what somebody wrote, with the sender of a group message', async () => {
         const message = { from: '120@g.us', author: '5511@c.us', body: 'hi', timestamp: 5, type: 'chat' };
-        assert.deepEqual(chats.describeIncoming(message, identity), {
+        assert.deepEqual(await chats.describeIncoming(message, identity), {
             from: '120@g.us',
             phone: '5511',
             body: 'hi',
@@ -141,8 +141,19 @@ describe('what is handed to the web app', () => {
         });
     });
 
-    it('is neither status updates nor notices of WhatsApp', () => {
-        assert.equal(chats.describeIncoming({ isStatus: true, type: 'chat' }, identity), null);
-        assert.equal(chats.describeIncoming({ type: 'e2e_notification' }, identity), null);
+    it('names the number of a sender, not the digits of another id', async () => {
+        const phoneOf = async (getContactLidAndPhone) => {
+            const message = { from: '77@lid', type: 'chat', client: { getContactLidAndPhone } };
+            const { from, phone } = await chats.describeIncoming(message, identity);
+            return [from, phone];
+        };
+        assert.deepEqual(await phoneOf(async () => [{ lid: '77@lid', pn: '5511@c.us' }]), ['77@lid', '5511']);
+        assert.deepEqual(await phoneOf(async () => [{}]), ['77@lid', null]);
+        assert.deepEqual(await phoneOf(() => Promise.reject(new Error('no answer'))), ['77@lid', null]);
+    });
+
+    it('is neither status updates nor notices of WhatsApp', async () => {
+        assert.equal(await chats.describeIncoming({ isStatus: true, type: 'chat' }, identity), null);
+        assert.equal(await chats.describeIncoming({ type: 'e2e_notification' }, identity), null);
     });
 });
