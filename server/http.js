@@ -103,6 +103,15 @@ function writeJson(response, status, body, headers = {}) {
     response.end(text);
 }
 
+/** Return the parts of a request's target. @throws {HttpError} 400 */
+function readTarget(target) {
+    try {
+        return new URL(target.replace(/^\/+/, '/'), 'http://localhost');
+    } catch {
+        throw new HttpError(400, 'the path is not properly written');
+    }
+}
+
 /**
  * Find the route of a request; paths hold `{name}` where a segment varies. @throws {HttpError} 400, 404, 405
  */
@@ -225,10 +234,10 @@ class HttpServer {
             if (this.#refused.has(request.socket))
                 throw new HttpError(403, 'this connection is not from this host');
             refuseForeignCallers(request);
-            const url = new URL(request.url.replace(/^\/+/, '/'), 'http://localhost');
-            const { route, params } = findRoute(this.#routes, request.method, url.pathname);
+            const { pathname, searchParams: query } = readTarget(request.url);
+            const { route, params } = findRoute(this.#routes, request.method, pathname);
             const body = request.method === 'POST' ? await readJson(request) : {};
-            const answer = await route.handle({ request, response, params, query: url.searchParams, body });
+            const answer = await route.handle({ request, response, params, query, body });
             if (answer !== undefined) writeJson(response, 200, answer);
         } catch (error) {
             this.#fail(response, error);

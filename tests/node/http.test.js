@@ -128,6 +128,8 @@ describe('requests', () => {
 
     it('that are no HTTP, or have endless headers, are answered and hung up on', async (t) => {
         const { port } = await serve(t, [echo]);
+        const nowhere = 'GET http://[ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n';
+        assert.match(await raw(port, nowhere), /^HTTP\/1\.1 400 /);
         assert.match(await raw(port, 'nonsense\r\n\r\n'), /^HTTP\/1\.1 400 /);
         assert.match(
             await raw(port, `GET / HTTP/1.1\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`),
@@ -281,6 +283,33 @@ describe('the routes', () => {
         const ended = once(socket, 'end');
         events.close();
         await within(ended, 'the end of the stream');
+        socket.destroy();
+    });
+
+    it('do not pile up pictures for a reader that is slow: it gets the last one when it reads', async (t) => {
+        const { port, state } = await serveSession(t);
+        const socket = net.connect(port, '127.0.0.1').setEncoding('utf8');
+        let text = '';
+        socket.write('GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n');
+        await within(once(socket, 'data'), 'the first picture');
+        socket.pause();
+        // 400 pictures of 100 kB: the kernel's buffers are full long before the last one.
+        const rounds = 400;
+        for (let round = 1; round <= rounds; round += 1) {
+            const changed = once(state, 'change');
+            state.update({ message: `${'x'.repeat(100_000)} ${round}.` });
+            await changed;
+        }
+        const last = new Promise((resolve) => {
+            socket.on('data', (chunk) => {
+                text += chunk;
+                if (text.includes(` ${rounds}.`)) resolve();
+            });
+        });
+        socket.resume();
+        await within(last, 'the last picture');
+        const pictures = text.match(/^event: session$/gm).length;
+        assert.ok(pictures < rounds, `${pictures} pictures of ${rounds}`);
         socket.destroy();
     });
 
