@@ -23,7 +23,7 @@ const { EXIT, Session } = require('./server/session');
 const { SessionState } = require('./server/state');
 const { Storage } = require('./server/storage');
 const { Notifier, listenFds, takeVariables, watchdogInterval } = require('./server/systemd');
-const { Webhook } = require('./server/webhook');
+const { Webhook, isOwn } = require('./server/webhook');
 
 /** Everything is closed, or given up, before systemd's patience ends. */
 const STOP_LIMIT_MS = 9_500;
@@ -85,8 +85,13 @@ async function main() {
         stopping ??= stop(code, why);
     };
 
+    // Whoever reads the log may go away; the session stays.
+    process.stdout.on('error', () => {});
+
+    const toItself = config.webhookUrl !== null && isOwn(config.webhookUrl, config.port);
+    let described = Promise.resolve();
     const webhook = new Webhook({
-        url: config.webhookUrl,
+        url: toItself ? null : config.webhookUrl,
         log,
         onCount: (counts) => state.update({ webhook: counts }),
     });
@@ -97,16 +102,20 @@ async function main() {
         end: ending,
         storage: new Storage(config),
         loadLibrary: () => library,
+        // One after the other: the number of a sender may have to be asked for, and the order stays.
         onMessage: (message) => {
-            const incoming = describeIncoming(message, config);
-            if (incoming !== null) webhook.push(incoming);
+            described = described
+                .then(() => describeIncoming(message, config))
+                .then((incoming) => incoming !== null && webhook.push(incoming))
+                .catch((error) => log.error('a message is not handed on', { reason: error.stack }));
         },
     });
     const events = new EventStreams(state);
     const server = new HttpServer({ routes: createRoutes({ state, session, events }), log });
 
     async function stop(code, why) {
-        log.info('stopping', { why, exit: code });
+        const expected = [EXIT.stopped, EXIT.loggedOut].includes(code);
+        log[expected ? 'info' : 'error']('stopping', { why, exit: code });
         setTimeout(() => process.exit(code), STOP_LIMIT_MS).unref();
         const told = notifier.send({ STOPPING: 1, STATUS: `${config.label}: ${why}` });
         await session.close();
@@ -140,6 +149,7 @@ async function main() {
         port: config.port,
         by: fds.length > 0 ? `systemd (${fds.length} sockets)` : 'itself',
     });
+    if (toItself) log.warning('FLASK_WEBHOOK_URL names this server itself: no message is handed on');
     await notifier.send({ READY: 1, STATUS: `${config.label}: ${state.picture().message}` });
 
     let status = null;
@@ -148,7 +158,10 @@ async function main() {
         status = message;
         notifier.send({ STATUS: `${config.label}: ${message}` });
     });
-    state.on('state', (now, before) => log.info(`${before} -> ${now}: ${state.picture().message}`));
+    state.on('state', (now, before) => {
+        const { message: text, cause } = state.picture();
+        log[cause === null ? 'info' : 'error'](`${before} -> ${now}: ${text}`, { cause });
+    });
     const interval = watchdogInterval(systemd);
     if (interval !== null) {
         setInterval(() => {

@@ -16,6 +16,12 @@ const DELAY_MAX_MS = 60_000;
 /** Answers of 5xx to one message before it is given up: it may be the message that the web app fails on. */
 const MAX_ANSWERS = 10;
 
+/** Tell whether a URL leads to this host and `port`. */
+function isOwn(url, port) {
+    const local = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname);
+    return local && Number(url.port || { 'http:': 80, 'https:': 443 }[url.protocol]) === port;
+}
+
 class Webhook {
     #url;
     #log;
@@ -141,4 +147,4 @@ class Webhook {
     }
 }
 
-module.exports = { Webhook };
+module.exports = { Webhook, isOwn };

@@ -5,7 +5,9 @@
 const assert = require('node:assert/strict');
 const { spawn } = require('node:child_process');
 const { once } = require('node:events');
+const fs = require('node:fs');
 const net = require('node:net');
+const path = require('node:path');
 const { describe, it } = require('node:test');
 
 const { receiver } = require('./support/notify');
@@ -102,6 +104,35 @@ describe('what systemd is told', () => {
         assert.equal(await server.exit(), 0);
         await until('STOPPING=1');
         assert.match(lines[1], /READY=1/, 'nothing is said before READY');
+    });
+});
+
+describe('running', () => {
+    it('goes on when nobody reads its log any more', async (t) => {
+        const server = await startServer(t, { env: { WAPORTD_BROWSER: '/nowhere' } });
+        const events = server.follow();
+        server.closeOutput();
+        await server.get('/qr');
+        await events.until('error', 'something to be logged');
+        assert.equal((await server.get('/health')).status, 200);
+        server.kill('SIGTERM');
+        assert.equal(await server.exit(), 0);
+    });
+
+    it('hands no message to itself, and says so', async (t) => {
+        const port = await freePort();
+        const env = { FLASK_WEBHOOK_URL: `http://localhost:${port}/webhook` };
+        const server = await startServer(t, { port, env });
+        assert.match(server.output, /FLASK_WEBHOOK_URL names this server itself/);
+    });
+
+    it('says what is wrong when a session cannot be deleted', async (t) => {
+        const server = await startServer(t);
+        fs.writeFileSync(path.join(server.directory, `.wwebjs_auth_${server.port}`), 'a file, not a folder');
+        const { status, json } = await server.post('/disconnect');
+        assert.deepEqual([status, json.code], [500, 'profile_error']);
+        assert.match(json.error, /^logged out, but the session is not deleted: /);
+        assert.equal(await server.exit(), 10);
     });
 });
 

@@ -296,6 +296,8 @@ describe('a linked session', () => {
 
         await standin.command('message', { phone: PHONE, from: '5511966660000', body: 'hello there' });
         await within(arrival, 'the webhook');
+        const named = { phone: PHONE, from: '5511966661111', body: 'named by another id', lid: true };
+        await standin.command('message', named);
         const [{ timestamp, ...message }] = received;
         assert.deepEqual(message, {
             from: '5511966660000@c.us',
@@ -306,7 +308,9 @@ describe('a linked session', () => {
             port: server.port,
         });
         assert.ok(timestamp > 1e12, 'milliseconds');
-        await events.until(({ webhook }) => webhook.delivered === 1, 'the delivery to be counted');
+        await events.until(({ webhook }) => webhook.delivered === 2, 'the deliveries to be counted');
+        assert.match(received[1].from, /@lid$/);
+        assert.equal(received[1].phone, '5511966661111');
         await notified.until('STATUS=user 2: linked as +55…88 (Ana), ready');
         assert.doesNotMatch(
             server.output,

@@ -5,7 +5,7 @@ const http = require('node:http');
 const { once } = require('node:events');
 const { describe, it } = require('node:test');
 
-const { Webhook } = require('../../server/webhook');
+const { Webhook, isOwn } = require('../../server/webhook');
 const { freePort, within } = require('./support/process');
 
 const silent = { error() {}, warning() {}, info() {}, debug() {} };
@@ -91,6 +91,15 @@ describe('the webhook', () => {
         const megabyte = 'x'.repeat(1024 * 1024);
         for (let n = 0; n < 10; n += 1) webhook.push({ megabyte });
         assert.ok(webhook.counts.queued < 10, 'at most 8 MiB are kept');
+    });
+
+    it('is never the server itself, whatever its name', () => {
+        const own = (url) => isOwn(new URL(url), 5002);
+        for (const host of ['localhost', '127.0.0.1', '127.1', '[::1]'])
+            assert.ok(own(`http://${host}:5002/x`), host);
+        for (const url of ['http://localhost:5001/', 'http://localhost/', 'http://example.org:5002/'])
+            assert.equal(own(url), false, url);
+        assert.ok(isOwn(new URL('http://localhost/'), 80));
     });
 
     it('is optional', (t) => {

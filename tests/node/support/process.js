@@ -181,6 +181,11 @@ class Server {
         this.#child.kill(signal);
     }
 
+    /** What a reader of the log does that ends. */
+    closeOutput() {
+        this.#child.stdout.destroy();
+    }
+
     /** Resolves with the exit code (or signal); fails after `ms`. */
     exit(ms = LIMIT_MS) {
         return within(this.exited, () => `the end of the server; its output:\n${this.output}`, ms);
