@@ -20,6 +20,19 @@ function isQr(text) {
     return fields.length >= 4 && fields.every((field) => !missing.includes(field));
 }
 
+/** Somebody waits for the pairing code of a phone; several may. */
+class PairingRequest {
+    constructor(phone) {
+        this.phone = phone;
+        /** Becomes what is answered: `{code, expires_at}`. */
+        this.code = new Promise((resolve, reject) => {
+            this.resolve = resolve;
+            this.reject = reject;
+        });
+        this.code.catch(() => {});
+    }
+}
+
 /** What happens in one run of the browser until a phone is linked. */
 class Linking {
     /** How many codes were shown, and whether a phone has answered. */
@@ -39,8 +52,8 @@ class Linking {
     /**
      * @param {object} options
      * @param {import('./run').BrowserRun} options.run
-     * @param {object} options.session what only the session can do: `giveUp` this run, tell that it `failed`
-     *   or that its page is `silent`, and `note` what is known of the login on disk
+     * @param {object} options.session what is decided there: to `giveUp` this run, that it `failed` or that
+     *   its page is `silent`; and its `login`
      */
     constructor({ run, config, state, log, session }) {
         this.#run = run;
@@ -113,7 +126,7 @@ class Linking {
         const wanted = this.#run.phone !== null || this.attempt > 0;
         if (!wanted || !['qr', 'pairing', 'generating'].includes(this.#state.name)) return;
         this.answered = true;
-        this.#session.note('unknown');
+        this.#session.login.note('unknown');
         this.#state.enter('pairing', { message: 'the phone has answered, linking' });
         this.#run.after('ready', this.#config.readyTimeout * 1000, () => this.#stalled());
         if (this.#passkeyAsked) this.passkey();
@@ -123,7 +136,7 @@ class Linking {
         this.answered = false;
         this.#passkeyAsked = false;
         this.#freshBatch = true;
-        this.#session.note(false);
+        this.#session.login.note(false);
         this.#run.cancel('ready');
         this.#log.info('the phone did not link');
         if (this.#run.phone !== null) {
@@ -172,4 +185,4 @@ class Linking {
     }
 }
 
-module.exports = { Linking, isQr };
+module.exports = { Linking, PairingRequest, isQr };

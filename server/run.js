@@ -23,12 +23,13 @@ class BrowserRun {
     browser = null;
     /** Whether the site has answered at all. */
     answered = false;
-    /** What `ready` said, and whether the page is being loaded again since. */
-    info = null;
-    reloading = false;
     unlinking = false;
     /** What becomes of its codes. @type {import('./linking').Linking} */
     linking = null;
+    /** What becomes of its login. @type {import('./linked').Linked} */
+    linked = null;
+    /** Who listens to it. @type {import('./watch').Watch} */
+    watch = null;
     closed = false;
     /** When the page last answered a probe; 0 = it is not probed yet. */
     probedAt = 0;

@@ -1,8 +1,9 @@
 'use strict';
 
 /**
- * The life of the WhatsApp session: when a browser is opened, what its events mean, when it is closed, and
- * which trouble is waited out here and which ends the process so that systemd starts it afresh.
+ * The life of the WhatsApp session: when a browser is opened, when it is closed, and which trouble is waited
+ * out here and which ends the process so that systemd starts it afresh. What the browser tells comes through
+ * watch.js; what a code becomes is in linking.js, what a login becomes in linked.js.
  *
  * A browser runs only for a stored login or while somebody asks for a code. Trouble that a restart cannot
  * mend (no browser, site unreachable, profile unusable) becomes state `error` and is tried again; trouble
@@ -10,23 +11,16 @@
  */
 
 const { BrowserChoice, browserEnvironment, browserVersion, findBrowsers } = require('./browser');
+const { Demand } = require('./demand');
 const { SessionError, withLimit } = require('./errors');
-const { Linking, isQr } = require('./linking');
+const { EXIT } = require('./exit');
+const { Linked } = require('./linked');
+const { Linking, PairingRequest } = require('./linking');
+const { Login } = require('./login');
 const { reason } = require('./reasons');
 const { BrowserRun } = require('./run');
-const { maskPhone, timestamp } = require('./state');
-
-/** Exit codes, as the unit file knows them. */
-const EXIT = {
-    stopped: 0,
-    unexpected: 1,
-    configuration: 2,
-    loggedOut: 10,
-    browserLost: 11,
-    pageHung: 12,
-    neverReady: 13,
-    disconnected: 14,
-};
+const { timestamp } = require('./state');
+const { Watch } = require('./watch');
 
 /** A `/qr` that comes after so long without any is a person, not a forgotten tab. */
 const QUIET_MS = 60_000;
@@ -34,9 +28,6 @@ const RETRY_FIRST_MS = 30_000;
 const RETRY_MAX_MS = 600_000;
 const PAIRING_LIMIT_MS = 60_000;
 const UNLINK_LIMIT_MS = 10_000;
-
-/** Connection states in which WhatsApp Web goes on by itself; the others end a linked session. */
-const PASSING = new Set(['CONNECTED', 'OPENING', 'PAIRING', 'TIMEOUT']);
 
 /** What puppeteer throws at calls whose browser, or page, goes away. */
 const BROWSER_GONE = /Target closed|Session closed|Connection closed/i;
@@ -53,18 +44,14 @@ class Session {
     #end;
     #loadLibrary;
     #choice;
+    #login;
     #run = null;
     #closing = Promise.resolve();
-    /** Whether the profile holds a login: true, false, or 'unknown' until a page has shown it. */
-    #login = false;
-    #loginRead = false;
-    #noted = Promise.resolve();
     #ending = false;
-    #lastAsked = Date.now();
+    #demand = new Demand();
     #failures = 0;
     #retryAt = 0;
     #retryTimer = null;
-    #idleTimer = null;
     #pairing = null;
 
     /**
@@ -82,10 +69,11 @@ class Session {
         this.#loadLibrary = loadLibrary;
         this.#onMessage = onMessage;
         this.#choice = new BrowserChoice(config.stateDirectory);
+        this.#login = new Login({ storage, log, onChange: (linked) => state.update({ linked }) });
     }
 
     get linked() {
-        return this.#login !== false;
+        return this.#login.linked;
     }
 
     get opening() {
@@ -110,7 +98,7 @@ class Session {
 
     /** Learn whether a login is stored. What stands in the way of that is told when a browser is opened. */
     async restore() {
-        await this.#readLogin().catch((error) => this.#log.error(error.message, { cause: error.cause }));
+        await this.#login.read().catch((error) => this.#log.error(error.message, { cause: error.cause }));
     }
 
     /** Have the browser tell its version ahead of time (a fifth of a second); trouble is told when needed. */
@@ -121,16 +109,20 @@ class Session {
 
     /** Begin: open a browser if a login is stored (or may be), else wait to be asked. */
     start() {
-        this.#armIdle();
+        const limit = this.#config.idleTimeout;
+        this.#demand.whenIdle(
+            limit * 1000,
+            () => this.linked || this.#ending,
+            () => this.#end(EXIT.stopped, `idle: nobody asked for a code for ${limit} s`),
+        );
         if (this.#run !== null) return;
-        if (this.linked || !this.#loginRead) this.#open();
+        if (this.linked || !this.#login.isRead) this.#open();
         else this.#rest(WAITING);
     }
 
     /** Somebody looks for a code. Opens a browser unless that somebody may be a tab left open. */
     ask() {
-        const quiet = Date.now() - this.#lastAsked > QUIET_MS;
-        this.#lastAsked = Date.now();
+        const quiet = this.#demand.ask() > QUIET_MS;
         if (this.#run !== null || this.#ending) return;
         const wanted = {
             generating: true,
@@ -143,7 +135,7 @@ class Session {
 
     /** Somebody asks for a code right now. Does nothing when a browser runs already. */
     askNow() {
-        this.#lastAsked = Date.now();
+        this.#demand.ask();
         if (this.#run === null && !this.#ending) this.#open();
     }
 
@@ -156,15 +148,16 @@ class Session {
      * @throws {TimeLimitError} after 60 s
      */
     async requestPairingCode(phone) {
-        this.#lastAsked = Date.now();
-        if (this.linked || this.#ending) throw reason.alreadyLinked();
+        this.#demand.ask();
+        if (this.#ending) throw reason.stopping();
+        if (this.linked) throw reason.alreadyLinked();
         if (this.#pairing?.phone !== phone) {
-            this.#pairing?.reject(reason.superseded());
+            this.#refusePairing(reason.superseded());
             if (this.#run !== null) this.#close(this.#run);
-            this.#pairing = this.#newPairing(phone);
+            this.#pairing = new PairingRequest(phone);
             this.#open(phone);
         }
-        return withLimit(this.#pairing.promise, PAIRING_LIMIT_MS, 'the pairing code');
+        return withLimit(this.#pairing.code, PAIRING_LIMIT_MS, 'the pairing code');
     }
 
     /**
@@ -217,10 +210,10 @@ class Session {
     async close() {
         this.#ending = true;
         clearTimeout(this.#retryTimer);
-        clearTimeout(this.#idleTimer);
-        this.#pairing?.reject(reason.stopping());
+        this.#demand.close();
+        this.#refusePairing(reason.stopping());
         if (this.#run !== null) this.#close(this.#run);
-        await Promise.all([this.#closing, this.#noted]);
+        await Promise.all([this.#closing, this.#login.noted]);
     }
 
     // ---- opening and closing a browser ----------------------------------------------------------
@@ -235,36 +228,55 @@ class Session {
             log: this.#log,
             phone,
         });
-        run.linking = new Linking({
-            run,
-            config: this.#config,
-            state: this.#state,
-            log: this.#log,
-            session: {
-                giveUp: () => {
-                    this.#pairing = null;
-                    this.#close(run);
-                },
-                failed: (error) => this.#failed(run, error),
-                silent: () => this.#silent(run),
-                note: (login) => this.#note(login),
-            },
-        });
+        const session = this.#handle(run);
+        const shared = { run, config: this.#config, state: this.#state, log: this.#log, session };
+        run.linking = new Linking(shared);
+        run.linked = new Linked(shared);
+        run.watch = new Watch(shared);
         this.#run = run;
         this.#state.enter('generating', { message: 'starting the browser', attempt: 0 });
         this.#drive(run).catch((error) => this.#failed(run, error));
     }
 
+    /** What a run may decide, and tell, about the session. */
+    #handle(run) {
+        return {
+            login: this.#login,
+            onMessage: this.#onMessage,
+            failed: (error) => this.#failed(run, error),
+            silent: () => this.#silent(run),
+            lose: (code, why) => this.#lose(run, code, why),
+            loggedOut: () => this.#loggedOut(run),
+            succeeded: () => {
+                this.#failures = 0;
+            },
+            linked: () => {
+                this.#pairing = null;
+            },
+            paired: (code) => this.#pairing?.resolve(code),
+            unpaired: (error) => this.#unpaired(run, error),
+            giveUp: () => {
+                this.#pairing = null;
+                this.#close(run);
+            },
+        };
+    }
+
+    #refusePairing(error) {
+        this.#pairing?.reject(error);
+        this.#pairing = null;
+    }
+
     async #drive(run) {
         await this.#closing;
-        if (!this.#loginRead) await this.#readLogin();
+        if (!this.#login.isRead) await this.#login.read();
         // Whoever asks right after the start comes before the library is loaded.
         const { SessionClient } = await this.#loadLibrary();
         await run.prepare(SessionClient);
-        if (this.#login === false) await this.#storage.noteLogin(false);
+        if (!this.linked) await this.#storage.noteLogin(false);
         if (run.closed) return;
         this.#state.update({ browser: { path: run.path, running: false } });
-        this.#watch(run);
+        run.watch.start();
         run.after('start', this.#config.startTimeout * 1000, () => this.#silent(run));
         await run.launch();
     }
@@ -278,177 +290,6 @@ class Session {
             }
         });
         return this.#closing;
-    }
-
-    // ---- what the browser and the page tell -----------------------------------------------------
-
-    #watch(run) {
-        const on = (event, listener) =>
-            run.client.on(event, (...args) => {
-                if (!run.closed) listener(...args);
-            });
-        on('browser', (browser, page) => this.#browserOpened(run, browser, page));
-        on('http_error', (status) => this.#failed(run, reason.httpError(status)));
-        on('qr', (text) => this.#codeCame(run, text));
-        on('code', (code) => this.#pairingCodeCame(run, code));
-        on('pairing_failed', (error) => this.#pairingFailed(run, error));
-        on('socket', (state) => this.#socketChanged(run, state));
-        on('passkey', () => run.linking.passkey());
-        on('login_found', () => this.#loginFound(run, 'login found, WhatsApp is loading'));
-        on('authenticated', () => this.#loginFound(run, 'linked, WhatsApp is loading'));
-        on('loading_screen', (percent) => this.#loading(run, percent));
-        on('ready', () => this.#ready(run));
-        on('message', (message) => this.#onMessage(message));
-        on('logout', () => this.#loggedOut(run));
-        on('disconnected', (why) => {
-            if (why === 'LOGOUT') this.#loggedOut(run);
-            else this.#lose(run, EXIT.disconnected, `disconnected by WhatsApp (${why})`);
-        });
-        on('auth_failure', () => this.#failed(run, reason.authFailure()));
-        on('failed', (error) => {
-            const text = `WhatsApp's page did not come back: ${error?.message ?? error}`;
-            if (this.linked) this.#lose(run, EXIT.pageHung, text);
-            else this.#failed(run, error);
-        });
-    }
-
-    #browserOpened(run, browser, page) {
-        run.browser = browser;
-        const pid = browser.process()?.pid;
-        this.#log.info('browser started', { path: run.path, pid });
-        this.#state.update({ message: 'loading WhatsApp Web', browser: { path: run.path, running: true } });
-        const gone = () => {
-            if (!run.closed) this.#lose(run, EXIT.browserLost, 'the browser ended unexpectedly');
-        };
-        browser.on('disconnected', gone);
-        // Debian's wrapper script stays the browser's parent: without it, nobody reaps or kills the browser.
-        browser.process()?.once('exit', gone);
-        page.on('error', (error) => {
-            if (!run.closed) this.#lose(run, EXIT.pageHung, `WhatsApp's page crashed (${error.message})`);
-        });
-        page.on('response', () => {
-            run.answered = true;
-        });
-        page.on('framenavigated', (frame) => {
-            if (run.closed || frame !== page.mainFrame()) return;
-            if (frame.url().includes('post_logout=1')) this.#loggedOut(run);
-            else if (this.#state.name === 'ready') {
-                run.reloading = true;
-                this.#state.enter('disconnected', { message: 'WhatsApp Web loads its page again' });
-                this.#expectReady(run);
-            }
-        });
-    }
-
-    /** A code or a login has come: from now on the page itself is probed. */
-    #started(run) {
-        run.cancel('start');
-        this.#failures = 0;
-        if (run.probedAt === 0) this.#probe(run);
-    }
-
-    #codeCame(run, text) {
-        if (!isQr(text)) {
-            this.#log.warning('the page gave something that is not a code');
-            return;
-        }
-        if (this.#login === true) {
-            // A page that shows a code has no login any more, whatever our note says.
-            this.#loggedOut(run);
-            return;
-        }
-        this.#setLogin(false);
-        this.#started(run);
-        run.linking.qr(text);
-    }
-
-    #pairingCodeCame(run, code) {
-        this.#setLogin(false);
-        this.#started(run);
-        this.#pairing?.resolve(run.linking.pairingCode(code));
-    }
-
-    #pairingFailed(run, error) {
-        this.#log.warning('WhatsApp gave no pairing code', { reason: error?.message ?? error });
-        this.#pairing?.reject(reason.pairingRefused());
-        this.#close(run);
-        this.#rest(WAITING);
-    }
-
-    #socketChanged(run, state) {
-        this.#log.debug('connection', { state });
-        const now = this.#state.name;
-        if (['authenticated', 'ready', 'disconnected'].includes(now))
-            this.#linkedSocketChanged(run, state, now);
-        else run.linking.socket(state);
-    }
-
-    #linkedSocketChanged(run, state, now) {
-        if (run.unlinking) return;
-        if (!PASSING.has(state)) {
-            this.#lose(run, EXIT.disconnected, `disconnected by WhatsApp (${state})`);
-        } else if (now === 'ready' && state !== 'CONNECTED') {
-            this.#state.enter('disconnected', {
-                message: `connection to WhatsApp lost (${state}), reconnecting`,
-            });
-        } else if (now === 'disconnected' && state === 'CONNECTED' && run.info !== null && !run.reloading) {
-            this.#state.enter('ready', { message: run.info });
-        }
-    }
-
-    #loginFound(run, message) {
-        if (run.unlinking) return;
-        this.#setLogin(true);
-        this.#started(run);
-        this.#pairing = null;
-        if (this.#state.enter('authenticated', { message })) this.#expectReady(run);
-    }
-
-    #expectReady(run) {
-        run.after('ready', this.#config.readyTimeout * 1000, () =>
-            this.#lose(run, EXIT.neverReady, `linked, but not ready in ${this.#config.readyTimeout} s`),
-        );
-    }
-
-    #loading(run, percent) {
-        const progress = Math.max(0, Math.min(100, Math.round(Number(percent) || 0)));
-        if (this.#state.name !== 'authenticated') {
-            if (this.#state.name === 'pairing') this.#state.update({ progress });
-            return;
-        }
-        // Slow is not dead: a big account takes its time, and it shows that it moves.
-        this.#state.update({ progress, message: `linked, WhatsApp is loading (${progress} %)` });
-        this.#expectReady(run);
-    }
-
-    #ready(run) {
-        run.cancel('ready');
-        run.reloading = false;
-        const info = run.client.info ?? {};
-        const phone = info.wid?.user ?? null;
-        const name = info.pushname ? ` (${info.pushname})` : '';
-        run.info = `linked as ${maskPhone(phone)}${name}, ready`;
-        this.#setLogin(true);
-        this.#started(run);
-        this.#state.enter('ready', {
-            message: run.info,
-            phone_number: phone,
-            pushname: info.pushname ?? null,
-            platform: info.platform ?? null,
-        });
-    }
-
-    #probe(run) {
-        run.probe({
-            look: () => run.linking.answered && !this.linked,
-            onSeen: (seen) => {
-                if (seen.passkey) run.linking.passkey();
-            },
-            onHung: () => {
-                const { probeInterval } = this.#config;
-                this.#lose(run, EXIT.pageHung, `WhatsApp's page has not answered for ${probeInterval} s`);
-            },
-        });
     }
 
     // ---- endings --------------------------------------------------------------------------------
@@ -473,7 +314,7 @@ class Session {
         const browser = run.path.split('/').at(-1);
         const what = seen.refused ? `refuses ${browser}` : `gave neither code nor login in ${limit} s`;
         const next =
-            run.linking.attempt > 0 || this.#login === true
+            run.linking.attempt > 0 || this.#login.known === true
                 ? null
                 : await this.#choice
                       .passOn(run.candidates, run.path, `web.whatsapp.com ${what}`)
@@ -501,11 +342,18 @@ class Session {
         return run.browser !== null || run.client === null ? reason.of(error) : run.diagnose();
     }
 
+    #unpaired(run, error) {
+        this.#log.warning('WhatsApp gave no pairing code', { reason: error?.message ?? error });
+        this.#refusePairing(reason.pairingRefused());
+        this.#close(run);
+        this.#rest(WAITING);
+    }
+
     #settleError(error) {
         const delay = Math.min(RETRY_FIRST_MS * 2 ** this.#failures, RETRY_MAX_MS);
         this.#failures += 1;
         this.#retryAt = Date.now() + delay;
-        this.#pairing?.reject(error);
+        this.#refusePairing(error);
         const at = timestamp(this.#retryAt).slice(11, 19);
         this.#state.enter('error', {
             message: `${error.message}; next try at ${at} UTC`,
@@ -517,7 +365,7 @@ class Session {
 
     #retry(error) {
         if (this.#run !== null || this.#ending) return;
-        if (this.linked || Date.now() - this.#lastAsked <= QUIET_MS) this.#open();
+        if (this.linked || this.#demand.silence <= QUIET_MS) this.#open();
         else this.#state.update({ message: `${error.message}; next try when somebody asks for a code` });
     }
 
@@ -534,7 +382,7 @@ class Session {
         if (this.#ending) return;
         this.#ending = true;
         clearTimeout(this.#retryTimer);
-        clearTimeout(this.#idleTimer);
+        this.#demand.close();
         this.#log.info('logging out');
         this.#state.enter('logged_out', {
             message,
@@ -547,7 +395,7 @@ class Session {
         const erased = (async () => {
             if (this.#run !== null) await this.#close(this.#run);
             else await this.#closing;
-            await this.#noted;
+            await this.#login.noted;
             await this.#storage.erase();
         })();
         this.#closing = erased.catch(() => {});
@@ -565,55 +413,6 @@ class Session {
     #rest(message) {
         this.#state.enter('generating', { message, attempt: 0 });
     }
-
-    async #readLogin() {
-        this.#login = await this.#storage.login();
-        this.#loginRead = true;
-        this.#state.update({ linked: this.linked });
-    }
-
-    #setLogin(login) {
-        if (login === this.#login) return;
-        this.#login = login;
-        this.#state.update({ linked: this.linked });
-        this.#note(login);
-    }
-
-    /** Write down what a start after a crash has to know of the login; one note after the other. */
-    #note(login) {
-        this.#noted = this.#noted
-            .then(() => this.#storage.noteLogin(login))
-            .catch((error) => this.#log.error(error.message, { cause: error.cause }));
-    }
-
-    #armIdle() {
-        const left = this.#lastAsked + this.#config.idleTimeout * 1000 - Date.now();
-        this.#idleTimer = setTimeout(
-            () => {
-                const asked = Date.now() - this.#lastAsked < this.#config.idleTimeout * 1000;
-                if (asked || this.linked || this.#ending) this.#armIdle();
-                else
-                    this.#end(
-                        EXIT.stopped,
-                        `idle: nobody asked for a code for ${this.#config.idleTimeout} s`,
-                    );
-            },
-            Math.max(1000, left),
-        );
-    }
-
-    #newPairing(phone) {
-        const pairing = { phone };
-        pairing.promise = new Promise((resolve, reject) => {
-            pairing.resolve = resolve;
-            pairing.reject = (error) => {
-                if (this.#pairing === pairing) this.#pairing = null;
-                reject(error);
-            };
-        });
-        pairing.promise.catch(() => {});
-        return pairing;
-    }
 }
 
-module.exports = { EXIT, Session };
+module.exports = { Session };

@@ -1,0 +1,37 @@
+'use strict';
+
+/** Whether somebody wants a code: decides whether a browser is opened, and whether the server is of use. */
+class Demand {
+    #asked = Date.now();
+    #timer = null;
+
+    /** Somebody asks. @returns {number} for how long nobody had, in milliseconds */
+    ask() {
+        const { silence } = this;
+        this.#asked = Date.now();
+        return silence;
+    }
+
+    /** How long ago somebody asked, in milliseconds; the start counts. */
+    get silence() {
+        return Date.now() - this.#asked;
+    }
+
+    /** Call `onIdle` as soon as nobody has asked for `limitMs`, unless `isNeeded()`: then look again later. */
+    whenIdle(limitMs, isNeeded, onIdle) {
+        const left = limitMs - this.silence;
+        this.#timer = setTimeout(
+            () => {
+                if (this.silence >= limitMs && !isNeeded()) onIdle();
+                else this.whenIdle(limitMs, isNeeded, onIdle);
+            },
+            left > 0 ? left : limitMs / 10,
+        );
+    }
+
+    close() {
+        clearTimeout(this.#timer);
+    }
+}
+
+module.exports = { Demand };
