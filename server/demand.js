@@ -17,7 +17,7 @@ class Demand {
         return Date.now() - this.#asked;
     }
 
-    /** Call `onIdle` as soon as nobody has asked for `limitMs`, unless `isNeeded()`: then look again later. */
+    /** Call `onIdle` once nobody has asked for `limitMs`, unless `isNeeded()`: then look again later. */
     whenIdle(limitMs, isNeeded, onIdle) {
         const left = limitMs - this.silence;
         this.#timer = setTimeout(
