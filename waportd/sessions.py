@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from waportd.errors import ServerFailed
+from waportd.errors import ServerFailed, WaportdError
 from waportd.model import PairingCode, Port, Session, SessionState
 
 log = logging.getLogger(__name__)
@@ -223,19 +223,24 @@ class Sessions:
     async def _follow(self, port: Port) -> None:
         attempt = 0
         while True:
-            if await self._runs(port):
-                try:
+            reason = None
+            try:
+                if await self._runs(port):
                     async with contextlib.aclosing(self._stream(port)) as sessions:
                         async for session in sessions:
                             attempt = 0
                             self._on_session(port, session)
                     reason = "the server closed its event stream"
-                except TimeoutError:
-                    reason = f"the server said nothing for {_SILENCE:.0f} s"
-                except BadEvent as error:
-                    reason = f"the server's event stream makes no sense: {error}"
-                except (aiohttp.ClientError, OSError) as error:
-                    reason = f"the server's event stream broke: {str(error) or type(error).__name__}"
+            except TimeoutError:
+                reason = f"the server said nothing for {_SILENCE:.0f} s"
+            except BadEvent as error:
+                reason = f"the server's event stream makes no sense: {error}"
+            except (aiohttp.ClientError, OSError) as error:
+                reason = f"the server's event stream broke: {str(error) or type(error).__name__}"
+            except WaportdError as error:
+                # Of ``runs``: systemd is busy, or restarts itself.
+                reason = f"cannot tell whether the server runs: {error}"
+            if reason is not None:
                 self._on_silence(port, reason)
             await asyncio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
             attempt += 1

@@ -128,7 +128,7 @@ class Supervisor:
         """Return what the user's server uses; empty where none runs."""
         if instance.process.pid is None:
             return Usage()
-        return await self._meter.measure(service_unit(instance.assignment.port))
+        return await self._meter.measure(service_unit(instance.assignment.port), instance.process.pid)
 
     async def holders(self, port: Port) -> list[Holder]:
         """Return who listens on a port, as far as the daemon's user may see it."""
@@ -255,6 +255,13 @@ class Supervisor:
         """
         async with self._assignments.lock(user):
             await self._erase(await self._assignments.change(user, desired=Desired.DELETED))
+
+    async def open_port(self, user: User) -> Instance:
+        """As `assign`, and have systemd hold the port, where nobody stopped the user. Raises PortHeld, too."""
+        await self.assign(user)
+        async with self._assignments.owned(user):
+            await self._reopen(user)
+        return self.known(user)
 
     # How they are done
 
@@ -446,21 +453,28 @@ class Supervisor:
                     # A stop that was cut short. One that is done and was undone by hand is the administrator's.
                     await self._starter.close_port(assignment.port)
                     await self._assignments.change(user, socket_boot=None)
-                if (
-                    assignment.desired is Desired.STOPPED
-                    or instance.process.state is not ProcessState.STOPPED
-                    or self._observer.stopped_by_admin(assignment)
-                ):
-                    return
-                if not self._observer.holds(assignment.port):
-                    await self._starter.reopen(assignment)
-            if assignment.linked and assignment.autostart:
+                due = await self._reopen(user)
+            if due and assignment.linked and assignment.autostart:
                 await asyncio.wait({self._starter.launch(user)})
         except PortHeld as error:
             self._observer.blame(assignment.port, Finding(error.code, error.message, error.hint))
             log.warning("Cannot open the port: %s", error, extra=log_fields(user, assignment.port))
         except WaportdError as error:
             log.warning("Cannot settle: %s", error, extra=log_fields(user, assignment.port))
+
+    async def _reopen(self, user: User) -> bool:
+        """Have systemd hold the port of a user who is neither up nor stopped; tell whether that is so."""
+        instance = self.known(user)
+        assignment = instance.assignment
+        if (
+            assignment.desired is not Desired.RUNNING
+            or instance.process.state is not ProcessState.STOPPED
+            or self._observer.stopped_by_admin(assignment)
+        ):
+            return False
+        if not self._observer.holds(assignment.port):
+            await self._starter.reopen(assignment)
+        return True
 
     async def _sweep(self) -> None:
         """Give back ports that were taken for a user whose assignment a crash kept from the store."""

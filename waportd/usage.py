@@ -23,25 +23,28 @@ class UsageMeter:
 
     def __init__(self, manager: UnitManager) -> None:
         self._manager = manager
-        self._known: dict[str, tuple[float, Usage]] = {}
+        self._known: dict[str, tuple[float, int, Usage]] = {}
 
-    async def measure(self, unit: str) -> Usage:
-        """Return what the unit uses now, or used at most ten seconds ago; nothing where it does not run."""
+    async def measure(self, unit: str, pid: int) -> Usage:
+        """Return what the unit uses now, or used at most ten seconds ago; nothing where it does not run.
+
+        ``pid`` is that of its main process: no figure of one that ran before is served.
+        """
         now = time.monotonic()
         known = self._known.get(unit)
-        if known and now - known[0] < _FRESH:
-            return known[1]
+        if known and now - known[0] < _FRESH and known[1] == pid:
+            return known[2]
         try:
             status = await self._manager.status(unit)
             usage = await self._measure(status) if status.main_pid else Usage()
         except SystemdError as error:
             log.warning("Cannot measure %s: %s", unit, error)
             usage = Usage()
-        self._known[unit] = (now, usage)
+        self._known[unit] = (now, pid, usage)
         return usage
 
     def forget(self, unit: str) -> None:
-        """Drop what is remembered: the unit was started, stopped or deleted."""
+        """Drop what is remembered of a unit that is gone."""
         self._known.pop(unit, None)
 
     async def _measure(self, status: UnitStatus) -> Usage:

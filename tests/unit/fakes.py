@@ -71,12 +71,16 @@ class FakeServer:
         )
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await self._site.start()
 
     async def stop(self) -> None:
         if self._runner:
             runner, self._runner = self._runner, None
             self._changed.set()
+            await self._site.stop()
+            for _ in range(4):
+                await asyncio.sleep(0)  # who is just being accepted is to be closed, too
             await runner.cleanup()
             await asyncio.sleep(0)  # the connections' cancelled tasks end in the turn after
 

@@ -15,6 +15,7 @@ from waportd import sessions as module
 from waportd.errors import ServerFailed
 from waportd.model import PairingCode, Port, Session, SessionState
 from waportd.sessions import BadEvent, Sessions, parse_events, parse_session
+from waportd.systemd.manager import BusTimeout
 
 PICTURE = {
     "port": 5002,
@@ -496,6 +497,19 @@ class TestFollowing:
         sessions.follow(server.port)
         await heard.next()
         assert server.calls == ["GET /events"]
+
+    async def test_a_systemd_that_does_not_answer_ends_no_following(self, server, sessions, heard):
+        server.greeting = event()
+        runs = heard.runs
+
+        async def late(port):
+            sessions._runs = runs
+            raise BusTimeout("systemd did not answer in time")
+
+        sessions._runs = late
+        sessions.follow(server.port)
+        assert await heard.next() == "cannot tell whether the server runs: systemd did not answer in time"
+        assert (await heard.picture()).state is SessionState.QR
 
     async def test_who_is_not_followed_any_more_is_left_alone(self, server, sessions, heard):
         server.greeting = event()

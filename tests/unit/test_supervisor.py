@@ -511,6 +511,7 @@ async def test_what_is_changed_at_the_same_time_is_all_kept(supervisor, store):
 async def test_a_stop_that_a_crash_cut_short_is_finished_at_the_next_start(start_supervisor, systemd, store):
     supervisor = await start_supervisor()
     await supervisor.ensure(ONE)
+    await until(supervisor, ONE, lambda now: now.answering)
     store.rows[ONE] = dataclasses.replace(store.rows[ONE], desired=Desired.STOPPED)
     supervisor = await start_supervisor()
     assert not systemd.servers
@@ -523,6 +524,7 @@ async def test_what_an_admin_starts_by_hand_outlives_the_daemon(start_supervisor
     await supervisor.ensure(ONE)
     await supervisor.stop(ONE)
     await systemd.start_server(PORT)
+    await until(supervisor, ONE, lambda now: now.answering)
     await start_supervisor()
     assert systemd.servers
 

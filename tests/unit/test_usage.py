@@ -36,7 +36,7 @@ class Manager:
 
 
 async def measured(manager: Manager) -> Usage:
-    return await UsageMeter(manager).measure(UNIT)
+    return await UsageMeter(manager).measure(UNIT, manager.unit.main_pid)
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +150,9 @@ async def test_a_unit_without_a_group_is_not_the_whole_host(family, tmp_path, mo
 async def test_a_figure_is_served_again_for_a_while():
     manager = Manager(os.getpid(), memory=5 * MIB, cpu=1.5)
     meter = UsageMeter(manager)
-    first = await meter.measure(UNIT)
+    first = await meter.measure(UNIT, os.getpid())
     manager.figures = Accounting(6 * MIB, 2.0)
-    assert await meter.measure(UNIT) == first
+    assert await meter.measure(UNIT, os.getpid()) == first
     assert manager.asked == 1
 
 
@@ -160,19 +160,27 @@ async def test_an_old_figure_is_measured_anew(monkeypatch):
     monkeypatch.setattr(module, "_FRESH", 0.0)
     manager = Manager(os.getpid(), memory=5 * MIB, cpu=1.5)
     meter = UsageMeter(manager)
-    await meter.measure(UNIT)
+    await meter.measure(UNIT, os.getpid())
     manager.figures = Accounting(6 * MIB, 2.0)
-    assert (await meter.measure(UNIT)).memory == 6 * MIB
+    assert (await meter.measure(UNIT, os.getpid())).memory == 6 * MIB
 
 
-async def test_after_a_restart_the_figure_before_is_forgotten():
+async def test_after_a_restart_no_figure_from_before_is_served():
+    manager = Manager(1, memory=5 * MIB, cpu=1.5)
+    meter = UsageMeter(manager)
+    await meter.measure(UNIT, 1)
+    manager.figures = Accounting(6 * MIB, 2.0)
+    assert (await meter.measure(UNIT, 2)).memory == 6 * MIB
+
+
+async def test_what_is_forgotten_is_measured_anew():
     manager = Manager(os.getpid(), memory=5 * MIB, cpu=1.5)
     meter = UsageMeter(manager)
-    await meter.measure(UNIT)
+    await meter.measure(UNIT, os.getpid())
     manager.figures = Accounting(6 * MIB, 2.0)
     meter.forget(UNIT)
     meter.forget("whatsapp@5003.service")
-    assert (await meter.measure(UNIT)).memory == 6 * MIB
+    assert (await meter.measure(UNIT, os.getpid())).memory == 6 * MIB
 
 
 async def test_a_systemd_that_does_not_answer_leaves_the_figures_out(monkeypatch, caplog):

@@ -8,7 +8,7 @@ from aiohttp import web
 from waportd.api.problems import Handler
 from waportd.api.representation import qr, respond, url
 from waportd.api.requests import supervisor_of, user_in_query
-from waportd.errors import WaportdError
+from waportd.errors import BadRequest, WaportdError
 from waportd.model import ProcessState, SessionState
 from waportd.picture import Instance
 
@@ -59,8 +59,11 @@ async def show_qr(request: web.Request) -> web.Response:
 
 
 async def show_port(request: web.Request) -> web.Response:
-    """Show the user's port, assigning one where there is none; its server starts with the first request to it."""
-    instance, _ = await supervisor_of(request).assign(user_in_query(request))
+    """Show the user's port, assigning one where there is none; its server starts with the first request to it.
+
+    Except for a user who was stopped: whom a poll does not start, a look at the port does not either.
+    """
+    instance = await supervisor_of(request).open_port(user_in_query(request))
     assignment = instance.assignment
     return respond(
         {
@@ -143,6 +146,6 @@ def _errors_in_shape(handler: Handler) -> Handler:
             }
             headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
             # A status other than 200 becomes an error page there, so only a request that is wrong gets one.
-            return respond(document, error.status if error.status < 500 else 200, **headers)  # noqa: PLR2004
+            return respond(document, error.status if isinstance(error, BadRequest) else 200, **headers)
 
     return guarded

@@ -38,6 +38,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem(error)
     except web.HTTPException as error:
         return problem(_from_aiohttp(error, request))
+    except web.RequestPayloadError:
+        return problem(BadRequest("the body does not arrive as the headers announce it"))
     except asyncio.CancelledError:
         raise
     except Exception:

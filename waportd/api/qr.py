@@ -31,11 +31,8 @@ async def show(request: web.Request) -> web.Response:
         # An expiry changes the answer and nothing in the picture, so the wait ends with it at the latest.
         expires_at = instance.session.expires_at if instance.session and document["qr"] else None
         patience = wait if expires_at is None else min(wait, max(0.05, expires_at - time.time() + 0.05))
-        instance = (
-            await supervisor.picture.wait(name, lambda now: now is None or _etag(qr(now)) != seen, patience)
-            or instance
-        )
-        document = qr(instance)
+        await supervisor.picture.wait(name, lambda now: now is None or _etag(qr(now)) != seen, patience)
+        document = qr(supervisor.known(name))
     etag = _etag(document)
     if etag == known:
         return web.Response(status=304, headers={"ETag": etag, "Cache-Control": "no-store"})

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 from collections.abc import Iterable
@@ -10,7 +11,8 @@ from aiohttp import web
 
 from waportd.api import frontend, health, ports, qr, users
 from waportd.api.access import Access, check_access
-from waportd.api.problems import Handler, problems
+from waportd.api.problems import Handler, problem, problems
+from waportd.errors import BadRequest
 from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -57,12 +59,36 @@ async def _follow_traffic(request: web.Request, handler: Handler) -> web.StreamR
     return response
 
 
+class _Connection(web.RequestHandler):
+    """A connection whose every answer is a problem document, also that to what is no HTTP."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what the middlewares never see. aiohttp's own answer and log line repeat what was sent."""
+        if status != BadRequest.status:
+            return super().handle_error(request, status, exc, message)
+        log.info("refused a request that is no valid HTTP (%s)", type(exc).__name__)
+        response = problem(
+            BadRequest(
+                "the request is no valid HTTP/1.1",
+                hint="a line or header may be 8190 bytes long, and plain text",
+            )
+        )
+        response.force_close()
+        return response
+
+
 class ApiServer:
     """Serves an application on sockets that listen already."""
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75.0)
+        self._runner = web.AppRunner(app, handle_signals=False)
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
 
@@ -71,13 +97,18 @@ class ApiServer:
         await self._runner.setup()
         assert self._runner.server is not None
         loop = asyncio.get_running_loop()
+        connect = functools.partial(
+            _Connection,
+            self._runner.server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # none, as AppRunner takes it
+            keepalive_timeout=75.0,
+        )
         for listener in sockets:
             listener.setblocking(False)  # noqa: FBT003  # the standard library's signature
             self._sockets.append(listener)
             # Not create_unix_server: from Python 3.13 on it removes the socket's file at the end, which is systemd's.
-            self._servers.append(
-                await loop.create_server(self._runner.server, sock=listener, backlog=_BACKLOG)
-            )
+            self._servers.append(await loop.create_server(connect, sock=listener, backlog=_BACKLOG))
 
     async def drain(self) -> None:
         """Stop accepting, and return when every request that was accepted is answered, 6 s later at most.

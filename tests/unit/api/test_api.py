@@ -9,6 +9,7 @@ import pytest
 from support import BASE, until
 
 from waportd.model import Port, ProcessState, SessionState, User, service_unit, socket_unit
+from waportd.systemd.manager import UnitBusy
 
 ONE, PORT = User("1"), Port(BASE)
 
@@ -112,6 +113,14 @@ async def test_an_expired_code_is_not_served_and_ends_a_long_poll(api, systemd):
     document = await asyncio.wait_for(call(api, "GET", "/v1/users/1/qr", params={"wait": "30"}), 5)
     assert document["qr"] is None
     assert document["status"] == "generating"
+
+
+async def test_a_long_poll_for_a_user_who_is_deleted_meanwhile_gets_no_code(api, codes, supervisor):
+    await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+    poll = asyncio.create_task(call(api, "GET", "/v1/users/1/qr", 404, params={"wait": "30"}))
+    await asyncio.sleep(0.05)
+    supervisor.picture.remove(ONE)
+    assert (await asyncio.wait_for(poll, 5))["code"] == "unknown_user"
 
 
 async def test_stop_start_restart(api):
@@ -252,6 +261,27 @@ class TestFrontEnd:
         assert not systemd.servers
         assert systemd.units[socket_unit(PORT)].active_state == "active"
 
+    async def test_a_port_that_gave_way_is_open_again_when_it_is_asked_for(self, api, supervisor, systemd):
+        await call(api, "GET", "/api/port?user_id=1")
+        await supervisor._assignments.change(ONE, socket_boot=None)
+        await systemd.stop_by_hand(socket_unit(PORT))
+        await call(api, "GET", "/api/port?user_id=1")
+        assert systemd.units[socket_unit(PORT)].active_state == "active"
+
+    async def test_the_port_of_a_stopped_user_stays_closed(self, api, systemd):
+        await call(api, "GET", "/api/port?user_id=1")
+        await call(api, "POST", "/v1/users/1/stop")
+        assert (await call(api, "GET", "/api/port?user_id=1"))["port"] == PORT
+        assert systemd.units[socket_unit(PORT)].active_state == "inactive"
+
+    async def test_what_goes_wrong_here_is_no_fault_of_the_page(self, api, supervisor, monkeypatch):
+        async def busy(_user):
+            raise UnitBusy("the unit has a job under way", hint="ask again")
+
+        monkeypatch.setattr(supervisor, "ask", busy)
+        document = await call(api, "GET", "/api/qr?user_id=1")
+        assert (document["success"], document["status"], document["hint"]) == (False, "error", "ask again")
+
     async def test_the_status_of_nobody(self, api, supervisor):
         document = await call(api, "GET", "/api/whatsapp-status?user_id=1")
         assert document["ready"] is False
@@ -283,6 +313,7 @@ class TestFrontEnd:
         await call(api, "POST", "/v1/users/1/stop")
         document = await call(api, "GET", "/api/qr?user_id=1")
         assert (document["status"], document["message"]) == ("error", "stopped")
+        assert document["hint"] == "`POST /v1/users/1/start` starts it"
 
 
 async def test_a_hung_server_is_not_reported_as_working(api, codes, supervisor, systemd):

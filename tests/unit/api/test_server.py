@@ -1,6 +1,7 @@
 """The end of the API server: no request fails because of it."""
 
 import asyncio
+import json
 import socket
 
 import aiohttp
@@ -100,4 +101,40 @@ async def test_a_caller_who_is_not_allowed_is_refused(supervisor, listener, clie
     async with client.get("/v1/health") as answer:
         assert answer.status == 403
         assert (await answer.json(content_type=None))["code"] == "forbidden"
+    await end(server)
+
+
+SECRET = b"x-secret"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /v1/health HTTP/1.1\r\nHost: x\r\nCookie: " + SECRET + b"x" * 9000 + b"\r\n\r\n",
+        b"GET /v1/users/" + SECRET + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/health HTTP/9\r\n" + SECRET + b"\r\n\r\n",
+        SECRET + b"\r\n\r\n",
+        b"PUT /v1/users/1 HTTP/1.1\r\nHost: x\r\nContent-Length: " + SECRET + b"\r\n\r\n",
+        b"PUT /v1/users/1 HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"PUT /v1/users/1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + SECRET + b"\r\n\r\n",
+        b"PUT /v1/users/1 HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n"
+        + SECRET,
+        b"GET /v1/users/%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET //v1/users HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_valid_http_is_a_problem_and_repeated_nowhere(serve, listener, caplog, request_):
+    caplog.set_level("DEBUG")
+    server = await serve()
+    reader, writer = await asyncio.open_unix_connection(listener.getsockname())
+    writer.write(request_)
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        answer = json.loads(await reader.readexactly(length))
+    writer.close()
+    assert head.split()[1].startswith(b"4")
+    assert b"application/problem+json" in head
+    assert answer["code"] in {"bad_request", "not_found"}
+    assert SECRET.decode() not in caplog.text + str(answer)
     await end(server)
