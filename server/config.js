@@ -145,4 +145,4 @@ function readConfig(env, args, cwd) {
     });
 }
 
-module.exports = { ConfigError, readConfig };
+module.exports = { ConfigError, VARIABLES, readConfig };
