@@ -820,3 +820,13 @@ def changes(old: Config, new: Config) -> list[Change]:
         for key in schema().values()
         if getattr(getattr(old, key.section), key.name) != getattr(getattr(new, key.section), key.name)
     ]
+
+
+def reloaded(old: Config, new: Config) -> Config:
+    """Return what holds after a reload: ``new``, but for the keys that a running daemon cannot change."""
+    kept: dict[str, dict[str, Any]] = {}
+    for key in schema().values():
+        if not key.reloadable:
+            kept.setdefault(key.section, {})[key.name] = getattr(getattr(old, key.section), key.name)
+    sections = {name: dataclasses.replace(getattr(new, name), **values) for name, values in kept.items()}
+    return dataclasses.replace(new, **sections)

@@ -16,7 +16,7 @@ from typing import Any
 from waportd import __version__, units
 from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
-from waportd.config import Bus, Config, changes, load
+from waportd.config import Bus, Config, changes, load, reloaded
 from waportd.errors import ConfigError, WaportdError
 from waportd.store import SqliteStore
 from waportd.supervisor import Supervisor
@@ -121,7 +121,7 @@ class Daemon:
             )
         if not changed:
             log.info("reloaded; nothing changed")
-        self._config = config
+        self._config = config = reloaded(self._config, config)
         logging.getLogger().setLevel(config.log.level.upper())
         access.allow(config.api.allow_users)
         await supervisor.reconfigure(config)
@@ -221,11 +221,12 @@ def _listeners(path: Path) -> Iterator[list[socket.socket]]:
 
 def _bind(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o117)
+    before = os.umask(0o022)
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         if _is_left_over(path):
             path.unlink()
+        os.umask(0o117)
         listener.bind(str(path))
         listener.listen(1024)
     except OSError as error:

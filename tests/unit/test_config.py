@@ -413,6 +413,20 @@ def test_changes_name_the_keys_that_differ_and_whether_a_reload_applies_them():
     assert config.changes(new, new) == []
 
 
+def test_a_reload_keeps_what_needs_a_restart():
+    old = config.parse("store: {directory: /a}\nlog: {level: info}\nlimits: {max_running: 1}", "config.yaml")
+    new = config.parse("store: {directory: /b}\nlog: {level: debug}\nsystemd: {bus: session}", "config.yaml")
+    held = config.reloaded(old, new)
+    assert config.changes(held, new) == [
+        Change("store.directory", reloadable=False),
+        Change("systemd.bus", reloadable=False),
+    ]
+    assert config.changes(old, held) == [
+        Change("limits.max_running", reloadable=True),
+        Change("log.level", reloadable=True),
+    ]
+
+
 def uncommented(text: str) -> str:
     """A comment that starts without a blank is a key with its default; others are prose."""
     return re.sub(r"(?m)^( *)#(?=[a-z_]+:)", r"\1", text)
