@@ -120,9 +120,9 @@ class Observer:
             return
         process = self._process(instance)
         if process.state is not instance.process.state:
-            log.info(
-                "%s: %s", process.state, process.message, extra=log_fields(instance.assignment.user, port)
-            )
+            said = process.message
+            said = said if said.startswith(process.state) else f"{process.state}: {said}"
+            log.info("%s", said, extra=log_fields(instance.assignment.user, port))
         if process.state is ProcessState.RUNNING:
             self.absolve(port)
             self._picture.put(dataclasses.replace(instance, process=process))

@@ -143,7 +143,7 @@ class Starter:
             return
         self.failed_at[user] = time.monotonic()
         if isinstance(error, WaportdError):
-            if instance:
+            if instance and instance.assignment.desired is Desired.RUNNING:
                 finding = Finding(error.cause or error.code, error.message, error.hint)
                 self._observer.blame(instance.assignment.port, finding)
             log.warning("Cannot start: %s", error, extra=log_fields(user))
@@ -165,7 +165,13 @@ class Starter:
                 if not self._observer.holds(assignment.port):
                     # From here on it is not the administrator who keeps the port closed.
                     await self._assignments.change(user, socket_boot=None)
-                await self._start_service(assignment)
+                try:
+                    await self._start_service(assignment)
+                except ServerFailed as error:
+                    if error.cause == "canceled":
+                        # Not from here, where this task would have been cancelled: an administrator's stop.
+                        await self._assignments.change(user, socket_boot=self._observer.boot)
+                    raise
         assignment = await self._assignments.change(user, socket_boot=self._observer.boot)
         if not assignment.linked:
             await self._observer.sessions.ask_for_code(assignment.port)
@@ -197,7 +203,7 @@ class Starter:
     async def _start_again(self, port: Port, error: JobFailed) -> None:
         """Start once more where it was the port that was not free and now is; else raise why it failed."""
         socket = await self._manager.status(socket_unit(port))
-        if socket.active_state != "active":
+        if socket.active_state != "active" and error.result != "canceled":
             try:
                 await self._clear_port(port, error)
                 await self._manager.start(service_unit(port))

@@ -617,3 +617,29 @@ async def test_a_link_that_was_heard_before_a_logout_is_not_remembered_after_it(
         await until(supervisor, ONE, has_session(SessionState.LOGGED_OUT))
     await settled(supervisor)
     assert not store.rows[ONE].linked
+
+
+async def test_an_admins_stop_of_a_server_that_is_starting_is_not_undone_by_polls(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    await supervisor.stop(ONE)
+    systemd._failures[service_unit(PORT)] = ("canceled", {"active_state": "inactive"})
+    with pytest.raises(ServerFailed, match="interrupted by a stop"):
+        await supervisor.ensure(ONE)
+    systemd.mend(service_unit(PORT))
+    assert (await supervisor.ask(ONE)).process.message == "stopped (by admin)"
+    await settled(supervisor)
+    assert not systemd.servers
+    await supervisor.ensure(ONE)
+    assert systemd.servers
+
+
+async def test_a_start_that_waited_for_a_stop_does_not_undo_it(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    await supervisor.stop(ONE)
+    async with supervisor._starter.no_start(ONE):
+        start = supervisor._starter.launch(ONE)
+        await asyncio.sleep(0)
+    with pytest.raises(ServerFailed, match="stopped meanwhile"):
+        await start
+    assert not systemd.servers
+    assert supervisor.picture.get(ONE).process.state is ProcessState.STOPPED
