@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,15 @@ def test_an_environment_file_is_private_and_written_once(tmp_path):
     assert (
         units.write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, user=User("3")), Config()) is True
     )
+    assert [file.name for file in tmp_path.iterdir()] == ["5002.env"]
+
+
+def test_an_environment_file_can_be_written_by_two_at_once(tmp_path):
+    owners = [dataclasses.replace(ASSIGNMENT, user=User(str(number % 2))) for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda owner: units.write_environment(tmp_path, owner, Config()), owners))
+    texts = [units.environment(owner, Config()) for owner in owners[:2]]
+    assert (tmp_path / "5002.env").read_text("utf-8") in texts
     assert [file.name for file in tmp_path.iterdir()] == ["5002.env"]
 
 
