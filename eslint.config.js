@@ -13,7 +13,7 @@ const node = readonly('Buffer __dirname __filename exports module process requir
 const page = readonly('EventSource document indexedDB localStorage location navigator window');
 
 module.exports = [
-    { ignores: ['node_modules/', '.run/', 'debian/'] },
+    { ignores: ['node_modules/', '.run/', 'build/', 'debian/'] },
     js.configs.recommended,
     {
         languageOptions: { ecmaVersion: 2022, sourceType: 'commonjs', globals: { ...everywhere, ...node } },
