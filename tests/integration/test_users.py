@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import PATIENCE, ask_server, is_active, processes, systemctl, unit_property, until
+from harness import PATIENCE, Poller, ask_server, is_active, processes, systemctl, unit_property, until
 
 PHONE = "5511999990001"
 
@@ -118,6 +118,28 @@ def test_a_logout_on_the_phone_deletes_the_session(waportd, standin):
     ]
     assert shown["process"]["restarts"] == 0
     assert len(waportd.show_code("1").split(",")) == 5
+
+
+def test_pages_that_poll_disturb_neither_logout_nor_deletion(waportd, standin):
+    with (
+        Poller(lambda: waportd.ask("GET", "/api/qr?user_id=1")) as pages,
+        Poller(lambda: ask_server(5001, "/health", timeout=20)),
+    ):
+        standin.tell("scan", qr=waportd.show_code("1"), phone=PHONE, name="Ana")
+        waportd.until_session("1", "ready")
+        gone = waportd.call("POST", "/v1/users/1/logout")
+        assert not gone["linked"]
+        assert not [page for page in standin.see("pages") if page.get("phone") == PHONE]
+        for _ in range(3):
+            waportd.show_code("1")
+            assert not waportd.call("POST", "/v1/users/1/logout")["linked"]
+            waportd.show_code("1")
+            waportd.call("DELETE", "/v1/users/1", 204)
+        waportd.show_code("1")
+        assert waportd.call("POST", "/v1/users/1/stop")["process"]["state"] == "stopped"
+        pages.since(len(pages.statuses))
+        assert not is_active("whatsapp@5001.socket")
+    assert set(pages.statuses) == {200}
 
 
 def test_a_freed_port_never_hands_over_a_session(waportd, standin):
