@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from harness import StandIn, Waportd
+from harness import SESSIONS, StandIn, Waportd
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -20,6 +20,16 @@ def pytest_runtest_makereport(item, call):
             check=False,
         )
         report.sections.append(("journal", log.stdout or log.stderr))
+
+
+def pytest_sessionstart():
+    """Touch nobody's sessions: each test ends with all sessions of its user deleted."""
+    if kept := [folder for folder in SESSIONS if folder.exists()]:
+        pytest.exit(
+            f"{kept[0]} holds sessions, which these tests would delete: move it away, or run them as root, "
+            "who gets a home for the tests alone",
+            returncode=1,
+        )
 
 
 @pytest.fixture(scope="session")

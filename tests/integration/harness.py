@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
 """Seconds until a test gives up on what it waits for; far more than anything takes."""
 
+SESSIONS = [Path.home() / base / "whatsapp" for base in (".config", ".local/state", ".cache")]
+"""Where a user's systemd keeps the sessions of all servers, and their caches."""
+
 DAEMON_SERVICE = """\
 [Unit]
 Requires=waportd.socket
@@ -223,8 +226,8 @@ class Waportd:
         for unit in [*self.units.glob("whatsapp*"), *self.units.glob("waportd.*")]:
             shutil.rmtree(unit) if unit.is_dir() else unit.unlink()
         systemctl("daemon-reload")
-        for base in (".config", ".local/state", ".cache"):
-            shutil.rmtree(Path.home() / base / "whatsapp", ignore_errors=True)
+        for folder in SESSIONS:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def pid(self):
