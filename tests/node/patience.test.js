@@ -19,7 +19,8 @@ const clock = (speed) => ({
     NODE_OPTIONS: `--require ${path.join(ROOT, 'tests', 'node', 'support', 'fast-clock.js')}`,
 });
 
-describe('patience', () => {
+// Waiting costs nothing: all at once, with one browser among them.
+describe('patience', { concurrency: true }, () => {
     it('tries again by itself while somebody asks, and waits twice as long the next time', async (t) => {
         const file = path.join(scratch(t), 'chromium');
         const server = await startServer(t, { env: { ...clock(40), WAPORTD_BROWSER: file } });
