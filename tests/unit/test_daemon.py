@@ -1,8 +1,11 @@
-"""The parts of the daemon that need neither systemd nor a bus."""
+"""The program and its parts, as far as they need neither systemd nor a bus."""
 
 import os
 import socket
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +59,70 @@ def test_a_file_in_the_sockets_place_is_left_alone(tmp_path):
     with pytest.raises(SocketInUse), daemon._listeners(path):
         pass
     assert path.read_text(encoding="utf-8") == "precious"
+
+
+def waportd(*arguments):
+    """Run the program; return its exit status, output and complaints."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "waportd", *map(str, arguments)],
+        cwd=Path(daemon.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    def write(text):
+        path = tmp_path / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_valid_configuration_is_ok(config_file):
+    path = config_file("ports: {base: 6001, range: 6001-6100}\n")
+    assert waportd("--config", path, "--check-config") == (0, f"{path}: ok\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["--check-config"], [], ["generate-units", "--output", "/nowhere"]])
+def test_every_fault_of_a_configuration_is_told_at_once_and_no_restart_is_worth_it(config_file, arguments):
+    path = config_file("ports:\n  base: many\nlimts: {}\nlog:\n  level: loud\n")
+    status, said, complaint = waportd("--config", path, *arguments)
+    assert (status, said) == (78, "")
+    for line in (f"{path}:2: ports.base", f"{path}:3: limts", f"{path}:5: log.level"):
+        assert line in complaint
+
+
+def test_units_are_generated_and_named(config_file, tmp_path):
+    output = tmp_path / "units"
+    status, said, _ = waportd("--config", config_file(""), "generate-units", "--output", output)
+    assert status == 0
+    assert sorted(said.split()) == sorted(map(str, output.iterdir()))
+    assert output / "whatsapp@.service" in output.iterdir()
+
+
+def test_a_damaged_store_ends_the_daemon_and_stays_as_it_is(config_file, tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    store = state / "waportd.db"
+    store.write_text("precious", encoding="utf-8")
+    socket_path = tmp_path / "api.sock"
+    path = config_file(f"store: {{directory: {state}}}\napi: {{socket: {socket_path}}}\n")
+    status, _, complaint = waportd("--config", path)
+    assert status == 1
+    assert f"the store {store} is damaged" in complaint
+    assert "restore" in complaint
+    assert "Traceback" not in complaint
+    assert store.read_text(encoding="utf-8") == "precious"
+    assert not socket_path.exists()
+
+
+def test_wrong_usage_is_told():
+    status, _, complaint = waportd("--confg", "x")
+    assert status == 2
+    assert "usage: waportd" in complaint

@@ -103,6 +103,7 @@ class ApiServer:
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # none, as AppRunner takes it
             keepalive_timeout=75.0,
+            auto_decompress=False,  # a small body could grow without end; none that the API knows is compressed
         )
         for listener in sockets:
             listener.setblocking(False)  # noqa: FBT003  # the standard library's signature

@@ -136,5 +136,6 @@ async def test_what_is_no_valid_http_is_a_problem_and_repeated_nowhere(serve, li
     assert head.split()[1].startswith(b"4")
     assert b"application/problem+json" in head
     assert answer["code"] in {"bad_request", "not_found"}
+    assert "Traceback" not in caplog.text
     assert SECRET.decode() not in caplog.text + str(answer)
     await end(server)
