@@ -97,7 +97,9 @@ def condition(instance: Instance) -> tuple[str, str, str | None, str | None]:
                 "systemd ends and restarts a hung server by itself within a minute",
             )
         return session.state, session.message, session.cause, session.hint
-    if process.state is ProcessState.STOPPED and session is not None:
+    # Of one who was stopped that counts, and not what would otherwise bring a code.
+    ended_by_itself = process.state is ProcessState.STOPPED and process.hint is None
+    if ended_by_itself and session is not None:
         return session.state, session.message, session.cause, session.hint
     return process.state, process.message, process.cause, process.hint
 

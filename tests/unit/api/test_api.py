@@ -274,6 +274,19 @@ class TestFrontEnd:
         assert (await call(api, "GET", "/api/port?user_id=1"))["port"] == PORT
         assert systemd.units[socket_unit(PORT)].active_state == "inactive"
 
+    @pytest.mark.parametrize("by", ["api", "admin"])
+    async def test_a_stop_counts_more_than_the_sessions_last_word(self, api, systemd, supervisor, by):
+        await call(api, "PUT", "/v1/users/1", 201)
+        systemd.servers[PORT].say("qr_timeout", message="nobody scanned", hint="ask for a new code")
+        await until(supervisor, ONE, lambda now: now.session and now.session.state is SessionState.QR_TIMEOUT)
+        if by == "api":
+            await call(api, "POST", "/v1/users/1/stop")
+        else:
+            await systemd.stop_by_hand(socket_unit(PORT))
+        document = await call(api, "GET", "/api/qr?user_id=1")
+        assert document["message"].startswith("stopped")
+        assert document["hint"] == "`POST /v1/users/1/start` starts it"
+
     async def test_what_goes_wrong_here_is_no_fault_of_the_page(self, api, supervisor, monkeypatch):
         async def busy(_user):
             raise UnitBusy("the unit has a job under way", hint="ask again")
