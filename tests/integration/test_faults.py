@@ -239,10 +239,12 @@ def left_over(tmp_path):
     process = subprocess.Popen(
         ["node", ROOT / "whatsapp_server.js", "5001"], cwd=folder, env={"PATH": os.environ["PATH"]}
     )
-    until(lambda: answers(5001), "the left-over server")
-    yield process
-    process.kill()
-    process.wait(20)
+    try:
+        until(lambda: answers(5001), "the left-over server")
+        yield process
+    finally:
+        process.kill()
+        process.wait(20)
 
 
 def answers(port):
