@@ -11,7 +11,7 @@ const CODE_GAP_MS = 2_000;
 /** WhatsApp's own validity of a pairing code. */
 const PAIRING_CODE_MS = 180_000;
 
-const ASK_AGAIN = 'ask for a new code: POST /qr/new, or GET /qr after a minute without';
+const ASK_AGAIN = 'ask anew: start the user again, or reload the page after a minute';
 
 /** Tell the text of a code from `undefined,…` and other things that the page hands out before it has one. */
 function isQr(text) {

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _DOWN = {"inactive", "failed"}
 _START_AGAIN = "start the user again"
+RETRY_INTERVAL = 60.0
+"""Seconds after a failed start before it is tried again, for a linked session or for a page that polls."""
 _QUOTED = 200
 """Characters of a server's last words that go into an error."""
 
@@ -71,6 +73,7 @@ class Starter:
         self._admitted: set[User] = set()
         """Users whose start has got past the limits, though their unit may not show it yet."""
         self._locks: weakref.WeakValueDictionary[User, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._retries: dict[User, asyncio.TimerHandle] = {}
         self._closing = False
 
     def reconfigure(self, config: Config) -> None:
@@ -82,6 +85,8 @@ class Starter:
     async def close(self) -> None:
         """Give up starts that are under way; what systemd was told to do goes on."""
         self._closing = True
+        for timer in self._retries.values():
+            timer.cancel()
         tasks = list(self._starts.values())
         for task in tasks:
             task.cancel()
@@ -105,6 +110,13 @@ class Starter:
             task.add_done_callback(lambda done: self._launched(user, done))
             self._observer.refresh(self._assignments.known(user).assignment.port)
         return task
+
+    def note_failure(self, user: User) -> None:
+        """Remember that a start failed. A linked session is tried again by itself: nobody may be polling for it."""
+        self.failed_at[user] = time.monotonic()
+        if user not in self._retries and not self._closing:
+            timer = asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, user)
+            self._retries[user] = timer
 
     @contextlib.asynccontextmanager
     async def no_start(self, user: User) -> AsyncIterator[None]:
@@ -141,7 +153,7 @@ class Starter:
         if error is None:
             self.failed_at.pop(user, None)
             return
-        self.failed_at[user] = time.monotonic()
+        self.note_failure(user)
         if isinstance(error, WaportdError):
             if instance and instance.assignment.desired is Desired.RUNNING:
                 finding = Finding(error.cause or error.code, error.message, error.hint)
@@ -149,6 +161,21 @@ class Starter:
             log.warning("Cannot start: %s", error, extra=log_fields(user))
         else:
             log.error("Cannot start", exc_info=error, extra=log_fields(user))
+
+    def _retry(self, user: User) -> None:
+        del self._retries[user]
+        instance = self._picture.get(user)
+        if instance is None:
+            return
+        assignment = instance.assignment
+        if (
+            instance.process.state in {ProcessState.STOPPED, ProcessState.FAILED}
+            and assignment.desired is Desired.RUNNING
+            and assignment.linked
+            and assignment.autostart
+            and not self._observer.stopped_by_admin(assignment)
+        ):
+            self.launch(user)
 
     async def _start(self, user: User) -> None:
         if self._assignments.known(user).process.state is not ProcessState.RUNNING:

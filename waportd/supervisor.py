@@ -32,7 +32,7 @@ from waportd.model import (
 from waportd.observer import AT_REST, Observer
 from waportd.picture import Instance, Picture
 from waportd.ports import choose
-from waportd.starter import PortHeld, Starter
+from waportd.starter import RETRY_INTERVAL, PortHeld, Starter
 from waportd.store import AllocationStore
 from waportd.systemd.journal import log_fields
 from waportd.systemd.manager import UnitManager
@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 _RELAY_INTERVAL = 20.0
 """Seconds between two notices to a server that somebody still asks for a code. Less than the minute after
 which a server takes a question for a new one."""
-_RETRY_INTERVAL = 60.0
-"""Seconds after a failed start before a poll, which nobody may be looking at, tries again."""
 _LOGOUT_READY = 30.0
 """Seconds that a stopped session is given to get connected, so that its phone can be unlinked."""
 _LOGOUT_END = 15.0
@@ -112,6 +110,8 @@ class Supervisor:
         self._config = self._assignments.config = config
         self._starter.reconfigure(config)
         await self._assignments.write_environments()
+        # New limits may let sessions start that the old ones kept down.
+        self._background(self._reconcile(), "reconcile")
 
     # Reading
 
@@ -156,7 +156,7 @@ class Supervisor:
                     self._starter.launch(user)
             case ProcessState.FAILED | ProcessState.CRASH_LOOP:
                 failed_at = self._starter.failed_at.get(user, float("-inf"))
-                if assignment.desired is Desired.RUNNING and now - failed_at >= _RETRY_INTERVAL:
+                if assignment.desired is Desired.RUNNING and now - failed_at >= RETRY_INTERVAL:
                     self._starter.launch(user)
         return self.known(user)
 
@@ -458,6 +458,7 @@ class Supervisor:
                 await asyncio.wait({self._starter.launch(user)})
         except PortHeld as error:
             self._observer.blame(assignment.port, Finding(error.code, error.message, error.hint))
+            self._starter.note_failure(user)
             log.warning("Cannot open the port: %s", error, extra=log_fields(user, assignment.port))
         except WaportdError as error:
             log.warning("Cannot settle: %s", error, extra=log_fields(user, assignment.port))

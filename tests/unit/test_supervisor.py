@@ -643,3 +643,27 @@ async def test_a_start_that_waited_for_a_stop_does_not_undo_it(supervisor, syste
         await start
     assert not systemd.servers
     assert supervisor.picture.get(ONE).process.state is ProcessState.STOPPED
+
+
+async def test_a_linked_session_that_failed_to_start_is_tried_again_by_itself(
+    start_supervisor, store, systemd, monkeypatch
+):
+    monkeypatch.setattr("waportd.starter.RETRY_INTERVAL", 0.05)
+    store.rows[ONE] = Assignment(ONE, PORT, linked=True, socket_boot="boot-0")
+    systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=203)
+    supervisor = await start_supervisor()
+    assert supervisor.picture.get(ONE).process.cause == "node_missing"
+    systemd.mend(service_unit(PORT))
+    await until(supervisor, ONE, is_process(ProcessState.RUNNING))
+
+
+async def test_an_unlinked_session_that_failed_to_start_waits_for_somebody_to_ask(
+    supervisor, systemd, monkeypatch
+):
+    monkeypatch.setattr("waportd.starter.RETRY_INTERVAL", 0.01)
+    systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=203)
+    with pytest.raises(ServerFailed):
+        await supervisor.ensure(ONE)
+    starts = systemd.calls.count(("start", service_unit(PORT)))
+    await asyncio.sleep(0.1)
+    assert systemd.calls.count(("start", service_unit(PORT))) == starts
