@@ -7,7 +7,7 @@ BROWSER =
 # One word of shell, whatever the value holds.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration lint clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-guest lint deb clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -30,10 +30,22 @@ test-unit test-adapter test-node test-tools test-integration: test-%:
 	@tools/install-deps test
 	@tools/run-tests $*
 
+test-guest: deb ## check the package in booted Debian 12 and 13 (needs root)
+	@/usr/bin/python3 -m pytest -p no:cacheprovider tests/guest
+
 lint: ## check style and types
 	@tools/install-deps test
 	@tools/run-tests lint
 
+# In a copy, since dpkg-buildpackage puts what it makes beside the sources; with Debian's programs, whatever PATH is.
+deb: ## build dist/waportd_<version>_all.deb
+	@rm -rf build/deb
+	@mkdir -p build/deb/waportd dist
+	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C build/deb/waportd
+	@cache=$$(npm config get cache) && cd build/deb/waportd && \
+		env PATH=/usr/sbin:/usr/bin:/sbin:/bin npm_config_cache="$$cache" dpkg-buildpackage --no-sign --build=binary
+	@mv build/deb/*.deb dist/
+
 clean: ## remove what the other targets made, sessions of `make run` included
-	rm -rf .run .venv .mypy_cache .ruff_cache node_modules
+	rm -rf .run .venv .mypy_cache .ruff_cache node_modules build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

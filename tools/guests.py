@@ -1,0 +1,263 @@
+"""Debian machines for tests: a minimal root with what a package depends on, booted by systemd-nspawn. Needs root.
+
+A root is built once per release and list of packages, and kept; what happens in a machine is thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cgroups
+import linux
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+RELEASES = ("bookworm", "trixie")
+CACHE = Path.home() / ".cache/waportd"
+MIRROR = "http://deb.debian.org"
+NEEDED_HERE = {
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
+    "nsenter": "util-linux",
+    "dpkg-deb": "dpkg",
+}
+# What a machine needs to be one, to play the web app, and to run the stand-in for WhatsApp.
+PACKAGES = "systemd-sysv, dbus, curl, openssl"
+PATIENCE = 120.0
+"""Seconds until a boot or a command is given up; far more than any takes."""
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
+
+
+class GuestError(Exception):
+    """A machine could not be made, or a command in it failed."""
+
+
+def missing_programs() -> list[str]:
+    """Return the Debian packages that are needed here and not installed."""
+    return [package for program, package in NEEDED_HERE.items() if not shutil.which(program)]
+
+
+def field(package: Path, name: str) -> str:
+    """Return a field of a .deb's control file."""
+    command = ["dpkg-deb", "--field", package, name]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return answer.stdout.strip()
+
+
+def prepared_root(release: str, depends: str) -> Path:
+    """Return the root of a release with packages that satisfy `depends`; build it if there is none.
+
+    `depends` is written as in debian/control. Nothing may ever be changed in the root.
+    """
+    wanted = f"{PACKAGES}, {depends}"
+    key = hashlib.sha256(wanted.encode()).hexdigest()[:12]
+    root = CACHE / f"guest-{release}-{key}"
+    if root.exists():
+        return root
+    print(f"guest: building {root}", file=sys.stderr)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for stale in CACHE.glob(f"guest-{release}-*"):
+        shutil.rmtree(stale)
+    unfinished = root.with_suffix(".unfinished")
+    # Not --include: it knows no alternatives.
+    install = 'chroot "$1" apt-get satisfy -qq --yes --no-install-recommends "$WANTED"'
+    subprocess.run(
+        [
+            "mmdebstrap", "--quiet", "--variant=minbase", f"--customize-hook={install}", release, unfinished,
+            f"deb {MIRROR}/debian {release} main",
+            f"deb {MIRROR}/debian {release}-updates main",
+            f"deb {MIRROR}/debian-security {release}-security main",
+        ],
+        env={**os.environ, "WANTED": wanted},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )  # fmt: skip
+    # An installed machine and not one that boots for the first time, which would enable every unit it finds.
+    (unfinished / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
+    unfinished.rename(root)
+    return root
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API answered."""
+
+    status: int
+    body: str
+
+    @property
+    def json(self) -> Any:
+        """The body, decoded."""
+        return json.loads(self.body)
+
+
+class Machine:
+    """A booted machine."""
+
+    def __init__(self, leader: int) -> None:
+        self._enter = ["nsenter", f"--target={leader}", "--all", "--"]
+
+    def run(
+        self, *command: str | Path, user: str | None = None, given: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command, as root or as another user with that one's groups; it reads `given`.
+
+        Raise GuestError when its exit status is not 0, unless `check` is off.
+        """
+        become = [] if user is None else _identity(user)
+        answer = subprocess.run(
+            [*self._enter, *become, *command],
+            env=_ENVIRONMENT,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        if check and answer.returncode != 0:
+            words = " ".join(map(str, command))
+            raise GuestError(f"{words}: exit status {answer.returncode}\n{answer.stdout}{answer.stderr}")
+        return answer
+
+    def systemctl(self, *arguments: str, check: bool = True) -> str:
+        """Return what systemctl says, without the last line feed."""
+        return self.run("systemctl", "--no-pager", *arguments, check=check).stdout.rstrip("\n")
+
+    def show(self, unit: str, name: str) -> str:
+        """Return a property of a unit."""
+        return self.systemctl("show", "--value", f"--property={name}", unit)
+
+    def journal(self, *arguments: str) -> str:
+        """Return what the journal holds."""
+        return self.run("journalctl", "--no-pager", "--boot", *arguments).stdout
+
+    def curl(
+        self, user: str, method: str, path: str, body: object = None, *, socket: str | None = None
+    ) -> Answer:
+        """Call the API as `user`: over `socket`, or the URL that `path` is.
+
+        Raise GuestError when it could not be reached, in curl's words.
+        """
+        where = [path] if socket is None else ["--unix-socket", socket, f"http://localhost{path}"]
+        data = [] if body is None else ["--json", json.dumps(body)]
+        options = ["--silent", "--show-error", "--write-out", "\n%{http_code}", "--max-time", str(PATIENCE)]
+        answer = self.run("curl", *options, "--request", method, *data, *where, user=user)
+        text, _, status = answer.stdout.rpartition("\n")
+        return Answer(int(status), text)
+
+
+def _identity(user: str) -> list[str]:
+    # In the guest, since it knows its own users.
+    script = 'user=$1; shift; exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups -- "$@"'
+    return ["sh", "-c", script, "sh", user]
+
+
+@contextlib.contextmanager
+def booted(root: Path, *, shown: Mapping[Path, str] | None = None) -> Iterator[Machine]:
+    """Boot a machine without a network on a root; it is gone afterwards, with all that was written in it.
+
+    `shown` maps folders of this machine to where they are seen there, read only. Raise GuestError when it does
+    not come up.
+    """
+    name = f"waportd-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    binds = [f"--bind-ro={folder}:{place}" for folder, place in (shown or {}).items()]
+    here_booted = Path("/run/systemd/system").is_dir()  # sd_booted(3)
+    command = [
+        "systemd-nspawn", "--quiet", "--boot", "--console=pipe", "--register=no", "--notify-ready=yes",
+        *([] if here_booted else ["--keep-unit"]), f"--machine={name}", f"--directory={root}",
+        "--volatile=overlay", "--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+        *binds,
+    ]  # fmt: skip
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as console,
+        _control_group(name) as group,
+    ):
+        notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notifications.bind(f"\0{name}")
+        nspawn = subprocess.Popen(
+            command,
+            env={**os.environ, "NOTIFY_SOCKET": f"@{name}"},
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            preexec_fn=None if here_booted else lambda: _prepare(group),  # noqa: PLW1509  # no threads here
+        )
+        leader = None
+        try:
+            with notifications:  # closed then: a full queue that nobody reads would stop nspawn
+                leader = _until_ready(notifications, nspawn)
+            if leader is None:
+                console.seek(0)
+                raise GuestError(f"the machine did not come up:\n{console.read()}")
+            yield Machine(leader)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(leader or nspawn.pid, signal.SIGKILL)
+            try:
+                nspawn.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                nspawn.kill()
+                nspawn.wait()
+
+
+def _until_ready(notifications: socket.socket, nspawn: subprocess.Popen[bytes]) -> int | None:
+    """Return the id of the machine's first process when its boot is done; None when it ended before."""
+    leader = None
+    deadline = time.monotonic() + PATIENCE
+    notifications.settimeout(1)
+    while time.monotonic() < deadline and nspawn.poll() is None:
+        try:
+            lines = notifications.recv(4096).decode().splitlines()
+        except TimeoutError:
+            continue
+        said = dict(line.partition("=")[::2] for line in lines)
+        leader = int(said["X_NSPAWN_LEADER_PID"]) if "X_NSPAWN_LEADER_PID" in said else leader
+        if "READY" in said and leader is not None:
+            return leader
+    return None
+
+
+@contextlib.contextmanager
+def _control_group(name: str) -> Iterator[str]:
+    """Give the name of a group for the machine, which `_prepare` makes; remove what is left of it."""
+    try:
+        yield name
+    finally:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        own = next(line for line in lines if line.startswith("0::"))
+        for unified in (cgroups.ROOT, cgroups.ROOT / "unified"):
+            group = unified / own.removeprefix("0::/") / name
+            if group.is_dir():
+                cgroups.remove(group)
+
+
+def _prepare(group: str) -> None:
+    """Give nspawn what systemd would give it: the unified tree, a group in it, and a /run that is cleared up."""
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+    linux.mount("tmpfs", "/run", "tmpfs")
+    cgroups.mount_unified()
+    path = cgroups.own() / group
+    path.mkdir()
+    cgroups.enter(path)
