@@ -69,7 +69,13 @@ async function listen(server, fds, port, log) {
     }
 }
 
-async function main() {
+/**
+ * Run the server until it ends.
+ *
+ * @param {() => {SessionClient: Function}} loadLibrary called once the server answers; another one than
+ *   server/whatsapp.js makes a server without a browser (tests/light_server.js)
+ */
+async function main(loadLibrary) {
     process.umask(0o077);
     const config = configure();
     const systemd = takeVariables(process.env);
@@ -175,11 +181,17 @@ async function main() {
     // server calls it as soon as it listens, and is answered first.
     session.warmUp().catch(() => {});
     await Promise.race([server.answered, pause(FIRST_CALL_MS)]);
-    supplyLibrary(require('./server/whatsapp'));
+    supplyLibrary(loadLibrary());
     if (stopping === null) session.start();
 }
 
-main().catch((error) => {
-    process.stderr.write(`whatsapp_server: ${error.stack}\n`);
-    process.exit(EXIT.unexpected);
-});
+function run(loadLibrary) {
+    main(loadLibrary).catch((error) => {
+        process.stderr.write(`whatsapp_server: ${error.stack}\n`);
+        process.exit(EXIT.unexpected);
+    });
+}
+
+if (require.main === module) run(() => require('./server/whatsapp'));
+
+module.exports = { run };

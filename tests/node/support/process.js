@@ -211,11 +211,15 @@ class Server {
  *
  * @param {object} options
  * @param {string} [options.directory] its working directory, so its session's too: made by `scratch`
+ * @param {string} [options.script] another program than whatsapp_server.js
  * @param {object} [options.env] on top of PATH and HOME
  */
-async function startServer(t, { env = {}, directory = scratch(t), port, answers = true } = {}) {
+async function startServer(
+    t,
+    { script = SCRIPT, env = {}, directory = scratch(t), port, answers = true } = {},
+) {
     const number = port ?? (await freePort());
-    const child = spawn(process.execPath, [SCRIPT, String(number)], {
+    const child = spawn(process.execPath, [script, String(number)], {
         cwd: directory,
         env: { PATH: process.env.PATH, HOME: directory, FLASK_WEBHOOK_URL: '', ...env },
         stdio: ['ignore', 'pipe', 'pipe'],

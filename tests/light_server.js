@@ -1,0 +1,122 @@
+#!/usr/bin/env node
+'use strict';
+
+/**
+ * whatsapp_server.js without a browser: the same program, with a few lines in place of whatsapp-web.js. For
+ * tests and measurements with more servers than a host has memory for browsers (`instances.script`).
+ *
+ *     node tests/light_server.js [PORT]
+ *
+ * Codes come at once and change as WhatsApp's do. SIGUSR2 is the phone: it scans the code that is on show, or
+ * unlinks the account that is linked.
+ */
+
+const { randomBytes } = require('node:crypto');
+const { EventEmitter } = require('node:events');
+const fs = require('node:fs/promises');
+const path = require('node:path');
+
+// A browser is looked for and asked for its version before the library starts it. This one answers quickly.
+process.env.WAPORTD_BROWSER = '/bin/true';
+
+const { run } = require('../whatsapp_server');
+
+/** Milliseconds that WhatsApp shows the first code and each later one. */
+const CODES_MS = [60_000, 20_000];
+
+const key = () => randomBytes(32).toString('base64');
+
+/** What server/whatsapp.js knows of a page, as far as the server without a browser asks for it. */
+class LightPage extends EventEmitter {
+    mainFrame() {
+        return this;
+    }
+
+    async evaluate() {
+        return {};
+    }
+}
+
+class LightBrowser extends EventEmitter {
+    process() {
+        return undefined;
+    }
+}
+
+/** Takes the place of server/whatsapp.js' SessionClient: the same options, calls and events. */
+class LightClient extends EventEmitter {
+    pupBrowser = new LightBrowser();
+    pupPage = new LightPage();
+    info = undefined;
+    #login;
+    #phone;
+    #timer = null;
+    #codes = 0;
+
+    constructor({ clientId, dataPath, phone }) {
+        super();
+        this.#login = path.join(dataPath, `session-${clientId}`, 'login');
+        this.#phone = phone;
+    }
+
+    async initialize() {
+        this.emit('browser', this.pupBrowser, this.pupPage);
+        this.pupPage.emit('response');
+        process.on('SIGUSR2', this.#touched);
+        const number = await fs.readFile(this.#login, 'utf8').catch(() => null);
+        if (number !== null) {
+            this.emit('login_found');
+            this.#linked(number);
+        } else if (this.#phone !== null) {
+            this.emit('code', randomBytes(4).toString('hex').toUpperCase());
+        } else {
+            this.#nextCode();
+        }
+    }
+
+    async destroy() {
+        clearTimeout(this.#timer);
+        process.off('SIGUSR2', this.#touched);
+    }
+
+    async look() {
+        return { loaded: true, state: 'CONNECTED', passkey: false, refused: false };
+    }
+
+    async refreshQr() {
+        this.#nextCode();
+    }
+
+    async unlink() {
+        await fs.rm(this.#login, { force: true });
+    }
+
+    #nextCode() {
+        this.emit('qr', [`2@${key()}`, key(), key(), key(), '1'].join(','));
+        const [first, later] = CODES_MS;
+        this.#timer = setTimeout(() => this.#nextCode(), this.#codes === 0 ? first : later);
+        this.#codes += 1;
+    }
+
+    #linked(number) {
+        this.info = { wid: { user: number }, pushname: 'Ana', platform: 'android' };
+        this.emit('socket', 'CONNECTED');
+        this.emit('ready');
+    }
+
+    #touched = async () => {
+        if (this.info !== undefined) {
+            await this.unlink();
+            this.emit('logout');
+            return;
+        }
+        clearTimeout(this.#timer);
+        const number = this.#phone ?? '5511999990001';
+        await fs.writeFile(this.#login, number);
+        this.emit('socket', 'PAIRING');
+        this.emit('authenticated');
+        this.#linked(number);
+    };
+}
+
+run(() => ({ SessionClient: LightClient }));

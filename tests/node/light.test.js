@@ -1,0 +1,53 @@
+'use strict';
+
+/** tests/light_server.js keeps the protocol of the server whose place it takes. */
+
+const assert = require('node:assert/strict');
+const path = require('node:path');
+const { it } = require('node:test');
+
+const { receiver } = require('./support/notify');
+const { ROOT, freePort, scratch, startServer } = require('./support/process');
+
+const SCRIPT = path.join(ROOT, 'tests/light_server.js');
+
+it('answers, shows a code, is linked, restored and unlinked as the server with a browser', async (t) => {
+    const directory = scratch(t);
+    const notifications = await receiver(t);
+    const options = { script: SCRIPT, directory, port: await freePort() };
+    const server = await startServer(t, { ...options, env: { NOTIFY_SOCKET: notifications.socket } });
+    await notifications.until('READY=1');
+    const real = await startServer(t);
+    for (const target of ['/', '/health', '/status', '/session']) {
+        const [ours, theirs] = await Promise.all([server.get(target), real.get(target)]);
+        assert.deepEqual(Object.keys(ours.json), Object.keys(theirs.json), target);
+    }
+
+    const page = server.follow();
+    assert.equal((await server.get('/qr')).json.status, 'generating');
+    const { qr } = await page.until('qr');
+    assert.equal(qr.split(',').length, 5);
+    assert.equal((await server.get('/qr')).json.qr, qr);
+    await notifications.until('waiting for QR scan');
+
+    server.kill('SIGUSR2');
+    assert.equal((await page.until('ready')).phone_number, '5511999990001');
+    server.kill('SIGTERM');
+    assert.equal(await server.exit(), 0);
+
+    const again = await startServer(t, options);
+    const restored = again.follow();
+    await restored.until('ready');
+    again.kill('SIGUSR2');
+    await restored.until('logged_out');
+    assert.equal(await again.exit(), 10);
+});
+
+it('gives a pairing code', async (t) => {
+    const server = await startServer(t, { script: SCRIPT });
+    const { status, json } = await server.post('/pairing-code', { phone: '+55 11 99999-8888' });
+    assert.equal(status, 200);
+    assert.match(json.code, /^[0-9A-F]{4}-[0-9A-F]{4}$/);
+    server.kill('SIGUSR2');
+    assert.equal((await server.follow().until('ready')).phone_number, '5511999998888');
+});
