@@ -6,6 +6,7 @@ A root is built once per release and list of packages, and kept; what happens in
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 RELEASES = ("bookworm", "trixie")
-CACHE = Path.home() / ".cache/waportd"
+CACHE = Path.home() / ".cache/waportd/guests"
+KEPT = 14 * 86_400.0
+"""Seconds for which a root is kept that nobody uses."""
 MIRROR = "http://deb.debian.org"
 NEEDED_HERE = {
     "mmdebstrap": "mmdebstrap",
@@ -65,21 +68,51 @@ def field(package: Path, name: str) -> str:
     return answer.stdout.strip()
 
 
-def prepared_root(release: str, depends: str) -> Path:
-    """Return the root of a release with packages that satisfy `depends`; build it if there is none.
+@contextlib.contextmanager
+def prepared_root(release: str, depends: str) -> Iterator[Path]:
+    """Give the root of a release with packages that satisfy `depends`; build it if there is none.
 
-    `depends` is written as in debian/control. Nothing may ever be changed in the root.
+    `depends` is written as in debian/control. Nothing may ever be changed in the root; it is kept while this
+    lasts, and for other runs until it was out of use for long.
     """
     wanted = f"{PACKAGES}, {depends}"
-    key = hashlib.sha256(wanted.encode()).hexdigest()[:12]
-    root = CACHE / f"guest-{release}-{key}"
-    if root.exists():
-        return root
-    print(f"guest: building {root}", file=sys.stderr)
+    root = CACHE / f"{release}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    for stale in CACHE.glob(f"guest-{release}-*"):
-        shutil.rmtree(stale)
+    _remove_unused()
+    with _lock_file(root).open("w") as lock:  # which also notes the time
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        while not root.exists():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not root.exists():  # still not: another run may have been first
+                _build(root, release, wanted, lock.fileno())
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield root
+
+
+def _lock_file(root: Path) -> Path:
+    return root.with_suffix(".lock")
+
+
+def _remove_unused() -> None:
+    """Remove the roots that nobody uses, and that nobody has for long: an older version's list of packages."""
+    for path in CACHE.glob("*.lock"):
+        with path.open("a") as lock:
+            if time.time() - path.stat().st_mtime < KEPT:
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            # The lock stays: somebody may be waiting for it.
+            for left in (path.with_suffix(""), path.with_suffix(".unfinished")):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _build(root: Path, release: str, wanted: str, lock: int) -> None:
+    print(f"guest: building {root}", file=sys.stderr)
     unfinished = root.with_suffix(".unfinished")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
     # Not --include: it knows no alternatives.
     install = 'chroot "$1" apt-get satisfy -qq --yes --no-install-recommends "$WANTED"'
     subprocess.run(
@@ -91,12 +124,12 @@ def prepared_root(release: str, depends: str) -> Path:
         ],
         env={**os.environ, "WANTED": wanted},
         stdout=subprocess.DEVNULL,
+        pass_fds=[lock],  # so that the lock lasts as long as it does, whatever happens to this process
         check=True,
     )  # fmt: skip
     # An installed machine and not one that boots for the first time, which would enable every unit it finds.
     (unfinished / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
     unfinished.rename(root)
-    return root
 
 
 @dataclass(frozen=True)
@@ -113,10 +146,61 @@ class Answer:
 
 
 class Machine:
-    """A booted machine."""
+    """A machine without a network, and what was written to its disk so far."""
 
-    def __init__(self, leader: int) -> None:
-        self._enter = ["nsenter", f"--target={leader}", "--all", "--"]
+    def __init__(self, name: str, disk: Path, shown: Mapping[Path, str]) -> None:
+        self._name = name
+        self._disk = disk
+        self._shown = shown
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+
+    def boot(self) -> None:
+        """Boot it, and return when its boot is done; raise GuestError when it does not come up."""
+        here_booted = Path("/run/systemd/system").is_dir()  # sd_booted(3)
+        command = [
+            "systemd-nspawn", "--quiet", "--boot", "--console=pipe", "--register=no", "--notify-ready=yes",
+            *([] if here_booted else ["--keep-unit"]), f"--machine={self._name}", f"--directory={self._disk}",
+            "--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+            *(f"--bind-ro={folder}:{place}" for folder, place in self._shown.items()),
+        ]  # fmt: skip
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as console,
+            # Closed when it is up: a full queue that nobody reads would stop nspawn.
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications,
+        ):
+            notifications.bind(f"\0{self._name}")
+            self._nspawn = subprocess.Popen(
+                command,
+                env={**os.environ, "NOTIFY_SOCKET": f"@{self._name}"},
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                preexec_fn=None if here_booted else lambda: _prepare(self._name),  # noqa: PLW1509  # no threads
+            )
+            leader = _until_ready(notifications, self._nspawn)
+            if leader is None:
+                console.seek(0)
+                raise GuestError(f"the machine did not come up:\n{console.read()}")
+            self._leader = leader
+
+    def power_off(self) -> None:
+        """Shut it down in order, and return when it is off."""
+        assert self._nspawn
+        self.run("systemctl", "poweroff", check=False)  # it may be ended before it can answer
+        self._nspawn.wait(PATIENCE)
+
+    def cut_off(self) -> None:
+        """Pull the plug."""
+        if self._nspawn is None or self._nspawn.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._leader or self._nspawn.pid, signal.SIGKILL)
+        try:
+            self._nspawn.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._nspawn.kill()
+            self._nspawn.wait()
 
     def run(
         self, *command: str | Path, user: str | None = None, given: str = "", check: bool = True
@@ -127,7 +211,7 @@ class Machine:
         """
         become = [] if user is None else _identity(user)
         answer = subprocess.run(
-            [*self._enter, *become, *command],
+            ["nsenter", f"--target={self._leader}", "--all", "--", *become, *command],
             env=_ENVIRONMENT,
             input=given,
             capture_output=True,
@@ -175,50 +259,38 @@ def _identity(user: str) -> list[str]:
 
 @contextlib.contextmanager
 def booted(root: Path, *, shown: Mapping[Path, str] | None = None) -> Iterator[Machine]:
-    """Boot a machine without a network on a root; it is gone afterwards, with all that was written in it.
+    """Boot a machine on a root; it is gone afterwards, with all that was written in it.
 
     `shown` maps folders of this machine to where they are seen there, read only. Raise GuestError when it does
     not come up.
     """
     name = f"waportd-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    binds = [f"--bind-ro={folder}:{place}" for folder, place in (shown or {}).items()]
-    here_booted = Path("/run/systemd/system").is_dir()  # sd_booted(3)
-    command = [
-        "systemd-nspawn", "--quiet", "--boot", "--console=pipe", "--register=no", "--notify-ready=yes",
-        *([] if here_booted else ["--keep-unit"]), f"--machine={name}", f"--directory={root}",
-        "--volatile=overlay", "--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
-        *binds,
-    ]  # fmt: skip
-    with (
-        tempfile.TemporaryFile("w+", errors="replace") as console,
-        _control_group(name) as group,
-    ):
-        notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        notifications.bind(f"\0{name}")
-        nspawn = subprocess.Popen(
-            command,
-            env={**os.environ, "NOTIFY_SOCKET": f"@{name}"},
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=console,
-            preexec_fn=None if here_booted else lambda: _prepare(group),  # noqa: PLW1509  # no threads here
-        )
-        leader = None
+    with _disk(root) as disk, _control_group(name):
+        machine = Machine(name, disk, shown or {})
         try:
-            with notifications:  # closed then: a full queue that nobody reads would stop nspawn
-                leader = _until_ready(notifications, nspawn)
-            if leader is None:
-                console.seek(0)
-                raise GuestError(f"the machine did not come up:\n{console.read()}")
-            yield Machine(leader)
+            machine.boot()
+            yield machine
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(leader or nspawn.pid, signal.SIGKILL)
-            try:
-                nspawn.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                nspawn.kill()
-                nspawn.wait()
+            machine.cut_off()
+
+
+@contextlib.contextmanager
+def _disk(root: Path) -> Iterator[Path]:
+    """Give a copy of the root that takes no space but for what changes, in memory."""
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+    with tempfile.TemporaryDirectory(prefix="waportd-") as name:
+        folder = Path(name)
+        linux.mount("tmpfs", folder, "tmpfs")
+        disk, written, work = (folder / part for part in ("disk", "written", "work"))
+        for part in (disk, written, work):
+            part.mkdir()
+        linux.mount("overlay", disk, "overlay", options=f"lowerdir={root},upperdir={written},workdir={work}")
+        try:
+            yield disk
+        finally:
+            linux.unmount(disk)
+            linux.unmount(folder)
 
 
 def _until_ready(notifications: socket.socket, nspawn: subprocess.Popen[bytes]) -> int | None:
@@ -239,10 +311,10 @@ def _until_ready(notifications: socket.socket, nspawn: subprocess.Popen[bytes]) 
 
 
 @contextlib.contextmanager
-def _control_group(name: str) -> Iterator[str]:
-    """Give the name of a group for the machine, which `_prepare` makes; remove what is left of it."""
+def _control_group(name: str) -> Iterator[None]:
+    """Remove what is left of the group that `_prepare` makes."""
     try:
-        yield name
+        yield
     finally:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
         own = next(line for line in lines if line.startswith("0::"))
@@ -259,5 +331,5 @@ def _prepare(group: str) -> None:
     linux.mount("tmpfs", "/run", "tmpfs")
     cgroups.mount_unified()
     path = cgroups.own() / group
-    path.mkdir()
+    path.mkdir(exist_ok=True)  # of an earlier boot
     cgroups.enter(path)

@@ -23,6 +23,7 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 _OPEN_TREE_CLONE, _AT_RECURSIVE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 0x8000, 4
 _AT_FDCWD = -100
+_MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
@@ -43,6 +44,11 @@ def mount(
     """Attach a file system, or with MS_BIND a part of another one (mount(2))."""
     arguments = (os.fsencode(source), os.fsencode(target), fstype.encode(), flags, options.encode())
     _check(_libc.mount(*arguments), f"mount {fstype or source} on {target}")
+
+
+def unmount(target: str | Path) -> None:
+    """Detach a file system, even one that is in use: it goes when that ends (umount2(2))."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"unmount {target}")
 
 
 def unshare(flags: int) -> None:

@@ -65,7 +65,8 @@ def next_package(package, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=guests.RELEASES)
 def root(request, package):
-    return guests.prepared_root(request.param, guests.field(package, "Depends"))
+    with guests.prepared_root(request.param, guests.field(package, "Depends")) as root:
+        yield root
 
 
 def _booted(root, package, next_package=None):
