@@ -7,7 +7,7 @@ BROWSER =
 # One word of shell, whatever the value holds.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-guest lint deb clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-guest lint docs deb clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -36,6 +36,9 @@ test-guest: deb ## check the package in booted Debian 12 and 13 (needs root)
 lint: ## check style and types
 	@tools/install-deps test
 	@tools/run-tests lint
+
+docs: ## write config.example.yaml and docs/configuration.md from the schema
+	@tools/reference
 
 # In a copy, since dpkg-buildpackage puts what it makes beside the sources; with Debian's programs, whatever PATH is.
 deb: ## build dist/waportd_<version>_all.deb

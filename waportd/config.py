@@ -1,8 +1,8 @@
 """config.yaml: the schema, and the frozen Config that a file becomes.
 
 The dataclasses below are the schema: each field carries what its value may be, what it means and whether
-a running daemon can take a new value. Validation, the test of ``config.example.yaml`` and the reference
-documentation all read it from here.
+a running daemon can take a new value. Validation reads it from here, and so does ``tools/reference``, which
+writes ``config.example.yaml``, ``docs/configuration.md`` and the manual page: their prose stands here only.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import enum
 import functools
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +94,8 @@ class Kind:
     """What each item of a list may be; None where the value is a scalar."""
     secret: bool = False
     """The value may hold a token: no message repeats it."""
+    show: Callable[[Any], str] = str
+    """Returns a value as it is written in the file."""
 
 
 def _integer(text: str) -> int:
@@ -139,7 +141,20 @@ def _size(least: str, *, zero: str) -> Kind:
             raise ValueError(text)
         return size
 
-    return Kind(f"0 ({zero}) or a size of at least {least}, such as 512M or 1G", parse)
+    return Kind(f"0 ({zero}) or a size of at least {least}, such as 512M or 1G", parse, show=_shown_size)
+
+
+def _shown_size(size: int) -> str:
+    unit = ""
+    for larger in "KMGT":
+        if not size or size % 1024:
+            break
+        size, unit = size // 1024, larger
+    return f"{size}{unit}"
+
+
+def _shown_list(items: Iterable[Any]) -> str:
+    return f"[{', '.join(map(str, items))}]"
 
 
 def _choice(choices: type[enum.StrEnum]) -> Kind:
@@ -271,7 +286,9 @@ class Api:
         default=Path("/run/waportd/api.sock"),
         metadata=_key(
             Kind(f"{PATH.allowed}, of at most {_SUN_PATH} bytes", _socket_path),
-            "The unix socket of the API. A socket that systemd hands over takes its place.",
+            "The unix socket on which waportd answers. The packaged waportd.socket creates it and "
+            "hands it over; whoever changes it here changes it there too (`systemctl edit "
+            "waportd.socket`).",
             reloadable=False,
         ),
     )
@@ -282,8 +299,11 @@ class Api:
                 "a list of user names or numeric user ids",
                 tuple,
                 Kind("a user name or numeric user id", _account),
+                show=_shown_list,
             ),
-            "Who may call the API. Empty: whoever may open the socket.",
+            "Who may call, by name or numeric user id, e.g. [www-data, 1001]. Left empty, it is "
+            "whoever may open the socket (group waportd), and each server answers every local "
+            "user on its port.",
         ),
     )
 
@@ -296,7 +316,8 @@ class Store:
         default=Path("/var/lib/waportd"),
         metadata=_key(
             PATH,
-            "Holds the assignments (waportd.db) and each server's environment file (instances/PORT.env).",
+            "Holds the assignments of users to ports (waportd.db) and one environment file per "
+            "server (instances/PORT.env). Back it up together with /var/lib/private/whatsapp.",
             reloadable=False,
         ),
     )
@@ -318,16 +339,25 @@ class Ports:
 
     base: int = field(
         default=5001,
-        metadata=_key(_number(1024, 65535), "The port that user 1 prefers; user N prefers base + N - 1."),
+        metadata=_key(
+            _number(1024, 65535),
+            "User 1 prefers this port, user 2 the next one, user N base + N - 1. A port once "
+            "assigned never changes by itself, whatever is changed here later.",
+        ),
     )
     range: PortRange = field(
-        default=PortRange(5001, 5431), metadata=_key(PORT_RANGE, "Where preferred ports may lie.")
+        default=PortRange(5001, 5431),
+        metadata=_key(
+            PORT_RANGE, "Preferred ports lie in this range. By default it ends before PostgreSQL's 5432."
+        ),
     )
     overflow: PortRange = field(
         default=PortRange(20000, 31999),
         metadata=_key(
             PORT_RANGE,
-            "Where the others' ports come from: the preferred one is not free, or the user is no number.",
+            "Users whose preferred port is taken, reserved or outside the range get the next free "
+            "port of this one, as do users that are not numbers. By default it stays below the "
+            "ports that the kernel gives to outgoing connections (32768 and up).",
         ),
     )
     reserved: frozenset[int] = field(
@@ -337,15 +367,22 @@ class Ports:
                 "a list of ports and ranges FIRST-LAST",
                 _port_set,
                 Kind("a port from 1 to 65535 or a range FIRST-LAST of such", _ports(1)),
+                show=_shown_list,
             ),
-            "Ports that nobody gets, such as that of the web app itself.",
+            "Ports that nobody gets, single or as ranges, e.g. [5002, 5060-5061]. A port that "
+            "another program holds is noticed anyway, but only while that program runs: name the "
+            "web app's own port here.",
         ),
     )
     takeover: Takeover = field(
         default=Takeover.NEVER,
         metadata=_key(
             _choice(Takeover),
-            "Whether a left-over whatsapp_server.js of the daemon's own uid that holds a user's port is ended.",
+            "What becomes of a whatsapp_server.js that was left over from an earlier setup and "
+            "holds a user's port. never: it is named, not touched. own: it is ended, if it runs "
+            "as waportd's own user and its command line and working directory show that it is "
+            "one. A process of another user is never touched; for those there is `waportctl port "
+            "PORT --end-stale`, as root.",
         ),
     )
 
@@ -357,20 +394,27 @@ class Instances:
     webhook_url: str = field(
         default="http://localhost:5002/webhook",
         repr=False,
-        metadata=_key(WEBHOOK_URL, "Where incoming messages are posted. Empty: nowhere."),
+        metadata=_key(
+            WEBHOOK_URL,
+            "Where each server posts incoming messages; '' for nowhere. A user may be given "
+            "another one over the API.",
+        ),
     )
     client_id_prefix: str = field(
         default="ylada_bot",
         metadata=_key(
             Kind("1 to 64 of the characters A-Z a-z 0-9 _ -", _client_id_prefix),
-            "The session folder is .wwebjs_auth_PORT/session-PREFIX_PORT.",
+            "A server's client id is PREFIX_PORT, and its login is stored under that name, in "
+            ".wwebjs_auth_PORT/session-PREFIX_PORT: another prefix makes every user link anew.",
         ),
     )
     browser: str = field(
         default="auto",
         metadata=_key(
             Kind(f"auto, a program's name, or {PATH.allowed}", _browser),
-            "auto: the lightest of chromium-headless-shell, chromium and google-chrome that works.",
+            "The browser: a path or a program's name. auto takes the lightest of "
+            "chromium-headless-shell, chromium and google-chrome; when WhatsApp's page gives neither a "
+            "code nor a login in one, the next is tried.",
         ),
     )
     browser_args: tuple[str, ...] = field(
@@ -380,19 +424,31 @@ class Instances:
                 "a list of arguments",
                 tuple,
                 Kind("an argument that starts with -, without control characters", _browser_argument),
+                show=_shown_list,
             ),
-            "Additional arguments for the browser.",
+            'Further arguments for the browser, e.g. ["--proxy-server=http://proxy:3128"]. `--no-sandbox` '
+            "would let a hostile page out of the browser; it is never needed.",
         ),
     )
     qr_max_retries: int = field(
         default=5,
-        metadata=_key(_number(1, 100), "Codes that are shown before the server waits to be asked again."),
+        metadata=_key(
+            _number(1, 100),
+            "Codes that are shown before a server closes its browser and waits until somebody "
+            "asks for a new one.",
+        ),
     )
     qr_lifetime: tuple[int, int] = field(
         default=(60, 20),
         metadata=_key(
-            Kind("a list of two times: of the first code, and of each later one", _two, _duration(1, 600)),
-            "How long the first and each later code is valid. WhatsApp decides this, not we.",
+            Kind(
+                "a list of two times: of the first code, and of each later one",
+                _two,
+                _duration(1, 600),
+                show=_shown_list,
+            ),
+            "How long the first code and each later one is valid. WhatsApp decides this; change "
+            "it only when WhatsApp does.",
         ),
     )
     start_timeout: int = field(
@@ -400,27 +456,33 @@ class Instances:
         metadata=_key(_duration(1, 3600), "From the browser's start until a code or a login must have come."),
     )
     ready_timeout: int = field(
-        default=120, metadata=_key(_duration(1, 3600), "From the login until the session must be ready.")
+        default=120,
+        metadata=_key(
+            _duration(1, 3600),
+            "From the scan until the session must be ready. Accounts with many chats take longest.",
+        ),
     )
     probe_interval: int = field(
         default=10,
         metadata=_key(
             _duration(1, 60),
-            "How often the browser and its page are asked whether they live; also how long they may take.",
+            "How often a server checks that its browser and page answer, and how long they may take to.",
         ),
     )
     idle_timeout: int = field(
         default=600,
         metadata=_key(
             _duration(1, 86400),
-            "A server without a login that nobody asked for this long ends; its port stays.",
+            "A server without a login ends when nobody asked it for this long. Its port stays "
+            "open, and the next request starts it again.",
         ),
     )
     node: str = field(
         default="auto",
         metadata=_key(
             Kind(f"auto or {PATH.allowed}", _auto_or_path),
-            "The node program. auto: /usr/bin/node.",
+            "The node program; auto: /usr/bin/node. It stands in the unit file: with `systemd.bus: session` "
+            "a restart applies it; on the system bus also run `waportd generate-units`.",
             reloadable=False,
         ),
     )
@@ -428,7 +490,8 @@ class Instances:
         default="auto",
         metadata=_key(
             Kind(f"auto or {PATH.allowed}", _auto_or_path),
-            "The server's script. auto: the whatsapp_server.js that came with the daemon.",
+            "The server's script; auto: the whatsapp_server.js that came with waportd. It stands "
+            "in the unit file, as the node program does.",
             reloadable=False,
         ),
     )
@@ -449,32 +512,38 @@ class Limits:
     """How much of the machine the servers may use."""
 
     max_running: int = field(
-        default=0, metadata=_key(_number(0, 10000), "Servers that run at once. 0: no limit.")
+        default=0, metadata=_key(_number(0, 10000), "Servers that run at the same time; 0 for no limit.")
     )
     max_sockets: int = field(
         default=1000,
         metadata=_key(
-            _number(1, 10000), "Ports that are held open at once. Each makes systemd's reload 2 ms slower."
+            _number(1, 10000),
+            "Ports that are held open at the same time. With more than about 1000, systemd "
+            "becomes slow to reload.",
         ),
     )
     start_concurrency: int = field(
         default=4,
         metadata=_key(
-            _number(1, 100), "Servers that are started at once when many are due, as after a boot."
+            _number(1, 100),
+            "Servers that start at the same time when many are due, as after a boot. A starting "
+            "browser keeps a processor busy for a second or more.",
         ),
     )
     memory_max: int = field(
         default=1024**3,
         metadata=_key(
             MEMORY_MAX,
-            "Memory of one server with its browser, in bytes; over it, the server is restarted. 0: no limit.",
+            "Memory of one server together with its browser. One that outgrows it is ended and "
+            "started again; its login survives. 0 for no limit.",
         ),
     )
     min_available_memory: int = field(
         default=256 * 1024**2,
         metadata=_key(
             _size("1M", zero="off"),
-            "Memory that must be available on the host for another server to start. 0: not looked at.",
+            "No further server starts while the host has less memory available than this; 0 for "
+            "no such check.",
         ),
     )
 
@@ -487,7 +556,8 @@ class Systemd:
         default=Bus.SYSTEM,
         metadata=_key(
             _choice(Bus),
-            "system: the host's; session: that of the user who runs the daemon.",
+            "Whose systemd runs the servers. system: the host's, each server under a user id of "
+            "its own. session: that of the user who runs waportd, without root.",
             reloadable=False,
         ),
     )
@@ -498,7 +568,8 @@ class Log:
     """What the daemon tells the journal."""
 
     level: LogLevel = field(
-        default=LogLevel.INFO, metadata=_key(_choice(LogLevel), "The least severity that is logged.")
+        default=LogLevel.INFO,
+        metadata=_key(_choice(LogLevel), "The least severity that is logged: debug, info, warning or error."),
     )
 
 
