@@ -1,10 +1,15 @@
 """The one picture of all users in memory, from which every read is answered."""
 
 import asyncio
+import collections
 import dataclasses
+import secrets
 from collections.abc import Callable, Iterator
 
 from waportd.model import Assignment, Port, Process, Session, SessionState, User
+
+_REMEMBERED = 1000
+"""Removed users who are told to those that ask what changed; who was away for more sees everything anew."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,18 +37,39 @@ class Instance:
         return session.qr
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Change:
+    """The last thing that happened to a user. Lives until the next one does, and compares by identity."""
+
+    version: int
+    """Counts all changes of a picture: a later change has a higher one."""
+    user: User
+    instance: Instance | None
+    """What the user's server is since; None where the user was removed."""
+
+
 class Picture:
-    """Holds the instances; wakes whoever waits for a change of one.
+    """Holds the instances; wakes whoever waits for a change of one, or of any.
 
     Not a place for decisions: the supervisor and the event streams write, everybody reads.
     """
 
     def __init__(self) -> None:
-        self._instances: dict[User, Instance] = {}
-        self._users: dict[Port, User] = {}
-        self._waiters: dict[User, set[asyncio.Future[None]]] = {}
+        self.epoch = secrets.token_hex(4)
+        """Names this picture: versions of another one mean nothing here."""
+        self.version = 0
+        """That of the last change."""
         self.released = False
         """No wait lasts any more."""
+        self._instances: dict[User, Instance] = {}
+        self._users: dict[Port, User] = {}
+        self._changes: dict[User, Change] = {}
+        """The last one of each user, in the order in which they happened."""
+        self._removals: collections.deque[Change] = collections.deque()
+        self._forgotten = 0
+        """Version of the last removal that is not remembered any more."""
+        self._waiters: dict[User | None, set[asyncio.Future[None]]] = {}
+        """By whom they wait for; None is anybody."""
 
     def get(self, user: User) -> Instance | None:
         """Return the user's instance, or None if no port is assigned."""
@@ -74,20 +100,42 @@ class Picture:
             del self._users[before.assignment.port]
         self._instances[user] = instance
         self._users[instance.assignment.port] = user
-        self._wake(user)
+        self._note(user, instance)
 
     def remove(self, user: User) -> None:
         """Forget a user."""
         instance = self._instances.pop(user, None)
         if instance is not None:
             del self._users[instance.assignment.port]
-            self._wake(user)
+            self._removals.append(self._note(user, None))
+            if len(self._removals) > _REMEMBERED:
+                self._forget(self._removals.popleft())
+
+    def change_of(self, user: User) -> Change | None:
+        """Return the user's last change; None for one who never was here, or whose removal is forgotten."""
+        return self._changes.get(user)
+
+    def changes_since(self, version: int, most: int) -> list[Change]:
+        """Return the last change of every user who changed after that version, the oldest first, ``most`` of them.
+
+        Whoever goes on from the last one's version misses nobody, and sees of each only the newest state.
+        """
+        newest_first = []
+        for change in reversed(self._changes.values()):
+            if change.version <= version:
+                break
+            newest_first.append(change)
+        return newest_first[: -most - 1 : -1]
+
+    def remembers(self, version: int) -> bool:
+        """Tell whether `changes_since` that version is all that happened since."""
+        return self._forgotten <= version <= self.version
 
     def release(self) -> None:
         """End every wait now and from now on: the daemon is going down and another takes over."""
         self.released = True
-        for user in list(self._waiters):
-            self._wake(user)
+        for whom in list(self._waiters):
+            self._wake(whom)
 
     async def wait(
         self,
@@ -103,21 +151,49 @@ class Picture:
             left = deadline - loop.time()
             if until(instance) or self.released or left <= 0:
                 return instance
-            waiter: asyncio.Future[None] = loop.create_future()
-            self._waiters.setdefault(user, set()).add(waiter)
-            alarm = loop.call_later(left, _finish, waiter)
-            try:
-                await waiter
-            finally:
-                alarm.cancel()
-                waiters = self._waiters.get(user)
-                if waiters is not None:
-                    waiters.discard(waiter)
-                    if not waiters:
-                        del self._waiters[user]
+            await self._next_change(user, left)
 
-    def _wake(self, user: User) -> None:
-        for waiter in self._waiters.pop(user, ()):
+    async def wait_for_change(
+        self,
+        after: int,
+        timeout: float,  # noqa: ASYNC109  # as above
+    ) -> None:
+        """Return once there is a change of anybody ``after`` that version, after ``timeout`` seconds or `release`."""
+        if self.version <= after and not self.released:
+            await self._next_change(None, timeout)
+
+    async def _next_change(self, whom: User | None, timeout: float) -> None:  # noqa: ASYNC109
+        """Return at the next change, or after ``timeout`` seconds."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.setdefault(whom, set()).add(waiter)
+        alarm = loop.call_later(timeout, _finish, waiter)
+        try:
+            await waiter
+        finally:
+            alarm.cancel()
+            waiters = self._waiters.get(whom)
+            if waiters is not None:
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiters[whom]
+
+    def _note(self, user: User, instance: Instance | None) -> Change:
+        self.version += 1
+        self._changes.pop(user, None)
+        self._changes[user] = change = Change(self.version, user, instance)
+        self._wake(user)
+        self._wake(None)
+        return change
+
+    def _forget(self, removal: Change) -> None:
+        # Who came back meanwhile has a newer change.
+        if self._changes.get(removal.user) is removal:
+            del self._changes[removal.user]
+            self._forgotten = removal.version
+
+    def _wake(self, whom: User | None) -> None:
+        for waiter in self._waiters.pop(whom, ()):
             _finish(waiter)
 
 

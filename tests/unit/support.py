@@ -1,6 +1,8 @@
 """What tests of the supervisor and its API share."""
 
 import asyncio
+import dataclasses
+import json
 
 BASE = 21001
 """The port that user 1 prefers in these tests."""
@@ -19,3 +21,43 @@ async def until(supervisor, user, condition):
     assert instance is not None
     assert condition(instance), instance
     return instance
+
+
+@dataclasses.dataclass
+class Event:
+    """A server-sent event as it arrived."""
+
+    name: str
+    data: dict
+    id: str | None
+
+
+class Events:
+    """Reads an event stream that an aiohttp client opened."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.heartbeats = 0
+
+    async def next(self):
+        """Return the next event; None where the stream has ended."""
+        fields = {}
+        async with asyncio.timeout(20):
+            while line := await self.answer.content.readline():
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == ":":
+                    self.heartbeats += 1
+                elif name:
+                    fields[name] = value
+                elif "event" in fields:
+                    return Event(fields["event"], json.loads(fields["data"]), fields.get("id"))
+        return None
+
+    async def until(self, name):
+        """Return the events up to the next one of that name, which is the last."""
+        events = []
+        while not events or events[-1].name != name:
+            event = await self.next()
+            assert event is not None, f"the stream ended before {name}"
+            events.append(event)
+        return events

@@ -183,3 +183,81 @@ class TestLiveQr:
 
     def test_a_server_that_has_said_nothing_gives_none(self):
         assert instance(answering=True).live_qr(self.NOW) is None
+
+
+class TestChanges:
+    def users(self, picture, since, most=100):
+        return [change.user for change in picture.changes_since(since, most)]
+
+    def test_each_user_appears_once_with_the_newest_state_in_the_order_of_change(self, picture):
+        picture.put(instance())
+        picture.put(instance(BEA, 5002))
+        picture.put(RUNNING)
+        assert self.users(picture, 0) == [BEA, ANA]
+        assert picture.changes_since(0, 100)[-1].instance == RUNNING
+        assert self.users(picture, 2) == [ANA]
+        assert self.users(picture, picture.version) == []
+
+    def test_what_is_too_much_at_once_comes_next(self, picture):
+        for number in range(10):
+            picture.put(instance(User(str(number)), 5001 + number))
+        seen = []
+        while changes := picture.changes_since(seen[-1].version if seen else 0, 3):
+            assert len(changes) <= 3
+            seen += changes
+        assert [change.user for change in seen] == [str(number) for number in range(10)]
+
+    def test_a_removal_is_a_change_too(self, picture):
+        picture.put(RUNNING)
+        picture.remove(ANA)
+        assert picture.change_of(ANA) == picture.changes_since(1, 1)[0]
+        assert picture.change_of(ANA).instance is None
+        assert picture.change_of(BEA) is None
+
+    def test_what_changes_nothing_is_none(self, picture):
+        picture.put(RUNNING)
+        before = picture.change_of(ANA)
+        picture.put(dataclasses.replace(RUNNING))
+        picture.remove(BEA)
+        assert picture.change_of(ANA) is before
+        assert picture.version == before.version
+
+    def test_the_oldest_removals_are_forgotten_and_it_knows_that(self, picture, monkeypatch):
+        monkeypatch.setattr("waportd.picture._REMEMBERED", 2)
+        for number in range(4):
+            picture.put(instance(User(str(number)), 5001 + number))
+            picture.remove(User(str(number)))
+        # 0 was removed as 2nd change, 1 as 4th; 2 and 3 are remembered.
+        assert self.users(picture, 0) == ["2", "3"]
+        assert [version for version in range(10) if picture.remembers(version)] == [4, 5, 6, 7, 8]
+
+    def test_who_came_back_is_not_forgotten(self, picture, monkeypatch):
+        monkeypatch.setattr("waportd.picture._REMEMBERED", 1)
+        picture.put(RUNNING)
+        picture.remove(ANA)
+        picture.put(RUNNING)
+        picture.put(instance(BEA, 5002))
+        picture.remove(BEA)
+        assert self.users(picture, 0) == [ANA, BEA]
+        assert picture.remembers(0)
+
+    def test_no_two_pictures_share_their_versions(self, picture):
+        assert picture.epoch != Picture().epoch
+
+    async def test_a_change_of_anybody_ends_a_wait(self, picture):
+        picture.put(RUNNING)
+        waiter = asyncio.create_task(picture.wait_for_change(picture.version, 10))
+        await asyncio.sleep(0)
+        assert not waiter.done()
+        picture.put(instance(BEA, 5002))
+        await waiter
+        await picture.wait_for_change(1, 10)
+        assert picture._waiters == {}
+
+    async def test_a_wait_for_a_change_ends_with_its_time_or_by_release(self, picture):
+        await picture.wait_for_change(0, 0.01)
+        waiter = asyncio.create_task(picture.wait_for_change(0, 10))
+        await asyncio.sleep(0)
+        picture.release()
+        await waiter
+        await picture.wait_for_change(0, 10)

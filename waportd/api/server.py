@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from waportd.api import frontend, health, ports, qr, users
+from waportd.api import events, frontend, health, ports, qr, users
 from waportd.api.access import Access, check_access
 from waportd.api.problems import Handler, problem, problems
 from waportd.errors import BadRequest
@@ -31,9 +31,10 @@ def make_app(supervisor: Supervisor, access: Access) -> web.Application:
     app = web.Application(middlewares=[_follow_traffic, problems, check_access], client_max_size=_MAX_BODY)
     app["supervisor"] = supervisor
     app["access"] = access
+    app["frames"] = events.Frames(supervisor.picture.epoch)
     app["max_body"] = _MAX_BODY
     app["traffic"] = _Traffic()
-    for resource in (users, qr, ports, health, frontend):
+    for resource in (users, qr, events, ports, health, frontend):
         app.add_routes(resource.routes())
     return app
 

@@ -1,0 +1,157 @@
+"""``/v1/events`` and ``/v1/users/{user}/events``: each change as it happens.
+
+Every event carries the whole state, so nothing is queued for a reader: one who is slow gets fewer events, the newest
+of each user. An event is written once, and the same bytes go to everybody. Listening starts no server.
+"""
+
+import asyncio
+import re
+import time
+import weakref
+from typing import Any
+
+from aiohttp import web
+
+from waportd.api import representation
+from waportd.api.requests import supervisor_of, user_in_path
+from waportd.api.sse import HEARTBEAT, HEARTBEAT_FRAME, Send, frame, stream
+from waportd.picture import Change, Instance, Picture
+
+_AT_ONCE = 50
+"""Users who are sent in one piece, of about 50 KiB."""
+_PAUSE = 0.2
+"""Seconds from one piece to the next: however often users change, a reader costs five writes a second at most."""
+_MARGIN = 0.01
+"""Seconds after a code's end until it is told, so that it has ended by every clock."""
+_IDENTIFIER = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,18})")
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes of this resource."""
+    return [
+        web.get("/v1/events", follow_all, allow_head=False),
+        web.get("/v1/users/{user}/events", follow_one, allow_head=False),
+    ]
+
+
+class Frames:
+    """Events as they are sent, each written once however many read it."""
+
+    def __init__(self, epoch: str) -> None:
+        self._epoch = epoch
+        self._users: weakref.WeakKeyDictionary[Change, bytes] = weakref.WeakKeyDictionary()
+        self._codes: weakref.WeakKeyDictionary[Change, tuple[dict[str, Any], bytes]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def mark(self, event: str, version: int, **data: Any) -> bytes:
+        """Return an event that is about nobody."""
+        return frame(event, data, f"{self._epoch}-{version}")
+
+    def of_user(self, change: Change) -> bytes:
+        """Return ``user``, or ``deleted``: what a user is since a change, without any code."""
+        written = self._users.get(change)
+        if written is None:
+            event, data = "deleted", {"user": str(change.user)}
+            if change.instance is not None:
+                event, data = "user", representation.user(change.instance)
+            written = self._users[change] = self.mark(event, change.version, **data)
+        return written
+
+    def of_code(self, change: Change, instance: Instance) -> tuple[dict[str, Any], bytes]:
+        """Return ``qr``: what there is to scan now, as a document and as an event. A secret."""
+        code = instance.live_qr(time.time())
+        written = self._codes.get(change)
+        if written is None or written[0]["qr"] != code:
+            document = representation.qr(instance)
+            written = self._codes[change] = (document, self.mark("qr", change.version, **document))
+        return written
+
+
+async def follow_all(request: web.Request) -> web.StreamResponse:
+    """Tell the state of all users (``user``), that these were all (``complete``), then each change and ``deleted``.
+
+    No code is in it. After a Last-Event-ID only those who changed since are told, or after ``reset`` all anew.
+    """
+    picture = supervisor_of(request).picture
+    frames: Frames = request.app["frames"]
+    seen = _seen(request, picture)
+
+    async def tell(send: Send) -> None:
+        known = seen or 0
+        # Who starts from nothing is told of nobody who left before.
+        gone = picture.version if seen is None else 0
+        complete = False
+        if seen is None and _resumes(request):
+            await send(frames.mark("reset", 0))
+        while not picture.released:
+            changes = picture.changes_since(known, _AT_ONCE)
+            if changes:
+                known = changes[-1].version
+                told = (change for change in changes if change.instance or change.version > gone)
+                await send(b"".join(map(frames.of_user, told)))
+            elif not complete:
+                complete = True
+                await send(frames.mark("complete", known, users=len(picture)))
+            else:
+                await picture.wait_for_change(known, HEARTBEAT)
+                if picture.version == known:
+                    await send(HEARTBEAT_FRAME)
+                continue
+            if complete:
+                await asyncio.sleep(_PAUSE)
+
+    return await stream(request, tell)
+
+
+async def follow_one(request: web.Request) -> web.StreamResponse:
+    """Tell a user's state (``user``) and code (``qr``), now and at each change; ends after ``deleted``."""
+    user = user_in_path(request)
+    supervisor = supervisor_of(request)
+    picture = supervisor.picture
+    frames: Frames = request.app["frames"]
+    seen = _seen(request, picture)
+    if seen is None or not (last := picture.change_of(user)) or last.version <= seen:
+        # Unless it is to be told that the user is gone.
+        supervisor.known(user)
+
+    async def tell(send: Send) -> None:
+        known = seen or 0
+        shown: dict[str, Any] | None = None
+        if seen is None and _resumes(request):
+            await send(frames.mark("reset", 0))
+        while not picture.released and (change := picture.change_of(user)):
+            instance = change.instance
+            if instance is None:
+                await send(frames.of_user(change))
+                return
+            document, code = frames.of_code(change, instance)
+            news = (frames.of_user(change) if change.version > known else b"") + (
+                code if document != shown else b""
+            )
+            known, shown = change.version, document
+            await send(news or HEARTBEAT_FRAME)
+            await asyncio.sleep(_PAUSE)
+            await picture.wait(user, lambda _: picture.change_of(user) is not change, _patience(instance))
+
+    return await stream(request, tell)
+
+
+def _patience(instance: Instance) -> float:
+    """Return for how many seconds there is nothing to tell: an expiry changes the code, and nothing in the picture."""
+    now = time.time()
+    if instance.live_qr(now) is None or instance.session is None or instance.session.expires_at is None:
+        return HEARTBEAT
+    return min(HEARTBEAT, instance.session.expires_at - now + _MARGIN)
+
+
+def _resumes(request: web.Request) -> bool:
+    return "Last-Event-ID" in request.headers
+
+
+def _seen(request: web.Request, picture: Picture) -> int | None:
+    """Return the version up to which the reader knows all; None where it knows nothing that can be gone on from."""
+    match = _IDENTIFIER.fullmatch(request.headers.get("Last-Event-ID", ""))
+    if not match or match[1] != picture.epoch or not picture.remembers(int(match[2])):
+        return None
+    return int(match[2])
