@@ -6,7 +6,7 @@ import socket
 import aiohttp
 import pytest
 from fakes import FakeSystemd, MemoryStore
-from support import BASE, settled
+from support import BASE, OVERFLOW, settled
 
 from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
@@ -23,7 +23,10 @@ def config(tmp_path):
         config,
         store=dataclasses.replace(config.store, directory=tmp_path),
         ports=dataclasses.replace(
-            config.ports, base=BASE, range=PortRange(BASE, BASE + 99), overflow=PortRange(22001, 22099)
+            config.ports,
+            base=BASE,
+            range=PortRange(BASE, BASE + 99),
+            overflow=PortRange(OVERFLOW, OVERFLOW + 99),
         ),
         limits=dataclasses.replace(config.limits, min_available_memory=0),
     )

@@ -3,9 +3,12 @@
 import asyncio
 import dataclasses
 import json
+import os
 
-BASE = 21001
-"""The port that user 1 prefers in these tests."""
+BASE = 20001 + os.getpid() % 50 * 200
+"""The port that user 1 prefers in these tests. Fake servers listen on real ports, and other runs are under way."""
+OVERFLOW = BASE + 100
+"""The first port of those who do not get the one they prefer."""
 
 
 async def settled(supervisor):

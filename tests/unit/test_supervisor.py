@@ -5,7 +5,7 @@ import dataclasses
 import socket
 
 import pytest
-from support import BASE, settled, until
+from support import BASE, OVERFLOW, settled, until
 
 from waportd.errors import ServerFailed, StartTimeout, TooManyRunning, UnknownUser
 from waportd.model import (
@@ -74,7 +74,7 @@ async def test_different_users_get_different_ports_at_once(supervisor):
 async def test_a_held_port_is_left_alone_and_named(supervisor, systemd, held_port):
     systemd.fail_to_start(socket_unit(held_port), result="resources")
     instance, _ = await supervisor.ensure(TWO)
-    assert instance.assignment.port == 22001
+    assert instance.assignment.port == OVERFLOW
     assert f"port {held_port} is held by" in instance.assignment.note
     assert not list(supervisor._assignments._folder.glob(f"{held_port}.env"))
 
@@ -602,7 +602,7 @@ async def test_the_port_of_a_unit_that_nobody_owns_goes_to_nobody_and_the_unit_r
     await systemd.start_server(PORT)
     supervisor = await start_supervisor()
     instance, _ = await supervisor.ensure(ONE)
-    assert instance.assignment.port == 22001
+    assert instance.assignment.port == OVERFLOW
     assert instance.assignment.note == f"port {PORT} is held by {service_unit(PORT)}, which nobody owns"
     assert PORT in systemd.servers
     assert ("clean", service_unit(PORT)) not in systemd.calls
