@@ -36,6 +36,15 @@ class Instance:
             return None
         return session.qr
 
+    def code_ends_at(self, now: float) -> float:
+        """Return when the code that is live at ``now`` ends to be so; never (infinity) where there is none.
+
+        What follows from an instance alone holds until then.
+        """
+        if self.live_qr(now) is None or self.session is None or self.session.expires_at is None:
+            return float("inf")
+        return self.session.expires_at
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Change:

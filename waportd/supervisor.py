@@ -143,7 +143,13 @@ class Supervisor:
         instance = self.picture.get(user)
         if instance is None or instance.assignment.desired is Desired.DELETED:
             instance, _ = await self.assign(user)
+        self.note_question(instance)
+        return self.known(user)
+
+    def note_question(self, instance: Instance) -> None:
+        """Do what `ask` does for a user whose instance is this one: the part that takes no time."""
         assignment = instance.assignment
+        user = assignment.user
         self._starter.used_at[user] = now = time.monotonic()
         match instance.process.state:
             case ProcessState.RUNNING:
@@ -158,7 +164,6 @@ class Supervisor:
                 failed_at = self._starter.failed_at.get(user, float("-inf"))
                 if assignment.desired is Desired.RUNNING and now - failed_at >= RETRY_INTERVAL:
                     self._starter.launch(user)
-        return self.known(user)
 
     # Use cases
 

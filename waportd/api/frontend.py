@@ -8,6 +8,7 @@ from aiohttp import web
 from waportd.api.problems import Handler
 from waportd.api.representation import qr, respond, url
 from waportd.api.requests import supervisor_of, user_in_query
+from waportd.api.warm import mark_lasting
 from waportd.errors import BadRequest, WaportdError
 from waportd.model import ProcessState, SessionState
 from waportd.picture import Instance
@@ -37,6 +38,7 @@ def routes() -> list[web.RouteDef]:
 async def show_qr(request: web.Request) -> web.Response:
     """Show what the page polls every few seconds; the status is 200 whatever state the session is in."""
     instance = await supervisor_of(request).ask(user_in_query(request))
+    mark_lasting(request, instance)
     document = qr(instance)
     status = _status(document["status"])
     failed = status == "error"

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from waportd.api.representation import qr, respond
 from waportd.api.requests import MAX_WAIT, seconds_in_query, supervisor_of, user_in_path
+from waportd.api.warm import mark_lasting
 
 
 def routes() -> list[web.RouteDef]:
@@ -25,6 +26,8 @@ async def show(request: web.Request) -> web.Response:
     supervisor = supervisor_of(request)
     instance = await supervisor.ask(name)
     document = qr(instance)
+    if not wait:
+        mark_lasting(request, instance)
     known = request.headers.get("If-None-Match")
     seen = known or _etag(document)
     if wait and _etag(document) == seen:

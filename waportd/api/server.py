@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from waportd.api import events, frontend, health, ports, qr, users
-from waportd.api.access import Access, check_access
+from waportd.api.access import Access, check_access, peer_uid
 from waportd.api.problems import Handler, problem, problems
+from waportd.api.warm import WarmAnswers
 from waportd.errors import BadRequest
 from waportd.supervisor import Supervisor
 
@@ -89,6 +90,7 @@ class ApiServer:
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
+        self._warm = WarmAnswers(app["supervisor"])
         self._runner = web.AppRunner(app, handle_signals=False)
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
@@ -97,6 +99,10 @@ class ApiServer:
         """Begin to answer."""
         await self._runner.setup()
         assert self._runner.server is not None
+        # Ahead of the application, whose routing and middlewares are most of what an answer from memory costs.
+        self._runner.server.request_handler = functools.partial(
+            self._answer, self._runner.server.request_handler
+        )
         loop = asyncio.get_running_loop()
         connect = functools.partial(
             _Connection,
@@ -111,6 +117,19 @@ class ApiServer:
             self._sockets.append(listener)
             # Not create_unix_server: from Python 3.13 on it removes the socket's file at the end, which is systemd's.
             self._servers.append(await loop.create_server(connect, sock=listener, backlog=_BACKLOG))
+
+    async def _answer(self, through_app: Handler, request: web.Request) -> web.StreamResponse:
+        uid = peer_uid(request)
+        if uid is None or not self._app["access"].permits(uid):
+            return await through_app(request)
+        warm = self._warm.answer(request)
+        if warm is None:
+            response = await through_app(request)
+            self._warm.keep(request, response)
+            return response
+        if self._app["traffic"].draining:
+            warm.force_close()
+        return warm
 
     async def drain(self) -> None:
         """Stop accepting, and return when every request that was accepted is answered, 6 s later at most.

@@ -1,0 +1,72 @@
+"""Answers that are asked for again and again, kept as bytes for as long as nothing they tell has changed.
+
+A page polls every few seconds, and there may be many pages. Routing, validation, JSON and ETag of an unchanged
+answer are the same each time, and together cost more than all else that answering takes.
+"""
+
+import dataclasses
+import time
+
+from aiohttp import web
+
+from waportd.picture import Instance
+from waportd.supervisor import Supervisor
+
+_MOST = 4096
+"""Answers that are kept at most, of about 1 KiB each."""
+_MARK = "waportd.lasting"
+
+_Question = tuple[str, str | None]
+"""The target as it was sent, and the Accept header: all that such an answer depends on beside the instance."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kept:
+    instance: Instance
+    until: float
+    """Seconds since the epoch."""
+    body: bytes
+    headers: dict[str, str]
+
+
+def mark_lasting(request: web.Request, instance: Instance) -> None:
+    """Say of the answer to this request that it follows from its target, its Accept header and the instance alone."""
+    request[_MARK] = instance
+
+
+class WarmAnswers:
+    """Remembers what was answered to whom over the unix socket."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._kept: dict[_Question, _Kept] = {}
+
+    def answer(self, request: web.BaseRequest) -> web.Response | None:
+        """Return the answer that still holds; None where there is none."""
+        headers = request.headers
+        question = (request.raw_path, headers.get("Accept"))
+        kept = self._kept.get(question)
+        if kept is None or request.method != "GET" or "If-None-Match" in headers:
+            return None
+        instance = kept.instance
+        if (
+            kept.until <= time.time()
+            or self._supervisor.picture.get(instance.assignment.user) is not instance
+        ):
+            del self._kept[question]
+            return None
+        self._supervisor.note_question(instance)
+        return web.Response(body=kept.body, headers=kept.headers)
+
+    def keep(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Remember an answer that its handler has marked as lasting."""
+        instance: Instance | None = request.get(_MARK)
+        if instance is None or request.method != "GET" or response.status != 200:  # noqa: PLR2004
+            return
+        if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+            return
+        if len(self._kept) >= _MOST:
+            self._kept.clear()
+        self._kept[request.raw_path, request.headers.get("Accept")] = _Kept(
+            instance, instance.code_ends_at(time.time()), response.body, dict(response.headers)
+        )
