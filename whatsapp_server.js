@@ -13,8 +13,9 @@
 
 const { setTimeout: pause } = require('node:timers/promises');
 
-const { ConfigError, readConfig } = require('./server/config');
+const { createJudge } = require('./server/callers');
 const { describeIncoming } = require('./server/chats');
+const { ConfigError, readConfig } = require('./server/config');
 const { EventStreams } = require('./server/events');
 const { EXIT } = require('./server/exit');
 const { HttpServer } = require('./server/http');
@@ -118,7 +119,8 @@ async function main(loadLibrary) {
         },
     });
     const events = new EventStreams(state);
-    const server = new HttpServer({ routes: createRoutes({ state, session, events }), log });
+    const judge = createJudge({ uids: config.allowUids, log });
+    const server = new HttpServer({ routes: createRoutes({ state, session, events }), log, judge });
 
     async function stop(code, why) {
         const expected = [EXIT.stopped, EXIT.loggedOut].includes(code);

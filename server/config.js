@@ -53,6 +53,13 @@ function lifetimes(text) {
     return parts.length === 2 && !parts.includes(undefined) ? parts : undefined;
 }
 
+/** Return user ids; null, which is everybody, for nothing. */
+function userIds(text) {
+    if (text === '') return null;
+    const ids = text.split(',').map((id) => (/^\d{1,10}$/.test(id) ? Number(id) : undefined));
+    return ids.every((id) => id < 2 ** 32 - 1) ? ids : undefined;
+}
+
 const matching = (pattern) => (text) => (pattern.test(text) ? text : undefined);
 const seconds = (min, max) => (text) => wholeNumber(text, min, max);
 
@@ -64,6 +71,7 @@ const VARIABLES = {
         matching(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$/),
         'a letter or digit, then at most 63 letters, digits or _ . @ -',
     ],
+    WAPORTD_ALLOW_UIDS: ['allowUids', null, userIds, 'numeric user ids with commas between, or nothing'],
     FLASK_WEBHOOK_URL: [
         'webhookUrl',
         'http://localhost:5002/webhook',

@@ -43,12 +43,6 @@ function isLocalOrigin(origin) {
     }
 }
 
-/** Tell whether the other end of a connection is on this host. */
-function isLoopbackPeer(socket) {
-    const address = socket.remoteAddress ?? '';
-    return address === '::1' || /^(::ffff:)?127\./.test(address);
-}
-
 /**
  * A name in `Host` that is not this host's means that a web page made its own name resolve to loopback (DNS
  * rebinding); a foreign `Origin` means that a web page calls. Both are refused.
@@ -155,9 +149,9 @@ function findRoute(routes, method, pathname) {
 class HttpServer {
     #routes;
     #log;
-    #admit;
+    #judge;
     #servers = [];
-    #refused = new WeakSet();
+    #verdicts = new WeakMap();
     #draining = false;
     #firstAnswer = null;
 
@@ -168,12 +162,13 @@ class HttpServer {
 
     /**
      * @param {object[]} routes
-     * @param {(socket: import('node:net').Socket) => boolean} admit decides once per connection who may call
+     * @param {(socket: import('node:net').Socket) => Promise<string|null>} judge is asked once for each
+     *     connection; resolves with the reason why it is refused, or null
      */
-    constructor({ routes, log, admit = isLoopbackPeer }) {
+    constructor({ routes, log, judge }) {
         this.#routes = routes;
         this.#log = log;
-        this.#admit = admit;
+        this.#judge = judge;
     }
 
     /**
@@ -184,9 +179,7 @@ class HttpServer {
     async listen(where) {
         const server = http.createServer(LIMITS, (request, response) => this.#serve(request, response));
         server.maxConnections = MAX_CONNECTIONS;
-        server.on('connection', (socket) => {
-            if (!this.#admit(socket)) this.#refused.add(socket);
-        });
+        server.on('connection', (socket) => this.#verdicts.set(socket, this.#judge(socket)));
         server.on('clientError', (error, socket) => {
             if (!socket.writable) return;
             const status = {
@@ -231,8 +224,8 @@ class HttpServer {
         try {
             response.once('finish', this.#firstAnswer);
             if (this.#draining) response.setHeader('Connection', 'close');
-            if (this.#refused.has(request.socket))
-                throw new HttpError(403, 'this connection is not from this host');
+            const reason = await this.#verdicts.get(request.socket);
+            if (reason !== null) throw new HttpError(403, reason, {}, { Connection: 'close' });
             refuseForeignCallers(request);
             const { pathname, searchParams: query } = readTarget(request.url);
             const { route, params } = findRoute(this.#routes, request.method, pathname);

@@ -303,7 +303,8 @@ class Api:
             ),
             "Who may call, by name or numeric user id, e.g. [www-data, 1001]. Left empty, it is "
             "whoever may open the socket (group waportd), and each server answers every local "
-            "user on its port.",
+            "user on its port. Otherwise a server answers these users, root and waportd only; one "
+            "that runs takes a changed list over at its next start.",
         ),
     )
 

@@ -3,12 +3,12 @@
 import asyncio
 import dataclasses
 import os
-import pwd
 import re
 from pathlib import Path
 
 import psutil
 
+from waportd.accounts import name_of
 from waportd.model import Port
 
 _SERVER_SCRIPT = "whatsapp_server.js"
@@ -89,15 +89,8 @@ def _owners(port: Port) -> list[str]:
         for line in lines:
             fields = line.split()
             if fields[3] == listening and int(fields[1].rpartition(":")[2], 16) == port:
-                users.add(_user_name(int(fields[7])))
+                users.add(name_of(int(fields[7])))
     return sorted(users)
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _end_stale_server(port: Port, pid: int) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from waportd import __version__
+from waportd.accounts import uid_of
 from waportd.config import Bus, Config, has_control_characters, is_unit_path, shipped
 from waportd.errors import ConfigError
 from waportd.model import Assignment, Port
@@ -46,6 +47,7 @@ def environment(assignment: Assignment, config: Config) -> str:
     variables = {
         "PORT": str(assignment.port),
         "WAPORTD_USER": assignment.user,
+        "WAPORTD_ALLOW_UIDS": _callers(config),
         "FLASK_WEBHOOK_URL": webhook_url,
         "WAPORTD_CLIENT_ID_PREFIX": instances.client_id_prefix,
         "WAPORTD_BROWSER": instances.browser,
@@ -60,6 +62,17 @@ def environment(assignment: Assignment, config: Config) -> str:
     lines = ["# Written by waportd, and overwritten at each start."]
     lines += [f"{name}={_quoted(name, value)}" for name, value in variables.items()]
     return "\n".join(lines) + "\n"
+
+
+def _callers(config: Config) -> str:
+    """Return the user ids of those who may call a server; nothing where everybody may.
+
+    A name without an account lets nobody in, and no other one more.
+    """
+    if not config.api.allow_users:
+        return ""
+    named = {uid for name in config.api.allow_users if (uid := uid_of(name)) is not None}
+    return ",".join(map(str, sorted(named | {0, os.geteuid()})))
 
 
 def _quoted(name: str, value: str) -> str:

@@ -16,7 +16,7 @@ const silent = { error() {}, warning() {}, info() {}, debug() {} };
 
 async function serve(t, routes, options = {}) {
     const port = await freePort();
-    const server = new HttpServer({ routes, log: silent, ...options });
+    const server = new HttpServer({ routes, log: silent, judge: async () => null, ...options });
     await server.listen({ host: '127.0.0.1', port });
     t.after(() => server.close());
     return { port, server };
@@ -122,8 +122,9 @@ describe('requests', () => {
     });
 
     it('are refused on a connection that is not admitted', async (t) => {
-        const { port } = await serve(t, [echo], { admit: () => false });
-        assert.equal((await request(port, 'POST', '/echo/x')).status, 403);
+        const { port } = await serve(t, [echo], { judge: async () => 'not you' });
+        const { status, json } = await request(port, 'POST', '/echo/x');
+        assert.deepEqual([status, json.error], [403, 'not you']);
     });
 
     it('that are no HTTP, or have endless headers, are answered and hung up on', async (t) => {

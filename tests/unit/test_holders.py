@@ -108,11 +108,8 @@ class TestFinding:
         ):
             hide_processes(monkeypatch)
             uids = iter(["www-data", "ana"])
-            monkeypatch.setattr(module, "_user_name", lambda _: next(uids))
+            monkeypatch.setattr(module, "name_of", lambda _: next(uids))
             assert await listeners(port) == [Holder("ana"), Holder("www-data")]
-
-    async def test_a_user_without_a_name_is_named_by_number(self):
-        assert module._user_name(4_000_000_000) == "4000000000"
 
     async def test_a_process_that_ends_meanwhile_is_still_told(self, port, monkeypatch):
         with socket.create_server(("127.0.0.1", port)):

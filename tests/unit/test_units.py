@@ -42,11 +42,27 @@ def rendered(name, bus=Bus.SYSTEM, config=None):
     return directives(units.render_units(config or Config(), bus=bus)[name])
 
 
+@pytest.mark.parametrize(
+    ("allowed", "uids"),
+    [
+        ((), set()),
+        ((4711,), {0, 4711, os.geteuid()}),
+        (("root", "no-such-account"), {0, os.geteuid()}),
+        (("no-such-account",), {0, os.geteuid()}),
+    ],
+)
+def test_a_server_is_told_by_uid_who_may_call_and_root_and_the_daemon_always_may(allowed, uids):
+    text = units.environment(ASSIGNMENT, configured("api", allow_users=allowed))
+    [value] = re.findall(r'^WAPORTD_ALLOW_UIDS="(.*)"$', text, re.MULTILINE)
+    assert value == ",".join(map(str, sorted(uids)))
+
+
 def test_the_environment_holds_every_variable_once():
     text = units.environment(ASSIGNMENT, Config())
     assert text.splitlines()[1:] == [
         'PORT="5002"',
         'WAPORTD_USER="2"',
+        'WAPORTD_ALLOW_UIDS=""',
         'FLASK_WEBHOOK_URL="http://localhost:5002/webhook"',
         'WAPORTD_CLIENT_ID_PREFIX="ylada_bot"',
         'WAPORTD_BROWSER="auto"',

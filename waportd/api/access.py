@@ -1,12 +1,12 @@
 """Who may call: decided by the uid at the other end of the socket (SO_PEERCRED, unix(7))."""
 
-import pwd
 import socket
 import struct
 from collections.abc import Iterable
 
 from aiohttp import web
 
+from waportd.accounts import name_of, uid_of
 from waportd.api.problems import Handler
 from waportd.errors import Forbidden
 
@@ -35,10 +35,10 @@ class Access:
         self._allowed = list(allowed)
 
     def permits(self, uid: int | None) -> bool:
-        """Tell whether that uid may call. Names are looked up each time: accounts come and go."""
+        """Tell whether that uid may call."""
         if not self._allowed or uid == 0:
             return True
-        return uid is not None and any(_uid(name) == uid for name in self._allowed)
+        return uid is not None and any(uid_of(name) == uid for name in self._allowed)
 
 
 @web.middleware
@@ -48,25 +48,7 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
     uid = peer_uid(request)
     if not access.permits(uid):
         raise Forbidden(
-            f"user {_name(uid)} may not call this socket",
+            f"user {'unknown' if uid is None else name_of(uid)} may not call this socket",
             hint="add the user to api.allow_users in the configuration and reload waportd",
         )
     return await handler(request)
-
-
-def _uid(name: str | int) -> int | None:
-    if isinstance(name, int):
-        return name
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None
-
-
-def _name(uid: int | None) -> str:
-    if uid is None:
-        return "unknown"
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

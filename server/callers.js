@@ -1,0 +1,109 @@
+'use strict';
+
+/**
+ * Who may call over a connection: somebody on this host and, where the configuration names users, one of
+ * them. The kernel tells whose the other end is, in the tables of all TCP sockets (proc_pid_net(5)).
+ */
+
+const fs = require('node:fs/promises');
+const net = require('node:net');
+const os = require('node:os');
+
+/** A client with an IPv6 socket that talks to an IPv4 address stands in the second one only. */
+const TABLES = ['/proc/net/tcp', '/proc/net/tcp6'];
+const ESTABLISHED = '01';
+const STATE_TO_INODE = /^(?<state>\S+) \S+ \S+ \S+ +(?<uid>\d+) +\d+ (?<inode>\d+) /;
+/** The kernel hands a table out in pieces, and a row can move from a later to an earlier one meanwhile. */
+const LOOKS = 2;
+
+/** Write an address as the tables do: 32-bit words of the host's byte order, IPv4 as one and as mapped. */
+function tableAddresses(address) {
+    const ipv4 = address.replace(/^::ffff:/i, '');
+    const bytes = Buffer.alloc(16);
+    if (net.isIPv4(ipv4)) {
+        bytes.writeUInt16BE(0xffff, 10);
+        bytes.set(ipv4.split('.').map(Number), 12);
+    } else if (address === '::1') {
+        bytes[15] = 1;
+    } else {
+        return [];
+    }
+    const words = [0, 4, 8, 12].map((at) =>
+        (os.endianness() === 'LE' ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at))
+            .toString(16)
+            .toUpperCase()
+            .padStart(8, '0'),
+    );
+    return net.isIPv4(ipv4) ? [words[3], words.join('')] : [words.join('')];
+}
+
+const tablePort = (port) => port.toString(16).toUpperCase().padStart(4, '0');
+
+/** Return the starts of the caller's row, one for each way of writing it. */
+function rowStarts({ remoteAddress, remotePort, localAddress, localPort }) {
+    const here = tableAddresses(localAddress ?? '');
+    return tableAddresses(remoteAddress ?? '').map(
+        (there, index) => ` ${there}:${tablePort(remotePort)} ${here[index]}:${tablePort(localPort)} `,
+    );
+}
+
+/**
+ * Return the uid of whoever holds the other end of a connection; null when it is not known.
+ *
+ * Only an established end with an inode has an owner. One that was closed after a request was sent is still
+ * in the table, with 0 for both inode and uid: it must not pass for root's.
+ */
+async function callerUid(socket, tables = TABLES) {
+    const starts = rowStarts(socket);
+    for (let look = 0; look < LOOKS && !socket.destroyed; look += 1) {
+        for (const table of tables) {
+            const text = await fs.readFile(table, 'latin1').catch((error) => {
+                if (error.code === 'ENOENT') return ''; // no IPv6 here
+                throw error;
+            });
+            for (const start of starts) {
+                const at = text.indexOf(start);
+                const row = at < 0 ? null : STATE_TO_INODE.exec(text.slice(at + start.length, at + 200));
+                if (row?.groups.state === ESTABLISHED && row.groups.inode !== '0' && !socket.destroyed) {
+                    return Number(row.groups.uid);
+                }
+            }
+        }
+    }
+    return null;
+}
+
+/** Tell whether the other end of a connection is on this host. */
+function isLoopbackPeer(socket) {
+    const address = socket.remoteAddress ?? '';
+    return address === '::1' || /^(::ffff:)?127\./.test(address);
+}
+
+/**
+ * Make the judge of connections: `judge(socket)` resolves with null, or with the reason why whoever is at the
+ * other end may not call. It never rejects.
+ *
+ * @param {number[]|null} uids who may call; null = every user of this host
+ */
+function createJudge({ uids, log, tables = TABLES }) {
+    const told = new Set();
+    const refuse = (who, reason) => {
+        if (!told.has(who)) log.warning('a caller is refused', { uid: who, reason });
+        told.add(who);
+        return reason;
+    };
+    return async (socket) => {
+        if (!isLoopbackPeer(socket)) return 'this connection is not from this host';
+        if (uids === null) return null;
+        try {
+            const uid = await callerUid(socket, tables);
+            if (uid === null) return refuse('unknown', 'who calls is not known: keep the connection open');
+            if (uids.includes(uid)) return null;
+            return refuse(uid, `user id ${uid} may not call this server: it is not in api.allow_users`);
+        } catch (error) {
+            return refuse('unknown', `who calls is not known: ${error.message}`);
+        }
+    };
+}
+
+module.exports = { callerUid, createJudge };
