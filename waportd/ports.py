@@ -29,6 +29,12 @@ def preferred_port(user: User, rules: Ports) -> int | None:
     return rules.base + int(user) - 1
 
 
+def preferring_user(port: Port, rules: Ports) -> User | None:
+    """Return the user who prefers that port by number, whoever has it: the inverse of `preferred_port`."""
+    number = port - rules.base + 1
+    return User(str(number)) if number >= 0 else None
+
+
 def choose(
     user: User,
     rules: Ports,

@@ -31,7 +31,7 @@ from waportd.model import (
 )
 from waportd.observer import AT_REST, Observer
 from waportd.picture import Instance, Picture
-from waportd.ports import choose
+from waportd.ports import choose, preferring_user
 from waportd.starter import RETRY_INTERVAL, PortHeld, Starter
 from waportd.store import AllocationStore
 from waportd.systemd.journal import log_fields
@@ -129,6 +129,10 @@ class Supervisor:
         if instance.process.pid is None:
             return Usage()
         return await self._meter.measure(service_unit(instance.assignment.port), instance.process.pid)
+
+    def preferred_by(self, port: Port) -> User | None:
+        """Return the user who would get that port by number, whoever has it."""
+        return preferring_user(port, self._config.ports)
 
     async def holders(self, port: Port) -> list[Holder]:
         """Return who listens on a port, as far as the daemon's user may see it."""

@@ -10,7 +10,7 @@ import pytest
 from waportd.config import PortRange, Ports
 from waportd.errors import PortsExhausted
 from waportd.model import Port, User
-from waportd.ports import REFUSED_BY_BROWSERS, Choice, choose, preferred_port
+from waportd.ports import REFUSED_BY_BROWSERS, Choice, choose, preferred_port, preferring_user
 
 RULES = Ports(base=5001, range=PortRange(5001, 5010), overflow=PortRange(20000, 20003))
 
@@ -24,6 +24,15 @@ def chosen(user, rules=RULES, assigned=None, held=None) -> Choice:
 )
 def test_user_n_prefers_the_base_and_n_minus_one(user, port):
     assert preferred_port(User(user), Ports()) == port
+
+
+@pytest.mark.parametrize("user", ["0", "1", "2", "432", "15000"])
+def test_a_port_tells_who_prefers_it(user):
+    assert preferring_user(Port(preferred_port(User(user), Ports())), Ports()) == user
+
+
+def test_a_port_below_all_is_preferred_by_nobody():
+    assert preferring_user(Port(4999), Ports()) is None
 
 
 @pytest.mark.parametrize("user", ["2_1", "a", "007", "01", "1.0", "-1", "²", "\uff11"])

@@ -22,6 +22,7 @@ async def show(request: web.Request) -> web.Response:
         {
             "port": port,
             "user": instance.assignment.user if instance else None,
+            "preferred_by": supervisor.preferred_by(port),
             "unit": socket_unit(port) if instance else None,
             "held": bool(holders),
             "holders": [

@@ -1,0 +1,610 @@
+"""The client library: against the real API, and against servers that behave badly."""
+
+import ast
+import asyncio
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support import BASE
+
+from waportd import client as library
+from waportd.client import (
+    ApiError,
+    BadRequest,
+    Client,
+    Conflict,
+    NoRoom,
+    NotAllowed,
+    NotFound,
+    NotInTime,
+    ServerFailed,
+    UnknownUser,
+    User,
+    UserPort,
+    WaportdUnavailable,
+    ensure_whatsapp_server_running,
+    get_whatsapp_server_url,
+    port_for,
+)
+from waportd.errors import WaportdError
+from waportd.model import Port, service_unit
+
+SOURCE = Path(library.__file__)
+
+
+@pytest.fixture
+def client(api, tmp_path):
+    with contextlib.closing(Client(tmp_path / "api.sock")) as client:
+        yield client
+
+
+def on_thread(function, *arguments, **options):
+    """Call the client beside the event loop on which the API runs."""
+    return asyncio.to_thread(function, *arguments, **options)
+
+
+class Scripted:
+    """A server on a unix socket that answers each connection with the next of some functions."""
+
+    def __init__(self, path, *handlers):
+        self.path = path
+        self.requests = []
+        self.failure = None
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(5)
+        self._listener.settimeout(20)
+        self._handlers = handlers
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return Client(self.path, timeout=10)
+
+    def __exit__(self, kind, *_):
+        self._listener.close() if kind else None
+        self._thread.join(30)
+        self._listener.close()
+        if not kind:
+            assert self.failure is None
+            assert not self._thread.is_alive()
+
+    def _run(self):
+        try:
+            for handler in self._handlers:
+                connection, _ = self._listener.accept()
+                connection.settimeout(20)
+                with connection, connection.makefile("rb") as reader:
+                    handler(connection, lambda reader=reader: self._read(reader))
+        except OSError as error:
+            self.failure = error
+
+    def _read(self, reader):
+        """Read a request; return its headers' lines."""
+        lines = []
+        while line := reader.readline().strip():
+            lines.append(line.decode())
+        if lengths := [line for line in lines if line.lower().startswith("content-length")]:
+            reader.read(int(lengths[0].split(":")[1]))
+        self.requests.append(lines)
+        return lines
+
+
+def answer(document, status="200 OK", **headers):
+    body = json.dumps(document).encode()
+    lines = [
+        f"HTTP/1.1 {status}",
+        f"Content-Length: {len(body)}",
+        *(f"{n.replace('_', '-')}: {v}" for n, v in headers.items()),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def stream(*chunks):
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + b"".join(
+        chunk.encode() for chunk in chunks
+    )
+
+
+USER = {"user": "2", "port": 5002}
+
+
+# Against the real API
+
+
+async def test_a_user_is_ensured_and_shown_in_types(client):
+    user = await on_thread(client.ensure, 2)
+    assert (user.user, user.port, user.url) == ("2", BASE + 1, f"http://localhost:{BASE + 1}")
+    assert user.unit == service_unit(Port(BASE + 1))
+    assert user.process.state == "running"
+    assert user.created_at.utcoffset().total_seconds() == 0
+    assert user.memory == 64 << 20
+    assert user.cpu == 1.5
+    assert await on_thread(client.status, "2") == await on_thread(client.start, 2)
+    assert [shown.user for shown in await on_thread(client.users)] == ["2"]
+    assert (await on_thread(client.users, usage=True))[0].memory == 64 << 20
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        user.port = 1
+
+
+async def test_each_action_does_what_it_says(client, systemd):
+    await on_thread(client.ensure, "1")
+    pid = (await on_thread(client.status, "1")).process.pid
+    assert (await on_thread(client.restart, "1")).process.pid != pid
+    assert (await on_thread(client.stop, "1")).process.state == "stopped"
+    assert (await on_thread(client.start, "1")).process.state == "running"
+    assert (await on_thread(client.logout, "1")).linked is False
+    assert await on_thread(client.delete, "1") is None
+    with pytest.raises(UnknownUser) as error:
+        await on_thread(client.status, "1")
+    assert (error.value.status, error.value.code) == (404, "unknown_user")
+    assert error.value.hint in str(error.value)
+
+
+async def test_options_are_sent(client, systemd):
+    user = await on_thread(client.ensure, "1", "none", webhook_url="http://h/1?token=x", memory_max="512M")
+    assert user.own_webhook
+    assert user.memory_max == 512 << 20
+    with pytest.raises(BadRequest, match="unknown member 'colour'"):
+        await on_thread(client.ensure, "1", colour="red")
+
+
+async def test_a_code_is_waited_for_and_never_in_a_repr(client, systemd):
+    await on_thread(client.ensure, "1")
+    server = systemd.servers[Port(BASE)]
+    seen = await on_thread(client.qr, "1")
+    assert seen.qr is None
+    waiting = asyncio.ensure_future(on_thread(client.qr, "1", wait=20, known=seen))
+    await asyncio.sleep(0)
+    code = server.show_code()
+    shown = await waiting
+    assert shown.qr == code
+    assert not shown.ready
+    assert shown.expires_at.timestamp() > 0
+    assert code not in repr(shown)
+    assert await on_thread(client.qr, "1", known=shown) is shown
+    server.link()
+    assert (await on_thread(client.qr, "1", wait=20, known=shown)).ready
+
+
+async def test_a_server_that_does_not_start_says_why(client, systemd):
+    systemd.fail_to_start(service_unit(Port(BASE)), result="exit-code", exit_code=1, exit_status=203)
+    with pytest.raises(ServerFailed) as error:
+        await on_thread(client.ensure, "1")
+    assert error.value.cause == "node_missing"
+    assert "apt install nodejs" in str(error.value)
+
+
+async def test_what_takes_too_long_is_not_in_time(client):
+    with pytest.raises(NotInTime) as error:
+        await on_thread(client.ensure, "1", "ready", timeout=0.1)
+    assert error.value.retry_after == 5
+
+
+async def test_ports_are_told(client):
+    port = await on_thread(client.port, "2")
+    assert port == BASE + 1
+    info = await on_thread(client.port_info, port)
+    assert (info.user, info.preferred_by, info.holders) == ("2", "2", ())
+    assert (await on_thread(client.port_info, BASE + 2)).user is None
+    assert (await on_thread(client.port_info, BASE - 2)).preferred_by is None
+    with pytest.raises(BadRequest):
+        await on_thread(client.port, "no user")
+
+
+async def test_threads_share_a_client_and_each_keeps_one_connection(client, api):
+    await on_thread(client.ensure, "1")
+    seen = set()
+
+    def call():
+        for _ in range(20):
+            assert client.status("1").user == "1"
+            seen.add((threading.get_ident(), id(client._kept.connection)))
+
+    await asyncio.gather(*(asyncio.to_thread(call) for _ in range(8)))
+    assert len(seen) == len({thread for thread, _ in seen})
+
+
+# Connections
+
+
+def test_a_kept_connection_that_was_closed_is_replaced(tmp_path):
+    def once(connection, read):
+        read()
+        connection.sendall(answer(USER))
+
+    with Scripted(tmp_path / "s", once, once, once) as client:
+        assert client.status("2").port == 5002
+        assert client.status("2").port == 5002
+        assert client.restart("2").port == 5002
+
+
+def test_a_request_that_met_a_closing_connection_is_sent_again(tmp_path):
+    def close_on_second(connection, read):
+        read()
+        connection.sendall(answer(USER))
+        read()
+
+    def once(connection, read):
+        read()
+        connection.sendall(answer(USER))
+
+    server = Scripted(tmp_path / "s", close_on_second, once)
+    with server as client:
+        client.status("2")
+        assert client.status("2").port == 5002
+    assert [lines[0] for lines in server.requests] == ["GET /v1/users/2 HTTP/1.1"] * 3
+
+
+def test_what_may_not_be_done_twice_is_not_sent_again(tmp_path):
+    def close_on_second(connection, read):
+        read()
+        connection.sendall(answer(USER))
+        read()
+
+    server = Scripted(tmp_path / "s", close_on_second)
+    with server as client:
+        client.status("2")
+        with pytest.raises(WaportdUnavailable) as error:
+            client.create_token("flask")
+    assert error.value.reason == "connection_lost"
+    assert len(server.requests) == 2
+
+
+def test_a_fresh_connection_is_not_tried_twice(tmp_path):
+    with Scripted(tmp_path / "s", lambda _, read: read()) as client, pytest.raises(WaportdUnavailable):
+        client.status("2")
+
+
+def test_an_answer_that_breaks_off_is_an_error(tmp_path):
+    def half(connection, read):
+        read()
+        connection.sendall(answer(USER)[:-5])
+
+    with Scripted(tmp_path / "s", half) as client, pytest.raises(WaportdUnavailable) as error:
+        client.status("2")
+    assert error.value.reason == "connection_lost"
+
+
+def test_a_forked_child_opens_a_connection_of_its_own(tmp_path, monkeypatch):
+    def once(connection, read):
+        read()
+        connection.sendall(answer({**USER, "port": len(server.requests)}))
+
+    server = Scripted(tmp_path / "s", once, once)
+    with server as client:
+        assert client.status("2").port == 1
+        pid = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+        assert client.status("2").port == 2
+
+
+def test_a_silent_daemon_is_a_timeout(tmp_path):
+    done = threading.Event()
+
+    def silent(_, read):
+        read()
+        done.wait(20)
+
+    with Scripted(tmp_path / "s", silent) as client:
+        with pytest.raises(WaportdUnavailable) as error:
+            client.request("GET", "/v1/users?x=secret", timeout=0.05)
+        done.set()
+    assert error.value.reason == "timeout"
+    assert "secret" not in str(error.value)
+
+
+def test_a_missing_socket_is_told(tmp_path):
+    with pytest.raises(WaportdUnavailable) as error:
+        Client(tmp_path / "none").status("1")
+    assert error.value.reason == "no_socket"
+    assert "systemctl start waportd.socket" in error.value.hint
+
+
+def test_a_socket_without_a_listener_is_told(tmp_path):
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "s"))
+        with pytest.raises(WaportdUnavailable) as error:
+            Client(tmp_path / "s").status("1")
+    assert error.value.reason == "refused"
+
+
+def test_who_may_not_open_the_socket_is_told_the_group(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(library._UnixConnection, "connect", refuse)
+    with pytest.raises(WaportdUnavailable) as error:
+        Client(tmp_path / "s").status("1")
+    assert error.value.reason == "permission_denied"
+    assert f"adduser {library._account()} waportd" in error.value.hint
+    assert "log in again" in error.value.hint
+
+
+def test_over_tcp_a_token_is_sent():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = Client(url=url, token="s3cret")
+        assert "s3cret" not in repr(client)
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection:
+                requests.append(connection.recv(4096).decode())
+                connection.sendall(answer({"users": [USER]}))
+
+        requests = []
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert client.users()[0].user == "2"
+        thread.join(10)
+        client.close()
+    assert "Authorization: Bearer s3cret" in requests[0]
+    with pytest.raises(WaportdUnavailable) as error:
+        client.users()
+    assert error.value.reason == "refused"
+
+
+@pytest.mark.parametrize("url", ["ftp://h", "127.0.0.1:8080", "http://", ""])
+def test_a_url_that_is_none_is_refused(url):
+    with pytest.raises(ValueError, match="must look like"):
+        Client(url=url)
+
+
+# Errors and results
+
+
+def _errors(kind=WaportdError):
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from _errors(sub)
+
+
+def test_every_error_of_the_api_has_a_class_that_says_what_it_is():
+    for error in _errors():
+        kind = type(library._api_error(error.status, {"code": error.code, "detail": "x"}, None))
+        assert kind is not ApiError or error.status in {500, 503, 507}, error
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (404, "unknown_user", UnknownUser),
+        (404, "not_found", NotFound),
+        (409, "no_code", Conflict),
+        (409, "something_new", Conflict),
+        (429, "too_many_requests", NoRoom),
+        (503, "limit_reached", NoRoom),
+        (503, "restarting", ApiError),
+        (401, "", NotAllowed),
+        (500, "internal_error", ApiError),
+    ],
+)
+def test_an_error_goes_by_its_code_else_by_its_status(status, code, kind):
+    error = library._api_error(status, {"code": code, "detail": "why", "hint": "so"}, "7")
+    assert type(error) is kind
+    assert error.retry_after == 7
+    assert str(error) == "why; so"
+
+
+def test_an_answer_that_is_no_problem_document_is_an_error_all_the_same(tmp_path):
+    def proxy(connection, read):
+        read()
+        connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 5\r\n\r\n<html")
+
+    with Scripted(tmp_path / "s", proxy) as client, pytest.raises(ServerFailed) as error:
+        client.status("2")
+    assert error.value.code == "http_502"
+
+
+def test_new_members_are_kept_in_raw_and_missing_ones_have_defaults():
+    user = User.of({**USER, "colour": "crimson", "session": {"state": "new_state", "mood": 1}})
+    assert user.raw["colour"] == "crimson"
+    assert user.session.state == "new_state"
+    assert user.process.state == "stopped"
+    assert "crimson" not in repr(user)
+
+
+# Streams
+
+
+def test_events_are_typed_and_resumed_after_a_restart(tmp_path):
+    qr = {"user": "2", "port": 5002, "status": "qr", "qr": "a,b,c,d,1"}
+
+    def first(connection, read):
+        read()
+        connection.sendall(
+            stream(
+                "retry: 10\n\n: heartbeat\n\n",
+                f"event: user\nid: e-1\ndata: {json.dumps(USER)}\n\n",
+                f"id: e-2\r\nevent:qr\r\ndata: {json.dumps(qr)[:20]}\r\ndata: {json.dumps(qr)[20:]}\r\n\r\n",
+                "event: user\ndata: half of an ev",
+            )
+        )
+
+    def second(connection, read):
+        read()
+        connection.sendall(answer({"code": "restarting", "detail": "d"}, "503 Service Unavailable"))
+
+    def third(connection, read):
+        read()
+        connection.sendall(
+            stream(
+                'event: new\ndata: {"x": 1}\n\n',
+                'event: deleted\nid: e-3\ndata: {"user": "2"}\n\n',
+                "event: user\ndata: {}\n\n",
+            )
+        )
+
+    server = Scripted(tmp_path / "s", first, second, third)
+    with server as client:
+        events = list(client.events("2"))
+    assert [event.event for event in events] == ["user", "qr", "new", "deleted"]
+    assert events[0].user.port == 5002
+    assert events[1].qr.qr == "a,b,c,d,1"
+    assert events[2].raw == {"x": 1}
+    assert "Accept: text/event-stream" in server.requests[0]
+    assert server.requests[0][0] == "GET /v1/users/2/events HTTP/1.1"
+    assert [line for lines in server.requests for line in lines if line.startswith("Last-Event")] == [
+        "Last-Event-ID: e-2"
+    ] * 2
+
+
+def test_a_stream_that_never_was_is_an_error(tmp_path):
+    with pytest.raises(WaportdUnavailable):
+        next(Client(tmp_path / "none").events())
+
+    def unknown(connection, read):
+        read()
+        connection.sendall(answer({"code": "unknown_user", "detail": "d"}, "404 Not Found"))
+
+    with Scripted(tmp_path / "s", unknown) as client, pytest.raises(UnknownUser):
+        next(client.events("2"))
+
+
+def test_a_stream_that_does_not_come_back_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(library, "_RECONNECT", 0.1)
+
+    def once(connection, read):
+        read()
+        connection.sendall(stream("retry: 10\n\n", 'event: user\ndata: {"user": "2"}\n\n'))
+
+    with Scripted(tmp_path / "s", once) as client:
+        events = client.events()
+        assert next(events).user.user == "2"
+        (tmp_path / "s").unlink()
+        with pytest.raises(WaportdUnavailable) as error:
+            next(events)
+    assert error.value.reason == "no_socket"
+
+
+def test_the_old_lines_of_a_log_come_once(tmp_path):
+    def line(text):
+        return f'event: log\ndata: {{"time": "2026-01-01T00:00:00.000Z", "priority": 6, "message": "{text}"}}\n\n'
+
+    def first(connection, read):
+        read()
+        connection.sendall(stream("retry: 10\n\n", line("old"), line("new")))
+
+    def second(connection, read):
+        read()
+        connection.sendall(stream(line("newer")))
+
+    server = Scripted(tmp_path / "s", first, second)
+    with server as client:
+        lines = client.follow_logs("2", lines=5)
+        assert [next(lines).message for _ in range(3)] == ["old", "new", "newer"]
+    assert [lines[0].split()[1] for lines in server.requests] == [
+        "/v1/users/2/logs?lines=5&follow=true",
+        "/v1/users/2/logs?lines=0&follow=true",
+    ]
+
+
+# Drop-ins for a front end that thinks in ports
+
+
+@pytest.fixture
+async def used(supervisor, config, client, monkeypatch):
+    """A client, where user 2's preferred port is the front end's own."""
+    ports = dataclasses.replace(config.ports, reserved=frozenset({BASE + 1}))
+    await supervisor.reconfigure(dataclasses.replace(config, ports=ports))
+    monkeypatch.setattr(library, "_default", client)
+    return client
+
+
+OVERFLOW = 22001
+BY_NUMBER = str(OVERFLOW - BASE + 1)
+"""The user who would get the first port of the overflow range by number."""
+
+
+async def test_a_front_end_that_computes_ports_gets_each_users_own_server(used, systemd):
+    assert await on_thread(ensure_whatsapp_server_running, BASE + 1) is True
+    assert (await on_thread(used.status, "2")).process.state == "running"
+    assert await on_thread(get_whatsapp_server_url, BASE + 1) == f"http://localhost:{OVERFLOW}"
+    assert await on_thread(get_whatsapp_server_url, BASE) == f"http://localhost:{BASE}"
+    assert [user.user for user in await on_thread(used.users)] == ["1", "2"]
+    assert set(systemd.servers) == {OVERFLOW}
+
+
+async def test_a_front_end_that_asks_for_the_port_may_pass_it_on(used):
+    port = await on_thread(port_for, 2)
+    assert port == OVERFLOW
+    assert f"{port}" == str(OVERFLOW)
+    assert json.dumps(port) == str(OVERFLOW)
+    for same in (port, copy.deepcopy(port), pickle.loads(pickle.dumps(port))):
+        assert isinstance(same, UserPort)
+        assert await on_thread(ensure_whatsapp_server_running, same) is True
+        assert await on_thread(get_whatsapp_server_url, same) == f"http://localhost:{OVERFLOW}"
+    name = await on_thread(port_for, "2_1")
+    assert await on_thread(get_whatsapp_server_url, name) == f"http://localhost:{name}"
+
+
+async def test_a_number_that_may_mean_two_users_means_none(used, caplog):
+    """User 2's real port is user N's by number: user N must never be shown user 2's WhatsApp."""
+    await on_thread(port_for, 2)
+    assert await on_thread(ensure_whatsapp_server_running, OVERFLOW) is False
+    assert f"port {OVERFLOW} is user 2's, and user {BY_NUMBER}'s by number" in caplog.text
+    with pytest.raises(library.AmbiguousPort):
+        await on_thread(get_whatsapp_server_url, OVERFLOW)
+    assert await on_thread(get_whatsapp_server_url, OVERFLOW, user_id=2) == f"http://localhost:{OVERFLOW}"
+    assert await on_thread(ensure_whatsapp_server_running, OVERFLOW, user_id=BY_NUMBER) is True
+    assert (await on_thread(used.status, BY_NUMBER)).port == OVERFLOW + 1
+
+
+async def test_a_number_that_names_nobody_starts_nothing(used, systemd, caplog):
+    assert await on_thread(ensure_whatsapp_server_running, BASE - 2) is False
+    assert "is nobody's" in caplog.text
+    assert await on_thread(ensure_whatsapp_server_running, 0) is False
+    assert await on_thread(ensure_whatsapp_server_running, "five") is False
+    assert not systemd.servers
+
+
+def test_a_daemon_that_is_away_is_false_and_says_why(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(library, "_default", None)
+    monkeypatch.setenv("WAPORTD_SOCKET", str(tmp_path / "none"))
+    assert ensure_whatsapp_server_running(5002) is False
+    assert "there is no socket" in caplog.text
+    with pytest.raises(WaportdUnavailable):
+        get_whatsapp_server_url(5002)
+
+
+# One file for any Python
+
+
+def test_the_one_file_works_alone(tmp_path):
+    shutil.copy(SOURCE, tmp_path / "whatsapp_client.py")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules); import whatsapp_client; "
+        "foreign = {name.partition('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names; "
+        "print(foreign)"
+    )
+    command = [sys.executable, "-I", "-S", "-W", "error", "-c", program, tmp_path]
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout == "{'whatsapp_client'}\n"
+    )
+
+
+def test_the_package_imports_none_of_the_daemon_with_it():
+    program = (
+        "import sys, waportd.client; "
+        "print(sorted(name for name in sys.modules if name.startswith(('waportd', 'aiohttp', 'asyncio', 'gi'))))"
+    )
+    command = [sys.executable, "-c", program]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "['waportd', 'waportd.client']\n"
+
+
+def test_it_is_python_3_9():
+    ast.parse(SOURCE.read_text(encoding="utf-8"), feature_version=(3, 9))
