@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from support import BASE
+from support import BASE, OVERFLOW, until
 
 from waportd import client as library
 from waportd.client import (
@@ -214,6 +214,25 @@ async def test_threads_share_a_client_and_each_keeps_one_connection(client, api)
 
     await asyncio.gather(*(asyncio.to_thread(call) for _ in range(8)))
     assert len(seen) == len({thread for thread, _ in seen})
+
+
+async def test_events_of_one_and_of_all_come_typed(client, systemd, supervisor):
+    await on_thread(client.ensure, "1")
+    code = systemd.servers[Port(BASE)].show_code()
+    await until(supervisor, "1", lambda now: now.live_qr(0))
+    both = client.events("1")
+    first = {event.event: event for event in [await on_thread(next, both), await on_thread(next, both)]}
+    assert first["user"].user.session.state == "qr"
+    assert first["qr"].qr.qr == code
+    everybody = client.events()
+    assert (await on_thread(next, everybody)).user.user == "1"
+    assert (await on_thread(next, everybody)).raw == {"users": 1}
+    await on_thread(client.delete, "1")
+    assert [event.event for event in await on_thread(list, both)][-1] == "deleted"
+    while (last := await on_thread(next, everybody)).event != "deleted":
+        pass
+    assert last.raw["user"] == "1"
+    everybody.close()
 
 
 # Connections
@@ -523,7 +542,6 @@ async def used(supervisor, config, client, monkeypatch):
     return client
 
 
-OVERFLOW = 22001
 BY_NUMBER = str(OVERFLOW - BASE + 1)
 """The user who would get the first port of the overflow range by number."""
 
