@@ -31,8 +31,8 @@ class BrowserRun {
     /** Who listens to it. @type {import('./watch').Watch} */
     watch = null;
     closed = false;
-    /** When the page last answered a probe; 0 = it is not probed yet. */
-    probedAt = 0;
+    /** When the page last answered, by the monotonic clock in milliseconds; 0 = it is not probed yet. */
+    answeredAt = 0;
 
     #config;
     #storage;
@@ -103,13 +103,14 @@ class BrowserRun {
         this.#timers.delete(name);
     }
 
-    waits(name) {
-        return this.#timers.has(name);
+    /** Tell whether the page answers, as far as that is known: while it loads other limits hold. */
+    get pageAnswers() {
+        return this.answeredAt === 0 || performance.now() - this.answeredAt < this.#silenceLimit;
     }
 
-    /** Tell whether the page answers, as far as that is known: while it loads other limits hold. */
-    get probeIsFresh() {
-        return this.probedAt === 0 || Date.now() - this.probedAt < 3 * this.#config.probeInterval * 1000;
+    /** How long a page may give nothing but errors, in milliseconds: one that navigates does for a while. */
+    get #silenceLimit() {
+        return 3 * this.#config.probeInterval * 1000;
     }
 
     /**
@@ -117,27 +118,30 @@ class BrowserRun {
      *
      * @param {() => boolean} look whether to ask for what the page shows, and not just for a sign
      * @param {(seen: object) => void} onSeen takes what it shows
-     * @param {() => void} onHung called when no answer came within the probe interval; ends the probing
+     * @param {() => void} onHung called when no answer came within the probe interval, or nothing but errors
+     *   for three of them; ends the probing
      */
     probe({ look, onSeen, onHung }) {
-        this.probedAt = Date.now();
         const limit = this.#config.probeInterval * 1000;
+        if (this.answeredAt === 0) this.answeredAt = performance.now();
         this.after('probe', limit, async () => {
-            const started = performance.now();
-            try {
-                const sign = look() ? this.client.look() : this.client.pupPage.evaluate('({})');
-                const seen = await withLimit(sign, limit, "an answer of WhatsApp's page");
-                if (!this.closed) onSeen(seen);
-            } catch (error) {
-                // A host that stood still says nothing about the page; a page that navigates answers again
-                // soon.
-                const stoodStill = performance.now() - started > limit + CLOCK_SLACK_MS;
-                if (error instanceof TimeLimitError && !stoodStill) {
-                    if (!this.closed) onHung();
-                    return;
-                }
+            const asked = performance.now();
+            const ask = async () => (look() ? this.client.look() : this.client.pupPage.evaluate('({})'));
+            const answer = withLimit(ask(), limit, "an answer of WhatsApp's page");
+            const { seen, error } = await answer.then(
+                (shown) => ({ seen: shown }),
+                (reason) => ({ error: reason }),
+            );
+            if (this.closed) return;
+            // A host that stood still says nothing about the page.
+            const stoodStill = performance.now() - asked > limit + CLOCK_SLACK_MS;
+            if (error === undefined || stoodStill) this.answeredAt = performance.now();
+            if (error === undefined) onSeen(seen);
+            else if (!this.pageAnswers || (error instanceof TimeLimitError && !stoodStill)) {
+                onHung();
+                return;
             }
-            if (!this.closed) this.probe({ look, onSeen, onHung });
+            this.probe({ look, onSeen, onHung });
         });
     }
 

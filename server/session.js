@@ -86,12 +86,12 @@ class Session {
 
     /** Tell whether WhatsApp's page is there and its modules can be called. */
     get initialized() {
-        return this.#run !== null && this.#run.probedAt > 0;
+        return this.#run !== null && this.#run.answeredAt > 0;
     }
 
     /** Tell whether all that should answer does: the condition of the watchdog's ping. */
     get alive() {
-        return this.#run === null || this.#run.probeIsFresh;
+        return this.#run === null || this.#run.pageAnswers;
     }
 
     // ---- what others ask for --------------------------------------------------------------------

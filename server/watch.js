@@ -12,7 +12,6 @@ const LINKED = ['authenticated', 'ready', 'disconnected'];
 /** Listens to one run of the browser until that is closed. */
 class Watch {
     #run;
-    #config;
     #state;
     #log;
     #session;
@@ -24,9 +23,8 @@ class Watch {
      *   `loggedOut` or `linked`, has `succeeded` so far, has a pairing code (`paired`) or none (`unpaired`),
      *   got a message (`onMessage`); and its `login`
      */
-    constructor({ run, config, state, log, session }) {
+    constructor({ run, state, log, session }) {
         this.#run = run;
-        this.#config = config;
         this.#state = state;
         this.#log = log;
         this.#session = session;
@@ -93,16 +91,14 @@ class Watch {
         const run = this.#run;
         run.cancel('start');
         this.#session.succeeded();
-        if (run.probedAt > 0) return;
+        if (run.answeredAt > 0) return;
         run.probe({
             look: () => run.linking.answered && !this.#session.login.linked,
             onSeen: (seen) => {
                 if (seen.passkey) run.linking.passkey();
             },
             onHung: () => {
-                const { probeInterval } = this.#config;
-                const text = `WhatsApp's page has not answered for ${probeInterval} s`;
-                this.#session.lose(EXIT.pageHung, text);
+                this.#session.lose(EXIT.pageHung, "WhatsApp's page does not answer any more");
             },
         });
     }
