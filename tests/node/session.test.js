@@ -219,6 +219,7 @@ describe('the way to a code', () => {
 describe('a linked session', () => {
     it('answers for chats, messages, media and sending, and hands messages on', async (t) => {
         const received = [];
+        let tries = 0;
         let arrived;
         const arrival = new Promise((resolve) => {
             arrived = resolve;
@@ -230,6 +231,11 @@ describe('a linked session', () => {
                     text += chunk;
                 });
                 request.on('end', () => {
+                    tries += 1;
+                    if (tries === 1) {
+                        response.writeHead(500).end();
+                        return;
+                    }
                     received.push(JSON.parse(text));
                     response.end();
                     arrived();
@@ -309,6 +315,8 @@ describe('a linked session', () => {
         });
         assert.ok(timestamp > 1e12, 'milliseconds');
         await events.until(({ webhook }) => webhook.delivered === 2, 'the deliveries to be counted');
+        assert.deepEqual(events.last.webhook, { queued: 0, delivered: 2, failed: 1, dropped: 0 });
+        assert.equal(events.last.state, 'ready', 'a web app that fails does not touch the session');
         assert.match(received[1].from, /@lid$/);
         assert.equal(received[1].phone, '5511966661111');
         await notified.until('STATUS=user 2: linked as +55…88 (Ana), ready');
@@ -429,6 +437,21 @@ describe('trouble that a restart mends ends the process', () => {
         await standin.command('scan', { qr, phone: PHONE });
         await events.until('authenticated');
         assert.equal(await server.exit(), 13);
+    });
+
+    it('with 1 when a promise is rejected that nobody watches, and the login is kept', async (t) => {
+        const fault = path.join(scratch(t), 'fault');
+        const env = {
+            NODE_OPTIONS: `--require ${path.join(__dirname, 'support', 'reject.js')}`,
+            REJECT_WHEN_EXISTS: fault,
+        };
+        const { server } = await startLinked(t, { env });
+        fs.writeFileSync(fault, '');
+        assert.equal(await server.exit(), 1);
+        assert.match(server.output, /unexpected error.*a fault from outside/);
+        assertNothingRuns(server);
+        const next = await start(t, { directory: server.directory, port: server.port });
+        await next.follow().until('ready');
     });
 
     it('with 14 when WhatsApp disconnects it', async (t) => {
