@@ -1,6 +1,7 @@
 """The journal: the daemon's own log lines go there with fields, a unit's last lines are read from it."""
 
 import asyncio
+import datetime as dt
 import json
 import logging
 import os
@@ -119,7 +120,7 @@ def _priority(level: int) -> int:
 
 
 class _LineFormatter(logging.Formatter):
-    """``level message key=value``; a traceback follows on lines of its own."""
+    """``time level message key=value``, the time in UTC; a traceback follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
         # The base class formats the message, and the traceback where there is one.
@@ -129,7 +130,9 @@ class _LineFormatter(logging.Formatter):
             for field, name in _FIELDS.items()
             if hasattr(record, field)
         ]
-        return "\n".join([" ".join([record.levelname.lower(), message, *fields]), *rest])
+        time = dt.datetime.fromtimestamp(record.created, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        head = f"{time}.{int(record.msecs):03}Z {record.levelname.lower()} {message}"
+        return "\n".join([" ".join([head, *fields]), *rest])
 
 
 def _quoted(value: Any) -> str:

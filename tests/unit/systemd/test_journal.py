@@ -32,14 +32,17 @@ def test_fields_of_a_user_and_a_port():
     assert log_fields() == {}
 
 
-def test_lines_on_a_terminal_carry_the_fields(capsys, monkeypatch):
+def test_lines_on_a_terminal_carry_time_and_fields(capsys, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1767225600.0421)
+    monkeypatch.setattr("time.time_ns", lambda: 1767225600042100000)
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     set_up_logging("info")
     log.info("started %s", "it", extra=log_fields(user="2", port=Port(5002)))
     log.warning("odd", extra={"WAPORTD_USER": "a b"})
     log.debug("not shown")
     assert capsys.readouterr().err == (
-        'info started it user=2 port=5002 unit=whatsapp@5002.service\nwarning odd user="a b"\n'
+        "2026-01-01T00:00:00.042Z info started it user=2 port=5002 unit=whatsapp@5002.service\n"
+        '2026-01-01T00:00:00.042Z warning odd user="a b"\n'
     )
 
 
@@ -51,7 +54,7 @@ def test_a_traceback_follows_the_line(capsys, monkeypatch):
     except ValueError:
         log.exception("failed", extra=log_fields(user="2"))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "error failed user=2"
+    assert lines[0].endswith("Z error failed user=2")
     assert lines[1].startswith("Traceback")
     assert lines[-1].startswith("ValueError: ")
 
