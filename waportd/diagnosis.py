@@ -131,22 +131,36 @@ _LOGGED_OUT = 10
 """Exit status of whatsapp_server.js after a logout: success, and nothing to restart."""
 
 
-def describe(service: UnitStatus, socket: UnitStatus | None, port: Port, *, by_admin: bool) -> Process:
+def describe(
+    service: UnitStatus,
+    socket: UnitStatus | None,
+    port: Port,
+    *,
+    by_admin: bool,
+    known: Finding | None = None,
+) -> Process:
     """Turn the two units of a port into the state of its process.
 
     ``socket`` is None where its state is not known. ``by_admin``: the socket was stopped by somebody else.
+    ``known`` is why a start failed, where that is more than the units themselves tell.
     """
     finding: Finding | None = None
     state = _UNDER_WAY.get(service.active_state)
     if state is ProcessState.STARTING and service.sub_state.startswith("auto-restart"):
-        finding = explain_exit(service)
+        finding = known or explain_exit(service)
         message = f"{finding.message}; systemd starts it again"
     elif state is not None:
         message = f"running on port {port}" if state is ProcessState.RUNNING else str(state)
     elif service.load_state in {"loaded", ""} and _gave_up(service, socket):
         state = ProcessState.CRASH_LOOP
-        finding = _explain_loop(service)
+        finding = known or _explain_loop(service)
+        first = f"{finding.hint}; then " if finding.hint else ""
+        finding = finding._replace(hint=f"{first}start the user again")
         message = f"{finding.message}; systemd gave up"
+    elif known and not by_admin:
+        state = ProcessState.FAILED
+        finding = known
+        message = finding.message
     elif service.active_state == "failed" or service.load_state not in {"loaded", ""}:
         state = ProcessState.FAILED
         finding = explain_exit(service)
@@ -177,13 +191,9 @@ def _gave_up(service: UnitStatus, socket: UnitStatus | None) -> bool:
 
 
 def _explain_loop(service: UnitStatus) -> Finding:
-    if service.result == "success":
-        finding = Finding(
-            "crash_loop", "the server ended again and again", f"see `journalctl -u {service.name}`"
-        )
-    else:
-        finding = explain_exit(service)
-    return finding._replace(hint=f"{finding.hint}; then start the user again")
+    if service.result != "success":
+        return explain_exit(service)
+    return Finding("crash_loop", "the server ended again and again", f"see `journalctl -u {service.name}`")
 
 
 def _why_stopped(service: UnitStatus, socket: UnitStatus | None, *, by_admin: bool) -> str:

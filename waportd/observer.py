@@ -139,18 +139,14 @@ class Observer:
         assignment, before = instance.assignment, instance.process
         port = assignment.port
         by_admin = self.stopped_by_admin(assignment)
-        process = describe(self.service(port), self.socket(port), port, by_admin=by_admin)
-        finding = self._findings.get(port)
+        process = describe(
+            self.service(port), self.socket(port), port, by_admin=by_admin, known=self._findings.get(port)
+        )
         if process.state in AT_REST and port in self._moving:
             # Its socket is still to go, or to come.
             process = Process(ProcessState.STOPPING, message="stopping")
         elif process.state in AT_REST and assignment.user in self.launching:
             process = Process(ProcessState.STARTING, message="waiting for its turn to start")
-        elif finding and process.state is not ProcessState.RUNNING and not by_admin:
-            state = ProcessState.FAILED if process.state is ProcessState.STOPPED else process.state
-            process = dataclasses.replace(
-                process, state=state, message=finding.message, cause=finding.cause, hint=finding.hint
-            )
         elif process.state is ProcessState.STOPPED and (by_admin or assignment.desired is Desired.STOPPED):
             process = dataclasses.replace(process, hint=f"`POST /v1/users/{assignment.user}/start` starts it")
         if process.state is before.state and before.since:

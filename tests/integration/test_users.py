@@ -1,8 +1,9 @@
 """The main job: each user gets a server of their own and its code, and a scan makes it ready."""
 
 import concurrent.futures
-import http.client
 import http.server
+import json
+import shutil
 import socket
 import threading
 import urllib.parse
@@ -10,7 +11,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import PATIENCE, Poller, ask_server, is_active, processes, systemctl, unit_property, until
+from harness import (
+    PATIENCE,
+    SESSIONS,
+    Poller,
+    ask_server,
+    is_active,
+    processes,
+    systemctl,
+    unit_property,
+    until,
+)
 
 PHONE = "5511999990001"
 
@@ -142,16 +153,23 @@ def test_pages_that_poll_disturb_neither_logout_nor_deletion(waportd, standin):
     assert set(pages.statuses) == {200}
 
 
-def test_a_freed_port_never_hands_over_a_session(waportd, standin):
-    standin.tell("scan", qr=waportd.show_code("1"), phone=PHONE, name="Ana")
-    waportd.until_session("1", "ready")
-    waportd.call("DELETE", "/v1/users/1", 204)
-    assert waportd.ask("GET", "/v1/users/1").status == 404
-    assert not is_active("whatsapp@5001.socket")
-    created = waportd.call("PUT", "/v1/users/1?wait=qr", 201)
-    assert created["port"] == 5001
+def test_a_freed_port_never_hands_over_a_session(waportd, standin, tmp_path):
+    standin.tell("scan", qr=waportd.show_code("ana"), phone=PHONE, name="Ana")
+    port = waportd.until_session("ana", "ready")["port"]
+    waportd.call("POST", "/v1/users/ana/stop")
+    session = next(found for folder in SESSIONS if (found := folder / f"{port}/.wwebjs_auth_{port}").exists())
+    shutil.copytree(session, tmp_path / "session", symlinks=True)
+    waportd.call("DELETE", "/v1/users/ana", 204)
+    assert waportd.ask("GET", "/v1/users/ana").status == 404
+    assert not is_active(f"whatsapp@{port}.socket")
+    assert not [folder for folder in SESSIONS if (folder / str(port)).exists()]
+    # Not even if the session comes back to where the port's next owner will have theirs.
+    shutil.copytree(tmp_path / "session", session, symlinks=True)
+    created = waportd.call("PUT", "/v1/users/bia?wait=qr&timeout=60", 201)
+    assert created["port"] == port
     assert not created["linked"]
     assert created["session"]["phone_number"] is None
+    assert not [page for page in standin.see("pages") if page.get("phone")]
 
 
 def test_the_whole_browser_runs_in_the_control_group_of_its_unit(waportd):
@@ -163,17 +181,21 @@ def test_the_whole_browser_runs_in_the_control_group_of_its_unit(waportd):
         assert Path(f"/proc/{process.pid}/cgroup").read_text(encoding="ascii").strip().endswith(group)
 
 
-def test_nothing_of_a_session_is_readable_for_others(waportd, standin, tmp_path):
+def test_nothing_of_a_session_is_readable_or_reachable_for_others(waportd, standin, tmp_path):
     standin.tell("scan", qr=waportd.show_code("1"), phone=PHONE, name="Ana")
     waportd.until_session("1", "ready")
     assert (tmp_path / "state/instances/5001.env").stat().st_mode & 0o077 == 0
     assert (tmp_path / "state/waportd.db").stat().st_mode & 0o077 == 0
     assert (tmp_path / "api.sock").stat().st_mode & 0o007 == 0
-    home = next(process.cwd() for process in processes(5001)[:1])
-    assert home
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == 5001:
-            assert connection.laddr.ip in {"127.0.0.1", "::1"}
+    kept = [folder / "5001" for folder in SESSIONS if (folder / "5001").exists()]
+    assert any((folder / ".wwebjs_auth_5001").exists() for folder in kept)
+    assert {folder.stat().st_mode & 0o777 for folder in kept} == {0o700}
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == 5001
+    }
+    assert listening == {"127.0.0.1", "::1"}
 
 
 class WebApp(http.server.BaseHTTPRequestHandler):
@@ -291,18 +313,12 @@ def test_the_old_front_end_is_served_as_it_expects(waportd, standin, webhook):
 
     standin.tell("message", phone=PHONE, **{"from": "5511777770000", "body": "hello", "name": "Bia"})
     until(lambda: received, "the webhook's call")
-    message = http_json(received[0])
+    message = json.loads(received[0])
     assert (message["body"], message["user_id"], message["port"]) == ("hello", "1", app.port)
     assert {"from", "phone", "message", "timestamp"} <= set(message)
 
     gone = ask_server(app.port, "/disconnect", "POST")
     assert gone.json["success"]
-
-
-def http_json(body):
-    import json
-
-    return json.loads(body)
 
 
 def test_a_port_answers_whether_or_not_its_server_runs(waportd):
@@ -312,6 +328,5 @@ def test_a_port_answers_whether_or_not_its_server_runs(waportd):
     waportd.until_process("1", "running")
     systemctl("stop", "whatsapp@5001.service")
     waportd.until_process("1", "stopped")
-    assert http.client.HTTPConnection("localhost", port, timeout=10)
     assert ask_server(port, "/health", timeout=10).status == 200
     waportd.until_process("1", "running")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from waportd import diagnosis
-from waportd.diagnosis import describe, explain_exit, explain_script
+from waportd.diagnosis import Finding, describe, explain_exit, explain_script
 from waportd.model import Port, ProcessState
 from waportd.systemd.manager import UnitStatus
 
@@ -41,8 +41,8 @@ def killed(number: int, **members) -> UnitStatus:
     )
 
 
-def described(status: UnitStatus, of_socket: UnitStatus | None = SOCKET, *, by_admin: bool = False):
-    return describe(status, of_socket, PORT, by_admin=by_admin)
+def described(status: UnitStatus, of_socket: UnitStatus | None = SOCKET, **more):
+    return describe(status, of_socket, PORT, **{"by_admin": False, **more})
 
 
 class TestWhyItEnded:
@@ -165,6 +165,38 @@ class TestState:
     def test_signal_10_is_no_logout(self):
         process = described(killed(10, active_state="inactive", result="success"))
         assert "logged out" not in process.message
+
+
+class TestWhatIsKnownBeyondTheUnits:
+    BROKEN = Finding("script_broken", "it does not parse", "mend it")
+
+    def test_it_explains_a_server_that_systemd_calls_merely_stopped(self):
+        process = described(service(), known=self.BROKEN)
+        assert (process.state, process.message) == (ProcessState.FAILED, "it does not parse")
+        assert (process.cause, process.hint) == ("script_broken", "mend it")
+
+    def test_it_explains_a_restart(self):
+        process = described(exited(1, active_state="activating", sub_state="auto-restart"), known=self.BROKEN)
+        assert process.state is ProcessState.STARTING
+        assert (process.cause, process.message) == (
+            "script_broken",
+            "it does not parse; systemd starts it again",
+        )
+
+    @pytest.mark.parametrize(
+        ("hint", "told"), [("mend it", "mend it; then start the user again"), (None, "start the user again")]
+    )
+    def test_it_explains_a_crash_loop_which_is_still_called_one(self, hint, told):
+        process = described(exited(1, result="start-limit-hit"), known=self.BROKEN._replace(hint=hint))
+        assert (process.state, process.cause) == (ProcessState.CRASH_LOOP, "script_broken")
+        assert (process.message, process.hint) == ("it does not parse; systemd gave up", told)
+
+    def test_a_server_that_runs_or_that_an_admin_stopped_needs_no_explanation(self):
+        assert described(service(active_state="active"), known=self.BROKEN).cause is None
+        assert (
+            described(service(), socket(active_state="inactive"), by_admin=True, known=self.BROKEN).cause
+            is None
+        )
 
 
 class TestCrashLoop:
