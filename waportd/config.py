@@ -722,7 +722,9 @@ class _Reader:
             name = key.value if isinstance(key, yaml.ScalarNode) else _shown(key)
             path = f"{parent}.{name}" if parent else name
             if name not in known:
-                self.fault(_line(key), _cut(path), f"unknown key{_suggestion(path, parent, known)}")
+                self.fault(
+                    _line(key), _cut(_on_one_line(path)), f"unknown key{_suggestion(path, parent, known)}"
+                )
             elif name in first_seen:
                 self.fault(_line(key), path, f"given twice; it stands in line {first_seen[name]} already")
             else:
@@ -794,6 +796,11 @@ def _shown(node: yaml.Node) -> str:
     if isinstance(node, yaml.MappingNode):
         return "a mapping"
     return "empty" if _is_null(node) else repr(_cut(str(node.value)))
+
+
+def _on_one_line(text: str) -> str:
+    """Return the text with control characters escaped, which could forge a line of the log."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _cut(text: str) -> str:
