@@ -24,6 +24,8 @@ _DRAIN = 6.0
 """Seconds that open requests are given at the end."""
 _IDLE_DRAIN = 1.5
 """Seconds that idle connections are given at the end: a busy client comes back on them and is told to close."""
+_FIRST_REQUEST = 10.0
+"""Seconds that a caller has to send the head of a first request."""
 _BACKLOG = 1024
 
 
@@ -62,7 +64,27 @@ async def _follow_traffic(request: web.Request, handler: Handler) -> web.StreamR
 
 
 class _Connection(web.RequestHandler):
-    """A connection whose every answer is a problem document, also that to what is no HTTP."""
+    """A connection whose every answer is a problem document, also that to what is no HTTP.
+
+    aiohttp hangs up on who is idle between two requests, and waits for ever for the first one: here a caller who
+    does not get it sent is hung up on, too.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._first_request = self._loop.call_later(_FIRST_REQUEST, self.force_close)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrives; end the wait when it makes a request."""
+        super().data_received(data)
+        if self._messages or self._current_request is not None:
+            self._first_request.cancel()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection."""
+        self._first_request.cancel()
+        super().connection_lost(exc)
 
     def handle_error(
         self,
