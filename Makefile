@@ -7,7 +7,7 @@ BROWSER =
 # One word of shell, whatever the value holds.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-guest lint docs deb clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-hostile test-guest fuzz lint docs deb clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -26,12 +26,17 @@ test-adapter: ## check what systemd and D-Bus do in their bad moments
 test-node: ## check the server of one user
 test-tools: ## check with-systemd itself
 test-integration: ## check all of it on a real systemd
-test-unit test-adapter test-node test-tools test-integration: test-%:
+test-hostile: ## check what no honest caller sends
+test-unit test-adapter test-node test-tools test-integration test-hostile: test-%:
 	@tools/install-deps test
 	@tools/run-tests $*
 
 test-guest: deb ## check the package in booted Debian 12 and 13 (needs root)
 	@/usr/bin/python3 -m pytest -p no:cacheprovider tests/guest
+
+fuzz: ## look for what test-hostile has not found yet, for an hour or so
+	@tools/install-deps test
+	@WAPORTD_FUZZ=fuzz tools/run-tests hostile
 
 lint: ## check style and types
 	@tools/install-deps test
