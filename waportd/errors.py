@@ -94,6 +94,22 @@ class Conflict(WaportdError):
     title = "Conflict"
 
 
+class NoCode(WaportdError):
+    """There is no code to draw now; ``cause`` says what there is instead."""
+
+    code = "no_code"
+    status = 409
+    title = "No code to scan"
+
+
+class TooManyRequests(WaportdError):
+    """Asked for more often than is allowed."""
+
+    code = "too_many_requests"
+    status = 429
+    title = "Too many requests"
+
+
 class TooLarge(WaportdError):
     """The request's body is larger than is accepted."""
 

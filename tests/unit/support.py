@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import json
 import os
+import subprocess
+import tempfile
 
 BASE = 20001 + os.getpid() % 50 * 200
 """The port that user 1 prefers in these tests. Fake servers listen on real ports, and other runs are under way."""
@@ -64,3 +66,30 @@ class Events:
             assert event is not None, f"the stream ended before {name}"
             events.append(event)
         return events
+
+
+def scanned(picture, suffix):
+    """Return what a scanner (zbar) reads from a picture: of type png or pgm."""
+    with tempfile.NamedTemporaryFile(suffix=f".{suffix}") as file:
+        file.write(picture)
+        file.flush()
+        command = ["zbarimg", "--quiet", "--raw", "--nodbus", file.name]
+        return subprocess.run(command, capture_output=True, check=True, timeout=60, text=True).stdout.rstrip(
+            "\n"
+        )
+
+
+def rendered_svg(svg):
+    """Return an SVG drawn by librsvg on a black page, as PNG."""
+    command = ["rsvg-convert", "--background-color=black"]
+    return subprocess.run(command, input=svg, capture_output=True, check=True, timeout=60).stdout
+
+
+def rendered_text(text, size=4):
+    """Return half blocks as a terminal with white letters on black shows them, as PGM."""
+    shown = {" ": (0, 0), "▀": (255, 0), "▄": (0, 255), "█": (255, 255)}
+    rows = []
+    for line in text.splitlines():
+        for half in (0, 1):
+            rows += [bytes(shown[char][half] for char in line for _ in range(size))] * size
+    return b"P5 %d %d 255\n" % (len(rows[0]), len(rows)) + b"".join(rows)

@@ -140,9 +140,7 @@ async def follow_one(request: web.Request) -> web.StreamResponse:
 def _patience(instance: Instance) -> float:
     """Return for how many seconds there is nothing to tell: an expiry changes the code, and nothing in the picture."""
     now = time.time()
-    if instance.live_qr(now) is None or instance.session is None or instance.session.expires_at is None:
-        return HEARTBEAT
-    return min(HEARTBEAT, instance.session.expires_at - now + _MARGIN)
+    return min(HEARTBEAT, instance.code_ends_at(now) - now + _MARGIN)
 
 
 def _resumes(request: web.Request) -> bool:

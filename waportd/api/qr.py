@@ -1,13 +1,28 @@
 """``/v1/users/{user}/qr``: the code to scan, from memory; changes are waited for, not polled."""
 
+import asyncio
 import hashlib
 import time
+import weakref
+from typing import Any
 
 from aiohttp import web
 
 from waportd.api.representation import qr, respond
-from waportd.api.requests import MAX_WAIT, seconds_in_query, supervisor_of, user_in_path
+from waportd.api.requests import MAX_WAIT, format_in_request, seconds_in_query, supervisor_of, user_in_path
 from waportd.api.warm import mark_lasting
+from waportd.drawing import Format, draw
+from waportd.errors import NoCode
+from waportd.model import User
+from waportd.picture import Change
+from waportd.supervisor import Supervisor
+
+_CONTENT_TYPES = {
+    Format.SVG: "image/svg+xml",
+    Format.PNG: "image/png",
+    Format.TXT: "text/plain",
+    Format.DATAURL: "text/plain",
+}
 
 
 def routes() -> list[web.RouteDef]:
@@ -15,33 +30,82 @@ def routes() -> list[web.RouteDef]:
     return [web.get("/v1/users/{user}/qr", show)]
 
 
+class Drawings:
+    """Pictures of codes that are on show, each drawn once. They go with what changes of the user: they are secrets."""
+
+    def __init__(self) -> None:
+        self._drawn: weakref.WeakKeyDictionary[Change, dict[Format, bytes]] = weakref.WeakKeyDictionary()
+        self._drawing = asyncio.Lock()
+
+    async def of(self, change: Change, code: str, form: Format) -> bytes:
+        """Return the picture of a code that is on show since that change. Raises NoCode where it is no code."""
+        # One at a time: whoever asks for the same one finds it drawn, and the others wait milliseconds.
+        async with self._drawing:
+            drawn = self._drawn.setdefault(change, {})
+            if form not in drawn:
+                try:
+                    drawn[form] = await asyncio.to_thread(draw, code, form)
+                except ValueError:
+                    raise NoCode(
+                        "the server shows a code that no picture can hold",
+                        hint="restart the user; if that does not help, update waportd",
+                        cause="undrawable",
+                    ) from None
+            return drawn[form]
+
+
 async def show(request: web.Request) -> web.Response:
     """Show the code, starting the server where that is of use.
 
+    ``?format=svg`` or an Accept header draws it; where there is none to draw that is a NoCode with the reason.
     ``?wait=25`` holds the answer until it is another than the caller's: than the one named by If-None-Match, or
     else than the one at the time of the call. 304 where an If-None-Match still holds.
     """
     name = user_in_path(request)
+    form = format_in_request(request)
     wait = seconds_in_query(request, "wait", MAX_WAIT) or 0.0
     supervisor = supervisor_of(request)
     instance = await supervisor.ask(name)
-    document = qr(instance)
-    if not wait:
+    if not wait and form is None:
         mark_lasting(request, instance)
+    document = qr(instance)
     known = request.headers.get("If-None-Match")
-    seen = known or _etag(document)
-    if wait and _etag(document) == seen:
+    seen = known or _etag(document, form)
+    if wait and _etag(document, form) == seen:
         # An expiry changes the answer and nothing in the picture, so the wait ends with it at the latest.
-        expires_at = instance.session.expires_at if instance.session and document["qr"] else None
-        patience = wait if expires_at is None else min(wait, max(0.05, expires_at - time.time() + 0.05))
-        await supervisor.picture.wait(name, lambda now: now is None or _etag(qr(now)) != seen, patience)
+        now = time.time()
+        patience = min(wait, max(0.05, instance.code_ends_at(now) - now + 0.05))
+        await supervisor.picture.wait(name, lambda now: now is None or _etag(qr(now), form) != seen, patience)
         document = qr(supervisor.known(name))
-    etag = _etag(document)
-    if etag == known:
-        return web.Response(status=304, headers={"ETag": etag, "Cache-Control": "no-store"})
-    return respond(document, ETag=etag)
+    headers = {"ETag": _etag(document, form), "Cache-Control": "no-store", "Vary": "Accept"}
+    if headers["ETag"] == known:
+        return web.Response(status=304, headers=headers)
+    if form is None:
+        return respond(document, 200, **headers)
+    return web.Response(
+        body=await _drawn(request, supervisor, name, document, form),
+        content_type=_CONTENT_TYPES[form],
+        charset="utf-8" if form in {Format.TXT, Format.DATAURL} else None,
+        headers=headers,
+    )
 
 
-def _etag(document: dict[str, object]) -> str:
+async def _drawn(
+    request: web.Request, supervisor: Supervisor, user: User, document: dict[str, Any], form: Format
+) -> bytes:
+    code = document["qr"]
+    change = supervisor.picture.change_of(user)
+    if code is None or change is None:
+        raise NoCode(
+            f"there is no code to draw: {document['message']}",
+            hint=document["hint"]
+            or "ask again in a moment, or with `?wait=25`; JSON shows the state without one",
+            cause=document["cause"] or document["status"],
+        )
+    drawings: Drawings = request.app["drawings"]
+    return await drawings.of(change, code, form)
+
+
+def _etag(document: dict[str, Any], form: Format | None) -> str:
     # A digest, since headers end in logs and the code is a secret.
-    return f'"{hashlib.sha256(repr(document).encode()).hexdigest()[:16]}"'
+    return f'"{hashlib.sha256(repr((document, form)).encode()).hexdigest()[:16]}"'

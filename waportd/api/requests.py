@@ -2,11 +2,13 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from waportd.config import MEMORY_MAX, WEBHOOK_URL, Kind
+from waportd.drawing import Format
 from waportd.errors import BadRequest
 from waportd.model import Port, User, is_user
 from waportd.supervisor import Options, Supervisor, Wait
@@ -17,6 +19,7 @@ MAX_TIMEOUT = 600.0
 """Seconds that a caller may wait for a server to get ready."""
 _MAX_PORT = 65535
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
+_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
@@ -72,6 +75,44 @@ def flag_in_query(request: web.Request, name: str) -> bool:
     if text not in {None, "true", "false", "1", "0"}:
         raise BadRequest(f"{name}={text!r:.80} is not known", hint="allowed: true, false")
     return text in {"true", "1"}
+
+
+def format_in_request(request: web.Request) -> Format | None:
+    """Read ``?format=``, or else the Accept header; None stands for JSON, which is what all else gets."""
+    text = _one(request, "format")
+    try:
+        if text is not None:
+            return None if text == "json" else Format(text)
+    except ValueError:
+        raise BadRequest(
+            f"format={text!r:.80} is not known", hint=f"allowed: json, {', '.join(Format)}"
+        ) from None
+    accepted = _accepted(",".join(request.headers.getall("Accept", [])))
+    return max(_MEDIA_TYPES, key=lambda offer: accepted(_MEDIA_TYPES[offer]))
+
+
+_MEDIA_TYPES = {
+    None: "application/json",
+    Format.SVG: "image/svg+xml",
+    Format.PNG: "image/png",
+    Format.TXT: "text/plain",
+}
+"""What an Accept header can choose; of equals the first."""
+
+
+def _accepted(header: str) -> Callable[[str], float]:
+    """Return how welcome a media type is: the quality of the range that fits it best (RFC 9110, section 12.5.1)."""
+    ranges: dict[str, float] = {}
+    for part in header.lower().split(","):
+        name, *parameters = (word.strip() for word in part.split(";"))
+        quality = next((word[2:] for word in parameters if word.startswith("q=")), "1")
+        ranges[name] = float(quality) if _QUALITY.fullmatch(quality) else 0.0
+
+    def quality_of(media_type: str) -> float:
+        fitting = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        return next((ranges[name] for name in fitting if name in ranges), 0.0)
+
+    return quality_of
 
 
 async def options_in_body(request: web.Request) -> Options | None:

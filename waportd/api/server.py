@@ -35,6 +35,7 @@ def make_app(supervisor: Supervisor, access: Access) -> web.Application:
     app["supervisor"] = supervisor
     app["access"] = access
     app["frames"] = events.Frames(supervisor.picture.epoch)
+    app["drawings"] = qr.Drawings()
     app["max_body"] = _MAX_BODY
     app["traffic"] = _Traffic()
     for resource in (users, qr, events, ports, health, frontend):

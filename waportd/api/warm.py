@@ -30,8 +30,11 @@ class _Kept:
 
 
 def mark_lasting(request: web.Request, instance: Instance) -> None:
-    """Say of the answer to this request that it follows from its target, its Accept header and the instance alone."""
-    request[_MARK] = instance
+    """Say of the answer to this request that it follows from its target, its Accept header and the instance alone.
+
+    To be said before the answer is made: one that is made while the code ends is not to be kept beyond its end.
+    """
+    request[_MARK] = instance, instance.code_ends_at(time.time())
 
 
 class WarmAnswers:
@@ -60,13 +63,13 @@ class WarmAnswers:
 
     def keep(self, request: web.Request, response: web.StreamResponse) -> None:
         """Remember an answer that its handler has marked as lasting."""
-        instance: Instance | None = request.get(_MARK)
-        if instance is None or request.method != "GET" or response.status != 200:  # noqa: PLR2004
+        mark: tuple[Instance, float] | None = request.get(_MARK)
+        if mark is None or request.method != "GET" or response.status != 200:  # noqa: PLR2004
             return
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return
         if len(self._kept) >= _MOST:
             self._kept.clear()
         self._kept[request.raw_path, request.headers.get("Accept")] = _Kept(
-            instance, instance.code_ends_at(time.time()), response.body, dict(response.headers)
+            *mark, response.body, dict(response.headers)
         )

@@ -1,12 +1,13 @@
 """The API as its callers see it, on a real unix socket."""
 
 import asyncio
+import base64
 import json
 import socket as sockets
 import time
 
 import pytest
-from support import BASE, until
+from support import BASE, rendered_svg, rendered_text, scanned, until
 
 from waportd.model import Port, ProcessState, SessionState, User, service_unit, socket_unit
 from waportd.systemd.manager import UnitBusy
@@ -123,6 +124,109 @@ async def test_a_long_poll_for_a_user_who_is_deleted_meanwhile_gets_no_code(api,
     assert (await asyncio.wait_for(poll, 5))["code"] == "unknown_user"
 
 
+class TestDrawnCode:
+    PATH = "/v1/users/1/qr"
+
+    @pytest.fixture
+    async def code(self, api, codes):
+        await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+        return (await call(api, "GET", self.PATH))["qr"]
+
+    @pytest.mark.parametrize(
+        ("form", "content_type", "read"),
+        [
+            ("png", "image/png", lambda body: scanned(body, "png")),
+            ("svg", "image/svg+xml", lambda body: scanned(rendered_svg(body), "png")),
+            ("txt", "text/plain", lambda body: scanned(rendered_text(body.decode()), "pgm")),
+            ("dataurl", "text/plain", lambda body: scanned(base64.b64decode(body.partition(b",")[2]), "png")),
+            ("json", "application/json", lambda body: json.loads(body)["qr"]),
+        ],
+    )
+    async def test_the_picture_holds_the_code(self, api, code, form, content_type, read):
+        async with api.get(self.PATH, params={"format": form}) as answer:
+            assert answer.content_type == content_type
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert read(await answer.read()) == code
+
+    @pytest.mark.parametrize(
+        ("accept", "content_type"),
+        [
+            (None, "application/json"),
+            ("*/*", "application/json"),
+            ("image/png", "image/png"),
+            ("IMAGE/SVG+XML", "image/svg+xml"),
+            ("text/plain", "text/plain"),
+            ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", "image/svg+xml"),
+            ("image/avif,image/webp,image/png,image/svg+xml;q=0.5,*/*;q=0.1", "image/png"),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/json"),
+            ("application/json, image/png;q=0.9", "application/json"),
+            ("image/png;q=0, */*", "application/json"),
+            ("text/html", "application/json"),
+            ("image/png;q=nonsense", "application/json"),
+        ],
+    )
+    async def test_accept_chooses_like_format(self, api, code, accept, content_type):
+        async with api.get(self.PATH, headers={"Accept": accept} if accept else {}) as answer:
+            assert answer.content_type == content_type
+            assert answer.headers["Vary"] == "Accept"
+
+    async def test_format_goes_before_accept(self, api, code):
+        async with api.get(self.PATH + "?format=json", headers={"Accept": "image/png"}) as answer:
+            assert answer.content_type == "application/json"
+
+    async def test_a_code_is_drawn_once_until_the_next_one(self, api, code, systemd, supervisor, monkeypatch):
+        drawn = []
+        monkeypatch.setattr("waportd.api.qr.draw", lambda *args: drawn.append(args) or b"picture")
+        await asyncio.gather(*(call_raw(api, self.PATH + "?format=png") for _ in range(20)))
+        assert drawn == [(code, "png")]
+        following = systemd.servers[PORT].show_code()
+        await until(supervisor, ONE, lambda instance: instance.session.qr == following)
+        await call_raw(api, self.PATH + "?format=png")
+        assert drawn == [(code, "png"), (following, "png")]
+
+    async def test_an_unchanged_picture_is_not_sent_again(self, api, code):
+        async with api.get(self.PATH + "?format=png") as answer:
+            etag = answer.headers["ETag"]
+        async with api.get(self.PATH + "?format=png", headers={"If-None-Match": etag}) as answer:
+            assert answer.status == 304
+        async with api.get(self.PATH + "?format=svg", headers={"If-None-Match": etag}) as answer:
+            assert answer.status == 200
+
+    async def test_a_wait_ends_with_the_next_picture(self, api, code, systemd):
+        poll = asyncio.create_task(call_raw(api, self.PATH + "?format=png&wait=30"))
+        await asyncio.sleep(0.05)
+        assert not poll.done()
+        following = systemd.servers[PORT].show_code()
+        assert scanned(await asyncio.wait_for(poll, 10), "png") == following
+
+    async def test_without_a_code_there_is_no_picture_and_the_reason_is_told(
+        self, api, code, systemd, supervisor
+    ):
+        systemd.servers[PORT].link()
+        await until(supervisor, ONE, lambda instance: instance.session.state is SessionState.READY)
+        refused = await call(api, "GET", self.PATH + "?format=png", 409)
+        assert (refused["code"], refused["cause"]) == ("no_code", "ready")
+        assert refused["hint"]
+
+    async def test_an_expired_code_is_not_drawn(self, api, code, systemd, supervisor):
+        expired = systemd.servers[PORT].show_code(lifetime=0.0)
+        await until(supervisor, ONE, lambda instance: instance.session.qr == expired)
+        assert (await call(api, "GET", self.PATH + "?format=png", 409))["code"] == "no_code"
+
+    async def test_what_cannot_be_drawn_is_no_code(self, api, code, systemd, supervisor, caplog):
+        systemd.servers[PORT].say("qr", qr="€" * 1000, expires_at="2099-01-01T00:00:00Z")
+        await until(supervisor, ONE, lambda instance: instance.session.qr == "€" * 1000)
+        refused = await call(api, "GET", self.PATH + "?format=png", 409)
+        assert (refused["code"], refused["cause"]) == ("no_code", "undrawable")
+        assert "€" not in caplog.text + str(refused)
+
+
+async def call_raw(api, path):
+    async with api.get(path) as answer:
+        assert answer.status == 200
+        return await answer.read()
+
+
 async def test_stop_start_restart(api):
     await call(api, "PUT", "/v1/users/1", 201)
     assert (await call(api, "POST", "/v1/users/1/stop"))["process"]["state"] == "stopped"
@@ -181,6 +285,8 @@ BAD_REQUESTS = [
     ("GET", "/v1/users?usage=maybe", {}, 400, "bad_request"),
     ("GET", "/v1/users/1/qr?wait=-1", {}, 400, "bad_request"),
     ("GET", "/v1/users/1/qr?wait=3600", {}, 400, "bad_request"),
+    ("GET", "/v1/users/1/qr?format=gif", {}, 400, "bad_request"),
+    ("GET", "/v1/users/1/events", {}, 404, "unknown_user"),
     ("GET", "/v1/ports/0", {}, 400, "bad_request"),
     ("GET", "/v1/ports/65536", {}, 400, "bad_request"),
     ("GET", "/v1/ports/x", {}, 400, "bad_request"),

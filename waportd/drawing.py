@@ -1,0 +1,44 @@
+"""How a code looks: drawn by segno, dark on light with the quiet zone that scanners need."""
+
+import enum
+import io
+
+import segno
+
+_QUIET_ZONE = 4
+"""Modules of margin (ISO/IEC 18004)."""
+_SCALE = 8
+"""Pixels of a module: a code of WhatsApp's 240 to 270 characters gets about 520 pixels wide."""
+
+
+class Format(enum.StrEnum):
+    """What a code can be drawn as."""
+
+    SVG = "svg"
+    PNG = "png"
+    TXT = "txt"
+    """Half blocks, for a terminal with light text on a dark background."""
+    DATAURL = "dataurl"
+    """The PNG as a ``data:`` URL (RFC 2397)."""
+
+
+def draw(code: str, form: Format) -> bytes:
+    """Return the code as a picture. Takes 15 to 40 ms of processor time: not to be called on the event loop."""
+    # The lowest correction, as WhatsApp's own page: on a screen larger modules help more than redundancy.
+    symbol = segno.make_qr(code, error="L", boost_error=False)
+    if form is Format.DATAURL:
+        return symbol.png_data_uri(scale=_SCALE, border=_QUIET_ZONE).encode()
+    if form is Format.TXT:
+        text = io.StringIO()
+        symbol.terminal(text, border=_QUIET_ZONE, compact=True)
+        return text.getvalue().encode()
+    drawn = io.BytesIO()
+    if form is Format.PNG:
+        symbol.save(drawn, kind="png", scale=_SCALE, border=_QUIET_ZONE)
+    else:
+        # Sizes with a unit bring a viewBox along: it has a size by itself, and scales where it is given another.
+        symbol.save(
+            drawn, kind="svg", scale=_SCALE, border=_QUIET_ZONE, unit="px", light="#fff",
+            svgclass=None, lineclass=None,
+        )  # fmt: skip
+    return drawn.getvalue()
