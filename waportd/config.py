@@ -10,7 +10,6 @@ import difflib
 import enum
 import functools
 import re
-import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Final
 import yaml
 
 from waportd.errors import ConfigError
+from waportd.kinds import Kind, choice, number, whole
 
 MAX_FILE_SIZE: Final = 64 * 1024
 """Bytes of a configuration file that are read at most."""
@@ -32,7 +32,27 @@ _SUN_PATH: Final = 107
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DURATION = re.compile(r"(?:([0-9]{1,6})h)? ?(?:([0-9]{1,6})min)? ?(?:([0-9]{1,6})s?)?")
 _SIZE = re.compile(r"([0-9]{1,18})([KMGT]?)")
+_SIZE_IN_JSON = "^(?:(?:12[89]|1[3-9][0-9]|[2-9][0-9]{2}|[1-9][0-9]{3,5})M|[1-9][0-9]{0,4}G)$"
+"""From 128M, which is the least of what JSON tells."""
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?")
+_HEXTET = "[0-9A-Fa-f]{1,4}"
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_HOST = "|".join(
+    (
+        # A name whose last part is no number, which would make it an IPv4 address (https://url.spec.whatwg.org).
+        r"(?:[A-Za-z0-9_-]{1,63}\.){0,20}[A-Za-z_][A-Za-z0-9_-]{0,62}\.?",
+        rf"{_OCTET}(?:\.{_OCTET}){{3}}",
+        rf"\[{_HEXTET}(?::{_HEXTET}){{7}}\]",
+        *(
+            rf"\[(?:{_HEXTET}(?::{_HEXTET}){{{before - 1}}})?::(?:{_HEXTET}(?::{_HEXTET}){{0,{6 - before}}})?\]"
+            for before in range(1, 7)
+        ),
+    )
+)
+_URL_PORT = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+_URL = re.compile(f"[Hh][Tt][Tt][Pp][Ss]?://(?:{_HOST})(?::(?:{_URL_PORT}))?(?:[/?#][!-~]*)?")
+"""What node's ``fetch`` takes: it refuses URLs that carry a user name or password."""
+_MAX_URL: Final = 2000
 _UNIT_PATH = re.compile(r"""/[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"'\\$%]*(?<! )""")
 
 
@@ -83,37 +103,6 @@ class PortRange:
         return self.first <= other.last and other.first <= self.last
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a value may be. ``allowed`` completes the sentence "must be …"."""
-
-    allowed: str
-    parse: Callable[[Any], Any]
-    """Turns a scalar's text, or a list's parsed items, into the value; raises ValueError, never shown."""
-    item: "Kind | None" = None
-    """What each item of a list may be; None where the value is a scalar."""
-    secret: bool = False
-    """The value may hold a token: no message repeats it."""
-    show: Callable[[Any], str] = str
-    """Returns a value as it is written in the file."""
-
-
-def _integer(text: str) -> int:
-    if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
-        raise ValueError(text)
-    return int(text)
-
-
-def _number(first: int, last: int) -> Kind:
-    def parse(text: str) -> int:
-        number = _integer(text)
-        if not first <= number <= last:
-            raise ValueError(text)
-        return number
-
-    return Kind(f"a number from {first} to {last}", parse)
-
-
 def _duration(first: int, last: int) -> Kind:
     def parse(text: str) -> int:
         match = _DURATION.fullmatch(text)
@@ -141,7 +130,18 @@ def _size(least: str, *, zero: str) -> Kind:
             raise ValueError(text)
         return size
 
-    return Kind(f"0 ({zero}) or a size of at least {least}, such as 512M or 1G", parse, show=_shown_size)
+    # Each keyword holds for its own type only: the pattern for texts, the bounds for numbers, which are bytes.
+    schema = {
+        "type": ["integer", "string"],
+        "pattern": _SIZE_IN_JSON,
+        "anyOf": [{"const": 0}, {"minimum": read(least), "maximum": 1024**5}],
+    }
+    return Kind(
+        f"0 ({zero}) or a size of at least {least}, such as 512M or 1G",
+        parse,
+        show=_shown_size,
+        schema=schema,
+    )
 
 
 def _shown_size(size: int) -> str:
@@ -155,10 +155,6 @@ def _shown_size(size: int) -> str:
 
 def _shown_list(items: Iterable[Any]) -> str:
     return f"[{', '.join(map(str, items))}]"
-
-
-def _choice(choices: type[enum.StrEnum]) -> Kind:
-    return Kind(" or ".join(choices), choices)
 
 
 def shipped(name: str) -> Path:
@@ -210,13 +206,7 @@ def _browser_argument(text: str) -> str:
 
 
 def _webhook_url(text: str) -> str:
-    """Return the text if node's ``fetch`` takes it: it refuses URLs that carry a user name or password."""
-    if not text:
-        return text
-    if len(text) > 2000 or not re.fullmatch(r"[!-~]+", text):  # noqa: PLR2004
-        raise ValueError
-    parts = urllib.parse.urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.port == 0:
+    if text and (len(text) > _MAX_URL or not _URL.fullmatch(text)):
         raise ValueError
     return text
 
@@ -229,7 +219,7 @@ def _client_id_prefix(text: str) -> str:
 
 def _account(text: str) -> str | int:
     if text.isascii() and text.isdigit():
-        uid = _integer(text)
+        uid = whole(text)
         if uid >= 2**32 - 1:
             raise ValueError(text)
         return uid
@@ -241,7 +231,7 @@ def _account(text: str) -> str | int:
 def _ports(first: int) -> Callable[[str], PortRange]:
     def parse(text: str) -> PortRange:
         start, dash, end = text.partition("-")
-        ports = PortRange(_integer(start), _integer(end if dash else start))
+        ports = PortRange(whole(start), whole(end if dash else start))
         if not first <= ports.first <= ports.last <= 65535:  # noqa: PLR2004
             raise ValueError(text)
         return ports
@@ -269,6 +259,7 @@ WEBHOOK_URL: Final = Kind(
     "an http or https URL of plain ASCII without user name and password, or '' for none",
     _webhook_url,
     secret=True,
+    schema={"type": "string", "maxLength": _MAX_URL, "pattern": f"^(?:{_URL.pattern})?$"},
 )
 MEMORY_MAX: Final = _size("128M", zero="no limit")
 PATH: Final = Kind("an absolute path without .., quotes, backslash, $, % or control characters", _path)
@@ -341,7 +332,7 @@ class Ports:
     base: int = field(
         default=5001,
         metadata=_key(
-            _number(1024, 65535),
+            number(1024, 65535),
             "User 1 prefers this port, user 2 the next one, user N base + N - 1. A port once "
             "assigned never changes by itself, whatever is changed here later.",
         ),
@@ -378,7 +369,7 @@ class Ports:
     takeover: Takeover = field(
         default=Takeover.NEVER,
         metadata=_key(
-            _choice(Takeover),
+            choice(Takeover),
             "What becomes of a whatsapp_server.js that was left over from an earlier setup and "
             "holds a user's port. never: it is named, not touched. own: it is ended, if it runs "
             "as waportd's own user and its command line and working directory show that it is "
@@ -434,7 +425,7 @@ class Instances:
     qr_max_retries: int = field(
         default=5,
         metadata=_key(
-            _number(1, 100),
+            number(1, 100),
             "Codes that are shown before a server closes its browser and waits until somebody "
             "asks for a new one.",
         ),
@@ -513,12 +504,12 @@ class Limits:
     """How much of the machine the servers may use."""
 
     max_running: int = field(
-        default=0, metadata=_key(_number(0, 10000), "Servers that run at the same time; 0 for no limit.")
+        default=0, metadata=_key(number(0, 10000), "Servers that run at the same time; 0 for no limit.")
     )
     max_sockets: int = field(
         default=1000,
         metadata=_key(
-            _number(1, 10000),
+            number(1, 10000),
             "Ports that are held open at the same time. With more than about 1000, systemd "
             "becomes slow to reload.",
         ),
@@ -526,7 +517,7 @@ class Limits:
     start_concurrency: int = field(
         default=4,
         metadata=_key(
-            _number(1, 100),
+            number(1, 100),
             "Servers that start at the same time when many are due, as after a boot. A starting "
             "browser keeps a processor busy for a second or more.",
         ),
@@ -556,7 +547,7 @@ class Systemd:
     bus: Bus = field(
         default=Bus.SYSTEM,
         metadata=_key(
-            _choice(Bus),
+            choice(Bus),
             "Whose systemd runs the servers. system: the host's, each server under a user id of "
             "its own. session: that of the user who runs waportd, without root.",
             reloadable=False,
@@ -570,7 +561,7 @@ class Log:
 
     level: LogLevel = field(
         default=LogLevel.INFO,
-        metadata=_key(_choice(LogLevel), "The least severity that is logged: debug, info, warning or error."),
+        metadata=_key(choice(LogLevel), "The least severity that is logged: debug, info, warning or error."),
     )
 
 

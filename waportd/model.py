@@ -11,7 +11,10 @@ User = NewType("User", str)
 Port = NewType("Port", int)
 """The TCP port on loopback that a user's server answers on, 1 to 65535."""
 
-_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+USER_PATTERN = "[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}"
+"""What may name a user, as a regular expression for the whole of it."""
+
+_USER = re.compile(USER_PATTERN)
 _UNIT = re.compile(r"whatsapp@([1-9][0-9]{0,4})\.(service|socket)")
 
 

@@ -5,6 +5,7 @@ import socket
 
 import aiohttp
 import pytest
+from contract import keeps_its_word
 from fakes import FakeSystemd, MemoryStore
 from support import BASE, OVERFLOW, settled
 
@@ -71,12 +72,14 @@ async def supervisor(start_supervisor):
 
 @pytest.fixture
 async def api(supervisor, tmp_path):
-    """A client of the API on its unix socket."""
+    """A client of the API on its unix socket, whose every answer is held to the OpenAPI document."""
     path = tmp_path / "api.sock"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen(100)
-    server = ApiServer(make_app(supervisor, Access([])))
+    app = make_app(supervisor, Access([]))
+    app.middlewares.insert(1, keeps_its_word)
+    server = ApiServer(app)
     await server.start([listener])
     async with aiohttp.ClientSession(
         "http://localhost", connector=aiohttp.UnixConnector(str(path), limit=0)

@@ -13,8 +13,11 @@ from typing import Any
 from aiohttp import web
 
 from waportd.api import representation
-from waportd.api.requests import supervisor_of, user_in_path
+from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.requests import USER, Parameter, supervisor_of
 from waportd.api.sse import HEARTBEAT, HEARTBEAT_FRAME, Send, frame, stream
+from waportd.errors import UnknownUser
+from waportd.kinds import Kind
 from waportd.picture import Change, Instance, Picture
 
 _AT_ONCE = 50
@@ -26,11 +29,29 @@ _MARGIN = 0.01
 _IDENTIFIER = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,18})")
 
 
-def routes() -> list[web.RouteDef]:
-    """Return the routes of this resource."""
+_SEEN = Parameter[str | None](
+    "Last-Event-ID",
+    Kind("an event's id", str),
+    "The last event that was received: only what came after it is told.",
+    "header",
+)
+_EVENTS = Answer("server-sent events", others={"text/event-stream": {"type": "string"}})
+
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
     return [
-        web.get("/v1/events", follow_all, allow_head=False),
-        web.get("/v1/users/{user}/events", follow_one, allow_head=False),
+        Operation("GET", "/v1/events", follow_all, Scope.ADMIN, {200: _EVENTS}, (_SEEN,), endless=True),
+        Operation(
+            "GET",
+            "/v1/users/{user}/events",
+            follow_one,
+            Scope.LINK,
+            {200: _EVENTS},
+            (USER, _SEEN),
+            errors=(UnknownUser,),
+            endless=True,
+        ),
     ]
 
 
@@ -69,9 +90,9 @@ class Frames:
 
 
 async def follow_all(request: web.Request) -> web.StreamResponse:
-    """Tell the state of all users (``user``), that these were all (``complete``), then each change and ``deleted``.
+    """Tell the state of all users, then each change.
 
-    No code is in it. After a Last-Event-ID only those who changed since are told, or after ``reset`` all anew.
+    Events are ``user`` with a user's state, ``complete`` when these were all, and ``deleted``. No code is in it. After a Last-Event-ID only those who changed since are told, or after ``reset`` all anew.
     """
     picture = supervisor_of(request).picture
     frames: Frames = request.app["frames"]
@@ -105,8 +126,11 @@ async def follow_all(request: web.Request) -> web.StreamResponse:
 
 
 async def follow_one(request: web.Request) -> web.StreamResponse:
-    """Tell a user's state (``user``) and code (``qr``), now and at each change; ends after ``deleted``."""
-    user = user_in_path(request)
+    """Tell a user's state and code, now and at each change.
+
+    Events are ``user`` with the state, ``qr`` with the code, and ``deleted``, after which it ends.
+    """
+    user = USER.of(request)
     supervisor = supervisor_of(request)
     picture = supervisor.picture
     frames: Frames = request.app["frames"]
@@ -144,12 +168,12 @@ def _patience(instance: Instance) -> float:
 
 
 def _resumes(request: web.Request) -> bool:
-    return "Last-Event-ID" in request.headers
+    return _SEEN.of(request) is not None
 
 
 def _seen(request: web.Request, picture: Picture) -> int | None:
     """Return the version up to which the reader knows all; None where it knows nothing that can be gone on from."""
-    match = _IDENTIFIER.fullmatch(request.headers.get("Last-Event-ID", ""))
+    match = _IDENTIFIER.fullmatch(_SEEN.of(request) or "")
     if not match or match[1] != picture.epoch or not picture.remembers(int(match[2])):
         return None
     return int(match[2])

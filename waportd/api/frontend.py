@@ -1,15 +1,17 @@
 """``/api/…``: the shapes that the web front end has always read, so that its routes can pass them through."""
 
-import functools
 from typing import Any
 
 from aiohttp import web
 
+from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.problems import Handler
 from waportd.api.representation import qr, respond, url
-from waportd.api.requests import supervisor_of, user_in_query
+from waportd.api.requests import USER_ID, supervisor_of
+from waportd.api.schemas import flag, integer, moment, nullable, record, text, words
 from waportd.api.warm import mark_lasting
 from waportd.errors import BadRequest, WaportdError
+from waportd.kinds import Schema
 from waportd.model import ProcessState, SessionState
 from waportd.picture import Instance
 
@@ -26,18 +28,105 @@ _UNDER_WAY = {
 }
 
 
-def routes() -> list[web.RouteDef]:
-    """Return the routes of this resource."""
+_ID = text("Whose server it is.")
+_PAGE_ERROR = record(
+    "PageError",
+    success=flag(),
+    status=words("error"),
+    ready=flag(),
+    qr={"type": "null"},
+    hasQr=flag(),
+    message=text("What went wrong."),
+    error=text("The same."),
+    hint=nullable(text("What mends it.")),
+    cause=nullable(text("What exactly went wrong, for programs.")),
+    code=text("The kind of error, for programs."),
+    port={"type": "null"},
+)
+_PAGE_QR = record(
+    "PageQr",
+    success=flag("False in status `error`."),
+    status=words("connected", "waiting", "generating", "error"),
+    ready=flag("A phone is linked and messages can be sent."),
+    qr=nullable(text("The code to draw. A secret: whoever scans it links a phone of theirs.")),
+    hasQr=flag("There is a code."),
+    message=text("The state, in words."),
+    error=nullable(text("What is wrong, in status `error`.")),
+    hint=nullable(text("What mends it.")),
+    cause=nullable(text("What exactly is wrong, for programs.")),
+    expires_at=nullable(moment("Until when the code can be scanned.")),
+    port=integer("The port of the server."),
+    user_id=_ID,
+)
+_PAGE_PORT = record(
+    "PagePort",
+    success=flag(),
+    user_id=_ID,
+    port=integer("The port of the server."),
+    url=text("The address of the server."),
+    message=nullable(text("Why the user did not get the port that would have been preferred.")),
+)
+_PAGE_STATUS = record(
+    "PageStatus",
+    success=flag(),
+    user_id=_ID,
+    ready=flag("Messages can be sent."),
+    hasQr=flag("There is a code to scan."),
+    actuallyConnected=flag("The same as `ready`."),
+    clientInitialized=flag("The server's browser runs."),
+    isAuthenticated=flag("A phone is linked."),
+    isConnecting=flag("It is on its way."),
+    phone_number=nullable(text("The linked phone.")),
+    clientInfo=nullable(
+        record(
+            "ClientInfo",
+            wid=nullable(text("The linked phone, as WhatsApp names it.")),
+            pushname=nullable(text("What its owner is called there.")),
+            platform=nullable(text("What the phone runs.")),
+        )
+    ),
+    reconnectInfo=record(
+        "ReconnectInfo",
+        attempts=integer("How often systemd restarted the server by itself."),
+        maxAttempts=integer("How often it does so in a row."),
+        isReconnecting=flag("It does so now."),
+    ),
+    port=nullable(integer("The port of the server.")),
+)
+
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
     return [
-        web.get("/api/qr", _errors_in_shape(show_qr)),
-        web.get("/api/port", _errors_in_shape(show_port)),
-        web.get("/api/whatsapp-status", _errors_in_shape(show_status)),
+        _operation("/api/qr", show_qr, "what the page draws", _PAGE_QR),
+        _operation("/api/port", show_port, "the port", _PAGE_PORT),
+        _operation("/api/whatsapp-status", show_status, "the session", _PAGE_STATUS),
     ]
 
 
+def _operation(path: str, handler: Handler, description: str, schema: Schema) -> Operation:
+    """Describe a call whose errors have the shape of the page: its code reads ``error`` and ``hint``."""
+    return Operation(
+        "GET",
+        path,
+        handler,
+        Scope.USER,
+        {
+            200: Answer(description, {"anyOf": [schema, _PAGE_ERROR]}),
+            400: Answer("the request is wrong", _PAGE_ERROR),
+        },
+        (USER_ID,),
+        lenient=True,
+        on_error=_error_in_shape,
+    )
+
+
 async def show_qr(request: web.Request) -> web.Response:
-    """Show what the page polls every few seconds; the status is 200 whatever state the session is in."""
-    instance = await supervisor_of(request).ask(user_in_query(request))
+    """Show what the page polls every few seconds.
+
+    The HTTP status is 200 whatever state the session is in.
+    """
+    instance = await supervisor_of(request).ask(USER_ID.of(request))
     mark_lasting(request, instance)
     document = qr(instance)
     status = _status(document["status"])
@@ -61,11 +150,12 @@ async def show_qr(request: web.Request) -> web.Response:
 
 
 async def show_port(request: web.Request) -> web.Response:
-    """Show the user's port, assigning one where there is none; its server starts with the first request to it.
+    """Show the user's port, assigning one where there is none.
 
-    Except for a user who was stopped: whom a poll does not start, a look at the port does not either.
+    The server starts with the first request to that port, except for a user who was stopped: whom a poll does
+    not start, a look at the port does not either.
     """
-    instance = await supervisor_of(request).open_port(user_in_query(request))
+    instance = await supervisor_of(request).open_port(USER_ID.of(request))
     assignment = instance.assignment
     return respond(
         {
@@ -79,8 +169,11 @@ async def show_port(request: web.Request) -> web.Response:
 
 
 async def show_status(request: web.Request) -> web.Response:
-    """Show what the user's own server answers to ``/status``, from memory; never starts it."""
-    user = user_in_query(request)
+    """Show what the user's own server answers to ``/status``.
+
+    It comes from memory, and never starts the server.
+    """
+    user = USER_ID.of(request)
     instance = supervisor_of(request).picture.get(user)
     return respond({"success": True, "user_id": user, **_session_status(instance)})
 
@@ -125,29 +218,20 @@ def _session_status(instance: Instance | None) -> dict[str, Any]:
     }
 
 
-def _errors_in_shape(handler: Handler) -> Handler:
-    """Answer errors in the shape of the page: its code reads ``error`` and ``hint``, not problem documents."""
-
-    @functools.wraps(handler)
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except WaportdError as error:
-            document = {
-                "success": False,
-                "status": "error",
-                "ready": False,
-                "qr": None,
-                "hasQr": False,
-                "message": error.message,
-                "error": error.message,
-                "hint": error.hint,
-                "cause": error.cause,
-                "code": error.code,
-                "port": None,
-            }
-            headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-            # A status other than 200 becomes an error page there, so only a request that is wrong gets one.
-            return respond(document, error.status if isinstance(error, BadRequest) else 200, **headers)
-
-    return guarded
+def _error_in_shape(error: WaportdError) -> web.Response:
+    document = {
+        "success": False,
+        "status": "error",
+        "ready": False,
+        "qr": None,
+        "hasQr": False,
+        "message": error.message,
+        "error": error.message,
+        "hint": error.hint,
+        "cause": error.cause,
+        "code": error.code,
+        "port": None,
+    }
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    # A status other than 200 becomes an error page there, so only a request that is wrong gets one.
+    return respond(document, error.status if isinstance(error, BadRequest) else 200, **headers)

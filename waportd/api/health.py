@@ -3,14 +3,26 @@
 from aiohttp import web
 
 from waportd import __version__
+from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.representation import respond
 from waportd.api.requests import supervisor_of
+from waportd.api.schemas import array, integer, record, text, words
 from waportd.model import ProcessState
 
+_HEALTH = record(
+    "Health",
+    status=words("ok"),
+    version=text("The daemon's version."),
+    users=integer("Users who have a port."),
+    running=integer("Servers that run."),
+    failed=integer("Servers that failed and are not started again by themselves."),
+    unassigned_ports=array(integer(), "Ports whose unit runs although nobody owns them."),
+)
 
-def routes() -> list[web.RouteDef]:
-    """Return the routes of this resource."""
-    return [web.get("/v1/health", show)]
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+    return [Operation("GET", "/v1/health", show, Scope.ADMIN, {200: Answer("the daemon is well", _HEALTH)})]
 
 
 async def show(request: web.Request) -> web.Response:

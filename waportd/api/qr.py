@@ -8,11 +8,14 @@ from typing import Any
 
 from aiohttp import web
 
-from waportd.api.representation import qr, respond
-from waportd.api.requests import MAX_WAIT, format_in_request, seconds_in_query, supervisor_of, user_in_path
+from waportd.api.operations import START_ERRORS, Answer, Operation, Scope
+from waportd.api.representation import QR, qr, respond
+from waportd.api.requests import USER, Parameter, best_accepted, supervisor_of
+from waportd.api.schemas import text
 from waportd.api.warm import mark_lasting
 from waportd.drawing import Format, draw
-from waportd.errors import NoCode
+from waportd.errors import NoCode, UnknownUser
+from waportd.kinds import Kind, seconds, word
 from waportd.model import User
 from waportd.picture import Change
 from waportd.supervisor import Supervisor
@@ -23,11 +26,46 @@ _CONTENT_TYPES = {
     Format.TXT: "text/plain",
     Format.DATAURL: "text/plain",
 }
+_OFFERS = {
+    None: "application/json",
+    Format.SVG: "image/svg+xml",
+    Format.PNG: "image/png",
+    Format.TXT: "text/plain",
+}
+"""What an Accept header can choose; of equals the first."""
+
+_FORMAT = Parameter[str | None](
+    "format",
+    word("json", *Format),
+    "How the code is told. Without it an Accept header decides, and JSON is what all else gets. `svg` and `png` are "
+    "pictures, `dataurl` is the PNG as a `data:` URL, `txt` is drawn for a dark terminal.",
+)
+_WAIT = Parameter[float](
+    "wait", seconds(60), "Seconds for which the answer is held at most until it is another.", default=0.0
+)
+_KNOWN = Parameter[str | None](
+    "If-None-Match", Kind("an ETag", str), "The answer that the caller has.", "header"
+)
 
 
-def routes() -> list[web.RouteDef]:
-    """Return the routes of this resource."""
-    return [web.get("/v1/users/{user}/qr", show)]
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+    etag = {"ETag": "Names this answer, for If-None-Match."}
+    pictures = {"image/svg+xml": text(), "image/png": {}, "text/plain": text()}
+    return [
+        Operation(
+            "GET",
+            "/v1/users/{user}/qr",
+            show,
+            Scope.LINK,
+            {
+                200: Answer("the code, or why there is none", QR, others=pictures, headers=etag),
+                304: Answer("the caller has this answer already", headers=etag),
+            },
+            (USER, _FORMAT, _WAIT, _KNOWN),
+            errors=(UnknownUser, NoCode, *START_ERRORS),
+        )
+    ]
 
 
 class Drawings:
@@ -55,21 +93,19 @@ class Drawings:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show the code, starting the server where that is of use.
+    """Show the code to scan, starting the server where that is of use.
 
-    ``?format=svg`` or an Accept header draws it; where there is none to draw that is a NoCode with the reason.
+    ``?format=svg`` or an Accept header draws it; where there is none to draw, the answer is a 409 with the reason.
     ``?wait=25`` holds the answer until it is another than the caller's: than the one named by If-None-Match, or
     else than the one at the time of the call. 304 where an If-None-Match still holds.
     """
-    name = user_in_path(request)
-    form = format_in_request(request)
-    wait = seconds_in_query(request, "wait", MAX_WAIT) or 0.0
+    name, wait, known = USER.of(request), _WAIT.of(request), _KNOWN.of(request)
+    form = _wanted(request)
     supervisor = supervisor_of(request)
     instance = await supervisor.ask(name)
     if not wait and form is None:
         mark_lasting(request, instance)
     document = qr(instance)
-    known = request.headers.get("If-None-Match")
     seen = known or _etag(document, form)
     if wait and _etag(document, form) == seen:
         # An expiry changes the answer and nothing in the picture, so the wait ends with it at the latest.
@@ -88,6 +124,14 @@ async def show(request: web.Request) -> web.Response:
         charset="utf-8" if form in {Format.TXT, Format.DATAURL} else None,
         headers=headers,
     )
+
+
+def _wanted(request: web.Request) -> Format | None:
+    """Return how the code is to be told; None stands for JSON."""
+    named = _FORMAT.of(request)
+    if named is None:
+        return best_accepted(request, _OFFERS)
+    return None if named == "json" else Format(named)
 
 
 async def _drawn(

@@ -7,7 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from waportd.model import ProcessState, SessionState, Usage, service_unit
+from waportd.api.schemas import flag, integer, moment, nullable, number, record, text, words
+from waportd.model import Desired, ProcessState, SessionState, Usage, service_unit
 from waportd.picture import Instance
 
 
@@ -33,6 +34,84 @@ def timestamp(seconds: float | None) -> str | None:
 def url(instance: Instance) -> str:
     """Name the address of a user's server."""
     return f"http://localhost:{instance.assignment.port}"
+
+
+_CAUSE = nullable(text("What exactly is wrong, for programs; null where nothing is."))
+_HINT = nullable(text("What mends it."))
+
+USER = record(
+    "User",
+    optional=["memory", "cpu"],
+    user=text("Whose server it is."),
+    port=integer("The port of the server."),
+    url=text("The address of the server, for calls of the web app."),
+    unit=text("The systemd unit."),
+    desired=words(Desired, doc="What was asked for last."),
+    linked=flag("A phone was linked when the server was last heard of."),
+    note=nullable(text("Why the user did not get the port that would have been preferred.")),
+    own_webhook=flag("The user has a `webhook_url` of their own. It may hold a token, so it is not told."),
+    memory_max=nullable(integer("Bytes that the server may use; null for `limits.memory_max`.")),
+    autostart=flag("A linked session is started again at boot."),
+    created_at=nullable(moment("When the port was assigned.")),
+    process=record(
+        "Process",
+        state=words(ProcessState, doc="What systemd says of the server's process."),
+        since=nullable(moment("When it entered that state.")),
+        message=text("The state, in words."),
+        cause=_CAUSE,
+        hint=_HINT,
+        pid=nullable(integer("The server's process.")),
+        restarts=integer("How often systemd restarted it by itself."),
+    ),
+    session=nullable(
+        record(
+            "Session",
+            state=words(SessionState, doc="What the server says of its WhatsApp session."),
+            since=nullable(moment("When it entered that state.")),
+            message=text("The state, in words."),
+            cause=_CAUSE,
+            hint=_HINT,
+            attempt=integer("Which of the codes is shown, from 1."),
+            attempts=integer("How many codes are shown before the server waits to be asked again."),
+            progress=nullable(integer("How much of the chats is loaded after a scan, in percent.")),
+            phone_number=nullable(text("The linked phone.")),
+            name=nullable(text("What its owner is called there.")),
+            answering=flag("The server is heard, so this is what it says now; else its last word."),
+        )
+    ),
+    memory=record(
+        "Memory",
+        bytes=nullable(integer("What the server and its browser use.")),
+        source=nullable(
+            text(
+                "`systemd` (its own figure), or `pss` or `rss`, summed over the processes; null: not measured."
+            )
+        ),
+    ),
+    cpu=record(
+        "Cpu",
+        seconds=nullable(number("Processor time of the server and its browser.")),
+        source=nullable(text("`systemd`, or `processes`; null: not measured.")),
+    ),
+)
+"""What `user` returns."""
+
+QR = record(
+    "Qr",
+    user=text("Whose code it is."),
+    port=integer("The port of the server."),
+    status=words(
+        SessionState, ProcessState, doc="The session's state; that of the process where it matters more."
+    ),
+    qr=nullable(text("The code to draw. A secret: whoever scans it links a phone of theirs.")),
+    expires_at=nullable(moment("Until when the code can be scanned.")),
+    attempt=integer("Which of the codes it is, from 1."),
+    attempts=integer("How many are shown before the server waits to be asked again."),
+    message=text("The state, in words."),
+    cause=_CAUSE,
+    hint=_HINT,
+)
+"""What `qr` returns."""
 
 
 def user(instance: Instance, usage: Usage | None = None) -> dict[str, Any]:

@@ -1,26 +1,27 @@
-"""Reads what callers send; whatever is not as it should be is a BadRequest that says what is allowed."""
+"""What callers may send: described once, and read by that description.
+
+Whatever is not as it is described is a BadRequest that says what is allowed.
+"""
 
 import json
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from aiohttp import web
 
-from waportd.config import MEMORY_MAX, WEBHOOK_URL, Kind
-from waportd.drawing import Format
+from waportd.config import MEMORY_MAX, WEBHOOK_URL
 from waportd.errors import BadRequest
-from waportd.model import Port, User, is_user
+from waportd.kinds import FLAG, Kind, Schema, choice, number, seconds
+from waportd.model import USER_PATTERN, Port, User, is_user
 from waportd.supervisor import Options, Supervisor, Wait
 
-MAX_WAIT = 60.0
-"""Seconds that a long poll may last."""
-MAX_TIMEOUT = 600.0
-"""Seconds that a caller may wait for a server to get ready."""
-_MAX_PORT = 65535
-_PORT = re.compile(r"[1-9][0-9]{0,4}")
+T = TypeVar("T")
+
 _QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_READ = "waportd.read"
+"""Where a request keeps what was read of it."""
 
 
 def supervisor_of(request: web.Request) -> Supervisor:
@@ -29,75 +30,149 @@ def supervisor_of(request: web.Request) -> Supervisor:
     return supervisor
 
 
-def user_in_path(request: web.Request) -> User:
-    """Read ``{user}`` of the path."""
-    return _user(request.match_info["user"])
+@dataclass(frozen=True, eq=False)
+class Parameter(Generic[T]):
+    """One value of a request's path, query or headers. An operation that lists it may ask for its value."""
 
+    name: str
+    kind: Kind
+    doc: str
+    place: Literal["path", "query", "header"] = "query"
+    default: T | None = None
+    """What it is where it is missing; None is a value like any other."""
+    required: bool = False
+    example: str | None = None
 
-def user_in_query(request: web.Request) -> User:
-    """Read ``?user_id=``."""
-    text = _one(request, "user_id")
-    if text is None:
-        raise BadRequest("user_id is missing", hint=f"call {request.path}?user_id=1")
-    return _user(text)
+    def of(self, request: web.Request) -> T:
+        """Return the value, which was read before the handler was called."""
+        return cast("T", request[_READ][self])
 
-
-def port_in_path(request: web.Request) -> Port:
-    """Read ``{port}`` of the path."""
-    text = request.match_info["port"]
-    if not _PORT.fullmatch(text) or int(text) > _MAX_PORT:
-        raise BadRequest(f"{text!r:.80} is not a port", hint="a port is a number from 1 to 65535")
-    return Port(int(text))
-
-
-def wait_in_query(request: web.Request) -> Wait:
-    """Read ``?wait=`` of a call that starts a server."""
-    text = _one(request, "wait")
-    try:
-        return Wait.LISTENING if text is None else Wait(text)
-    except ValueError:
-        raise BadRequest(f"wait={text!r:.80} is not known", hint=f"allowed: {', '.join(Wait)}") from None
-
-
-def seconds_in_query(request: web.Request, name: str, most: float) -> float | None:
-    """Read a number of seconds from the query; None where it is missing."""
-    text = _one(request, name)
-    if text is None:
-        return None
-    if not _SECONDS.fullmatch(text) or float(text) > most:
-        raise BadRequest(f"{name}={text!r:.80} is not a time", hint=f"seconds from 0 to {most:g}")
-    return float(text)
-
-
-def flag_in_query(request: web.Request, name: str) -> bool:
-    """Read ``?name=true|false``; False where it is missing."""
-    text = _one(request, name)
-    if text not in {None, "true", "false", "1", "0"}:
-        raise BadRequest(f"{name}={text!r:.80} is not known", hint="allowed: true, false")
-    return text in {"true", "1"}
-
-
-def format_in_request(request: web.Request) -> Format | None:
-    """Read ``?format=``, or else the Accept header; None stands for JSON, which is what all else gets."""
-    text = _one(request, "format")
-    try:
+    def read(self, request: web.Request) -> T | None:
+        """Read the value; raise BadRequest for one that is not allowed."""
+        text = self._text(request)
         if text is not None:
-            return None if text == "json" else Format(text)
-    except ValueError:
-        raise BadRequest(
-            f"format={text!r:.80} is not known", hint=f"allowed: json, {', '.join(Format)}"
-        ) from None
+            try:
+                return cast("T", self.kind.parse(text))
+            except ValueError:
+                raise BadRequest(
+                    f"{self.name}={text!r:.80} is not valid", hint=f"{self.name} must be {self.kind.allowed}"
+                ) from None
+        if self.required:
+            example = f": {request.path}?{self.name}={self.example}" if self.example else ""
+            raise BadRequest(f"{self.name} is missing", hint=f"add it{example}")
+        return self.default
+
+    def _text(self, request: web.Request) -> str | None:
+        if self.place == "path":
+            return request.match_info[self.name]
+        if self.place == "header":
+            return request.headers.get(self.name)
+        if not request.query_string:
+            return None
+        values = request.query.getall(self.name, [])
+        if len(values) > 1:
+            raise BadRequest(f"{self.name} is given {len(values)} times")
+        return values[0] if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a body."""
+
+    name: str
+    kind: Kind
+    doc: str
+    required: bool = False
+    nullable: bool = False
+    """null is allowed, and stands for the default."""
+
+    @property
+    def schema(self) -> Schema:
+        """The member's values."""
+        schema = {**self.kind.schema, "description": self.doc}
+        if self.nullable:
+            return {"anyOf": [self.kind.schema, {"type": "null"}], "description": self.doc}
+        return schema
+
+    def read(self, value: object) -> Any:
+        """Read the member; raise BadRequest for a value that is not allowed."""
+        if value is None and self.nullable:
+            return None
+        try:
+            self._check_type(value)
+            return self.kind.parse(value if isinstance(value, str) else json.dumps(value))
+        except ValueError:
+            allowed = f"null, or {self.kind.allowed}" if self.nullable else self.kind.allowed
+            raise BadRequest(f"{self.name}: must be {allowed}") from None
+
+    def _check_type(self, value: object) -> None:
+        """Raise ValueError where text is no text of the schema, or is missing; numbers are for the kind to judge."""
+        types, pattern = self.kind.schema["type"], self.kind.schema.get("pattern", "")
+        if isinstance(value, str):
+            if "string" not in types or not re.search(pattern, value):
+                raise ValueError
+        elif types == "string":
+            raise ValueError
+
+
+@dataclass(frozen=True, eq=False)
+class Body(Generic[T]):
+    """The members that a JSON object in a request's body may have."""
+
+    members: tuple[Member, ...] = ()
+    example: str = "nothing"
+
+    @property
+    def required(self) -> bool:
+        """Whether there must be a body."""
+        return any(member.required for member in self.members)
+
+    @property
+    def schema(self) -> Schema:
+        """The object."""
+        return {
+            "type": "object",
+            "properties": {member.name: member.schema for member in self.members},
+            "required": [member.name for member in self.members if member.required],
+            "additionalProperties": False,
+        }
+
+    def of(self, request: web.Request) -> T:
+        """Return the members that were sent, read before the handler was called; None where there is no body."""
+        return cast("T", request[_READ][self])
+
+    async def read(self, request: web.Request) -> dict[str, Any] | None:
+        """Read the body; raise BadRequest for one that is not allowed."""
+        text = (await request.read()).strip() if request.body_exists else b""
+        if not text and not self.required:
+            return None
+        hint = (
+            f"send {self.example}"
+            if self.required or not self.members
+            else f"send {self.example}, or nothing"
+        )
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            raise BadRequest("the body is not JSON", hint=hint) from None
+        if not isinstance(document, dict):
+            raise BadRequest("the body is not a JSON object", hint=hint)
+        known = {member.name: member for member in self.members}
+        for name in document:
+            if name not in known:
+                raise BadRequest(
+                    f"unknown member {name!r:.80}", hint=f"allowed: {', '.join(known) or 'none'}"
+                )
+        for member in self.members:
+            if member.required and member.name not in document:
+                raise BadRequest(f"{member.name} is missing", hint=hint)
+        return {name: known[name].read(value) for name, value in document.items()}
+
+
+def best_accepted(request: web.Request, offers: Mapping[T, str]) -> T:
+    """Return which of the offered media types the Accept header likes best; of equals the first."""
     accepted = _accepted(",".join(request.headers.getall("Accept", [])))
-    return max(_MEDIA_TYPES, key=lambda offer: accepted(_MEDIA_TYPES[offer]))
-
-
-_MEDIA_TYPES = {
-    None: "application/json",
-    Format.SVG: "image/svg+xml",
-    Format.PNG: "image/png",
-    Format.TXT: "text/plain",
-}
-"""What an Accept header can choose; of equals the first."""
+    return max(offers, key=lambda offer: accepted(offers[offer]))
 
 
 def _accepted(header: str) -> Callable[[str], float]:
@@ -115,61 +190,60 @@ def _accepted(header: str) -> Callable[[str], float]:
     return quality_of
 
 
-async def options_in_body(request: web.Request) -> Options | None:
-    """Read the optional body of a PUT."""
-    body = await request.read()
-    if not body.strip():
-        return None
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest(
-            "the body is not JSON", hint='send {"webhook_url": "http://…"}, or nothing'
-        ) from None
-    if not isinstance(document, dict):
-        raise BadRequest("the body is not a JSON object", hint='send {"webhook_url": "http://…"}, or nothing')
-    unknown = sorted(set(document) - set(_OPTIONS))
-    if unknown:
-        raise BadRequest(f"unknown member {unknown[0]!r:.80}", hint=f"allowed: {', '.join(_OPTIONS)}")
-    options = Options()
-    if "webhook_url" in document:
-        options["webhook_url"] = _parsed("webhook_url", document, str, WEBHOOK_URL)
-    if "memory_max" in document:
-        options["memory_max"] = _parsed("memory_max", document, (int, str), MEMORY_MAX)
-    if "autostart" in document:
-        if not isinstance(document["autostart"], bool):
-            raise BadRequest("autostart: must be true or false")
-        options["autostart"] = document["autostart"]
-    return options
+async def read_all(
+    request: web.Request, parameters: tuple[Parameter[Any], ...], body: Body[Any] | None
+) -> None:
+    """Read all that an operation describes, so that nothing has happened yet when something is wrong."""
+    read: dict[object, Any] = {parameter: parameter.read(request) for parameter in parameters}
+    if body is not None:
+        read[body] = await body.read(request)
+    request[_READ] = read
 
 
-_OPTIONS = ("webhook_url", "memory_max", "autostart")
-
-
-def _parsed(name: str, document: dict[str, Any], types: type | tuple[type, ...], kind: Kind) -> Any:
-    """Read a member as the configuration reads the key it overrides; null stands for that key's value."""
-    value = document[name]
-    if value is None:
-        return None
-    try:
-        if isinstance(value, bool) or not isinstance(value, types):
-            raise ValueError  # noqa: TRY301, TRY004
-        return kind.parse(str(value))
-    except ValueError:
-        raise BadRequest(f"{name}: must be null, or {kind.allowed}") from None
-
-
-def _user(text: str) -> User:
+def _parse_user(text: str) -> User:
     if not is_user(text):
-        raise BadRequest(
-            f"{text!r:.80} is not a user",
-            hint="1 to 64 letters, digits, '_', '.', '@' or '-', the first one a letter or digit",
-        )
+        raise ValueError(text)
     return User(text)
 
 
-def _one(request: web.Request, name: str) -> str | None:
-    values = request.query.getall(name, [])
-    if len(values) > 1:
-        raise BadRequest(f"{name} is given {len(values)} times")
-    return values[0] if values else None
+_USER = Kind(
+    "1 to 64 letters, digits, '_', '.', '@' or '-', the first one a letter or digit",
+    _parse_user,
+    schema={"type": "string", "pattern": f"^{USER_PATTERN}$"},
+)
+
+USER: Final = Parameter[User]("user", _USER, "Whose server.", "path", required=True)
+USER_ID: Final = Parameter[User]("user_id", _USER, "Whose server.", required=True, example="1")
+PORT: Final = Parameter[Port]("port", number(1, 65535), "The TCP port.", "path", required=True)
+WAIT: Final = Parameter[Wait](
+    "wait",
+    choice(Wait),
+    "How far the server must have come before the answer: `none` answers at once, `listening` when the port "
+    "answers, `qr` when there is a code to scan (or a phone is linked), `ready` when messages can be sent.",
+    default=Wait.LISTENING,
+)
+TIMEOUT: Final = Parameter[float | None](
+    "timeout",
+    seconds(600),
+    "Seconds to wait for that at most, then the answer is a 504. Without it: 30, 90 for `qr`, 180 for `ready`.",
+)
+
+OPTIONS: Final = Body[Options | None](
+    (
+        Member(
+            "webhook_url",
+            WEBHOOK_URL,
+            "Where this user's incoming messages go; empty for nowhere, null for `instances.webhook_url`.",
+            nullable=True,
+        ),
+        Member(
+            "memory_max",
+            MEMORY_MAX,
+            "Bytes that the server with its browser may use; 0 for no limit, null for `limits.memory_max`.",
+            nullable=True,
+        ),
+        Member("autostart", FLAG, "Whether a linked session is started again at boot."),
+    ),
+    '{"webhook_url": "http://…"}',
+)
+NO_BODY: Final = Body[None]()

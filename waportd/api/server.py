@@ -9,14 +9,17 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from waportd.api import events, frontend, health, ports, qr, users
+from waportd.api import events, frontend, health, openapi, ports, qr, users
 from waportd.api.access import Access, check_access, peer_uid
+from waportd.api.operations import Operation
 from waportd.api.problems import Handler, problem, problems
 from waportd.api.warm import WarmAnswers
 from waportd.errors import BadRequest
 from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
+
+_RESOURCES = (users, qr, events, ports, health, openapi, frontend)
 
 _MAX_BODY = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
@@ -38,9 +41,14 @@ def make_app(supervisor: Supervisor, access: Access) -> web.Application:
     app["drawings"] = qr.Drawings()
     app["max_body"] = _MAX_BODY
     app["traffic"] = _Traffic()
-    for resource in (users, qr, events, ports, health, frontend):
-        app.add_routes(resource.routes())
+    app["operations"] = operations()
+    app.add_routes(operation.route() for operation in app["operations"])
     return app
+
+
+def operations() -> list[Operation]:
+    """Return every operation of the API."""
+    return [operation for resource in _RESOURCES for operation in resource.operations()]
 
 
 class _Traffic:

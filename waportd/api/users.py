@@ -2,53 +2,106 @@
 
 from aiohttp import web
 
+from waportd.api.operations import CHANGE_ERRORS, START_ERRORS, Answer, Operation, Scope
+from waportd.api.problems import Handler
+from waportd.api.representation import USER as USER_DOCUMENT
 from waportd.api.representation import respond, user
-from waportd.api.requests import (
-    MAX_TIMEOUT,
-    flag_in_query,
-    options_in_body,
-    seconds_in_query,
-    supervisor_of,
-    user_in_path,
-    wait_in_query,
-)
+from waportd.api.requests import NO_BODY, OPTIONS, TIMEOUT, USER, WAIT, Parameter, supervisor_of
+from waportd.api.schemas import array, record
+from waportd.errors import UnknownUser
+from waportd.kinds import FLAG
 from waportd.picture import Instance
 
+_USAGE = Parameter[bool]("usage", FLAG, "Whether memory and CPU are told, too.", default=False)
+_USERS = record("Users", users=array(USER_DOCUMENT))
+_SHOWN = Answer("the user, as it is now", USER_DOCUMENT)
 
-def routes() -> list[web.RouteDef]:
-    """Return the routes of this resource."""
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+    one = "/v1/users/{user}"
     return [
-        web.get("/v1/users", index),
-        web.get("/v1/users/{user}", show),
-        web.put("/v1/users/{user}", ensure),
-        web.delete("/v1/users/{user}", delete),
-        web.post("/v1/users/{user}/start", start),
-        web.post("/v1/users/{user}/stop", stop),
-        web.post("/v1/users/{user}/restart", restart),
-        web.post("/v1/users/{user}/logout", log_out),
+        Operation("GET", "/v1/users", index, Scope.ADMIN, {200: Answer("all users", _USERS)}, (_USAGE,)),
+        Operation("GET", one, show, Scope.USER, {200: _SHOWN}, (USER,), errors=(UnknownUser,)),
+        Operation(
+            "PUT",
+            one,
+            ensure,
+            Scope.LINK,
+            {
+                200: Answer("the user, who had a port before", USER_DOCUMENT),
+                201: Answer("the user, who has a port now", USER_DOCUMENT, headers={"Location": "The user."}),
+            },
+            (USER, WAIT, TIMEOUT),
+            OPTIONS,
+            errors=(UnknownUser, *START_ERRORS),
+        ),
+        Operation(
+            "DELETE",
+            one,
+            delete,
+            Scope.USER,
+            {204: Answer("the user is gone")},
+            (USER,),
+            NO_BODY,
+            errors=(UnknownUser, *CHANGE_ERRORS),
+        ),
+        Operation(
+            "POST",
+            f"{one}/start",
+            start,
+            Scope.USER,
+            {200: _SHOWN},
+            (USER, WAIT, TIMEOUT),
+            NO_BODY,
+            errors=(UnknownUser, *START_ERRORS),
+        ),
+        _change("stop", stop),
+        _change("restart", restart),
+        _change("logout", log_out),
     ]
 
 
+def _change(verb: str, handler: Handler) -> Operation:
+    return Operation(
+        "POST",
+        f"/v1/users/{{user}}/{verb}",
+        handler,
+        Scope.USER,
+        {200: _SHOWN},
+        (USER,),
+        NO_BODY,
+        errors=(UnknownUser, *START_ERRORS),
+    )
+
+
 async def index(request: web.Request) -> web.Response:
-    """List all users, by port. ``?usage=true`` adds memory and CPU, which takes milliseconds for each."""
+    """List all users, by port.
+
+    Memory and CPU are told only on demand, since they take milliseconds for each user.
+    """
     supervisor = supervisor_of(request)
     instances = sorted(supervisor.picture, key=lambda instance: instance.assignment.port)
-    measured = flag_in_query(request, "usage")
+    measured = _USAGE.of(request)
     users = [user(instance, await supervisor.usage(instance) if measured else None) for instance in instances]
     return respond({"users": users})
 
 
 async def show(request: web.Request) -> web.Response:
     """Show one user, with memory and CPU."""
-    return await _shown(request, supervisor_of(request).known(user_in_path(request)))
+    return await _shown(request, supervisor_of(request).known(USER.of(request)))
 
 
 async def ensure(request: web.Request) -> web.Response:
-    """Give the user a port and a running server; 201 the first time, else 200."""
-    name = user_in_path(request)
-    options = await options_in_body(request)
-    wait, timeout = wait_in_query(request), seconds_in_query(request, "timeout", MAX_TIMEOUT)
-    instance, created = await supervisor_of(request).ensure(name, options, wait, timeout)
+    """Give the user a port and a running server.
+
+    The port stays the same ever after. Options in the body hold from the server's next start; those that are
+    missing stay as they are.
+    """
+    name = USER.of(request)
+    instance, created = await supervisor_of(request).ensure(
+        name, OPTIONS.of(request), WAIT.of(request), TIMEOUT.of(request)
+    )
     if created:
         return await _shown(request, instance, 201, Location=f"/v1/users/{name}")
     return await _shown(request, instance)
@@ -56,29 +109,30 @@ async def ensure(request: web.Request) -> web.Response:
 
 async def start(request: web.Request) -> web.Response:
     """Start the server of a user who has a port."""
-    name = user_in_path(request)
-    wait, timeout = wait_in_query(request), seconds_in_query(request, "timeout", MAX_TIMEOUT)
-    return await _shown(request, await supervisor_of(request).start_server(name, wait, timeout))
+    instance = await supervisor_of(request).start_server(
+        USER.of(request), WAIT.of(request), TIMEOUT.of(request)
+    )
+    return await _shown(request, instance)
 
 
 async def stop(request: web.Request) -> web.Response:
     """Stop the server and keep its login."""
-    return await _shown(request, await supervisor_of(request).stop(user_in_path(request)))
+    return await _shown(request, await supervisor_of(request).stop(USER.of(request)))
 
 
 async def restart(request: web.Request) -> web.Response:
     """Start the server anew."""
-    return await _shown(request, await supervisor_of(request).restart(user_in_path(request)))
+    return await _shown(request, await supervisor_of(request).restart(USER.of(request)))
 
 
 async def log_out(request: web.Request) -> web.Response:
     """Unlink the phone and delete the session."""
-    return await _shown(request, await supervisor_of(request).log_out(user_in_path(request)))
+    return await _shown(request, await supervisor_of(request).log_out(USER.of(request)))
 
 
 async def delete(request: web.Request) -> web.Response:
     """Stop the server, delete the session, free the port."""
-    await supervisor_of(request).delete(user_in_path(request))
+    await supervisor_of(request).delete(USER.of(request))
     return web.Response(status=204)
 
 

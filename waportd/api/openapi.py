@@ -1,0 +1,150 @@
+"""``/openapi.json``: the contract of this API, made from its operations."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from waportd import __version__
+from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.requests import Parameter
+from waportd.api.schemas import integer, nullable, record, text
+from waportd.errors import BadRequest, TooLarge, WaportdError
+from waportd.kinds import Schema
+
+PROBLEM = record(
+    "Problem",
+    optional=["cause"],
+    type=text("`urn:waportd:error:` and the code."),
+    title=text("The kind of error, in words."),
+    status=integer("The HTTP status."),
+    detail=text("What went wrong."),
+    code=text("The kind of error, for programs."),
+    hint=nullable(text("What mends it.")),
+    cause=text("What exactly made a server fail, for programs."),
+)
+"""RFC 9457."""
+
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+    return [
+        Operation(
+            "GET",
+            "/openapi.json",
+            show,
+            Scope.PUBLIC,
+            {200: Answer("the document", {"type": "object"})},
+        )
+    ]
+
+
+async def show(request: web.Request) -> web.Response:
+    """Show this document."""
+    return web.json_response(document(request.app["operations"]))
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """Describe the operations in OpenAPI 3.1."""
+    components: dict[str, Schema] = {}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        item = paths.setdefault(operation.path, {})
+        item[operation.method.lower()] = _operation(operation)
+    hoisted = _hoist(paths, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "waportd",
+            "version": __version__,
+            "summary": "A WhatsApp Web server for every user of a web app.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/", "description": "The unix socket, or where `api.listen` says."}],
+        "paths": hoisted,
+        "components": {"schemas": {name: components[name] for name in sorted(components)}},
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    summary, description = operation.words
+    resource = operation.handler.__module__.rpartition(".")[2]
+    item: dict[str, Any] = {
+        "operationId": f"{resource}.{operation.handler.__name__}",
+        "tags": [resource],
+        "summary": summary,
+    }
+    if description:
+        item["description"] = description
+    if operation.parameters:
+        item["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
+    body = operation.body
+    if body is not None and body.members:
+        item["requestBody"] = {
+            "required": body.required,
+            "content": {"application/json": {"schema": body.schema}},
+        }
+    item["responses"] = {
+        **{str(status): _answer(answer) for status, answer in operation.answers.items()},
+        **_errors(operation),
+    }
+    return item
+
+
+def _parameter(parameter: Parameter[Any]) -> dict[str, Any]:
+    schema = dict(parameter.kind.schema)
+    if parameter.default is not None:
+        schema["default"] = parameter.default
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required,
+        "description": parameter.doc,
+        "schema": schema,
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    content = {} if answer.schema is None else {"application/json": {"schema": answer.schema}}
+    for media, schema in (answer.others or {}).items():
+        content[media] = {"schema": schema} if schema else {}
+    response: dict[str, Any] = {"description": answer.description}
+    if content:
+        response["content"] = content
+    if answer.headers:
+        response["headers"] = {
+            name: {"description": doc, "schema": {"type": "string"}} for name, doc in answer.headers.items()
+        }
+    return response
+
+
+def _errors(operation: Operation) -> dict[str, Any]:
+    """Describe what else may come, by status."""
+    kinds: list[type[WaportdError]] = [BadRequest, *operation.errors, WaportdError]
+    if operation.body is not None:
+        kinds.append(TooLarge)
+    by_status: dict[int, list[type[WaportdError]]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, []).append(kind)
+    return {
+        str(status): {
+            "description": "; ".join(f"{kind.title} (`{kind.code}`)" for kind in by_status[status]),
+            "content": {"application/problem+json": {"schema": PROBLEM}},
+        }
+        for status in sorted(by_status)
+        if status not in operation.answers
+    }
+
+
+def _hoist(node: Any, components: dict[str, Schema]) -> Any:
+    """Return the node with every record in the components' table and a reference in its place."""
+    if isinstance(node, list):
+        return [_hoist(item, components) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    moved = {name: _hoist(value, components) for name, value in node.items()}
+    title = node.get("title")
+    if node.get("type") != "object" or not isinstance(title, str):
+        return moved
+    components[title] = moved
+    return {"$ref": f"#/components/schemas/{title}"}

@@ -1,0 +1,116 @@
+"""One call of the API: where it is, who may make it, what it takes, and what it answers.
+
+The OpenAPI document, the routes and the check of what callers send are all made from it.
+"""
+
+import enum
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from waportd.api.problems import Handler, problem
+from waportd.api.requests import Body, Parameter, read_all
+from waportd.errors import (
+    BadRequest,
+    Conflict,
+    PortsExhausted,
+    ServerFailed,
+    ShuttingDown,
+    StartTimeout,
+    StoreError,
+    TooManyRunning,
+    WaportdError,
+)
+from waportd.kinds import Schema
+
+CHANGE_ERRORS = (
+    Conflict,
+    ServerFailed,
+    ShuttingDown,
+    StartTimeout,
+    StoreError,
+)
+"""What may be in the way of whatever changes a server: systemd's refusals have these statuses, too."""
+START_ERRORS = (*CHANGE_ERRORS, PortsExhausted, TooManyRunning)
+"""What may be in the way of a start."""
+
+
+class Scope(enum.Enum):
+    """Whom an operation is open to, beyond the unix socket, where `Access` decides."""
+
+    PUBLIC = enum.auto()
+    """Everybody: it tells nothing of anybody."""
+    LINK = enum.auto()
+    """Who has a connect link of that user, and whom USER admits."""
+    USER = enum.auto()
+    """Who has a token of that user, and whom ADMIN admits."""
+    ADMIN = enum.auto()
+    """Who has a token for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operation answers when it succeeds."""
+
+    description: str
+    schema: Schema | None = None
+    """Of the JSON document; None where there is none."""
+    others: Mapping[str, Schema] | None = None
+    """What else than JSON it may be, by its content type."""
+    headers: Mapping[str, str] | None = None
+    """What the headers that matter to callers mean."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """One method of one path. Its handler's docstring describes it: a summary, then whatever else there is."""
+
+    method: str
+    path: str
+    handler: Handler
+    scope: Scope
+    answers: Mapping[int, Answer]
+    parameters: tuple[Parameter[Any], ...] = ()
+    body: Body[Any] | None = None
+    errors: tuple[type[WaportdError], ...] = ()
+    """Beyond those that every operation has."""
+    lenient: bool = False
+    """Unknown parameters are passed over: the web front end's own page sends what it likes."""
+    endless: bool = False
+    """The answer is a stream that does not end by itself, so that HEAD has none."""
+    on_error: Callable[[WaportdError], web.StreamResponse] | None = None
+    """Answers errors in another shape than a problem document."""
+
+    def route(self) -> web.RouteDef:
+        """Return the route that answers it."""
+        if self.method == "GET":
+            return web.get(self.path, self.answer, allow_head=not self.endless)
+        return web.route(self.method, self.path, self.answer)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request, after a check that it is what is described."""
+        try:
+            if not self.lenient and request.query_string:
+                self._refuse_unknown(request)
+            await read_all(request, self.parameters, self.body)
+            return await self.handler(request)
+        except WaportdError as error:
+            return (self.on_error or problem)(error)
+
+    def _refuse_unknown(self, request: web.Request) -> None:
+        known = [parameter.name for parameter in self.parameters if parameter.place == "query"]
+        for name in request.query:
+            if name not in known:
+                raise BadRequest(
+                    f"unknown parameter {name!r:.80}", hint=f"allowed: {', '.join(known) or 'none'}"
+                )
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """Summary and description, as Markdown."""
+        summary, _, rest = (self.handler.__doc__ or "").partition("\n\n")
+        lines = [re.sub(r"\s+", " ", part).strip() for part in rest.split("\n\n")]
+        return summary.strip().replace("``", "`"), "\n\n".join(filter(None, lines)).replace("``", "`")
