@@ -151,7 +151,9 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         browser_args=tuple(HOSTILE),
         qr_lifetime=(61, 21),
     )
-    config = dataclasses.replace(config, instances=instances)
+    config = dataclasses.replace(
+        config, instances=instances, api=dataclasses.replace(config.api, allow_users=(4711,))
+    )
     url = "http://h/?" + "".join(map(chr, range(0x21, 0x7F)))
     user = "2_a.b@C-d" + "x" * 55
     systemctl("set-environment", "PORT=1", "WAPORTD_USER=other", "FLASK_WEBHOOK_URL=http://other/")
@@ -166,6 +168,7 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
     expected = {
         "PORT": str(port),
         "WAPORTD_USER": user,
+        "WAPORTD_ALLOW_UIDS": ",".join(map(str, sorted({0, os.getuid(), 4711}))),
         "FLASK_WEBHOOK_URL": url,
         "WAPORTD_CLIENT_ID_PREFIX": "ylada_bot",
         "WAPORTD_BROWSER": "/opt/a b/é; #x=1",
