@@ -251,7 +251,11 @@ def test_service_and_socket_are_wired_as_measured(bus):
         assert unit["Unit"]["AssertPathExists"] == ["/srv/x/instances/%i.env"]
         assert not {"PropagatesStopTo", "BindsTo", "Requisite"} & set(unit["Unit"])
     assert socket["Unit"]["After"] == ["whatsapp.target"]
-    assert socket["Socket"] == {"ListenStream": ["127.0.0.1:%i", "[::1]:%i"], "FreeBind": ["yes"]}
+    assert socket["Socket"] == {
+        "ListenStream": ["127.0.0.1:%i", "[::1]:%i"],
+        "FreeBind": ["yes"],
+        "Slice": ["whatsapp.slice"],
+    }
     assert service["Unit"]["StartLimitBurst"] == ["5"]
     assert "StartLimitBurst" not in service["Service"]
 
