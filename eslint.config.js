@@ -10,6 +10,10 @@ const everywhere = readonly(
         'setTimeout structuredClone',
 );
 const node = readonly('Buffer __dirname __filename exports module process require setImmediate');
+const browser = readonly(
+    'CSS DOMParser addEventListener devicePixelRatio getSelection history matchMedia open ' +
+        'requestAnimationFrame sessionStorage',
+);
 const page = readonly('EventSource document indexedDB localStorage location navigator window');
 
 module.exports = [
@@ -30,7 +34,17 @@ module.exports = [
     },
     // Files that hold functions for a page, or are served to one.
     {
-        files: ['server/whatsapp.js', 'tests/standin/**/*.js', 'waportd/web/**/*.js'],
+        files: ['server/whatsapp.js', 'tests/standin/**/*.js'],
         languageOptions: { globals: page },
+    },
+    {
+        files: ['**/*.mjs'],
+        languageOptions: { sourceType: 'module', globals: { ...page, ...browser } },
+        rules: {
+            'max-len': ['error', { code: 110, ignoreStrings: true }],
+            'no-shadow': 'error',
+            'no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
+            'no-use-before-define': ['error', { functions: false, classes: false, variables: false }],
+        },
     },
 ];

@@ -228,6 +228,14 @@ def _account(text: str) -> str | int:
     return text
 
 
+def _origin(text: str) -> str:
+    if text == "self" or re.fullmatch(
+        r"https?://(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[1-9][0-9]{0,4})?", text
+    ):
+        return text
+    raise ValueError(text)
+
+
 def _ports(first: int) -> Callable[[str], PortRange]:
     def parse(text: str) -> PortRange:
         start, dash, end = text.partition("-")
@@ -296,6 +304,19 @@ class Api:
             "whoever may open the socket (group waportd), and each server answers every local "
             "user on its port. Otherwise a server answers these users, root and waportd only; one "
             "that runs takes a changed list over at its next start.",
+        ),
+    )
+    frame_ancestors: tuple[str, ...] = field(
+        default=("self",),
+        metadata=_key(
+            Kind(
+                "a list of origins",
+                tuple,
+                Kind("self, or an origin such as https://app.example.com or https://*.example.com", _origin),
+                show=_shown_list,
+            ),
+            "Whose pages may show the connect page in a frame: self is the origin under which waportd itself "
+            "is seen. Left empty, it is none.",
         ),
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from waportd import __version__, units
 from waportd.api.access import Access
+from waportd.api.pages import Embedders
 from waportd.api.server import ApiServer, make_app
 from waportd.config import Bus, Config, changes, load, reloaded
 from waportd.errors import ConfigError, WaportdError
@@ -68,12 +69,15 @@ class Daemon:
             stack.push_async_callback(supervisor.close)
             await supervisor.start()
             access = Access(self._config.api.allow_users)
-            server = ApiServer(make_app(supervisor, access))
+            embedders = Embedders(self._config.api.frame_ancestors)
+            server = ApiServer(make_app(supervisor, access, embedders))
             stack.push_async_callback(server.close)
             await server.start(listeners)
             stack.push_async_callback(_cancel, asyncio.create_task(_feed_watchdog(), name="watchdog"))
             loop.add_signal_handler(signal.SIGHUP, self._reloads.put_nowait, None)
-            reloader = asyncio.create_task(self._reload_on_request(supervisor, access), name="reload")
+            reloader = asyncio.create_task(
+                self._reload_on_request(supervisor, access, embedders), name="reload"
+            )
             stack.push_async_callback(_cancel, reloader)
             notify.ready(_status(supervisor))
             log.info("ready: version %s, %s", __version__, _status(supervisor))
@@ -95,14 +99,14 @@ class Daemon:
                 hint="systemd starts waportd anew; if that fails too, see `systemctl status dbus`",
             )
 
-    async def _reload_on_request(self, supervisor: Supervisor, access: Access) -> None:
+    async def _reload_on_request(self, supervisor: Supervisor, access: Access, embedders: Embedders) -> None:
         while True:
             await self._reloads.get()
             notify.reloading()
-            outcome = await self._reload(supervisor, access)
+            outcome = await self._reload(supervisor, access, embedders)
             notify.ready(outcome)
 
-    async def _reload(self, supervisor: Supervisor, access: Access) -> str:
+    async def _reload(self, supervisor: Supervisor, access: Access, embedders: Embedders) -> str:
         """Take over what a changed file allows; an invalid one changes nothing. Say what came of it."""
         if self._config_path is None:
             log.warning("Cannot reload: there is no configuration file, all is default")
@@ -124,6 +128,7 @@ class Daemon:
         self._config = config = reloaded(self._config, config)
         logging.getLogger().setLevel(config.log.level.upper())
         access.allow(config.api.allow_users)
+        embedders.allow(config.api.frame_ancestors)
         await supervisor.reconfigure(config)
         return _status(supervisor)
 

@@ -9,7 +9,7 @@ from waportd import __version__
 from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.requests import Parameter
 from waportd.api.schemas import integer, nullable, record, text
-from waportd.errors import BadRequest, TooLarge, WaportdError
+from waportd.errors import BadRequest, Forbidden, TooLarge, WaportdError
 from waportd.kinds import Schema
 
 PROBLEM = record(
@@ -121,6 +121,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
 def _errors(operation: Operation) -> dict[str, Any]:
     """Describe what else may come, by status."""
     kinds: list[type[WaportdError]] = [BadRequest, *operation.errors, WaportdError]
+    if operation.scope is not Scope.PUBLIC:
+        kinds.append(Forbidden)
     if operation.body is not None:
         kinds.append(TooLarge)
     by_status: dict[int, list[type[WaportdError]]] = {}

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from waportd.api import events, frontend, health, openapi, ports, qr, users
+from waportd.api import events, frontend, health, openapi, pages, ports, qr, users
 from waportd.api.access import Access, check_access, peer_uid
 from waportd.api.operations import Operation
+from waportd.api.origin import refuse_other_sites
 from waportd.api.problems import Handler, problem, problems
 from waportd.api.warm import WarmAnswers
 from waportd.errors import BadRequest
@@ -19,7 +20,7 @@ from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-_RESOURCES = (users, qr, events, ports, health, openapi, frontend)
+_RESOURCES = (users, qr, events, ports, health, openapi, frontend, pages)
 
 _MAX_BODY = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
@@ -32,11 +33,17 @@ _FIRST_REQUEST = 10.0
 _BACKLOG = 1024
 
 
-def make_app(supervisor: Supervisor, access: Access) -> web.Application:
+def make_app(
+    supervisor: Supervisor, access: Access, embedders: pages.Embedders | None = None
+) -> web.Application:
     """Build the application from its resources."""
-    app = web.Application(middlewares=[_follow_traffic, problems, check_access], client_max_size=_MAX_BODY)
+    app = web.Application(
+        middlewares=[_follow_traffic, problems, refuse_other_sites, check_access], client_max_size=_MAX_BODY
+    )
     app["supervisor"] = supervisor
     app["access"] = access
+    app["embedders"] = embedders or pages.Embedders()
+    pages.load()
     app["frames"] = events.Frames(supervisor.picture.epoch)
     app["drawings"] = qr.Drawings()
     app["max_body"] = _MAX_BODY

@@ -1,0 +1,385 @@
+'use strict';
+
+/** The pages' modules that need no page: what is shown of which state, words, figures, and the stream. */
+
+const assert = require('node:assert');
+const { once } = require('node:events');
+const fs = require('node:fs');
+const http = require('node:http');
+const path = require('node:path');
+const { after, before, test } = require('node:test');
+
+const ROOT = path.resolve(__dirname, '../..');
+const NOW = Date.parse('2026-01-01T12:00:00Z');
+const at = (seconds) => new Date(NOW + seconds * 1000).toISOString();
+
+const web = {};
+const stored = new Map();
+
+before(async () => {
+    // What the modules expect of a page around them.
+    globalThis.location = new URL('http://localhost/connect?user=2&expires=9&signature=s%2Fg');
+    globalThis.document = { baseURI: 'http://localhost/', hidden: false, addEventListener: () => {} };
+    globalThis.addEventListener = () => {};
+    globalThis.sessionStorage = {
+        getItem: (key) => stored.get(key) ?? null,
+        setItem: (key, value) => stored.set(key, value),
+        removeItem: (key) => stored.delete(key),
+    };
+    for (const name of ['api', 'stream', 'connect-view', 'texts', 'states', 'format', 'phone']) {
+        Object.assign(web, await import(path.join(ROOT, 'waportd/web', `${name}.mjs`)));
+    }
+});
+
+// ---- the connect page's views ---------------------------------------------------------------------
+
+const QR = {
+    status: 'generating',
+    qr: null,
+    expires_at: null,
+    attempt: 0,
+    message: 'm',
+    cause: null,
+    hint: null,
+};
+const view = (qr, facts = {}) =>
+    web.viewOf({
+        user: { session: null },
+        qr: { ...QR, ...qr },
+        problem: null,
+        pairing: null,
+        byPhone: false,
+        deleted: false,
+        now: NOW,
+        ...facts,
+    }).kind;
+const code = { status: 'qr', qr: 'text', expires_at: at(20), attempt: 1 };
+const pairing = { code: 'ABCD-EFGH', expires_at: at(60) };
+
+test('each state has a view of its own', () => {
+    const kinds = {
+        starting: 'preparing',
+        generating: 'preparing',
+        stopping: 'stopping',
+        authenticated: 'linking',
+        ready: 'linked',
+        disconnected: 'reconnecting',
+        qr_timeout: 'timeout',
+        passkey_required: 'passkey',
+        logged_out: 'logged-out',
+        error: 'error',
+        failed: 'failed',
+        crash_loop: 'failed',
+        'something new': 'error',
+    };
+    for (const [status, kind] of Object.entries(kinds)) assert.equal(view({ status }), kind, status);
+    assert.equal(view({ status: 'stopped', hint: 'start it' }), 'stopped');
+    assert.equal(view({ status: 'stopped' }), 'idle');
+    assert.equal(view({ status: 'failed', cause: 'limit_reached' }), 'busy');
+    assert.equal(view(code), 'code');
+    assert.equal(view({}, { user: null, qr: null }), 'preparing');
+    assert.equal(view({}, { deleted: true }), 'deleted');
+});
+
+test('between two codes the page stays as it is, and a browser that starts anew is told', () => {
+    assert.equal(view({ attempt: 1 }), 'code');
+    assert.equal(view({ attempt: 0 }), 'preparing');
+});
+
+test('a number in place of a scan is asked for only where nothing is linked', () => {
+    assert.equal(view(code, { byPhone: true }), 'phone');
+    assert.equal(view({ status: 'qr_timeout' }, { byPhone: true }), 'phone');
+    assert.equal(view({ status: 'ready' }, { byPhone: true }), 'linked');
+    assert.equal(view({ status: 'error' }, { byPhone: true }), 'error');
+});
+
+test('a pairing code is shown to who asked for it, for as long as it is valid', () => {
+    const waiting = { status: 'pairing', hint: 'on the phone: …' };
+    assert.equal(view(waiting, { pairing }), 'pairing');
+    assert.equal(view({}, { pairing }), 'pairing');
+    assert.equal(view(waiting, { pairing, now: NOW + 61_000 }), 'phone');
+    assert.equal(view(waiting), 'phone');
+    assert.equal(view({ status: 'pairing' }, { pairing }), 'linking');
+    assert.equal(view({ status: 'qr_timeout' }, { pairing, byPhone: true }), 'phone');
+});
+
+test('what an answer refuses is told, and an answer that is missing is not taken for one', () => {
+    const told = (status, problemCode = 'x') =>
+        view(code, { problem: new web.Problem({ status, code: problemCode, detail: 'd' }) });
+    assert.equal(told(401), 'refused');
+    assert.equal(told(403), 'refused');
+    assert.equal(told(400), 'bad-address');
+    assert.equal(told(503, 'limit_reached'), 'busy');
+    assert.equal(told(503, 'ports_exhausted'), 'busy');
+    assert.equal(told(429), 'busy');
+    assert.equal(told(502, 'server_failed'), 'failed');
+    assert.equal(told(0, null), 'code');
+    assert.equal(told(502, null), 'code');
+    assert.equal(told(503, 'restarting'), 'code');
+});
+
+test('both languages say the same things, and something about every view', () => {
+    const shape = (node, name = '') =>
+        typeof node === 'object'
+            ? Object.entries(node).flatMap(([key, value]) => shape(value, `${name}.${key}`))
+            : [`${name}:${typeof node}:${node.length > 0}`];
+    // A number begins with a country code only where most have the same one.
+    const plain = (texts) => ({ ...texts, phone: { ...texts.phone, prefix: 'x' } });
+    assert.deepEqual(shape(plain(web.texts.en)), shape(plain(web.texts['pt-BR'])));
+    const source = fs.readFileSync(path.join(ROOT, 'waportd/web/connect-view.mjs'), 'utf8');
+    const kinds = [...source.matchAll(/(?:return|kind =|view\(|: |\?) ?'([a-z-]+)'/g)].map(
+        ([, kind]) => kind,
+    );
+    assert.ok(kinds.length > 15, kinds.join());
+    for (const kind of kinds) assert.ok(web.texts.en.views[kind]?.title, kind);
+});
+
+test('the causes that have words of their own exist', () => {
+    const folders = ['server', 'waportd', 'waportd/api', 'waportd/systemd'].map((name) =>
+        path.join(ROOT, name),
+    );
+    const sources = folders.flatMap((folder) =>
+        fs
+            .readdirSync(folder)
+            .filter((name) => /\.(js|py)$/.test(name))
+            .map((name) => fs.readFileSync(path.join(folder, name), 'utf8')),
+    );
+    const { causes, pairingProblems } = web.texts.en;
+    for (const cause of [...Object.keys(causes), ...Object.keys(pairingProblems)]) {
+        if (cause === 'other') continue;
+        assert.ok(
+            sources.some((text) => text.includes(`'${cause}'`) || text.includes(`"${cause}"`)),
+            cause,
+        );
+    }
+});
+
+test('phone numbers are read as people write them', () => {
+    const { phoneOf, phoneText } = web;
+    for (const text of ['+55 11 99999-8888', '55 (11) 99999.8888', '5511999998888']) {
+        assert.equal(phoneOf(text), '+5511999998888');
+    }
+    for (const text of ['', '+55', '011 99999-8888', '+55 11 99999 888x', '1234567', '1'.repeat(16)]) {
+        assert.equal(phoneOf(text), null, text);
+    }
+    assert.equal(phoneText('5511999990001'), '+55 11 99999-0001');
+    assert.equal(phoneText('12025550123'), '+12025550123');
+});
+
+// ---- the dashboard's words and figures --------------------------------------------------------------
+
+const process_ = {
+    state: 'running',
+    since: at(-60),
+    message: 'p',
+    cause: null,
+    hint: null,
+    pid: 1,
+    restarts: 0,
+};
+const session = { state: 'ready', since: at(-5), message: 's', cause: null, hint: null, answering: true };
+const user = (changes = {}) => ({
+    user: '2',
+    port: 5002,
+    unit: 'whatsapp@5002.service',
+    memory: null,
+    cpu: null,
+    process: { ...process_, ...changes.process },
+    session: changes.session === null ? null : { ...session, ...changes.session },
+});
+
+test('every state of the model has a word and a group', () => {
+    const model = fs.readFileSync(path.join(ROOT, 'waportd/model.py'), 'utf8');
+    const states = (name) =>
+        [...model.match(new RegExp(`class ${name}\\(.*?\\n\\n\\n`, 's'))[0].matchAll(/ = "(\w+)"/g)].map(
+            ([, s]) => s,
+        );
+    assert.equal(states('ProcessState').length, 6);
+    assert.equal(states('SessionState').length, 10);
+    // What is not known is shown as it is called, and in progress: these two are.
+    const known = (words, state) => words(state).join() !== `working,${state}` || /^st.*ing$/.test(state);
+    for (const state of states('ProcessState')) assert.ok(known(web.processWords, state), state);
+    for (const state of states('SessionState')) assert.ok(known(web.sessionWords, state), state);
+    assert.ok(!known(web.sessionWords, 'new_one'));
+    for (const state of ['error', 'passkey_required']) assert.equal(web.sessionWords(state)[0], 'trouble');
+});
+
+test('the session counts while the server runs, and the process where it does not', () => {
+    const { conditionOf } = web;
+    assert.equal(conditionOf(user()).group, 'linked');
+    assert.equal(conditionOf(user({ session: { answering: false } })).word, 'not answering');
+    assert.equal(conditionOf(user({ session: null })).word, 'starting');
+    const failed = conditionOf(user({ process: { state: 'crash_loop', message: 'gone', hint: 'mend it' } }));
+    assert.deepEqual([failed.group, failed.message, failed.hint], ['trouble', 'gone', 'mend it']);
+    const ended = { process: { state: 'stopped' }, session: { state: 'logged_out' } };
+    assert.equal(conditionOf(user(ended)).word, 'logged out');
+    ended.process.hint = 'start it';
+    assert.equal(conditionOf(user(ended)).word, 'stopped');
+});
+
+test('only what makes sense is offered', () => {
+    assert.deepEqual(web.actionsFor(user()), ['restart', 'stop', 'logout', 'delete']);
+    const down = user({ process: { state: 'failed' }, session: null });
+    assert.deepEqual(web.actionsFor({ ...down, linked: false }), ['start', 'delete']);
+    assert.deepEqual(web.actionsFor({ ...down, linked: true }), ['start', 'logout', 'delete']);
+});
+
+test('users are found by what is known of them', () => {
+    const ana = user({ session: { name: 'Ana Souza', phone_number: '5511999990001' } });
+    for (const typed of ['2', '5002', 'ana', 'SOUZA linked', '99999', 'running'])
+        assert.ok(web.matches(ana, typed), typed);
+    for (const typed of ['bia', 'ana stopped', '5003']) assert.ok(!web.matches(ana, typed), typed);
+});
+
+test('numbers among names are ordered as numbers', () => {
+    const names = ['10', '2', '2_10', '2_9', '1'].map((name, index) => ({
+        ...user(),
+        user: name,
+        port: index,
+    }));
+    names.sort(web.ORDER.user);
+    assert.deepEqual(
+        names.map((one) => one.user),
+        ['1', '2', '2_9', '2_10', '10'],
+    );
+});
+
+test('figures are short', () => {
+    const { bytes, age, percent } = web;
+    assert.deepEqual([0, 999, 231 << 20, 1500 << 20, 32 * 2 ** 30].map(bytes), [
+        '0 B',
+        '999 B',
+        '231 MB',
+        '1.5 GB',
+        '32 GB',
+    ]);
+    const ages = [0, 59, 60, 3599, 3600, 47 * 3600, 48 * 3600].map((seconds) => age(at(-seconds), NOW));
+    assert.deepEqual(ages, ['0 s', '59 s', '1 min', '59 min', '1 h', '47 h', '2 d']);
+    assert.equal(age(at(5), NOW), '0 s');
+    assert.deepEqual([0.0034, 0.12, 1.18].map(percent), ['0.3 %', '12 %', '118 %']);
+});
+
+// ---- the stream -------------------------------------------------------------------------------------
+
+test('events come out alike wherever the stream is cut', () => {
+    const text =
+        'retry: 2000\n\n:\n\nid: e-1\nevent: user\ndata: {"a":1}\n\nid: e-2\r\ndata: x\r\ndata:y\r\n\r\n';
+    const wanted = [
+        { name: 'user', data: '{"a":1}' },
+        { name: 'message', data: 'x\ny' },
+    ];
+    for (let cut = 0; cut <= text.length; cut += 1) {
+        const parser = new web.EventParser();
+        const events = [...parser.push(text.slice(0, cut)), ...parser.push(text.slice(cut))];
+        assert.deepEqual(events, wanted, `cut at ${cut}`);
+        assert.equal(parser.lastId, 'e-2');
+        assert.equal(parser.retry, 2000);
+    }
+});
+
+/** A daemon that answers as the test says, and keeps what it was asked. */
+async function serve(answer) {
+    const asked = [];
+    const server = http.createServer((request, response) => {
+        asked.push(request);
+        answer(request, response, asked.length);
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    globalThis.document.baseURI = `http://127.0.0.1:${server.address().port}/below/connect`;
+    after(() => server.close());
+    return { asked, close: () => server.closeAllConnections() };
+}
+
+const begin = (response) => response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+
+/** Follow a stream; return what happens, and a promise for the next thing that happens. */
+function follow(names, query) {
+    const told = [];
+    let wake = () => {};
+    const tell = (...what) => {
+        told.push(what);
+        wake();
+    };
+    const stream = new web.Stream(
+        'v1/events',
+        {
+            on: Object.fromEntries(names.map((name) => [name, (data) => tell(name, data)])),
+            onLive: () => tell('live'),
+            onLost: (wait, problem) => tell('lost', problem?.status ?? null),
+            onRefused: (problem) => tell('refused', problem.code),
+        },
+        query,
+    );
+    const until = async (count) => {
+        while (told.length < count) await new Promise((resolve) => (wake = resolve));
+        return told;
+    };
+    stream.start();
+    after(() => stream.stop());
+    return { stream, until };
+}
+
+test('a stream that ends is gone on with where it ended', { timeout: 20_000 }, async () => {
+    stored.set('waportd-token', 'secret');
+    const { asked } = await serve((request, response, count) => {
+        begin(response).write(`retry: 50\n\nid: e-${count}\nevent: user\ndata: {"n":${count}}\n\n`);
+        if (count < 3) response.end();
+    });
+    const { until } = follow(['user'], { follow: 'true' });
+    const round = (n) => [['live'], ['user', { n }], ['lost', null]];
+    assert.deepEqual(await until(8), [...round(1), ...round(2), ['live'], ['user', { n: 3 }]]);
+    stored.clear();
+    assert.deepEqual(
+        asked.map((request) => request.headers['last-event-id']),
+        [undefined, 'e-1', 'e-2'],
+    );
+    // Below the prefix of the page, with the link's signature, and with the token that was typed in.
+    assert.equal(asked[0].url, '/below/v1/events?follow=true&expires=9&signature=s%2Fg');
+    assert.equal(asked[0].headers.authorization, 'Bearer secret');
+    assert.equal(asked[0].headers.accept, 'text/event-stream');
+});
+
+test(
+    'a daemon that does not answer is asked again, one that refuses is not',
+    { timeout: 20_000 },
+    async () => {
+        const { asked } = await serve((request, response, count) => {
+            response.writeHead(count === 1 ? 503 : 401, { 'Content-Type': 'application/problem+json' });
+            response.end(JSON.stringify({ code: count === 1 ? 'restarting' : 'unauthorized', detail: 'no' }));
+        });
+        const { stream, until } = follow([]);
+        assert.deepEqual(await until(2), [
+            ['lost', 503],
+            ['refused', 'unauthorized'],
+        ]);
+        stream.hurry();
+        assert.equal(asked.length, 2);
+    },
+);
+
+test('half an event that was cut off is not told', { timeout: 20_000 }, async () => {
+    await serve((request, response, count) => {
+        begin(response);
+        if (count === 1) {
+            response.write('id: e-1\nevent: user\ndata: {"whole":tr', () => response.destroy());
+        } else response.write('id: e-1\nevent: user\ndata: {"whole":true}\n\n');
+    });
+    const { until } = follow(['user']);
+    const told = await until(4);
+    assert.deepEqual(
+        told.map(([what]) => what),
+        ['live', 'lost', 'live', 'user'],
+    );
+    assert.deepEqual(told[3][1], { whole: true });
+});
+
+test('a clock that is wrong is corrected by the daemon', async () => {
+    const ahead = 3_600_000;
+    await serve((request, response) => {
+        response.sendDate = false;
+        response.writeHead(200, { Date: new Date(Date.now() + ahead).toUTCString() }).end('{}');
+    });
+    await web.call('GET', 'v1/host');
+    assert.ok(Math.abs(web.now() - Date.now() - ahead) < 2_000);
+});

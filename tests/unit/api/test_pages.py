@@ -1,0 +1,139 @@
+"""The pages as a browser gets them, and what it may not call for a page of another site."""
+
+import re
+
+import pytest
+
+from waportd.api import pages
+from waportd.config import parse
+from waportd.errors import ConfigError
+
+POLICY = "Content-Security-Policy"
+
+
+async def get(api, path, expected=200, **headers):
+    async with api.get(path, headers=headers) as answer:
+        assert answer.status == expected, await answer.text()
+        return answer.headers, await answer.text()
+
+
+@pytest.mark.parametrize("path", ["/", "/connect?user=1"])
+async def test_a_page_loads_nothing_but_its_own_files_and_all_of_them_exist(api, path):
+    headers, page = await get(api, path)
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = headers[POLICY]
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    assert not re.search(r"<style|<script(?! type=\"module\" src=)| style=| on\w+=", page)
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert loaded
+    for name in loaded:
+        assert name.startswith("assets/")
+        headers, body = await get(api, f"/{name}")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        for module in re.findall(r"from '\./([^']+)'", body):
+            await get(api, f"/assets/{module}")
+
+
+async def test_no_file_is_served_that_no_page_loads(api):
+    served = set(pages.load())
+    loaded = set()
+    for name in served:
+        text = pages.load()[name].decode()
+        loaded |= set(re.findall(r'"assets/([^"]+)"', text)) | set(re.findall(r"from '\./([^']+)'", text))
+    assert served == loaded | {"connect.html", "dashboard.html"}
+
+
+async def test_what_a_browser_has_already_is_not_sent_again(api):
+    headers, _ = await get(api, "/assets/base.css")
+    assert headers["Cache-Control"] == "no-cache"
+    again, body = await get(api, "/assets/base.css", 304, **{"If-None-Match": f'W/"x", {headers["ETag"]}'})
+    assert body == ""
+    assert again["ETag"] == headers["ETag"]
+
+
+@pytest.mark.parametrize("name", ["connect.html", "nothing.mjs", "..%2Fconfig.py"])
+async def test_nothing_else_is_an_asset(api, name):
+    await get(api, f"/assets/{name}", 404)
+
+
+@pytest.mark.parametrize(
+    ("query", "accepted", "language"),
+    [
+        ("", "pt-BR,pt;q=0.9,en;q=0.8", "pt-BR"),
+        ("", "de-DE,de;q=0.9,en;q=0.3,pt;q=0.5", "pt-BR"),
+        ("", "en-GB,en;q=0.9,pt;q=0.8", "en"),
+        ("", "de", "en"),
+        ("", "pt;q=x, ;;,", "pt-BR"),
+        ("&lang=pt-BR", "en", "pt-BR"),
+        ("&lang=pt", "en", "pt-BR"),
+        ("&lang=en", "pt-BR", "en"),
+        ("&lang=xx", "pt-BR", "en"),
+    ],
+)
+async def test_the_connect_page_speaks_the_language_of_who_asks(api, query, accepted, language):
+    headers, page = await get(api, f"/connect?user=1{query}", **{"Accept-Language": accepted})
+    assert f'<html lang="{language}">' in page
+    assert headers["Vary"] == "Accept-Language"
+
+
+async def test_nobody_frames_the_dashboard_and_only_our_own_pages_the_connect_page(api):
+    dashboard, _ = await get(api, "/")
+    assert dashboard[POLICY].endswith("; frame-ancestors 'none'")
+    connect, _ = await get(api, "/connect")
+    assert connect[POLICY].endswith("; frame-ancestors 'self'")
+
+
+def test_who_frames_the_connect_page_is_configured():
+    text = "api: {frame_ancestors: [self, https://app.example.com:8443, 'https://*.example.org']}"
+    origins = parse(text, "config").api.frame_ancestors
+    assert pages.Embedders(origins).policy == "'self' https://app.example.com:8443 https://*.example.org"
+    assert pages.Embedders([]).policy == "'none'"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "'self'", "app.example.com", "https://a.b/path", "https://a; script-src *", "https://", "none"],
+)
+def test_what_is_no_origin_does_not_get_into_the_policy(origin):
+    with pytest.raises(ConfigError):
+        parse(f'api: {{frame_ancestors: ["{origin}"]}}', "config")
+
+
+FOREIGN = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+async def test_a_page_of_another_site_may_not_call(api, headers):
+    for method, path in (("PUT", "/v1/users/1"), ("GET", "/v1/users/1/qr"), ("GET", "/api/qr?user_id=1")):
+        async with api.request(method, path, headers=headers) as answer:
+            assert answer.status == 403
+            assert (await answer.json())["code"] == "forbidden"
+    async with api.get("/v1/users/1") as answer:
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+async def test_the_pages_may_be_visited_from_anywhere(api, headers):
+    await get(api, "/", **headers)
+    await get(api, "/connect?user=1", **headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "https://app.example"},
+        {"Origin": "http://localhost"},
+        {"Origin": "https://app.example", "X-Forwarded-Host": "app.example"},
+    ],
+)
+async def test_our_own_pages_and_programs_may(api, headers):
+    async with api.put("/v1/users/1?wait=none", headers=headers) as answer:
+        assert answer.status == 201

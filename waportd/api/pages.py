@@ -1,0 +1,150 @@
+"""``/``, ``/connect``, ``/assets/…``: the pages for people, from memory.
+
+They hold nothing that is not public: what a page shows, it gets from the API with what its visitor may see there.
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.problems import Handler
+from waportd.api.requests import Parameter
+from waportd.api.schemas import text
+from waportd.errors import NotFound
+from waportd.kinds import Kind
+
+_WEB = Path(__file__).resolve().parent.parent / "web"
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".mjs": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+_LANGUAGES = {"en": "en", "pt": "pt-BR"}
+_POLICY = "; ".join(
+    ["default-src 'none'", "base-uri 'none'", "form-action 'none'"]
+    + [f"{kind}-src 'self'" for kind in ("script", "style", "img", "connect")]
+)
+"""Nothing from elsewhere, nothing inline."""
+
+_TEXT = Kind("a text", str)
+_USER = Parameter[str | None]("user", _TEXT, "Whose phone is linked. The page's script reads it.")
+_LANG = Parameter[str | None](
+    "lang", _TEXT, "`en` or `pt-BR`; without it, the browser's language.", example="pt-BR"
+)
+_ACCEPTED = Parameter[str | None]("Accept-Language", _TEXT, "What the browser's user reads.", "header")
+_KNOWN = Parameter[str | None]("If-None-Match", _TEXT, "The answer that the caller has.", "header")
+_NAME = Parameter[str]("name", _TEXT, "A file that the pages load.", "path", required=True)
+
+_UNCHANGED = Answer("the caller has this answer already")
+
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+
+    def page(path: str, handler: Handler, *parameters: Parameter[Any]) -> Operation:
+        answers = {200: Answer("the page", others={"text/html": text()}), 304: _UNCHANGED}
+        return Operation("GET", path, handler, Scope.PUBLIC, answers, (*parameters, _KNOWN), lenient=True)
+
+    return [
+        page("/", show_dashboard),
+        page("/connect", show_connect, _USER, _LANG, _ACCEPTED),
+        Operation(
+            "GET",
+            "/assets/{name}",
+            show_asset,
+            Scope.PUBLIC,
+            {
+                200: Answer("the file", others={kind: text() for kind in _TYPES.values()}),
+                304: _UNCHANGED,
+            },
+            (_NAME, _KNOWN),
+            errors=(NotFound,),
+        ),
+    ]
+
+
+class Embedders:
+    """Who may show the connect page in a frame."""
+
+    def __init__(self, origins: Iterable[str] = ("self",)) -> None:
+        self.allow(origins)
+
+    def allow(self, origins: Iterable[str]) -> None:
+        """Replace the list: of origins, and ``self`` for our own. Empty: nobody."""
+        self.policy = " ".join("'self'" if origin == "self" else origin for origin in origins) or "'none'"
+
+
+async def show_dashboard(request: web.Request) -> web.Response:
+    """Show the page of all users.
+
+    It has buttons that delete, so no other page may lay itself over it.
+    """
+    return _page(request, "dashboard.html", "en", "'none'")
+
+
+async def show_connect(request: web.Request) -> web.Response:
+    """Show the page on which a user links a phone.
+
+    Pages of `api.frame_ancestors` may embed it.
+    """
+    embedders: Embedders = request.app["embedders"]
+    response = _page(request, "connect.html", _language(request), embedders.policy)
+    response.headers["Vary"] = "Accept-Language"
+    return response
+
+
+async def show_asset(request: web.Request) -> web.Response:
+    """Show a file that the pages load."""
+    name = _NAME.of(request)
+    if name not in load() or name.endswith(".html"):
+        raise NotFound(f"there is nothing at {request.path}", hint="the pages are at / and /connect")
+    return _respond(request, name, load()[name])
+
+
+def _page(request: web.Request, name: str, language: str, ancestors: str) -> web.Response:
+    body = load()[name].replace(b'<html lang="en">', f'<html lang="{language}">'.encode(), 1)
+    response = _respond(request, name, body)
+    response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors {ancestors}"
+    return response
+
+
+def _respond(request: web.Request, name: str, body: bytes) -> web.Response:
+    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    headers = {
+        "ETag": etag,
+        # Kept, and asked for each time: a page and its scripts change together.
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+        # The address of the connect page may carry its signature.
+        "Referrer-Policy": "no-referrer",
+    }
+    if etag in (_KNOWN.of(request) or ""):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, headers=headers, content_type=_TYPES[Path(name).suffix], charset="utf-8")
+
+
+def _language(request: web.Request) -> str:
+    """Return the language that is wanted most of those there are (RFC 9110, "Accept-Language")."""
+    ranked: list[tuple[float, str]] = []
+    for entry in (_LANG.of(request) or _ACCEPTED.of(request) or "").split(","):
+        tag, _, parameter = entry.partition(";")
+        try:
+            quality = float(parameter.strip().removeprefix("q=") or 1)
+        except ValueError:
+            quality = 0.0
+        ranked.append((-quality, tag.strip().partition("-")[0].lower()))
+    # Sorting keeps the order of what is wanted equally.
+    ranked.sort(key=lambda entry: entry[0])
+    return next((_LANGUAGES[tag] for _, tag in ranked if tag in _LANGUAGES), "en")
+
+
+@functools.cache
+def load() -> dict[str, bytes]:
+    """Return all files by name, read once and ahead of the first call, so that an upgrade mixes nothing."""
+    return {path.name: path.read_bytes() for path in sorted(_WEB.iterdir()) if path.suffix in _TYPES}

@@ -1,0 +1,102 @@
+/**
+ * Calls of the daemon's API from a page.
+ *
+ * Addresses are relative to the page, so that it works below any prefix of a reverse proxy. Who calls is told
+ * by what the page was given: nothing on the unix socket and behind a proxy with a cookie of its own, the
+ * link's signature, or a token that was typed in.
+ */
+
+const TOKEN = 'waportd-token';
+
+const page = new URLSearchParams(location.search);
+
+/** An error that the API answered with, or that kept it from answering (status 0). */
+export class Problem extends Error {
+    constructor({ status, code, detail, hint = null, cause = null, retryAfter = null }) {
+        super(detail);
+        Object.assign(this, { status, code, hint, cause, retryAfter });
+    }
+
+    /** Nobody answered, or a proxy for somebody who does not, or a daemon that is on its way out. */
+    get unreachable() {
+        return this.status === 0 || this.code === 'restarting' || (this.code === null && this.status >= 500);
+    }
+
+    /** The caller may not do this, whatever the state of things. */
+    get refused() {
+        return this.status === 401 || this.status === 403;
+    }
+}
+
+/** The token that was typed in, for as long as the tab lives. */
+export const token = {
+    get: () => sessionStorage.getItem(TOKEN),
+    set: (text) => sessionStorage.setItem(TOKEN, text),
+    forget: () => sessionStorage.removeItem(TOKEN),
+};
+
+/** Return the path of a user's resource. */
+export const userPath = (user, ...rest) => ['v1/users', encodeURIComponent(user), ...rest].join('/');
+
+/** Return the absolute address of a path, with the link's signature where the page came by one. */
+export function address(path, query = {}) {
+    const url = new URL(path, document.baseURI);
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    for (const name of ['expires', 'signature']) {
+        if (page.has(name)) url.searchParams.set(name, page.get(name));
+    }
+    return url;
+}
+
+/** Send a request. @returns {Promise<Response>} @throws {Problem} for every answer but a success */
+export async function send(method, path, { query, body, headers = {}, signal } = {}) {
+    const options = {
+        method,
+        signal,
+        cache: 'no-store',
+        headers: { Accept: 'application/json', ...headers },
+    };
+    if (token.get()) options.headers.Authorization = `Bearer ${token.get()}`;
+    if (body !== undefined) {
+        options.headers['Content-Type'] = 'application/json';
+        options.body = JSON.stringify(body);
+    }
+    let response;
+    try {
+        response = await fetch(address(path, query), options);
+    } catch (error) {
+        if (signal?.aborted) throw error;
+        throw new Problem({ status: 0, code: null, detail: 'the daemon does not answer' });
+    }
+    noteClock(response);
+    if (!response.ok) throw await problemOf(response);
+    return response;
+}
+
+/** Send a request and read the JSON document of its answer; null where it has none. */
+export async function call(method, path, options) {
+    const response = await send(method, path, options);
+    return response.status === 204 ? null : response.json();
+}
+
+async function problemOf(response) {
+    const { status } = response;
+    const retryAfter = Number(response.headers.get('Retry-After')) || null;
+    try {
+        const { code, detail, hint, cause } = await response.json();
+        return new Problem({ status, code, detail, hint, cause, retryAfter });
+    } catch {
+        return new Problem({ status, code: null, detail: `answered ${status}`, retryAfter });
+    }
+}
+
+let ahead = 0;
+
+function noteClock(response) {
+    const date = Date.parse(response.headers.get('Date'));
+    // It is cut to the second: smaller differences are none.
+    if (!Number.isNaN(date)) ahead = Math.abs(date - Date.now()) < 1500 ? 0 : date - Date.now();
+}
+
+/** The daemon's time in milliseconds: a phone's or a laptop's own clock may be minutes off. */
+export const now = () => Date.now() + ahead;

@@ -1,0 +1,48 @@
+/** Makes elements. Text only ever becomes text: nothing here parses markup. */
+
+/**
+ * @param {string} tag with classes: `p.quiet`
+ * @param {object} attributes `onclick` and its like become listeners, true an empty attribute, null and
+ *   false none
+ * @param {...(Node|string|null)} children
+ */
+export function el(tag, attributes = {}, ...children) {
+    const [name, ...classes] = tag.split('.');
+    const element = document.createElement(name);
+    if (classes.length) element.className = classes.join(' ');
+    for (const [key, value] of Object.entries(attributes)) {
+        if (key.startsWith('on')) element.addEventListener(key.slice(2), value);
+        else if (value !== null && value !== undefined && value !== false)
+            element.setAttribute(key, value === true ? '' : value);
+    }
+    element.append(...children.filter((child) => child !== null && child !== undefined));
+    return element;
+}
+
+/** Set an element's text where it is another one: what is the same is neither laid out nor announced anew. */
+export function say(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+}
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+const ICONS = {
+    check: 'M5 12.5l4.5 4.5L19 7.5',
+    alert: 'M12 6v7.5M12 17.5v.1',
+    pause: 'M9 7v10M15 7v10',
+    open: 'M10 5H5v14h14v-5M13 5h6v6M19 5l-9 9',
+    close: 'M6 6l12 12M18 6L6 18',
+    up: 'M6 14l6-6 6 6',
+    down: 'M6 10l6 6 6-6',
+};
+
+/** Return an icon drawn in the colour of the text. */
+export function icon(name) {
+    const svg = document.createElementNS(SVG, 'svg');
+    const path = document.createElementNS(SVG, 'path');
+    const drawing = { viewBox: '0 0 24 24', class: 'icon', 'aria-hidden': 'true' };
+    for (const [key, value] of Object.entries(drawing)) svg.setAttribute(key, value);
+    path.setAttribute('d', ICONS[name]);
+    svg.append(path);
+    return svg;
+}

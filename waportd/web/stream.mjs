@@ -1,0 +1,161 @@
+/**
+ * Follows a stream of server-sent events for as long as the page lives.
+ *
+ * With fetch in place of EventSource, which can send no Authorization header and does not tell why it failed.
+ */
+
+import { send } from './api.mjs';
+
+/** The daemon says something every 15 s; who hears nothing for so long has lost it. */
+const SILENCE_MS = 40_000;
+const SOON_MS = 300;
+const SLOWEST_MS = 15_000;
+
+/** Splits the text of a stream into events (HTML standard, "Parsing an event stream"). */
+export class EventParser {
+    lastId = '';
+    retry = 2_000;
+    #rest = '';
+    #event = { name: '', data: [] };
+
+    /** Take the next piece of text. @returns {{name: string, data: string}[]} the events that end in it */
+    push(text) {
+        const events = [];
+        const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
+        this.#rest = lines.pop();
+        for (const line of lines) {
+            if (line === '') this.#finish(events);
+            else this.#field(line);
+        }
+        return events;
+    }
+
+    /** Forget an event that was cut off. */
+    reset() {
+        this.#rest = '';
+        this.#event = { name: '', data: [] };
+    }
+
+    #finish(events) {
+        const { name, data } = this.#event;
+        if (data.length) events.push({ name: name || 'message', data: data.join('\n') });
+        this.#event = { name: '', data: [] };
+    }
+
+    #field(line) {
+        const [, name, value] = line.match(/^([^:]*):? ?(.*)$/s);
+        if (name === 'event') this.#event.name = value;
+        else if (name === 'data') this.#event.data.push(value);
+        else if (name === 'id' && !value.includes('\0')) this.lastId = value;
+        else if (name === 'retry' && /^\d+$/.test(value)) this.retry = Number(value);
+    }
+}
+
+/** One stream, opened again whenever it ends. */
+export class Stream {
+    #path;
+    #query;
+    #handlers;
+    #parser = new EventParser();
+    #failures = 0;
+    #abort = null;
+    #timer = null;
+    #wakers = null;
+    #stopped = true;
+
+    /**
+     * @param {string} path
+     * @param {object} handlers
+     * @param {Record<string, (data: object) => void>} handlers.on by event name
+     * @param {() => void} [handlers.onLive] events come, also again
+     * @param {(wait: number, problem: ?Problem) => void} [handlers.onLost] the next try is in `wait` ms
+     * @param {(problem: Problem) => void} [handlers.onRefused] trying again is of no use
+     */
+    constructor(path, handlers, query = {}) {
+        this.#path = path;
+        this.#handlers = handlers;
+        this.#query = query;
+    }
+
+    start() {
+        this.stop();
+        this.#stopped = false;
+        this.#wakers = new AbortController();
+        const { signal } = this.#wakers;
+        addEventListener('online', () => this.hurry(), { signal });
+        document.addEventListener('visibilitychange', () => document.hidden || this.hurry(), { signal });
+        this.#open();
+    }
+
+    stop() {
+        this.#stopped = true;
+        this.#wakers?.abort();
+        clearTimeout(this.#timer);
+        this.#timer = null;
+        this.#abort?.abort();
+        this.#abort = null;
+    }
+
+    /** Try now, where the next try is awaited. */
+    hurry() {
+        if (this.#timer === null) return;
+        clearTimeout(this.#timer);
+        this.#timer = null;
+        this.#open();
+    }
+
+    async #open() {
+        const abort = new AbortController();
+        this.#abort = abort;
+        let problem = null;
+        try {
+            await this.#read(abort);
+        } catch (error) {
+            problem = error;
+        }
+        if (this.#stopped || this.#abort !== abort) return;
+        if (problem?.status >= 400 && problem.status < 500 && problem.status !== 429) {
+            this.stop();
+            this.#handlers.onRefused?.(problem);
+            return;
+        }
+        this.#failures += 1;
+        // A daemon that restarts ends its streams, and is back at once.
+        const wait =
+            this.#failures === 1
+                ? SOON_MS
+                : Math.min(this.#parser.retry * 1.6 ** (this.#failures - 2), SLOWEST_MS) *
+                  (0.8 + 0.4 * Math.random());
+        this.#timer = setTimeout(() => this.hurry(), wait);
+        this.#handlers.onLost?.(wait, problem);
+    }
+
+    async #read(abort) {
+        const headers = { Accept: 'text/event-stream' };
+        if (this.#parser.lastId) headers['Last-Event-ID'] = this.#parser.lastId;
+        this.#parser.reset();
+        let silence = setTimeout(() => abort.abort(), SILENCE_MS);
+        try {
+            const response = await send('GET', this.#path, {
+                query: this.#query,
+                headers,
+                signal: abort.signal,
+            });
+            const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+            this.#handlers.onLive?.();
+            for (;;) {
+                const { value, done } = await reader.read();
+                if (done) return;
+                clearTimeout(silence);
+                silence = setTimeout(() => abort.abort(), SILENCE_MS);
+                for (const { name, data } of this.#parser.push(value)) {
+                    this.#failures = 0;
+                    this.#handlers.on[name]?.(JSON.parse(data));
+                    if (abort.signal.aborted) return;
+                }
+            }
+        } finally {
+            clearTimeout(silence);
+        }
+    }
+}

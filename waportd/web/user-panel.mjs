@@ -1,0 +1,248 @@
+/** What is known of one user, what can be done to it, and what its server says. */
+
+import { now, userPath } from './api.mjs';
+import { el, icon, say } from './dom.mjs';
+import { age, bytes, moment, percent, timeOfDay } from './format.mjs';
+import { phoneText } from './phone.mjs';
+import { actionsFor, conditionOf } from './states.mjs';
+import { Stream } from './stream.mjs';
+
+const LINES = 200;
+const MOST_LINES = 1_000;
+
+const LABELS = { start: 'Start', stop: 'Stop', restart: 'Restart', logout: 'Log out', delete: 'Delete' };
+
+/** syslog(3): 3 is an error, 4 a warning, 7 debugging. */
+const severity = (priority) =>
+    priority <= 3 ? 'bad' : priority === 4 ? 'warn' : priority === 7 ? 'quiet' : null;
+
+/** The journal of a user's server, followed for as long as it is on show. */
+class LogTail {
+    element = el('div.log', { tabindex: '0', role: 'region', 'aria-label': 'Log' });
+    #list = el('ol');
+    #note = el('p.quiet', {}, 'Reading the journal…');
+    #stream;
+
+    constructor(user) {
+        this.element.append(this.#note, this.#list);
+        this.#stream = new Stream(
+            userPath(user, 'logs'),
+            {
+                on: { log: (line) => this.#add(line) },
+                onLive: () => {
+                    // What was read before comes again.
+                    this.#list.replaceChildren();
+                    say(this.#note, 'Nothing was said yet.');
+                },
+                onLost: (_, problem) => this.#explain(problem),
+                onRefused: (problem) => this.#explain(problem),
+            },
+            { lines: LINES, follow: 'true' },
+        );
+        this.#stream.start();
+    }
+
+    stop() {
+        this.#stream.stop();
+    }
+
+    #explain(problem) {
+        if (problem) say(this.#note, [problem.message, problem.hint].filter(Boolean).join('. '));
+        this.#note.hidden = !problem;
+    }
+
+    #add({ time, priority, message }) {
+        this.#note.hidden = true;
+        const { scrollTop, scrollHeight, clientHeight } = this.element;
+        const atEnd = scrollTop + clientHeight >= scrollHeight - 8;
+        this.#list.append(
+            el(
+                'li',
+                { 'data-severity': severity(priority) },
+                el('time', { datetime: time, title: moment(time) }, timeOfDay(time)),
+                el('span', {}, message),
+            ),
+        );
+        while (this.#list.childElementCount > MOST_LINES) this.#list.firstElementChild.remove();
+        if (atEnd) this.element.scrollTop = this.element.scrollHeight;
+    }
+}
+
+export class UserPanel {
+    #element;
+    #actions;
+    #name = null;
+    #log = null;
+    #parts = null;
+    #busy = null;
+
+    /**
+     * @param {HTMLElement} element
+     * @param {object} actions
+     * @param {(action: string, user: object) => Promise<?Problem>} actions.onAction null where it was done or
+     *   not wanted after all
+     * @param {(event: Event, user: string) => void} actions.onConnect
+     * @param {(user: string) => URL} actions.connectAddress
+     * @param {() => void} actions.onClose
+     */
+    constructor(element, actions) {
+        this.#element = element;
+        this.#actions = actions;
+        element.addEventListener('keydown', (event) => {
+            if (event.key === 'Escape') actions.onClose();
+        });
+    }
+
+    get user() {
+        return this.#name;
+    }
+
+    close() {
+        this.#log?.stop();
+        this.#log = null;
+        this.#name = null;
+        this.#element.hidden = true;
+        this.#element.replaceChildren();
+    }
+
+    /** Show another user, and take the focus there. */
+    open(user) {
+        this.close();
+        this.#name = user.user;
+        this.#busy = null;
+        this.#log = new LogTail(user.user);
+        const heading = el('h2', { tabindex: '-1' }, user.user);
+        this.#parts = {
+            pill: el('span.pill'),
+            since: el('span.quiet'),
+            message: el('p'),
+            hint: el('p.quiet'),
+            problem: el('p.problem', { role: 'alert' }),
+            buttons: el('p.buttons'),
+            facts: el('dl.facts'),
+        };
+        const { pill, since, message, hint, problem, buttons, facts } = this.#parts;
+        this.#element.replaceChildren(
+            el(
+                'header',
+                {},
+                heading,
+                pill,
+                since,
+                el(
+                    'button.close',
+                    { type: 'button', 'aria-label': 'Close', onclick: this.#actions.onClose },
+                    icon('close'),
+                ),
+            ),
+            el('div.finding', {}, message, hint),
+            buttons,
+            problem,
+            facts,
+            el('h3', {}, 'Log'),
+            this.#log.element,
+        );
+        this.#element.hidden = false;
+        this.show(user);
+        heading.focus({ preventScroll: true });
+    }
+
+    /** Show what has changed. */
+    show(user) {
+        const { pill, since, message, hint, buttons, facts } = this.#parts;
+        const condition = conditionOf(user);
+        say(pill, condition.word);
+        pill.dataset.group = condition.group;
+        say(since, `for ${age(condition.since, now())}`);
+        message.parentElement.dataset.group = condition.group;
+        sayWithCode(message, condition.message ?? '');
+        sayWithCode(hint, condition.hint ?? '');
+        this.#showButtons(buttons, user);
+        showFacts(facts, user);
+    }
+
+    #showButtons(place, user) {
+        const actions = actionsFor(user);
+        const key = `${actions} ${this.#busy}`;
+        if (place.dataset.key === key) return;
+        place.dataset.key = key;
+        const focused = place.contains(document.activeElement) ? document.activeElement.dataset.action : null;
+        place.replaceChildren(
+            el(
+                'a.button.primary',
+                {
+                    href: this.#actions.connectAddress(user.user),
+                    target: '_blank',
+                    rel: 'noopener',
+                    onclick: (event) => this.#actions.onConnect(event, user.user),
+                },
+                'Connect page',
+                icon('open'),
+            ),
+            ...actions.map((action) =>
+                el(
+                    'button',
+                    {
+                        class: `button${['logout', 'delete'].includes(action) ? ' danger' : ''}`,
+                        type: 'button',
+                        'data-action': action,
+                        disabled: this.#busy !== null,
+                        onclick: () => this.#act(action, user.user),
+                    },
+                    this.#busy === action ? el('span.spinner', { 'aria-hidden': 'true' }) : null,
+                    LABELS[action],
+                ),
+            ),
+        );
+        if (focused)
+            (
+                place.querySelector(`[data-action="${focused}"]:enabled`) ?? this.#element.querySelector('h2')
+            ).focus();
+    }
+
+    async #act(action, name) {
+        const { problem } = this.#parts;
+        say(problem, '');
+        const failure = await this.#actions.onAction(action, name, (busy) => {
+            if (this.#name === name) this.#busy = busy ? action : null;
+        });
+        if (failure && this.#name === name)
+            say(problem, [failure.message, failure.hint].filter(Boolean).join('. '));
+    }
+}
+
+/** Write a text in which `commands` stand between backticks. */
+function sayWithCode(place, text) {
+    if (place.dataset.text === text) return;
+    place.dataset.text = text;
+    place.replaceChildren(...text.split('`').map((part, index) => (index % 2 ? el('code', {}, part) : part)));
+}
+
+function showFacts(place, user) {
+    const { session, process } = user;
+    const facts = {
+        Phone: session?.phone_number
+            ? [session.name, phoneText(session.phone_number)].filter(Boolean).join(' · ')
+            : user.linked
+              ? 'linked'
+              : 'none linked',
+        Port: user.note === null ? String(user.port) : `${user.port} (${user.note})`,
+        Unit: user.unit,
+        Process: [process.state, process.pid && `pid ${process.pid}`].filter(Boolean).join(', '),
+        Restarts: String(process.restarts),
+        Memory: user.memory === null ? '–' : bytes(user.memory),
+        CPU: user.cpu === null ? '–' : percent(user.cpu),
+        Created: moment(user.created_at),
+        ...(user.memory_max === null ? {} : { 'Memory limit': bytes(user.memory_max) }),
+        ...(user.own_webhook ? { Webhook: 'one of its own' } : {}),
+        ...(user.autostart ? {} : { Autostart: 'off' }),
+    };
+    const key = JSON.stringify(facts);
+    if (place.dataset.key === key) return;
+    place.dataset.key = key;
+    place.replaceChildren(
+        ...Object.entries(facts).map(([name, value]) =>
+            el('div', {}, el('dt', {}, name), el('dd', {}, value)),
+        ),
+    );
+}
