@@ -18,7 +18,8 @@ const OWN_VARIABLES =
 const CACHE_BYTES = 64 * 1024 * 1024;
 
 const INSTALL_HINT =
-    'install one (Debian: apt install chromium-headless-shell, or chromium), or name one in WAPORTD_BROWSER';
+    'install one (Debian: apt install chromium-headless-shell, or chromium), or name one ' +
+    '(instances.browser; WAPORTD_BROWSER when run by hand)';
 
 const isHeadlessShell = (file) => /headless[-_]shell/.test(path.basename(file));
 

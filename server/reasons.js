@@ -53,7 +53,8 @@ const reason = {
             ? new SessionError(
                   'upstream_silent',
                   `web.whatsapp.com ${what}`,
-                  'try another browser (WAPORTD_BROWSER), or look at https://web.whatsapp.com from this host',
+                  'try another browser (instances.browser; WAPORTD_BROWSER when run by hand), or look at ' +
+                      'https://web.whatsapp.com from this host',
               )
             : new SessionError(
                   'upstream_silent',
