@@ -72,6 +72,7 @@ class Storage {
     #auth;
     #cache;
     #note;
+    #last = Promise.resolve();
 
     /** @param {{authDirectory: string, cacheDirectory: string, clientId: string}} config */
     constructor({ authDirectory, cacheDirectory, clientId }) {
@@ -175,9 +176,12 @@ class Storage {
         });
     }
 
+    /** One thing after the other: a run of the browser may begin before an earlier one noticed its end. */
     async #guard(work) {
+        const done = this.#last.then(work);
+        this.#last = done.catch(() => {});
         try {
-            return await work();
+            return await done;
         } catch (error) {
             throw error instanceof SessionError ? error : storageError(error, this.#auth);
         }

@@ -50,6 +50,12 @@ describe('the storage', () => {
         assert.equal(mode(path.join(authDirectory, 'login.json')), '600');
     });
 
+    it('can be prepared again before an earlier time is done, and leaves nothing of that', async (t) => {
+        const { storage, authDirectory } = newStorage(t);
+        await Promise.all(Array.from({ length: 20 }, () => storage.prepare()));
+        assert.deepEqual(fs.readdirSync(authDirectory), ['session-ylada_bot_5002']);
+    });
+
     it('drops the lock of another host and keeps that of its own', async (t) => {
         const { storage } = newStorage(t);
         await storage.prepare();
