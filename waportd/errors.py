@@ -94,6 +94,14 @@ class Conflict(WaportdError):
     title = "Conflict"
 
 
+class AlreadyLinked(WaportdError):
+    """A phone is linked already, so there is no code to be had."""
+
+    code = "already_linked"
+    status = 409
+    title = "Already linked"
+
+
 class NoCode(WaportdError):
     """There is no code to draw now; ``cause`` says what there is instead."""
 

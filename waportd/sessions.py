@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from waportd.errors import ServerFailed, WaportdError
+from waportd.errors import AlreadyLinked, BadRequest, ServerFailed, StartTimeout, WaportdError
 from waportd.model import PairingCode, Port, Session, SessionState
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,8 @@ _SILENCE = 40.0
 """Seconds without a byte after which a stream counts as dead; the server sends a heartbeat every 15 s."""
 _CALL_TIMEOUT = 20.0
 """Seconds a server has to answer a call; a logout waits for the phone to be unlinked."""
+_PAIRING_TIMEOUT = 70.0
+"""Seconds a server has to answer with a pairing code; it gives up by itself after 60."""
 _RETRY = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach a server that runs; the last one repeats."""
 _MAX_EVENT = 256 * 1024
@@ -160,7 +162,6 @@ class Sessions:
         self._tasks: set[asyncio.Task[None]] = set()
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=_CALL_TIMEOUT),
             # A small stream could grow without end in memory.
             auto_decompress=False,
             read_bufsize=2**14,
@@ -200,16 +201,46 @@ class Sessions:
         """Unlink the phone and let the server delete its session. Raises ServerFailed."""
         await self._call(port, "/disconnect")
 
-    async def _call(self, port: Port, path: str, method: str = "POST") -> None:
+    async def pairing_code(self, port: Port, phone: str) -> PairingCode:
+        """Return a code to type on the phone of that number, digits only; the same again while it is valid.
+
+        Raises BadRequest, AlreadyLinked, StartTimeout where none came in time, ServerFailed with the cause.
+        """
+        answer = await self._call(port, "/pairing-code", body={"phone": phone}, limit=_PAIRING_TIMEOUT)
+        try:
+            code = _pairing(json.loads(answer))
+        except (ValueError, RecursionError, AttributeError):
+            code = None
+        if code is None:
+            raise ServerFailed(
+                f"the server on port {port} answered with no pairing code",
+                cause="bad_answer",
+                hint="scan the QR code instead, or restart the user",
+            )
+        return code
+
+    async def _call(
+        self,
+        port: Port,
+        path: str,
+        method: str = "POST",
+        body: dict[str, str] | None = None,
+        limit: float | None = None,
+    ) -> bytes:
+        limit = limit or _CALL_TIMEOUT
         url = f"http://127.0.0.1:{port}{path}"
+        timeout = aiohttp.ClientTimeout(total=limit)
         try:
             # A redirect could lead anywhere, to another user's server too.
-            async with self._http.request(method, url, allow_redirects=False) as answer:
+            async with self._http.request(
+                method, url, json=body, timeout=timeout, allow_redirects=False
+            ) as answer:
+                said = await _start_of(answer.content)
                 if answer.status < 300:  # noqa: PLR2004
-                    return
-                raise _refused(port, answer.status, await _start_of(answer.content))
+                    return said
+                raise _refused(port, answer.status, said)
         except TimeoutError as error:
-            raise _not_answering(port, f"no answer within {_CALL_TIMEOUT:.0f} s") from error
+            raise _not_answering(port, f"no answer within {limit:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _not_answering(port, str(error) or type(error).__name__) from error
 
@@ -256,6 +287,14 @@ class Sessions:
                     yield parse_session(text)
 
 
+_REFUSALS: dict[tuple[int, str | None], type[WaportdError]] = {
+    (400, "bad_phone"): BadRequest,
+    (409, "already_linked"): AlreadyLinked,
+    (504, "pairing_timeout"): StartTimeout,
+}
+"""What a refusal is where it is not the server's own failure, by status and code."""
+
+
 async def _start_of(body: aiohttp.StreamReader) -> bytes:
     content = b""
     async for chunk in body.iter_any():
@@ -265,16 +304,16 @@ async def _start_of(body: aiohttp.StreamReader) -> bytes:
     return content[:_MAX_ANSWER]
 
 
-def _refused(port: Port, status: int, body: bytes) -> ServerFailed:
+def _refused(port: Port, status: int, body: bytes) -> WaportdError:
     """Pass on what the server says of its refusal, where that makes sense."""
     try:
         answer = json.loads(body)
-        said = {name: _text(answer, name) for name in ("error", "cause", "hint")}
+        said = {name: _text(answer, name) for name in ("error", "code", "cause", "hint")}
     except (ValueError, RecursionError, AttributeError):
         said = {}
-    return ServerFailed(
+    return _REFUSALS.get((status, said.get("code")), ServerFailed)(
         f"the server on port {port} refused: {said.get('error') or f'HTTP status {status}'}",
-        cause=said.get("cause"),
+        cause=said.get("cause") or said.get("code"),
         hint=said.get("hint"),
     )
 

@@ -16,11 +16,12 @@ from typing import Any, TypedDict
 from waportd.assignments import Assignments
 from waportd.config import Config
 from waportd.diagnosis import Finding
-from waportd.errors import ServerFailed, StartTimeout, UnknownUser, WaportdError
+from waportd.errors import AlreadyLinked, ServerFailed, StartTimeout, UnknownUser, WaportdError
 from waportd.holders import Holder, listeners
 from waportd.model import (
     Assignment,
     Desired,
+    PairingCode,
     Port,
     ProcessState,
     Session,
@@ -30,6 +31,7 @@ from waportd.model import (
     service_unit,
 )
 from waportd.observer import AT_REST, Observer
+from waportd.pairing import PairingLimit
 from waportd.picture import Instance, Picture
 from waportd.ports import choose, preferring_user
 from waportd.starter import RETRY_INTERVAL, PortHeld, Starter
@@ -84,6 +86,7 @@ class Supervisor:
         self._observer = Observer(self.picture, manager, self._on_link)
         self._starter = Starter(config, self._assignments, self.picture, self._observer, manager)
         self._meter = UsageMeter(manager)
+        self._pairing = PairingLimit()
         self._choosing: dict[Port, User] = {}
         self._relayed_at: dict[User, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -215,6 +218,30 @@ class Supervisor:
         self.known(user)
         instance, _ = await self.ensure(user, None, wait, timeout)
         return instance
+
+    async def pairing_code(self, user: User, phone: str) -> PairingCode:
+        """Return a code to type on the phone of that number, digits only, starting the server for it.
+
+        The same code again while it is valid. Raises AlreadyLinked, TooManyRequests, StartTimeout where WhatsApp gave
+        none in time, and what `ensure` raises.
+        """
+        instance = self.picture.get(user)
+        if instance is not None and instance.assignment.linked:
+            raise AlreadyLinked(
+                f"user {user} has a linked phone",
+                hint=f"`POST /v1/users/{user}/logout` unlinks it; then ask again",
+            )
+        instance, _ = await self.ensure(user)
+        port, of = instance.assignment.port, (instance.process.pid, phone)
+        self._pairing.admit(user, of, time.monotonic())
+        ends_in = 0.0
+        try:
+            log.info("asking for a pairing code", extra=log_fields(user, port))
+            code = await self._observer.sessions.pairing_code(port, phone)
+            ends_in = code.expires_at - time.time()
+        finally:
+            self._pairing.settle(user, of, time.monotonic() + ends_in)
+        return code
 
     async def stop(self, user: User) -> Instance:
         """Stop the server and give up its port's socket; the login and the port stay the user's."""
@@ -410,6 +437,7 @@ class Supervisor:
         self._meter.forget(service_unit(port))
         for table in (self._starter.failed_at, self._starter.used_at, self._relayed_at):
             table.pop(user, None)
+        self._pairing.forget(user)
         log.info("deleted; the port is free", extra=log_fields(user, port))
 
     async def _relay(self, port: Port) -> None:

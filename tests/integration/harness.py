@@ -136,6 +136,54 @@ def ask_server(port, path, method="GET", body=None, timeout=PATIENCE):
     return ask(http.client.HTTPConnection("localhost", port, timeout=timeout), method, path, body)
 
 
+@dataclass
+class Event:
+    """A server-sent event."""
+
+    name: str
+    data: Any
+    id: str | None
+
+
+class EventStream:
+    """Reads an event stream of the daemon."""
+
+    def __init__(self, waportd, path, last=None):
+        self._connection = UnixConnection(waportd.socket)
+        self._connection.request("GET", path, headers={"Last-Event-ID": last} if last else {})
+        self._answer = self._connection.getresponse()
+        assert self._answer.status == 200, self._answer.read()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._answer.close()
+        self._connection.close()
+
+    def next(self):
+        """Return the next event; None where the stream has ended."""
+        fields = {}
+        while line := self._answer.readline():
+            name, _, value = line.decode().rstrip("\n").partition(": ")
+            if name not in {"", ":"}:
+                fields[name] = value
+            elif not name and "event" in fields:
+                return Event(fields["event"], json.loads(fields["data"]), fields.get("id"))
+        return None
+
+    def until(self, name, condition=lambda data: True):
+        """Return the events up to the next one of that name for which the condition holds."""
+        events = []
+        deadline = time.monotonic() + PATIENCE
+        while not events or events[-1].name != name or not condition(events[-1].data):
+            assert time.monotonic() < deadline, f"no {name} came as awaited, but {events}"
+            event = self.next()
+            assert event is not None, f"the stream ended before {name}"
+            events.append(event)
+        return events
+
+
 class StandIn:
     """WhatsApp and its phones."""
 
@@ -232,6 +280,10 @@ class Waportd:
     @property
     def pid(self):
         return int(unit_property("waportd.service", "MainPID"))
+
+    def restart(self):
+        """Restart the daemon as an upgrade does."""
+        systemctl("restart", "waportd.service")
 
     def kill(self):
         """Kill the daemon; systemd starts it anew."""

@@ -67,6 +67,7 @@ class FakeServer:
                 web.post("/qr/new", self._new_code),
                 web.get("/qr", self._qr),
                 web.post("/disconnect", self._disconnect),
+                web.post("/pairing-code", self._pairing_code),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None)
@@ -122,6 +123,18 @@ class FakeServer:
     async def _qr(self, _: web.Request) -> web.Response:
         self.calls.append("qr")
         return web.json_response({"qr": self.picture["qr"]})
+
+    on_pairing: Callable[[str], web.Response] | None = None
+
+    async def _pairing_code(self, request: web.Request) -> web.Response:
+        phone = (await request.json())["phone"]
+        self.calls.append(f"pairing code {phone}")
+        if self.on_pairing is not None:
+            return self.on_pairing(phone)
+        expires_at = iso(time.time() + 180)
+        pairing = {"code": f"CODE-{phone[-4:]}", "phone": phone, "expires_at": expires_at}
+        self.say("pairing", pairing=pairing, message="waiting for the pairing code to be typed on the phone")
+        return web.json_response({"code": pairing["code"], "expires_at": expires_at})
 
     async def _disconnect(self, _: web.Request) -> web.Response:
         self.calls.append("disconnect")

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from waportd import sessions as module
-from waportd.errors import ServerFailed
+from waportd.errors import AlreadyLinked, BadRequest, ServerFailed, StartTimeout
 from waportd.model import PairingCode, Port, Session, SessionState
 from waportd.sessions import BadEvent, Sessions, parse_events, parse_session
 from waportd.systemd.manager import BusTimeout
@@ -630,6 +630,38 @@ class TestCalling:
         with pytest.raises(ServerFailed) as caught:
             await sessions.ask_for_code(raw_server.port)
         assert caught.value.cause == "not_answering"
+
+    async def test_a_pairing_code_is_asked_for_and_read(self, server, sessions):
+        server.answer = lambda: web.json_response({"code": "ABCD-EFGH", "expires_at": "2026-01-01T00:03:00Z"})
+        code = await sessions.pairing_code(server.port, "5511999990000")
+        assert code == PairingCode("ABCD-EFGH", NEW_YEAR + 180)
+        assert "ABCD" not in repr(code)
+        assert server.calls == ["POST /pairing-code"]
+
+    @pytest.mark.parametrize(
+        ("status", "body", "error"),
+        [
+            (400, {"error": "no phone", "code": "bad_phone"}, BadRequest),
+            (409, {"error": "linked", "code": "already_linked", "cause": "already_linked"}, AlreadyLinked),
+            (503, {"error": "no", "code": "pairing_refused", "cause": "pairing_refused"}, ServerFailed),
+            (504, {"error": "late", "code": "pairing_timeout"}, StartTimeout),
+            (400, {"error": "what"}, ServerFailed),
+        ],
+    )
+    async def test_a_refused_pairing_code_is_told_as_what_it_is(self, server, sessions, status, body, error):
+        server.answer = lambda: web.json_response(body, status=status)
+        with pytest.raises(error, match=body["error"]) as caught:
+            await sessions.pairing_code(server.port, "5511999990000")
+        assert caught.value.cause == body.get("code")
+
+    @pytest.mark.parametrize(
+        "body", ["", "[]", "null", "{}", '{"code": 1}', '{"code": "A", "expires_at": "soon"}', "[" * 10_000]
+    )
+    async def test_what_is_no_pairing_code_is_not_passed_on(self, server, sessions, body):
+        server.answer = lambda: web.Response(text=body)
+        with pytest.raises(ServerFailed, match="no pairing code") as caught:
+            await sessions.pairing_code(server.port, "5511999990000")
+        assert caught.value.cause == "bad_answer"
 
     async def test_a_server_that_hangs_is_given_up(self, heard, monkeypatch):
         monkeypatch.setattr(module, "_CALL_TIMEOUT", 0.05)

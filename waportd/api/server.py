@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from waportd.api import events, frontend, health, openapi, pages, ports, qr, users
+from waportd.api import events, frontend, health, openapi, pages, pairing, ports, qr, users
 from waportd.api.access import Access, check_access, peer_uid
 from waportd.api.operations import Operation
 from waportd.api.origin import refuse_other_sites
@@ -20,7 +20,7 @@ from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-_RESOURCES = (users, qr, events, ports, health, openapi, frontend, pages)
+_RESOURCES = (users, qr, pairing, events, ports, health, openapi, frontend, pages)
 
 _MAX_BODY = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""

@@ -5,8 +5,10 @@ import base64
 import json
 import socket as sockets
 import time
+from types import MappingProxyType
 
 import pytest
+from aiohttp import web
 from support import BASE, rendered_svg, rendered_text, scanned, until
 
 from waportd.model import Port, ProcessState, SessionState, User, service_unit, socket_unit
@@ -122,6 +124,68 @@ async def test_a_long_poll_for_a_user_who_is_deleted_meanwhile_gets_no_code(api,
     await asyncio.sleep(0.05)
     supervisor.picture.remove(ONE)
     assert (await asyncio.wait_for(poll, 5))["code"] == "unknown_user"
+
+
+class TestPairingCode:
+    PATH = "/v1/users/1/pairing-code"
+    PHONE = MappingProxyType({"phone": "+55 11 99999-8888"})
+
+    async def test_a_code_is_had_for_a_user_who_did_not_exist(self, api, systemd, caplog):
+        caplog.set_level("DEBUG")
+        document = await call(api, "POST", self.PATH, json=dict(self.PHONE))
+        assert (document["user"], document["code"]) == ("1", "CODE-8888")
+        assert document["expires_at"].endswith("Z")
+        assert systemd.servers[PORT].calls.count("pairing code 5511999998888") == 1
+        assert "CODE-8888" not in caplog.text
+        assert "99999" not in caplog.text
+
+    async def test_the_same_phone_gets_the_same_code_and_another_has_to_wait(self, api):
+        first = await call(api, "POST", self.PATH, json=dict(self.PHONE))
+        assert (await call(api, "POST", self.PATH, json=dict(self.PHONE)))["code"] == first["code"]
+        async with api.post(self.PATH, json={"phone": "+55 11 99999-7777"}) as answer:
+            assert answer.status == 429
+            assert 0 < int(answer.headers["Retry-After"]) <= 30
+            assert (await answer.json(content_type=None))["code"] == "too_many_requests"
+
+    async def test_nobody_who_is_linked_gets_one(self, api, systemd, supervisor):
+        await call(api, "PUT", "/v1/users/1", 201)
+        systemd.servers[PORT].link()
+        await until(supervisor, ONE, lambda instance: instance.assignment.linked)
+        refused = await call(api, "POST", self.PATH, 409, json=dict(self.PHONE))
+        assert refused["code"] == "already_linked"
+        assert "logout" in refused["hint"]
+
+    async def test_what_the_server_refuses_is_told_with_its_cause(self, api, systemd):
+        body = {
+            "error": "WhatsApp refuses",
+            "code": "pairing_refused",
+            "cause": "pairing_refused",
+            "hint": "x",
+        }
+        systemd.prepare = lambda server: setattr(
+            server, "on_pairing", lambda phone: web.json_response(body, status=503)
+        )
+        refused = await call(api, "POST", self.PATH, 502, json=dict(self.PHONE))
+        assert (refused["cause"], refused["hint"]) == ("pairing_refused", "x")
+        assert (await call(api, "POST", self.PATH, 429, json=dict(self.PHONE)))["code"] == "too_many_requests"
+
+    @pytest.mark.parametrize("body", [None, "x", [], {}, {"phone": 5511999998888}, {"phone": "12"}])
+    async def test_what_is_no_phone_is_refused_and_starts_nothing(self, api, supervisor, body):
+        refused = await call(api, "POST", self.PATH, 400, data=json.dumps(body))
+        assert refused["code"] == "bad_request"
+        assert "phone" in f"{refused['detail']} {refused['hint']}"
+        assert len(supervisor.picture) == 0
+
+    async def test_the_code_is_in_no_other_answer(self, api, supervisor):
+        code = (await call(api, "POST", self.PATH, json=dict(self.PHONE)))["code"]
+        await until(supervisor, ONE, lambda instance: instance.session.pairing is not None)
+        for path in ("/v1/users", "/v1/users/1", "/v1/users/1/qr", "/api/qr?user_id=1"):
+            assert code not in json.dumps(await call(api, "GET", path))
+
+    async def test_a_deleted_user_leaves_no_count(self, api):
+        await call(api, "POST", self.PATH, json=dict(self.PHONE))
+        await call(api, "DELETE", "/v1/users/1", 204)
+        await call(api, "POST", self.PATH, json={"phone": "+55 11 99999-7777"})
 
 
 class TestDrawnCode:

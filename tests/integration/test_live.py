@@ -1,0 +1,84 @@
+"""What reaches people as it happens: events from the code to the login, pictures of codes, pairing codes."""
+
+import base64
+import concurrent.futures
+
+from harness import PATIENCE, EventStream, is_active, until
+from support import rendered_svg, rendered_text, scanned
+
+PHONE = "5511999990001"
+
+
+def test_events_tell_of_a_scan_and_pictures_show_the_code(waportd, standin):
+    code = waportd.show_code("1")
+    with EventStream(waportd, "/v1/users/1/events") as one, EventStream(waportd, "/v1/events") as everybody:
+        assert one.until("user")[-1].data["session"]["state"] == "qr"
+        assert one.until("qr")[-1].data["qr"] == waportd.qr("1")["qr"]
+        assert [event.name for event in everybody.until("complete")] == ["user", "complete"]
+
+        def picture(form):
+            answer = waportd.ask("GET", f"/v1/users/1/qr?format={form}")
+            assert answer.status == 200, answer.body
+            return answer.body
+
+        # A code lives for a minute: all of it shows the same one, or the next.
+        shown = {
+            scanned(picture("png"), "png"),
+            scanned(rendered_svg(picture("svg")), "png"),
+            scanned(rendered_text(picture("txt").decode()), "pgm"),
+            scanned(base64.b64decode(picture("dataurl").partition(b",")[2]), "png"),
+        }
+        assert shown <= {code, waportd.qr("1")["qr"]}
+
+        standin.tell("scan", qr=waportd.qr("1")["qr"], phone=PHONE, name="Ana")
+        told = one.until("user", lambda data: data["session"] and data["session"]["state"] == "ready")
+        assert told[-1].data["session"]["phone_number"] == PHONE
+        assert one.until("qr", lambda data: data["status"] == "ready")[-1].data["qr"] is None
+        seen = everybody.until("user", lambda data: data["linked"])
+        assert {event.name for event in seen} == {"user"}
+        assert code not in str(seen)
+
+        waportd.call("POST", "/v1/users/1/stop")
+        one.until("user", lambda data: data["process"]["state"] == "stopped")
+        last = everybody.until("user", lambda data: data["process"]["state"] == "stopped")[-1].id
+        waportd.call("DELETE", "/v1/users/1", 204)
+        assert one.until("deleted")[-1].data == {"user": "1"}
+        assert one.next() is None
+        assert everybody.until("deleted")[-1].data == {"user": "1"}
+    with EventStream(waportd, "/v1/events", last) as resumed:
+        assert [event.name for event in resumed.until("complete")] == ["deleted", "complete"]
+
+
+def test_a_restart_of_the_daemon_ends_the_streams_and_readers_start_anew(waportd):
+    waportd.call("PUT", "/v1/users/1?wait=none", 201)
+    with EventStream(waportd, "/v1/events") as events:
+        last = events.until("complete")[-1].id
+        before = waportd.pid
+        waportd.restart()
+        while events.next() is not None:
+            pass
+    assert waportd.pid != before
+    with EventStream(waportd, "/v1/events", last) as events:
+        assert [event.name for event in events.until("complete")] == ["reset", "user", "complete"]
+
+
+def test_a_pairing_code_links_a_phone(waportd, standin):
+    asked = {"phone": "+55 11 99999-0001"}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        same = list(
+            pool.map(lambda _: waportd.call("POST", "/v1/users/1/pairing-code", body=asked), range(3))
+        )
+    assert same[0] == same[1] == same[2]
+    code = same[0]["code"]
+    assert waportd.until_session("1", "pairing")
+    refused = waportd.ask("POST", "/v1/users/1/pairing-code", {"phone": "+55 11 99999-0002"})
+    assert (refused.status, int(refused.headers["Retry-After"]) > 0) == (429, True)
+    standin.tell("pair", code=code, phone=PHONE, name="Ana")
+    assert waportd.until_session("1", "ready")["session"]["phone_number"] == PHONE
+    until(lambda: waportd.user("1")["linked"], "the link", PATIENCE)
+    assert waportd.ask("POST", "/v1/users/1/pairing-code", asked).json["code"] == "already_linked"
+    assert is_active("whatsapp@5001.service")
+    journal = waportd.journal("whatsapp@5001.service") + waportd.journal("waportd.service")
+    assert "asking for a pairing code" in journal
+    for secret in (code, code.replace("-", ""), PHONE):
+        assert secret not in journal

@@ -1,0 +1,95 @@
+"""Pairing codes: whose number it is, and how often WhatsApp may be asked."""
+
+import pytest
+
+from waportd.errors import TooManyRequests
+from waportd.model import User
+from waportd.pairing import INTERVAL, PER_HOUR, PairingLimit, phone_digits
+
+ANA, BEA = User("ana"), User("bea")
+
+
+@pytest.mark.parametrize(
+    "text", ["+55 11 99999-8888", "5511999998888", "(55) 11.99999.8888", " 55\u00a011999998888 "]
+)
+def test_a_number_is_read_as_people_write_it(text):
+    assert phone_digits(text) == "5511999998888"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "123",
+        "0551199999888",
+        "5" * 16,
+        "5511x99998888",
+        "٥٥١١٩٩٩٩٩٨٨٨٨",
+        "55/1199999888",
+        "55\n11999998888",
+        "5511999998888\n",
+    ],
+)
+def test_what_is_no_number_with_a_country_code_is_none(text):
+    assert phone_digits(text) is None
+
+
+class TestLimit:
+    @pytest.fixture
+    def limit(self):
+        return PairingLimit()
+
+    def refused(self, limit, now, code="other", user=ANA):
+        with pytest.raises(TooManyRequests) as caught:
+            limit.admit(user, code, now)
+        return caught.value.retry_after
+
+    def test_the_next_code_takes_its_time(self, limit):
+        limit.admit(ANA, "one", 100.0)
+        assert self.refused(limit, 110.5) == INTERVAL - 10
+        limit.admit(ANA, "other", 100.0 + INTERVAL)
+
+    def test_a_code_that_is_on_its_way_or_on_show_is_free(self, limit):
+        limit.admit(ANA, "one", 0.0)
+        limit.admit(ANA, "one", 1.0)
+        limit.settle(ANA, "one", 180.0)
+        limit.admit(ANA, "one", 179.0)
+        assert limit._asked[ANA].times == limit._asked[ANA].times.__class__([0.0])
+        limit.admit(ANA, "one", 180.0)
+        assert len(limit._asked[ANA].times) == 2
+
+    def test_a_code_that_never_came_counts(self, limit):
+        limit.admit(ANA, "one", 0.0)
+        limit.settle(ANA, "one", 2.0)
+        assert self.refused(limit, 2.0, "one") == INTERVAL - 2
+
+    def test_another_code_settles_nothing(self, limit):
+        limit.admit(ANA, "one", 0.0)
+        limit.admit(ANA, "other", 40.0)
+        limit.settle(ANA, "one", 41.0)
+        limit.settle(BEA, "one", 41.0)
+        limit.admit(ANA, "other", 50.0)
+
+    def test_the_hour_has_its_limit(self, limit):
+        for number in range(PER_HOUR):
+            limit.admit(ANA, number, number * 60.0)
+        assert self.refused(limit, PER_HOUR * 60.0) == 3600 - PER_HOUR * 60
+        limit.admit(ANA, "later", 3600.0)
+        assert self.refused(limit, 3640.0) == 20
+
+    def test_users_do_not_limit_each_other(self, limit):
+        limit.admit(ANA, "one", 0.0)
+        limit.admit(BEA, "one", 0.0)
+
+    def test_one_who_is_gone_is_forgotten(self, limit):
+        limit.admit(ANA, "one", 0.0)
+        limit.forget(ANA)
+        limit.forget(ANA)
+        assert limit._asked == {}
+
+    def test_the_refusal_says_how_long_and_names_no_phone(self, limit):
+        limit.admit(ANA, (7, "5511999998888"), 0.0)
+        with pytest.raises(TooManyRequests, match="ana has asked for 1 pairing code") as caught:
+            limit.admit(ANA, (7, "5511999997777"), 5.0)
+        assert "25 s" in caught.value.hint
+        assert "5511" not in repr(caught.value) + str(caught.value.hint) + repr(limit._asked)

@@ -1,0 +1,75 @@
+"""``/v1/users/{user}/pairing-code``: a code to type on the phone, for whom scanning is no way."""
+
+from typing import TypedDict
+
+from aiohttp import web
+
+from waportd.api.operations import START_ERRORS, Answer, Operation, Scope
+from waportd.api.representation import respond, timestamp
+from waportd.api.requests import USER, Body, Member, supervisor_of
+from waportd.api.schemas import moment, record, text
+from waportd.errors import AlreadyLinked, TooManyRequests
+from waportd.kinds import Kind
+from waportd.pairing import PHONE_PATTERN, phone_digits
+
+_PAIRING_CODE = record(
+    "PairingCode",
+    user=text("Whose server."),
+    code=text("What to type on the phone: eight characters and a dash. A secret."),
+    expires_at=moment("Until when it can be typed."),
+)
+
+
+class _Request(TypedDict):
+    phone: str
+
+
+def _parse_phone(given: str) -> str:
+    digits = phone_digits(given)
+    if digits is None:
+        raise ValueError
+    return digits
+
+
+_REQUEST = Body[_Request](
+    (
+        Member(
+            "phone",
+            Kind(
+                "a phone number with its country code, 8 to 15 digits",
+                _parse_phone,
+                schema={"type": "string", "pattern": f"^{PHONE_PATTERN}$"},
+            ),
+            "The number of the phone, with its country code; spaces, dots, dashes and parentheses do not matter.",
+            required=True,
+        ),
+    ),
+    '{"phone": "+55 11 99999-8888"}',
+)
+
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+    return [
+        Operation(
+            "POST",
+            "/v1/users/{user}/pairing-code",
+            create,
+            Scope.LINK,
+            {200: Answer("the code", _PAIRING_CODE)},
+            (USER,),
+            _REQUEST,
+            errors=(AlreadyLinked, TooManyRequests, *START_ERRORS),
+        )
+    ]
+
+
+async def create(request: web.Request) -> web.Response:
+    """Have WhatsApp make a code to type on the phone.
+
+    Starts the server where it does not run, and takes up to a minute. The code is the same for the same phone while
+    it is valid; a new one may be asked for every 30 seconds, and five times an hour.
+    """
+    user = USER.of(request)
+    code = await supervisor_of(request).pairing_code(user, _REQUEST.of(request)["phone"])
+    return respond({"user": user, "code": code.code, "expires_at": timestamp(code.expires_at)})
