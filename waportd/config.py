@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import enum
 import functools
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -77,6 +78,23 @@ class LogLevel(enum.StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen in TCP."""
+
+    host: str
+    """An IP address."""
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Tell whether this host only reaches it."""
+        return ipaddress.ip_address(self.host).is_loopback
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -247,6 +265,18 @@ def _ports(first: int) -> Callable[[str], PortRange]:
     return parse
 
 
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.IPv6Address(host[1:-1])
+    else:
+        address = ipaddress.IPv4Address("127.0.0.1" if host == "localhost" else host)
+    number = whole(port)
+    if not 1 <= number <= 65535 or "%" in host:  # noqa: PLR2004
+        raise ValueError(text)
+    return Address(str(address), number)
+
+
 def _port_range(text: str) -> PortRange:
     if "-" not in text:
         raise ValueError(text)
@@ -288,6 +318,25 @@ class Api:
             "The unix socket on which waportd answers. The packaged waportd.socket creates it and "
             "hands it over; whoever changes it here changes it there too (`systemctl edit "
             "waportd.socket`).",
+            reloadable=False,
+        ),
+    )
+    listen: tuple[Address, ...] = field(
+        default=(),
+        metadata=_key(
+            Kind(
+                "a list of addresses",
+                tuple,
+                Kind(
+                    "an IP address or localhost with a port, such as 127.0.0.1:8080 or '[::1]:8080'", _address
+                ),
+                show=_shown_list,
+            ),
+            "TCP addresses on which waportd answers, too, e.g. [127.0.0.1:8080]. Whoever calls there "
+            "needs a token, which `POST /v1/tokens` over the unix socket makes, or a connect link. It "
+            "is HTTP without TLS: for other hosts, put a reverse proxy in front. The packaged service "
+            "may be reached from this host only: for an address that is not loopback, add the networks "
+            "that may call (`systemctl edit waportd`, [Service], IPAddressAllow=192.0.2.0/24).",
             reloadable=False,
         ),
     )

@@ -17,17 +17,21 @@ from waportd import __version__, units
 from waportd.api.access import Access
 from waportd.api.pages import Embedders
 from waportd.api.server import ApiServer, make_app
-from waportd.config import Bus, Config, changes, load, reloaded
-from waportd.errors import ConfigError, WaportdError
+from waportd.config import Address, Bus, Config, changes, load, reloaded
+from waportd.errors import ConfigError, StoreError, WaportdError
+from waportd.links import Links
 from waportd.store import SqliteStore
 from waportd.supervisor import Supervisor
 from waportd.systemd import activation, journal, notify
 from waportd.systemd.dbus import DBusUnitManager
 from waportd.systemd.manager import BusLost
+from waportd.tokens import Tokens
 
 log = logging.getLogger("waportd.daemon")
 
 DEFAULT_CONFIG = Path("/etc/waportd/config.yaml")
+_USES_INTERVAL = 60.0
+"""Seconds from one note on disk of when tokens were used to the next."""
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: what no restart mends."""
@@ -58,6 +62,8 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
             listeners = stack.enter_context(_listeners(self._config.api.socket))
+            for address in self._config.api.listen:
+                listeners.append(stack.enter_context(_bind_address(address)))
             _make_folders(self._config)
             store = await SqliteStore.open(self._config.store.database)
             stack.push_async_callback(store.close)
@@ -68,12 +74,19 @@ class Daemon:
             supervisor = Supervisor(self._config, store, manager)
             stack.push_async_callback(supervisor.close)
             await supervisor.start()
-            access = Access(self._config.api.allow_users)
+            tokens = Tokens(store)
+            await tokens.load()
+            links = Links(await store.secret("connect links"))
+            access = Access(self._config.api.allow_users, tokens, links)
             embedders = Embedders(self._config.api.frame_ancestors)
             server = ApiServer(make_app(supervisor, access, embedders))
             stack.push_async_callback(server.close)
             await server.start(listeners)
             stack.push_async_callback(_cancel, asyncio.create_task(_feed_watchdog(), name="watchdog"))
+            stack.push_async_callback(_keep_uses, tokens)
+            stack.push_async_callback(
+                _cancel, asyncio.create_task(_keep_uses_regularly(tokens), name="tokens")
+            )
             loop.add_signal_handler(signal.SIGHUP, self._reloads.put_nowait, None)
             reloader = asyncio.create_task(
                 self._reload_on_request(supervisor, access, embedders), name="reload"
@@ -245,6 +258,26 @@ def _bind(path: Path) -> socket.socket:
     return listener
 
 
+def _bind_address(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        listener = socket.create_server((address.host, address.port), family=family, backlog=1024)
+    except OSError as error:
+        raise SocketInUse(
+            f"api.listen: {address} cannot be opened: {error.strerror}",
+            hint="name an address of this host and a port from 1024 on that nobody holds; "
+            f"`ss -ltnp sport = {address.port}` shows who does",
+        ) from error
+    if not address.is_loopback:
+        log.warning(
+            "api.listen: %s is open to other hosts, without TLS: put a reverse proxy in front. The packaged service "
+            "takes packets from this host only; `systemctl edit waportd` with IPAddressAllow= of [Service] admits "
+            "others",
+            address,
+        )
+    return listener
+
+
 def _is_left_over(path: Path) -> bool:
     """Tell whether there is a socket that nobody listens on any more."""
     try:
@@ -266,6 +299,20 @@ async def _feed_watchdog() -> None:
     while interval is not None:
         notify.alive()
         await asyncio.sleep(interval / 2)
+
+
+async def _keep_uses_regularly(tokens: Tokens) -> None:
+    while True:
+        await asyncio.sleep(_USES_INTERVAL)
+        await _keep_uses(tokens)
+
+
+async def _keep_uses(tokens: Tokens) -> None:
+    """Write when tokens were used last; what cannot be written is worth no more than a line in the journal."""
+    try:
+        await tokens.keep_uses()
+    except StoreError as error:
+        log.warning("Cannot write when tokens were used last: %s", error)
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

@@ -41,6 +41,10 @@ class WaportdError(Exception):
             problem["cause"] = self.cause
         return problem
 
+    def headers(self) -> dict[str, str]:
+        """Return what HTTP wants such an answer's head to tell."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
 
 class BadRequest(WaportdError):
     """The caller sent something that cannot be understood."""
@@ -48,6 +52,24 @@ class BadRequest(WaportdError):
     code = "bad_request"
     status = 400
     title = "Bad request"
+
+
+class Unauthorized(WaportdError):
+    """The caller has not shown who it is, or not truly."""
+
+    code = "unauthorized"
+    status = 401
+    title = "Unauthorized"
+
+    def __init__(self, message: str, *, hint: str | None = None, presented: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.presented = presented
+        """A token was shown, and is none."""
+
+    def headers(self) -> dict[str, str]:
+        """Name the scheme (RFC 6750, section 3)."""
+        challenge = 'Bearer realm="waportd"'
+        return {"WWW-Authenticate": f'{challenge}, error="invalid_token"' if self.presented else challenge}
 
 
 class Forbidden(WaportdError):
@@ -58,12 +80,34 @@ class Forbidden(WaportdError):
     title = "Forbidden"
 
 
+class LinkInvalid(Forbidden):
+    """The connect link is not one of ours, or not for this user."""
+
+    code = "link_invalid"
+    title = "The link is not valid"
+
+
+class LinkExpired(Forbidden):
+    """The connect link was one."""
+
+    code = "link_expired"
+    title = "The link has expired"
+
+
 class UnknownUser(WaportdError):
     """No port is assigned to that user."""
 
     code = "unknown_user"
     status = 404
     title = "Unknown user"
+
+
+class UnknownToken(WaportdError):
+    """There is no token of that id."""
+
+    code = "unknown_token"
+    status = 404
+    title = "Unknown token"
 
 
 class NotFound(WaportdError):
@@ -84,6 +128,10 @@ class MethodNotAllowed(WaportdError):
     def __init__(self, message: str, *, allowed: Collection[str]) -> None:
         super().__init__(message, hint=f"allowed: {', '.join(sorted(allowed))}")
         self.allowed = allowed
+
+    def headers(self) -> dict[str, str]:
+        """Name the allowed methods (RFC 9110, section 15.5.6)."""
+        return {"Allow": ", ".join(sorted(self.allowed))}
 
 
 class Conflict(WaportdError):

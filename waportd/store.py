@@ -1,4 +1,4 @@
-"""Which port belongs to whom, kept on disk: an answered assignment survives any crash."""
+"""Which port belongs to whom, and who may call, kept on disk: what was answered survives any crash."""
 
 import asyncio
 import concurrent.futures
@@ -7,6 +7,8 @@ import dataclasses
 import errno
 import json
 import os
+import re
+import secrets
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +17,7 @@ from typing import Protocol, TypeVar
 
 from waportd.errors import StoreError
 from waportd.model import Assignment, Desired, Port, User
+from waportd.tokens import Token
 
 _T = TypeVar("_T")
 
@@ -40,6 +43,23 @@ _MIGRATIONS = (
         checksum    INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE token (
+        id           TEXT PRIMARY KEY,
+        name         TEXT NOT NULL,
+        user         TEXT,
+        digest       TEXT NOT NULL,
+        created_at   REAL NOT NULL,
+        last_used_at REAL,
+        checksum     INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE secret (
+        name  TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """Step N takes the schema from version N to N + 1 (PRAGMA user_version). Steps are never edited, only added."""
 
@@ -55,6 +75,8 @@ _COLUMNS = (
     "note",
     "socket_boot",
 )
+
+_TOKEN_COLUMNS = ("id", "name", "user", "digest", "created_at", "last_used_at")
 
 
 class AllocationStore(Protocol):
@@ -74,7 +96,7 @@ class AllocationStore(Protocol):
 
 
 class SqliteStore:
-    """An AllocationStore in one SQLite file.
+    """An AllocationStore and TokenStore in one SQLite file.
 
     All access happens on one thread of its own, since SQLite's calls block.
     """
@@ -106,7 +128,7 @@ class SqliteStore:
         query = f"SELECT {', '.join(_COLUMNS)}, checksum FROM assignment ORDER BY port"  # noqa: S608
         rows = await self._run(lambda db: db.execute(query).fetchall())
         for user, *values, checksum in rows:
-            if _checksum((user, *values)) != checksum:
+            if _checksum(_COLUMNS, (user, *values)) != checksum:
                 raise _damaged(self._path, f"what it holds of user {user!r:.80} is not what was written")
         return [_from_row(row[:-1]) for row in rows]
 
@@ -119,11 +141,46 @@ class SqliteStore:
             f"INSERT INTO assignment ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "  # noqa: S608
             f"ON CONFLICT (user) DO UPDATE SET {updates}"
         )
-        await self._write(statement, [(*row, _checksum(row)) for row in rows])
+        await self._write(statement, [(*row, _checksum(_COLUMNS, row)) for row in rows])
 
     async def remove(self, user: User) -> None:
         """Forget a user; one that is unknown is fine."""
         await self._write("DELETE FROM assignment WHERE user = ?", [(user,)])
+
+    async def load_tokens(self) -> list[Token]:
+        """Return all tokens, the oldest first."""
+        query = f"SELECT {', '.join(_TOKEN_COLUMNS)}, checksum FROM token ORDER BY created_at"  # noqa: S608
+        rows = await self._run(lambda db: db.execute(query).fetchall())
+        for *values, checksum in rows:
+            if _checksum(_TOKEN_COLUMNS, values) != checksum:
+                raise _damaged(
+                    self._path, f"what it holds of token {values[0]!r:.80} is not what was written"
+                )
+        return [Token(**dict(zip(_TOKEN_COLUMNS, row[:-1], strict=True))) for row in rows]
+
+    async def put_token(self, token: Token) -> None:
+        """Insert or replace."""
+        row = tuple(getattr(token, column) for column in _TOKEN_COLUMNS)
+        await self._write(
+            "REPLACE INTO token VALUES (?, ?, ?, ?, ?, ?, ?)", [(*row, _checksum(_TOKEN_COLUMNS, row))]
+        )
+
+    async def remove_token(self, identifier: str) -> None:
+        """Forget a token; one that is unknown is fine."""
+        await self._write("DELETE FROM token WHERE id = ?", [(identifier,)])
+
+    async def secret(self, name: str) -> bytes:
+        """Return 32 bytes that nobody else knows, the same ones for a name each time."""
+
+        def read(db: sqlite3.Connection) -> str:
+            db.execute("INSERT OR IGNORE INTO secret VALUES (?, ?)", (name, secrets.token_hex(32)))
+            (value,) = db.execute("SELECT value FROM secret WHERE name = ?", (name,)).fetchone()
+            return str(value)
+
+        value = await self._run(read)
+        if not re.fullmatch("[0-9a-f]{64}", value):
+            raise _damaged(self._path, f"its secret {name!r} is not what was written")
+        return bytes.fromhex(value)
 
     async def close(self) -> None:
         """Release the file; committed assignments are on disk already."""
@@ -287,12 +344,12 @@ def _to_row(assignment: Assignment) -> tuple[str | int | float | None, ...]:
     return tuple(values[column] for column in _COLUMNS)
 
 
-def _checksum(row: Sequence[object]) -> int:
+def _checksum(columns: Sequence[str], row: Sequence[object]) -> int:
     """Return the CRC-32 of a row: SQLite notices damage to its structure, not to the values it stores.
 
     A NULL does not count, so that a step may add a column without touching rows.
     """
-    known = {column: value for column, value in zip(_COLUMNS, row, strict=True) if value is not None}
+    known = {column: value for column, value in zip(columns, row, strict=True) if value is not None}
     return zlib.crc32(json.dumps(known).encode())
 
 

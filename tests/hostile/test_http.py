@@ -16,9 +16,8 @@ import pytest
 from fakes import FakeSystemd, MemoryStore
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support import BASE
+from support import BASE, access_for
 
-from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
 from waportd.config import Config
 from waportd.supervisor import Supervisor
@@ -52,7 +51,7 @@ class Daemon:
         supervisor = Supervisor(Config(), MemoryStore(), systemd)
         supervisor._assignments.orphaned_ports = self._none  # there is no folder to look in
         await supervisor.start()
-        server = ApiServer(make_app(supervisor, Access([])))
+        server = ApiServer(make_app(supervisor, access_for()))
         await server.start([listener])
         self._ready.set()
         await self._done.wait()

@@ -7,9 +7,8 @@ import aiohttp
 import pytest
 from contract import keeps_its_word
 from fakes import FakeSystemd, MemoryStore
-from support import BASE, OVERFLOW, settled
+from support import BASE, OVERFLOW, access_for, settled
 
-from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
 from waportd.config import Config, PortRange
 from waportd.supervisor import Supervisor
@@ -71,18 +70,37 @@ async def supervisor(start_supervisor):
 
 
 @pytest.fixture
-async def api(supervisor, tmp_path):
-    """A client of the API on its unix socket, whose every answer is held to the OpenAPI document."""
-    path = tmp_path / "api.sock"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(100)
-    app = make_app(supervisor, Access([]))
+def access(store):
+    return access_for(store=store)
+
+
+@pytest.fixture
+async def server(supervisor, access, tmp_path):
+    """The API on a unix socket and on a TCP port, its every answer held to the OpenAPI document."""
+    app = make_app(supervisor, access)
     app.middlewares.insert(1, keeps_its_word)
     server = ApiServer(app)
-    await server.start([listener])
-    async with aiohttp.ClientSession(
-        "http://localhost", connector=aiohttp.UnixConnector(str(path), limit=0)
-    ) as client:
-        yield client
+    server.path = tmp_path / "api.sock"
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(server.path))
+    unix.listen(100)
+    tcp = socket.create_server(("127.0.0.1", 0))
+    server.url = f"http://127.0.0.1:{tcp.getsockname()[1]}"
+    await server.start([unix, tcp])
+    yield server
     await server.close()
+
+
+@pytest.fixture
+async def api(server):
+    """A client of the API on its unix socket."""
+    connector = aiohttp.UnixConnector(str(server.path), limit=0)
+    async with aiohttp.ClientSession("http://localhost", connector=connector) as client:
+        yield client
+
+
+@pytest.fixture
+async def tcp(server):
+    """A client of the API over TCP, which has shown nothing."""
+    async with aiohttp.ClientSession(server.url) as client:
+        yield client

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from waportd.model import Assignment, Port, User, port_of_unit, service_unit, socket_unit
 from waportd.systemd.manager import Accounting, JobFailed, UnitStatus
+from waportd.tokens import Token
 
 PICTURE = {
     "port": 0,
@@ -288,10 +289,11 @@ class FakeSystemd:
 
 
 class MemoryStore:
-    """An AllocationStore in memory."""
+    """An AllocationStore and TokenStore in memory."""
 
     def __init__(self, assignments: Iterable[Assignment] = ()) -> None:
         self.rows: dict[User, Assignment] = {assignment.user: assignment for assignment in assignments}
+        self.tokens: dict[str, Token] = {}
 
     async def load(self) -> list[Assignment]:
         return list(self.rows.values())
@@ -307,6 +309,17 @@ class MemoryStore:
     async def remove(self, user: User) -> None:
         await asyncio.sleep(0)
         self.rows.pop(user, None)
+
+    async def load_tokens(self) -> list[Token]:
+        return list(self.tokens.values())
+
+    async def put_token(self, token: Token) -> None:
+        await asyncio.sleep(0)
+        self.tokens[token.id] = token
+
+    async def remove_token(self, identifier: str) -> None:
+        await asyncio.sleep(0)
+        self.tokens.pop(identifier, None)
 
     async def close(self) -> None:
         pass

@@ -7,10 +7,21 @@ import os
 import subprocess
 import tempfile
 
+from fakes import MemoryStore
+
+from waportd.api.access import Access
+from waportd.links import Links
+from waportd.tokens import Tokens
+
 BASE = 20001 + os.getpid() % 50 * 200
 """The port that user 1 prefers in these tests. Fake servers listen on real ports, and other runs are under way."""
 OVERFLOW = BASE + 100
 """The first port of those who do not get the one they prefer."""
+
+
+def access_for(*allowed, store=None):
+    """Return an access that admits these over the unix socket; nobody: whoever can open it."""
+    return Access(allowed, Tokens(store or MemoryStore()), Links(b"key"))
 
 
 async def settled(supervisor):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from waportd import config
-from waportd.config import Bus, Change, Config, InvalidConfig, LogLevel, PortRange, Takeover
+from waportd.config import Address, Bus, Change, Config, InvalidConfig, LogLevel, PortRange, Takeover
 from waportd.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
@@ -48,6 +48,16 @@ def test_the_configuration_cannot_be_changed():
         ("api.socket", "/run/waportd.sock", Path("/run/waportd.sock")),
         ("api.allow_users", "[www-data, 1001, 0]", ("www-data", 1001, 0)),
         ("api.allow_users", "[]", ()),
+        (
+            "api.listen",
+            "[127.0.0.1:8080, '[::1]:80', localhost:1, 0.0.0.0:65535]",
+            (
+                Address("127.0.0.1", 8080),
+                Address("::1", 80),
+                Address("127.0.0.1", 1),
+                Address("0.0.0.0", 65535),
+            ),
+        ),
         ("store.directory", '"/srv/a b/ü"', Path("/srv/a b/ü")),
         ("ports.base", "5002", 5002),
         ("ports.base", '"5002"', 5002),
@@ -152,6 +162,22 @@ def test_a_bad_value_is_one_fault_that_says_what_is_allowed(key, text):
     ("key", "text"),
     [
         *(("api.allow_users", item) for item in ["'a b'", "-1", "4294967295", "''", "{}", "[]", "~", "é"]),
+        *(
+            ("api.listen", item)
+            for item in [
+                "8080",
+                "':8080'",
+                "'*:8080'",
+                "127.0.0.1",
+                "127.0.0.1:0",
+                "127.0.0.1:65536",
+                "127.1:80",
+                "host.example:80",
+                "'::1:80'",
+                "'[fe80::1%eth0]:80'",
+                "'[127.0.0.1]:80'",
+            ]
+        ),
         *(("ports.reserved", item) for item in ["0", "65536", "2-1", "a", "1-2-3", "[1]", "''"]),
         *(("instances.browser_args", item) for item in ["lang", '"--a\\nb"', '"--a\\x7f"', "''", "[--a]"]),
         *(("instances.qr_lifetime", item) for item in ["0", "601", "soon"]),
@@ -160,6 +186,7 @@ def test_a_bad_value_is_one_fault_that_says_what_is_allowed(key, text):
 def test_a_bad_item_of_a_list_is_a_fault_in_its_own_line(key, text):
     good = {
         "api.allow_users": "1001",
+        "api.listen": "127.0.0.1:8080",
         "ports.reserved": "5002",
         "instances.browser_args": "--lang=pt",
         "instances.qr_lifetime": "60",
@@ -280,7 +307,7 @@ log: [info]
         ("zzz: 1", "the file has api, store, ports, instances, limits, systemd, log"),
         ("{[a]: b}", "the file has api"),
         ("<<: {log: {level: debug}}", "the file has api"),
-        ("api:\n  listen: 127.0.0.1:80", "api has socket, allow_users"),
+        ("api:\n  zzz: 1", "api has socket, listen, allow_users"),
     ],
 )
 def test_an_unknown_key_is_a_fault_that_says_what_was_meant(text, meant):

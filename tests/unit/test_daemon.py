@@ -1,6 +1,7 @@
 """The program and its parts, as far as they need neither systemd nor a bus."""
 
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from waportd import daemon
+from waportd.config import Address
 from waportd.daemon import SocketInUse
 
 
@@ -126,3 +128,26 @@ def test_wrong_usage_is_told():
     status, _, complaint = waportd("--confg", "x")
     assert status == 2
     assert "usage: waportd" in complaint
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_an_address_is_opened_and_one_in_use_is_named(family, host):
+    with socket.create_server((host, 0), family=family) as taken:
+        address = Address(host, taken.getsockname()[1])
+        with pytest.raises(
+            SocketInUse, match=re.escape(f"api.listen: {address} cannot be opened")
+        ) as refused:
+            daemon._bind_address(address)
+        assert str(address.port) in refused.value.hint
+    with daemon._bind_address(address) as listener, socket.create_connection((host, address.port)):
+        assert listener.family == family
+
+
+def test_an_address_that_other_hosts_reach_comes_with_a_word_on_what_that_takes(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        port = chosen.getsockname()[1]
+    with daemon._bind_address(Address("127.0.0.1", port)):
+        assert not caplog.records
+    with daemon._bind_address(Address("0.0.0.0", port)):
+        assert "reverse proxy" in caplog.text
+        assert "IPAddressAllow=" in caplog.text

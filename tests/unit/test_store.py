@@ -20,6 +20,7 @@ from waportd import store as module
 from waportd.errors import StoreError
 from waportd.model import Assignment, Desired, Port, User
 from waportd.store import SqliteStore
+from waportd.tokens import Token
 
 CHECKOUT = Path(__file__).parents[2]
 SEED = 20260101
@@ -273,7 +274,8 @@ class TestCrashes:
         monkeypatch.setattr(
             module,
             "_MIGRATIONS",
-            module._MIGRATIONS + tuple(step(number) for number in range(1, reached + 2)),
+            module._MIGRATIONS
+            + tuple(step(number) for number in range(len(module._MIGRATIONS), reached + 2)),
         )
         assert await read(path) == rows
 
@@ -502,7 +504,7 @@ class TestVersions:
         with_version(path, len(module._MIGRATIONS) + 1)
         before = contents(tmp_path)
         error = await refusal(path)
-        assert "schema version 2" in error.message
+        assert f"schema version {len(module._MIGRATIONS) + 1}" in error.message
         assert "newer waportd" in error.hint
         assert contents(tmp_path) == before
 
@@ -630,3 +632,57 @@ class TestDisk:
         assert "check the disk" in done.stdout, done.stderr
         assert not path.exists()
         assert await read(path) == []
+
+
+class TestTokens:
+    TOKEN = Token("0123456789ab", "web app", User("2"), "d" * 64, 1767225600.0)
+
+    async def test_tokens_are_kept_until_they_are_removed(self, path):
+        used = dataclasses.replace(self.TOKEN, last_used_at=1767225660.5)
+        older = Token("ba9876543210", "Página", None, "e" * 64, 1.0)
+        store = await SqliteStore.open(path)
+        for token in (self.TOKEN, older, used):
+            await store.put_token(token)
+        await store.close()
+        store = await SqliteStore.open(path)
+        assert await store.load_tokens() == [older, used]
+        await store.remove_token(used.id)
+        await store.remove_token(used.id)
+        assert await store.load_tokens() == [older]
+        await store.close()
+
+    @pytest.mark.parametrize(
+        "change", ["user = NULL", "user = '3'", f"digest = '{'f' * 64}'", "name = 'x'", "created_at = 2.0"]
+    )
+    async def test_a_token_that_was_changed_on_disk_opens_nothing(self, path, change):
+        store = await SqliteStore.open(path)
+        await store.put_token(self.TOKEN)
+        await store.close()
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(f"UPDATE token SET {change}")
+        store = await SqliteStore.open(path)
+        with pytest.raises(StoreError, match=r"0123456789ab.* is not what was written"):
+            await store.load_tokens()
+        await store.close()
+
+    async def test_a_secret_is_made_once_and_stays(self, path):
+        store = await SqliteStore.open(path)
+        links, other = await store.secret("links"), await store.secret("other")
+        assert len(links) == len(other) == 32
+        assert links != other
+        assert await store.secret("links") == links
+        await store.close()
+        store = await SqliteStore.open(path)
+        assert await store.secret("links") == links
+        await store.close()
+
+    async def test_a_damaged_secret_is_not_replaced(self, path):
+        store = await SqliteStore.open(path)
+        await store.secret("links")
+        await store.close()
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("UPDATE secret SET value = 'short'")
+        store = await SqliteStore.open(path)
+        with pytest.raises(StoreError, match="links"):
+            await store.secret("links")
+        await store.close()

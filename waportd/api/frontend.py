@@ -10,13 +10,16 @@ from waportd.api.representation import qr, respond, url
 from waportd.api.requests import USER_ID, supervisor_of
 from waportd.api.schemas import flag, integer, moment, nullable, record, text, words
 from waportd.api.warm import mark_lasting
-from waportd.errors import BadRequest, WaportdError
+from waportd.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized, WaportdError
 from waportd.kinds import Schema
 from waportd.model import ProcessState, SessionState
 from waportd.picture import Instance
 
 _RESTARTS_IN_A_ROW = 5
 """StartLimitBurst= of the unit: what the front end shows as the most attempts."""
+
+_WRONG = (BadRequest, Unauthorized, Forbidden, TooManyRequests)
+"""What callers have to mend."""
 
 _UNDER_WAY = {
     SessionState.GENERATING,
@@ -113,7 +116,7 @@ def _operation(path: str, handler: Handler, description: str, schema: Schema) ->
         Scope.USER,
         {
             200: Answer(description, {"anyOf": [schema, _PAGE_ERROR]}),
-            400: Answer("the request is wrong", _PAGE_ERROR),
+            **{error.status: Answer(error.title, _PAGE_ERROR) for error in _WRONG},
         },
         (USER_ID,),
         lenient=True,
@@ -232,6 +235,5 @@ def _error_in_shape(error: WaportdError) -> web.Response:
         "code": error.code,
         "port": None,
     }
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     # A status other than 200 becomes an error page there, so only a request that is wrong gets one.
-    return respond(document, error.status if isinstance(error, BadRequest) else 200, **headers)
+    return respond(document, error.status if isinstance(error, _WRONG) else 200, **error.headers())

@@ -7,9 +7,18 @@ from aiohttp import web
 
 from waportd import __version__
 from waportd.api.operations import Answer, Operation, Scope
-from waportd.api.requests import Parameter
+from waportd.api.requests import SIGNATURE, Parameter
 from waportd.api.schemas import integer, nullable, record, text
-from waportd.errors import BadRequest, Forbidden, TooLarge, WaportdError
+from waportd.errors import (
+    BadRequest,
+    Forbidden,
+    LinkExpired,
+    LinkInvalid,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    WaportdError,
+)
 from waportd.kinds import Schema
 
 PROBLEM = record(
@@ -24,6 +33,27 @@ PROBLEM = record(
     cause=text("What exactly made a server fail, for programs."),
 )
 """RFC 9457."""
+
+
+_SCHEMES = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of scope `admin`, or of the user whom the call concerns. The unix socket needs none.",
+    },
+    "link": {
+        "type": "apiKey",
+        "in": "query",
+        "name": SIGNATURE.name,
+        "description": "The signature of a connect link; goes with `expires`.",
+    },
+}
+_SECURITY: dict[Scope, tuple[str, ...]] = {
+    Scope.PUBLIC: (),
+    Scope.LINK: ("token", "link"),
+    Scope.USER: ("token",),
+    Scope.ADMIN: ("token",),
+}
 
 
 def operations() -> list[Operation]:
@@ -62,7 +92,10 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         },
         "servers": [{"url": "/", "description": "The unix socket, or where `api.listen` says."}],
         "paths": hoisted,
-        "components": {"schemas": {name: components[name] for name in sorted(components)}},
+        "components": {
+            "securitySchemes": _SCHEMES,
+            "schemas": {name: components[name] for name in sorted(components)},
+        },
     }
 
 
@@ -76,18 +109,25 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
     if description:
         item["description"] = description
-    if operation.parameters:
-        item["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
+    # The signature is what authenticates, so it stands there.
+    parameters = [_parameter(one) for one in operation.described if one is not SIGNATURE]
+    if parameters:
+        item["parameters"] = parameters
     body = operation.body
     if body is not None and body.members:
         item["requestBody"] = {
             "required": body.required,
             "content": {"application/json": {"schema": body.schema}},
         }
-    item["responses"] = {
-        **{str(status): _answer(answer) for status, answer in operation.answers.items()},
-        **_errors(operation),
-    }
+    item["security"] = [{scheme: []} for scheme in _SECURITY[operation.scope]]
+    responses = item["responses"] = _errors(operation)
+    for status, answer in operation.answers.items():
+        described = _answer(answer)
+        # An error in a shape of its own; what never got to the operation is a problem all the same.
+        if "content" in described:
+            described["content"].update(responses.get(str(status), {}).get("content", {}))
+        responses[str(status)] = described
+    item["responses"] = dict(sorted(responses.items()))
     return item
 
 
@@ -122,7 +162,9 @@ def _errors(operation: Operation) -> dict[str, Any]:
     """Describe what else may come, by status."""
     kinds: list[type[WaportdError]] = [BadRequest, *operation.errors, WaportdError]
     if operation.scope is not Scope.PUBLIC:
-        kinds.append(Forbidden)
+        kinds += [Forbidden, Unauthorized, TooManyRequests]
+    if operation.scope is Scope.LINK:
+        kinds += [LinkInvalid, LinkExpired]
     if operation.body is not None:
         kinds.append(TooLarge)
     by_status: dict[int, list[type[WaportdError]]] = {}
@@ -133,8 +175,7 @@ def _errors(operation: Operation) -> dict[str, Any]:
             "description": "; ".join(f"{kind.title} (`{kind.code}`)" for kind in by_status[status]),
             "content": {"application/problem+json": {"schema": PROBLEM}},
         }
-        for status in sorted(by_status)
-        if status not in operation.answers
+        for status in by_status
     }
 
 

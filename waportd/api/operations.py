@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from waportd.api.problems import Handler, problem
-from waportd.api.requests import Body, Parameter, read_all
+from waportd.api.requests import EXPIRES, OF_USER, SIGNATURE, Body, Parameter, read_body, read_parameters
 from waportd.errors import (
     BadRequest,
     Conflict,
@@ -38,8 +38,8 @@ START_ERRORS = (*CHANGE_ERRORS, PortsExhausted, TooManyRunning)
 """What may be in the way of a start."""
 
 
-class Scope(enum.Enum):
-    """Whom an operation is open to, beyond the unix socket, where `Access` decides."""
+class Scope(enum.IntEnum):
+    """What a caller must have shown at least; on the unix socket, who may call may call everything."""
 
     PUBLIC = enum.auto()
     """Everybody: it tells nothing of anybody."""
@@ -95,18 +95,27 @@ class Operation:
         try:
             if not self.lenient and request.query_string:
                 self._refuse_unknown(request)
-            await read_all(request, self.parameters, self.body)
+            read_parameters(request, self.parameters)
+            owner = next((one.of(request) for one in self.parameters if one.kind is OF_USER), None)
+            request.app["access"].admit(request, self.scope, owner)
+            if self.body is not None:
+                await read_body(request, self.body)
             return await self.handler(request)
         except WaportdError as error:
             return (self.on_error or problem)(error)
 
     def _refuse_unknown(self, request: web.Request) -> None:
-        known = [parameter.name for parameter in self.parameters if parameter.place == "query"]
+        known = [parameter.name for parameter in self.described if parameter.place == "query"]
         for name in request.query:
             if name not in known:
                 raise BadRequest(
                     f"unknown parameter {name!r:.80}", hint=f"allowed: {', '.join(known) or 'none'}"
                 )
+
+    @property
+    def described(self) -> tuple[Parameter[Any], ...]:
+        """All parameters there are, those of a connect link included."""
+        return (*self.parameters, EXPIRES, SIGNATURE) if self.scope is Scope.LINK else self.parameters
 
     @property
     def words(self) -> tuple[str, str]:

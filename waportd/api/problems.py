@@ -16,15 +16,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def problem(error: WaportdError) -> web.Response:
     """Turn an error into a response."""
-    headers = {"Cache-Control": "no-store"}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, MethodNotAllowed):
-        headers["Allow"] = ", ".join(sorted(error.allowed))
     return web.Response(
         text=json.dumps(error.as_problem()),
         status=error.status,
-        headers=headers,
+        headers={"Cache-Control": "no-store", **error.headers()},
         content_type="application/problem+json",
     )
 

@@ -190,14 +190,14 @@ def _accepted(header: str) -> Callable[[str], float]:
     return quality_of
 
 
-async def read_all(
-    request: web.Request, parameters: tuple[Parameter[Any], ...], body: Body[Any] | None
-) -> None:
-    """Read all that an operation describes, so that nothing has happened yet when something is wrong."""
-    read: dict[object, Any] = {parameter: parameter.read(request) for parameter in parameters}
-    if body is not None:
-        read[body] = await body.read(request)
-    request[_READ] = read
+def read_parameters(request: web.Request, parameters: tuple[Parameter[Any], ...]) -> None:
+    """Read what may be asked for with `Parameter.of`."""
+    request[_READ] = {parameter: parameter.read(request) for parameter in parameters}
+
+
+async def read_body(request: web.Request, body: Body[Any]) -> None:
+    """Read what may be asked for with `Body.of`."""
+    request[_READ][body] = await body.read(request)
 
 
 def _parse_user(text: str) -> User:
@@ -206,14 +206,22 @@ def _parse_user(text: str) -> User:
     return User(text)
 
 
-_USER = Kind(
+OF_USER: Final = Kind(
     "1 to 64 letters, digits, '_', '.', '@' or '-', the first one a letter or digit",
     _parse_user,
     schema={"type": "string", "pattern": f"^{USER_PATTERN}$"},
 )
 
-USER: Final = Parameter[User]("user", _USER, "Whose server.", "path", required=True)
-USER_ID: Final = Parameter[User]("user_id", _USER, "Whose server.", required=True, example="1")
+USER: Final = Parameter[User]("user", OF_USER, "Whose server.", "path", required=True)
+USER_ID: Final = Parameter[User]("user_id", OF_USER, "Whose server.", required=True, example="1")
+EXPIRES: Final = Parameter[str | None](
+    "expires",
+    Kind("a number", str),
+    "When the connect link ends that this call is part of; goes with `signature`.",
+)
+SIGNATURE: Final = Parameter[str | None](
+    "signature", Kind("a signature", str), "The signature of the connect link that this call is part of."
+)
 PORT: Final = Parameter[Port]("port", number(1, 65535), "The TCP port.", "path", required=True)
 WAIT: Final = Parameter[Wait](
     "wait",

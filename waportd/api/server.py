@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from waportd.api import events, frontend, health, openapi, pages, pairing, ports, qr, users
-from waportd.api.access import Access, check_access, peer_uid
+from waportd.api import events, frontend, health, links, openapi, pages, pairing, ports, qr, tokens, users
+from waportd.api.access import Access, peer_uid
 from waportd.api.operations import Operation
 from waportd.api.origin import refuse_other_sites
 from waportd.api.problems import Handler, problem, problems
@@ -20,7 +20,7 @@ from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-_RESOURCES = (users, qr, pairing, events, ports, health, openapi, frontend, pages)
+_RESOURCES = (users, qr, pairing, events, links, ports, tokens, health, openapi, frontend, pages)
 
 _MAX_BODY = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
@@ -38,7 +38,7 @@ def make_app(
 ) -> web.Application:
     """Build the application from its resources."""
     app = web.Application(
-        middlewares=[_follow_traffic, problems, refuse_other_sites, check_access], client_max_size=_MAX_BODY
+        middlewares=[_follow_traffic, problems, refuse_other_sites], client_max_size=_MAX_BODY
     )
     app["supervisor"] = supervisor
     app["access"] = access

@@ -8,6 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
+from waportd.api.access import access_of, caller_of
+
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15.0
@@ -46,7 +48,12 @@ async def stream(request: web.Request, tell: Callable[[Send], Awaitable[None]]) 
     # What the kernel does not take at once is waited for, not piled up.
     transport.set_write_buffer_limits(high=0)
 
+    access, caller = access_of(request), caller_of(request)
+
     async def send(frames: bytes) -> None:
+        if not access.still_admits(caller):
+            # The token was deleted, or the link has ended, which a stream that stays open would outlive.
+            raise ConnectionAbortedError
         try:
             async with asyncio.timeout(_PATIENCE):
                 await writer.write(frames)

@@ -2,13 +2,14 @@
 
 from aiohttp import web
 
+from waportd.api.access import caller_of
 from waportd.api.operations import CHANGE_ERRORS, START_ERRORS, Answer, Operation, Scope
 from waportd.api.problems import Handler
 from waportd.api.representation import USER as USER_DOCUMENT
 from waportd.api.representation import respond, user
 from waportd.api.requests import NO_BODY, OPTIONS, TIMEOUT, USER, WAIT, Parameter, supervisor_of
 from waportd.api.schemas import array, record
-from waportd.errors import UnknownUser
+from waportd.errors import Forbidden, UnknownUser
 from waportd.kinds import FLAG
 from waportd.picture import Instance
 
@@ -99,8 +100,11 @@ async def ensure(request: web.Request) -> web.Response:
     missing stay as they are.
     """
     name = USER.of(request)
+    options = OPTIONS.of(request)
+    if options and caller_of(request).scope is Scope.LINK:
+        raise Forbidden("a connect link sets no options", hint="send no body")
     instance, created = await supervisor_of(request).ensure(
-        name, OPTIONS.of(request), WAIT.of(request), TIMEOUT.of(request)
+        name, options, WAIT.of(request), TIMEOUT.of(request)
     )
     if created:
         return await _shown(request, instance, 201, Location=f"/v1/users/{name}")

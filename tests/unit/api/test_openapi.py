@@ -5,14 +5,14 @@ import re
 import jsonschema
 import pytest
 from contract import document
+from support import access_for
 
-from waportd.api.access import Access
 from waportd.api.operations import Operation, Scope
 from waportd.api.server import make_app, operations
 
 
 async def test_every_route_is_an_operation_of_the_document(supervisor):
-    for route in make_app(supervisor, Access([])).router.routes():
+    for route in make_app(supervisor, access_for()).router.routes():
         if route.method != "HEAD":
             operation = route.handler.__self__
             assert isinstance(operation, Operation), route

@@ -5,6 +5,7 @@ import urllib.parse
 
 import pytest
 from aiohttp import web
+from support import access_for
 
 from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.problems import problems
@@ -33,6 +34,7 @@ async def ask(aiohttp_client):
     """Send a request to a server that answers what it read; give status and document."""
     app = web.Application(middlewares=[problems], client_max_size=64 * 1024)
     app["max_body"] = 64 * 1024
+    app["access"] = access_for()
     app.add_routes(
         operation.route()
         for operation in (

@@ -6,8 +6,8 @@ import socket
 
 import aiohttp
 import pytest
+from support import access_for
 
-from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
 
 
@@ -23,7 +23,7 @@ async def listener(tmp_path):
 @pytest.fixture
 async def serve(supervisor, listener):
     async def start():
-        server = ApiServer(make_app(supervisor, Access([])))
+        server = ApiServer(make_app(supervisor, access_for()))
         await server.start([listener.dup()])
         return server
 
@@ -95,7 +95,7 @@ async def test_a_stream_of_requests_survives_restarts(serve, client):
 
 
 async def test_a_caller_who_is_not_allowed_is_refused(supervisor, listener, client):
-    server = ApiServer(make_app(supervisor, Access([12345])))
+    server = ApiServer(make_app(supervisor, access_for(12345)))
     await server.start([listener.dup()])
     server._app["access"].permits = lambda uid: False
     async with client.get("/v1/health") as answer:

@@ -6,10 +6,9 @@ import time
 
 import aiohttp
 import pytest
-from support import BASE, until
+from support import BASE, access_for, until
 
 from waportd.api import frontend, qr
-from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
 from waportd.errors import UnknownUser
 from waportd.model import Port, User
@@ -113,7 +112,7 @@ async def test_who_may_not_call_any_more_is_refused_and_an_ending_server_says_so
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        server = ApiServer(make_app(supervisor, access := Access([])))
+        server = ApiServer(make_app(supervisor, access := access_for()))
         await server.start([listener.dup()])
         async with aiohttp.ClientSession("http://localhost", connector=aiohttp.UnixConnector(path)) as client:
             for _ in range(2):

@@ -1,0 +1,90 @@
+"""The API over TCP, of a real daemon: opened by tokens and links that survive its restart, and told nowhere."""
+
+import http.client
+import socket
+
+import pytest
+from harness import PATIENCE, systemctl, until
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        return chosen.getsockname()[1]
+
+
+class Caller:
+    """Calls over TCP, with a token or without."""
+
+    def __init__(self, port, token=None):
+        self._port = port
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def call(self, method, path, expected=200):
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        connection.request(method, path, headers=self._headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        assert answer.status == expected, body
+        return body.decode()
+
+
+def test_tokens_and_links_open_what_they_are_for_and_survive_a_restart(idle_waportd, port):
+    waportd = idle_waportd
+    waportd.configure(api={"listen": [f"127.0.0.1:{port}"]})
+    waportd.start()
+    admin = waportd.call("POST", "/v1/tokens", 201, {"name": "web app", "scope": "admin"})["token"]
+    of_two = waportd.call("POST", "/v1/tokens", 201, {"name": "page", "scope": "user:2"})["token"]
+    link = waportd.call("POST", "/v1/users/2/connect-link", 201)
+    query = link["path"].partition("?")[2].partition("&")[2]
+
+    def check():
+        nobody, everybody, two = Caller(port), Caller(port, admin), Caller(port, of_two)
+        assert "waportd" in nobody.call("GET", "/openapi.json")
+        nobody.call("GET", "/v1/users/2", 401)
+        assert '"user": "2"' in everybody.call("GET", "/v1/users")
+        two.call("GET", "/v1/users", 403)
+        assert '"user": "2"' in two.call("GET", "/v1/users/2")
+        nobody.call("PUT", f"/v1/users/2?wait=none&{query}")
+        assert "link_invalid" in nobody.call("PUT", f"/v1/users/3?wait=none&{query}", 403)
+        nobody.call("GET", f"/v1/users/2?{query}", 400)
+
+    waportd.call("PUT", "/v1/users/2?wait=none", 201)
+    check()
+    systemctl("restart", "waportd.service")
+    check()
+    used = {token["name"]: token["last_used_at"] for token in waportd.call("GET", "/v1/tokens")["tokens"]}
+    assert all(used.values())
+    kept = b"".join(path.read_bytes() for path in (waportd.directory / "state").glob("waportd.db*"))
+    for secret in (admin, of_two, query.partition("signature=")[2]):
+        assert secret not in waportd.journal("waportd.service")
+        assert secret.encode() not in kept
+
+
+def test_another_address_needs_a_restart_and_the_journal_says_so(idle_waportd, port):
+    waportd = idle_waportd
+    waportd.start()
+    waportd.configure(api={"listen": [f"127.0.0.1:{port}"]})
+    systemctl("reload", "waportd.service")
+    until(
+        lambda: "api.listen: holds after `systemctl restart waportd`" in waportd.journal("waportd.service"),
+        "the word about the restart",
+    )
+    systemctl("restart", "waportd.service")
+    Caller(port).call("GET", "/v1/health", 401)
+
+
+def test_an_address_that_is_taken_ends_the_daemon_with_the_reason(idle_waportd, port):
+    waportd = idle_waportd
+    with socket.create_server(("127.0.0.1", port)):
+        waportd.configure(api={"listen": [f"127.0.0.1:{port}"]})
+        with pytest.raises(AssertionError):
+            waportd.start()
+        until(
+            lambda: (
+                f"api.listen: 127.0.0.1:{port} cannot be opened: Address already in use"
+                in waportd.journal("waportd.service")
+            ),
+            "the reason",
+        )

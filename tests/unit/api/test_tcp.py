@@ -1,0 +1,319 @@
+"""Over TCP: who shows what may call what, for every call there is."""
+
+import asyncio
+import dataclasses
+import time
+import urllib.parse
+
+import pytest
+from aiohttp import web
+from support import access_for
+
+from waportd.api.failures import MOST, WINDOW
+from waportd.api.operations import Scope
+from waportd.api.requests import OF_USER
+from waportd.api.server import operations
+from waportd.model import User
+from waportd.tokens import Tokens
+
+TWO, THREE = User("2"), User("3")
+
+
+class Door:
+    """All calls of the API over TCP, each of which answers 418 and nothing else where a caller gets in."""
+
+    def __init__(self, client, access):
+        self._client, self._access = client, access
+
+    async def knock(self, operation, user=TWO, headers=None, query=None):
+        """Return the status of a call that concerns the user."""
+        path = operation.path.format_map({"user": user, "port": 5001, "id": "0" * 12, "name": "x"})
+        owner = next((one for one in operation.parameters if one.kind is OF_USER), None)
+        query = dict(query or {})
+        if owner and owner.place == "query":
+            query[owner.name] = user
+        async with self._client.request(operation.method, path, headers=headers, params=query) as answer:
+            self.answer = answer
+            self.body = await answer.text()
+            return answer.status
+
+    async def token(self, user=None):
+        """Make a token for a user, or for all; return the headers that show it."""
+        _, text = await self._access.tokens.create("test", user)
+        return {"Authorization": f"Bearer {text}"}
+
+    def link(self, user, lifetime=600):
+        """Make a connect link; return its query."""
+        expires, signature = self._access.links.sign(user, lifetime)
+        return {"expires": str(expires), "signature": signature}
+
+
+@pytest.fixture
+async def door(aiohttp_client):
+    async def got_in(request):
+        return web.Response(status=418)
+
+    app = web.Application()
+    app["access"] = access = access_for()
+    app.add_routes(
+        dataclasses.replace(one, handler=got_in, body=None, parameters=required(one)).route()
+        for one in operations()
+    )
+    return Door(await aiohttp_client(app), access)
+
+
+def required(operation):
+    return tuple(
+        one for one in operation.parameters if one.required and (one.kind is OF_USER or one.place == "path")
+    )
+
+
+def of(*scopes):
+    """Try each call of these scopes."""
+    chosen = [one for one in operations() if one.scope in scopes]
+    assert chosen
+    return pytest.mark.parametrize("operation", chosen, ids=lambda one: f"{one.method} {one.path}")
+
+
+class TestCalls:
+    @of(*(set(Scope) - {Scope.PUBLIC}))
+    async def test_who_shows_nothing_is_asked_for_a_token(self, door, operation):
+        assert await door.knock(operation) == 401
+        assert door.answer.headers["WWW-Authenticate"] == 'Bearer realm="waportd"'
+        assert "/v1/tokens" in door.body
+
+    @of(Scope.PUBLIC)
+    async def test_what_tells_nothing_of_anybody_is_open(self, door, operation):
+        assert await door.knock(operation) == 418
+
+    @of(*Scope)
+    async def test_a_token_of_scope_admin_opens_everything(self, door, operation):
+        assert await door.knock(operation, headers=await door.token()) == 418
+
+    @of(Scope.USER, Scope.LINK)
+    async def test_a_users_token_opens_what_concerns_that_user_and_nobody_else(self, door, operation):
+        headers = await door.token(TWO)
+        assert await door.knock(operation, TWO, headers) == 418
+        assert await door.knock(operation, THREE, headers) == 403
+        assert await door.knock(operation, User("2_1"), headers) == 403
+
+    @of(Scope.ADMIN)
+    async def test_a_users_token_opens_nothing_that_concerns_all(self, door, operation):
+        assert await door.knock(operation, headers=await door.token(TWO)) == 403
+        assert "scope admin" in door.body
+
+    @of(Scope.LINK)
+    async def test_a_link_opens_what_the_connect_page_calls_for_its_user_and_nobody_else(
+        self, door, operation
+    ):
+        assert await door.knock(operation, TWO, query=door.link(TWO)) == 418
+        assert await door.knock(operation, THREE, query=door.link(TWO)) == 403
+        assert "link_invalid" in door.body
+
+    @of(Scope.USER, Scope.ADMIN)
+    async def test_a_link_opens_nothing_else(self, door, operation):
+        # A parameter that the call does not know is refused before anything is asked.
+        lenient = operation.lenient
+        assert await door.knock(operation, TWO, query=door.link(TWO)) == (401 if lenient else 400)
+        assert "link" not in door.body
+
+    @of(Scope.LINK)
+    async def test_a_link_that_was_changed_or_has_ended_says_so(self, door, operation):
+        link = door.link(TWO)
+        assert await door.knock(operation, query={**link, "expires": str(int(link["expires"]) + 60)}) == 403
+        assert "link_invalid" in door.body
+        assert await door.knock(operation, query={"signature": link["signature"]}) == 403
+        assert await door.knock(operation, query={"expires": link["expires"]}) == 401
+        assert await door.knock(operation, query=door.link(TWO, -1)) == 403
+        assert "link_expired" in door.body
+
+    def test_a_link_opens_these_calls_only(self):
+        known = {f"{one.method} {one.path}" for one in operations() if one.scope is Scope.LINK}
+        assert known <= {
+            "PUT /v1/users/{user}",
+            "GET /v1/users/{user}/qr",
+            "GET /v1/users/{user}/events",
+            "POST /v1/users/{user}/pairing-code",
+            "GET /connect",
+        }
+
+
+HEALTH = next(one for one in operations() if one.path == "/v1/health")
+QR = next(one for one in operations() if one.path == "/v1/users/{user}/qr")
+
+
+class TestTokens:
+    @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer "])
+    async def test_the_schemes_case_does_not_matter(self, door, scheme):
+        text = (await door.token())["Authorization"].split()[1]
+        assert await door.knock(HEALTH, headers={"Authorization": f"{scheme} {text}"}) == 418
+
+    @pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Basic YTpi", "Bearer " + "x" * 5000, "ÿ"])
+    async def test_what_is_no_token_is_refused_as_invalid_and_told_nowhere(self, door, header, caplog):
+        caplog.set_level("DEBUG")
+        token = (await door.token())["Authorization"].removeprefix("Bearer ")
+        for wrong in (header, f"Basic {token}", token, f"Bearer {token[:-1]}"):
+            assert await door.knock(HEALTH, headers={"Authorization": wrong}) == 401
+            assert 'error="invalid_token"' in door.answer.headers["WWW-Authenticate"]
+            assert token[:-1] not in door.body + str(door.answer.headers) + caplog.text
+
+    async def test_a_token_goes_before_a_link(self, door):
+        assert await door.knock(QR, THREE, await door.token(THREE), door.link(TWO)) == 418
+
+    async def test_a_deleted_token_opens_nothing(self, door):
+        headers = await door.token()
+        [token] = door._access.tokens
+        await door._access.tokens.revoke(token.id)
+        assert await door.knock(HEALTH, headers=headers) == 401
+
+
+class TestFailures:
+    async def test_who_tries_again_and_again_is_told_to_wait(self, door):
+        wrong = {"Authorization": "Bearer wrong"}
+        for _ in range(MOST - 1):
+            assert await door.knock(HEALTH, headers=wrong) == 401
+        assert await door.knock(QR, query={"expires": "1", "signature": "x"}) == 403
+        assert await door.knock(HEALTH, headers=wrong) == 429
+        assert 0 < int(door.answer.headers["Retry-After"]) <= WINDOW
+        assert await door.knock(QR, query={"expires": "1", "signature": "x"}) == 429
+
+    async def test_who_shares_an_address_with_such_a_caller_is_not_locked_out(self, door):
+        for _ in range(MOST * 2):
+            await door.knock(HEALTH, headers={"Authorization": "Bearer wrong"})
+        assert await door.knock(HEALTH, headers=await door.token()) == 418
+        assert await door.knock(QR, query=door.link(TWO)) == 418
+
+    async def test_who_shows_nothing_or_an_ended_link_has_not_tried_anything(self, door):
+        for _ in range(MOST * 2):
+            assert await door.knock(HEALTH) == 401
+            assert await door.knock(QR, query=door.link(TWO, -1)) == 403
+
+
+async def answered(client, method, path, expected, **options):
+    async with client.request(method, path, **options) as answer:
+        assert answer.status == expected, await answer.text()
+        return await answer.json() if expected != 204 else None
+
+
+@pytest.fixture
+async def admin(api):
+    """Headers that show a token for everything, made over the unix socket."""
+    made = await answered(api, "POST", "/v1/tokens", 201, json={"name": "admin", "scope": "admin"})
+    return {"Authorization": f"Bearer {made['token']}"}
+
+
+class TestTokenCalls:
+    async def test_a_token_is_made_over_the_unix_socket_and_opens_the_api_over_tcp(self, tcp, admin):
+        await answered(tcp, "GET", "/v1/users", 401)
+        assert await answered(tcp, "GET", "/v1/users", 200, headers=admin) == {"users": []}
+
+    async def test_it_is_shown_once(self, api, tcp, admin):
+        before = time.time()
+        made = await answered(api, "POST", "/v1/tokens", 201, json={"name": "Page", "scope": "user:2_1"})
+        secret = made.pop("token")
+        assert (made["name"], made["scope"], made["last_used_at"]) == ("Page", "user:2_1", None)
+        await answered(tcp, "GET", "/v1/users/2_1", 404, headers={"Authorization": f"Bearer {secret}"})
+        listed = await answered(api, "GET", "/v1/tokens", 200)
+        assert [one["name"] for one in listed["tokens"]] == ["admin", "Page"]
+        assert listed["tokens"][1]["last_used_at"] >= time.strftime("%FT%T", time.gmtime(before))
+        assert secret.rpartition("_")[2] not in str(listed)
+
+    async def test_a_deleted_token_is_gone(self, api, tcp, admin):
+        [token] = (await answered(api, "GET", "/v1/tokens", 200))["tokens"]
+        await answered(tcp, "DELETE", f"/v1/tokens/{token['id']}", 204, headers=admin)
+        await answered(tcp, "GET", "/v1/users", 401, headers=admin)
+        assert (await answered(api, "DELETE", f"/v1/tokens/{token['id']}", 404))["code"] == "unknown_token"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            None,
+            {},
+            {"name": "x"},
+            {"scope": "admin"},
+            {"name": "", "scope": "admin"},
+            {"name": "x" * 65, "scope": "admin"},
+            {"name": "a\nb", "scope": "admin"},
+            {"name": 1, "scope": "admin"},
+            {"name": "x", "scope": "user"},
+            {"name": "x", "scope": "user:"},
+            {"name": "x", "scope": "user:../x"},
+            {"name": "x", "scope": "user:2\n"},
+            {"name": "x", "scope": "Admin"},
+            {"name": "x", "scope": None},
+        ],
+    )
+    async def test_a_wrong_wish_makes_no_token(self, api, access, body):
+        assert (await answered(api, "POST", "/v1/tokens", 400, json=body))["code"] == "bad_request"
+        assert list(access.tokens) == []
+
+
+class TestLinks:
+    async def test_over_the_unix_socket_a_link_has_no_host(self, api):
+        link = await answered(api, "POST", "/v1/users/2/connect-link", 201)
+        assert link["url"] == link["path"]
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(link["url"]).query))
+        assert query["user"] == "2"
+        assert abs(int(query["expires"]) - time.time() - 600) < 10
+
+    async def test_over_tcp_it_leads_to_where_the_caller_called(self, tcp, server, admin):
+        link = await answered(tcp, "POST", "/v1/users/a@b/connect-link", 201, json={"ttl": 5}, headers=admin)
+        assert link["url"] == f"{server.url}{link['path']}"
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(link["url"]).query))
+        assert query["user"] == "a@b"
+        assert int(query["expires"]) <= time.time() + 5
+
+    async def test_it_links_a_phone_from_start_to_code(self, api, tcp, systemd):
+        systemd.prepare = lambda server: setattr(server, "on_ask", server.show_code)
+        link = await answered(api, "POST", "/v1/users/2/connect-link", 201)
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(link["path"]).query))
+        del query["user"]
+        await answered(tcp, "PUT", "/v1/users/2", 201, params={**query, "wait": "qr"})
+        shown = await answered(tcp, "GET", "/v1/users/2/qr", 200, params=query)
+        assert shown["qr"].startswith("ref1,")
+        await answered(tcp, "GET", "/v1/users/3/qr", 403, params=query)
+        refused = await answered(tcp, "PUT", "/v1/users/2", 403, params=query, json={"autostart": False})
+        assert "no options" in refused["detail"]
+
+    @pytest.mark.parametrize("ttl", [0, -1, 86401, 1.5, "60", None, True])
+    async def test_a_wrong_lifetime_makes_none(self, api, ttl):
+        await answered(api, "POST", "/v1/users/2/connect-link", 400, json={"ttl": ttl})
+
+    async def test_a_signature_on_the_unix_socket_is_not_looked_at(self, api):
+        await answered(api, "GET", "/v1/users/2/qr", 200, params={"signature": "x", "expires": "y"})
+
+
+class TestStreams:
+    @pytest.fixture
+    def impatient(self, monkeypatch):
+        monkeypatch.setattr("waportd.api.events.HEARTBEAT", 0.05)
+
+    async def test_a_stream_ends_with_the_token_that_opened_it(self, api, tcp, access, admin, impatient):
+        async with tcp.get("/v1/events", headers=admin) as stream:
+            await stream.content.readuntil(b"event: complete")
+            await access.tokens.revoke(next(iter(access.tokens)).id)
+            async with asyncio.timeout(10):
+                await stream.content.read()
+
+    async def test_a_stream_ends_with_the_link_that_opened_it(self, api, tcp, access, monkeypatch, impatient):
+        await answered(api, "PUT", "/v1/users/2", 201, params={"wait": "none"})
+        expires, signature = access.links.sign(TWO, 600)
+        query = {"expires": str(expires), "signature": signature}
+        async with tcp.get("/v1/users/2/events", params=query) as stream:
+            await stream.content.readuntil(b"event: user")
+            monkeypatch.setattr("waportd.api.access.time.time", lambda: expires + 1.0)
+            async with asyncio.timeout(10):
+                await stream.content.read()
+
+
+async def test_pages_in_the_front_ends_shape_are_refused_in_it(tcp):
+    refused = await answered(tcp, "GET", "/api/qr", 401, params={"user_id": "2"})
+    assert (refused["success"], refused["code"]) == (False, "unauthorized")
+    assert refused["hint"]
+
+
+async def test_tokens_survive_a_restart(store, access):
+    _, text = await access.tokens.create("x", None)
+    successor = Tokens(store)
+    await successor.load()
+    assert successor.recognise(text)

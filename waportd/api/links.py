@@ -1,0 +1,59 @@
+"""``/v1/users/{user}/connect-link``: lets a person who has no token link a phone."""
+
+import urllib.parse
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from waportd.api.access import access_of, peer_uid
+from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.representation import respond, timestamp
+from waportd.api.requests import EXPIRES, SIGNATURE, USER, Body, Member
+from waportd.api.schemas import moment, record, text
+from waportd.kinds import number
+from waportd.links import MAX_LIFETIME
+
+_LIFETIME = 600
+"""Seconds."""
+_TTL = Body[dict[str, int] | None](
+    (Member("ttl", number(1, MAX_LIFETIME), f"Seconds for which the link holds; {_LIFETIME} by default."),),
+    f'{{"ttl": {_LIFETIME}}}',
+)
+_LINK = record(
+    "ConnectLink",
+    url=text("The link. A secret until it ends: whoever has it can link a phone for the user."),
+    path=text("The same without the host, for a web app that passes the page through."),
+    expires_at=moment("When it ends."),
+)
+
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+    return [
+        Operation(
+            "POST",
+            "/v1/users/{user}/connect-link",
+            create,
+            Scope.USER,
+            {201: Answer("the link", _LINK)},
+            (USER,),
+            _TTL,
+        )
+    ]
+
+
+async def create(request: web.Request) -> web.Response:
+    """Make a link to the connect page of a user.
+
+    It opens the page and the calls that the page makes, for this user and until it ends: the code, the events, a
+    pairing code, and to start the server. The user need not have a port yet.
+    """
+    user = USER.of(request)
+    wish: dict[str, Any] = _TTL.of(request) or {}
+    expires, signature = access_of(request).links.sign(user, wish.get("ttl", _LIFETIME))
+    query = urllib.parse.urlencode({USER.name: user, EXPIRES.name: expires, SIGNATURE.name: signature})
+    path = f"/connect?{query}"
+    # Where the caller itself called; a unix socket has no address that a browser could open.
+    host = request.headers.get(hdrs.HOST) if peer_uid(request) is None else None
+    url = f"{request.scheme}://{host}{path}" if host else path
+    return respond({"url": url, "path": path, "expires_at": timestamp(expires)}, 201)

@@ -1,0 +1,124 @@
+"""``/v1/tokens``: who may call over TCP."""
+
+import re
+from typing import Any, TypedDict
+
+from aiohttp import web
+
+from waportd.api.access import access_of
+from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.representation import respond, timestamp
+from waportd.api.requests import NO_BODY, Body, Member, Parameter
+from waportd.api.schemas import array, moment, nullable, record, text
+from waportd.errors import Conflict, StoreError, UnknownToken
+from waportd.kinds import Kind, matching
+from waportd.model import USER_PATTERN, User
+from waportd.tokens import Token
+
+_ALL = "admin"
+_MEMBERS = {
+    "id": text("Names the token; no secret."),
+    "name": text("What it is for, as whoever made it put it."),
+    "scope": text("`admin`, or `user:` and the user whose calls it is good for."),
+    "created_at": moment("When it was made."),
+    "last_used_at": nullable(moment("When it was used last, to the minute; null for never.")),
+}
+_TOKEN = record("Token", **_MEMBERS)
+_NEW_TOKEN = record("NewToken", token=text("The token. A secret, shown here and never again."), **_MEMBERS)
+
+
+class _Wish(TypedDict):
+    name: str
+    scope: User | None
+
+
+def _scope(scope: str) -> User | None:
+    if scope == _ALL:
+        return None
+    if not re.fullmatch(f"user:{USER_PATTERN}", scope):
+        raise ValueError(scope)
+    return User(scope.removeprefix("user:"))
+
+
+_WISH = Body[_Wish](
+    (
+        Member(
+            "name",
+            matching(
+                r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,64}", "1 to 64 characters on one line"
+            ),
+            "What it is for.",
+            required=True,
+        ),
+        Member(
+            "scope",
+            Kind(
+                "admin, or user: and a user",
+                _scope,
+                schema={"type": "string", "pattern": f"^(?:{_ALL}|user:{USER_PATTERN})$"},
+            ),
+            "`admin` for all calls, `user:2` for those that concern user 2 only.",
+            required=True,
+        ),
+    ),
+    '{"name": "web app", "scope": "admin"}',
+)
+_ID = Parameter[str](
+    "id", matching("[0-9a-f]{12}", "12 hexadecimal digits"), "Which token.", "path", required=True
+)
+
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+    listed = Answer("all tokens, the oldest first", record("Tokens", tokens=array(_TOKEN)))
+    created = Answer("the token", _NEW_TOKEN)
+    return [
+        Operation("GET", "/v1/tokens", index, Scope.ADMIN, {200: listed}),
+        Operation(
+            "POST",
+            "/v1/tokens",
+            create,
+            Scope.ADMIN,
+            {201: created},
+            body=_WISH,
+            errors=(Conflict, StoreError),
+        ),
+        Operation(
+            "DELETE",
+            "/v1/tokens/{id}",
+            delete,
+            Scope.ADMIN,
+            {204: Answer("the token is no more")},
+            (_ID,),
+            NO_BODY,
+            errors=(UnknownToken, StoreError),
+        ),
+    ]
+
+
+async def index(request: web.Request) -> web.Response:
+    """List the tokens that open the API over TCP, without what is secret of them."""
+    return respond({"tokens": [_shown(token) for token in access_of(request).tokens]})
+
+
+async def create(request: web.Request) -> web.Response:
+    """Make a token. The answer is the only place where it is ever shown."""
+    wish = _WISH.of(request)
+    token, secret = await access_of(request).tokens.create(wish["name"], wish["scope"])
+    return respond({**_shown(token), "token": secret}, 201)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete a token: it opens nothing any more, and streams that it opened end."""
+    await access_of(request).tokens.revoke(_ID.of(request))
+    return web.Response(status=204)
+
+
+def _shown(token: Token) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scope": _ALL if token.user is None else f"user:{token.user}",
+        "created_at": timestamp(token.created_at),
+        "last_used_at": timestamp(token.last_used_at),
+    }

@@ -1,0 +1,46 @@
+"""Connect links: whoever has one may link a phone for one user, for some minutes, and nothing else."""
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+from typing import Final
+
+from waportd.errors import LinkExpired, LinkInvalid
+from waportd.model import User
+
+MAX_LIFETIME: Final = 24 * 3600
+"""Seconds."""
+_SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
+_HINT = "ask for a new link where this one came from"
+
+
+class Links:
+    """Signs links and recognises them. What a link grants stands in the link, so none is kept."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def sign(self, user: User, lifetime: float) -> tuple[int, str]:
+        """Return when such a link ends, in seconds since the epoch, and its signature. A secret until then."""
+        expires = int(time.time() + lifetime)
+        return expires, self._signature(user, str(expires))
+
+    def check(self, user: User, expires: str, signature: str) -> int:
+        """Return when the link of that user ends; raise LinkInvalid or LinkExpired."""
+        # As bytes: what callers send need not be ASCII.
+        valid = hmac.compare_digest(
+            signature.encode(errors="replace"), self._signature(user, expires).encode()
+        )
+        if not valid or not _SECONDS.fullmatch(expires):
+            raise LinkInvalid("the link is not one of ours, or is for another user", hint=_HINT)
+        if int(expires) <= time.time():
+            raise LinkExpired("the link has expired", hint=_HINT)
+        return int(expires)
+
+    def _signature(self, user: User, expires: str) -> str:
+        """Sign in HMAC-SHA-256. No user's name holds the separator."""
+        text = f"connect/{user}/{expires}".encode(errors="replace")
+        digest = hmac.new(self._key, text, hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")

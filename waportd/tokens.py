@@ -1,0 +1,112 @@
+"""Tokens that callers over TCP show: made once, shown once, kept as hashes."""
+
+import dataclasses
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from waportd.errors import Conflict, UnknownToken
+from waportd.model import User
+
+MOST: Final = 1000
+"""Tokens that there are at most."""
+
+_FORM = re.compile(r"waportd_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+"""A prefix for scanners that look for leaked secrets, the token's id, and 256 random bits."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Token:
+    """What is known of a token, which is not enough to make it."""
+
+    id: str
+    name: str
+    user: User | None
+    """Whose calls it is good for; None: everybody's."""
+    digest: str = dataclasses.field(repr=False)
+    """SHA-256 of the token, in hexadecimal digits.
+
+    No slow hash, and no salt: these make guesses at passwords expensive, and nobody guesses one of 2^256.
+    """
+    created_at: float
+    """Seconds since the epoch."""
+    last_used_at: float | None = None
+    """Seconds since the epoch; as it is kept, up to a minute old."""
+
+
+class TokenStore(Protocol):
+    """Keeps tokens. A method that returned has reached the disk."""
+
+    async def load_tokens(self) -> list[Token]:
+        """Return all tokens, the oldest first."""
+
+    async def put_token(self, token: Token) -> None:
+        """Insert or replace."""
+
+    async def remove_token(self, identifier: str) -> None:
+        """Forget a token; one that is unknown is fine."""
+
+
+class Tokens:
+    """All tokens there are, in memory: to recognise one reads no disk."""
+
+    def __init__(self, store: TokenStore) -> None:
+        self._store = store
+        self._tokens: dict[str, Token] = {}
+        self._used: set[str] = set()
+        """Whose use is not on disk yet."""
+
+    async def load(self) -> None:
+        """Read them. Raises StoreError."""
+        self._tokens = {token.id: token for token in await self._store.load_tokens()}
+
+    def __iter__(self) -> Iterator[Token]:
+        return iter(self._tokens.values())
+
+    async def create(self, name: str, user: User | None) -> tuple[Token, str]:
+        """Make a token; return what is kept of it, and itself, which is a secret that nobody can show again."""
+        if len(self._tokens) >= MOST:
+            raise Conflict(f"there are {MOST} tokens already", hint="delete those that nobody uses")
+        identifier = secrets.token_hex(6)
+        text = f"waportd_{identifier}_{secrets.token_urlsafe(32)}"
+        token = Token(identifier, name, user, _digest(text), time.time())
+        await self._store.put_token(token)
+        self._tokens[token.id] = token
+        return token, text
+
+    async def revoke(self, identifier: str) -> None:
+        """Delete a token: it opens nothing any more. Raises UnknownToken."""
+        if identifier not in self._tokens:
+            raise UnknownToken(f"there is no token {identifier}", hint="`GET /v1/tokens` lists them")
+        await self._store.remove_token(identifier)
+        self._tokens.pop(identifier, None)
+
+    def recognise(self, text: str) -> Token | None:
+        """Return the token that the text is, and note its use; None for a text that is none of them."""
+        match = _FORM.fullmatch(text)
+        # The id is no secret, so only the comparison of what follows from the rest takes the same time always.
+        token = self._tokens.get(match[1]) if match else None
+        if token is None or not hmac.compare_digest(_digest(text), token.digest):
+            return None
+        self._tokens[token.id] = token = dataclasses.replace(token, last_used_at=time.time())
+        self._used.add(token.id)
+        return token
+
+    def is_valid(self, identifier: str) -> bool:
+        """Tell whether a token that was recognised still is one."""
+        return identifier in self._tokens
+
+    async def keep_uses(self) -> None:
+        """Write when tokens were used last. Raises StoreError."""
+        while self._used:
+            token = self._tokens.get(self._used.pop())
+            if token is not None:
+                await self._store.put_token(token)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
