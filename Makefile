@@ -4,10 +4,14 @@ UPSTREAM = auto
 USERS = 3
 BROWSER =
 
+PYTHON = /usr/bin/python3
+PREFIX = /usr/local
+DESTDIR =
+
 # One word of shell, whatever the value holds.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-hostile test-guest fuzz lint docs deb clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-guest fuzz lint docs deb build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -27,7 +31,8 @@ test-node: ## check the server of one user
 test-tools: ## check with-systemd itself
 test-integration: ## check all of it on a real systemd
 test-hostile: ## check what no honest caller sends
-test-unit test-adapter test-node test-tools test-integration test-hostile: test-%:
+test-package: ## check the Debian package: lintian, manual pages, and that two builds are the same
+test-unit test-adapter test-node test-tools test-integration test-hostile test-package: test-%:
 	@tools/install-deps test
 	@tools/run-tests $*
 
@@ -45,14 +50,36 @@ lint: ## check style and types
 docs: ## write config.example.yaml and docs/configuration.md from the schema
 	@tools/reference
 
-# In a copy, since dpkg-buildpackage puts what it makes beside the sources; with Debian's programs, whatever PATH is.
 deb: ## build dist/waportd_<version>_all.deb
-	@rm -rf build/deb
-	@mkdir -p build/deb/waportd dist
-	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C build/deb/waportd
-	@cache=$$(npm config get cache) && cd build/deb/waportd && \
-		env PATH=/usr/sbin:/usr/bin:/sbin:/bin npm_config_cache="$$cache" dpkg-buildpackage --no-sign --build=binary
-	@mv build/deb/*.deb dist/
+	@tools/install-deps deb
+	@tools/build-deb build/deb dist
+
+# What `make install` copies. Two trees of the same sources are the same, byte for byte.
+build: build/modules ## make what install needs; not as root
+	@$(PYTHON) tools/manpages build/man
+	@$(PYTHON) tools/completions build/completions
+	@rm -rf build/units
+	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m waportd --config config.example.yaml \
+		generate-units --prefix $(call quote,$(PREFIX)) --output build/units
+
+build/modules: package.json package-lock.json
+	@rm -rf $@ && mkdir -p $@
+	@cp package.json package-lock.json $@/
+	@cd $@ && PUPPETEER_SKIP_DOWNLOAD=1 npm ci --omit=dev --ignore-scripts --no-audit --no-fund --prefer-offline
+	@# What node never loads: binaries for another runtime, types, source maps, pages, C, and settings of tools.
+	@rm -r $@/node_modules/bare-*/prebuilds $@/node_modules/fluent-ffmpeg/coverage \
+		$@/node_modules/fluent-ffmpeg/doc $@/node_modules/@types
+	@find $@/node_modules -regextype posix-extended -iregex \
+		'.*/(\.[^/]+|readme(\.[a-z]+)?|cmakelists\.txt|[^/]+\.(ts|cts|mts|map|md|html|c))' \
+		-prune ! -iname 'licen[cs]e*' -exec rm -r {} +
+	@find $@/node_modules -type d -empty -delete
+	@touch $@
+
+install: ## install below PREFIX=/usr/local what `make build` made; for a package, into DESTDIR=
+	@$(PYTHON) tools/install --destdir $(call quote,$(DESTDIR)) --prefix $(call quote,$(PREFIX)) $(INSTALL_OPTIONS)
+
+uninstall: ## remove what `make install` installed; configuration and sessions stay
+	@$(PYTHON) tools/install --destdir $(call quote,$(DESTDIR)) --prefix $(call quote,$(PREFIX)) --remove
 
 clean: ## remove what the other targets made, sessions of `make run` included
 	rm -rf .run .venv .mypy_cache .ruff_cache node_modules build dist

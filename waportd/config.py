@@ -175,10 +175,16 @@ def _shown_list(items: Iterable[Any]) -> str:
     return f"[{', '.join(map(str, items))}]"
 
 
+def installed_below() -> Path:
+    """Return what the daemon is installed below: ``/usr/local`` of ``/usr/local/lib/…/waportd``."""
+    above = Path(__file__).resolve().parents
+    return next((folder.parent for folder in above if folder.name == "lib"), Path("/usr"))
+
+
 def shipped(name: str) -> Path:
     """Return where a file that comes with the daemon lies: beside the package in a checkout, or installed."""
     in_checkout = Path(__file__).resolve().parent.parent / name
-    return in_checkout if in_checkout.exists() else Path("/usr/lib/waportd", name)
+    return in_checkout if in_checkout.exists() else installed_below() / "lib/waportd" / name
 
 
 def has_control_characters(text: str) -> bool:

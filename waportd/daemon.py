@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{path or 'built-in defaults'}: ok")
             return 0
         if options.command == "generate-units":
-            for file in units.generate_units(options.output, config):
+            for file in units.generate_units(options.output, config, options.prefix):
                 print(file)
             return 0
         journal.set_up_logging(config.log.level)
@@ -189,6 +189,12 @@ def _parser() -> argparse.ArgumentParser:
         "generate-units", help="write the systemd units that fit the configuration, for the system bus"
     )
     generate.add_argument("--output", metavar="DIR", type=Path, required=True, help="where to write them")
+    generate.add_argument(
+        "--prefix",
+        metavar="DIR",
+        type=Path,
+        help="what waportd is installed below, if it is another than this one",
+    )
     return parser
 
 

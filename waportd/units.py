@@ -16,7 +16,7 @@ from typing import Final
 
 from waportd import __version__
 from waportd.accounts import uid_of
-from waportd.config import Bus, Config, has_control_characters, is_unit_path, shipped
+from waportd.config import Bus, Config, has_control_characters, installed_below, is_unit_path, shipped
 from waportd.errors import ConfigError
 from waportd.model import Assignment, Port
 
@@ -105,14 +105,19 @@ def _environment_file(directory: Path, port: Port) -> Path:
     return directory / f"{port}.env"
 
 
-def render_units(config: Config, *, bus: Bus) -> dict[str, str]:
+def render_units(config: Config, *, bus: Bus, prefix: Path | None = None) -> dict[str, str]:
     """Return the text of each unit file by its name.
 
-    Raise ConfigError when a path cannot stand in a unit file.
+    ``prefix`` is what waportd is installed below, when it is not this one. Raise ConfigError when a path cannot
+    stand in a unit file.
     """
+    script = config.instances.script_path
+    if prefix and config.instances.script == "auto":
+        script = prefix / "lib/waportd/whatsapp_server.js"
     values = {
+        "program": _unit_path((prefix or installed_below()) / "bin/waportd"),
         "node": _unit_path(config.instances.node_path),
-        "script": _unit_path(config.instances.script_path),
+        "script": _unit_path(script),
         "instances": _unit_path(config.store.instances),
         "socket": _unit_path(config.api.socket),
         "memory_max": str(config.limits.memory_max or "infinity"),
@@ -147,12 +152,12 @@ def _unit_path(path: Path) -> str:
     return str(path)
 
 
-def generate_units(output: Path, config: Config) -> list[Path]:
-    """Write the unit files for the system bus; return them all.
+def generate_units(output: Path, config: Config, prefix: Path | None = None) -> list[Path]:
+    """Write the unit files for the system bus; return them all. ``prefix`` is that of ``render_units``.
 
     Raise ConfigError when one cannot be written.
     """
-    units = render_units(config, bus=Bus.SYSTEM)
+    units = render_units(config, bus=Bus.SYSTEM, prefix=prefix)
     _write_units(output, units)
     return [output / name for name in units]
 

@@ -213,6 +213,16 @@ def test_the_session_bus_gets_the_servers_units_and_the_system_bus_the_daemons_t
     assert [*units.render_units(Config(), bus=Bus.SYSTEM)][4:] == ["waportd.service", "waportd.socket"]
 
 
+def test_the_units_name_the_programs_below_the_prefix():
+    rendered = units.render_units(Config(), bus=Bus.SYSTEM, prefix=Path("/opt/waportd"))
+    assert 'ExecStart="/opt/waportd/bin/waportd" --config' in rendered["waportd.service"]
+    server = rendered["whatsapp@.service"]
+    assert '"/opt/waportd/lib/waportd/whatsapp_server.js" %i' in server
+    other = configured("instances", script="/srv/server.js")
+    rendered = units.render_units(other, bus=Bus.SYSTEM, prefix=Path("/opt/waportd"))
+    assert '"/srv/server.js" %i' in rendered["whatsapp@.service"]
+
+
 def test_every_template_is_rendered():
     templates = {path.name.removesuffix(".in") for path in (ROOT / "units").glob("*.in")}
     assert templates == set(units.render_units(Config(), bus=Bus.SYSTEM))

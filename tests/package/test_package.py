@@ -1,0 +1,158 @@
+"""The package as a file: what Debian's own checks say of it, and that anybody can build the same."""
+
+import json
+import os
+import re
+import shutil
+import tomllib
+
+import pytest
+from conftest import ROOT, output_of
+
+import waportd
+
+MANUALS = ("man8/waportd.8", "man5/waportd.yaml.5", "man8/whatsapp@.service.8")
+
+
+def test_every_file_names_the_same_version(version):
+    assert version == waportd.__version__
+    assert json.loads((ROOT / "package.json").read_text())["version"] == version
+    assert json.loads((ROOT / "package-lock.json").read_text())["version"] == version
+
+
+@pytest.fixture(scope="module")
+def findings(package):
+    """What lintian says, of every severity, as lines "SEVERITY: waportd: TAG …"; O is one that is overridden."""
+    options = ["--display-info", "--display-experimental", "--pedantic", "--show-overrides", "--fail-on=none"]
+    answer = output_of("lintian", *options, "--tag-display-limit=0", "--allow-root", package)
+    return [line for line in answer.splitlines() if not line.startswith(("N:", "M:"))]
+
+
+def test_lintian_finds_nothing(findings):
+    assert [line for line in findings if not line.startswith("O:")] == []
+
+
+def test_every_override_of_lintian_is_explained_and_needed(findings):
+    lines = (ROOT / "debian/waportd.lintian-overrides").read_text().splitlines()
+    assert lines[0].startswith("# ")
+    needed = {line.split()[2] for line in findings}
+    assert {line.split()[1] for line in lines if not line.startswith("#")} == needed
+
+
+def test_another_build_elsewhere_gives_the_same_bytes(package, tmp_path):
+    """Another folder, time zone, locale, umask and home, and a tree whose files are older than the changelog."""
+    sources = tmp_path / "some where else"
+    output_of("git", "clone", "--quiet", "--no-local", ROOT, sources)
+    for name in output_of("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        if name and (ROOT / name).is_file():
+            (sources / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, sources / name)
+            shutil.copymode(ROOT / name, sources / name)
+            os.utime(sources / name, (1_000_000_000, 1_000_000_000))
+    changed = {
+        "TZ": "Asia/Kathmandu",
+        "LC_ALL": "C",
+        "HOME": str(tmp_path),
+        "DEB_BUILD_OPTIONS": "parallel=1",
+        "npm_config_cache": output_of("npm", "config", "get", "cache").strip(),
+    }
+    output_of(
+        "sh", "-c", "umask 077; exec tools/build-deb build/again dist",
+        env={**os.environ, **changed}, cwd=sources,
+    )  # fmt: skip
+    again = sources / "dist" / package.name
+    assert again.read_bytes() == package.read_bytes(), f"compare: diffoscope {package} {again}"
+
+
+def test_nothing_is_compiled_and_nothing_belongs_to_others(package):
+    for line in output_of("dpkg-deb", "--contents", package).splitlines():
+        mode, owner, *_ = line.split()
+        assert owner == "root/root", line
+        assert not line.endswith((".pyc", "__pycache__/")), line
+        assert mode[8] == "-", f"writable for everybody: {line}"
+        assert "s" not in mode, f"set-user-id: {line}"
+
+
+def test_the_library_is_the_one_of_the_lock_file(unpacked):
+    lock = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    installed = unpacked / "usr/lib/waportd/node_modules"
+    found = {
+        f"node_modules/{path.parent.relative_to(installed)}": json.loads(path.read_text())
+        for path in installed.rglob("package.json")
+    }
+    for name, package in lock.items():
+        if not name or package.get("dev") or "/@types/" in name:
+            continue
+        assert found[name]["version"] == package["version"], name
+
+
+def test_every_module_has_a_stanza_in_the_copyright(unpacked):
+    text = (unpacked / "usr/share/doc/waportd/copyright").read_text()
+    stanzas = [stanza for stanza in text.split("\n\n") if stanza.strip()]
+    assert stanzas[0].startswith("Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/")
+    described = set()
+    for stanza in stanzas[1:]:
+        fields = re.findall(r"(?m)^([A-Za-z-]+):", stanza)
+        assert fields[:3] == ["Files", "Copyright", "License"], stanza[:300]
+        described.add(re.match(r"Files: (.+?)(/\*)?$", stanza, re.MULTILINE)[1])
+        assert re.search(r"(?m)^License: \S[^\n]*\n \S", stanza), stanza[:300]
+    modules = unpacked / "usr/lib/waportd/node_modules"
+    lock = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    for name in lock:
+        folder = unpacked / "usr/lib/waportd" / name
+        if name and (folder / "package.json").is_file():
+            assert str(folder.relative_to(unpacked)) in described, name
+    assert modules.is_dir()
+
+
+@pytest.mark.parametrize("name", MANUALS)
+def test_the_manual_pages_are_well_formed(unpacked, name):
+    packed = unpacked / f"usr/share/man/{name}.gz"
+    page = packed.with_suffix("")
+    page.write_text(output_of("gzip", "--decompress", "--stdout", packed))
+    assert output_of("mandoc", "-T", "lint", "-W", "warning", page) == ""
+    answer = output_of(
+        "sh", "-c", 'man --warnings --encoding=UTF-8 --local-file "$1" 2>&1 >/dev/null', "sh", page
+    )
+    assert answer == ""
+
+
+def test_the_manual_pages_name_every_option_and_every_key(unpacked):
+    manual = output_of("man", "--local-file", unpacked / "usr/share/man/man8/waportd.8.gz")
+    for option in re.findall(r"--[a-z-]+", output_of("/usr/bin/python3", "-m", "waportd", "--help")):
+        assert option in manual or option == "--help"
+    from waportd.config import schema
+
+    manual = output_of("man", "--local-file", unpacked / "usr/share/man/man5/waportd.yaml.5.gz")
+    for key in schema():
+        assert f"{key}: " in manual
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("waportd --ch", {"--check-config"}),
+        ("waportd gen", {"generate-units"}),
+        ("waportd generate-units --", {"--output", "--prefix", "--help"}),
+    ],
+)
+def test_bash_completes(unpacked, typed, offered):
+    script = """
+        . /usr/share/bash-completion/bash_completion
+        . "$1"/usr/share/bash-completion/completions/"${2%% *}"
+        COMP_LINE=$2 COMP_POINT=${#2}
+        read -ra COMP_WORDS <<<"$2"
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        eval "$(complete -p "${2%% *}" | sed "s/.*-F \\([^ ]*\\).*/\\1/")" "${COMP_WORDS[0]}" "${COMP_WORDS[COMP_CWORD]}"
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    assert set(output_of("bash", "-c", script, "bash", unpacked, typed).split()) >= offered
+
+
+def test_the_packages_dependencies_are_those_of_the_python_package(package):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    depends = output_of("dpkg-deb", "--field", package, "Depends")
+    for requirement in project["dependencies"]:
+        name = re.match(r"[A-Za-z-]+", requirement)[0].lower()
+        debian = {"pyyaml": "yaml", "systemd-python": "systemd"}.get(name, name)
+        assert f"python3-{debian}" in depends
