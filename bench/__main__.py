@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import place
 
-GROUPS = ("warm",)
+GROUPS = ("warm", "start")
 
 
 def main() -> int:

@@ -13,12 +13,29 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/integration"))
 
-from harness import SESSIONS, StandIn, Waportd, until  # noqa: E402  # what the integration tests drive, too
+from harness import (  # noqa: E402  # what the integration tests drive, too
+    SESSIONS,
+    StandIn,
+    Waportd,
+    systemctl,
+    unit_property,
+    until,
+)
 
 LIGHT_SERVER = ROOT / "tests/light_server.js"
 PYTHON = "/usr/bin/python3"
 
-__all__ = ["LIGHT_SERVER", "PYTHON", "ROOT", "SESSIONS", "StandIn", "Waportd", "until"]
+__all__ = [
+    "LIGHT_SERVER",
+    "PYTHON",
+    "ROOT",
+    "SESSIONS",
+    "StandIn",
+    "Waportd",
+    "systemctl",
+    "unit_property",
+    "until",
+]
 
 
 class NoBrowser:

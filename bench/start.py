@@ -1,0 +1,266 @@
+"""Servers that start: one, a new one, after a crash, 200 at once; beside what else starts them."""
+
+import contextlib
+import itertools
+import os
+import select
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+
+from bench import others, place, raw, traffic
+from bench.measure import Row, at_most, interleave, less_than, row
+
+RESTART_SECONDS = 0.1
+"""RestartSec= of the unit."""
+MANY = 200
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """Measure every way to a running server."""
+    with place.daemon(limits={"max_sockets": 1000}) as waportd, raw.raw_units(waportd) as units:
+        return [
+            *_cold(waportd, units, 3 if quick else 15),
+            *_first(waportd, units, 3 if quick else 15),
+            *_recovery(waportd, units, 3 if quick else 15),
+            *_one_more(waportd, 2 if quick else 9),
+            *_many(waportd, units, count=20 if quick else MANY, rounds=1 if quick else 3),
+        ]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the milliseconds that something takes."""
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1000
+
+
+def _put(waportd: place.Waportd, user: str, port: int) -> None:
+    answer = waportd.ask("PUT", f"/v1/users/{user}")
+    assert answer.status in {200, 201}, answer.body
+    raw.answer_of(port)
+
+
+def _cold(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]:
+    waportd.call("PUT", "/v1/users/2", 201)
+    units.allow([5003, 5004])
+
+    def ours() -> float:
+        waportd.call("POST", "/v1/users/2/stop")
+        return timed(lambda: _put(waportd, "2", 5002))
+
+    def theirs() -> float:
+        raw.stop("bench@5003.socket", "bench@5003.service")
+        return timed(lambda: (units.start(5003), _answer_once_listening(5003)))
+
+    def spawned() -> float:
+        with contextlib.ExitStack() as stack:
+            return timed(
+                lambda: (
+                    stack.enter_context(raw.spawned(place.LIGHT_SERVER, 5004, waportd.directory)),
+                    raw.answer_by_and_by(5004),
+                )
+            )
+
+    ours()
+    theirs()
+    measured = interleave(rounds, {"ours": ours, "theirs": theirs, "spawned": spawned})
+    waportd.call("DELETE", "/v1/users/2", 204)
+    raw.stop("bench@5003.socket", "bench@5003.service")
+    return [
+        row(
+            "cold PUT until /health answers",
+            "raw StartUnit until /health answers",
+            "ms",
+            measured["ours"],
+            measured["theirs"],
+            at_most(1.1),
+        ),
+        row(
+            "cold PUT until /health answers",
+            "script spawned directly",
+            "ms",
+            measured["ours"],
+            measured["spawned"],
+        ),
+    ]
+
+
+def _answer_once_listening(port: int) -> None:
+    """As `raw.answer_of` right after StartUnit: its socket unit is started first, by the same job."""
+    raw.answer_by_and_by(port)
+
+
+def _first(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]:
+    users = itertools.count(10)
+    ports = itertools.count(5200)
+    units.allow(range(5200, 5200 + rounds + 1))
+    database = sqlite3.connect(waportd.directory / "bench.db", isolation_level=None)
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("CREATE TABLE assignment (user TEXT PRIMARY KEY, port INTEGER)")
+
+    def ours() -> float:
+        number = next(users)
+        took = timed(lambda: _put(waportd, str(number), 5000 + number))
+        waportd.call("DELETE", f"/v1/users/{number}", 204)
+        return took
+
+    def theirs() -> float:
+        port = next(ports)
+
+        def do() -> None:
+            database.execute("INSERT INTO assignment VALUES (?, ?)", (str(port), port))
+            units.start(port)
+            _answer_once_listening(port)
+
+        took = timed(do)
+        raw.stop(f"bench@{port}.socket", f"bench@{port}.service")
+        return took
+
+    ours()
+    theirs()
+    measured = interleave(rounds, {"ours": ours, "theirs": theirs})
+    database.close()
+    return [
+        row(
+            "first PUT of a new user until /health answers",
+            "SQLite commit with fsync, raw StartUnit, node start",
+            "ms",
+            measured["ours"],
+            measured["theirs"],
+            at_most(1.1),
+        )
+    ]
+
+
+def _recovery(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]:
+    waportd.call("PUT", "/v1/users/2", 201)
+    units.allow([5003])
+
+    def ours() -> float:
+        place.systemctl("reset-failed", "whatsapp@5002.service", check=False)
+        pid = int(place.unit_property("whatsapp@5002.service", "MainPID"))
+        began = time.perf_counter()
+        os.kill(pid, signal.SIGKILL)
+        # What was connected is reset; what connects from now on waits for the successor.
+        place.until(lambda: int(place.unit_property("whatsapp@5002.service", "MainPID")) != pid, "its end")
+        raw.answer_of(5002)
+        took = (time.perf_counter() - began) * 1000
+        place.until(lambda: waportd.user("2")["process"]["state"] == "running", "its return")
+        return took
+
+    def theirs() -> float:
+        raw.stop("bench@5003.socket", "bench@5003.service")
+        return RESTART_SECONDS * 1000 + timed(lambda: (units.start(5003), _answer_once_listening(5003)))
+
+    measured = interleave(rounds, {"ours": ours, "theirs": theirs})
+    raw.stop("bench@5003.socket", "bench@5003.service")
+    waportd.call("DELETE", "/v1/users/2", 204)
+    return [
+        row(
+            "kill -9 of a server until its port answers",
+            "RestartSec and raw StartUnit until /health answers",
+            "ms",
+            measured["ours"],
+            measured["theirs"],
+            at_most(1.1),
+        )
+    ]
+
+
+def _one_more(waportd: place.Waportd, rounds: int) -> list[Row]:
+    users = itertools.count(150)
+
+    def ours() -> float:
+        number = next(users)
+        took = timed(lambda: _put(waportd, str(number), 5000 + number))
+        waportd.call("DELETE", f"/v1/users/{number}", 204)
+        return took
+
+    with others.pm2(waportd.directory) as pm2, others.supervisord(waportd.directory) as supervisord:
+        measured = interleave(rounds, {"ours": ours, "pm2": pm2, "supervisord": supervisord})
+    return [
+        row(
+            "one more server, until /health answers",
+            against,
+            "ms",
+            measured["ours"],
+            measured[name],
+            less_than(1),
+        )
+        for name, against in (
+            ("pm2", "PM2 start"),
+            ("supervisord", "supervisord, addProcessGroup over XML-RPC"),
+        )
+    ]
+
+
+def _many(waportd: place.Waportd, units: raw.RawUnits, count: int, rounds: int) -> list[Row]:
+    ports = range(5200, 5200 + count)
+    units.allow(ports)
+    users = range(1, count + 1)
+    _put_all(waportd, users)
+    _stop_all(waportd, users)
+
+    def ours() -> float:
+        took = timed(lambda: _put_all(waportd, users))
+        _stop_all(waportd, users)
+        return took
+
+    def theirs() -> float:
+        took = timed(lambda: _start_all(units, ports))
+        place.systemctl("stop", *(f"bench@{port}.{kind}" for port in ports for kind in ("socket", "service")))
+        return took
+
+    measured = interleave(rounds, {"ours": ours, "theirs": theirs})
+    return [
+        row(
+            f"{count} users ensured at once, until all answer",
+            f"{count} raw StartUnit calls",
+            "ms",
+            measured["ours"],
+            measured["theirs"],
+            at_most(1.3),
+        )
+    ]
+
+
+def _put_all(waportd: place.Waportd, users: range) -> None:
+    """Send all at once, and return when the last answer is there."""
+    requests = {user: traffic.request_bytes(f"/v1/users/{user}?timeout=300", "PUT") for user in users}
+    _all_at_once({user: (str(waportd.socket), request) for user, request in requests.items()})
+
+
+def _stop_all(waportd: place.Waportd, users: range) -> None:
+    requests = {user: traffic.request_bytes(f"/v1/users/{user}/stop", "POST") for user in users}
+    _all_at_once({user: (str(waportd.socket), request) for user, request in requests.items()})
+
+
+def _start_all(units: raw.RawUnits, ports: range) -> None:
+    for port in ports:
+        units.start(port)
+    for port in ports:
+        _answer_once_listening(port)
+
+
+def _all_at_once(requests: dict[int, tuple[traffic.Address, bytes]]) -> None:
+    with contextlib.ExitStack() as stack:
+        poll = stack.enter_context(contextlib.closing(select.epoll()))
+        open_ = {}
+        for address, request in requests.values():
+            connection = stack.enter_context(contextlib.closing(traffic.connect(address)))
+            connection.sendall(request)
+            poll.register(connection, select.EPOLLIN)
+            open_[connection.fileno()] = [connection, b""]
+        while open_:
+            events = poll.poll(300)
+            if not events:
+                raise TimeoutError(f"{len(open_)} requests are not answered")
+            for descriptor, _ in events:
+                entry = open_[descriptor]
+                entry[1] += entry[0].recv(65536)
+                if traffic.is_whole(entry[1]):
+                    assert entry[1].startswith(b"HTTP/1.1 20"), entry[1]
+                    poll.unregister(descriptor)
+                    del open_[descriptor]
