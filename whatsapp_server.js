@@ -31,7 +31,8 @@ const { Webhook, isOwn } = require('./server/webhook');
 const STOP_LIMIT_MS = 9_500;
 const NOTIFY_LIMIT_MS = 500;
 const LAST_WORDS_MS = 50;
-const FIRST_CALL_MS = 50;
+/** A call that came while this server started is read in the first turn of the event loop. */
+const FIRST_CALL_MS = 5;
 
 function fail(text) {
     process.stderr.write(`whatsapp_server: ${text.replaceAll('\n', '\nwhatsapp_server: ')}\n`);
@@ -159,6 +160,9 @@ async function main(loadLibrary) {
         by: fds.length > 0 ? `systemd (${fds.length} sockets)` : 'itself',
     });
     if (toItself) log.warning('FLASK_WEBHOOK_URL names this server itself: no message is handed on');
+    // Whoever waits for this server called while it started, and is answered first: to tell systemd means to
+    // start a program, and to load the library takes a fifth of a second in which nothing is answered.
+    await Promise.race([server.answered, pause(FIRST_CALL_MS)]);
     await notifier.send({ READY: 1, STATUS: `${config.label}: ${state.picture().message}` });
 
     let status = null;
@@ -178,11 +182,8 @@ async function main(loadLibrary) {
         }, interval).unref();
     }
 
-    // The library is loaded only now, because that takes half a second in which nothing is answered; and it
-    // is loaded in any case, so that its files can be replaced under a running server. Whoever waits for this
-    // server calls it as soon as it listens, and is answered first.
+    // The library is loaded in any case, so that its files can be replaced under a running server.
     session.warmUp().catch(() => {});
-    await Promise.race([server.answered, pause(FIRST_CALL_MS)]);
     supplyLibrary(loadLibrary());
     if (stopping === null) session.start();
 }

@@ -131,6 +131,11 @@ _LOGGED_OUT = 10
 """Exit status of whatsapp_server.js after a logout: success, and nothing to restart."""
 
 
+def running_message(port: Port) -> str:
+    """Say that the server runs."""
+    return f"running on port {port}"
+
+
 def describe(
     service: UnitStatus,
     socket: UnitStatus | None,
@@ -150,7 +155,7 @@ def describe(
         finding = known or explain_exit(service)
         message = f"{finding.message}; systemd starts it again"
     elif state is not None:
-        message = f"running on port {port}" if state is ProcessState.RUNNING else str(state)
+        message = running_message(port) if state is ProcessState.RUNNING else str(state)
     elif service.load_state in {"loaded", ""} and _gave_up(service, socket):
         state = ProcessState.CRASH_LOOP
         finding = known or _explain_loop(service)

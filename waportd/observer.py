@@ -1,12 +1,13 @@
 """Facts that come up: unit changes from systemd and words of the servers, brought into the picture."""
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
 
-from waportd.diagnosis import Finding, describe
+from waportd.diagnosis import Finding, describe, running_message
 from waportd.model import (
     Assignment,
     Desired,
@@ -52,6 +53,8 @@ class Observer:
         self._units: dict[str, UnitStatus] = {}
         self._findings: dict[Port, Finding] = {}
         self._moving: set[Port] = set()
+        self._up: set[Port] = set()
+        """Ports whose server has answered, though systemd has not heard yet that it is ready."""
 
     async def start(self) -> None:
         """Look at all units, and follow them from now on. Raises SystemdError."""
@@ -66,11 +69,15 @@ class Observer:
 
     async def look_at(self, port: Port) -> None:
         """Take over the state of a port's units now: the signals of a job that is done may still be on their way."""
-        for unit in (socket_unit(port), service_unit(port)):
-            try:
-                self._on_unit(await self._manager.status(unit))
-            except NoSuchUnit:
-                self._on_unit(UnitStatus(unit, load_state="not-found"))
+        units = (socket_unit(port), service_unit(port))
+        for status in await asyncio.gather(*map(self._status, units)):
+            self._on_unit(status)
+
+    async def _status(self, unit: str) -> UnitStatus:
+        try:
+            return await self._manager.status(unit)
+        except NoSuchUnit:
+            return UnitStatus(unit, load_state="not-found")
 
     def service(self, port: Port) -> UnitStatus:
         """Return what is known of the port's service."""
@@ -102,6 +109,10 @@ class Observer:
         finally:
             self._moving.discard(port)
             self.refresh(port)
+
+    def note_answer(self, port: Port) -> None:
+        """Take a starting server for a running one: it has answered."""
+        self._up.add(port)
 
     def blame(self, port: Port, finding: Finding) -> None:
         """Remember why a start failed, where that is more than the unit's own state tells; until it runs."""
@@ -149,6 +160,8 @@ class Observer:
             process = Process(ProcessState.STARTING, message="waiting for its turn to start")
         elif process.state is ProcessState.STOPPED and (by_admin or assignment.desired is Desired.STOPPED):
             process = dataclasses.replace(process, hint=f"`POST /v1/users/{assignment.user}/start` starts it")
+        if process.state is ProcessState.STARTING and port in self._up:
+            process = dataclasses.replace(process, state=ProcessState.RUNNING, message=running_message(port))
         if process.state is before.state and before.since:
             return dataclasses.replace(process, since=before.since)
         return process if process.since else dataclasses.replace(process, since=time.time())
@@ -164,6 +177,8 @@ class Observer:
         port = port_of_unit(status.name)
         if port is not None:
             self._units[status.name] = status
+            if status.name == service_unit(port) and status.active_state != "activating":
+                self._up.discard(port)
             self.refresh(port)
 
     def _on_session(self, port: Port, session: Session) -> None:
@@ -185,7 +200,7 @@ class Observer:
 
     async def _runs(self, port: Port) -> bool:
         """Tell whether the server may be called without starting it by that."""
-        return (await self._manager.status(service_unit(port))).active_state == "active"
+        return (await self._manager.status(service_unit(port))).active_state in {"active", "activating"}
 
 
 def _last_word(session: Session | None) -> Session | None:

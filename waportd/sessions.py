@@ -189,6 +189,10 @@ class Sessions:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.close()
 
+    async def greet(self, port: Port) -> None:
+        """Return when the server answers. Raises ServerFailed."""
+        await self._call(port, "/health", method="GET")
+
     async def ask_for_code(self, port: Port) -> None:
         """Let the server open a browser for a code, if none is open. Raises ServerFailed."""
         await self._call(port, "/qr/new")

@@ -74,6 +74,8 @@ class Starter:
         """Users whose start has got past the limits, though their unit may not show it yet."""
         self._locks: weakref.WeakValueDictionary[User, asyncio.Lock] = weakref.WeakValueDictionary()
         self._retries: dict[User, asyncio.TimerHandle] = {}
+        self._jobs: set[asyncio.Task[None]] = set()
+        """Starts of servers that have answered already, while systemd has not heard yet that they are ready."""
         self._closing = False
 
     def reconfigure(self, config: Config) -> None:
@@ -87,7 +89,7 @@ class Starter:
         self._closing = True
         for timer in self._retries.values():
             timer.cancel()
-        tasks = list(self._starts.values())
+        tasks = [*self._starts.values(), *self._jobs]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -178,6 +180,7 @@ class Starter:
             self.launch(user)
 
     async def _start(self, user: User) -> None:
+        has_asked = False
         if self._assignments.known(user).process.state is not ProcessState.RUNNING:
             lock = self._lock(user)
             queued = lock.locked()
@@ -193,14 +196,14 @@ class Starter:
                     # From here on it is not the administrator who keeps the port closed.
                     await self._assignments.change(user, socket_boot=None)
                 try:
-                    await self._start_service(assignment)
+                    has_asked = await self._start_service(assignment)
                 except ServerFailed as error:
                     if error.cause == "canceled":
                         # Not from here, where this task would have been cancelled: an administrator's stop.
                         await self._assignments.change(user, socket_boot=self._observer.boot)
                     raise
         assignment = await self._assignments.change(user, socket_boot=self._observer.boot)
-        if not assignment.linked:
+        if not assignment.linked and not has_asked:
             await self._observer.sessions.ask_for_code(assignment.port)
 
     def _lock(self, user: User) -> asyncio.Lock:
@@ -210,16 +213,55 @@ class Starter:
             lock = self._locks[user] = asyncio.Lock()
         return lock
 
-    async def _start_service(self, assignment: Assignment) -> None:
+    async def _start_service(self, assignment: Assignment) -> bool:
+        """Start the server; tell whether it was asked for a code by that."""
         port = assignment.port
         await self._forget_failures(port)
+        has_answered = False
         try:
             if assignment.memory_max is not None:
                 await self._manager.limit_memory(service_unit(port), assignment.memory_max)
-            await self._manager.start(service_unit(port))
+            if not self._observer.holds(port):
+                await self._manager.start(socket_unit(port))
+            has_answered = await self._until_it_answers(assignment)
         except JobFailed as error:
             await self._start_again(port, error)
         await self._observer.look_at(port)
+        return has_answered and not assignment.linked
+
+    async def _until_it_answers(self, assignment: Assignment) -> bool:
+        """Start the service and return when it answers, or else when systemd says that it is ready; tell which.
+
+        An answer comes some 20 ms earlier: systemd hears of it through a program that the server runs. It is asked
+        for while the server starts, and waits in the socket that systemd holds.
+        """
+        port, sessions = assignment.port, self._observer.sessions
+        job = asyncio.create_task(
+            self._manager.start(service_unit(port)), name=f"job of {service_unit(port)}"
+        )
+        # What makes an unlinked server begin with its work is as good a question as any.
+        question = sessions.greet(port) if assignment.linked else sessions.ask_for_code(port)
+        answer = asyncio.create_task(question, name=f"first answer of {service_unit(port)}")
+        try:
+            await asyncio.wait({job, answer}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done() or answer.exception() is not None:
+                await job
+                return False
+            if not job.done():
+                self._observer.note_answer(port)
+                self._jobs.add(job)
+                job.add_done_callback(self._job_ended)
+            return True
+        finally:
+            answer.cancel()
+            if job not in self._jobs:
+                job.cancel()
+
+    def _job_ended(self, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        if not job.cancelled() and (error := job.exception()):
+            # What it means is seen in the unit's state.
+            log.warning("Cannot complete the %s: %s", job.get_name(), error)
 
     async def _forget_failures(self, port: Port) -> None:
         self._observer.absolve(port)

@@ -625,6 +625,7 @@ async def test_an_admins_stop_of_a_server_that_is_starting_is_not_undone_by_poll
     systemd._failures[service_unit(PORT)] = ("canceled", {"active_state": "inactive"})
     with pytest.raises(ServerFailed, match="interrupted by a stop"):
         await supervisor.ensure(ONE)
+    systemd.change(socket_unit(PORT), active_state="inactive", sub_state="dead")
     systemd.mend(service_unit(PORT))
     assert (await supervisor.ask(ONE)).process.message == "stopped (by admin)"
     await settled(supervisor)
@@ -667,3 +668,43 @@ async def test_an_unlinked_session_that_failed_to_start_waits_for_somebody_to_as
     starts = systemd.calls.count(("start", service_unit(PORT)))
     await asyncio.sleep(0.1)
     assert systemd.calls.count(("start", service_unit(PORT))) == starts
+
+
+async def test_a_server_that_answers_runs_though_systemd_has_not_heard_that_it_is_ready(supervisor, systemd):
+    ready = asyncio.Event()
+    start = systemd.start
+
+    async def start_slowly(unit):
+        await start(unit)
+        if unit.endswith(".service"):
+            systemd.change(unit, active_state="activating", sub_state="start")
+            await ready.wait()
+            systemd.change(unit, active_state="active", sub_state="running")
+
+    systemd.start = start_slowly
+    supervisor._observer.sessions.ask_for_code = ask_until_answered(
+        supervisor._observer.sessions.ask_for_code
+    )
+    instance, _ = await asyncio.wait_for(supervisor.ensure(ONE), 5)
+    assert instance.process.state is ProcessState.RUNNING
+    assert instance.process.pid
+    assert instance.process.message == f"running on port {PORT}"
+    await until(supervisor, ONE, lambda now: now.answering)
+    ready.set()
+    await until(supervisor, ONE, lambda now: now.process.state is ProcessState.RUNNING)
+    assert not supervisor._starter._jobs or await asyncio.wait(supervisor._starter._jobs, timeout=5)
+    await systemd.exit(PORT)
+    await until(supervisor, ONE, lambda now: now.process.state is ProcessState.STOPPED)
+
+
+def ask_until_answered(ask):
+    """Ask as one does whose question waits in a socket that systemd holds."""
+
+    async def patient(port):
+        while True:
+            try:
+                return await ask(port)
+            except ServerFailed:
+                await asyncio.sleep(0.01)
+
+    return patient
