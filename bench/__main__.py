@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import place
 
-GROUPS = ("warm", "start")
+GROUPS = ("warm", "start", "daemon", "scale", "browsers")
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,21 @@ def scratch() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def daemon(standin: Any = None, **sections: dict[str, Any]) -> Iterator[Waportd]:
-    """Run waportd as a unit of the session, by default with servers that have no browser."""
+def daemon(
+    standin: Any = None, *, seeded: Callable[[Waportd], None] | None = None, **sections: dict[str, Any]
+) -> Iterator[Waportd]:
+    """Run waportd as a unit of the session, by default with servers that have no browser.
+
+    ``seeded`` is called before it starts.
+    """
     with scratch() as folder:
         waportd = Waportd(folder, standin or NoBrowser())
         waportd.configure(log={"level": "info"})
         if standin is None:
             waportd.configure(instances={"script": str(LIGHT_SERVER)})
         waportd.configure(**sections)
+        if seeded is not None:
+            seeded(waportd)
         try:
             waportd.start()
             yield waportd

@@ -200,11 +200,11 @@ def _many(waportd: place.Waportd, units: raw.RawUnits, count: int, rounds: int) 
     ports = range(5200, 5200 + count)
     units.allow(ports)
     users = range(1, count + 1)
-    _put_all(waportd, users)
+    put_all(waportd, users)
     _stop_all(waportd, users)
 
     def ours() -> float:
-        took = timed(lambda: _put_all(waportd, users))
+        took = timed(lambda: put_all(waportd, users))
         _stop_all(waportd, users)
         return took
 
@@ -226,9 +226,9 @@ def _many(waportd: place.Waportd, units: raw.RawUnits, count: int, rounds: int) 
     ]
 
 
-def _put_all(waportd: place.Waportd, users: range) -> None:
+def put_all(waportd: place.Waportd, users: range, query: str = "?timeout=300") -> None:
     """Send all at once, and return when the last answer is there."""
-    requests = {user: traffic.request_bytes(f"/v1/users/{user}?timeout=300", "PUT") for user in users}
+    requests = {user: traffic.request_bytes(f"/v1/users/{user}{query}", "PUT") for user in users}
     _all_at_once({user: (str(waportd.socket), request) for user, request in requests.items()})
 
 

@@ -1,0 +1,239 @@
+"""Real browsers in front of the stand-in: time to the code, memory of one session and of each further one."""
+
+import contextlib
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench import place
+from bench.measure import Row, at_most, interleave, less_than, row
+
+MIB = 1 << 20
+SETTLE = 4.0
+"""Seconds from the code on show to the look at memory: what a start needed only for itself is given back by then."""
+
+COPIED_FLAGS = [
+    "--no-sandbox",
+    "--disable-setuid-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-accelerated-2d-canvas",
+    "--no-first-run",
+    "--no-zygote",
+    "--disable-gpu",
+]
+"""What set-ups of this kind pass to Chromium, copied from each other."""
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """Measure sessions that wait for a scan."""
+    with place.scratch() as folder:
+        standin = place.StandIn(folder)
+        try:
+            with place.daemon(standin, limits={"max_sockets": 100}) as waportd:
+                sessions = Sessions(waportd, standin)
+                return [
+                    *_time_to_code(sessions, 1 if quick else 9),
+                    *_memory(sessions, 1 if quick else 3, more=1 if quick else 7),
+                    *([] if quick else _per_gigabyte(sessions, (1, 5, 10, 20))),
+                ]
+        finally:
+            standin.close()
+
+
+class Sessions:
+    """Starts sessions of ours and of the ten-line script."""
+
+    def __init__(self, waportd: place.Waportd, standin: place.StandIn) -> None:
+        self.waportd = waportd
+        self.standin_args = list(standin.browser_args)
+        shell = shutil.which("chromium-headless-shell")
+        assert shell is not None
+        printed = subprocess.run(
+            ["node", place.ROOT / "bench/our_flags.js", shell], check=True, capture_output=True, timeout=60
+        ).stdout
+        self.ours: dict[str, Any] = json.loads(printed)
+        self.default: dict[str, Any] = {"executablePath": shutil.which("chromium"), "args": []}
+        self.copied: dict[str, Any] = {**self.default, "args": COPIED_FLAGS}
+        self._users = itertools.count(50)
+
+    def start_ours(self) -> tuple[str, float]:
+        """Give a new user a session that shows a code; return the user and the milliseconds."""
+        user = str(next(self._users))
+        began = time.perf_counter()
+        answer = self.waportd.ask("PUT", f"/v1/users/{user}?wait=qr&timeout=90")
+        took = (time.perf_counter() - began) * 1000
+        assert answer.status == 201, answer.body
+        assert self.waportd.qr(user)["qr"]
+        return user, took
+
+    def end_ours(self, user: str) -> None:
+        """Delete the session."""
+        self.waportd.call("DELETE", f"/v1/users/{user}", 204)
+
+    @contextlib.contextmanager
+    def ten_lines(self, options: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+        """Run the script until the block ends; give the process and the milliseconds until its code."""
+        with place.scratch() as folder:
+            args = [each.replace("/CACHE", str(folder / "cache")) for each in options["args"]]
+            told = json.dumps({**options, "args": [*args, *self.standin_args]})
+            began = time.perf_counter()
+            with place.program(
+                "node",
+                place.ROOT / "bench/ten_lines.js",
+                folder / "auth",
+                told,
+                stdout=subprocess.PIPE,
+                cwd=folder,
+            ) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline().count(b",") == 4, "no code"
+                yield process, (time.perf_counter() - began) * 1000
+                _end(process)
+                process.stdout.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the script and its browser: the library leaves it to whoever runs it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        main = psutil.Process(process.pid)
+        family = [main, *main.children(recursive=True)]
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(family, 10)
+
+
+def _pss(pids: list[int]) -> float:
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += place.memory(pid)
+    return total / MIB
+
+
+def _tree(pid: int) -> list[int]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        main = psutil.Process(pid)
+        return [main.pid, *(child.pid for child in main.children(recursive=True))]
+    return []
+
+
+def _group(waportd: place.Waportd, user: str) -> list[int]:
+    """Return all processes of a user's unit."""
+    unit = waportd.user(user)["unit"]
+    group = place.unit_property(unit, "ControlGroup")
+    for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified")):
+        processes = root / group.lstrip("/") / "cgroup.procs"
+        if processes.exists() and (listed := processes.read_text("ascii").split()):
+            return [int(pid) for pid in listed]
+    return _tree(int(place.unit_property(unit, "MainPID")))
+
+
+def _time_to_code(sessions: Sessions, rounds: int) -> list[Row]:
+    def ours() -> float:
+        user, took = sessions.start_ours()
+        sessions.end_ours(user)
+        return took
+
+    def script(options: dict[str, Any]) -> float:
+        with sessions.ten_lines(options) as (_, took):
+            return took
+
+    measured = interleave(
+        rounds,
+        {
+            "ours": ours,
+            "same": lambda: script(sessions.ours),
+            "copied": lambda: script(sessions.copied),
+        },
+    )
+    return [
+        row(
+            "first PUT of a new user until its code",
+            "ten-line script, same browser and flags",
+            "ms",
+            measured["ours"],
+            measured["same"],
+            at_most(1.05),
+        ),
+        row(
+            "first PUT of a new user until its code",
+            "ten-line script, chromium with the flags of old set-ups",
+            "ms",
+            measured["ours"],
+            measured["copied"],
+            less_than(1),
+        ),
+    ]
+
+
+def _memory(sessions: Sessions, rounds: int, more: int) -> list[Row]:
+    def ours() -> tuple[float, float]:
+        users = [sessions.start_ours()[0]]
+        time.sleep(SETTLE)
+        first = _pss(_group(sessions.waportd, users[0]))
+        users += [sessions.start_ours()[0] for _ in range(more)]
+        time.sleep(SETTLE)
+        all_ = sum(_pss(_group(sessions.waportd, user)) for user in users)
+        for user in users:
+            sessions.end_ours(user)
+        return first, (all_ - first) / more
+
+    def theirs() -> tuple[float, float]:
+        with contextlib.ExitStack() as stack:
+            scripts = [stack.enter_context(sessions.ten_lines(sessions.default))[0]]
+            time.sleep(SETTLE)
+            first = _pss(_tree(scripts[0].pid))
+            scripts += [stack.enter_context(sessions.ten_lines(sessions.default))[0] for _ in range(more)]
+            time.sleep(SETTLE)
+            all_ = sum(_pss(_tree(script.pid)) for script in scripts)
+        return first, (all_ - first) / more
+
+    measured = interleave(rounds, {"ours": ours, "theirs": theirs})
+    return [
+        row(
+            what,
+            "ten-line script, chromium with the library's default flags",
+            "MiB",
+            [each[index] for each in measured["ours"]],
+            [each[index] for each in measured["theirs"]],
+            target,
+        )
+        for index, what, target in (
+            (0, "memory of the first session that waits for a scan (PSS)", at_most(0.5)),
+            (1, f"memory that each further session adds (1 to {more + 1})", at_most(0.42)),
+        )
+    ]
+
+
+def _per_gigabyte(sessions: Sessions, counts: tuple[int, ...]) -> list[Row]:
+    users: list[str] = []
+    result = []
+    daemon = sessions.waportd.pid
+    for count in counts:
+        while len(users) < count:
+            users.append(sessions.start_ours()[0])
+        time.sleep(SETTLE)
+        total = sum(_pss(_group(sessions.waportd, user)) for user in users) + _pss([daemon])
+        result.append(row(f"sessions that wait for a scan and the daemon: {count}", "–", "MiB", [total]))
+    for user in users:
+        sessions.end_ours(user)
+    first, last = result[0], result[-1]
+    each = (last.ours - first.ours) / (counts[-1] - counts[0])
+    result.append(
+        row("sessions per GiB, beyond the first (measured with 20)", "–", "sessions", [1024 / each])
+    )
+    for size in (8, 64):
+        # A quarter is left to the system and the web app, as whatsapp.slice leaves it.
+        fit = (size * 1024 * 0.75 - first.ours) / each + 1
+        result.append(
+            row(f"sessions on a host of {size} GiB (extrapolated, not measured)", "–", "sessions", [int(fit)])
+        )
+    return result

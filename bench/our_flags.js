@@ -1,0 +1,13 @@
+'use strict';
+
+/** Print how the server of one user starts a browser: `node our_flags.js BROWSER`, as puppeteer's options. */
+
+const { browserArguments, browserVersion, identity, isHeadlessShell } = require('../server/browser');
+
+(async () => {
+    const executablePath = process.argv[2];
+    const { userAgent } = identity(await browserVersion(executablePath, process.env));
+    const args = browserArguments(executablePath, { cacheDirectory: '/CACHE', userAgent, extra: [] });
+    const headless = isHeadlessShell(executablePath) ? 'shell' : true;
+    process.stdout.write(JSON.stringify({ executablePath, headless, pipe: true, defaultViewport: null, args }));
+})();

@@ -1,0 +1,62 @@
+"""The same two things with 10, 100, 1,000 and 10,000 assigned users: they should take the same time."""
+
+import itertools
+import time
+
+from bench import place, raw, seed, traffic
+from bench.measure import Row, at_most, percentile, row
+
+SOCKETS = 1000
+"""Socket units that there are at most, as limits.max_sockets has it by default."""
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """Measure every size, and the smallest one before and after all others."""
+    sizes = (10, 100) if quick else (10, 100, 1000, 10_000)
+    rounds = 3 if quick else 15
+    measured: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
+    for size in (*sizes, sizes[0]):
+        measured[size] += _at(size, rounds)
+    least = sizes[0]
+    result = []
+    for size in sizes[1:]:
+        for key, unit, what in (
+            ("warm", "µs", "GET /v1/users/2/qr, p50"),
+            ("first", "ms", "first PUT of a new user until /health answers"),
+        ):
+            ours = [each[key] for each in measured[size]]
+            theirs = [each[key] for each in measured[least]]
+            # Twice as many of the smallest: half of them from before, half from after.
+            pairs = [theirs[index :: len(ours)] for index in range(len(ours))]
+            result.append(
+                row(
+                    f"{what}, with {size:,} assigned users",
+                    f"with {least}",
+                    unit,
+                    ours,
+                    [sum(pair) / len(pair) for pair in pairs],
+                    at_most(1.1),
+                )
+            )
+    return result
+
+
+def _at(size: int, rounds: int) -> list[dict[str, float]]:
+    running = min(size, SOCKETS)
+    with place.daemon(
+        limits={"max_sockets": SOCKETS + 100},
+        seeded=lambda waportd: seed.users(waportd, size, running),
+    ) as waportd:
+        seed.until_reconciled(waportd, size, running)
+        waportd.show_code("2")
+        time.sleep(1)
+        result = []
+        for user in itertools.islice((f"new-{number}" for number in itertools.count()), rounds + 1):
+            warm = percentile(traffic.latencies(str(waportd.socket), "/v1/users/2/qr", 1000), 0.5) * 1e6
+            began = time.perf_counter()
+            created = waportd.call("PUT", f"/v1/users/{user}", 201)
+            raw.answer_of(created["port"])
+            first = (time.perf_counter() - began) * 1000
+            waportd.call("DELETE", f"/v1/users/{user}", 204)
+            result.append({"warm": warm, "first": first})
+        return result[1:]
