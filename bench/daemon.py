@@ -106,7 +106,7 @@ def _running(*, quick: bool) -> list[Row]:
         put_all(waportd, users, "?wait=none")
         seed.until_reconciled(waportd, count, count)
         before = _stopped_memory(waportd, users)
-        put_all(waportd, users, "?timeout=300")
+        put_all(waportd, users, "?wait=qr&timeout=300")
         # A phone scans each code: a linked session has nothing to say.
         place.systemctl("kill", "--kill-whom=main", "--signal=SIGUSR2", "whatsapp@*.service")
         _until_complete(waportd, count, "ready")

@@ -9,5 +9,6 @@ const { browserArguments, browserVersion, identity, isHeadlessShell } = require(
     const { userAgent } = identity(await browserVersion(executablePath, process.env));
     const args = browserArguments(executablePath, { cacheDirectory: '/CACHE', userAgent, extra: [] });
     const headless = isHeadlessShell(executablePath) ? 'shell' : true;
-    process.stdout.write(JSON.stringify({ executablePath, headless, pipe: true, defaultViewport: null, args }));
+    const options = { executablePath, headless, pipe: true, defaultViewport: null, args };
+    process.stdout.write(JSON.stringify(options));
 })();

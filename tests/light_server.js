@@ -24,6 +24,10 @@ const { run } = require('../whatsapp_server');
 /** Milliseconds that WhatsApp shows the first code and each later one. */
 const CODES_MS = [60_000, 20_000];
 
+/** What a phone does now. Before there is a code, and after the end, nothing. */
+let touch = () => {};
+process.on('SIGUSR2', () => touch());
+
 const key = () => randomBytes(32).toString('base64');
 
 /** What server/whatsapp.js knows of a page, as far as the server without a browser asks for it. */
@@ -62,7 +66,7 @@ class LightClient extends EventEmitter {
     async initialize() {
         this.emit('browser', this.pupBrowser, this.pupPage);
         this.pupPage.emit('response');
-        process.on('SIGUSR2', this.#touched);
+        touch = () => this.#touched();
         const number = await fs.readFile(this.#login, 'utf8').catch(() => null);
         if (number !== null) {
             this.emit('login_found');
@@ -76,7 +80,7 @@ class LightClient extends EventEmitter {
 
     async destroy() {
         clearTimeout(this.#timer);
-        process.off('SIGUSR2', this.#touched);
+        touch = () => {};
     }
 
     async look() {
@@ -104,7 +108,7 @@ class LightClient extends EventEmitter {
         this.emit('ready');
     }
 
-    #touched = async () => {
+    async #touched() {
         if (this.info !== undefined) {
             await this.unlink();
             this.emit('logout');
@@ -116,7 +120,7 @@ class LightClient extends EventEmitter {
         this.emit('socket', 'PAIRING');
         this.emit('authenticated');
         this.#linked(number);
-    };
+    }
 }
 
 run(() => ({ SessionClient: LightClient }));

@@ -3,8 +3,6 @@
 import enum
 import io
 
-import segno
-
 _QUIET_ZONE = 4
 """Modules of margin (ISO/IEC 18004)."""
 _SCALE = 8
@@ -24,6 +22,8 @@ class Format(enum.StrEnum):
 
 def draw(code: str, form: Format) -> bytes:
     """Return the code as a picture. Takes 15 to 40 ms of processor time: not to be called on the event loop."""
+    import segno  # noqa: PLC0415  # a tenth of the daemon's start, of which most have no use
+
     # The lowest correction, as WhatsApp's own page: on a screen larger modules help more than redundancy.
     symbol = segno.make_qr(code, error="L", boost_error=False)
     if form is Format.DATAURL:
