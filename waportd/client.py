@@ -29,7 +29,7 @@ import socket as sockets
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping  # noqa: TC003  # for readers of annotations, too
+from collections.abc import Generator, Iterator, Mapping  # noqa: TC003  # for readers of annotations, too
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -443,12 +443,15 @@ class _TlsConnection(_Connection, http.client.HTTPSConnection):
     pass
 
 
-class _UnixConnection(_Connection):
+class UnixConnection(_Connection):
+    """HTTP over a unix socket, for those who pass it on as it is."""
+
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
+        """Open the socket; raise OSError."""
         self.sock = sockets.socket(sockets.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
@@ -585,7 +588,9 @@ class Client:
 
     # Streams
 
-    def events(self, user: str | int | None = None, last_event_id: str | None = None) -> Iterator[Event]:
+    def events(
+        self, user: str | int | None = None, last_event_id: str | None = None
+    ) -> Generator[Event, None, None]:
         """Yield what happens to a user, or to all: first how things are, then every change.
 
         Goes on over a restart of waportd, and resumes where it was. Ends when the user is deleted. Raises
@@ -602,7 +607,7 @@ class Client:
         document = self._get(_path(user, "logs"), {"lines": lines})
         return [_log_line(line) for line in document["lines"]]
 
-    def follow_logs(self, user: str | int, lines: int = 10) -> Iterator[LogLine]:
+    def follow_logs(self, user: str | int, lines: int = 10) -> Generator[LogLine, None, None]:
         """Yield the last lines of the journal of a user's server, and then each new one."""
         for event, _, document in self._stream(_path(user, "logs"), {"lines": lines, "follow": "true"}, None):
             if event == "log":
@@ -779,7 +784,7 @@ class Client:
         connection: http.client.HTTPConnection
         wait = min(timeout, self.timeout)
         if self.socket is not None:
-            connection = _UnixConnection(self.socket, wait)
+            connection = UnixConnection(self.socket, wait)
         else:
             kind = _TlsConnection if self._address.scheme == "https" else _Connection
             connection = kind(self._address.hostname or "", self._address.port, timeout=wait)

@@ -36,17 +36,18 @@ async def listeners(port: Port) -> list[Holder]:
     return await asyncio.to_thread(_listeners, port)
 
 
-async def end_stale_server(port: Port, holder: Holder) -> bool:
+async def end_stale_server(port: Port, holder: Holder, *, of_anybody: bool = False) -> bool:
     """End a left-over ``whatsapp_server.js`` that was started by hand or by the web app on exactly that port.
 
     Only where pid, command line, working directory and owner show that it is one: the script's name, this port
-    as ``PORT`` or argument, a session folder of that port below its working directory, and the daemon's own uid.
+    as ``PORT`` or argument, a session folder of that port below its working directory, and the caller's own uid,
+    unless ``of_anybody``, as root may say.
     Never one that a unit ``whatsapp@….service`` runs: it is somebody's live session. SIGTERM, and SIGKILL after
     five seconds. Tells whether the process was one and is gone.
     """
     if holder.pid is None:
         return False
-    return await asyncio.to_thread(_end_stale_server, port, holder.pid)
+    return await asyncio.to_thread(_end_stale_server, port, holder.pid, of_anybody=of_anybody)
 
 
 def _listeners(port: Port) -> list[Holder]:
@@ -93,10 +94,10 @@ def _owners(port: Port) -> list[str]:
     return sorted(users)
 
 
-def _end_stale_server(port: Port, pid: int) -> bool:
+def _end_stale_server(port: Port, pid: int, *, of_anybody: bool) -> bool:
     try:
         process = psutil.Process(pid)
-        if not _is_stale_server(process, port):
+        if not (of_anybody or process.uids().real == os.getuid()) or not is_stale_server(process, port):
             return False
         # psutil checks the start time before it signals, so a pid used anew is never hit.
         process.terminate()
@@ -112,8 +113,9 @@ def _end_stale_server(port: Port, pid: int) -> bool:
     return True
 
 
-def _is_stale_server(process: psutil.Process, port: Port) -> bool:
-    if process.uids().real != os.getuid() or _SUPERVISED.search(_control_groups(process.pid)):
+def is_stale_server(process: psutil.Process, port: Port) -> bool:
+    """Tell whether a process is a ``whatsapp_server.js`` on that port that no unit of ours runs."""
+    if _SUPERVISED.search(_control_groups(process.pid)):
         return False
     arguments = process.cmdline()
     scripts = [index for index, word in enumerate(arguments) if Path(word).name == _SERVER_SCRIPT]

@@ -1,0 +1,1 @@
+"""The program ``waportctl``: one module per concern, built upon `waportd.client`."""

@@ -1,0 +1,619 @@
+"""What waportd needs, looked at piece by piece; nothing is changed, and no daemon is needed.
+
+Each check is a function that yields what it found: whether it is well, why not, and the command that mends it.
+"""
+
+import concurrent.futures
+import dataclasses
+import email.utils
+import enum
+import functools
+import http.client
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from waportd import __version__
+from waportd.cli import terminal
+from waportd.cli.settings import read_config
+from waportd.client import Client, User, WaportdClientError, WaportdUnavailable
+from waportd.config import Bus, Config
+from waportd.errors import ConfigError
+
+_COMMAND_TIMEOUT = 20.0
+"""Seconds for a program that takes a tenth of one."""
+_UPSTREAM = "web.whatsapp.com"
+_UPSTREAM_TIMEOUT = 8.0
+_CLOCK_SKEW = 120.0
+"""Seconds that the clock may be off; certificates and logins suffer from more."""
+_NODE_MIN = (18, 20)
+_DISK_MIN, _DISK_LOW = 64 << 20, 1 << 30
+"""Bytes: servers refuse to start below the first half of this; a session takes some 100 MiB."""
+_SESSION_MEMORY = 400 << 20
+"""Bytes that one session of the real thing is reported to take."""
+_BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
+_MODULES = {
+    "aiohttp": "python3-aiohttp",
+    "gi": "python3-gi",
+    "prometheus_client": "python3-prometheus-client",
+    "psutil": "python3-psutil",
+    "pydbus": "python3-pydbus",
+    "rich": "python3-rich",
+    "segno": "python3-segno",
+    "systemd": "python3-systemd",
+    "yaml": "python3-yaml",
+}
+_ANSWERS_BADLY = 500
+
+
+class Verdict(enum.StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    SKIP = "skip"
+    """It could not be looked at."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    verdict: Verdict
+    message: str
+    fix: str | None = None
+    """The command, or the change, that mends it."""
+
+
+Findings = Iterator[tuple[Verdict, str, str | None]]
+
+
+@dataclasses.dataclass
+class Site:
+    """What is looked at: this machine, this socket."""
+
+    socket: str
+    config_file: Path
+    offline: bool = False
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """The configuration; the defaults where it cannot be read, of which a check of its own tells."""
+        try:
+            return read_config(self.config_file)
+        except ConfigError:
+            return Config()
+
+    @functools.cached_property
+    def users(self) -> list[User] | None:
+        """All users; None where the daemon does not tell."""
+        try:
+            return Client(self.socket).users()
+        except WaportdClientError:
+            return None
+
+    @property
+    def system(self) -> bool:
+        """Whether the host's systemd runs the servers, not the user's."""
+        return self.config.systemd.bus is Bus.SYSTEM
+
+    def systemctl(self, *arguments: str) -> str:
+        """Return what systemctl prints; nothing where it cannot be run."""
+        return _output("systemctl", *([] if self.system else ["--user"]), *arguments)
+
+
+def examine(site: Site) -> list[Finding]:
+    """Make all checks, side by side; return what they found in the order of `CHECKS`."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = pool.map(lambda check: _result(site, *check), CHECKS.items())
+        return [finding for findings in results for finding in findings]
+
+
+def _result(site: Site, name: str, check: "Callable[[Site], Findings]") -> list[Finding]:
+    return [Finding(name, *found) for found in check(site)]
+
+
+def call(*command: str | Path, timeout: float = _COMMAND_TIMEOUT) -> tuple[int | None, str]:
+    """Run a program; return its exit status, None where it cannot be run, and what it said."""
+    try:
+        done = subprocess.run(  # no shell, and no word of anybody else's
+            command, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+        )
+    except OSError as error:
+        return None, str(error.strerror)
+    except subprocess.TimeoutExpired:
+        return None, f"no end after {timeout:g} s"
+    return done.returncode, done.stdout or done.stderr
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def configuration(site: Site) -> Findings:
+    """Check the file that the daemon reads."""
+    file = site.config_file
+    if file.exists() and not os.access(file, os.R_OK):
+        yield (
+            Verdict.SKIP,
+            f"{file} cannot be read by this user; defaults are assumed below",
+            "sudo waportctl doctor",
+        )
+        return
+    try:
+        read_config(file)
+    except ConfigError as error:
+        mend = "mend it, then: waportctl config check && systemctl restart waportd"
+        yield Verdict.FAIL, error.message, mend
+        return
+    yield Verdict.OK, f"{file} is valid" if file.exists() else "no file: all is default", None
+
+
+def python_modules(_: Site) -> Findings:
+    """Check what the daemon imports."""
+    missing = [package for module, package in _MODULES.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        yield (
+            Verdict.FAIL,
+            f"Python modules are missing: {', '.join(missing)}",
+            f"apt install {' '.join(missing)}",
+        )
+    else:
+        yield Verdict.OK, "all Python modules are there", None
+
+
+def node(site: Site) -> Findings:
+    """Check the program that runs the servers."""
+    path = site.config.instances.node_path
+    status, said = call(path, "--version")
+    if status != 0:
+        yield Verdict.FAIL, f"{path} cannot be run: {_first_line(said)}", "apt install nodejs"
+        return
+    version = said.strip().lstrip("v")
+    try:
+        known = tuple(int(part) for part in version.split(".")[:2])
+    except ValueError:
+        known = _NODE_MIN
+    if known < _NODE_MIN:
+        yield Verdict.FAIL, f"node {version} is too old: 18.20 is needed", "apt install nodejs"
+    else:
+        yield Verdict.OK, f"{path}, version {version}", None
+
+
+def script(site: Site) -> Findings:
+    """Check whether node can read the server's script and its parts."""
+    path, program = site.config.instances.script_path, site.config.instances.node_path
+    if not path.is_file():
+        yield Verdict.FAIL, f"{path} is missing", "apt install --reinstall waportd"
+        return
+    files = [path, *sorted((path.parent / "server").glob("*.js"))]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        checked = list(pool.map(lambda file: call(program, "--check", file), files))
+    broken = [(file, said) for file, (status, said) in zip(files, checked, strict=True) if status == 1]
+    for file, said in broken:
+        lines = said.splitlines()
+        error = next((line for line in lines if "Error" in line), "it does not parse")
+        yield Verdict.FAIL, f"{lines[0] if lines else file}: {error}", "apt install --reinstall waportd"
+    if not broken and checked[0][0] is None:
+        yield Verdict.SKIP, f"{path} cannot be checked without node", None
+    elif not broken:
+        yield Verdict.OK, f"{path} and {len(files) - 1} parts parse", None
+
+
+def node_modules(site: Site) -> Findings:
+    """Check for whatsapp-web.js in the version that the servers are made for."""
+    folder = site.config.instances.script_path.parent
+    reinstall = "apt install --reinstall waportd, or in a checkout: npm ci"
+    try:
+        wanted = json.loads((folder / "package.json").read_text("utf-8"))["dependencies"]["whatsapp-web.js"]
+        found = json.loads((folder / "node_modules/whatsapp-web.js/package.json").read_text("utf-8"))[
+            "version"
+        ]
+    except (OSError, ValueError, KeyError) as error:
+        yield Verdict.FAIL, f"whatsapp-web.js is missing below {folder}: {error}", reinstall
+        return
+    if wanted != found:
+        yield Verdict.FAIL, f"whatsapp-web.js is {found}, and {wanted} is needed", reinstall
+        return
+    # Loaded as the server loads it, so that a missing module of a module shows.
+    program = site.config.instances.node_path
+    status, said = call(
+        program, "-e", f"process.chdir({json.dumps(str(folder))}); require('whatsapp-web.js')"
+    )
+    if status is None:
+        yield Verdict.SKIP, f"whatsapp-web.js {found} cannot be loaded without node", None
+    elif status:
+        why = next((line for line in said.splitlines() if "Error" in line), "it cannot be loaded")
+        yield Verdict.FAIL, f"whatsapp-web.js {found}: {why}", reinstall
+    else:
+        yield Verdict.OK, f"whatsapp-web.js {found}", None
+
+
+def browser(site: Site) -> Findings:
+    """Check for a browser, and what its sandbox needs."""
+    wanted = site.config.instances.browser
+    install = "apt install chromium-headless-shell (where it is offered), else: apt install chromium"
+    path = next(filter(None, map(_program, _BROWSERS if wanted == "auto" else [wanted])), None)
+    if path is None:
+        named = (
+            "no browser is installed" if wanted == "auto" else f"{wanted} (instances.browser) is not there"
+        )
+        yield Verdict.FAIL, named, install
+    else:
+        status, said = call(path, "--version")
+        if status == 0:
+            yield Verdict.OK, f"{path}: {_first_line(said)}", None
+        else:
+            yield Verdict.FAIL, f"{path} does not run: {_first_line(said)}", install
+    if "--no-sandbox" in site.config.instances.browser_args:
+        yield (
+            Verdict.WARN,
+            "--no-sandbox lets a hostile page out of the browser",
+            "remove it from instances.browser_args",
+        )
+    elif (why := _no_user_namespaces()) and not Path("/usr/lib/chromium/chrome-sandbox").exists():
+        yield Verdict.FAIL, f"the browser's sandbox cannot be made: {why[0]}", why[1]
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/bin")
+
+
+def _no_user_namespaces() -> tuple[str, str] | None:
+    for setting, refusing in (("kernel.unprivileged_userns_clone", "0"), ("user.max_user_namespaces", "0")):
+        try:
+            value = Path("/proc/sys", setting.replace(".", "/")).read_text("ascii").strip()
+        except OSError:
+            continue
+        if value == refusing:
+            good = "1" if setting.startswith("kernel") else "10000"
+            return (
+                f"{setting} is {value}",
+                f"sysctl -w {setting}={good} (to stay: in /etc/sysctl.d/), or: apt install chromium-sandbox",
+            )
+    return None
+
+
+def units(site: Site) -> Findings:
+    """Check the unit files, and whether daemon and socket are up."""
+    state = site.systemctl("is-system-running")
+    if not state:
+        yield (
+            Verdict.FAIL,
+            "systemd cannot be asked",
+            "is this machine booted with systemd? see: systemctl status",
+        )
+        return
+    templates = ["whatsapp@.service", "whatsapp@.socket"]
+    missing = [
+        name for name in templates if name not in site.systemctl("list-unit-files", "--no-legend", name)
+    ]
+    if missing:
+        yield (
+            Verdict.FAIL,
+            f"systemd knows no {' and no '.join(missing)}",
+            "apt install --reinstall waportd, or: waportd generate-units --output /etc/systemd/system && "
+            "systemctl daemon-reload"
+            if site.system
+            else "start waportd: it writes them by itself",
+        )
+    elif site.systemctl("show", "whatsapp@5001.service", "--property=NeedDaemonReload", "--value") == "yes":
+        yield Verdict.WARN, "unit files changed since systemd read them", "systemctl daemon-reload"
+    else:
+        yield Verdict.OK, "the unit files of the servers are there", None
+    if not site.system:
+        return
+    for unit in ("waportd.socket", "waportd.service"):
+        active = site.systemctl("is-active", unit)
+        if active == "active":
+            yield Verdict.OK, f"{unit} is active", None
+        elif active == "failed":
+            yield (
+                Verdict.FAIL,
+                f"{unit} has failed",
+                f"journalctl -u {unit} -n 20; then: systemctl restart {unit}",
+            )
+        else:
+            yield Verdict.FAIL, f"{unit} is {active or 'not installed'}", f"systemctl enable --now {unit}"
+
+
+def api(site: Site) -> Findings:
+    """Check whether the daemon answers this user."""
+    try:
+        health = Client(site.socket).health()
+    except WaportdUnavailable as error:
+        yield Verdict.FAIL, error.message, error.hint
+        return
+    except WaportdClientError as error:
+        yield Verdict.FAIL, f"{site.socket} answers: {error}", error.hint
+        return
+    if health["version"] != __version__:
+        yield (
+            Verdict.WARN,
+            f"the daemon that runs is version {health['version']}, and {__version__} is installed",
+            "systemctl restart waportd (no session notices)",
+        )
+    else:
+        yield Verdict.OK, f"{site.socket} answers, version {__version__}", None
+    if ports := health.get("unassigned_ports"):
+        listed = ", ".join(map(str, ports))
+        yield (
+            Verdict.WARN,
+            f"servers run that belong to nobody: ports {listed}",
+            f"systemctl stop whatsapp@{ports[0]}.socket",
+        )
+
+
+def bus(site: Site) -> Findings:
+    """Check D-Bus, over which the daemon talks to systemd."""
+    where = ["--system"] if site.system else ["--user"]
+    systemd = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
+    status, said = call(
+        "busctl", *where, "--timeout=5", "call", *systemd, "org.freedesktop.DBus.Peer", "Ping"
+    )
+    if status == 0:
+        yield Verdict.OK, "systemd answers on D-Bus", None
+    else:
+        yield (
+            Verdict.FAIL,
+            f"systemd does not answer on D-Bus: {_first_line(said)}",
+            (
+                "systemctl start dbus"
+                if site.system
+                else "log in by ssh, console or desktop, or: loginctl enable-linger"
+            ),
+        )
+
+
+def polkit(site: Site) -> Findings:
+    """Check whether the daemon may start and stop its units."""
+    if not site.system:
+        return
+    files = (
+        ("/usr/share/polkit-1/rules.d/waportd.rules", "/etc/polkit-1/rules.d/waportd.rules"),
+        ("/usr/share/dbus-1/system.d/waportd.conf", "/etc/dbus-1/system.d/waportd.conf"),
+    )
+    absent = [places[0] for places in files if not any(_exists(place) for place in places)]
+    if absent:
+        yield Verdict.FAIL, f"{' and '.join(absent)} are missing", "apt install --reinstall waportd"
+        return
+    pid = site.systemctl("show", "waportd.service", "--property=MainPID", "--value")
+    if os.geteuid() != 0 or not pid or pid == "0":
+        yield (
+            Verdict.SKIP,
+            "the rule is there; whether it works only root can ask, while waportd runs",
+            ("sudo waportctl doctor"),
+        )
+        return
+    question = ("--action-id", "org.freedesktop.systemd1.manage-units", "--process", pid)
+    detail = ("--detail", "unit", "whatsapp@5001.service", "--detail", "verb", "start")
+    status, said = call("pkcheck", *question, *detail)
+    if status == 0:
+        yield Verdict.OK, "waportd may start and stop its units", None
+    elif status is None:
+        yield Verdict.SKIP, f"pkcheck cannot be run: {_first_line(said)}", "apt install polkitd"
+    else:
+        yield (
+            Verdict.FAIL,
+            f"polkit does not let waportd start its units: {_first_line(said) or 'refused'}",
+            "systemctl restart polkit; look for rules in /etc/polkit-1/rules.d/ that come before waportd.rules",
+        )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except PermissionError:
+        return False  # rules of the administrator's lie where nobody may look
+
+
+def ports(site: Site) -> Findings:
+    """Check for ports that others hold, or may come to hold."""
+    rules = site.config.ports
+    webhook = urllib.parse.urlsplit(site.config.instances.webhook_url)
+    own = webhook.port if webhook.hostname in {"localhost", "127.0.0.1", "::1"} else None
+    if own is not None and (own in rules.range or own in rules.overflow) and own not in rules.reserved:
+        yield (
+            Verdict.WARN,
+            f"the web app's port {own} may be given to a user while the web app does not run",
+            f"in {site.config_file}: ports: {{reserved: [{own}]}}; then: systemctl reload waportd",
+        )
+    try:
+        low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except (OSError, ValueError):
+        low = None
+    if low is not None and low <= rules.overflow.last:
+        yield (
+            Verdict.WARN,
+            f"ports.overflow ({rules.overflow}) runs into the ports of outgoing connections (from {low})",
+            f'sysctl -w net.ipv4.ip_local_port_range="{rules.overflow.last + 1} 60999", or lower ports.overflow',
+        )
+    held = [user for user in site.users or [] if user.process.cause == "port_held"]
+    for user in held:
+        yield (
+            Verdict.FAIL,
+            f"user {user.user}: {user.process.message}",
+            f"sudo waportctl port {user.port} --end-stale, then: waportctl start {user.user}",
+        )
+    if site.users is None:
+        yield Verdict.SKIP, "which ports are held by others is not known: waportd does not answer", None
+    elif not held:
+        yield Verdict.OK, f"no assigned port is held by another program ({len(site.users)} assigned)", None
+
+
+def servers(site: Site) -> Findings:
+    """Check for users whose server or session is in trouble."""
+    if site.users is None:
+        return
+    troubled = 0
+    for user in site.users:
+        process, session = user.process, user.session
+        if process.cause == "port_held":
+            continue  # told among the ports
+        if process.state in {"failed", "crash_loop"}:
+            fix = process.hint or f"waportctl logs {user.user}"
+            yield Verdict.FAIL, f"user {user.user}: {process.message}", fix
+        elif process.state == "running" and session is not None and not session.answering:
+            yield (
+                Verdict.FAIL,
+                f"user {user.user}: the server does not answer",
+                f"waportctl restart {user.user}",
+            )
+        elif session is not None and session.state in {"error", "passkey_required"} and session.answering:
+            fix = session.hint or f"waportctl logs {user.user}"
+            yield Verdict.FAIL, f"user {user.user}: {session.message}", fix
+        elif user.linked and process.state == "stopped" and user.desired == "running":
+            yield (
+                Verdict.WARN,
+                f"user {user.user} is linked and does not run: {process.message}",
+                f"waportctl start {user.user}",
+            )
+        else:
+            continue
+        troubled += 1
+    if not troubled:
+        running = sum(user.process.state == "running" for user in site.users)
+        yield Verdict.OK, f"{len(site.users)} users, {running} servers run", None
+
+
+def memory(site: Site) -> Findings:
+    """Check whether another server has room."""
+    available, least = psutil.virtual_memory().available, site.config.limits.min_available_memory
+    said = f"{terminal.size(available)} of memory are available"
+    if available < least:
+        yield (
+            Verdict.FAIL,
+            f"{said}; below {terminal.size(least)} no server starts",
+            (
+                "stop users who are not needed (waportctl list --memory), add memory, or lower "
+                "limits.min_available_memory"
+            ),
+        )
+    elif available < least + _SESSION_MEMORY:
+        yield Verdict.WARN, f"{said}, which is hardly enough for one more session", "waportctl list --memory"
+    else:
+        yield Verdict.OK, said, None
+
+
+def disk(site: Site) -> Findings:
+    """Check the room for assignments, sessions and caches."""
+    places = [site.config.store.directory]
+    if site.system:
+        places += [Path("/var/lib/whatsapp"), Path("/var/cache/whatsapp")]
+    seen: set[int] = set()
+    for place in places:
+        there = next(path for path in (place, *place.parents) if _exists(str(path)))
+        device = there.stat().st_dev
+        if device in seen:
+            continue
+        seen.add(device)
+        free = shutil.disk_usage(there).free
+        said = f"{terminal.size(free)} are free on the disk of {place}"
+        if free < _DISK_MIN:
+            yield (
+                Verdict.FAIL,
+                said,
+                "free some space: du -xh / | sort -h | tail; journalctl --vacuum-size=200M",
+            )
+        elif free < _DISK_LOW:
+            yield Verdict.WARN, said, "free some space: journalctl --vacuum-size=200M; apt clean"
+        else:
+            yield Verdict.OK, said, None
+
+
+def upstream(site: Site) -> Findings:
+    """Check whether WhatsApp can be reached from here, and whether the clock is right."""
+    arguments = site.config.instances.browser_args
+    if site.offline:
+        yield Verdict.SKIP, f"{_UPSTREAM} was not tried (--offline)", None
+        return
+    if any(argument.startswith(("--proxy-", "--host-resolver-rules")) for argument in arguments):
+        yield (
+            Verdict.SKIP,
+            f"the browsers take a way of their own to {_UPSTREAM} (instances.browser_args)",
+            None,
+        )
+        return
+    connection = http.client.HTTPSConnection(_UPSTREAM, timeout=_UPSTREAM_TIMEOUT)
+    try:
+        connection.request("HEAD", "/", headers={"User-Agent": "Mozilla/5.0 waportctl"})
+        answer = connection.getresponse()
+    except socket.gaierror as error:
+        yield (
+            Verdict.FAIL,
+            f"{_UPSTREAM} has no address: {error.strerror}",
+            f"check DNS: getent hosts {_UPSTREAM}",
+        )
+        return
+    except ssl.SSLCertVerificationError as error:
+        yield (
+            Verdict.FAIL,
+            f"the certificate of {_UPSTREAM} is not accepted: {error.verify_message}",
+            (
+                "check the clock (timedatectl) and for a proxy that opens TLS; apt install --reinstall ca-certificates"
+            ),
+        )
+        return
+    except (OSError, http.client.HTTPException) as error:
+        yield (
+            Verdict.FAIL,
+            f"{_UPSTREAM} cannot be reached: {error or type(error).__name__}",
+            (
+                f"check network and firewall: curl -I https://{_UPSTREAM}; with a proxy: instances.browser_args"
+            ),
+        )
+        return
+    finally:
+        connection.close()
+    if answer.status >= _ANSWERS_BADLY:
+        yield (
+            Verdict.WARN,
+            f"{_UPSTREAM} answers with status {answer.status}",
+            "wait: it is on WhatsApp's side",
+        )
+    else:
+        yield Verdict.OK, f"{_UPSTREAM} answers", None
+    if date := email.utils.parsedate_to_datetime(answer.headers["Date"]) if answer.headers["Date"] else None:
+        skew = time.time() - date.timestamp()
+        if abs(skew) > _CLOCK_SKEW:
+            yield Verdict.WARN, f"the clock is off by {terminal.span(abs(skew))}", "timedatectl set-ntp true"
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "it says nothing")
+
+
+CHECKS: dict[str, Callable[[Site], Findings]] = {
+    "configuration": configuration,
+    "python": python_modules,
+    "node": node,
+    "script": script,
+    "modules": node_modules,
+    "browser": browser,
+    "units": units,
+    "socket": api,
+    "bus": bus,
+    "polkit": polkit,
+    "ports": ports,
+    "servers": servers,
+    "memory": memory,
+    "disk": disk,
+    "upstream": upstream,
+}
+"""The checks in the order in which they are shown: what others rest on comes first."""

@@ -1,0 +1,238 @@
+"""The command line of waportctl: help, manual page and completion are all made from it."""
+
+import argparse
+from pathlib import Path
+
+from waportd import __version__
+from waportd.cli.exits import MEANINGS
+from waportd.cli.settings import CONFIG
+from waportd.client import SOCKET
+
+_DESCRIPTION = "Shows and steers the WhatsApp servers that waportd runs for the users of a web app."
+
+_MAX_PORT = 65535
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser. Each command's ``run`` is the ``module:function`` of this package that does it."""
+    top = argparse.ArgumentParser(
+        prog="waportctl",
+        description=_DESCRIPTION,
+        epilog="exit status:\n"
+        + "\n".join(f"  {status:<4} {meaning}" for status, meaning in MEANINGS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"waportctl {__version__}")
+    _add_common(top, default=None)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_users(commands)
+    _add_linking(commands)
+    _add_administration(commands)
+    return top
+
+
+def _add_common(target: argparse.ArgumentParser, default: str | None) -> None:
+    target.add_argument(
+        "--json",
+        action="store_true",
+        default=False if default is None else default,
+        help="print JSON: documents of the API, one per line for logs",
+    )
+    target.add_argument(
+        "--socket",
+        metavar="PATH",
+        default=default,
+        help=f"the API socket (default: $WAPORTD_SOCKET, else api.socket of {CONFIG}, else {SOCKET})",
+    )
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: str, text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    # Accepted before and after the command; what is missing there leaves what stands before.
+    _add_common(command, default=argparse.SUPPRESS)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_user(command: argparse.ArgumentParser) -> None:
+    command.add_argument("user", metavar="USER", help="the user's number or name, as in the web app: 2, 2_1")
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=CONFIG,
+        help=f"the configuration of the daemon (default: {CONFIG})",
+    )
+
+
+def _add_yes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-y", "--yes", action="store_true", help="do not ask, even on a terminal")
+
+
+def _add_users(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = _command(commands, "list", "users:list_users", "list all users with the state of their servers")
+    command.add_argument("--memory", action="store_true", help="measure memory and CPU, too; takes longer")
+    _add_user(_command(commands, "show", "users:show", "show everything about one user"))
+    command = _command(commands, "start", "users:start", "start the user's server")
+    _add_user(command)
+    command.add_argument(
+        "--wait",
+        choices=("none", "listening", "qr", "ready"),
+        default="listening",
+        help="how far the server must have come before the command ends (default: listening)",
+    )
+    command.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", help="how long to wait (default: depends on --wait)"
+    )
+    _add_user(_command(commands, "stop", "users:stop", "stop the user's server and keep its login"))
+    _add_user(_command(commands, "restart", "users:restart", "start the user's server anew"))
+    command = _command(commands, "logout", "users:logout", "unlink the user's phone and delete the session")
+    _add_user(command)
+    _add_yes(command)
+    command = _command(
+        commands, "delete", "users:delete", "stop the user's server, delete the session, free the port"
+    )
+    _add_user(command)
+    _add_yes(command)
+    command = _command(commands, "logs", "logs:show", "show the journal of the user's server")
+    _add_user(command)
+    command.add_argument(
+        "-n", "--lines", type=_count, default=100, metavar="N", help="so many lines (default: 100)"
+    )
+    command.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+
+
+def _add_linking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = _command(
+        commands,
+        "qr",
+        "linking:qr",
+        "draw the user's QR code until a phone is linked; a new user gets a server",
+    )
+    _add_user(command)
+    command.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="give up after so long (default: never on a terminal, else 90)",
+    )
+    command = _command(
+        commands, "pair", "linking:pair", "get a code to type on the user's phone, in place of scanning"
+    )
+    _add_user(command)
+    command.add_argument(
+        "phone", metavar="PHONE", help="the phone's number with country code: +55 11 99999-8888"
+    )
+    command = _command(
+        commands, "connect-link", "linking:connect_link", "make a link to the connect page of one user"
+    )
+    _add_user(command)
+    command.add_argument(
+        "--ttl", type=_count, default=600, metavar="SECONDS", help="how long the link holds (default: 600)"
+    )
+
+
+def _add_administration(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = _command(commands, "port", "ports:port", "show whose port that is, and which process holds it")
+    command.add_argument("port", type=_port, metavar="PORT", help="the port")
+    command.add_argument(
+        "--end-stale",
+        action="store_true",
+        help="end a left-over whatsapp_server.js of an earlier setup that holds the port; nothing else is ever "
+        "ended (needs root)",
+    )
+    command = _command(commands, "web", "web:serve", "open the dashboard in a browser, until Ctrl-C")
+    command.add_argument("--no-browser", action="store_true", help="only print the link")
+    command.add_argument(
+        "--listen",
+        type=_port,
+        default=0,
+        metavar="PORT",
+        help="the port on 127.0.0.1 to serve it on, e.g. for ssh -L (default: any free one)",
+    )
+    command = _command(
+        commands, "doctor", "doctor:run", "check everything that waportd needs, and say what mends it"
+    )
+    _add_config(command)
+    command.add_argument("--offline", action="store_true", help="do not try to reach WhatsApp")
+    config = commands.add_parser(
+        "config", help="check the configuration", description="Check the configuration."
+    )
+    actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
+    command = _command(actions, "check", "configuration:check", "check a configuration file")
+    command.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        type=Path,
+        default=CONFIG,
+        help=f"the file (default: {CONFIG})",
+    )
+    command = _command(
+        commands,
+        "import-session",
+        "adoption:import_session",
+        "take over a linked session of an earlier setup",
+    )
+    command.add_argument(
+        "target",
+        metavar="PORT|USER",
+        help="the port that the session had (a number of 1024 and more), or the user whom it belongs to",
+    )
+    command.add_argument(
+        "--from",
+        dest="folder",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="the folder .wwebjs_auth_PORT, or the one that holds it; it is copied and stays as it is",
+    )
+    command.add_argument(
+        "--user",
+        metavar="USER",
+        help="whom it belongs to, where PORT does not tell (default: who prefers PORT)",
+    )
+    command.add_argument(
+        "--no-start", action="store_true", help="do not start the server and wait until it is linked"
+    )
+    _add_tokens(commands)
+
+
+def _add_tokens(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    token = commands.add_parser(
+        "token", help="manage keys to the API over TCP", description="Manage keys to the API over TCP."
+    )
+    actions = token.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _command(actions, "list", "tokens:list_tokens", "list the keys, without their secrets")
+    command = _command(actions, "create", "tokens:create", "make a key and print it, once")
+    command.add_argument("name", metavar="NAME", help="what it is for, as the list shows it")
+    command.add_argument("--user", metavar="USER", help="for this user only (default: for everything)")
+    command = _command(actions, "revoke", "tokens:revoke", "take a key back")
+    command.add_argument("id", metavar="ID", help="the key's id, as the list shows it")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e6:  # noqa: PLR2004  # also refuses nan
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
