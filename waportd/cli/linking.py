@@ -1,7 +1,6 @@
 """``qr``, ``pair`` and ``connect-link``: how a phone gets linked."""
 
 import datetime as dt
-import io
 import time
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ _WAIT = 25.0
 """Seconds of one long poll."""
 _PATIENCE = 90.0
 """Seconds that the first code is waited for, where nobody watches."""
-_QUIET_ZONE = 2
-"""Light modules around the code; phones are content with half of what the standard asks for."""
 _ENDS = {"ready", "qr_timeout", "passkey_required", "logged_out", "failed", "crash_loop"}
 """States in which nothing comes by itself any more. An error is tried again."""
 _STEPS = "On the phone: WhatsApp, Linked devices, Link a device."
@@ -72,6 +69,8 @@ class _View:
         from rich.console import Group
         from rich.text import Text
 
+        from waportd.drawing import Format, draw
+
         shown = self.shown
         if shown is None or self.trouble:
             return Text(terminal.plain(self.trouble or f"user {self._user}: starting …"), style="yellow")
@@ -79,7 +78,7 @@ class _View:
             return Text(terminal.plain(f"user {self._user}: {shown.message}"), style="yellow")
         left = (shown.expires_at - dt.datetime.now(dt.UTC)).total_seconds() if shown.expires_at else 0.0
         title = f"user {self._user}: code {shown.attempt} of {shown.attempts}, {max(0, int(left))} s left"
-        drawing = draw(shown.qr)
+        drawing = draw(shown.qr, Format.TXT).decode().rstrip("\n")
         columns, rows = len(drawing.splitlines()[0]), drawing.count("\n") + 3
         if width < columns or height < rows:
             return Text(
@@ -131,15 +130,6 @@ def _follow(context: Context, view: _View, user: str, deadline: float | None) ->
         lost_at = view.trouble = None
         view.shown = shown
     return shown
-
-
-def draw(code: str) -> str:
-    """Draw a code with half blocks, light where the text's colour is."""
-    import segno
-
-    out = io.StringIO()
-    segno.make(code, error="l", micro=False).terminal(out, border=_QUIET_ZONE, compact=True)
-    return out.getvalue().rstrip("\n")
 
 
 def pair(context: Context) -> Exit:

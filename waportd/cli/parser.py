@@ -197,6 +197,7 @@ def _add_administration(commands: "argparse._SubParsersAction[argparse.ArgumentP
         metavar="USER",
         help="whom it belongs to, where PORT does not tell (default: who prefers PORT)",
     )
+    _add_config(command)
     command.add_argument(
         "--no-start", action="store_true", help="do not start the server and wait until it is linked"
     )

@@ -1,0 +1,132 @@
+"""waportctl against the API on fakes: in this process, and on a terminal of its own."""
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from waportd.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Keep the environment of whoever runs the tests out of them."""
+    for name in ("WAPORTD_SOCKET", "NO_COLOR", "SUDO_UID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@dataclasses.dataclass
+class Said:
+    """What a run of the program came to."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def socket_path(tmp_path):
+    return tmp_path / "api.sock"
+
+
+@pytest.fixture
+def ctl(socket_path, capfd):
+    """Run waportctl beside the event loop, its output no terminal."""
+
+    async def run(*arguments):
+        capfd.readouterr()
+        status = await asyncio.to_thread(main, ["--socket", str(socket_path), *map(str, arguments)])
+        return Said(status, *capfd.readouterr())
+
+    return run
+
+
+class Terminal:
+    """The program on a terminal, as a person sits before it."""
+
+    def __init__(self, process, descriptor):
+        self._process = process
+        self._descriptor = descriptor
+        self.seen = ""
+        self._news = asyncio.Event()
+        asyncio.get_running_loop().add_reader(descriptor, self._read)
+
+    def _read(self):
+        try:
+            data = os.read(self._descriptor, 65536)
+        except OSError:  # nobody has the other end open any more
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+        self.seen += data.decode(errors="replace")
+        self._news.set()
+
+    @property
+    def text(self):
+        """What was shown so far, without colours and movements."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen).replace("\r", "")
+
+    async def until(self, text, patience=30):
+        """Wait until the text is shown."""
+        async with asyncio.timeout(patience):
+            while text not in self.text:
+                self._news.clear()
+                await self._news.wait()
+
+    def type(self, text):
+        os.write(self._descriptor, text.encode())
+
+    def interrupt(self):
+        """Do what Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    async def end(self, patience=30):
+        """Return the exit status, when the program has ended."""
+        async with asyncio.timeout(patience):
+            return await self._process.wait()
+
+    async def close(self):
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+
+
+@pytest.fixture
+async def terminal(socket_path):
+    """Start waportctl on a terminal of so many columns and lines."""
+    terminals = []
+
+    async def start(*arguments, columns=100, lines=50, **environment):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        kept = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "waportd.cli", "--socket", socket_path, *map(str, arguments)),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=ROOT,
+            env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
+            start_new_session=True,
+        )
+        os.close(theirs)
+        terminals.append(Terminal(process, ours))
+        return terminals[-1]
+
+    yield start
+    for terminal in terminals:
+        await terminal.close()

@@ -1,0 +1,142 @@
+"""The commands that show and steer users."""
+
+import asyncio
+import json
+
+import pytest
+from support import BASE, until
+
+from waportd.cli.exits import Exit
+from waportd.model import Port, SessionState, User, service_unit
+
+PORT = Port(BASE)
+
+
+@pytest.fixture
+async def three(api, supervisor, systemd):
+    """Users 1, 2 and 3: linked, waiting for a scan, stopped."""
+    for user in ("1", "2", "3"):
+        await supervisor.ensure(User(user))
+    systemd.servers[PORT].link()
+    systemd.servers[Port(BASE + 1)].show_code()
+    await until(supervisor, "1", lambda now: now.session and now.session.state is SessionState.READY)
+    await until(supervisor, "2", lambda now: now.session and now.session.state is SessionState.QR)
+    await supervisor.stop(User("3"))
+
+
+async def test_list_shows_all_in_a_table(three, ctl):
+    said = await ctl("list")
+    assert said.status == Exit.OK
+    header, *rows = said.out.splitlines()
+    assert header.split() == ["USER", "PORT", "PROCESS", "SESSION", "SINCE", "PHONE", "MESSAGE"]
+    assert [row.split()[:4] for row in rows] == [
+        ["1", str(BASE), "running", "ready"],
+        ["2", str(BASE + 1), "running", "qr"],
+        ["3", str(BASE + 2), "stopped", "–"],
+    ]
+    assert "5511999990000" in rows[0]
+    assert "\x1b" not in said.out
+    assert not any(line.endswith(" ") for line in said.out.splitlines())
+    assert "64 MiB" in (await ctl("list", "--memory")).out
+
+
+async def test_json_is_what_the_api_says(three, ctl, api):
+    async with api.get("/v1/users") as answer:
+        expected = await answer.json()
+    for arguments in (("list", "--json"), ("--json", "list")):
+        assert json.loads((await ctl(*arguments)).out) == expected
+    shown = json.loads((await ctl("show", "2", "--json")).out)
+    assert shown["session"]["state"] == "qr"
+    assert (await ctl("list", "--json")).err == ""
+
+
+async def test_list_says_how_to_begin(api, ctl):
+    assert "waportctl qr 1" in (await ctl("list")).out
+
+
+async def test_show_tells_everything_and_no_code(three, ctl, systemd):
+    said = await ctl("show", "1")
+    for part in (f"http://localhost:{BASE}", service_unit(PORT), "+5511999990000 (Ana)", "64 MiB", "ready"):
+        assert part in said.out
+    shown = await ctl("show", "2")
+    assert "noise" not in shown.out
+
+
+@pytest.mark.parametrize("command", ["show", "start", "stop", "restart", "logout", "delete"])
+async def test_a_user_without_a_server_is_an_exit_status_of_its_own(api, ctl, command):
+    said = await ctl(command, "99")
+    assert said.status == Exit.UNKNOWN_USER
+    assert said.out == ""
+    assert "no port is assigned to user 99" in said.err
+    assert "waportctl list" in said.err
+
+
+async def test_each_action_does_what_it_says(three, ctl, supervisor):
+    assert "runs" in (await ctl("start", "3")).out
+    assert supervisor.known("3").process.state == "running"
+    assert "the login is kept" in (await ctl("stop", "3")).out
+    assert supervisor.known("3").process.state == "stopped"
+    pid = supervisor.known("1").process.pid
+    assert json.loads((await ctl("--json", "restart", "1")).out)["process"]["pid"] != pid
+    # Nobody can be asked who is no terminal, so nothing is asked.
+    assert (await ctl("logout", "2")).status == Exit.OK
+    assert json.loads((await ctl("delete", "2", "--json")).out) == {"deleted": "2", "port": BASE + 1}
+    assert supervisor.picture.get("2") is None
+
+
+async def test_a_server_that_does_not_start_tells_why_and_what_mends_it(api, ctl, supervisor, systemd):
+    await supervisor.assign(User("1"))
+    systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=203)
+    said = await ctl("start", "1")
+    assert said.status == Exit.FAILED
+    assert "node cannot be executed" in said.err
+    assert "apt install nodejs" in said.err
+    error = json.loads((await ctl("start", "1", "--json")).err)["error"]
+    assert (error["code"], error["exit_status"]) == ("server_failed", Exit.FAILED)
+
+
+async def test_what_takes_too_long_is_an_exit_status_of_its_own(three, ctl):
+    said = await ctl("start", "2", "--wait", "ready", "--timeout", "0.1")
+    assert said.status == Exit.NOT_IN_TIME
+
+
+async def test_names_that_others_chose_cannot_steer_the_terminal(three, ctl, systemd, supervisor):
+    systemd.servers[PORT].say("ready", ready=True, linked=True, phone_number="1", pushname="\x1b[31mAna\x07")
+    await until(supervisor, "1", lambda now: now.session.pushname != "Ana")
+    assert "(?[31mAna?)" in (await ctl("show", "1")).out
+
+
+async def test_a_terminal_gets_colours_and_nothing_wider_than_it_is(three, terminal):
+    wide = await terminal("list", columns=70)
+    assert await wide.end() == Exit.OK
+    assert "\x1b[32mready" in wide.seen
+    assert max(map(len, wide.text.splitlines())) <= 70
+    assert "…" in wide.text
+    plain = await terminal("list", NO_COLOR="1")
+    await plain.end()
+    assert "\x1b[32m" not in plain.seen
+
+
+async def test_a_terminal_is_asked_before_a_session_is_deleted(three, terminal, supervisor):
+    refused = await terminal("delete", "1")
+    await refused.until("[y/N]")
+    refused.type("n\n")
+    assert await refused.end() == Exit.FAILED
+    assert "Nothing was changed." in refused.text
+    assert supervisor.known("1")
+    agreed = await terminal("delete", "1")
+    await agreed.until(f"with the session on port {BASE}")
+    agreed.type("y\n")
+    assert await agreed.end() == Exit.OK
+    assert supervisor.picture.get("1") is None
+    told = await terminal("logout", "2", "--yes")
+    assert await told.end() == Exit.OK
+
+
+async def test_whoever_has_read_enough_may_close_the_pipe(three, socket_path):
+    command = f"{{ /usr/bin/python3 -m waportd.cli --socket {socket_path} list; echo $? >&2; }} | head -c 1"
+    process = await asyncio.create_subprocess_shell(
+        command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    assert errors == b"0\n"
