@@ -503,6 +503,12 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self.socket or self.url!r})"
 
+    def __enter__(self) -> Client:  # noqa: PYI034
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connection that this thread keeps; the next call opens another one."""
         if self._kept.connection is not None:

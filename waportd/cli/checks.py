@@ -53,6 +53,8 @@ _MODULES = {
     "systemd": "python3-systemd",
     "yaml": "python3-yaml",
 }
+_SANDBOX_HELPER = Path("/usr/lib/chromium/chrome-sandbox")
+"""Of package chromium-sandbox: set-uid root, it makes the sandbox where the kernel lets nobody else."""
 _ANSWERS_BADLY = 500
 
 
@@ -100,7 +102,8 @@ class Site:
     def users(self) -> list[User] | None:
         """All users; None where the daemon does not tell."""
         try:
-            return Client(self.socket).users()
+            with Client(self.socket) as client:
+                return client.users()
         except WaportdClientError:
             return None
 
@@ -125,11 +128,19 @@ def _result(site: Site, name: str, check: "Callable[[Site], Findings]") -> list[
     return [Finding(name, *found) for found in check(site)]
 
 
-def call(*command: str | Path, timeout: float = _COMMAND_TIMEOUT) -> tuple[int | None, str]:
-    """Run a program; return its exit status, None where it cannot be run, and what it said."""
+def call(
+    *command: str | Path, folder: Path | None = None, timeout: float = _COMMAND_TIMEOUT
+) -> tuple[int | None, str]:
+    """Run a program, in a folder; return its exit status, None where it cannot be run, and what it said."""
     try:
-        done = subprocess.run(  # no shell, and no word of anybody else's
-            command, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
         )
     except OSError as error:
         return None, str(error.strerror)
@@ -233,9 +244,7 @@ def node_modules(site: Site) -> Findings:
         return
     # Loaded as the server loads it, so that a missing module of a module shows.
     program = site.config.instances.node_path
-    status, said = call(
-        program, "-e", f"process.chdir({json.dumps(str(folder))}); require('whatsapp-web.js')"
-    )
+    status, said = call(program, "-e", "require('whatsapp-web.js')", folder=folder)
     if status is None:
         yield Verdict.SKIP, f"whatsapp-web.js {found} cannot be loaded without node", None
     elif status:
@@ -267,7 +276,7 @@ def browser(site: Site) -> Findings:
             "--no-sandbox lets a hostile page out of the browser",
             "remove it from instances.browser_args",
         )
-    elif (why := _no_user_namespaces()) and not Path("/usr/lib/chromium/chrome-sandbox").exists():
+    elif (why := _no_user_namespaces()) and not _SANDBOX_HELPER.exists():
         yield Verdict.FAIL, f"the browser's sandbox cannot be made: {why[0]}", why[1]
 
 
@@ -336,7 +345,8 @@ def units(site: Site) -> Findings:
 def api(site: Site) -> Findings:
     """Check whether the daemon answers this user."""
     try:
-        health = Client(site.socket).health()
+        with Client(site.socket) as client:
+            health = client.health()
     except WaportdUnavailable as error:
         yield Verdict.FAIL, error.message, error.hint
         return

@@ -28,6 +28,11 @@ class Context:
         """The daemon."""
         return Client(self.socket)
 
+    def close(self) -> None:
+        """Hang up, if there was a call."""
+        if "client" in self.__dict__:
+            self.client.close()
+
     @property
     def socket(self) -> str:
         """Where the daemon answers."""
@@ -39,8 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     module, _, function = options.run.partition(":")
     command = getattr(importlib.import_module(f"waportd.cli.{module}"), function)
+    context = Context(options, Screen(as_json=options.json))
     try:
-        status: Exit = command(Context(options, Screen(as_json=options.json)))
+        status: Exit = command(context)
         sys.stdout.flush()
     except WaportdClientError as error:
         return _fail(exits.of_client(error), as_json=options.json)
@@ -53,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         # Whoever read has seen enough. Python would complain again when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
+    finally:
+        context.close()
     return status
 
 

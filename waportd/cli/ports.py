@@ -13,7 +13,7 @@ from waportd.cli.main import Context
 from waportd.client import Port, WaportdClientError
 from waportd.model import Port as PortNumber
 
-_AGAIN = 1.0
+_AGAIN = 2.0
 """Seconds in which a process manager starts a server again that was ended under it."""
 
 

@@ -48,25 +48,25 @@ def serve(context: Context) -> Exit:
             "choose another --listen",
         ) from error
     with proxy:
-        opened = not context.options.no_browser and _open_browser(proxy.link)
-        if context.screen.as_json:
-            context.screen.line({"url": proxy.link})
-        else:
-            print(proxy.link, flush=True)
-            terminal.complain(
-                ("Opened in the browser. " if opened else "Open this link in a browser on this machine. ")
-                + "It works once, and ends with Ctrl-C."
-            )
-            if not opened and "SSH_CONNECTION" in os.environ:
-                terminal.complain(
-                    f"From your own machine: ssh -L {proxy.port}:127.0.0.1:{proxy.port} {socket.gethostname()}, "
-                    "then open the link there."
-                )
         try:
+            _tell(context, proxy)
             proxy.serve_forever()
         except KeyboardInterrupt:
             terminal.complain("")
     return Exit.OK
+
+
+def _tell(context: Context, proxy: "Proxy") -> None:
+    opened = not context.options.no_browser and _open_browser(proxy.link)
+    if context.screen.as_json:
+        context.screen.line({"url": proxy.link})
+        return
+    print(proxy.link, flush=True)
+    done = "Opened in the browser" if opened else "Open this link in a browser on this machine"
+    terminal.complain(f"{done}. It works once, and ends with Ctrl-C.")
+    if not opened and "SSH_CONNECTION" in os.environ:
+        forward = f"ssh -L {proxy.port}:127.0.0.1:{proxy.port} {socket.gethostname()}"
+        terminal.complain(f"From your own machine: {forward}, then open the link there.")
 
 
 def own_uids() -> set[int]:

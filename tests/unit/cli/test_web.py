@@ -1,0 +1,212 @@
+"""``web``: the listener lets one browser in and nobody else, and passes everything on."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.parse
+
+import pytest
+from support import BASE, until
+
+from waportd.cli.exits import Exit
+from waportd.cli.web import Proxy, own_uids, peer_uid
+
+
+@contextlib.contextmanager
+def serving(path, uids):
+    proxy = Proxy(str(path), 0, uids)
+    thread = threading.Thread(target=proxy.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.shutdown()
+        thread.join(10)
+        proxy.server_close()
+
+
+@pytest.fixture
+def proxy(api, socket_path):
+    with serving(socket_path, {os.getuid()}) as proxy:
+        yield proxy
+
+
+@contextlib.contextmanager
+def calling(port, method, path, body=None, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(
+            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+def call(proxy, method, path, body=None, **headers):
+    with calling(proxy.port, method, path, body, **headers) as answer:
+        return answer.status, answer.headers, answer.read()
+
+
+def let_in(proxy):
+    """Open the link as a browser does; return the cookie."""
+    link = urllib.parse.urlsplit(proxy.link)
+    status, headers, _ = call(proxy, "GET", f"{link.path}?{link.query}")
+    assert status == 303
+    assert headers["Location"] == "/"
+    assert headers["Set-Cookie"].endswith("; Path=/; HttpOnly; SameSite=Strict")
+    return headers["Set-Cookie"].partition(";")[0]
+
+
+async def test_the_link_lets_one_browser_in_once(proxy):
+    link = urllib.parse.urlsplit(proxy.link)
+    cookie = await asyncio.to_thread(let_in, proxy)
+    status, _, body = await asyncio.to_thread(call, proxy, "GET", f"{link.path}?{link.query}")
+    assert status == 403
+    assert b"used already" in body
+    status, _, body = await asyncio.to_thread(call, proxy, "GET", "/v1/users", Cookie=cookie)
+    assert (status, json.loads(body)) == (200, {"users": []})
+
+
+@pytest.mark.parametrize("path", ["/v1/users", "/", "/waportctl", "/waportctl?key=", "/waportctl?key=guess"])
+async def test_nobody_gets_in_without(proxy, path):
+    status, _, _ = await asyncio.to_thread(call, proxy, "GET", path)
+    assert status == 403
+    await asyncio.to_thread(let_in, proxy)  # a wrong guess does not use the link up
+
+
+async def test_a_wrong_cookie_is_none(proxy):
+    cookie = await asyncio.to_thread(let_in, proxy)
+    name, _, key = cookie.partition("=")
+    for wrong in (f"{name}=guess", f"waportctl={key}", f"{name}={key[:-1]}", "=", f"{name}"):
+        assert (await asyncio.to_thread(call, proxy, "GET", "/v1/users", Cookie=wrong))[0] == 403
+    assert (await asyncio.to_thread(call, proxy, "GET", "/v1/users", Cookie=f"a=b; {cookie}"))[0] == 200
+
+
+async def test_pages_and_names_of_others_are_refused(proxy):
+    cookie = await asyncio.to_thread(let_in, proxy)
+
+    def status(**headers):
+        return call(proxy, "GET", "/v1/users", Cookie=cookie, **headers)[0]
+
+    def statuses():
+        return [
+            status(Host="evil.example"),
+            status(Host=f"evil.example:{proxy.port}"),
+            status(Origin="https://evil.example"),
+            status(Origin="null"),
+            status(Origin=f"http://127.0.0.1:{proxy.port + 1}"),
+            status(Origin=f"http://127.0.0.1:{proxy.port}"),
+            status(Host=f"localhost:{proxy.port}", Origin=f"http://localhost:{proxy.port}"),
+        ]
+
+    assert await asyncio.to_thread(statuses) == [421, 421, 403, 403, 403, 200, 200]
+
+
+async def test_all_methods_bodies_and_errors_pass(proxy):
+    cookie = await asyncio.to_thread(let_in, proxy)
+
+    def use():
+        made = call(proxy, "PUT", "/v1/users/1?wait=none", b'{"autostart": false}', Cookie=cookie)
+        unknown = call(proxy, "POST", "/v1/users/9/stop", Cookie=cookie)
+        gone = call(proxy, "DELETE", "/v1/users/1", Cookie=cookie)
+        known = call(proxy, "GET", "/v1/users/1/qr", Cookie=cookie)[1]["ETag"]
+        same = call(proxy, "GET", "/v1/users/1/qr", Cookie=cookie, If_None_Match=known)
+        return made, unknown, gone, same
+
+    made, unknown, gone, same = await asyncio.to_thread(use)
+    assert made[0] == 201
+    assert json.loads(made[2])["autostart"] is False
+    assert unknown[0] == 404
+    assert unknown[1]["Content-Type"].startswith("application/problem+json")
+    assert (gone[0], gone[2]) == (204, b"")
+    assert same[0] in {200, 304}
+
+
+async def test_events_pass_as_they_come(proxy, supervisor, systemd):
+    cookie = await asyncio.to_thread(let_in, proxy)
+    await supervisor.ensure("1")
+    with contextlib.ExitStack() as stack:
+
+        def begin():
+            return stack.enter_context(calling(proxy.port, "GET", "/v1/users/1/events", Cookie=cookie))
+
+        answer = await asyncio.to_thread(begin)
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+
+        def until_line(part):
+            while part not in (line := answer.readline()):
+                assert line
+            return line
+
+        await asyncio.to_thread(until_line, b"event: user")
+        code = systemd.servers[BASE].show_code()
+        await until(supervisor, "1", lambda now: now.live_qr(0))
+        await asyncio.to_thread(until_line, code.encode())
+
+
+async def test_a_body_that_is_too_long_never_reaches_the_daemon(proxy):
+    cookie = await asyncio.to_thread(let_in, proxy)
+    status, _, _ = await asyncio.to_thread(call, proxy, "PUT", "/v1/users/1", b"x" * 70_000, Cookie=cookie)
+    assert status == 413
+
+
+def test_a_daemon_that_went_is_told(tmp_path):
+    with serving(tmp_path / "none", {os.getuid()}) as proxy:
+        status, _, body = call(proxy, "GET", "/", Cookie=let_in(proxy))
+    assert status == 503
+    assert b"systemctl status waportd" in body
+
+
+def test_another_user_of_the_machine_is_not_heard(tmp_path):
+    with serving(tmp_path / "none", {os.getuid() + 1}) as proxy, pytest.raises(ConnectionError):
+        call(proxy, "GET", "/")
+
+
+def test_who_calls_is_told_by_the_connection(tmp_path):
+    with serving(tmp_path / "none", set()) as proxy:
+        assert peer_uid(1, proxy.port) is None
+
+
+def test_who_became_root_with_sudo_may_call(monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert own_uids() == {0}
+    monkeypatch.setenv("SUDO_UID", "1000")
+    assert own_uids() == {0, 1000}
+    monkeypatch.setattr(os, "getuid", lambda: 1001)
+    assert own_uids() == {1001}
+
+
+async def test_the_program_prints_the_link_and_ends_with_ctrl_c(api, terminal):
+    screen = await terminal("web", "--no-browser", columns=200)
+    await screen.until("ends with Ctrl-C")
+    assert "http://127.0.0.1:" in screen.text
+    screen.interrupt()
+    assert await screen.end() == Exit.OK
+
+
+async def test_a_port_that_is_taken_is_told(proxy, ctl):
+    said = await ctl("web", "--no-browser", "--listen", proxy.port)
+    assert said.status == Exit.FAILED
+    assert f"port {proxy.port}" in said.err
+    assert "--listen" in said.err
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_another_user_is_really_not_heard(tmp_path):
+    program = "import sys, urllib.request as u; u.urlopen('http://127.0.0.1:' + sys.argv[1], timeout=20)"
+    with serving(tmp_path / "none", {os.getuid()}) as proxy:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", program, str(proxy.port)],
+            user=65534,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "Connection reset" in done.stderr or "closed connection" in done.stderr, done.stderr
