@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+from browser import Browser, Proxy
 from harness import SESSIONS, StandIn, Waportd
 
 
@@ -53,3 +54,19 @@ def idle_waportd(tmp_path, standin):
 def waportd(idle_waportd):
     idle_waportd.start()
     return idle_waportd
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A person's browser; one for all tests, since it takes seconds to start."""
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def front_end(idle_waportd):
+    """What a browser reaches the daemon by."""
+    proxy = Proxy(idle_waportd.socket)
+    yield proxy
+    proxy.close()

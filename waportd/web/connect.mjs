@@ -214,11 +214,10 @@ async function draw(panel, isWanted) {
 /** Make a picture as large as its place allows with every module a whole number of the screen's pixels. */
 function sharp(picture) {
     const svg = document.importNode(picture, true);
-    if (!svg.hasAttribute('viewBox'))
-        svg.setAttribute('viewBox', `0 0 ${svg.getAttribute('width')} ${svg.getAttribute('height')}`);
     svg.setAttribute('shape-rendering', 'crispEdges');
     svg.setAttribute('aria-hidden', 'true');
-    const modules = svg.viewBox.baseVal.width;
+    const scale = svg.querySelector('[transform]')?.transform.baseVal.consolidate().matrix.a ?? 1;
+    const modules = svg.viewBox.baseVal.width / scale;
     const place = Math.min(320, document.documentElement.clientWidth - 64) * devicePixelRatio;
     const side = (Math.max(1, Math.floor(place / modules)) * modules) / devicePixelRatio;
     svg.setAttribute('width', side);

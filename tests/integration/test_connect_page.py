@@ -1,0 +1,222 @@
+"""The connect page in a real browser, from the first look to the linked phone, and every way it can go wrong."""
+
+import http.server
+import threading
+import urllib.parse
+
+import pytest
+from browser import free_of_barriers
+from harness import is_active, systemctl, until
+from selenium.webdriver.common.keys import Keys
+
+PHONE = "5511999990001"
+
+
+def open_page(browser, front_end, user="1", **query):
+    browser.open(f"{front_end.url}/connect?{urllib.parse.urlencode({'user': user, 'lang': 'en', **query})}")
+
+
+def shown_code(browser, waportd, user="1"):
+    """Return the code that a camera reads off the screen, which is the one that the API tells."""
+    return until(
+        lambda: (read := browser.code()) and read == waportd.qr(user)["qr"] and read,
+        "the API's code on the screen",
+    )
+
+
+def test_a_phone_is_linked_by_the_code_on_the_screen(browser, front_end, waportd, standin):
+    open_page(browser, front_end)
+    browser.see("Prepare", "Scan", "Connect", "Linked")
+    browser.see("Link your WhatsApp", "Linked devices", "Link a device", "Valid for")
+    first = shown_code(browser, waportd)
+    free_of_barriers(browser)
+    # A camera sees it in the dark theme, on a small screen and on a dense one, too.
+    for look in ({"theme": "dark"}, {"width": 320, "height": 640}, {"scale": 3, "theme": "dark"}):
+        browser.look(**look)
+        assert shown_code(browser, waportd) == first
+    browser.look()
+    told = browser.announcements()
+    standin.tell("rotate", qr=first)
+    second = until(lambda: (code := browser.code()) != first and code, "the next code on the screen")
+    assert second == waportd.qr("1")["qr"]
+    browser.see("Code 2 of 5")
+    left = browser.run("return document.querySelector('.timer').textContent")
+    until(lambda: browser.run("return document.querySelector('.timer').textContent") != left, "a tick")
+    # Neither the seconds nor the next code are read out.
+    assert told() == []
+    standin.tell("scan", qr=second, phone=PHONE, name="Ana")
+    browser.see("WhatsApp is linked", "Linked as Ana", "+55 11 99999-0001")
+    assert any("WhatsApp is linked" in words for words in told())
+    assert browser.find(".code") is None
+    assert browser.driver.title == "WhatsApp is linked"
+    free_of_barriers(browser)
+    assert browser.complaints() == []
+    # Whoever comes back sees the same.
+    open_page(browser, front_end, lang="pt-BR")
+    browser.see("WhatsApp conectado", "Conectado como Ana")
+    standin.tell("logout", phone=PHONE)
+    browser.see("O celular foi desconectado")
+    browser.press("Conectar de novo")
+    shown_code(browser, waportd)
+
+
+def test_a_phone_is_linked_by_its_number(browser, front_end, waportd, standin):
+    open_page(browser, front_end, lang="pt-BR")
+    shown_code(browser, waportd)
+    browser.run("document.querySelector('.alternative button').focus()")
+    browser.type(Keys.ENTER)
+    # Who works by keyboard is taken along.
+    browser.see("Conecte com o número de telefone")
+    assert browser.focused() == "Conecte com o número de telefone"
+    browser.type(Keys.TAB)
+    assert browser.focused() == "phone"
+    browser.type("11 9", Keys.ENTER)
+    browser.see("Este número não está completo")
+    assert browser.focused() == "phone"
+    assert browser.find("#phone[aria-invalid=true]")
+    free_of_barriers(browser)
+    browser.type("+55 11 99999-0001", Keys.ENTER, into="#phone")
+    browser.see("Digite este código no celular", "Válido por")
+    letters = browser.find(".letters").text.replace("\n", "")
+    code = letters.replace("-", "")
+    assert len(code) == 8
+    assert " ".join(code) in browser.find(".letters").get_attribute("aria-label")
+    free_of_barriers(browser)
+    browser.press("Copiar")
+    standin.tell("pair", code=code, phone=PHONE, name="Ana")
+    browser.see("WhatsApp conectado", "Ana")
+    assert browser.complaints() == []
+
+
+def test_each_dead_end_has_a_way_out(browser, front_end, waportd, standin):
+    waportd.configure(instances={"qr_max_retries": 1}, limits={"max_running": 1})
+    systemctl("reload", "waportd.service")
+    # No code was scanned.
+    open_page(browser, front_end)
+    standin.tell("expire", qr=shown_code(browser, waportd))
+    browser.see("No code was used")
+    browser.press("Show a new code")
+    code = shown_code(browser, waportd)
+    # There is no room for another one, until there is.
+    open_page(browser, front_end, "2")
+    browser.see("All places are taken", "Trying again in")
+    free_of_barriers(browser)
+    browser.run("document.querySelector('details').open = true")
+    browser.see("limits.max_running")
+    waportd.call("POST", "/v1/users/1/stop")
+    browser.press("Try now")
+    shown_code(browser, waportd, "2")
+    # Stopped, by the API and by an administrator.
+    waportd.call("POST", "/v1/users/2/stop")
+    browser.see("Stopped by the administrator")
+    browser.press("Start again")
+    assert shown_code(browser, waportd, "2") != code
+    port = waportd.user("2")["port"]
+    systemctl("stop", f"whatsapp@{port}.socket")
+    browser.see("Stopped by the administrator")
+    assert not is_active(f"whatsapp@{port}.socket")
+    browser.press("Start again")
+    # A passkey.
+    standin.tell("passkey")
+    standin.tell("scan", qr=shown_code(browser, waportd, "2"), phone=PHONE, name="Ana")
+    browser.see("WhatsApp asks for a passkey", "Passkeys")
+    free_of_barriers(browser)
+    standin.tell("passkey", on=False)
+    # Deleted, under the eyes of somebody.
+    waportd.call("DELETE", "/v1/users/2", 204)
+    browser.see("This session was deleted")
+    browser.press("Set up again")
+    shown_code(browser, waportd, "2")
+    assert browser.complaints() == []
+
+
+def test_an_error_is_told_to_its_visitor_in_words_and_to_the_administrator_in_detail(
+    browser, front_end, waportd, standin
+):
+    standin.tell("unreachable")
+    open_page(browser, front_end, lang="pt-BR")
+    browser.see("O WhatsApp está fora de alcance", "Detalhes para o administrador")
+    free_of_barriers(browser)
+    browser.run("document.querySelector('details').open = true")
+    browser.see("web.whatsapp.com cannot be reached", "firewall", "upstream_unreachable")
+    standin.tell("unreachable", on=False)
+    browser.press("Tentar de novo")
+    shown_code(browser, waportd)
+
+
+def test_a_server_that_cannot_start_shows_why(browser, front_end, idle_waportd, tmp_path):
+    script = tmp_path / "broken.js"
+    script.write_text("this is no JavaScript", encoding="utf-8")
+    idle_waportd.configure(instances={"script": str(script)})
+    idle_waportd.start()
+    open_page(browser, front_end)
+    browser.see("WhatsApp could not be started")
+    browser.run("document.querySelector('details').open = true")
+    browser.see("broken.js", "SyntaxError")
+    open_page(browser, front_end, user="")
+    browser.see("This link is incomplete")
+    assert browser.find("button") is None
+
+
+def test_a_daemon_that_is_away_is_waited_for(browser, front_end, waportd):
+    open_page(browser, front_end)
+    code = shown_code(browser, waportd)
+    front_end.cut()
+    browser.see("The connection to the server is lost")
+    # The code is still good: WhatsApp knows nothing of this connection.
+    assert browser.code() == code
+    free_of_barriers(browser)
+    front_end.mend()
+    browser.press("Try now")
+    browser.miss("#lost")
+    # A daemon that restarts is not noticed, or not for long.
+    systemctl("restart", "waportd.service")
+    waportd.call("POST", "/v1/users/1/stop")
+    browser.see("Stopped by the administrator")
+    browser.miss("#lost")
+
+
+def test_a_dead_code_does_not_stay_on_show(browser, front_end, idle_waportd):
+    idle_waportd.configure(instances={"qr_lifetime": [4, 4]})
+    idle_waportd.start()
+    open_page(browser, front_end)
+    until(browser.code, "a code")
+    front_end.cut()
+    browser.see("The next code is on its way")
+    assert browser.code() is None
+
+
+class FrontEnd(http.server.BaseHTTPRequestHandler):
+    """A web app on an origin of its own, whose page embeds the connect page."""
+
+    address = ""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(f'<h1>App</h1><iframe width=900 height=700 src="{self.address}"></iframe>'.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web_app(front_end):
+    FrontEnd.address = f"{front_end.url}/connect?user=1&lang=en"
+    server = http.server.ThreadingHTTPServer(("127.0.0.2", 0), FrontEnd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.2:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_web_app_embeds_the_page_where_it_is_allowed_to(browser, web_app, waportd):
+    browser.open(web_app)
+    until(lambda: any("frame-ancestors" in one for one in browser.complaints()), "the browser's refusal")
+    waportd.configure(api={"frame_ancestors": [web_app]})
+    systemctl("reload", "waportd.service")
+    browser.open(web_app)
+    code = until(lambda: browser.code("iframe"), "a code in the frame")
+    assert code == waportd.qr("1")["qr"]
+    assert browser.complaints() == []
