@@ -14,9 +14,18 @@ from waportd.config import Config, Takeover
 from waportd.diagnosis import Finding, explain_exit, explain_script
 from waportd.errors import ServerFailed, ShuttingDown, TooManyRunning, WaportdError
 from waportd.holders import Holder, end_stale_server, listeners
-from waportd.model import Assignment, Desired, Port, ProcessState, User, service_unit, socket_unit
+from waportd.model import (
+    Assignment,
+    Desired,
+    Port,
+    ProcessState,
+    SessionState,
+    User,
+    service_unit,
+    socket_unit,
+)
 from waportd.observer import Observer
-from waportd.picture import Picture
+from waportd.picture import Instance, Picture
 from waportd.systemd.journal import last_lines, log_fields
 from waportd.systemd.manager import JobFailed, UnitManager
 
@@ -24,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _DOWN = {"inactive", "failed"}
 _START_AGAIN = "start the user again"
+_FAREWELL = 15.0
+"""Seconds that a server takes at most to close its browser and delete its session."""
 RETRY_INTERVAL = 60.0
 """Seconds after a failed start before it is tried again, for a linked session or for a page that polls."""
 _QUOTED = 200
@@ -180,6 +191,7 @@ class Starter:
             self.launch(user)
 
     async def _start(self, user: User) -> None:
+        await self._see_off(user)
         has_asked = False
         if self._assignments.known(user).process.state is not ProcessState.RUNNING:
             lock = self._lock(user)
@@ -205,6 +217,11 @@ class Starter:
         assignment = await self._assignments.change(user, socket_boot=self._observer.boot)
         if not assignment.linked and not has_asked:
             await self._observer.sessions.ask_for_code(assignment.port)
+
+    async def _see_off(self, user: User) -> None:
+        """Wait until a server is gone whose phone was unlinked: it deletes its session, and ends by itself."""
+        if _leaves(self._picture.get(user)):
+            await self._picture.wait(user, lambda now: not _leaves(now), _FAREWELL)
 
     def _lock(self, user: User) -> asyncio.Lock:
         """Return the lock that a start holds, and whoever must not be disturbed by one."""
@@ -415,3 +432,12 @@ class Starter:
             # Not an administrator's stop: who asks for this user next opens it again.
             await self._assignments.change(unused.user, socket_boot=None)
             await self.close_port(unused.port)
+
+
+def _leaves(instance: Instance | None) -> bool:
+    return (
+        instance is not None
+        and instance.process.state is ProcessState.RUNNING
+        and instance.session is not None
+        and instance.session.state is SessionState.LOGGED_OUT
+    )

@@ -489,6 +489,24 @@ async def test_a_server_that_is_started_anew_at_once_was_logged_out_all_the_same
     assert not instance.assignment.linked
 
 
+async def test_who_asks_while_a_server_leaves_after_a_logout_on_the_phone_gets_the_next_one(
+    supervisor, systemd
+):
+    systemd.prepare = lambda server: server.link()
+    await supervisor.ensure(ONE, wait=Wait.READY)
+    leaving = systemd.servers[PORT]
+    leaving.say("logged_out")
+    await until(supervisor, ONE, has_session(SessionState.LOGGED_OUT))
+    leaving.calls.clear()
+    again = asyncio.create_task(supervisor.ensure(ONE))
+    await asyncio.sleep(0.05)
+    assert not again.done()
+    assert not leaving.calls
+    await systemd.exit(PORT, 10)
+    await asyncio.wait_for(again, 5)
+    assert systemd.servers[PORT] is not leaving
+
+
 async def test_a_session_that_is_still_loading_is_waited_for_before_its_logout(supervisor, systemd):
     systemd.prepare = lambda server: server.say("authenticated", linked=True)
     await supervisor.ensure(ONE)
