@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 _RELAY_INTERVAL = 20.0
 """Seconds between two notices to a server that somebody still asks for a code. Less than the minute after
 which a server takes a question for a new one."""
+_ASKED = 60.0
+"""Seconds after a question for a user within which somebody still wants to know."""
 _LOGOUT_READY = 30.0
 """Seconds that a stopped session is given to get connected, so that its phone can be unlinked."""
 _LOGOUT_END = 15.0
@@ -361,7 +363,8 @@ class Supervisor:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Instance:
         timeout = PATIENCE[wait] if timeout is None else timeout
-        deadline = time.monotonic() + timeout
+        self._starter.used_at[user] = now = time.monotonic()
+        deadline = now + timeout
         asked_at = time.time()
         launch = self._starter.launch(user)
         if wait is Wait.NONE:
@@ -453,8 +456,16 @@ class Supervisor:
         async with self._assignments.lock(user):
             instance = self.picture.get(user)
             # What was heard before a logout that held the lock is not true any more.
-            if instance is not None and instance.session is not None and instance.session.linked == linked:
-                await self._assignments.change(user, linked=linked)
+            if instance is None or instance.session is None or instance.session.linked != linked:
+                return
+            await self._assignments.change(user, linked=linked)
+        # Its login is gone without a logout, and whoever started it did not ask for a code: none seemed needed.
+        asked_at = self._starter.used_at.get(user, float("-inf"))
+        if instance.session.state is SessionState.GENERATING and time.monotonic() - asked_at < _ASKED:
+            try:
+                await self._observer.sessions.ask_for_code(instance.assignment.port)
+            except ServerFailed as error:
+                log.info("Cannot ask for a code: %s", error, extra=log_fields(user))
 
     # Reconciling
 

@@ -99,6 +99,17 @@ async def test_waiting_for_ready(supervisor, systemd):
     assert (await until(supervisor, ONE, lambda now: now.assignment.linked)).assignment.linked
 
 
+async def test_who_waits_for_a_code_gets_one_although_the_user_was_linked_and_the_login_is_gone(
+    start_supervisor, store, systemd
+):
+    store.rows[ONE] = Assignment(ONE, PORT, linked=True, autostart=False)
+    systemd.prepare = lambda server: setattr(server, "on_ask", server.show_code)
+    supervisor = await start_supervisor()
+    instance, _ = await supervisor.ensure(ONE, wait=Wait.QR, timeout=5)
+    assert instance.session.qr == f"ref1,noise{PORT},identity,secret,1"
+    assert not instance.assignment.linked
+
+
 async def test_not_waiting(supervisor, systemd):
     systemd.delay = 0.2
     instance, _ = await supervisor.ensure(ONE, wait=Wait.NONE)
