@@ -217,8 +217,8 @@ def _replace(path: Path, content: bytes, mode: int) -> bool:
     try:
         if path.read_bytes() == content and path.stat().st_mode & 0o7777 == mode:
             return False
-    except FileNotFoundError:
-        pass
+    except (FileNotFoundError, PermissionError):
+        pass  # one that may not be read may still be replaced: that is up to the folder
     new = path.with_name(f".{path.name}.new")  # one name: what a crash leaves behind is overwritten
     new.unlink(missing_ok=True)
     try:

@@ -1,11 +1,14 @@
 """What tests of the supervisor and its API share."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import tempfile
+from pathlib import Path
 
 from fakes import MemoryStore
 
@@ -104,3 +107,20 @@ def rendered_text(text, size=4):
         for half in (0, 1):
             rows += [bytes(shown[char][half] for char in line for _ in range(size))] * size
     return b"P5 %d %d 255\n" % (len(rows[0]), len(rows)) + b"".join(rows)
+
+
+@contextlib.contextmanager
+def unprivileged():
+    """Give a folder, and go on as a user who is not root: permissions do not hold root back."""
+    folder = Path(tempfile.mkdtemp())
+    root = os.geteuid() == 0
+    if root:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+        shutil.rmtree(folder)

@@ -10,11 +10,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import textwrap
 from pathlib import Path
 
 import pytest
+from support import unprivileged
 
 from waportd import store as module
 from waportd.errors import StoreError
@@ -513,23 +513,6 @@ class TestVersions:
         await filled(path)
         with_version(path, version)
         assert "is damaged" in (await refusal(path)).message
-
-
-@contextlib.contextmanager
-def unprivileged():
-    """Give a folder, and go on as a user who is not root: permissions do not hold root back."""
-    folder = Path(tempfile.mkdtemp())
-    root = os.geteuid() == 0
-    if root:
-        os.chown(folder, 65534, 65534)
-        os.seteuid(65534)
-    try:
-        yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o700)
-        shutil.rmtree(folder)
 
 
 class TestDisk:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support import unprivileged
 
 from waportd import units
 from waportd.config import Bus, Config
@@ -122,6 +123,14 @@ def test_an_environment_file_is_private_and_written_once(tmp_path):
         units.write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, user=User("3")), Config()) is True
     )
     assert [file.name for file in tmp_path.iterdir()] == ["5002.env"]
+
+
+def test_an_environment_file_that_may_not_be_read_is_replaced():
+    with unprivileged() as folder:
+        units.write_environment(folder, ASSIGNMENT, Config())
+        (folder / "5002.env").chmod(0)
+        assert units.write_environment(folder, ASSIGNMENT, Config()) is True
+        assert stat.S_IMODE((folder / "5002.env").stat().st_mode) == 0o600
 
 
 def test_an_environment_file_can_be_written_by_two_at_once(tmp_path):
