@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from typing import Any, TypedDict
 
 from waportd.assignments import Assignments
-from waportd.config import Config
+from waportd.config import Bus, Config
 from waportd.diagnosis import Finding
 from waportd.errors import AlreadyLinked, ServerFailed, StartTimeout, UnknownUser, WaportdError
 from waportd.holders import Holder, listeners
@@ -37,6 +37,7 @@ from waportd.ports import choose, preferring_user
 from waportd.starter import RETRY_INTERVAL, PortHeld, Starter
 from waportd.store import AllocationStore
 from waportd.systemd.journal import log_fields
+from waportd.systemd.lines import ServerLog
 from waportd.systemd.manager import UnitManager
 from waportd.usage import UsageMeter
 
@@ -142,6 +143,11 @@ class Supervisor:
     async def holders(self, port: Port) -> list[Holder]:
         """Return who listens on a port, as far as the daemon's user may see it."""
         return await listeners(port)
+
+    async def open_log(self, user: User) -> ServerLog:
+        """Return the journal of the user's server, to be closed by the caller. Raises UnknownUser, JournalUnavailable."""
+        assignment = self.known(user).assignment
+        return await ServerLog.open(assignment, system=self._config.systemd.bus is Bus.SYSTEM)
 
     async def ask(self, user: User) -> Instance:
         """Note that somebody polls for this user's code, and return the instance from memory.

@@ -62,6 +62,38 @@ def test_a_restart_of_the_daemon_ends_the_streams_and_readers_start_anew(waportd
         assert [event.name for event in events.until("complete")] == ["reset", "user", "complete"]
 
 
+def test_the_log_holds_what_server_systemd_and_daemon_say(waportd):
+    waportd.show_code("1")
+    waportd.show_code("2")
+
+    def complete():
+        shown = waportd.call("GET", "/v1/users/1/logs?lines=1000")
+        return {line["source"] for line in shown["lines"]} == {"server", "systemd", "waportd"} and shown
+
+    shown = until(complete, "lines of all three")
+    assert shown["unit"] == "whatsapp@5001.service"
+    said = [line["message"] for line in shown["lines"]]
+    assert any("Started whatsapp@5001.service" in message for message in said)
+    assert any("starting the browser" in message for message in said)
+    assert "assigned port 5001" in said
+    assert not [message for message in said if "5002" in message or "user 2" in message]
+    times = [line["time"] for line in shown["lines"]]
+    assert times == sorted(times)
+    with EventStream(waportd, "/v1/users/1/logs?follow=true&lines=1") as follower:
+        assert follower.next().name == "log"
+        waportd.call("POST", "/v1/users/1/stop")
+        told = follower.until("log", lambda line: "Stopped whatsapp@5001.service" in line["message"])
+        assert {event.data["source"] for event in told} >= {"server", "systemd"}
+        waportd.call("DELETE", "/v1/users/1", 204)
+        while follower.next() is not None:
+            pass
+    # The next owner of the port is told nothing of this one.
+    waportd.call("PUT", "/v1/users/1?wait=none", 201)
+    now = [line["message"] for line in waportd.call("GET", "/v1/users/1/logs?lines=1000")["lines"]]
+    assert now
+    assert not [message for message in now if "Stopped" in message or "starting the browser" in message]
+
+
 def test_a_pairing_code_links_a_phone(waportd, standin):
     asked = {"phone": "+55 11 99999-0001"}
     with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -88,6 +88,9 @@ async def server(supervisor, access, tmp_path):
     server.url = f"http://127.0.0.1:{tcp.getsockname()[1]}"
     await server.start([unix, tcp])
     yield server
+    # As the daemon ends.
+    supervisor.picture.release()
+    await server.drain()
     await server.close()
 
 

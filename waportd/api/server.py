@@ -9,7 +9,20 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from waportd.api import events, frontend, health, links, openapi, pages, pairing, ports, qr, tokens, users
+from waportd.api import (
+    events,
+    frontend,
+    health,
+    links,
+    logs,
+    openapi,
+    pages,
+    pairing,
+    ports,
+    qr,
+    tokens,
+    users,
+)
 from waportd.api.access import Access, peer_uid
 from waportd.api.operations import Operation
 from waportd.api.origin import refuse_other_sites
@@ -20,7 +33,7 @@ from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-_RESOURCES = (users, qr, pairing, events, links, ports, tokens, health, openapi, frontend, pages)
+_RESOURCES = (users, qr, pairing, events, logs, links, ports, tokens, health, openapi, frontend, pages)
 
 _MAX_BODY = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
@@ -45,6 +58,7 @@ def make_app(
     app["embedders"] = embedders or pages.Embedders()
     pages.load()
     app["frames"] = events.Frames(supervisor.picture.epoch)
+    app["followers"] = logs.Followers()
     app["drawings"] = qr.Drawings()
     app["max_body"] = _MAX_BODY
     app["traffic"] = _Traffic()

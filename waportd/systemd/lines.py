@@ -1,0 +1,206 @@
+"""What the journal has about one user's server: its own lines, systemd's about its units, and the daemon's."""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self, TypeVar
+
+from systemd import journal
+
+from waportd.errors import WaportdError
+from waportd.model import Assignment, service_unit, socket_unit
+
+T = TypeVar("T")
+
+AT_ONCE = 500
+"""Lines that are read in one go."""
+_MAX_MESSAGE = 2000
+"""Characters kept of a line."""
+_TIMEOUT = 10.0
+"""Seconds that a read may take: on a disk that has much else to do, a large journal takes its time."""
+_THREADS = 2
+"""Reads at the same time: the journal may be slow, and nothing else of the daemon shall wait for it."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_INFO = 6
+_MICRO = 1_000_000
+
+_threads = ThreadPoolExecutor(_THREADS, "journal")
+
+
+class JournalUnavailable(WaportdError):
+    """The journal cannot be read."""
+
+    code = "journal_unavailable"
+    status = 503
+    title = "The journal cannot be read"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """One entry of the journal."""
+
+    time: int
+    """Microseconds since the epoch."""
+    priority: int
+    """0 (emergency) to 7 (debug), as in syslog(3)."""
+    source: str
+    """Who says it: ``server``, ``systemd`` or ``waportd``."""
+    message: str
+
+
+class ServerLog:
+    """Reads an assignment's lines, from its creation on: what an earlier owner of the port did is not told.
+
+    Everything it matches on is either written by journald itself, or by a process whose user journald names.
+    """
+
+    def __init__(self, assignment: Assignment, *, system: bool) -> None:
+        """``system`` tells whose units they are: the host's, or those of this user's session."""
+        self._matches = list(_matches(assignment, system=system))
+        self._since = int(assignment.created_at * _MICRO)
+        self._lock = threading.Lock()
+        self._reader: Any = None
+
+    @classmethod
+    async def open(cls, assignment: Assignment, *, system: bool) -> Self:
+        """Open the journal. Raises JournalUnavailable."""
+        log = cls(assignment, system=system)
+        try:
+            await log._in_thread(log._open)
+        except WaportdError:
+            log.close()
+            raise
+        return log
+
+    def close(self) -> None:
+        """Let go of the journal, when a read that is under way has ended."""
+        _threads.submit(self._close)
+
+    async def last(self, count: int, after: int = 0) -> list[Line]:
+        """Return the newest lines, the oldest first: ``count`` at most, and only what is newer than ``after``."""
+        return await self._in_thread(lambda: self._last(count, max(after, self._since - 1)))
+
+    async def following(self) -> list[Line]:
+        """Return what has come since the last read, 500 lines at most. Call it again until it is nothing."""
+        return await self._in_thread(self._following)
+
+    @contextlib.contextmanager
+    def notified(self, news: asyncio.Event) -> Iterator[None]:
+        """Set the event when there may be more to read; to be read then before it is set again."""
+        loop = asyncio.get_running_loop()
+        descriptor = self._reader.fileno()
+
+        def notify() -> None:
+            # It stays readable until it is read, in a thread, and would call back all the time.
+            loop.remove_reader(descriptor)
+            news.set()
+
+        loop.add_reader(descriptor, notify)
+        try:
+            yield
+        finally:
+            loop.remove_reader(descriptor)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        def locked() -> T:
+            with self._lock:
+                return work()
+
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                return await asyncio.get_running_loop().run_in_executor(_threads, locked)
+        except TimeoutError:
+            reason = f"no answer within {_TIMEOUT:g} s"
+        except OSError as error:
+            reason = str(error.strerror or error)
+        raise JournalUnavailable(
+            f"the journal cannot be read: {reason}", hint="see `journalctl --verify` and the disk"
+        )
+
+    def _open(self) -> None:
+        self._reader = journal.Reader(converters={"__REALTIME_TIMESTAMP": int})
+        self._reader.seek_tail()
+        if not self._reader.get_previous():
+            raise JournalUnavailable(
+                "there is no journal that the daemon's user may read",
+                hint="make that user a member of the group systemd-journal and restart waportd; "
+                "where there is no journal at all, install and start systemd-journald",
+            )
+        for number, match in enumerate(self._matches):
+            if number:
+                self._reader.add_disjunction()
+            self._reader.add_match(**match)
+        # Before the first read, or what is written meanwhile is not noticed (sd_journal_get_fd(3)).
+        self._reader.fileno()
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+
+    def _last(self, count: int, after: int) -> list[Line]:
+        lines: collections.deque[Line] = collections.deque()
+        cursor = None
+        self._reader.seek_tail()
+        while len(lines) < count and (entry := self._reader.get_previous()):
+            line = _line(entry)
+            if line.time <= after:
+                break
+            cursor = cursor or entry["__CURSOR"]
+            lines.appendleft(line)
+        if cursor is None:
+            # From the tail there would never be a next one, whatever comes.
+            self._reader.seek_realtime(int(time.time() * _MICRO))
+        else:
+            self._reader.seek_cursor(cursor)
+            self._reader.get_next()
+        return list(lines)
+
+    def _following(self) -> list[Line]:
+        self._reader.process()
+        lines: list[Line] = []
+        while len(lines) < AT_ONCE and (entry := self._reader.get_next()):
+            line = _line(entry)
+            if line.time >= self._since:
+                lines.append(line)
+        return lines
+
+
+def _matches(assignment: Assignment, *, system: bool) -> Iterator[dict[str, str]]:
+    """Yield what an entry must be like: all of the fields of one of these."""
+    service, socket = service_unit(assignment.port), socket_unit(assignment.port)
+    # Anybody may write any field that does not begin with "_" (systemd.journal-fields(7)).
+    mine = {"_UID": str(os.getuid())}
+    if system:
+        yield {"_SYSTEMD_UNIT": service}
+        yield {"_PID": "1", "UNIT": service}
+        yield {"_PID": "1", "UNIT": socket}
+    else:
+        yield {**mine, "_SYSTEMD_USER_UNIT": service}
+        yield {**mine, "USER_UNIT": service}
+        yield {**mine, "USER_UNIT": socket}
+    yield {**mine, "WAPORTD_PORT": str(assignment.port)}
+    yield {**mine, "WAPORTD_USER": assignment.user}
+
+
+def _line(entry: dict[str, Any]) -> Line:
+    message = entry.get("MESSAGE", "")
+    if isinstance(message, list):
+        message = message[0]
+    text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
+    priority = entry.get("PRIORITY", _INFO)
+    identifier = entry.get("SYSLOG_IDENTIFIER")
+    return Line(
+        time=entry["__REALTIME_TIMESTAMP"],
+        priority=priority if isinstance(priority, int) else _INFO,
+        source=str(identifier) if identifier in {"systemd", "waportd"} else "server",
+        # What a terminal would take for a command has no business there.
+        message=_CONTROL.sub("\ufffd", text[:_MAX_MESSAGE]),
+    )
