@@ -1,0 +1,144 @@
+"""waportctl beside a real daemon, systemd, browser and stand-in."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from harness import PATIENCE, ROOT, ask_server, until
+
+from waportd.client import Client, ensure_whatsapp_server_running, get_whatsapp_server_url, port_for, use
+
+PHONE = "5511999990001"
+
+
+@pytest.fixture
+def ctl(waportd):
+    """Run waportctl; return what came of it."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "waportd.cli", "--socket", waportd.socket, *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=4 * PATIENCE, check=False
+        )
+
+    return run
+
+
+@contextlib.contextmanager
+def old_server(folder, standin, port):
+    """Run a server by hand, as the earlier setup did."""
+    folder.mkdir(exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if name not in {"NOTIFY_SOCKET", "PORT"}}
+    environment |= {"WAPORTD_BROWSER_ARGS": json.dumps(standin.browser_args), "FLASK_WEBHOOK_URL": ""}
+    with subprocess.Popen(
+        ["node", ROOT / "whatsapp_server.js", str(port)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE)
+
+
+def answered(port, path):
+    with contextlib.suppress(OSError):
+        return ask_server(port, path).json
+    return None
+
+
+def files(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def test_a_session_of_the_earlier_setup_is_taken_over_without_a_new_scan(waportd, standin, ctl, tmp_path):
+    old = tmp_path / "old"
+    with old_server(old, standin, 5002):
+        code = until(lambda: (answered(5002, "/qr") or {}).get("qr"), "a code of the old server")
+        standin.tell("scan", qr=code, phone=PHONE, name="Ana")
+        until(lambda: (answered(5002, "/status") or {}).get("ready"), "the old session")
+        used = ctl("import-session", "5002", "--from", old, "--config", waportd.config_file)
+        assert used.returncode == 1
+        assert "the old session is in use" in used.stderr
+        assert waportd.ask("GET", "/v1/users/2").status == 404
+    before = files(old)
+    with socket.create_server(("0.0.0.0", 5002)):
+        # The web app's own port: user 2 gets another one, and the session has to move.
+        done = ctl("import-session", "5002", "--from", old, "--config", waportd.config_file)
+    assert done.returncode == 0, done.stderr
+    assert f"user 2: linked as +{PHONE} on port 20000, without a new scan" in done.stdout
+    shown = waportd.user("2")
+    assert (shown["port"], shown["linked"], shown["session"]["state"]) == (20000, True, "ready")
+    assert (shown["session"]["phone_number"], shown["session"]["attempt"]) == (PHONE, 0)
+    assert files(old) == before
+    waportd.call("POST", "/v1/users/2/restart")
+    waportd.until_session("2", "ready")
+    again = ctl(
+        "import-session", "5002", "--from", old / ".wwebjs_auth_5002", "--config", waportd.config_file
+    )
+    assert again.returncode == 1
+    assert "has a session on port 20000 already" in again.stderr
+    assert waportd.user("2")["session"]["state"] == "ready"
+
+
+def test_a_folder_without_a_login_is_told_from_one_with(waportd, standin, ctl, tmp_path):
+    """Taken for what it is: the server shows a code, and the command says that nothing is linked."""
+    profile = tmp_path / ".wwebjs_auth_5003/session-ylada_bot_5003"
+    profile.mkdir(parents=True)
+    (profile / "First Run").touch()
+    done = ctl(
+        "import-session",
+        "3",
+        "--from",
+        profile.parent,
+        "--config",
+        waportd.config_file,
+        "--no-start",
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["port"] == 5003
+    assert waportd.user("3")["process"]["state"] == "stopped"
+    assert not waportd.user("3")["linked"]
+
+
+def test_the_drop_ins_of_the_front_end_find_each_users_server(waportd):
+    use(Client(waportd.socket))
+    with socket.create_server(("0.0.0.0", 5002)):
+        assert ensure_whatsapp_server_running(5002)
+        url = get_whatsapp_server_url(5002)
+        assert url == "http://localhost:20000"
+        assert port_for(2) == 20000
+        assert ensure_whatsapp_server_running(port_for(2))
+        assert ask_server(20000, "/health").status == 200
+    with Client(waportd.socket) as client:
+        assert client.qr("2", wait=25).user == "2"
+        assert client.status("2").process.pid
+
+
+def test_commands_work_on_the_real_thing(waportd, standin, ctl):
+    code = ctl("qr", "1")
+    assert code.returncode == 0, code.stderr
+    assert len(code.stdout.strip().split(",")) == 5
+    standin.tell("scan", qr=code.stdout.strip(), phone=PHONE, name="Ana")
+    waportd.until_session("1", "ready")
+    listed = ctl("list").stdout.splitlines()[1].split()
+    assert listed[:4] == ["1", "5001", "running", "ready"]
+    doctor = json.loads(ctl("doctor", "--offline", "--json", "--config", waportd.config_file).stdout)
+    assert [found for found in doctor["findings"] if found["verdict"] == "fail"] == []
+    assert ctl("stop", "1").returncode == 0
+    assert (
+        "is linked and does not run" not in ctl("doctor", "--offline", "--config", waportd.config_file).stdout
+    )
+    assert ctl("delete", "1").returncode == 0
