@@ -9,6 +9,7 @@ PACKAGES = "/mnt/packages"
 STANDIN = "/mnt/standin"
 SOCKET = "/run/waportd/api.sock"
 CONFIG = "/etc/waportd/config.yaml"
+STATE = "/var/lib/private/whatsapp"
 PATIENCE = 60.0
 """Seconds until a test gives up on what it waits for; far more than anything takes."""
 

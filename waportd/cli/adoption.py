@@ -6,6 +6,7 @@ uid, since the state directory does not exist before (measured on systemd 252 an
 their owner).
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -59,12 +60,15 @@ def import_session(context: Context) -> Exit:
     source = _find(options.folder, port, config.instances.client_id_prefix)
     user = _user(context, port)
     _refuse_if_used(source)
-    assigned = _assign(context, user)
-    place = _state_directory(config, assigned.port)
-    _refuse_if_linked(assigned, place)
+    _refuse_if_known_to_be_linked(context, user)
+    sessions = _sessions(config)
     if not context.screen.as_json:
-        context.screen.text(f"Copying {source.folder} to port {assigned.port} of user {user} …")
-    _copy(source, place, assigned.port, config.instances.client_id_prefix)
+        context.screen.text(f"Copying {source.folder} …")
+    with _copied(source, sessions) as copy:
+        assigned = _assign(context, user)
+        place = sessions / str(assigned.port)
+        _refuse_if_there_is_one(assigned, place)
+        _put(copy, place, assigned.port, config.instances.client_id_prefix)
     shown = assigned if options.no_start else _start(context, user)
     if context.screen.as_json:
         context.screen.document({**shown.raw, "imported_from": str(source.folder)})
@@ -152,31 +156,34 @@ def _uses(process: psutil.Process, source: _Source) -> Iterator[str]:
         return
 
 
-def _assign(context: Context, user: str) -> User:
-    """Give the user a port, and stop the server: nothing may start one while the session is put in its place."""
+def _refuse_if_known_to_be_linked(context: Context, user: str) -> None:
     try:
-        context.client.status(user)
+        known = context.client.status(user)
     except UnknownUser:
-        context.client.port(user)
-    known = context.client.status(user)
+        return
     if known.linked:
         raise _linked(user, known.port)
+
+
+def _assign(context: Context, user: str) -> User:
+    """Give the user a port, and stop the server: nothing may start one while the session is put in its place."""
+    context.client.port(user)
     return context.client.stop(user)
 
 
-def _state_directory(config: Config, port: int) -> Path:
-    """Return where systemd keeps the state of the server on that port (systemd.exec(5), StateDirectory=)."""
+def _sessions(config: Config) -> Path:
+    """Return where systemd keeps the servers' state (systemd.exec(5), StateDirectory=)."""
     if config.systemd.bus is Bus.SYSTEM:
-        return Path("/var/lib/private/whatsapp", str(port))
+        return Path("/var/lib/private/whatsapp")
     # A user's systemd: since 254 the state has a place of its own, before it lay with the configuration.
-    found = subprocess.run(
+    known = subprocess.run(
         ["systemd-path", "user-state-private"], capture_output=True, text=True, check=False
     )
-    home = found.stdout.strip() or os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(home, "whatsapp", str(port))
+    home = known.stdout.strip() or os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(home, "whatsapp")
 
 
-def _refuse_if_linked(user: User, place: Path) -> None:
+def _refuse_if_there_is_one(user: User, place: Path) -> None:
     folder = place / f".wwebjs_auth_{user.port}"
     note = folder / "login.json"
     # A profile without a note is of a server that did not get to write one: it may hold a login.
@@ -193,27 +200,32 @@ def _linked(user: str, port: int) -> Problem:
     )
 
 
-def _copy(source: _Source, place: Path, port: int, prefix: str) -> None:
-    """Put the copy in place as a whole. What is there is an unlinked session, and goes."""
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = place.with_name(f".{port}.import")
-    shutil.rmtree(new, ignore_errors=True)
-    auth = new / f".wwebjs_auth_{port}"
-    profile = auth / f"session-{prefix}_{port}"
-    profile.mkdir(parents=True, mode=0o700)
-    for folder in (new, auth, profile):
-        folder.chmod(0o700)
+@contextlib.contextmanager
+def _copied(source: _Source, sessions: Path) -> Iterator[Path]:
+    """Copy the profile to where a rename puts it in place; what is left there at the end goes."""
+    copy = sessions / f".import-{os.getpid()}"
     try:
-        _copy_as_owner(source.profile, profile)
-        if place.exists():
-            shutil.rmtree(place)
-        new.rename(place)
+        for folder in [*reversed(sessions.parents), sessions]:
+            folder.mkdir(mode=0o700, exist_ok=True)  # systemd takes no /var/lib/private that others may enter
+        copy.mkdir(mode=0o700)
+        _copy_as_owner(source.profile, copy)
+        yield copy
     except OSError as error:
         raise Problem(
-            f"the session cannot be put to {place}: {error.strerror}", "is the disk full?"
+            f"the session cannot be copied to {sessions}: {error.strerror}", "is the disk full?"
         ) from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def _put(copy: Path, place: Path, port: int, prefix: str) -> None:
+    """Put the copy in place, in new folders. What is there is an unlinked session, and goes."""
+    if place.exists():
+        shutil.rmtree(place)
+    folder = place / f".wwebjs_auth_{port}"
+    for new in (place, folder):
+        new.mkdir(mode=0o700)
+    copy.rename(folder / f"session-{prefix}_{port}")
 
 
 def _copy_as_owner(source: Path, target: Path) -> None:

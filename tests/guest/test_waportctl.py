@@ -1,0 +1,144 @@
+"""waportctl on an installed machine: as root, as a member of the group, as a stranger."""
+
+import json
+
+import pytest
+import yaml
+from harness import CONFIG, STATE, until
+
+PHONE = "5511999990030"
+
+
+def ctl(site, *arguments, user=None):
+    return site.machine.run("waportctl", *arguments, user=user, check=False)
+
+
+def failures(site, *, user=None):
+    """Return what doctor finds amiss, by check."""
+    answer = ctl(site, "doctor", "--offline", "--json", user=user)
+    found = json.loads(answer.stdout)["findings"]
+    assert answer.returncode == (1 if any(finding["verdict"] == "fail" for finding in found) else 0)
+    return {finding["check"]: finding for finding in found if finding["verdict"] == "fail"}
+
+
+def test_root_and_the_group_may_call_and_a_stranger_is_told_what_is_missing(site):
+    site.call("PUT", "/v1/users/31?wait=none", 201)
+    for user in (None, "webapp"):
+        listed = ctl(site, "list", user=user)
+        assert listed.returncode == 0, listed.stderr
+        assert any(line.startswith("31 ") and "5031" in line for line in listed.stdout.splitlines())
+    refused = ctl(site, "list", user="stranger")
+    assert refused.returncode == 4
+    assert "user stranger may not open /run/waportd/api.sock" in refused.stderr
+    assert "adduser stranger waportd" in refused.stderr
+
+
+def test_doctor_finds_nothing_amiss_on_a_fresh_machine_and_root_sees_all(site):
+    assert failures(site) == {}
+    found = json.loads(ctl(site, "doctor", "--offline", "--json").stdout)["findings"]
+    assert {finding["check"] for finding in found if finding["verdict"] == "skip"} == {"upstream"}
+    assert next(finding for finding in found if finding["check"] == "polkit")["verdict"] == "ok"
+    assert failures(site, user="webapp") == {}
+    assert set(failures(site, user="stranger")) == {"socket"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "repair", "check", "mend"),
+    [
+        (
+            ("systemctl", "stop", "waportd.service", "waportd.socket"),
+            ("systemctl", "start", "waportd.socket", "waportd.service"),
+            "socket",
+            "systemctl start waportd.socket",
+        ),
+        (
+            ("mv", "/usr/share/polkit-1/rules.d/waportd.rules", "/root/"),
+            ("mv", "/root/waportd.rules", "/usr/share/polkit-1/rules.d/"),
+            "polkit",
+            "apt install --reinstall waportd",
+        ),
+        (("mv", "/usr/bin/node", "/root/"), ("mv", "/root/node", "/usr/bin/"), "node", "apt install nodejs"),
+    ],
+    ids=["no daemon", "no rule", "no node"],
+)
+def test_doctor_names_what_is_amiss_and_the_command_that_mends_it(site, damage, repair, check, mend):
+    site.machine.run(*damage)
+    try:
+        found = failures(site)
+    finally:
+        site.machine.run(*repair)
+    assert mend in found[check]["fix"]
+    assert failures(site) == {}
+
+
+def test_a_rule_that_refuses_the_daemon_is_found(site):
+    """The rule is there, and another one comes before it: only asking polkit itself tells."""
+    rule = 'polkit.addRule(function(action, subject) { if (subject.user == "waportd") return polkit.Result.NO; });'
+    place = "/etc/polkit-1/rules.d/00-refuse.rules"
+    site.machine.run("tee", place, given=rule)
+    site.machine.run("chmod", "644", place)
+    try:
+        site.machine.systemctl("restart", "polkit")
+        assert "polkit" in failures(site)
+    finally:
+        site.machine.run("rm", place)
+        site.machine.systemctl("restart", "polkit")
+    assert failures(site) == {}
+
+
+def test_a_session_of_the_earlier_setup_is_taken_over_without_a_new_scan(site):
+    """The web app ran the server itself, in a folder of its own; each new server has a user id of its own."""
+    folder = "/srv/old"
+    site.machine.run("install", "--directory", "--owner=webapp", folder)
+    arguments = yaml.safe_load(site.machine.run("cat", CONFIG).stdout)["instances"]["browser_args"]
+    site.machine.run(
+        "systemd-run", "--quiet", "--unit=old-server", "--uid=webapp", f"--working-directory={folder}",
+        f"--setenv=HOME={folder}", f"--setenv=WAPORTD_BROWSER_ARGS={json.dumps(arguments)}",
+        "--setenv=FLASK_WEBHOOK_URL=", "/usr/bin/node", "/usr/lib/waportd/whatsapp_server.js", "5030",
+    )  # fmt: skip
+
+    def ask(path):
+        answer = site.machine.run(
+            "curl", "--silent", f"http://127.0.0.1:5030{path}", user="webapp", check=False
+        )
+        return json.loads(answer.stdout or "{}")
+
+    until(lambda: ask("/qr").get("qr"), "a code of the old server")
+    site.scan(5030, PHONE)
+    until(lambda: ask("/status").get("ready"), "the old session")
+    used = ctl(site, "import-session", "5030", "--from", folder)
+    assert used.returncode == 1
+    assert "the old session is in use" in used.stderr
+    site.machine.systemctl("stop", "old-server")
+    denied = ctl(site, "import-session", "5030", "--from", folder, user="webapp")
+    assert denied.returncode == 4
+    assert "only root can" in denied.stderr
+
+    done = ctl(site, "import-session", "5030", "--from", folder)
+    assert done.returncode == 0, done.stderr
+    assert f"user 30: linked as +{PHONE} on port 5030, without a new scan" in done.stdout
+    shown = site.call("GET", "/v1/users/30")
+    assert (shown["linked"], shown["session"]["state"], shown["session"]["attempt"]) == (True, "ready", 0)
+    owner = site.machine.run("stat", "--format=%u", f"/proc/{site.main_pid('whatsapp@5030')}").stdout.strip()
+    others = site.machine.run("find", f"{STATE}/5030/", "!", "-user", owner).stdout
+    assert others == ""
+    readable = site.machine.run("find", f"{STATE}/5030/", "-perm", "/077", "-not", "-type", "l").stdout
+    assert readable == ""
+    assert site.machine.run("stat", "--format=%U", f"{folder}/.wwebjs_auth_5030").stdout == "webapp\n"
+    site.call("POST", "/v1/users/30/restart")
+    site.until_session("30", "ready")
+    again = ctl(site, "import-session", "5030", "--from", folder)
+    assert again.returncode == 1
+    assert "has a session on port 5030 already" in again.stderr
+
+
+def test_what_the_owner_may_not_read_is_not_copied_by_root(site):
+    folder = "/srv/trap/.wwebjs_auth_5032/session-ylada_bot_5032"
+    site.machine.run(
+        "install", "--directory", "--owner=webapp", "/srv/trap", "/srv/trap/.wwebjs_auth_5032", folder
+    )
+    site.machine.run("install", "--mode=600", "/etc/hostname", f"{folder}/Secret")
+    refused = ctl(site, "import-session", "5032", "--from", "/srv/trap", "--no-start")
+    assert refused.returncode == 1
+    assert "cannot be copied" in refused.stderr
+    assert site.machine.run("ls", "-A", f"{STATE}/", check=False).stdout.count("5032") == 0
