@@ -599,7 +599,7 @@ class Client:
     ) -> Generator[Event, None, None]:
         """Yield what happens to a user, or to all: first how things are, then every change.
 
-        Goes on over a restart of waportd, and resumes where it was. Ends when the user is deleted. Raises
+        Listening starts no server and asks for no code; `qr` and `ensure` do. Goes on over a restart of waportd, and resumes where it was. Ends when the user is deleted. Raises
         WaportdUnavailable when waportd is gone for half a minute.
         """
         path = "/v1/events" if user is None else _path(user, "events")

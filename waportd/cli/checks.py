@@ -136,6 +136,7 @@ def call(
         done = subprocess.run(
             command,
             cwd=folder,
+            env={**os.environ, "HOME": "/nonexistent"},  # as the servers have it: nobody's own settings count
             capture_output=True,
             text=True,
             errors="replace",
