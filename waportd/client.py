@@ -4,9 +4,10 @@
 
     waportd = Client()
     waportd.ensure("2")                  # user 2 has a running server when this returns
-    code = waportd.qr("2", wait=25)      # returns at once, or as soon as there is something new
+    code = waportd.qr("2")               # at once, from memory
     if code.ready: ...                   # a phone is linked
     elif code.qr: ...                    # the text to draw as a QR code
+    code = waportd.qr("2", wait=25, known=code)  # as soon as there is another one
 
 Whoever may open the socket may call: put the program's user into group ``waportd``. What goes wrong is a
 `WaportdUnavailable` (nobody answers; it says why) or an `ApiError` (waportd answered, and says what and why).

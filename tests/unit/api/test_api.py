@@ -73,12 +73,17 @@ async def test_the_code_and_how_long_it_holds(api, codes):
 
 
 async def test_asking_for_a_code_starts_the_server(api, codes):
-    document = await call(api, "GET", "/v1/users/1/qr")
+    async def poll(seen):
+        query, headers = {"wait": "5"}, {"If-None-Match": seen}
+        async with api.get("/v1/users/1/qr", params=query, headers=headers) as answer:
+            assert answer.status == 200
+            return await answer.json(), answer.headers["ETag"]
+
+    document, seen = await poll("")
     assert document["qr"] is None
-    for _ in range(20):
-        if document["qr"]:
-            break
-        document = await call(api, "GET", "/v1/users/1/qr", params={"wait": "5"})
+    async with asyncio.timeout(20):
+        while document["qr"] is None:
+            document, seen = await poll(seen)
     assert document["qr"].startswith("ref1,")
 
 
