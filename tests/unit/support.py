@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,7 +17,21 @@ from waportd.api.access import Access
 from waportd.links import Links
 from waportd.tokens import Tokens
 
-BASE = 20001 + os.getpid() % 50 * 200
+
+def _own_ports():
+    """Return the first of 200 ports that no other run of these tests uses, and the socket that keeps them."""
+    for base in range(20001, 32001, 200):
+        keeper = socket.socket()
+        try:
+            keeper.bind(("127.0.0.1", base + 199))
+        except OSError:
+            keeper.close()
+        else:
+            return base, keeper
+    raise OSError("no ports are left for this run of the tests")
+
+
+BASE, _KEEPER = _own_ports()
 """The port that user 1 prefers in these tests. Fake servers listen on real ports, and other runs are under way."""
 OVERFLOW = BASE + 100
 """The first port of those who do not get the one they prefer."""

@@ -161,7 +161,9 @@ class TestCondition:
         assert (state, message, cause) == ("error", "the server does not answer", "not_answering")
         assert hint
 
-    @pytest.mark.parametrize("process", set(ProcessState) - {ProcessState.RUNNING, ProcessState.STOPPED})
+    @pytest.mark.parametrize(
+        "process", sorted(set(ProcessState) - {ProcessState.RUNNING, ProcessState.STOPPED})
+    )
     def test_of_a_server_that_does_not_run_the_process_matters(self, process):
         assert condition(but(process, answering=False)) == (process, "of systemd", "crashed", None)
 

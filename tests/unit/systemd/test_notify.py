@@ -59,8 +59,8 @@ def test_a_manager_that_is_gone_is_logged_and_harmless(monkeypatch, tmp_path, ca
     ("microseconds", "pid", "expected"),
     [
         ("30000000", None, 30.0),
-        ("30000000", os.getpid(), 30.0),
-        ("30000000", os.getpid() + 1, None),
+        pytest.param("30000000", os.getpid(), 30.0, id="for this process"),
+        pytest.param("30000000", os.getpid() + 1, None, id="for another process"),
         ("0", None, None),
         ("soon", None, None),
         (None, None, None),
