@@ -1,0 +1,57 @@
+'use strict';
+
+/**
+ * waportd from Node: prints each code that a user may scan, until a phone is linked.
+ *
+ *     node client.js 2
+ *
+ * Needs nothing but Node, and to run as a user of group waportd.
+ */
+
+const http = require('node:http');
+
+const socketPath = process.env.WAPORTD_SOCKET || '/run/waportd/api.sock';
+/** States in which nothing comes by itself any more. */
+const ENDS = new Set(['qr_timeout', 'passkey_required', 'failed', 'crash_loop', 'stopped']);
+const agent = new http.Agent({ keepAlive: true });
+
+/** Call waportd; resolves with status, headers and document, rejects with what is wrong. */
+function waportd(method, path, headers = {}) {
+    return new Promise((resolve, reject) => {
+        const request = http.request({ socketPath, agent, method, path, headers }, async (answer) => {
+            let text = '';
+            for await (const chunk of answer) text += chunk;
+            const document = text === '' ? null : JSON.parse(text);
+            const { statusCode: status, headers: received } = answer;
+            if (status < 400) resolve({ status, etag: received.etag, document });
+            else reject(new Error([document.detail, document.hint].filter(Boolean).join('; ')));
+        });
+        request.on('error', (error) => reject(new Error(`waportd does not answer: ${error.message}`)));
+        request.end();
+    });
+}
+
+async function main(user) {
+    const path = `/v1/users/${encodeURIComponent(user)}`;
+    // Starts the user's server, and a new round of codes.
+    await waportd('PUT', `${path}?wait=listening`);
+    let known = '';
+    for (;;) {
+        // Held for 25 seconds at most, until the answer is another than the one that is known.
+        const answer = await waportd('GET', `${path}/qr?wait=25`, { 'If-None-Match': known });
+        if (answer.status === 304) continue;
+        known = answer.etag;
+        const { status, qr, message, hint } = answer.document;
+        if (qr) console.log(qr);
+        else console.error(`user ${user}: ${message}`);
+        if (status === 'ready') return;
+        if (ENDS.has(status)) throw new Error(hint ?? message);
+    }
+}
+
+main(process.argv[2] ?? '1')
+    .catch((error) => {
+        console.error(error.message);
+        process.exitCode = 1;
+    })
+    .finally(() => agent.destroy());
