@@ -393,6 +393,11 @@ class Starter:
                 "then `systemctl daemon-reload`",
             ) from error
         await self._manager.reset_failed(socket_unit(port))
+        service = await self._manager.status(service_unit(port))
+        if service.load_state not in {"loaded", ""}:
+            # No socket opens for a service that cannot be started.
+            finding = explain_exit(service)
+            raise ServerFailed(finding.message, cause=finding.cause, hint=finding.hint) from error
         holders = await listeners(port)
         if not holders:
             raise ServerFailed(

@@ -86,6 +86,16 @@ async def test_nothing_of_an_earlier_owner_is_left_on_a_new_port(supervisor, sys
     )
 
 
+async def test_a_socket_that_does_not_open_for_a_masked_service_is_told_as_such(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    await supervisor.stop(ONE)
+    systemd.change(service_unit(PORT), load_state="masked")
+    systemd.fail_to_start(socket_unit(PORT))
+    with pytest.raises(ServerFailed, match="is masked") as caught:
+        await supervisor.start_server(ONE)
+    assert "unmask" in caught.value.hint
+
+
 async def test_waiting_for_a_code(supervisor, systemd):
     systemd.prepare = lambda server: setattr(server, "on_ask", server.show_code)
     instance, _ = await supervisor.ensure(ONE, wait=Wait.QR)
