@@ -11,6 +11,7 @@ const os = require('node:os');
 
 /** A client with an IPv6 socket that talks to an IPv4 address stands in the second one only. */
 const TABLES = ['/proc/net/tcp', '/proc/net/tcp6'];
+const PIECE_BYTES = 16 * 1024;
 const ESTABLISHED = '01';
 const STATE_TO_INODE = /^(?<state>\S+) \S+ \S+ \S+ +(?<uid>\d+) +\d+ (?<inode>\d+) /;
 /** The kernel hands a table out in pieces, and a row can move from a later to an earlier one meanwhile. */
@@ -47,6 +48,28 @@ function rowStarts({ remoteAddress, remotePort, localAddress, localPort }) {
     );
 }
 
+/** Read a table whole; one that this kernel does not have is empty. */
+async function readTable(path) {
+    // Not readFile: some versions of node take the first piece of such a file for all of it.
+    let file;
+    try {
+        file = await fs.open(path);
+    } catch (error) {
+        if (error.code === 'ENOENT') return '';
+        throw error;
+    }
+    try {
+        const pieces = [];
+        for (;;) {
+            const { bytesRead, buffer } = await file.read({ buffer: Buffer.allocUnsafe(PIECE_BYTES) });
+            if (bytesRead === 0) return Buffer.concat(pieces).toString('latin1');
+            pieces.push(buffer.subarray(0, bytesRead));
+        }
+    } finally {
+        await file.close();
+    }
+}
+
 /**
  * Return the uid of whoever holds the other end of a connection; null when it is not known.
  *
@@ -57,10 +80,7 @@ async function callerUid(socket, tables = TABLES) {
     const starts = rowStarts(socket);
     for (let look = 0; look < LOOKS && !socket.destroyed; look += 1) {
         for (const table of tables) {
-            const text = await fs.readFile(table, 'latin1').catch((error) => {
-                if (error.code === 'ENOENT') return ''; // no IPv6 here
-                throw error;
-            });
+            const text = await readTable(table);
             for (const start of starts) {
                 const at = text.indexOf(start);
                 const row = at < 0 ? null : STATE_TO_INODE.exec(text.slice(at + start.length, at + 200));

@@ -64,6 +64,17 @@ describe('a server that answers certain users only', () => {
         });
     }
 
+    it('finds a caller among more connections than the kernel tells of at once', async (t) => {
+        const { port } = await serve(t, [OWN]);
+        const sockets = Array.from({ length: 100 }, () => net.connect(port, '127.0.0.1'));
+        t.after(() => sockets.forEach((socket) => socket.destroy()));
+        await within(Promise.all(sockets.map((socket) => once(socket, 'connect'))), 'the connections');
+        for (let i = 0; i < 10; i += 1) {
+            const { status, text } = await request(port, 'POST', '/note');
+            assert.equal(status, 200, text);
+        }
+    });
+
     it('knows a caller with an IPv6 socket, who stands in the other table', async (t) => {
         const { port, reached } = await serve(t, [OWN]);
         const mapped = { host: '::ffff:127.0.0.1', headers: { Host: 'localhost' } };
