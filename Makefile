@@ -32,12 +32,10 @@ test-tools: ## check with-systemd itself
 test-integration: ## check all of it on a real systemd
 test-hostile: ## check what no honest caller sends
 test-package: ## check the Debian package: lintian, manual pages, and that two builds are the same
-test-unit test-adapter test-node test-tools test-integration test-hostile test-package: test-%:
+test-guest: ## check the package in booted Debian 12 and 13 (needs root)
+test-unit test-adapter test-node test-tools test-integration test-hostile test-package test-guest: test-%:
 	@tools/install-deps test
 	@tools/run-tests $*
-
-test-guest: deb ## check the package in booted Debian 12 and 13 (needs root)
-	@/usr/bin/python3 -m pytest -p no:cacheprovider tests/guest
 
 fuzz: ## look for what test-hostile has not found yet, for an hour or so
 	@tools/install-deps test

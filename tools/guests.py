@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -39,6 +40,8 @@ NEEDED_HERE = {
     "nsenter": "util-linux",
     "dpkg-deb": "dpkg",
 }
+# <linux/capability.h>: for mounts, and for the loopback interface of a machine.
+NEEDED_CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_NET_ADMIN": 12}
 # What a machine needs to be one, to play the web app, and to run the stand-in for WhatsApp.
 PACKAGES = "systemd-sysv, dbus, curl, openssl"
 PATIENCE = 120.0
@@ -56,6 +59,17 @@ class GuestError(Exception):
     """A machine could not be made, or a command in it failed."""
 
 
+def obstacle() -> str | None:
+    """Return why no machine can be booted here, whatever is installed; None where one can."""
+    if os.geteuid() != 0:
+        return "only root can boot machines"
+    [held] = re.findall(r"^CapEff:\t(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    missing = [name for name, number in NEEDED_CAPABILITIES.items() if not int(held, 16) & 1 << number]
+    if missing:
+        return f"this machine is itself a container, without {' and '.join(missing)}"
+    return None
+
+
 def missing_programs() -> list[str]:
     """Return the Debian packages that are needed here and not installed."""
     return [package for program, package in NEEDED_HERE.items() if not shutil.which(program)]
@@ -63,7 +77,7 @@ def missing_programs() -> list[str]:
 
 def field(package: Path, name: str) -> str:
     """Return a field of a .deb's control file."""
-    command = ["dpkg-deb", "--field", package, name]
+    command: list[str | Path] = ["dpkg-deb", "--field", package, name]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return answer.stdout.strip()
 
@@ -157,11 +171,10 @@ class Machine:
 
     def boot(self) -> None:
         """Boot it, and return when its boot is done; raise GuestError when it does not come up."""
-        here_booted = Path("/run/systemd/system").is_dir()  # sd_booted(3)
         command = [
             "systemd-nspawn", "--quiet", "--boot", "--console=pipe", "--register=no", "--notify-ready=yes",
-            *([] if here_booted else ["--keep-unit"]), f"--machine={self._name}", f"--directory={self._disk}",
-            "--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+            "--keep-unit", f"--machine={self._name}", f"--directory={self._disk}", "--private-network",
+            "--resolv-conf=off", "--timezone=off", "--link-journal=no",
             *(f"--bind-ro={folder}:{place}" for folder, place in self._shown.items()),
         ]  # fmt: skip
         with (
@@ -176,7 +189,7 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                preexec_fn=None if here_booted else lambda: _prepare(self._name),  # noqa: PLW1509  # no threads
+                preexec_fn=lambda: _prepare(self._name),  # noqa: PLW1509  # no threads here
             )
             leader = _until_ready(notifications, self._nspawn)
             if leader is None:
@@ -209,7 +222,7 @@ class Machine:
 
         Raise GuestError when its exit status is not 0, unless `check` is off.
         """
-        become = [] if user is None else _identity(user)
+        become: list[str] = [] if user is None else _identity(user)
         answer = subprocess.run(
             ["nsenter", f"--target={self._leader}", "--all", "--", *become, *command],
             env=_ENVIRONMENT,
@@ -325,7 +338,7 @@ def _control_group(name: str) -> Iterator[None]:
 
 
 def _prepare(group: str) -> None:
-    """Give nspawn what systemd would give it: the unified tree, a group in it, and a /run that is cleared up."""
+    """Give nspawn the unified tree, a group in it, and a /run that is cleared up, whatever runs this machine."""
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
     linux.mount("tmpfs", "/run", "tmpfs")

@@ -10,6 +10,20 @@ STANDIN = "/mnt/standin"
 SOCKET = "/run/waportd/api.sock"
 CONFIG = "/etc/waportd/config.yaml"
 STATE = "/var/lib/private/whatsapp"
+STANDIN_OUTPUT = "/run/standin.json"
+STANDIN_UNIT = "/etc/systemd/system/standin.service"
+STANDIN_SERVICE = f"""\
+[Unit]
+Before=waportd.service
+
+[Service]
+StateDirectory=standin
+StandardOutput=truncate:{STANDIN_OUTPUT}
+ExecStart=/usr/bin/node {STANDIN}/standin.js --data /var/lib/standin --https-port 8443 --control-port 8444
+
+[Install]
+WantedBy=multi-user.target
+"""
 PATIENCE = 60.0
 """Seconds until a test gives up on what it waits for; far more than anything takes."""
 
@@ -24,6 +38,10 @@ def until(condition, what):
         time.sleep(0.1)
 
 
+def server(port):
+    return f"whatsapp@{port}.service"
+
+
 class Site:
     """A machine, as its administrator, the web app and a stranger see it."""
 
@@ -31,6 +49,7 @@ class Site:
         self.machine = machine
         self.package = package
         self._control = None
+        self._config = {}
 
     # The administrator
 
@@ -42,27 +61,54 @@ class Site:
         self.machine.run("usermod", "--append", "--groups", "waportd", "webapp")
 
     def configure(self, **sections):
-        self.machine.run("tee", CONFIG, given=yaml.safe_dump(sections))
+        """Change sections of the configuration, and have the daemon take them over."""
+        self._config |= sections
+        self.machine.run("tee", CONFIG, given=yaml.safe_dump(self._config))
+        before = self._reloads()
         self.machine.systemctl("reload", "waportd")
+        until(lambda: self._reloads() > before, "the reload")
+
+    def _reloads(self):
+        """Return how often the daemon has taken over a configuration: systemctl does not wait for it."""
+        return self.machine.journal("--unit=waportd", "--output=cat").count("reconciled:")
 
     def connect_to_standin(self):
-        """Have the servers' browsers see the stand-in in place of WhatsApp."""
-        output = "/run/standin.json"
-        self.machine.run(
-            "systemd-run", "--quiet", "--unit=standin", "--property=StateDirectory=standin",
-            f"--property=StandardOutput=truncate:{output}",
-            "/usr/bin/node", f"{STANDIN}/standin.js", "--data", "/var/lib/standin",
-        )  # fmt: skip
-        line = until(lambda: self.machine.run("cat", output, check=False).stdout, "the stand-in's start")
+        """Have the servers' browsers see the stand-in in place of WhatsApp, now and after a reboot."""
+        self.machine.run("tee", STANDIN_UNIT, given=STANDIN_SERVICE)
+        self.machine.systemctl("daemon-reload")
+        self.machine.systemctl("enable", "--quiet", "--now", "standin")
+        line = until(
+            lambda: self.machine.run("cat", STANDIN_OUTPUT, check=False).stdout, "the stand-in's start"
+        )
         started = json.loads(line)
         self._control = started["control"]
+        # Its key is a new one at each start: none is asked for.
+        rules = [option for option in started["browserArgs"] if "certificate" not in option]
         self.configure(
-            instances={"browser_args": started["browserArgs"], "webhook_url": ""},
+            instances={"browser_args": [*rules, "--ignore-certificate-errors"], "webhook_url": ""},
             limits={"min_available_memory": 0},
         )
 
+    def forget_standin(self):
+        self.machine.systemctl("disable", "--quiet", "--now", "standin")
+        self.machine.run("rm", "-r", "/var/lib/standin", STANDIN_OUTPUT, STANDIN_UNIT)
+        self.machine.systemctl("daemon-reload")
+
     def main_pid(self, unit):
         return int(self.machine.show(unit, "MainPID"))
+
+    def uid(self, port):
+        """Return the user id that a server runs under."""
+        return int(self.machine.run("stat", "--format=%u", f"/proc/{self.main_pid(server(port))}").stdout)
+
+    def in_session(self, port, *command):
+        """Run a command as a session could, and with fewer bars: its user id, its mounts."""
+        uid = str(self.uid(port))
+        return self.machine.run(
+            "nsenter", f"--target={self.main_pid(server(port))}", "--mount", "--", "setpriv", f"--reuid={uid}",
+            f"--regid={uid}", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all",
+            *command, check=False,
+        )  # fmt: skip
 
     # The web app
 
@@ -90,10 +136,19 @@ class Site:
             f"session {state} of user {user}",
         )
 
+    def link(self, user, phone):
+        """Link the user's server to a phone; return the user's document."""
+        port = self.show_code(user)["port"]
+        self.scan(port, phone)
+        return self.until_session(user, "ready")
+
     # The phone
 
     def scan(self, port, phone):
         """Scan the code that the server on that port shows."""
-        url = f"http://127.0.0.1:{self._control}/scan"
-        answer = self.machine.curl("stranger", "POST", url, {"port": port, "phone": phone, "name": "Ana"})
+        self.phone("scan", {"port": port, "phone": phone, "name": "Ana"})
+
+    def phone(self, command, body):
+        """Have the stand-in do something; root, since a server may answer certain users only."""
+        answer = self.machine.curl("root", "POST", f"http://127.0.0.1:{self._control}/{command}", body)
         assert answer.status == 200, answer.body

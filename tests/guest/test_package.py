@@ -91,8 +91,7 @@ def test_a_purge_leaves_no_file_no_user_and_no_unit(empty_site):
     site.show_code("2")
     site.ask("PUT", "/v1/users/2", {"memory_max": "512M"})
     assert exists(site, "/run/systemd/system.control/whatsapp@5002.service.d")
-    site.machine.systemctl("stop", "standin")
-    site.machine.run("rm", "-r", "/var/lib/standin", "/run/standin.json")
+    site.forget_standin()
     site.machine.run("dpkg", "--purge", "waportd")
     assert files(site) - before == set()
     assert accounts(site) == accounts_before

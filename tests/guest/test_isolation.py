@@ -1,0 +1,157 @@
+"""What the session of one user can see of another's, of the daemon, and who else can see a session."""
+
+import re
+
+import pytest
+from harness import STATE, server
+
+LOOK_INTO = """
+import ctypes, errno, os, sys
+
+libc = ctypes.CDLL(None, use_errno=True)
+pid, address = int(sys.argv[1]), int(sys.argv[2], 16)
+
+class Vector(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+def named(result):
+    return "done" if result >= 0 else errno.errorcode[ctypes.get_errno()]
+
+def opened(path):
+    try:
+        with open(path, "rb") as file:
+            file.seek(address)
+            return "done" if file.read(8) else "nothing"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+content = ctypes.create_string_buffer(8)
+ours, theirs = Vector(ctypes.addressof(content), 8), Vector(address, 8)
+print("mem", opened(f"/proc/{pid}/mem"))
+print("readv", named(libc.process_vm_readv(pid, ctypes.byref(ours), 1, ctypes.byref(theirs), 1, 0)))
+SEIZE, DETACH = 0x4206, 17
+print("ptrace", named(libc.ptrace(SEIZE, pid, None, None)))
+print("signal", named(libc.kill(pid, 0)))
+"""
+"""Tries every way into another process's memory, and prints what came of each."""
+
+
+@pytest.fixture(scope="module")
+def two_sessions(site):
+    site.link("1", "5511999990001")
+    site.link("2", "5511999990002")
+    return site
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        f"{STATE}/5002",
+        f"{STATE}/5002/.wwebjs_auth_5002",
+        "/var/cache/private/whatsapp/5002",
+        "/var/lib/waportd",
+        "/var/lib/waportd/waportd.db",
+        "/var/lib/waportd/instances/5002.env",
+        "/etc/waportd/config.yaml",
+        "/run/waportd/api.sock",
+        "/proc/{other}/environ",
+        "/proc/{other}/cmdline",
+        "/proc/{other}/root",
+        "/proc/{other}/fd",
+        "/proc/{daemon}/environ",
+    ],
+)
+def test_a_session_reads_its_own_files_and_nobody_elses(two_sessions, forbidden):
+    site = two_sessions
+    path = forbidden.format(other=site.main_pid(server(5002)), daemon=site.main_pid("waportd"))
+    assert site.machine.run("test", "-e", path, check=False).returncode == 0, f"{path}: nothing to protect"
+    own = site.in_session(5001, "ls", "--almost-all", "/var/lib/whatsapp/5001")
+    assert own.returncode == 0, own.stderr
+    assert own.stdout
+    script = (
+        'if [ -S "$1" ]; then curl --silent --show-error --unix-socket "$1" http://localhost/v1/users; '
+        'elif [ -d "$1" ]; then ls "$1"; else cat "$1"; fi'
+    )
+    content = site.in_session(5001, "sh", "-c", script, "sh", path)
+    assert content.returncode != 0
+    assert content.stdout == ""
+    assert re.search("Permission denied|No such file|Couldn't connect|Could not connect", content.stderr), (
+        content.stderr
+    )
+
+
+def test_a_session_cannot_write_beside_its_own_folders(two_sessions):
+    for folder in ("/var/lib/whatsapp", "/var/lib/whatsapp/5002", "/etc", "/usr/lib/waportd", "/run", "/srv"):
+        answer = two_sessions.in_session(5001, "touch", f"{folder}/mark")
+        assert answer.returncode != 0, folder
+
+
+def test_a_session_sees_no_process_but_its_own(two_sessions):
+    site = two_sessions
+    own = site.in_session(5001, "sh", "-c", "cd /proc && stat --format=%u [0-9]*").stdout.split()
+    assert set(own) == {str(site.uid(5001))}
+
+
+@pytest.mark.parametrize("target", ["other", "daemon"])
+def test_a_session_gets_into_no_other_process(two_sessions, target):
+    site = two_sessions
+    pid = site.main_pid(server(5002) if target == "other" else "waportd")
+    address = site.machine.run("head", "-c", "12", f"/proc/{pid}/maps").stdout.split("-")[0]
+
+    def tried(run):
+        answer = run("python3", "-c", LOOK_INTO, str(pid), address)
+        assert answer.returncode == 0, answer.stderr
+        return dict(line.split() for line in answer.stdout.splitlines())
+
+    refused = tried(lambda *command: site.in_session(5001, *command))
+    assert set(refused) == {"mem", "readv", "ptrace", "signal"}
+    assert all(outcome in {"EPERM", "EACCES", "ENOENT", "ESRCH"} for outcome in refused.values()), refused
+    # That the attempts are good ones: root succeeds.
+    assert set(tried(site.machine.run).values()) == {"done"}
+
+
+def test_each_session_has_a_user_id_of_its_own(two_sessions):
+    uids = {two_sessions.uid(port) for port in (5001, 5002)}
+    assert len(uids) == 2
+    assert all(61184 <= uid <= 65519 for uid in uids)  # DynamicUser=, systemd.exec(5)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        STATE,
+        "/var/lib/whatsapp/5001",
+        "/var/cache/private/whatsapp",
+        "/var/lib/waportd",
+        "/etc/waportd/config.yaml",
+        "/proc/{pid}/environ",
+        "/proc/{pid}/fd",
+    ],
+)
+def test_another_local_user_reads_nothing_of_a_session(two_sessions, path):
+    site = two_sessions
+    path = path.format(pid=site.main_pid(server(5001)))
+    assert site.machine.run("test", "-e", path, check=False).returncode == 0, f"{path}: nothing to protect"
+    answer = site.machine.run(
+        "sh",
+        "-c",
+        'if [ -d "$1" ]; then ls "$1"; else cat "$1"; fi',
+        "sh",
+        path,
+        user="stranger",
+        check=False,
+    )
+    assert answer.returncode != 0
+    assert answer.stdout == ""
+
+
+def test_what_everybody_may_see_of_a_process_holds_no_secret(two_sessions):
+    """The command line is public, and the only thing that is."""
+    site = two_sessions
+    code = site.show_code("3")["qr"]
+    commands = site.machine.run(
+        "sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null || true", user="stranger"
+    ).stdout
+    assert "whatsapp_server.js" in commands
+    for secret in (*code.split(","), "5511999990001", "5511999990002"):
+        assert len(secret) < 8 or secret not in commands
