@@ -43,7 +43,7 @@ NEEDED_HERE = {
 # <linux/capability.h>: for mounts, and for the loopback interface of a machine.
 NEEDED_CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_NET_ADMIN": 12}
 # What a machine needs to be one, to play the web app, and to run the stand-in for WhatsApp.
-PACKAGES = "systemd-sysv, dbus, curl, openssl"
+PACKAGES = "systemd-sysv, dbus, curl, openssl, apparmor"
 PATIENCE = 120.0
 """Seconds until a boot or a command is given up; far more than any takes."""
 

@@ -1,5 +1,6 @@
 """Machines of both releases on which the package is installed as an administrator does it, and nothing else."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import guests  # noqa: E402
-from harness import PACKAGES, STANDIN, Site  # noqa: E402
+from harness import OTHER_VERSIONS, PACKAGES, STANDIN, Site  # noqa: E402
 
 _machine = None
 """The machine that runs; there is one at a time."""
@@ -48,19 +49,29 @@ def package():
 
 
 @pytest.fixture(scope="session")
-def next_package(package, tmp_path_factory):
-    """The same with a higher version."""
-    folder = tmp_path_factory.mktemp("next")
-    subprocess.run(["dpkg-deb", "--raw-extract", package, folder / "tree"], check=True)
-    control = folder / "tree/DEBIAN/control"
+def other_versions(package, tmp_path_factory):
+    """A folder with an earlier and a later version of the package, which differ in all that an upgrade can meet."""
+    folder = tmp_path_factory.mktemp("versions")
+    tree, packages = folder / "tree", folder / "packages"
+    packages.mkdir()
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+
+    def build(name, version):
+        control = tree / "DEBIAN/control"
+        control.write_text(re.sub(r"(?m)^Version: .*$", f"Version: {version}", control.read_text()))
+        command = ["dpkg-deb", "-Znone", "--root-owner-group", "--build", tree, packages / name]
+        subprocess.run(command, check=True)
+
     version = guests.field(package, "Version")
-    control.write_text(control.read_text().replace(f"Version: {version}\n", f"Version: {version}+next\n"))
-    built = folder / "packages/next.deb"
-    built.parent.mkdir()
-    subprocess.run(
-        ["dpkg-deb", "-Znone", "--root-owner-group", "--build", folder / "tree", built], check=True
-    )
-    return built
+    build("earlier.deb", f"{version}~earlier")
+    with (tree / "etc/waportd/config.yaml").open("a") as file:
+        file.write("# What the later version says.\n")
+    for script in filter(Path.is_file, (tree / "usr/lib/waportd").rglob("*.js")):
+        script.write_bytes(script.read_bytes() + b"\n// The later version.\n")
+    with (tree / "usr/lib/python3/dist-packages/waportd/store.py").open("a") as file:
+        file.write('_MIGRATIONS += ("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT",)\n')
+    build("later.deb", f"{version}+later")
+    return packages
 
 
 @pytest.fixture(scope="module", params=guests.RELEASES)
@@ -69,11 +80,11 @@ def root(request, package):
         yield root
 
 
-def _booted(root, package, next_package=None):
+def _booted(root, package, other_versions=None):
     global _machine  # noqa: PLW0603
     shown = {package.parent: PACKAGES, ROOT / "tests/standin": STANDIN}
-    if next_package:
-        shown[next_package.parent] = f"{PACKAGES}-next"
+    if other_versions:
+        shown[other_versions] = OTHER_VERSIONS
     with guests.booted(root, shown=shown) as _machine:
         try:
             yield Site(_machine, f"{PACKAGES}/{package.name}")
@@ -82,9 +93,9 @@ def _booted(root, package, next_package=None):
 
 
 @pytest.fixture
-def empty_site(root, package, next_package):
+def empty_site(root, package, other_versions):
     """A machine of one's own, on which nothing is installed yet."""
-    yield from _booted(root, package, next_package)
+    yield from _booted(root, package, other_versions)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import time
 import yaml
 
 PACKAGES = "/mnt/packages"
+OTHER_VERSIONS = "/mnt/other-versions"
 STANDIN = "/mnt/standin"
 SOCKET = "/run/waportd/api.sock"
 CONFIG = "/etc/waportd/config.yaml"
@@ -54,7 +55,8 @@ class Site:
     # The administrator
 
     def install(self, package=None):
-        self.machine.run("dpkg", "--install", package or self.package)
+        # As an administrator does who answers no questions: changed configuration stays.
+        self.machine.run("dpkg", "--force-confdef,confold", "--install", package or self.package)
         if self.machine.run("id", "webapp", check=False).returncode:
             self.machine.run("useradd", "--system", "webapp")
             self.machine.run("useradd", "--system", "stranger")

@@ -1,16 +1,23 @@
-"""Upgrade, removal and purge, each on a machine of its own."""
+"""Installation, upgrade, downgrade, backup, removal and purge, each on a machine of its own."""
 
 import threading
+from pathlib import Path
 
 from guests import GuestError
-from harness import until
+from harness import CONFIG, OTHER_VERSIONS, until
 
-NEXT = "/mnt/packages-next/next.deb"
-DATA = ("/var/lib/waportd/waportd.db", "/var/lib/private/whatsapp/5002", "/etc/waportd/config.yaml")
+AUTOPKGTEST = Path(__file__).resolve().parents[2] / "debian/tests/api"
+EARLIER = f"{OTHER_VERSIONS}/earlier.deb"
+LATER = f"{OTHER_VERSIONS}/later.deb"
+DATA = ("/var/lib/waportd/waportd.db", "/var/lib/private/whatsapp/5002", CONFIG)
 
 
 def exists(site, path):
     return site.machine.run("test", "-e", path, check=False).returncode == 0
+
+
+def read(site, path):
+    return site.machine.run("cat", path).stdout
 
 
 def poll(site, done, outcomes):
@@ -21,18 +28,43 @@ def poll(site, done, outcomes):
             outcomes.append(str(error))
 
 
+def daemon_is_back(site, before):
+    until(lambda: site.main_pid("waportd") not in {0, before}, "the daemon's restart")
+    until(
+        lambda: site.machine.systemctl("is-active", "waportd", check=False) == "active", "the daemon's start"
+    )
+
+
+def test_the_autopkgtest_passes_on_a_fresh_installation(empty_site):
+    site = empty_site
+    site.machine.run("dpkg", "--install", site.package)
+    answer = site.machine.run("sh", given=AUTOPKGTEST.read_text(), check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert site.machine.run("stat", "--format=%a %U %G", CONFIG).stdout == "640 root waportd\n"
+    # AppArmor before 4.0 could not read the profile, and its service would fail.
+    profile = "/etc/apparmor.d/whatsapp-server"
+    if not exists(site, "/etc/apparmor.d/abi/4.0"):
+        assert not exists(site, profile)
+        site.machine.run("touch", "/etc/apparmor.d/abi/4.0")
+        site.machine.run("dpkg-trigger", "--by-package=apparmor", "/etc/apparmor.d/abi")
+        site.machine.run("dpkg", "--triggers-only", "--pending")
+        assert exists(site, profile)
+    else:
+        site.machine.run("apparmor_parser", "--skip-kernel-load", "--skip-cache", profile)
+
+
 def test_an_upgrade_restarts_the_daemon_and_no_session(empty_site):
     site = empty_site
-    site.install()
+    site.install(EARLIER)
     site.connect_to_standin()
     site.show_code("2")
-    server, daemon = site.main_pid("whatsapp@5002"), site.main_pid("waportd")
+    server, daemon, config = site.main_pid("whatsapp@5002"), site.main_pid("waportd"), read(site, CONFIG)
     done, outcomes = threading.Event(), []
     poller = threading.Thread(target=poll, args=(site, done, outcomes))
     poller.start()
     try:
-        site.install(NEXT)
-        until(lambda: site.main_pid("waportd") not in {0, daemon}, "the daemon's restart")
+        site.install(LATER)
+        daemon_is_back(site, daemon)
         answered = len(outcomes)
         until(lambda: len(outcomes) > answered + 10, "answers after the upgrade")
     finally:
@@ -42,11 +74,70 @@ def test_an_upgrade_restarts_the_daemon_and_no_session(empty_site):
     assert site.main_pid("whatsapp@5002") == server
     assert site.machine.show("whatsapp@5002.service", "NRestarts") == "0"
     assert site.machine.systemctl("is-system-running") == "running"
-    # The modules below it were replaced: it still links.
+    # The administrator's configuration is as it was, and the new one beside it.
+    assert read(site, CONFIG) == config
+    assert "What the later version says." in read(site, f"{CONFIG}.dpkg-dist")
+    assert site.machine.run("stat", "--format=%a %U %G", CONFIG).stdout == "640 root waportd\n"
+    # The modules below the server were replaced: it still links.
     site.show_code("2")
     site.scan(5002, "5511999990002")
     site.until_session("2", "ready")
     assert site.main_pid("whatsapp@5002") == server
+
+
+def test_a_downgrade_works_or_says_why_not(empty_site):
+    site = empty_site
+    site.install()
+    site.connect_to_standin()
+    site.show_code("2")
+    server, daemon = site.main_pid("whatsapp@5002"), site.main_pid("waportd")
+    # The store is the same in both versions.
+    site.install(EARLIER)
+    daemon_is_back(site, daemon)
+    assert site.call("GET", "/v1/users/2")["port"] == 5002
+    # It is not: the older daemon refuses it, and leaves it and the sessions alone.
+    site.install(LATER)
+    until(lambda: site.call("GET", "/v1/users/2"), "the later version's answer")
+    store = site.machine.run("sha256sum", DATA[0]).stdout
+    site.install()
+    until(lambda: site.machine.systemctl("is-failed", "waportd", check=False) == "failed", "the refusal")
+    said = site.machine.journal("--unit=waportd")
+    assert "has schema version" in said
+    assert "install the newer waportd again" in said
+    assert site.machine.run("sha256sum", DATA[0]).stdout == store
+    assert site.main_pid("whatsapp@5002") == server
+    assert site.machine.curl("webapp", "GET", "http://localhost:5002/health").status == 200
+    site.install(LATER)
+    assert site.call("GET", "/v1/users/2")["port"] == 5002
+    assert site.main_pid("whatsapp@5002") == server
+
+
+def test_a_backup_brings_a_linked_session_back_on_a_new_machine(empty_site):
+    """The commands are those of the README."""
+    site = empty_site
+    site.install()
+    site.connect_to_standin()
+    site.show_code("2")
+    site.scan(5002, "5511999990002")
+    site.until_session("2", "ready")
+    daemon = ("waportd.socket", "waportd.service")
+    archive = "/root/waportd.tar"
+    # Backup.
+    site.machine.systemctl("stop", *daemon)
+    site.machine.systemctl("stop", "whatsapp@*.service")
+    saved = ("etc/waportd", "var/lib/waportd", "var/lib/private/whatsapp")
+    site.machine.run("tar", "--create", "--file", archive, "--directory", "/", *saved)
+    site.machine.systemctl("start", *daemon)
+    site.until_session("2", "ready")
+    # Restoration, elsewhere: nothing of it is there, and the machine is booted anew.
+    site.machine.run("dpkg", "--purge", "waportd")
+    assert not any(exists(site, path) for path in DATA)
+    site.install()
+    site.machine.systemctl("stop", *daemon)
+    site.machine.run("tar", "--extract", "--file", archive, "--directory", "/")
+    site.machine.power_off()
+    site.machine.boot()
+    site.until_session("2", "ready")
 
 
 def test_a_removal_stops_everything_and_keeps_the_data_for_the_next_installation(empty_site):
@@ -56,26 +147,32 @@ def test_a_removal_stops_everything_and_keeps_the_data_for_the_next_installation
     site.show_code("2")
     site.call("PUT", "/v1/users/x?wait=none", 201)
     port = site.call("GET", "/v1/users/x")["port"]
+    config = read(site, CONFIG)
     site.machine.run("dpkg", "--remove", "waportd")
     assert site.machine.systemctl("list-units", "--plain", "--no-legend", "whatsapp*", "waportd*") == ""
     assert all(exists(site, path) for path in DATA)
     assert not exists(site, "/usr/lib/waportd")
+    assert not exists(site, "/etc/apparmor.d/whatsapp-server")
     assert site.machine.systemctl("is-system-running") == "running"
     site.install()
+    assert read(site, CONFIG) == config
     assert site.call("GET", "/v1/users/x")["port"] == port
     site.show_code("2")
 
 
 def files(site):
-    """Return every path of the machine but those that logs and the package tools keep changing."""
+    """Return every path of the machine with its kind, mode, owner and target, but what logs and package tools change."""
     changing = ("/var/log/*", "/var/lib/dpkg/*", "/tmp/*", "/run/systemd/*", "/run/log/*", "/run/udev/*",
                 "/var/tmp/*", "/var/cache/ldconfig/*", "/run/standin.json")  # fmt: skip
     options = [word for pattern in changing for word in ("-not", "-path", pattern)]
-    return set(site.machine.run("find", "/", "/run", "-xdev", *options).stdout.splitlines())
+    shown = ["-printf", "%p %y %m %u %g %l\n"]
+    return set(site.machine.run("find", "/", "/run", "-xdev", *options, *shown).stdout.splitlines())
 
 
-def accounts(site):
-    return site.machine.run("cat", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow").stdout
+def contents(site):
+    """Return a checksum of each file below /etc and /usr: accounts, policies, caches of links and units included."""
+    command = 'find /etc /usr -xdev -type f -not -name "*-" -exec sha256sum {} +'
+    return set(site.machine.run("sh", "-c", command).stdout.splitlines())
 
 
 def test_a_purge_leaves_no_file_no_user_and_no_unit(empty_site):
@@ -85,7 +182,7 @@ def test_a_purge_leaves_no_file_no_user_and_no_unit(empty_site):
     site.machine.run("useradd", "--system", "webapp")
     site.machine.run("useradd", "--system", "stranger")
     site.machine.run("groupdel", "waportd")
-    before, accounts_before = files(site), accounts(site)
+    files_before, contents_before = files(site), contents(site)
     site.install()
     site.connect_to_standin()
     site.show_code("2")
@@ -93,14 +190,11 @@ def test_a_purge_leaves_no_file_no_user_and_no_unit(empty_site):
     assert exists(site, "/run/systemd/system.control/whatsapp@5002.service.d")
     site.forget_standin()
     site.machine.run("dpkg", "--purge", "waportd")
-    assert files(site) - before == set()
-    assert accounts(site) == accounts_before
-    assert (
-        site.machine.systemctl("list-units", "--all", "--plain", "--no-legend", "whatsapp*", "waportd*") == ""
-    )
-    assert (
-        site.machine.systemctl("list-unit-files", "--no-legend", "whatsapp*", "waportd*", check=False) == ""
-    )
+    assert files(site) ^ files_before == set()
+    assert contents(site) ^ contents_before == set()
+    units = ("--no-legend", "whatsapp*", "waportd*")
+    assert site.machine.systemctl("list-units", "--all", "--plain", *units) == ""
+    assert site.machine.systemctl("list-unit-files", *units, check=False) == ""
     left = site.machine.run("find", "/run/systemd", "/etc/systemd", "-name", "*whatsapp@*").stdout
     assert left == ""
     assert site.machine.systemctl("is-system-running") == "running"

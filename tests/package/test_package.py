@@ -11,7 +11,7 @@ from conftest import ROOT, output_of
 
 import waportd
 
-MANUALS = ("man8/waportd.8", "man5/waportd.yaml.5", "man8/whatsapp@.service.8")
+MANUALS = ("man1/waportctl.1", "man8/waportd.8", "man5/waportd.yaml.5", "man8/whatsapp@.service.8")
 
 
 def test_every_file_names_the_same_version(version):
@@ -117,13 +117,22 @@ def test_the_manual_pages_are_well_formed(unpacked, name):
     assert answer == ""
 
 
+def manual_page(unpacked, name):
+    path = unpacked / f"usr/share/man/{name}.gz"
+    return output_of("man", "--local-file", path, env={**os.environ, "MANWIDTH": "100"})
+
+
 def test_the_manual_pages_name_every_option_and_every_key(unpacked):
-    manual = output_of("man", "--local-file", unpacked / "usr/share/man/man8/waportd.8.gz")
-    for option in re.findall(r"--[a-z-]+", output_of("/usr/bin/python3", "-m", "waportd", "--help")):
-        assert option in manual or option == "--help"
     from waportd.config import schema
 
-    manual = output_of("man", "--local-file", unpacked / "usr/share/man/man5/waportd.yaml.5.gz")
+    for module, page in (("waportd", "man8/waportd.8"), ("waportd.cli", "man1/waportctl.1")):
+        manual = manual_page(unpacked, page)
+        told = output_of("/usr/bin/python3", "-m", module, "--help")
+        for option in set(re.findall(r"--[a-z-]+", told)) - {"--help"}:
+            assert option in manual
+        for command in re.findall(r"(?m)^    ([a-z-]+)", told):
+            assert re.search(rf"(?m)^     {command}( |$)", manual), command
+    manual = manual_page(unpacked, "man5/waportd.yaml.5")
     for key in schema():
         assert f"{key}: " in manual
 
@@ -133,6 +142,10 @@ def test_the_manual_pages_name_every_option_and_every_key(unpacked):
     [
         ("waportd --ch", {"--check-config"}),
         ("waportd gen", {"generate-units"}),
+        ("waportctl conn", {"connect-link"}),
+        ("waportctl token ", {"list", "create", "revoke"}),
+        ("waportctl start 2 --wait ", {"none", "listening", "qr", "ready"}),
+        ("waportctl show ", {"2", "ana_1"}),
         ("waportd generate-units --", {"--output", "--prefix", "--help"}),
     ],
 )
@@ -141,7 +154,9 @@ def test_bash_completes(unpacked, typed, offered):
         . /usr/share/bash-completion/bash_completion
         . "$1"/usr/share/bash-completion/completions/"${2%% *}"
         COMP_LINE=$2 COMP_POINT=${#2}
+        waportctl() { printf '    "user": "%s",\n' 2 ana_1; }
         read -ra COMP_WORDS <<<"$2"
+        case $2 in *" ") COMP_WORDS+=("") ;; esac
         COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
         eval "$(complete -p "${2%% *}" | sed "s/.*-F \\([^ ]*\\).*/\\1/")" "${COMP_WORDS[0]}" "${COMP_WORDS[COMP_CWORD]}"
         printf '%s\\n' "${COMPREPLY[@]}"
