@@ -55,6 +55,7 @@ class Units(dbus.service.FallbackObject):
         self.states = {}
         self.calls = collections.Counter()
         self.silenced = 0
+        self.delayed = 0
 
     @dbus.service.method("org.freedesktop.DBus.Properties", in_signature="s", out_signature="a{sv}",
                          rel_path_keyword="path", async_callbacks=("reply", "fail"))  # fmt: skip
@@ -64,10 +65,15 @@ class Units(dbus.service.FallbackObject):
             self.silenced -= 1
             return
         active, sub = self.states.get(path[1:], ("inactive", "dead"))
-        reply({
+        answer = {
             "LoadState": "loaded", "ActiveState": active, "SubState": sub,
             "Result": "exit-code" if active == "failed" else "success",
-        })  # fmt: skip
+        }  # fmt: skip
+        if self.delayed:
+            self.delayed -= 1
+            GLib.timeout_add(300, lambda: reply(answer))
+        else:
+            reply(answer)
 
     @dbus.service.signal("org.freedesktop.DBus.Properties", signature="sa{sv}as", rel_path_keyword="path")
     def PropertiesChanged(self, interface, changed, invalidated, path=None):
@@ -220,6 +226,11 @@ class Manager(dbus.service.Object):
     def Silence(self, times):
         """Do not answer the next questions for a unit's properties."""
         self.units.silenced = times
+
+    @dbus.service.method(CONTROL, in_signature="u")
+    def Delay(self, times):
+        """Answer the next questions for a unit's properties with what holds then, but 300 ms later."""
+        self.units.delayed = times
 
     @dbus.service.method(CONTROL, in_signature="s", out_signature="u")
     def Calls(self, what):

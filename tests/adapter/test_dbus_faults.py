@@ -220,6 +220,23 @@ async def test_a_change_that_could_not_be_read_is_read_later(manager, control, w
     await watcher.until("w@1.service", "active")
 
 
+async def test_what_was_asked_first_is_not_told_last(manager, control, watcher):
+    await manager.start("w@1.service")
+    await watcher.until("w@1.service", "active")
+    await until_idle(manager)
+    asked = await calls(control, "GetAll w_401_2eservice")
+    await control("Delay", "(u)", 1)
+    await control("Set", "(sss)", "w@1.service", "inactive", "dead")
+    async with asyncio.timeout(PATIENCE):
+        while await calls(control, "GetAll w_401_2eservice") == asked:
+            await asyncio.sleep(0)
+    await control("Set", "(sss)", "w@1.service", "active", "running")
+    assert (await manager.status("w@1.service")).active_state == "active"
+    del watcher.seen[:]
+    await until_idle(manager)
+    assert {status.active_state for status in watcher.seen} <= {"active"}
+
+
 async def test_a_watcher_that_fails_keeps_nothing_from_the_others(manager, watcher, caplog):
     def fail(_status):
         raise ValueError("of the test")

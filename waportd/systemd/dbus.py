@@ -10,6 +10,7 @@ import fnmatch
 import logging
 import re
 import string
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -130,6 +131,7 @@ class DBusUnitManager:
         """Watched units to be read anew."""
         self._readers: dict[str, asyncio.Task[None]] = {}
         self._resyncs: set[asyncio.Task[None]] = set()
+        self._questions: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._reloading = False
 
     @classmethod
@@ -257,6 +259,10 @@ class DBusUnitManager:
 
     async def status(self, unit: str) -> UnitStatus:
         """Return the unit as it is now; one that never ran is ``inactive``, not an error."""
+        async with self._asking(unit):
+            return await self._status(unit)
+
+    async def _status(self, unit: str) -> UnitStatus:
         # Asked for the properties of a unit that is not loaded, systemd loads it. "" stands for all interfaces.
         answer = await self._call(_unit_path(unit), _PROPERTIES, "GetAll", "(s)", "", reply="(a{sv})")
         status = _read_status(unit, answer.get_child_value(0))
@@ -382,13 +388,24 @@ class DBusUnitManager:
 
     async def _status_if_loaded(self, unit: str) -> UnitStatus | None:
         """Return the unit's status; None where it is not loaded and was not up before either."""
-        try:
-            await self._ask("GetUnit", "(s)", unit, reply="(o)")
-        except NoSuchUnit:
-            # To ask for its properties would load it: that is announced, too, and so on for ever.
-            _, active_state, _ = self._known.pop(unit, _NEVER_LOADED)
-            return None if active_state == "inactive" else UnitStatus(unit)
-        return await self.status(unit)
+        async with self._asking(unit):
+            try:
+                await self._ask("GetUnit", "(s)", unit, reply="(o)")
+            except NoSuchUnit:
+                # To ask for its properties would load it: that is announced, too, and so on for ever.
+                _, active_state, _ = self._known.pop(unit, _NEVER_LOADED)
+                return None if active_state == "inactive" else UnitStatus(unit)
+            return await self._status(unit)
+
+    def _asking(self, unit: str) -> asyncio.Lock:
+        """Return what is held from a question for a unit to its answer.
+
+        Calls are made by several threads: of two at once, the older answer could come last, and be believed.
+        """
+        lock = self._questions.get(unit)
+        if lock is None:
+            lock = self._questions[unit] = asyncio.Lock()
+        return lock
 
     def _tell(self, status: UnitStatus | None) -> None:
         if status is None:
