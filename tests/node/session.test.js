@@ -454,12 +454,14 @@ describe('trouble that a restart mends ends the process', () => {
         await next.follow().until('ready');
     });
 
-    it('with 14 when WhatsApp disconnects it', async (t) => {
-        const { server, events } = await startLinked(t);
-        await standin.command('conflict', { phone: PHONE });
-        assert.equal(await server.exit(), 14);
-        assert.equal(events.last.message, 'disconnected by WhatsApp (CONFLICT)');
-    });
+    for (const why of ['CONFLICT', 'UNPAIRED']) {
+        it(`with 14 when WhatsApp disconnects it (${why})`, async (t) => {
+            const { server, events } = await startLinked(t);
+            await standin.command(why.toLowerCase(), { phone: PHONE });
+            assert.equal(await server.exit(), 14);
+            assert.equal(events.last.message, `disconnected by WhatsApp (${why})`);
+        });
+    }
 });
 
 describe('trouble that no restart mends is shown and waited out', () => {
