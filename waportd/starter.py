@@ -367,12 +367,13 @@ class Starter:
             # service's own is for one that somebody started without its socket.
             await self._manager.stop(socket_unit(port))
             await self._manager.stop(service_unit(port))
+            # One that died a moment before stays failed. It is stopped now, and a failed one cannot be cleaned.
+            await self._manager.reset_failed(service_unit(port))
             await self._observer.look_at(port)
 
     async def wipe(self, port: Port) -> None:
         """Stop the server and delete its session, with nothing running that could write it anew."""
         await self.close_port(port)
-        await self._manager.reset_failed(service_unit(port))
         await self._manager.clean(service_unit(port))
 
     async def _open_socket(self, port: Port) -> None:

@@ -233,6 +233,15 @@ async def test_stop_keeps_the_login_and_polls_do_not_undo_it(supervisor, systemd
     assert instance.process.state is ProcessState.RUNNING
 
 
+async def test_a_server_that_died_a_moment_before_its_stop_is_stopped(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    await systemd.servers.pop(PORT).stop()
+    systemd.change(service_unit(PORT), active_state="failed", result="signal", exit_code=2, exit_status=9)
+    assert supervisor.known(ONE).process.state is ProcessState.FAILED
+    process = (await supervisor.stop(ONE)).process
+    assert (process.state, process.cause) == (ProcessState.STOPPED, None)
+
+
 async def test_an_admins_stop_is_shown_and_not_undone_by_polls(supervisor, systemd):
     await supervisor.ensure(ONE)
     await systemd.stop_by_hand(socket_unit(PORT))
