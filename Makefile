@@ -11,7 +11,9 @@ DESTDIR =
 # One word of shell, whatever the value holds.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-guest fuzz lint docs deb build install uninstall clean
+QUICK =
+
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-guest fuzz bench lint docs deb build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -40,6 +42,12 @@ test-unit test-adapter test-node test-tools test-integration test-hostile test-p
 fuzz: ## look for what test-hostile has not found yet, for an hour or so
 	@tools/install-deps test
 	@WAPORTD_FUZZ=fuzz tools/run-tests hostile
+
+bench: ## measure everything, and write docs/benchmarks.md (QUICK=1: see in a minute whether it can be measured)
+	@tools/install-deps test
+	@rm -rf .run/bench
+	@tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m bench $(if $(QUICK),--quick)
+	@/usr/bin/python3 -m bench.report $(if $(QUICK),--into .run/bench/report)
 
 lint: ## check style and types
 	@tools/install-deps test

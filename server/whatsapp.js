@@ -12,12 +12,15 @@
 const { createRequire } = require('node:module');
 const { setTimeout: pause } = require('node:timers/promises');
 
-const { Client, LocalAuth } = require('whatsapp-web.js');
+// Not by the library's index, which loads another 200 files (RemoteAuth with its archivers): a third of the time
+// until a browser can start, and 8 MiB.
+const Client = require('whatsapp-web.js/src/Client');
+const LocalAuth = require('whatsapp-web.js/src/authStrategies/LocalAuth');
 
 const { isHeadlessShell } = require('./browser');
 
 // What puppeteer would load only when a browser starts: an upgrade may have replaced the files by then.
-['whatsapp-web.js', 'puppeteer', 'puppeteer-core', 'debug'].reduce((within, name) => {
+['whatsapp-web.js/src/Client', 'puppeteer', 'puppeteer-core', 'debug'].reduce((within, name) => {
     const file = within.resolve(name);
     within(file);
     return createRequire(file);
