@@ -25,6 +25,13 @@ STYLE = CleanStyle(
     font_family="sans-serif", label_font_size=12, major_label_font_size=12, legend_font_size=13
 )
 
+_INTRODUCTION = (
+    "`make bench` measures waportd side by side with the least that would do the same, in one run: the two take "
+    "turns, round after round, in alternating order; what is shown are medians, and the **ratio** of medians with "
+    "its least and greatest value in a single round. Absolute times are this machine's; the ratios are the result. "
+    "The same rows for programs: [bench/results.json](../bench/results.json)."
+)
+
 Row = dict[str, Any]
 
 
@@ -55,10 +62,7 @@ def main() -> None:
 def _document(measured: dict[str, list[Row]], plots: list[tuple[str, str]]) -> str:
     parts = [
         "# Benchmarks",
-        "`make bench` measures waportd side by side with the least that would do the same, in one run: the two take "
-        "turns, round after round, in alternating order; what is shown are medians, and the **ratio** of medians "
-        "with its least and greatest value in a single round. Absolute times are this machine's; the ratios are "
-        "the result. The same rows for programs: [bench/results.json](../bench/results.json).",
+        _INTRODUCTION,
         _machine(),
     ]
     for name, rows in measured.items():
