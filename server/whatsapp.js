@@ -12,8 +12,8 @@
 const { createRequire } = require('node:module');
 const { setTimeout: pause } = require('node:timers/promises');
 
-// Not by the library's index, which loads another 200 files (RemoteAuth with its archivers): a third of the time
-// until a browser can start, and 8 MiB.
+// Not by the library's index, which loads another 300 files (RemoteAuth with its archivers): a third of the
+// time until a browser can start, and 8 MiB.
 const Client = require('whatsapp-web.js/src/Client');
 const LocalAuth = require('whatsapp-web.js/src/authStrategies/LocalAuth');
 
