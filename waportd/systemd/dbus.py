@@ -81,6 +81,8 @@ _HINTS: dict[type[SystemdError], str] = {
 }
 _UNSET = 2**64 - 1
 """systemd's value of a figure it does not have."""
+_TOLD = {"ActiveState", "SubState", "Result", "StateChangeTimestamp", "AssertResult"}
+"""What signals of a service or socket hold at least, where their values are to be relied on."""
 _RETRY_INTERVAL = 1.0
 """Seconds until a unit that could not be read is read again."""
 _PLAIN = string.ascii_letters + string.digits
@@ -127,6 +129,10 @@ class DBusUnitManager:
         self._watches: list[tuple[str, Callable[[UnitStatus], None]]] = []
         self._known: dict[str, _States] = {}
         """Watched units as last read."""
+        self._said: dict[str, dict[str, Any]] = {}
+        """What a signal has just told of a watched unit as a service or socket; the rest follows at once."""
+        self._heard: dict[str, UnitStatus] = {}
+        """Watched units as signals have told of them last."""
         self._changed: set[str] = set()
         """Watched units to be read anew."""
         self._readers: dict[str, asyncio.Task[None]] = {}
@@ -263,9 +269,14 @@ class DBusUnitManager:
             return await self._status(unit)
 
     async def _status(self, unit: str) -> UnitStatus:
+        heard = self._heard.get(unit)
         # Asked for the properties of a unit that is not loaded, systemd loads it. "" stands for all interfaces.
         answer = await self._call(_unit_path(unit), _PROPERTIES, "GetAll", "(s)", "", reply="(a{sv})")
         status = _read_status(unit, answer.get_child_value(0))
+        newer = self._heard.get(unit)
+        if newer is not None and newer is not heard:
+            # A signal that came meanwhile may be of a later time than the answer, and has the last word anyway.
+            return dataclasses.replace(newer, control_group=status.control_group)
         if self._is_watched(unit):
             self._known[unit] = (status.load_state, status.active_state, status.sub_state)
         return status
@@ -314,8 +325,10 @@ class DBusUnitManager:
         # A unit's first change is announced by UnitNew alone.
         await subscribe(_MANAGER, "UnitNew", self._on_loaded_or_unloaded)
         await subscribe(_MANAGER, "UnitRemoved", self._on_loaded_or_unloaded)
-        # Sent at every change, also where only a property of another of the unit's interfaces changed.
-        await subscribe(_PROPERTIES, "PropertiesChanged", self._on_properties_changed, arg0=_UNIT)
+        # Sent at every change, first of the interface of the unit's type, then of the one that all units have, and
+        # each time with all values that may change: to ask for them costs both sides milliseconds.
+        for interface in (f"{_SYSTEMD}.Service", f"{_SYSTEMD}.Socket", _UNIT):
+            await subscribe(_PROPERTIES, "PropertiesChanged", self._on_properties_changed, arg0=interface)
         await subscribe(_DBUS, "NameOwnerChanged", self._on_owner_changed, sender=_DBUS, arg0=_SYSTEMD)
         await self._ask_for_signals()
 
@@ -323,8 +336,24 @@ class DBusUnitManager:
         with contextlib.suppress(AlreadySubscribed):
             await self._ask("Subscribe")
 
-    def _on_properties_changed(self, path: str, *_: Any) -> None:
-        self._mark(_unit_name(path))
+    def _on_properties_changed(self, path: str, interface: str, values: dict[str, Any], *_: Any) -> None:
+        unit = _unit_name(path)
+        if not self._is_watched(unit):
+            return
+        if interface != _UNIT:
+            self._said[unit] = values
+            return
+        values = {**self._said.pop(unit, {}), **values}
+        if not values.keys() >= _TOLD:
+            self._mark(unit)
+            return
+        # Not told, since it does not change as long as the unit is loaded.
+        load_state = self._known.get(unit, ("loaded", "", ""))[0]
+        status = dataclasses.replace(_status_of(unit, values.get), load_state=load_state)
+        self._known[unit] = (load_state, status.active_state, status.sub_state)
+        self._heard[unit] = status
+        self._changed.discard(unit)
+        self._tell(status)
 
     def _on_loaded_or_unloaded(self, _path: str, unit: str, _unit_object: str) -> None:
         # A reload announces every unit as removed and as new.
@@ -389,10 +418,14 @@ class DBusUnitManager:
     async def _status_if_loaded(self, unit: str) -> UnitStatus | None:
         """Return the unit's status; None where it is not loaded and was not up before either."""
         async with self._asking(unit):
+            heard = self._heard.get(unit)
             try:
                 await self._ask("GetUnit", "(s)", unit, reply="(o)")
             except NoSuchUnit:
+                if self._heard.get(unit) is not heard:
+                    return None  # it was loaded again meanwhile, and what a signal told of it is newer
                 # To ask for its properties would load it: that is announced, too, and so on for ever.
+                self._heard.pop(unit, None)
                 _, active_state, _ = self._known.pop(unit, _NEVER_LOADED)
                 return None if active_state == "inactive" else UnitStatus(unit)
             return await self._status(unit)
@@ -487,9 +520,19 @@ def _read_status(unit: str, properties: Any) -> UnitStatus:
     Looked up one by one: to unpack all 400 takes twenty times as long.
     """
 
-    def read(name: str, default: Any) -> Any:
+    def value_of(name: str) -> Any:
         value = properties.lookup_value(name, None)
-        return default if value is None else value.unpack()
+        return None if value is None else value.unpack()
+
+    return _status_of(unit, value_of)
+
+
+def _status_of(unit: str, value_of: Callable[[str], Any]) -> UnitStatus:
+    """Make a status of a unit's properties; ``value_of`` gives one by its name, None where there is none."""
+
+    def read(name: str, default: Any) -> Any:
+        value = value_of(name)
+        return default if value is None else value
 
     active_state = read("ActiveState", "inactive")
     return UnitStatus(
