@@ -15,6 +15,7 @@ from gi.repository import GLib
 SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
 MANAGER = f"{SYSTEMD}.Manager"
+SERVICE = "org.freedesktop.systemd1.Service"
 UNIT = f"{SYSTEMD}.Unit"
 CONTROL = "test.Control"
 ERRORS = {
@@ -204,6 +205,22 @@ class Manager(dbus.service.Object):
         """Send that many signals of a change."""
         for _ in range(times):
             self.units.announce(unit)
+
+    @dbus.service.method(CONTROL, in_signature="sssu")
+    def Tell(self, unit, active, sub, pid):
+        """Change the unit's state, and say everything in the announcement, as systemd does."""
+        self.units.states[escaped(unit)] = (active, sub)
+        told = {
+            SERVICE: {"Result": "success", "MainPID": dbus.UInt32(pid)},
+            UNIT: {
+                "ActiveState": active, "SubState": sub, "StateChangeTimestamp": dbus.UInt64(7_000_000),
+                "ActiveEnterTimestamp": dbus.UInt64(6_000_000), "AssertResult": True,
+            },
+        }  # fmt: skip
+        for interface, values in told.items():
+            self.units.PropertiesChanged(
+                interface, dbus.Dictionary(values, signature="sv"), [], path=f"/{escaped(unit)}"
+            )
 
     @dbus.service.method(CONTROL, in_signature="s")
     def Unload(self, unit):

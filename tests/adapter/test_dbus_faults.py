@@ -182,6 +182,33 @@ async def test_a_burst_of_changes_is_read_once_or_twice_and_told_in_the_end(mana
     assert watcher.seen[-1].active_state == "active"
 
 
+async def test_a_change_that_says_everything_is_not_asked_for(manager, control, watcher):
+    questions = [f"{call} w_401_2eservice" for call in ("GetAll", "GetUnit")]
+    before = [await calls(control, question) for question in questions]
+    await control("Tell", "(sssu)", "w@1.service", "active", "running", 42)
+    await watcher.until("w@1.service", "active")
+    await until_idle(manager)
+    assert [await calls(control, question) for question in questions] == before
+    assert watcher.seen == [
+        UnitStatus("w@1.service", active_state="active", sub_state="running", main_pid=42, since=6.0)
+    ]
+
+
+async def test_an_answer_that_is_overtaken_by_a_change_does_not_undo_it(manager, control, watcher):
+    await control("Set", "(sss)", "w@1.service", "activating", "start")
+    await until_idle(manager)
+    call = manager._call
+
+    async def call_slowly(*arguments, **options):
+        answer = await call(*arguments, **options)
+        await control("Tell", "(sssu)", "w@1.service", "active", "running", 42)
+        await watcher.until("w@1.service", "active")
+        return answer
+
+    manager._call = call_slowly
+    assert (await manager.status("w@1.service")).active_state == "active"
+
+
 async def test_units_of_others_are_not_asked_for(manager, control, watcher):
     await control("Set", "(sss)", "other@1.service", "active", "running")
     await manager.start("w@1.service")
