@@ -73,6 +73,14 @@ class Observer:
         for status in await asyncio.gather(*map(self._status, units)):
             self._on_unit(status)
 
+    async def see_up(self, port: Port) -> None:
+        """Take a server that was started into the picture. Asks systemd only for what its signals have not told."""
+        service = self.service(port)
+        if service.active_state in {"activating", "active"} and service.main_pid and self.holds(port):
+            self.refresh(port)
+        else:
+            await self.look_at(port)
+
     async def _status(self, unit: str) -> UnitStatus:
         try:
             return await self._manager.status(unit)

@@ -243,7 +243,7 @@ class Starter:
             has_answered = await self._until_it_answers(assignment)
         except JobFailed as error:
             await self._start_again(port, error)
-        await self._observer.look_at(port)
+        await self._observer.see_up(port)
         return has_answered and not assignment.linked
 
     async def _until_it_answers(self, assignment: Assignment) -> bool:
@@ -382,7 +382,8 @@ class Starter:
         except JobFailed as error:
             await self._clear_port(port, error)
             await self._manager.start(socket_unit(port))
-        await self._observer.look_at(port)
+        if not self._observer.holds(port):
+            await self._observer.look_at(port)
 
     async def _clear_port(self, port: Port, error: JobFailed) -> None:
         """Return if the port was freed and the socket can be tried again; else raise why it cannot be had."""
