@@ -236,6 +236,8 @@ function identity(version) {
 function browserArguments(file, { cacheDirectory, userAgent, extra }) {
     return [
         '--disable-gpu',
+        // Nothing is shown to anybody, so nobody draws in three dimensions: 13 MiB.
+        '--disable-software-rasterizer',
         '--lang=en-US',
         '--no-default-browser-check',
         '--disable-component-update',
