@@ -358,6 +358,8 @@ class LogLine(_Result):
     time: dt.datetime | None = None
     priority: int = 6
     """As in syslog: 3 and less are errors, 4 warnings."""
+    source: str = "server"
+    """Who wrote it: server, systemd or waportd."""
     message: str = ""
 
 
@@ -826,8 +828,6 @@ class Client:
                     raise
             lost_at = time.monotonic() if lost_at is None else lost_at
             time.sleep(pause)
-            if query and "lines" in query:
-                query = {**query, "lines": 0}  # the old ones have been seen
 
     @contextlib.contextmanager
     def _opened_stream(

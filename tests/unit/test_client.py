@@ -179,6 +179,40 @@ async def test_a_code_is_waited_for_and_never_in_a_repr(client, systemd):
     assert (await on_thread(client.qr, "1", wait=20, known=shown)).ready
 
 
+async def test_a_pairing_code_is_handed_out_and_never_in_a_repr(client, systemd):
+    pairing = await on_thread(client.pairing_code, "1", "+55 11 99999-8888")
+    assert pairing.code == "CODE-8888"
+    assert pairing.expires_at.tzinfo is not None
+    assert "CODE" not in repr(pairing)
+    with pytest.raises(BadRequest, match="country code"):
+        await on_thread(client.pairing_code, "1", "12")
+
+
+async def test_a_code_is_drawn(client, systemd, supervisor):
+    await on_thread(client.ensure, "1")
+    with pytest.raises(Conflict) as error:
+        await on_thread(client.picture, "1")
+    assert error.value.code == "no_code"
+    systemd.servers[Port(BASE)].show_code()
+    await until(supervisor, "1", lambda now: now.live_qr(0))
+    svg = await on_thread(client.picture, "1")
+    assert svg.content_type.startswith("image/svg+xml")
+    assert (await on_thread(client.picture, "1", "png")).body.startswith(b"\x89PNG")
+
+
+async def test_tokens_and_links_are_made_and_taken_back(client):
+    made = await on_thread(client.create_token, "flask", "user:2")
+    assert made.token
+    assert made.token not in repr(made)
+    listed = await on_thread(client.tokens)
+    assert [(token.name, token.scope, token.token) for token in listed] == [("flask", "user:2", None)]
+    await on_thread(client.revoke_token, made.id)
+    assert await on_thread(client.tokens) == []
+    link = await on_thread(client.connect_link, "2", 60)
+    assert link.path.startswith("/connect?user=2&")
+    assert "signature" not in repr(link)
+
+
 async def test_a_server_that_does_not_start_says_why(client, systemd):
     systemd.fail_to_start(service_unit(Port(BASE)), result="exit-code", exit_code=1, exit_status=203)
     with pytest.raises(ServerFailed) as error:
@@ -509,26 +543,28 @@ def test_a_stream_that_does_not_come_back_is_an_error(tmp_path, monkeypatch):
     assert error.value.reason == "no_socket"
 
 
-def test_the_old_lines_of_a_log_come_once(tmp_path):
-    def line(text):
-        return f'event: log\ndata: {{"time": "2026-01-01T00:00:00.000Z", "priority": 6, "message": "{text}"}}\n\n'
+def test_a_log_is_followed_over_a_restart(tmp_path):
+    def line(number, text):
+        document = {"time": "2026-01-01T00:00:00.000Z", "priority": 4, "source": "systemd", "message": text}
+        return f"event: log\nid: {number}\ndata: {json.dumps(document)}\n\n"
 
     def first(connection, read):
         read()
-        connection.sendall(stream("retry: 10\n\n", line("old"), line("new")))
+        connection.sendall(stream("retry: 10\n\n", line(1, "old"), line(2, "new")))
 
     def second(connection, read):
         read()
-        connection.sendall(stream(line("newer")))
+        connection.sendall(stream(line(3, "newer")))
 
     server = Scripted(tmp_path / "s", first, second)
     with server as client:
         lines = client.follow_logs("2", lines=5)
-        assert [next(lines).message for _ in range(3)] == ["old", "new", "newer"]
-    assert [lines[0].split()[1] for lines in server.requests] == [
-        "/v1/users/2/logs?lines=5&follow=true",
-        "/v1/users/2/logs?lines=0&follow=true",
-    ]
+        told = [next(lines) for _ in range(3)]
+        lines.close()
+    assert [line.message for line in told] == ["old", "new", "newer"]
+    assert (told[0].priority, told[0].source, told[0].time.year) == (4, "systemd", 2026)
+    assert [lines[0].split()[1] for lines in server.requests] == ["/v1/users/2/logs?lines=5&follow=true"] * 2
+    assert "Last-Event-ID: 2" in server.requests[1]
 
 
 # Drop-ins for a front end that thinks in ports

@@ -157,6 +157,10 @@ def connect_link(context: Context) -> Exit:
     link = context.client.connect_link(options.user, options.ttl)
     if context.screen.as_json:
         context.screen.document(link.raw)
-    else:
-        print(link.url, flush=True)
+        return Exit.OK
+    print(link.url, flush=True)
+    if link.url.startswith("/"):
+        terminal.complain(
+            "Put in front of it where people reach waportd: the address of your web app, or api.listen."
+        )
     return Exit.OK

@@ -83,3 +83,25 @@ async def test_a_small_terminal_is_told_the_size_that_is_needed(api, terminal, c
 async def test_a_terminal_that_is_given_a_time_ends_in_it(api, terminal):
     screen = await terminal("qr", "1", "--timeout", "0.5")
     assert await screen.end() == Exit.NOT_IN_TIME
+
+
+async def test_a_pairing_code_comes_alone_in_a_pipe_and_explained_on_a_terminal(api, ctl, terminal):
+    said = await ctl("pair", "1", "+55 11 99999-8888")
+    assert (said.status, said.out, said.err) == (Exit.OK, "CODE-8888\n", "")
+    assert json.loads((await ctl("--json", "pair", "1", "5511999998888")).out)["code"] == "CODE-8888"
+    screen = await terminal("pair", "1", "5511999998888")
+    assert await screen.end() == Exit.OK
+    assert "CODE-8888" in screen.text
+    assert "Link with phone number" in screen.text
+    wrong = await ctl("pair", "1", "12")
+    assert wrong.status == Exit.FAILED
+    assert "country code" in wrong.err
+
+
+async def test_a_connect_link_comes_alone(api, ctl):
+    said = await ctl("connect-link", "2", "--ttl", "60")
+    assert said.status == Exit.OK
+    assert said.out.startswith("/connect?user=2&")
+    assert said.out.count("\n") == 1
+    assert "the address of your web app" in said.err
+    assert set(json.loads((await ctl("connect-link", "2", "--json")).out)) == {"url", "path", "expires_at"}

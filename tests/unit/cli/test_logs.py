@@ -1,0 +1,62 @@
+"""``logs``: what the journal has about a user's server."""
+
+import asyncio
+import json
+import time
+
+import pytest
+from fake_journal import FakeJournal
+from support import BASE
+
+from waportd.cli.exits import Exit
+from waportd.model import Assignment, Port, User
+from waportd.picture import Instance
+from waportd.systemd import lines
+
+SERVICE = f"whatsapp@{BASE}.service"
+
+
+@pytest.fixture
+async def journal(monkeypatch, supervisor):
+    journal = FakeJournal()
+    monkeypatch.setattr(lines.journal, "Reader", journal.open)
+    supervisor.picture.put(Instance(Assignment(User("1"), Port(BASE), created_at=time.time() - 100)))
+    yield journal
+    deadline = time.monotonic() + 10
+    while journal.readers:  # closed in their thread, when the next line finds nobody who reads it
+        assert time.monotonic() < deadline
+        write(journal, "one more")
+        await asyncio.sleep(0.05)
+
+
+def write(journal, message, **fields):
+    journal.write(message, **{"_SYSTEMD_UNIT": SERVICE, "SYSLOG_IDENTIFIER": f"whatsapp@{BASE}", **fields})
+
+
+async def test_the_last_lines_are_shown(api, ctl, journal):
+    for message in ("one", "two", "three\x1b[31m red"):
+        write(journal, message)
+    said = await ctl("logs", "1", "-n", "2")
+    assert said.status == Exit.OK
+    assert [line.split(maxsplit=3)[3] for line in said.out.splitlines()] == [
+        "two",
+        "three\N{REPLACEMENT CHARACTER}[31m red",
+    ]
+    document = [json.loads(line) for line in (await ctl("logs", "1", "--json")).out.splitlines()]
+    assert [line["message"] for line in document][:2] == ["one", "two"]
+
+
+async def test_a_long_line_is_not_cut_and_not_broken(api, ctl, journal):
+    write(journal, "x" * 300)
+    assert "x" * 300 in (await ctl("logs", "1")).out
+
+
+async def test_what_comes_is_followed_until_ctrl_c(api, terminal, journal):
+    write(journal, "before")
+    screen = await terminal("logs", "1", "-f")
+    await screen.until("before")
+    write(journal, "an error", PRIORITY=3)
+    await screen.until("an error")
+    assert "\x1b[31m" in screen.seen
+    screen.interrupt()
+    assert await screen.end() == Exit.INTERRUPTED
