@@ -56,6 +56,17 @@ _MODULES = {
 _SANDBOX_HELPER = Path("/usr/lib/chromium/chrome-sandbox")
 """Of package chromium-sandbox: set-uid root, it makes the sandbox where the kernel lets nobody else."""
 _ANSWERS_BADLY = 500
+_PARSE = """
+for (const file of process.argv.slice(1)) {
+    try {
+        const text = fs.readFileSync(file, 'utf8').replace(/^#!.*/, '');
+        vm.compileFunction(text, ['exports', 'require', 'module', '__filename', '__dirname'], { filename: file });
+    } catch (error) {
+        console.log(JSON.stringify([error.stack.split('\\n')[0], String(error)]));
+    }
+}
+"""
+"""Does what ``node --check`` does, for many files in the time of one."""
 
 
 class Verdict(enum.StrEnum):
@@ -215,14 +226,11 @@ def script(site: Site) -> Findings:
         yield Verdict.FAIL, f"{path} is missing", "apt install --reinstall waportd"
         return
     files = [path, *sorted((path.parent / "server").glob("*.js"))]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = list(pool.map(lambda file: call(program, "--check", file), files))
-    broken = [(file, said) for file, (status, said) in zip(files, checked, strict=True) if status == 1]
-    for file, said in broken:
-        lines = said.splitlines()
-        error = next((line for line in lines if "Error" in line), "it does not parse")
-        yield Verdict.FAIL, f"{lines[0] if lines else file}: {error}", "apt install --reinstall waportd"
-    if not broken and checked[0][0] is None:
+    status, said = call(program, "-e", _PARSE, *files)
+    broken = [json.loads(line) for line in said.splitlines()] if status == 0 else []
+    for place, error in broken:
+        yield Verdict.FAIL, f"{place}: {error}", "apt install --reinstall waportd"
+    if status != 0:
         yield Verdict.SKIP, f"{path} cannot be checked without node", None
     elif not broken:
         yield Verdict.OK, f"{path} and {len(files) - 1} parts parse", None
