@@ -19,7 +19,7 @@ from typing import Any, Final
 import yaml
 
 from waportd.errors import ConfigError
-from waportd.kinds import Kind, choice, number, whole
+from waportd.kinds import FLAG, Kind, choice, number, whole
 
 MAX_FILE_SIZE: Final = 64 * 1024
 """Bytes of a configuration file that are read at most."""
@@ -642,6 +642,20 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """What Prometheus is told."""
+
+    per_user: bool = field(
+        default=True,
+        metadata=_key(
+            FLAG,
+            "Whether GET /metrics has series for each user, labelled with the user. With many users that is much to "
+            "store, and it tells Prometheus who they are.",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration; without arguments, all defaults."""
 
@@ -651,6 +665,7 @@ class Config:
     instances: Instances = Instances()
     limits: Limits = Limits()
     systemd: Systemd = Systemd()
+    metrics: Metrics = Metrics()
     log: Log = Log()
 
 

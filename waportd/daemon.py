@@ -72,6 +72,7 @@ class Daemon:
             if self._config.systemd.bus is Bus.SESSION and units.install_session_units(self._config):
                 await manager.reload()
             supervisor = Supervisor(self._config, store, manager)
+            manager.on_call = supervisor.metrics.note_call
             stack.push_async_callback(supervisor.close)
             await supervisor.start()
             tokens = Tokens(store)

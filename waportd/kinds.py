@@ -97,4 +97,4 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
-FLAG = Kind("true or false", _flag, schema={"type": "boolean"})
+FLAG = Kind("true or false", _flag, show=lambda value: str(value).lower(), schema={"type": "boolean"})

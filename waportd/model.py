@@ -122,6 +122,18 @@ class PairingCode:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Webhook:
+    """What became of a server's incoming messages since it started, in numbers."""
+
+    queued: int = 0
+    """Messages that wait to be delivered."""
+    delivered: int = 0
+    failed: int = 0
+    """Tries, each of which is followed by another or by a drop."""
+    dropped: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Session:
     """The WhatsApp session of a server, as its event stream reports it."""
 
@@ -143,6 +155,8 @@ class Session:
     pushname: str | None = None
     platform: str | None = None
     browser_running: bool = False
+    webhook: Webhook = dataclasses.field(default=Webhook(), compare=False)
+    """Figures that are no news: nobody is woken for them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from waportd.diagnosis import Finding, describe, running_message
+from waportd.metrics import Metrics
 from waportd.model import (
     Assignment,
     Desired,
@@ -29,6 +30,14 @@ from waportd.systemd.manager import NoSuchUnit, UnitManager, UnitStatus
 log = logging.getLogger(__name__)
 
 _ALL_UNITS = "whatsapp@*"
+_PAST_A_QUESTION = {
+    SessionState.QR,
+    SessionState.PAIRING,
+    SessionState.AUTHENTICATED,
+    SessionState.READY,
+    SessionState.DISCONNECTED,
+}
+"""States in which a question for a code brings none."""
 _LAST_WORDS = {SessionState.QR_TIMEOUT, SessionState.LOGGED_OUT}
 """What stays true of a session after its server has ended."""
 AT_REST = {ProcessState.STOPPED, ProcessState.FAILED, ProcessState.CRASH_LOOP}
@@ -38,7 +47,13 @@ AT_REST = {ProcessState.STOPPED, ProcessState.FAILED, ProcessState.CRASH_LOOP}
 class Observer:
     """Keeps the picture in line with what systemd and the servers say. Decides nothing."""
 
-    def __init__(self, picture: Picture, manager: UnitManager, on_link: Callable[[User, bool], None]) -> None:
+    def __init__(
+        self,
+        picture: Picture,
+        manager: UnitManager,
+        metrics: Metrics,
+        on_link: Callable[[User, bool], None],
+    ) -> None:
         """``on_link`` is called when a session is linked, or not any more, other than the assignment says."""
         self.boot = ""
         """This life of systemd, as UnitManager.boot names it."""
@@ -49,10 +64,13 @@ class Observer:
         self.sessions = Sessions(self._on_session, self._on_silence, self._runs)
         self._picture = picture
         self._manager = manager
+        self._metrics = metrics
         self._on_link = on_link
         self._units: dict[str, UnitStatus] = {}
         self._findings: dict[Port, Finding] = {}
         self._moving: set[Port] = set()
+        self._code_awaited: dict[Port, float] = {}
+        """Since when, by the monotonic clock, a first code is waited for."""
         self._up: set[Port] = set()
         """Ports whose server has answered, though systemd has not heard yet that it is ready."""
 
@@ -138,6 +156,7 @@ class Observer:
             self._note_unassigned(port)
             return
         process = self._process(instance)
+        self._metrics.restarts.inc(max(0, process.restarts - instance.process.restarts))
         if process.state is not instance.process.state:
             said = process.message
             said = said if said.startswith(process.state) else f"{process.state}: {said}"
@@ -148,11 +167,20 @@ class Observer:
             self.sessions.follow(port)
         else:
             self.sessions.unfollow(port)
+            if process.state in AT_REST:
+                self._code_awaited.pop(port, None)
             self._picture.put(
                 dataclasses.replace(
                     instance, process=process, session=_last_word(instance.session), answering=False
                 )
             )
+
+    def await_code(self, port: Port) -> None:
+        """Note that a code was asked for just now, where none is there or on its way."""
+        instance = self._picture.on_port(port)
+        state = instance.session.state if instance and instance.session and instance.answering else None
+        if state not in _PAST_A_QUESTION:
+            self._code_awaited.setdefault(port, time.monotonic())
 
     def _process(self, instance: Instance) -> Process:
         assignment, before = instance.assignment, instance.process
@@ -196,6 +224,13 @@ class Observer:
         user = instance.assignment.user
         if instance.session is None or instance.session.state is not session.state:
             log.info("session %s: %s", session.state, session.message, extra=log_fields(user, port))
+        if session.state is not SessionState.GENERATING:
+            asked_at = self._code_awaited.pop(port, None)
+            if asked_at is not None and session.state is SessionState.QR:
+                self._metrics.first_codes.observe(time.monotonic() - asked_at)
+        self._metrics.note_webhook(
+            instance.session.webhook if instance.session and instance.answering else None, session.webhook
+        )
         self._picture.put(dataclasses.replace(instance, session=session, answering=True))
         if session.linked != instance.assignment.linked:
             self._on_link(user, session.linked)

@@ -104,6 +104,8 @@ class Picture:
         user = instance.assignment.user
         before = self._instances.get(user)
         if before == instance:
+            # What does not compare may have changed.
+            self._instances[user] = instance
             return
         if before is not None and before.assignment.port != instance.assignment.port:
             del self._users[before.assignment.port]

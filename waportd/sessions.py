@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from waportd.errors import AlreadyLinked, BadRequest, ServerFailed, StartTimeout, WaportdError
-from waportd.model import PairingCode, Port, Session, SessionState
+from waportd.model import PairingCode, Port, Session, SessionState, Webhook
 
 log = logging.getLogger(__name__)
 
@@ -96,12 +96,20 @@ def parse_session(text: str) -> Session:
         pushname=_text(picture, "pushname"),
         platform=_text(picture, "platform"),
         browser_running=_browser_runs(picture.get("browser")),
+        webhook=_webhook(picture.get("webhook")),
     )
 
 
 def _pairing(picture: dict[str, Any]) -> PairingCode | None:
     code, expires_at = _text(picture, "code"), _time(picture, "expires_at")
     return PairingCode(code, expires_at) if code and expires_at else None
+
+
+def _webhook(picture: object) -> Webhook:
+    if not isinstance(picture, dict):
+        return Webhook()
+    figures = {name: _number(picture, name) or 0 for name in ("queued", "delivered", "failed", "dropped")}
+    return Webhook(**{name: max(0, figure) for name, figure in figures.items()})
 
 
 def _browser_runs(browser: object) -> bool:

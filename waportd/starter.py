@@ -14,6 +14,7 @@ from waportd.config import Config, Takeover
 from waportd.diagnosis import Finding, explain_exit, explain_script
 from waportd.errors import ServerFailed, ShuttingDown, TooManyRunning, WaportdError
 from waportd.holders import Holder, end_stale_server, listeners
+from waportd.metrics import Metrics
 from waportd.model import (
     Assignment,
     Desired,
@@ -68,6 +69,7 @@ class Starter:
         picture: Picture,
         observer: Observer,
         manager: UnitManager,
+        metrics: Metrics,
     ) -> None:
         self.failed_at: dict[User, float] = {}
         """When, by the monotonic clock, a user's last start failed."""
@@ -80,6 +82,7 @@ class Starter:
         self._picture = picture
         self._observer = observer
         self._manager = manager
+        self._metrics = metrics
         self._starts: dict[User, asyncio.Task[None]] = {}
         self._admitted: set[User] = set()
         """Users whose start has got past the limits, though their unit may not show it yet."""
@@ -167,6 +170,8 @@ class Starter:
             self.failed_at.pop(user, None)
             return
         self.note_failure(user)
+        code = error.code if isinstance(error, WaportdError) else WaportdError.code
+        self._metrics.failed_starts.labels(code).inc()
         if isinstance(error, WaportdError):
             if instance and instance.assignment.desired is Desired.RUNNING:
                 finding = Finding(error.cause or error.code, error.message, error.hint)
@@ -192,6 +197,9 @@ class Starter:
 
     async def _start(self, user: User) -> None:
         await self._see_off(user)
+        assignment = self._assignments.known(user).assignment
+        if not assignment.linked:
+            self._observer.await_code(assignment.port)
         has_asked = False
         if self._assignments.known(user).process.state is not ProcessState.RUNNING:
             lock = self._lock(user)
@@ -207,8 +215,10 @@ class Starter:
                 if not self._observer.holds(assignment.port):
                     # From here on it is not the administrator who keeps the port closed.
                     await self._assignments.change(user, socket_boot=None)
+                began = time.monotonic()
                 try:
                     has_asked = await self._start_service(assignment)
+                    self._metrics.starts.observe(time.monotonic() - began)
                 except ServerFailed as error:
                     if error.cause == "canceled":
                         # Not from here, where this task would have been cancelled: an administrator's stop.

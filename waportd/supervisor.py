@@ -14,10 +14,12 @@ from collections.abc import Coroutine
 from typing import Any, TypedDict
 
 from waportd.assignments import Assignments
-from waportd.config import Bus, Config
+from waportd.config import Bus, Config, Limits
 from waportd.diagnosis import Finding
 from waportd.errors import AlreadyLinked, ServerFailed, StartTimeout, UnknownUser, WaportdError
 from waportd.holders import Holder, listeners
+from waportd.host import Room, measure
+from waportd.metrics import Metrics
 from waportd.model import (
     Assignment,
     Desired,
@@ -48,6 +50,11 @@ _RELAY_INTERVAL = 20.0
 which a server takes a question for a new one."""
 _ASKED = 60.0
 """Seconds after a question for a user within which somebody still wants to know."""
+_MEASURING = 3.0
+"""Seconds that whoever asks what the servers use waits for that to be measured."""
+_MEASURED_AT_ONCE = 4
+_MEASURED_EVERY = 60.0
+"""Seconds for which a figure is served to who asks for those of all servers."""
 _LOGOUT_READY = 30.0
 """Seconds that a stopped session is given to get connected, so that its phone can be unlinked."""
 _LOGOUT_END = 15.0
@@ -86,12 +93,16 @@ class Supervisor:
         self._config = config
         self._manager = manager
         self._assignments = Assignments(store, self.picture, config)
-        self._observer = Observer(self.picture, manager, self._on_link)
-        self._starter = Starter(config, self._assignments, self.picture, self._observer, manager)
+        self.metrics = Metrics()
+        self._observer = Observer(self.picture, manager, self.metrics, self._on_link)
+        self._starter = Starter(
+            config, self._assignments, self.picture, self._observer, manager, self.metrics
+        )
         self._meter = UsageMeter(manager)
         self._pairing = PairingLimit()
         self._choosing: dict[Port, User] = {}
         self._relayed_at: dict[User, float] = {}
+        self._measuring: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -139,6 +150,36 @@ class Supervisor:
     def preferred_by(self, port: Port) -> User | None:
         """Return the user who would get that port by number, whoever has it."""
         return preferring_user(port, self._config.ports)
+
+    def usages(self) -> dict[User, Usage]:
+        """Return what was measured last of each server that runs; no server's figure is waited for."""
+        return {
+            instance.assignment.user: usage
+            for instance in self.picture
+            if instance.process.pid is not None
+            and (usage := self._meter.known(service_unit(instance.assignment.port), instance.process.pid))
+        }
+
+    async def room(self) -> Room:
+        """Return what the machine has and how many more servers fit, after a look at what those that run use."""
+        if self._measuring is None or self._measuring.done():
+            self._measuring = self._background(self._measure_all(), "measure the servers")
+        if self._measuring is not None:
+            # Whoever asks gets an answer: what is not known by then is from before, or missing.
+            await asyncio.wait({self._measuring}, timeout=_MEASURING)
+        running = sum(instance.process.state not in AT_REST for instance in self.picture)
+        memory = [usage.memory for usage in self.usages().values() if usage.memory]
+        return measure(self._config.limits, running, memory)
+
+    @property
+    def limits(self) -> Limits:
+        """What the configuration allows."""
+        return self._config.limits
+
+    @property
+    def metrics_per_user(self) -> bool:
+        """Whether each user has series of its own."""
+        return self._config.metrics.per_user
 
     async def holders(self, port: Port) -> list[Holder]:
         """Return who listens on a port, as far as the daemon's user may see it."""
@@ -537,15 +578,29 @@ class Supervisor:
             if port not in self.unassigned:
                 await self._give_back(port)
 
+    async def _measure_all(self) -> None:
+        """Measure what every server uses, unless that was done within the minute."""
+        few = asyncio.Semaphore(_MEASURED_AT_ONCE)
+
+        async def measure_one(instance: Instance) -> None:
+            if instance.process.pid is not None:
+                async with few:
+                    unit = service_unit(instance.assignment.port)
+                    await self._meter.measure(unit, instance.process.pid, _MEASURED_EVERY)
+
+        await asyncio.gather(*map(measure_one, self.picture))
+
     # Background work
 
-    def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _background(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
+        """Do the work beside everything else; None where the daemon ends and it is not done any more."""
         if self.picture.released:
             work.close()
-            return
+            return None
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

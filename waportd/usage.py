@@ -19,20 +19,25 @@ _CGROUP_ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
 class UsageMeter:
-    """Measures units, and remembers each figure for ten seconds."""
+    """Measures units, and remembers each figure."""
 
     def __init__(self, manager: UnitManager) -> None:
         self._manager = manager
         self._known: dict[str, tuple[float, int, Usage]] = {}
 
-    async def measure(self, unit: str, pid: int) -> Usage:
-        """Return what the unit uses now, or used at most ten seconds ago; nothing where it does not run.
+    def known(self, unit: str, pid: int) -> Usage | None:
+        """Return what was measured last of the unit while that was its main process, however long ago."""
+        known = self._known.get(unit)
+        return known[2] if known and known[1] == pid else None
+
+    async def measure(self, unit: str, pid: int, fresh: float | None = None) -> Usage:
+        """Return what the unit uses, or used at most ``fresh`` seconds ago (ten); nothing where it does not run.
 
         ``pid`` is that of its main process: no figure of one that ran before is served.
         """
         now = time.monotonic()
         known = self._known.get(unit)
-        if known and now - known[0] < _FRESH and known[1] == pid:
+        if known and now - known[0] < (_FRESH if fresh is None else fresh) and known[1] == pid:
             return known[2]
         try:
             status = await self._manager.status(unit)

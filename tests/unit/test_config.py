@@ -304,7 +304,7 @@ log: [info]
         ("log:\n  lvl: info", "did you mean level?"),
         ("log:\n  max_running: 5", "did you mean limits.max_running?"),
         ("systemd:\n  zzz: 1", "systemd has bus"),
-        ("zzz: 1", "the file has api, store, ports, instances, limits, systemd, log"),
+        ("zzz: 1", "the file has api, store, ports, instances, limits, systemd, metrics, log"),
         ("{[a]: b}", "the file has api"),
         ("<<: {log: {level: debug}}", "the file has api"),
         ("api:\n  zzz: 1", "api has socket, listen, allow_users"),

@@ -13,8 +13,10 @@ from waportd.api import (
     events,
     frontend,
     health,
+    host,
     links,
     logs,
+    metrics,
     openapi,
     pages,
     pairing,
@@ -33,7 +35,22 @@ from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-_RESOURCES = (users, qr, pairing, events, logs, links, ports, tokens, health, openapi, frontend, pages)
+_RESOURCES = (
+    users,
+    qr,
+    pairing,
+    events,
+    logs,
+    links,
+    ports,
+    tokens,
+    host,
+    health,
+    metrics,
+    openapi,
+    frontend,
+    pages,
+)
 
 _MAX_BODY = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
@@ -51,7 +68,8 @@ def make_app(
 ) -> web.Application:
     """Build the application from its resources."""
     app = web.Application(
-        middlewares=[_follow_traffic, problems, refuse_other_sites], client_max_size=_MAX_BODY
+        middlewares=[_follow_traffic, metrics.time_requests, problems, refuse_other_sites],
+        client_max_size=_MAX_BODY,
     )
     app["supervisor"] = supervisor
     app["access"] = access
@@ -60,6 +78,7 @@ def make_app(
     app["frames"] = events.Frames(supervisor.picture.epoch)
     app["followers"] = logs.Followers()
     app["drawings"] = qr.Drawings()
+    app["warm"] = WarmAnswers(supervisor)
     app["max_body"] = _MAX_BODY
     app["traffic"] = _Traffic()
     app["operations"] = operations()
@@ -142,7 +161,7 @@ class ApiServer:
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
-        self._warm = WarmAnswers(app["supervisor"])
+        self._warm: WarmAnswers = app["warm"]
         self._runner = web.AppRunner(app, handle_signals=False)
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []

@@ -43,6 +43,8 @@ class WarmAnswers:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._kept: dict[_Question, _Kept] = {}
+        self.answered = 0
+        """How often a kept answer was given."""
 
     def answer(self, request: web.BaseRequest) -> web.Response | None:
         """Return the answer that still holds; None where there is none."""
@@ -59,6 +61,7 @@ class WarmAnswers:
             del self._kept[question]
             return None
         self._supervisor.note_question(instance)
+        self.answered += 1
         return web.Response(body=kept.body, headers=kept.headers)
 
     def keep(self, request: web.Request, response: web.StreamResponse) -> None:

@@ -10,6 +10,7 @@ import fnmatch
 import logging
 import re
 import string
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -139,6 +140,8 @@ class DBusUnitManager:
         self._resyncs: set[asyncio.Task[None]] = set()
         self._questions: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._reloading = False
+        self.on_call: Callable[[str, float], None] = lambda _method, _seconds: None
+        """Called after each call with its method and how long the answer took."""
 
     @classmethod
     async def connect(cls, bus: BusName, *, call_timeout: float = 10.0, job_timeout: float = 100.0) -> Self:
@@ -482,6 +485,7 @@ class DBusUnitManager:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Any:
         """Return the method's answer, a Variant. Raises the SystemdError that systemd's answer stands for."""
+        began = time.monotonic()
         try:
             return await self._connection.call(
                 path, interface, method, Variant(signature, arguments), reply, timeout or self._call_timeout
@@ -490,6 +494,8 @@ class DBusUnitManager:
             subject = next((argument for argument in arguments if isinstance(argument, str)), "")
             kind = _ERRORS.get(error.name, SystemdError)
             raise kind(f"{method} {subject}: {error.message}", hint=_HINTS.get(kind)) from None
+        finally:
+            self.on_call(method, time.monotonic() - began)
 
     @contextlib.asynccontextmanager
     async def _within_job_timeout(self, method: str, unit: str) -> AsyncIterator[None]:

@@ -1,0 +1,319 @@
+"""Metrics: Prometheus' own checker finds no fault, and what is documented, alerted on and drawn is what there is."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from waportd.config import Limits
+from waportd.host import MEMORY_PER_SESSION, Room, measure
+from waportd.metrics import Metrics, Snapshot, render
+from waportd.model import Assignment, Port, Process, ProcessState, Session, SessionState, Usage, User, Webhook
+from waportd.picture import Instance
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMTOOL = shutil.which("promtool") or str(ROOT / ".venv/bin/promtool")
+ROOM = Room(8 << 30, 4 << 30, 2, (0.5, 0.4, 0.3), 1, 250 << 20, 12)
+
+
+def promtool(*arguments, text=None):
+    """Return the exit status of promtool, and what it says."""
+    done = subprocess.run(
+        [PROMTOOL, *map(str, arguments)],
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode()
+
+
+def instance(number, process=ProcessState.RUNNING, state=None, **session):
+    return Instance(
+        Assignment(User(str(number)), Port(5000 + number), linked=state is SessionState.READY),
+        Process(process, pid=number if process is ProcessState.RUNNING else None, restarts=2),
+        Session(state=state, **session) if state else None,
+        answering=state is not None,
+    )
+
+
+def snapshot(instances=(), usages=None, per_user=True, **members):
+    values = {
+        "instances": list(instances), "usages": usages or {}, "cpu_total": 1.5, "room": ROOM, "unassigned": 1,
+        "warm_answers": 7, "open_requests": 3, "per_user": per_user, **members,
+    }  # fmt: skip
+    return Snapshot(**values)
+
+
+def samples(text):
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def metrics():
+    """Metrics of which each has been used."""
+    metrics = Metrics()
+    metrics.requests.labels("/v1/users/{user}", "GET", "2xx").observe(0.002)
+    metrics.note_call("StartUnit", 0.005)
+    metrics.starts.observe(0.3)
+    metrics.failed_starts.labels("server_failed").inc()
+    metrics.first_codes.observe(1.2)
+    return metrics
+
+
+EVERYTHING = snapshot(
+    [
+        instance(1, state=SessionState.READY, webhook=Webhook(queued=4)),
+        instance(2, state=SessionState.QR, qr="THE CODE", phone_number="5511"),
+        instance(3, ProcessState.CRASH_LOOP),
+    ],
+    {User("1"): Usage(memory=100, cpu=2.0), User("2"): Usage(memory=50, cpu=1.0)},
+)
+
+
+def test_promtool_finds_no_fault(metrics):
+    text = render(metrics, EVERYTHING)
+    assert promtool("check", "metrics", text=text) == (0, "")
+
+
+def test_promtool_would_find_one():
+    text = b"# TYPE waportd_things counter\nwaportd_things 1\n"
+    assert promtool("check", "metrics", text=text)[0] != 0
+
+
+def test_what_is_is_told(metrics):
+    told = samples(render(metrics, EVERYTHING))
+    assert told["waportd_users",] == 3
+    assert told["waportd_linked_users",] == 1
+    assert {state: told["waportd_servers", state] for state in ProcessState} == {
+        **dict.fromkeys(ProcessState, 0), ProcessState.RUNNING: 2, ProcessState.CRASH_LOOP: 1,
+    }  # fmt: skip
+    assert {state for state in SessionState if told["waportd_sessions", state]} == {"ready", "qr"}
+    assert told["waportd_servers_memory_bytes",] == 150
+    assert told["waportd_servers_cpu_seconds_total",] == 1.5
+    assert told["waportd_webhook_queue_length",] == 4
+    assert told["waportd_user_session_ready", "1"] == 1
+    assert told["waportd_user_session_ready", "2"] == 0
+    assert told["waportd_user_memory_bytes", "2"] == 50
+    assert told["waportd_user_restarts_total", "3"] == 2
+    assert ("waportd_user_memory_bytes", "3") not in told
+    assert told["waportd_room_sessions",] == 12
+    assert told["waportd_http_warm_answers_total",] == 7
+
+
+def test_nothing_secret_is_told(metrics):
+    text = render(metrics, EVERYTHING).decode()
+    assert "THE CODE" not in text
+    assert "5511" not in text
+
+
+def test_the_session_of_a_server_that_is_not_heard_does_not_count(metrics):
+    silent = Instance(Assignment(User("1"), Port(5001)), session=Session(SessionState.READY), answering=False)
+    told = samples(render(metrics, snapshot([silent])))
+    assert told["waportd_sessions", "ready"] == told["waportd_user_session_ready", "1"] == 0
+
+
+def test_users_can_be_left_out(metrics):
+    text = render(metrics, snapshot(EVERYTHING.instances, per_user=False)).decode()
+    assert "user=" not in text
+    assert "waportd_users 3" in text
+
+
+def test_without_a_limit_there_is_no_room(metrics):
+    room = Room(1, 1, 1, (0, 0, 0), 0, 1, None)
+    assert "waportd_room_sessions" not in render(metrics, snapshot(room=room)).decode()
+
+
+def test_five_hundred_users_are_written_quickly(metrics):
+    users = [instance(number, state=SessionState.READY) for number in range(500)]
+    usages = {User(str(number)): Usage(memory=1, cpu=1.0) for number in range(500)}
+    began = time.process_time()
+    render(metrics, snapshot(users, usages))
+    # Measured: 20 ms.
+    assert time.process_time() - began < 0.5
+
+
+class TestProcessorTime:
+    def total(self, metrics, *used, pid=1):
+        users = [
+            Instance(Assignment(User(str(number)), Port(5000 + number)), Process(pid=pid))
+            for number in range(len(used))
+        ]
+        usages = {User(str(number)): Usage(cpu=cpu) for number, cpu in enumerate(used) if cpu is not None}
+        return metrics.add_cpu(usages, users)
+
+    def test_what_ended_still_counts_and_nothing_counts_twice(self):
+        metrics = Metrics()
+        assert self.total(metrics, 1.0, 2.0) == 3
+        assert self.total(metrics, 1.5, 2.0) == 3.5
+        assert self.total(metrics, 0.25, pid=2) == 3.75
+        assert self.total(metrics) == 3.75
+
+    def test_it_never_falls(self):
+        metrics = Metrics()
+        assert self.total(metrics, 2.0) == 2
+        assert self.total(metrics, 1.0) == 2
+        assert self.total(metrics, 2.5) == 2.5
+        assert self.total(metrics, None) == 2.5
+
+
+class TestWebhook:
+    def counted(self, *figures):
+        metrics = Metrics()
+        before = None
+        for now in figures:
+            metrics.note_webhook(before, now)
+            before = now
+        told = samples(render(metrics, snapshot()))
+        return [
+            told["waportd_webhook_messages_total", outcome] for outcome in ("delivered", "failed", "dropped")
+        ]
+
+    def test_what_came_since_is_counted(self):
+        assert self.counted(Webhook(0, 3, 1, 0), Webhook(2, 5, 4, 1)) == [5, 4, 1]
+
+    def test_figures_that_fall_count_nothing(self):
+        assert self.counted(Webhook(0, 3, 1, 0), Webhook(0, 1, 0, 0)) == [3, 1, 0]
+
+
+class TestRoom:
+    def test_without_a_figure_a_documented_one_is_reckoned_with(self):
+        assert measure(Limits(), 0, []).memory_per_session == MEMORY_PER_SESSION
+
+    def test_the_average_of_what_was_measured_counts(self):
+        assert measure(Limits(), 2, [100 << 20, 300 << 20]).memory_per_session == 200 << 20
+
+    def test_the_tighter_limit_counts(self):
+        assert measure(Limits(max_running=5, min_available_memory=0), 3, []).more_sessions == 2
+        assert measure(Limits(max_running=5, min_available_memory=0), 9, []).more_sessions == 0
+        assert measure(Limits(max_running=5, min_available_memory=1 << 50), 3, []).more_sessions == 0
+        assert measure(Limits(min_available_memory=1), 3, [1 << 50]).more_sessions == 0
+
+    def test_no_limit_is_none(self):
+        assert measure(Limits(min_available_memory=0), 3, []).more_sessions is None
+
+
+def names(metrics):
+    """Return the names of all that is told, without what a histogram adds."""
+    text = render(metrics, EVERYTHING).decode()
+    return {
+        re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"^([a-z_]+)[ {]", text, re.MULTILINE)
+    }
+
+
+def queried(expression):
+    """Return the metrics that an expression names, as they are documented."""
+    found = re.findall(r"\b((?:waportd|process)_[a-z_]+)\b", expression)
+    return {re.sub("_(bucket|sum|count)$", "", name) for name in found}
+
+
+def test_all_metrics_are_documented_and_no_other(metrics):
+    documented = set(
+        re.findall(r"^\| `(waportd_[a-z_]+)`", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
+    )
+    assert documented == {name for name in names(metrics) if name.startswith("waportd_")}
+
+
+def test_promtool_finds_no_fault_with_the_rules():
+    status, said = promtool("check", "rules", "--lint-fatal", ROOT / "docs/alerts.yml")
+    assert status == 0, said
+
+
+def test_the_rules_watch_what_there_is(metrics):
+    rules = yaml.safe_load((ROOT / "docs/alerts.yml").read_text())["groups"][0]["rules"]
+    watched = set().union(*(queried(rule["expr"]) for rule in rules))
+    assert watched <= names(metrics)
+    assert len(rules) >= 5
+
+
+ALARMS = {
+    "WaportdDown": 'up{job="waportd", instance="a"} 0x60',
+    "WaportdServersFailed": 'waportd_servers{state="crash_loop", instance="a"} 1x60',
+    "WaportdRestarts": 'waportd_server_restarts_total{instance="a"} 0+1x60',
+    "WaportdNoRoom": 'waportd_room_sessions{instance="a"} 2x60',
+    "WaportdWebhookStuck": 'waportd_webhook_queue_length{instance="a"} 500x60',
+    "WaportdMessagesLost": 'waportd_webhook_messages_total{outcome="dropped", instance="a"} 0+1x60',
+    "WaportdLinkedButNotReady": 'waportd_linked_users{instance="a"} 3x60; '
+    'waportd_sessions{instance="a", state="ready"} 2x60',
+    "WaportdSlowCodes": 'waportd_first_code_duration_seconds_bucket{instance="a", le="20"} 0x60; '
+    'waportd_first_code_duration_seconds_bucket{instance="a", le="60"} 0+1x60; '
+    'waportd_first_code_duration_seconds_bucket{instance="a", le="+Inf"} 0+1x60',
+    "WaportdSystemdSlow": 'waportd_dbus_call_duration_seconds_bucket{instance="a", le="1"} 0x60; '
+    'waportd_dbus_call_duration_seconds_bucket{instance="a", le="5"} 0+1x60; '
+    'waportd_dbus_call_duration_seconds_bucket{instance="a", le="+Inf"} 0+1x60',
+}
+"""For each rule what it is there for."""
+
+
+def test_each_rule_raises_its_alarm(tmp_path):
+    rules = yaml.safe_load((ROOT / "docs/alerts.yml").read_text())["groups"][0]["rules"]
+    assert {rule["alert"] for rule in rules} == set(ALARMS)
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": series.rpartition(" ")[0], "values": series.rpartition(" ")[2]}
+                for series in ALARMS[rule["alert"]].split("; ")
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": f'count(ALERTS{{alertname="{rule["alert"]}", alertstate="firing"}})',
+                    "eval_time": "50m",
+                    "exp_samples": [{"labels": "{}", "value": 1}],
+                }
+            ],
+        }
+        for rule in rules
+    ]
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(ROOT / "docs/alerts.yml")], "tests": tests}))
+    status, said = promtool("test", "rules", file)
+    assert status == 0, said
+
+
+def test_the_dashboard_draws_what_there_is(metrics):
+    dashboard = json.loads((ROOT / "docs/grafana-dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(expressions) >= 20
+    assert all(queried(expression) for expression in expressions)
+    assert set().union(*map(queried, expressions)) <= names(metrics)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    taken = set()
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+
+
+def test_the_dashboards_expressions_are_promql(tmp_path):
+    """Have promtool read them as rules: it knows no other way to check an expression without a server."""
+    dashboard = json.loads((ROOT / "docs/grafana-dashboard.json").read_text())
+    rules = [
+        {
+            "record": f"panel:{panel['id']}:{target['refId'].lower()}",
+            "expr": target["expr"].replace("$__rate_interval", "5m").replace("$instance", ".*"),
+        }
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    ]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    status, said = promtool("check", "rules", file)
+    assert status == 0, said

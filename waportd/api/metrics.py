@@ -1,0 +1,57 @@
+"""``/metrics``: what is measured, for Prometheus."""
+
+import asyncio
+import time
+
+from aiohttp import web
+
+from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.problems import Handler
+from waportd.api.requests import supervisor_of
+from waportd.metrics import CONTENT_TYPE, Snapshot, render
+
+_METHODS = {"GET", "HEAD", "PUT", "POST", "DELETE"}
+
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+    text = Answer("the metrics", others={"text/plain": {"type": "string"}})
+    return [Operation("GET", "/metrics", show, Scope.ADMIN, {200: text})]
+
+
+@web.middleware
+async def time_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Time each answer, by what was asked for, but for those that wait for something to happen."""
+    began = time.perf_counter()
+    response = await handler(request)
+    if isinstance(response, web.Response) and "wait=" not in request.query_string:
+        resource = request.match_info.route.resource
+        # Callers may send any path and any method; each series lasts.
+        supervisor_of(request).metrics.requests.labels(
+            resource.canonical if resource else "unknown",
+            request.method if request.method in _METHODS else "other",
+            f"{response.status // 100}xx",
+        ).observe(time.perf_counter() - began)
+    return response
+
+
+async def show(request: web.Request) -> web.Response:
+    """Show what is measured, in the text format of Prometheus.
+
+    `docs/metrics.md` lists it all. Memory and processor time are at most a minute old.
+    """
+    supervisor = supervisor_of(request)
+    room = await supervisor.room()
+    instances, usages = list(supervisor.picture), supervisor.usages()
+    snapshot = Snapshot(
+        instances=instances,
+        usages=usages,
+        cpu_total=supervisor.metrics.add_cpu(usages, instances),
+        room=room,
+        unassigned=len(supervisor.unassigned),
+        warm_answers=request.app["warm"].answered,
+        open_requests=request.app["traffic"].open,
+        per_user=supervisor.metrics_per_user,
+    )
+    body = await asyncio.to_thread(render, supervisor.metrics, snapshot)
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

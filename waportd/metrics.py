@@ -1,0 +1,255 @@
+"""What is measured, for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
+
+What happens is counted when it happens; what is, is read from the picture when somebody asks.
+"""
+
+import collections
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from waportd import __version__
+from waportd.host import Room
+from waportd.model import ProcessState, SessionState, Usage, User, Webhook
+from waportd.picture import Instance
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Seconds: of what takes milliseconds when all is well."""
+_SLOW = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90)
+"""Seconds: of what starts a program or waits for another site."""
+
+
+class Metrics:
+    """Counts and times what happens, from the start of the daemon on."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        """All of them."""
+        self.requests = Histogram(
+            "waportd_http_request_duration_seconds",
+            "Time to answer a request, without event streams and calls that wait for a change.",
+            ["route", "method", "status"],
+            buckets=_QUICK,
+            registry=self.registry,
+        )
+        self.dbus_calls = Histogram(
+            "waportd_dbus_call_duration_seconds",
+            "Time until systemd answered a call over D-Bus.",
+            ["method"],
+            buckets=_QUICK,
+            registry=self.registry,
+        )
+        self.starts = Histogram(
+            "waportd_server_start_duration_seconds",
+            "Time from the start of a server until it listens.",
+            buckets=_SLOW,
+            registry=self.registry,
+        )
+        self.failed_starts = Counter(
+            "waportd_server_start_failures",
+            "Starts of a server that failed, by the kind of error.",
+            ["code"],
+            registry=self.registry,
+        )
+        self.first_codes = Histogram(
+            "waportd_first_code_duration_seconds",
+            "Time from the question for a code until there is one, with the start of the server where that is needed.",
+            buckets=_SLOW,
+            registry=self.registry,
+        )
+        self.restarts = Counter(
+            "waportd_server_restarts", "Servers that systemd restarted by itself.", registry=self.registry
+        )
+        self.webhook_calls = Counter(
+            "waportd_webhook_messages",
+            "Incoming messages by what came of them: delivered, dropped, or a try that failed.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("delivered", "failed", "dropped"):
+            self.webhook_calls.labels(outcome)
+        ProcessCollector(registry=self.registry)
+        self._cpu_total = 0.0
+        self._cpu_seen: dict[tuple[User, int], float] = {}
+
+    def note_call(self, method: str, seconds: float) -> None:
+        """Time a call over D-Bus."""
+        self.dbus_calls.labels(method).observe(seconds)
+
+    def note_webhook(self, before: Webhook | None, now: Webhook) -> None:
+        """Count what a server's webhook has done since its figures were ``before``; None at a new server's first."""
+        for outcome in ("delivered", "failed", "dropped"):
+            grown = getattr(now, outcome) - (getattr(before, outcome) if before else 0)
+            if grown > 0:
+                self.webhook_calls.labels(outcome).inc(grown)
+
+    def add_cpu(self, usages: Mapping[User, Usage], instances: Iterable[Instance]) -> float:
+        """Take over how much processor time each process has used; return what all have, those that ended too."""
+        seen = {}
+        for instance in instances:
+            user, pid = instance.assignment.user, instance.process.pid
+            usage = usages.get(user)
+            if pid is None or usage is None or usage.cpu is None:
+                continue
+            before = self._cpu_seen.get((user, pid), 0.0)
+            self._cpu_total += max(0.0, usage.cpu - before)
+            seen[user, pid] = max(before, usage.cpu)
+        self._cpu_seen = seen
+        return self._cpu_total
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is at one moment."""
+
+    instances: list[Instance]
+    usages: Mapping[User, Usage]
+    cpu_total: float
+    """Seconds of processor time that all servers have used since the daemon started to look."""
+    room: Room
+    unassigned: int
+    warm_answers: int
+    open_requests: int
+    per_user: bool
+    """Whether each user has series of its own."""
+
+
+def render(metrics: Metrics, snapshot: Snapshot) -> bytes:
+    """Write everything in the text format. Takes 20 µs a user: not to be called on the event loop."""
+    everything = CollectorRegistry()
+    everything.register(_Everything(metrics, snapshot))
+    return prometheus_client.generate_latest(everything)
+
+
+class _Everything(Collector):
+    """What was counted, and the picture as metrics."""
+
+    def __init__(self, metrics: Metrics, snapshot: Snapshot) -> None:
+        self._metrics = metrics
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all of them."""
+        for metric in self._metrics.registry.collect():
+            # When each series was begun would be half of all there is.
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+        yield from self._of_all()
+        if self._snapshot.per_user:
+            yield from self._of_each()
+
+    def _of_all(self) -> Iterator[Metric]:
+        now = self._snapshot
+        info = GaugeMetricFamily("waportd_build_info", "1, labelled with the version.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+        yield GaugeMetricFamily("waportd_users", "Users who have a port.", len(now.instances))
+        processes = collections.Counter(instance.process.state for instance in now.instances)
+        servers = GaugeMetricFamily(
+            "waportd_servers", "Servers by the state of their process.", labels=["state"]
+        )
+        for state in ProcessState:
+            servers.add_metric([state], processes[state])
+        yield servers
+        counted = collections.Counter(
+            instance.session.state for instance in now.instances if instance.session and instance.answering
+        )
+        sessions = GaugeMetricFamily(
+            "waportd_sessions",
+            "WhatsApp sessions of servers that answer, by their state.",
+            labels=["state"],
+        )
+        for session in SessionState:
+            sessions.add_metric([session], counted[session])
+        yield sessions
+        yield GaugeMetricFamily(
+            "waportd_linked_users",
+            "Users with a linked phone, whether or not their server runs.",
+            sum(instance.assignment.linked for instance in now.instances),
+        )
+        yield GaugeMetricFamily(
+            "waportd_servers_memory_bytes",
+            "Memory of all servers with their browsers.",
+            sum(usage.memory or 0 for usage in now.usages.values()),
+        )
+        yield CounterMetricFamily(
+            "waportd_servers_cpu_seconds", "Processor time of all servers with their browsers.", now.cpu_total
+        )
+        yield GaugeMetricFamily(
+            "waportd_webhook_queue_length",
+            "Messages that wait to be delivered.",
+            sum(_queued(instance) for instance in now.instances),
+        )
+        yield GaugeMetricFamily(
+            "waportd_unassigned_servers", "Units that run although nobody owns their port.", now.unassigned
+        )
+        yield GaugeMetricFamily(
+            "waportd_host_memory_available_bytes",
+            "Memory that the host could give to more servers.",
+            now.room.memory_available,
+        )
+        if now.room.more_sessions is not None:
+            yield GaugeMetricFamily(
+                "waportd_room_sessions", "How many more servers fit.", now.room.more_sessions
+            )
+        yield GaugeMetricFamily(
+            "waportd_http_open_requests", "Requests being answered, with event streams.", now.open_requests
+        )
+        yield CounterMetricFamily(
+            "waportd_http_warm_answers",
+            "Requests that were answered from kept bytes; too quick to be timed.",
+            now.warm_answers,
+        )
+
+    def _of_each(self) -> Iterator[Metric]:
+        labels = ["user"]
+        running = GaugeMetricFamily(
+            "waportd_user_running", "1 while the user's server runs, else 0.", labels=labels
+        )
+        ready = GaugeMetricFamily(
+            "waportd_user_session_ready", "1 while messages can be sent, else 0.", labels=labels
+        )
+        linked = GaugeMetricFamily("waportd_user_linked", "1 while a phone is linked, else 0.", labels=labels)
+        memory = GaugeMetricFamily(
+            "waportd_user_memory_bytes", "Memory of the server with its browser.", labels=labels
+        )
+        cpu = CounterMetricFamily(
+            "waportd_user_cpu_seconds", "Processor time of the server with its browser.", labels=labels
+        )
+        restarts = CounterMetricFamily(
+            "waportd_user_restarts",
+            "How often systemd restarted the server by itself since its start.",
+            labels=labels,
+        )
+        queue = GaugeMetricFamily(
+            "waportd_user_webhook_queue_length", "Messages that wait to be delivered.", labels=labels
+        )
+        for instance in self._snapshot.instances:
+            name = [instance.assignment.user]
+            running.add_metric(name, instance.process.state is ProcessState.RUNNING)
+            ready.add_metric(name, _is_ready(instance))
+            linked.add_metric(name, instance.assignment.linked)
+            restarts.add_metric(name, instance.process.restarts)
+            queue.add_metric(name, _queued(instance))
+            usage = self._snapshot.usages.get(instance.assignment.user)
+            if usage and usage.memory is not None:
+                memory.add_metric(name, usage.memory)
+            if usage and usage.cpu is not None:
+                cpu.add_metric(name, usage.cpu)
+        yield from (running, ready, linked, memory, cpu, restarts, queue)
+
+
+def _is_ready(instance: Instance) -> bool:
+    return (
+        instance.answering and instance.session is not None and instance.session.state is SessionState.READY
+    )
+
+
+def _queued(instance: Instance) -> int:
+    return instance.session.webhook.queued if instance.session and instance.answering else 0
