@@ -216,7 +216,7 @@ class TestTokenCalls:
         listed = await answered(api, "GET", "/v1/tokens", 200)
         assert [one["name"] for one in listed["tokens"]] == ["admin", "Page"]
         assert listed["tokens"][1]["last_used_at"] >= time.strftime("%FT%T", time.gmtime(before))
-        assert secret.rpartition("_")[2] not in str(listed)
+        assert secret.split("_", 2)[2] not in str(listed)
 
     async def test_a_deleted_token_is_gone(self, api, tcp, admin):
         [token] = (await answered(api, "GET", "/v1/tokens", 200))["tokens"]
