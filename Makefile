@@ -13,7 +13,7 @@ quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-guest fuzz bench lint docs deb build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz bench lint docs deb build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -35,7 +35,8 @@ test-integration: ## check all of it on a real systemd
 test-hostile: ## check what no honest caller sends
 test-package: ## check the Debian package: lintian, manual pages, and that two builds are the same
 test-guest: ## check the package in booted Debian 12 and 13 (needs root)
-test-unit test-adapter test-node test-tools test-integration test-hostile test-package test-guest: test-%:
+test-contract: ## check that the API is what /openapi.json says
+test-unit test-adapter test-node test-tools test-integration test-hostile test-package test-guest test-contract: test-%:
 	@tools/install-deps test
 	@tools/run-tests $*
 

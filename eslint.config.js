@@ -17,7 +17,7 @@ const browser = readonly(
 const page = readonly('EventSource document indexedDB localStorage location navigator window');
 
 module.exports = [
-    { ignores: ['node_modules/', '.run/', 'build/', 'debian/'] },
+    { ignores: ['.venv/', 'node_modules/', '.run/', 'build/', 'debian/'] },
     js.configs.recommended,
     {
         languageOptions: { ecmaVersion: 2022, sourceType: 'commonjs', globals: { ...everywhere, ...node } },

@@ -14,10 +14,13 @@ from aiohttp import web
 
 from waportd.api import representation
 from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.representation import QR
+from waportd.api.representation import USER as USER_DOCUMENT
 from waportd.api.requests import USER, Parameter, supervisor_of
+from waportd.api.schemas import event, integer, record, text
 from waportd.api.sse import HEARTBEAT, HEARTBEAT_FRAME, Send, frame, stream
 from waportd.errors import UnknownUser
-from waportd.kinds import Kind
+from waportd.kinds import Kind, Schema
 from waportd.picture import Change, Instance, Picture
 
 _AT_ONCE = 50
@@ -35,24 +38,42 @@ _SEEN = Parameter[str | None](
     "The last event that was received: only what came after it is told.",
     "header",
 )
-_EVENTS = Answer("server-sent events", others={"text/event-stream": {"type": "string"}})
+_USER_EVENT = event("user", USER_DOCUMENT)
+_DELETED = event("deleted", record("Deleted", user=text("Who is gone.")))
+_RESET = event("reset", {"type": "object"})
+_COMPLETE = event("complete", record("Complete", users=integer("How many users there are.")))
 
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
     return [
-        Operation("GET", "/v1/events", follow_all, Scope.ADMIN, {200: _EVENTS}, (_SEEN,), endless=True),
+        Operation(
+            "GET",
+            "/v1/events",
+            follow_all,
+            Scope.ADMIN,
+            {200: _events(_USER_EVENT, _DELETED, _RESET, _COMPLETE)},
+            (_SEEN,),
+            endless=True,
+        ),
         Operation(
             "GET",
             "/v1/users/{user}/events",
             follow_one,
             Scope.LINK,
-            {200: _EVENTS},
+            {200: _events(_USER_EVENT, event("qr", QR), _DELETED, _RESET)},
             (USER, _SEEN),
             errors=(UnknownUser,),
             endless=True,
         ),
     ]
+
+
+def _events(*events: Schema) -> Answer:
+    return Answer(
+        "server-sent events; the schema is that of each",
+        others={"text/event-stream": {"anyOf": list(events)}},
+    )
 
 
 class Frames:

@@ -9,7 +9,7 @@ from aiohttp import web
 from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.representation import respond, timestamp
 from waportd.api.requests import USER, Parameter, supervisor_of
-from waportd.api.schemas import array, integer, moment, record, text, words
+from waportd.api.schemas import array, event, integer, moment, record, text, words
 from waportd.api.sse import HEARTBEAT, HEARTBEAT_FRAME, Send, frame, stream
 from waportd.errors import TooManyRequests, UnknownUser
 from waportd.kinds import FLAG, Kind, number
@@ -66,7 +66,13 @@ def operations() -> list[Operation]:
             "/v1/users/{user}/logs",
             show,
             Scope.USER,
-            {200: Answer("the lines", _LOG, others={"text/event-stream": {"type": "string"}})},
+            {
+                200: Answer(
+                    "the lines; with `follow=true` server-sent events, of which the schema is that of each",
+                    _LOG,
+                    others={"text/event-stream": event("log", _LINE)},
+                )
+            },
             (USER, _LINES, _FOLLOW, _SEEN),
             errors=(UnknownUser, JournalUnavailable, TooManyRequests),
             endless=True,

@@ -120,7 +120,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "content": {"application/json": {"schema": body.schema}},
         }
     item["security"] = [{scheme: []} for scheme in _SECURITY[operation.scope]]
-    responses = item["responses"] = _errors(operation)
+    responses = _errors(operation)
     for status, answer in operation.answers.items():
         described = _answer(answer)
         # An error in a shape of its own; what never got to the operation is a problem all the same.
@@ -135,12 +135,14 @@ def _parameter(parameter: Parameter[Any]) -> dict[str, Any]:
     schema = dict(parameter.kind.schema)
     if parameter.default is not None:
         schema["default"] = parameter.default
+    example = {} if parameter.example is None else {"example": parameter.example}
     return {
         "name": parameter.name,
         "in": parameter.place,
         "required": parameter.required,
         "description": parameter.doc,
         "schema": schema,
+        **example,
     }
 
 

@@ -39,7 +39,9 @@ _LANG = Parameter[str | None](
 )
 _ACCEPTED = Parameter[str | None]("Accept-Language", _TEXT, "What the browser's user reads.", "header")
 _KNOWN = Parameter[str | None]("If-None-Match", _TEXT, "The answer that the caller has.", "header")
-_NAME = Parameter[str]("name", _TEXT, "A file that the pages load.", "path", required=True)
+_NAME = Parameter[str](
+    "name", _TEXT, "A file that the pages load.", "path", required=True, example="base.css"
+)
 
 _UNCHANGED = Answer("the caller has this answer already")
 

@@ -99,6 +99,8 @@ class Member:
         if value is None and self.nullable:
             return None
         try:
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)  # JSON has one kind of number, and 1.0 is 1
             self._check_type(value)
             return self.kind.parse(value if isinstance(value, str) else json.dumps(value))
         except ValueError:
@@ -212,7 +214,7 @@ OF_USER: Final = Kind(
     schema={"type": "string", "pattern": f"^{USER_PATTERN}$"},
 )
 
-USER: Final = Parameter[User]("user", OF_USER, "Whose server.", "path", required=True)
+USER: Final = Parameter[User]("user", OF_USER, "Whose server.", "path", required=True, example="2")
 USER_ID: Final = Parameter[User]("user_id", OF_USER, "Whose server.", required=True, example="1")
 EXPIRES: Final = Parameter[str | None](
     "expires",

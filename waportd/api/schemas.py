@@ -54,6 +54,16 @@ def array(items: Schema, doc: str = "") -> Schema:
     return _described({"type": "array", "items": items}, doc)
 
 
+def event(name: str, data: Schema) -> Schema:
+    """Describe a server-sent event whose data is JSON."""
+    members = {
+        "event": {"type": "string", "const": name},
+        "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
+        "id": text("What to send as Last-Event-ID to go on after this event."),
+    }
+    return {"type": "object", "properties": members, "required": ["event", "data"]}
+
+
 def nullable(schema: Schema) -> Schema:
     """Allow null, too."""
     if set(schema) <= {"type", "format", "description"}:

@@ -10,6 +10,7 @@ from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.representation import respond, timestamp
 from waportd.api.requests import NO_BODY, Body, Member, Parameter
 from waportd.api.schemas import array, moment, nullable, record, text
+from waportd.config import has_control_characters
 from waportd.errors import Conflict, StoreError, UnknownToken
 from waportd.kinds import Kind, matching
 from waportd.model import USER_PATTERN, User
@@ -40,13 +41,23 @@ def _scope(scope: str) -> User | None:
     return User(scope.removeprefix("user:"))
 
 
+def _name(name: str) -> str:
+    if not 1 <= len(name) <= 64 or has_control_characters(name):  # noqa: PLR2004
+        raise ValueError(name)
+    return name
+
+
+# The pattern leaves lone surrogates to us: no JSON that is valid UTF-8 has them.
+_NAME = Kind(
+    "1 to 64 characters on one line",
+    _name,
+    schema={"type": "string", "pattern": r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,64}$"},
+)
 _WISH = Body[_Wish](
     (
         Member(
             "name",
-            matching(
-                r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,64}", "1 to 64 characters on one line"
-            ),
+            _NAME,
             "What it is for.",
             required=True,
         ),

@@ -199,6 +199,7 @@ class TestOptions:
             ({"webhook_url": ""}, None),
             ({"webhook_url": None, "memory_max": None}, None),
             ({"memory_max": 512 << 20}, None),
+            ({"memory_max": 1e9}, {"memory_max": 10**9}),
             ({"memory_max": "512M"}, {"memory_max": 512 << 20}),
             ({"memory_max": 0}, None),
             ({"autostart": False}, None),
@@ -227,7 +228,7 @@ class TestOptions:
             ),
             (
                 "memory_max",
-                [-1, 1, 1.5, 1e9, True, "", "0", "1M", "512 M", "lots", [], {}, 10**30, "9" * 100],
+                [-1, 1, 1.5, 1e300, True, "", "0", "1M", "512 M", "lots", [], {}, 10**30, "9" * 100],
             ),
             ("autostart", [None, 0, 1, "true", [], {}]),
         ],

@@ -1,0 +1,108 @@
+"""Serves the API over TCP for whoever wants to break its contract: all of it is real but systemd and WhatsApp.
+
+    serve.py DIRECTORY
+
+Prints a line of JSON with `url` and `token` when it is ready, and serves until SIGTERM.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from fake_journal import FakeJournal
+from fakes import FakeSystemd
+
+from waportd.api import events, failures, logs, sse
+from waportd.api.access import Access
+from waportd.api.server import ApiServer, make_app
+from waportd.config import Config, PortRange
+from waportd.links import Links
+from waportd.store import SqliteStore
+from waportd.supervisor import Supervisor
+from waportd.systemd import lines
+from waportd.tokens import Token, Tokens
+
+CHANGE = 0.2
+"""Seconds from one change of a session to the next, so that no call that waits for one has to wait for long."""
+STREAM = 0.2
+"""Seconds after which a stream ends, which else ends when its reader goes: this one never does."""
+
+
+class TokensAndOne(Tokens):
+    """Beside all others, a token that no call can delete."""
+
+    LASTING = Token("0" * 12, "of the test", None, "", 0.0)
+    TEXT = "of-the-test"
+
+    def recognise(self, text):
+        return self.LASTING if text == self.TEXT else super().recognise(text)
+
+    def is_valid(self, identifier):
+        return identifier == self.LASTING.id or super().is_valid(identifier)
+
+
+async def stream_for_a_while(request, tell):
+    async def tell_for_a_while(send):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STREAM):
+                await tell(send)
+
+    return await sse.stream(request, tell_for_a_while)
+
+
+async def live(systemd):
+    """Let every session show a code, get linked, lose its phone, and so on."""
+    while True:
+        for server in list(systemd.servers.values()):
+            if server.picture["state"] in {"generating", "ready"}:
+                server.show_code()
+            else:
+                server.link()
+        await asyncio.sleep(CHANGE)
+
+
+async def main(directory):
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    (directory / "instances").mkdir(parents=True)
+    default = Config()
+    config = dataclasses.replace(
+        default,
+        store=dataclasses.replace(default.store, directory=directory),
+        ports=dataclasses.replace(default.ports, overflow=PortRange(10000, 29999)),
+        limits=dataclasses.replace(default.limits, max_sockets=10000, min_available_memory=0),
+    )
+    for module in (events, logs):
+        module.stream = stream_for_a_while
+    journal = FakeJournal()
+    journal.write("some line of some program")
+    lines.journal.Reader = journal.open
+    failures.MOST = 10**9  # else a wrong token is soon answered with 429, and nothing is learnt of the 401
+    store = await SqliteStore.open(config.store.database)
+    systemd = FakeSystemd()
+    supervisor = Supervisor(config, store, systemd)
+    await supervisor.start()
+    tokens = TokensAndOne(store)
+    await tokens.load()
+    access = Access([], tokens, Links(await store.secret("connect links")))
+    server = ApiServer(make_app(supervisor, access))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    await server.start([listener])
+    life = asyncio.create_task(live(systemd))
+    address, port = listener.getsockname()
+    sys.stdout.write(json.dumps({"url": f"http://{address}:{port}", "token": tokens.TEXT}) + "\n")
+    sys.stdout.flush()
+    await stop.wait()
+    life.cancel()
+    await server.close()
+    await supervisor.close()
+    await systemd.close()
+    await store.close()
+
+
+asyncio.run(main(Path(sys.argv[1])))
