@@ -377,8 +377,10 @@ class Starter:
             # service's own is for one that somebody started without its socket.
             await self._manager.stop(socket_unit(port))
             await self._manager.stop(service_unit(port))
-            # One that died a moment before stays failed. It is stopped now, and a failed one cannot be cleaned.
-            await self._manager.reset_failed(service_unit(port))
+            # One that died a moment before stays failed, as both do after a crash loop. They are stopped now, and a
+            # failed one cannot be cleaned.
+            for unit in (socket_unit(port), service_unit(port)):
+                await self._manager.reset_failed(unit)
             await self._observer.look_at(port)
 
     async def wipe(self, port: Port) -> None:

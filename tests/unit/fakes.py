@@ -233,7 +233,7 @@ class FakeSystemd:
         if port in self.servers:
             await self.servers.pop(port).stop()
             self.change(service_unit(port), active_state="inactive", sub_state="dead", main_pid=0)
-        if unit.endswith(".socket"):
+        if unit.endswith(".socket") and self.units.get(unit, UnitStatus(unit)).active_state != "failed":
             self.change(unit, active_state="inactive", sub_state="dead")
 
     async def restart(self, unit: str) -> None:

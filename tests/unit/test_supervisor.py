@@ -86,6 +86,15 @@ async def test_nothing_of_an_earlier_owner_is_left_on_a_new_port(supervisor, sys
     )
 
 
+async def test_no_failed_unit_of_a_deleted_user_is_left(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    await systemd.servers.pop(PORT).stop()
+    for unit in (service_unit(PORT), socket_unit(PORT)):
+        systemd.change(unit, active_state="failed", sub_state="failed", result="service-start-limit-hit")
+    await supervisor.delete(ONE)
+    assert {status.active_state for status in systemd.units.values()} == {"inactive"}
+
+
 async def test_a_socket_that_does_not_open_for_a_masked_service_is_told_as_such(supervisor, systemd):
     await supervisor.ensure(ONE)
     await supervisor.stop(ONE)
