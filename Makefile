@@ -13,7 +13,7 @@ quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz bench lint docs deb build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability soak bench lint docs deb build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -39,6 +39,18 @@ test-contract: ## check that the API is what /openapi.json says
 test-unit test-adapter test-node test-tools test-integration test-hostile test-package test-guest test-contract: test-%:
 	@tools/install-deps test
 	@tools/run-tests $*
+
+reliability: ## break everything in booted machines, as often as it takes, and write docs/reliability.md
+	@tools/install-deps test
+	@rm -f .run/test/faults.json
+	@$(MAKE) deb
+	@WAPORTD_FAULTS=all /usr/bin/python3 -m pytest -p no:cacheprovider tests/guest/test_faults.py
+	@tools/reliability
+
+soak: ## have 300 servers run and 800 callers ask for ten minutes (needs 16 GB of memory)
+	@tools/install-deps test
+	@WAPORTD_LOAD=full tools/with-systemd --private-network --writable .run -- \
+		/usr/bin/python3 -m pytest -p no:cacheprovider tests/integration/test_load.py
 
 fuzz: ## look for what test-hostile has not found yet, for an hour or so
 	@tools/install-deps test

@@ -39,6 +39,7 @@ RestartSec=100ms
 RestartPreventExitStatus=78
 WatchdogSec=30
 TimeoutStopSec=15
+LimitNOFILE=16384
 """
 DAEMON_SOCKET = """\
 [Socket]

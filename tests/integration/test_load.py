@@ -1,0 +1,195 @@
+"""Many users at once: nothing fails, nothing grows, and answers stay quick. `make soak` does it at full size."""
+
+import asyncio
+import json
+import os
+import random
+import statistics
+import time
+from dataclasses import dataclass, field
+
+import aiohttp
+import psutil
+import pytest
+from harness import ROOT, until
+
+FULL = os.environ.get("WAPORTD_LOAD") == "full"
+REPORT = ROOT / ".run/test/load.json"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is asked of the daemon, and for how long."""
+
+    running: int
+    assigned: int
+    pollers: int
+    listeners: int
+    seconds: float
+
+
+SIZE = Size(300, 1000, 500, 300, 600) if FULL else Size(12, 60, 60, 40, 20)
+PAUSE = 3.0
+"""Seconds between two polls of a page."""
+
+
+@dataclass
+class Tally:
+    """What callers got."""
+
+    took: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    events: int = 0
+    came: int = 0
+
+
+class NoBrowser:
+    browser_args: tuple[str, ...] = ()
+
+
+@pytest.fixture
+def standin():
+    """There is no browser here that would need WhatsApp."""
+    return NoBrowser()
+
+
+@pytest.fixture
+def idle_waportd(tmp_path, standin):
+    from harness import Waportd
+
+    waportd = Waportd(tmp_path, standin)
+    waportd.configure(
+        instances={"script": str(ROOT / "tests/light_server.js"), "idle_timeout": 3600},
+        limits={"start_concurrency": 8},
+        log={"level": "warning"},
+    )
+    yield waportd
+    waportd.stop()
+
+
+async def poll(http, users, tally, until_then):
+    await asyncio.sleep(random.uniform(0, PAUSE))
+    while time.monotonic() < until_then:
+        user = random.choice(users)
+        began = time.perf_counter()
+        try:
+            async with http.get("/api/qr", params={"user_id": user}) as answer:
+                body = await answer.json()
+                if answer.status != 200 or not body["success"]:
+                    tally.failures.append(f"/api/qr {user}: {answer.status} {body['error']}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            tally.failures.append(f"/api/qr {user}: {error!r}")
+        tally.took.append(time.perf_counter() - began)
+        await asyncio.sleep(PAUSE)
+
+
+async def listen(http, user, tally, until_then):
+    try:
+        async with http.get(f"/v1/users/{user}/events", timeout=aiohttp.ClientTimeout(total=None)) as answer:
+            assert answer.status == 200
+            while (left := until_then - time.monotonic()) > 0:
+                line = await asyncio.wait_for(answer.content.readline(), left)
+                if not line:
+                    tally.failures.append(f"events of {user}: the stream ended")
+                    return
+                tally.events += line.startswith(b"event:")
+    except TimeoutError:
+        pass
+    except aiohttp.ClientError as error:
+        tally.failures.append(f"events of {user}: {error!r}")
+
+
+async def come_and_go(http, users, tally, until_then):
+    """Users of their own come, get a server, and leave."""
+    while time.monotonic() < until_then:
+        tally.came += 1
+        user = f"guest_{tally.came}"
+        for method, path, statuses in (
+            ("PUT", f"/v1/users/{user}?wait=qr&timeout=60", {201}),
+            ("POST", f"/v1/users/{random.choice(users)}/restart", {200}),
+            ("DELETE", f"/v1/users/{user}", {204}),
+        ):
+            try:
+                async with http.request(method, path, timeout=aiohttp.ClientTimeout(total=90)) as answer:
+                    if answer.status not in statuses:
+                        tally.failures.append(f"{method} {path}: {answer.status} {await answer.text()}")
+            except (aiohttp.ClientError, TimeoutError) as error:
+                tally.failures.append(f"{method} {path}: {error!r}")
+        await asyncio.sleep(1)
+
+
+@dataclass
+class Sample:
+    """What the daemon holds at one moment."""
+
+    memory: int
+    files: int
+    threads: int
+
+
+async def watch(process, samples, until_then):
+    while time.monotonic() < until_then:
+        samples.append(Sample(process.memory_info().rss, process.num_fds(), process.num_threads()))
+        await asyncio.sleep(1)
+
+
+async def load(waportd):
+    tally, samples = Tally(), []
+    running = [str(number) for number in range(1, SIZE.running + 1)]
+    connector = aiohttp.UnixConnector(str(waportd.socket), limit=0)
+    async with aiohttp.ClientSession("http://localhost", connector=connector) as http:
+        slots = asyncio.Semaphore(20)
+
+        async def put(user, wait):
+            async with slots, http.put(f"/v1/users/{user}", params={"wait": wait, "timeout": 300}) as answer:
+                assert answer.status == 201, await answer.text()
+
+        await asyncio.gather(*(put(user, "qr") for user in running))
+        # Assigned, and then stopped: a port, and no server.
+        rest = [f"rest_{number}" for number in range(SIZE.assigned - SIZE.running)]
+        for user in rest:
+            async with http.get("/api/port", params={"user_id": user}) as answer:
+                assert answer.status == 200
+        process = psutil.Process(waportd.pid)
+        end = time.monotonic() + SIZE.seconds
+        await asyncio.gather(
+            *(poll(http, running, tally, end) for _ in range(SIZE.pollers)),
+            *(listen(http, running[number % len(running)], tally, end) for number in range(SIZE.listeners)),
+            come_and_go(http, running, tally, end - 5),
+            watch(process, samples, end),
+        )
+    return tally, samples
+
+
+def test_many_users_at_once_are_all_answered_quickly_and_nothing_grows(idle_waportd):
+    idle_waportd.start()
+    tally, samples = asyncio.run(load(idle_waportd))
+    assert tally.failures == []
+    assert tally.events > SIZE.listeners
+    p99 = statistics.quantiles(tally.took, n=100)[98]
+    half = samples[len(samples) // 2 :]
+    quarter = max(1, len(half) // 4)
+    early, late = (
+        statistics.median(sample.memory for sample in part) for part in (half[:quarter], half[-quarter:])
+    )
+    files = [statistics.median(sample.files for sample in part) for part in (half[:quarter], half[-quarter:])]
+    note = {
+        **SIZE.__dict__,
+        "requests": len(tally.took),
+        "events": tally.events,
+        "came": tally.came,
+        "p50": statistics.median(tally.took),
+        "p99": p99,
+        "memory": late,
+        "growth": late / early - 1,
+        "files": files[-1],
+        "threads": half[-1].threads,
+    }
+    REPORT.write_text(json.dumps(note, indent=1))
+    assert p99 < (0.05 if FULL else 0.25)
+    assert late / early < 1.05
+    assert abs(files[1] - files[0]) <= max(5, 0.02 * files[0])
+    assert len({sample.threads for sample in half}) <= 2
+    assert until(
+        lambda: idle_waportd.call("GET", "/v1/health")["users"] == SIZE.assigned, "the guests to be gone"
+    )
