@@ -1,0 +1,145 @@
+"""A fault as those who depend on waportd live through it: what they saw, how long it lasted, what was lost."""
+
+import contextlib
+import json
+import re
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness import SOCKET, until
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = ROOT / ".run/test/faults.json"
+_WITNESS = Path(__file__).parent / "witness.py"
+_CALM = 5
+"""Answers in a row, of each kind, after which the callers' world is in order again."""
+USER, PORT, PHONE = "1", 5001, "5511999990001"
+"""Who is linked, and whom the witness asks for."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault of the table."""
+
+    release: str
+    fault: str
+    saw: str
+    seconds: float
+    lost: str = "nothing"
+
+
+class Witness:
+    """A web app in the machine that asks all the time; it notes every answer."""
+
+    def __init__(self, site):
+        self._site = site
+
+    def start(self):
+        machine = self._site.machine
+        machine.run("tee", "/run/witness.py", given=_WITNESS.read_text())
+        machine.run(
+            "systemd-run", "--quiet", "--unit=witness", "--uid=webapp", "--collect",
+            "--property=StandardOutput=truncate:/run/witness.json", "--property=KillSignal=SIGKILL",
+            "/usr/bin/python3", "/run/witness.py", SOCKET, USER, str(PORT),
+        )  # fmt: skip
+
+    def stop(self):
+        self._site.machine.systemctl("stop", "witness", check=False)
+
+    def noted(self):
+        lines = self._site.machine.run("cat", "/run/witness.json", check=False).stdout.splitlines()
+        # The last one may be cut off.
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def is_calm(self, since):
+        """Tell whether calls of both kinds that began after that moment were answered, the last ones in a row."""
+        for what in ("API", "port"):
+            said = [
+                line["said"]
+                for line in self.noted()
+                if line["what"] == what and line["at"] - line["took"] >= since
+            ]
+            if len(said) < _CALM or any(word != 200 for word in said[-_CALM:]):
+                return False
+        return True
+
+
+def summary(lines):
+    """Say in words what the callers saw."""
+    words = []
+    for what in ("API", "port"):
+        own = [line for line in lines if line["what"] == what]
+        failed = Counter(str(line["said"]) for line in own if line["said"] != 200)
+        longest = max((line["took"] for line in own), default=0)
+        text = ", ".join(f"{count} × {word}" for word, count in sorted(failed.items())) or "all answered"
+        words.append(f"{what}: {text}, longest wait {longest:.1f} s")
+    return "; ".join(words)
+
+
+def belongings(site):
+    """Return what may not get lost: who has which port, and which sessions are linked."""
+    return {
+        (shown["user"], shown["port"], shown["linked"]) for shown in site.call("GET", "/v1/users")["users"]
+    }
+
+
+def is_linked(site):
+    answer = site.ask("GET", f"/v1/users/{USER}")
+    session = answer.json.get("session") if answer.status == 200 else None
+    return bool(session and session["state"] == "ready" and session["answering"])
+
+
+class Lived:
+    """What a test wants to know of a fault it caused."""
+
+    def __init__(self):
+        self.lines = []
+
+    def failed(self, what):
+        """Return what callers of that kind got in place of an answer."""
+        return [line["said"] for line in self.lines if line["what"] == what and line["said"] != 200]
+
+
+@contextlib.contextmanager
+def lived_through(site, fault):
+    """Cause a fault inside the block, and mend it where that is an administrator's part; note what came of it.
+
+    Returns when all is well again, fails where something is lost.
+    """
+    # Five crashes in two minutes are a crash loop, and these are many different ones.
+    site.machine.systemctl("reset-failed")
+    before, lived = belongings(site), Lived()
+    witness = Witness(site)
+    witness.start()
+    until(lambda: witness.is_calm(0), "the calm before")
+    began = time.time()
+    try:
+        yield lived
+        mended = time.time()
+        until(lambda: is_linked(site), f"the linked session, after: {fault}")
+        linked = time.time()
+        until(lambda: witness.is_calm(mended), f"answers, after: {fault}")
+        until(
+            lambda: site.machine.systemctl("is-system-running", check=False) == "running", "a running system"
+        )
+    finally:
+        witness.stop()
+    lived.lines = [line for line in witness.noted() if line["at"] >= began]
+    last = max((line["at"] for line in lived.lines if line["said"] != 200), default=began)
+    assert belongings(site) >= before
+    note(Row(release(site), fault, summary(lived.lines), round(max(last, linked) - began, 1)))
+
+
+def release(site):
+    """Return the name of the Debian that the machine runs."""
+    return re.search(r"VERSION_CODENAME=(\w+)", site.machine.run("cat", "/etc/os-release").stdout)[1]
+
+
+def note(row):
+    """Add a row to the report from which docs/reliability.md is made."""
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    rows = json.loads(REPORT.read_text()) if REPORT.exists() else []
+    rows = [kept for kept in rows if (kept["release"], kept["fault"]) != (row.release, row.fault)]
+    REPORT.write_text(json.dumps([*rows, asdict(row)], indent=1, ensure_ascii=False))

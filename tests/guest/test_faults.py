@@ -1,0 +1,390 @@
+"""What breaks, in a machine with a linked phone and a web app that never stops asking: it mends, and nothing is lost."""
+
+import json
+import os
+import re
+import threading
+import time
+
+import guests
+import pytest
+from faults import PHONE, PORT, USER, Row, belongings, is_linked, lived_through, note, release
+from harness import until
+
+SERVICE = f"whatsapp@{PORT}.service"
+STORE = "/var/lib/waportd"
+UNANSWERED = {"ConnectionResetError", "RemoteDisconnected", "IncompleteRead"}
+"""What a caller sees whose request was being answered by a process that died."""
+
+
+EVERYTHING = os.environ.get("WAPORTD_FAULTS") == "all"
+"""`make reliability` takes its time; otherwise one release and a few moments have to do."""
+
+
+@pytest.fixture(scope="module", params=guests.RELEASES if EVERYTHING else guests.RELEASES[-1:])
+def root(request, package):
+    with guests.prepared_root(request.param, guests.field(package, "Depends")) as root:
+        yield root
+
+
+@pytest.fixture(scope="module")
+def linked(site):
+    """User 1 is linked, user 2 is shown a code, user ana has a port."""
+    site.machine.run(
+        "mkdir", "-p", "/etc/systemd/system/whatsapp@.service.d", "/etc/systemd/system/waportd.service.d"
+    )
+    # Watchdogs that a test can wait for.
+    for unit, seconds in (("whatsapp@.service", 8), ("waportd.service", 4)):
+        site.machine.run(
+            "tee", f"/etc/systemd/system/{unit}.d/watchdog.conf", given=f"[Service]\nWatchdogSec={seconds}\n"
+        )
+    site.machine.systemctl("daemon-reload")
+    site.machine.systemctl("restart", "waportd.service")
+    site.show_code(USER)
+    site.scan(PORT, PHONE)
+    site.until_session(USER, "ready")
+    site.show_code("2")
+    site.call("PUT", "/v1/users/ana?wait=none", 201)
+    until(lambda: all(user[2] == (user[0] == USER) for user in belongings(site)), "the link to be kept")
+    return site
+
+
+def kill(site, pid, signal="KILL"):
+    site.machine.run("sh", "-c", f"kill -{signal} {pid}")
+
+
+def until_anew(site, unit, before):
+    """Wait until a unit has another main process."""
+    until(lambda: site.main_pid(unit) not in {0, before}, f"the restart of {unit}")
+
+
+def processes(site, pattern):
+    """Return the processes of user 1's server whose command line matches."""
+    group = site.machine.show(SERVICE, "ControlGroup")
+    pids = site.machine.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs").stdout.split()
+    found = []
+    for pid in pids:
+        line = site.machine.run("cat", f"/proc/{pid}/cmdline", check=False).stdout.replace("\0", " ")
+        if re.search(pattern, line):
+            found.append(int(pid))
+    return found
+
+
+BROWSER = r"headless.shell(?!.*--type=)"
+RENDERER = r"--type=renderer"
+
+
+@pytest.mark.parametrize(
+    ("fault", "victim"),
+    [
+        ("node", r"whatsapp_server\.js"),
+        ("the browser's main process", BROWSER),
+        ("the browser's page", RENDERER),
+    ],
+)
+def test_a_killed_part_of_a_session_is_back_by_itself(linked, fault, victim):
+    with lived_through(linked, f"kill -9: {fault}") as lived:
+        before = linked.main_pid(SERVICE)
+        kill(linked, processes(linked, victim)[-1])
+        until_anew(linked, SERVICE, before)
+    assert lived.failed("API") == []
+    assert set(lived.failed("port")) <= UNANSWERED
+    assert len(lived.failed("port")) <= 1
+
+
+def test_a_killed_session_is_back_by_itself(linked):
+    with lived_through(linked, "kill -9: the whole group") as lived:
+        linked.machine.systemctl("kill", "--signal=KILL", SERVICE)
+    assert lived.failed("API") == []
+    assert set(lived.failed("port")) <= UNANSWERED
+    assert len(lived.failed("port")) <= 1
+
+
+@pytest.mark.parametrize(("fault", "victim"), [("node", r"whatsapp_server\.js"), ("the browser", BROWSER)])
+def test_a_part_that_stands_still_is_found(linked, fault, victim):
+    with lived_through(linked, f"SIGSTOP: {fault}") as lived:
+        before = linked.main_pid(SERVICE)
+        kill(linked, processes(linked, victim)[-1], "STOP")
+        until_anew(linked, SERVICE, before)
+    assert lived.failed("API") == []
+    assert set(lived.failed("port")) <= UNANSWERED
+
+
+@pytest.mark.parametrize("signal", ["KILL", "STOP"])
+def test_a_daemon_that_dies_or_stands_still_is_back_and_no_session_notices(linked, signal):
+    server = linked.main_pid(SERVICE)
+    with lived_through(linked, f"{'kill -9' if signal == 'KILL' else 'SIGSTOP'}: the daemon") as lived:
+        before = linked.main_pid("waportd.service")
+        kill(linked, before, signal)
+        until_anew(linked, "waportd.service", before)
+    assert lived.failed("port") == []
+    assert set(lived.failed("API")) <= UNANSWERED
+    assert linked.main_pid(SERVICE) == server
+
+
+def test_a_daemon_killed_while_it_assigns_ports_gives_each_to_one_user(linked):
+    """Whatever moment the kill meets: what was answered holds, and no port has two owners."""
+    answered = {}
+    for moment in range(40 if EVERYTHING else 4):
+        users = [f"churn_{moment}_{number}" for number in range(4)]
+        with lived_through(linked, "kill -9: the daemon, during assignments"):
+            before = linked.main_pid("waportd.service")
+            kill_soon = f"sleep {moment % 8 * 0.03:.2f}; kill -9 {before}"
+            calls = "; ".join(
+                f"curl -s --unix-socket /run/waportd/api.sock -X PUT 'http://l/v1/users/{user}?wait=none' &"
+                for user in users
+            )
+            said = linked.machine.run("sh", "-c", f"({kill_soon}) & {calls.replace('&;', '&')} wait").stdout
+            until_anew(linked, "waportd.service", before)
+            answered |= dict(re.findall(r'"user": "(churn_\w+)", "port": (\d+)', said))
+            # What was begun goes on or is asked for again.
+            for user in users:
+                linked.ask("PUT", f"/v1/users/{user}?wait=none")
+        owners = {row["user"]: row["port"] for row in linked.call("GET", "/v1/users")["users"]}
+        assert len(set(owners.values())) == len(owners)
+        assert {user: str(owners.get(user)) for user in answered} == answered
+    for user in [user for user in owners if user.startswith("churn")]:
+        linked.ask("DELETE", f"/v1/users/{user}")
+
+
+@pytest.mark.parametrize("victim", ["dbus.service", "polkit.service", "systemd-journald.service"])
+def test_a_killed_service_of_the_system_costs_no_session(linked, victim):
+    server = linked.main_pid(SERVICE)
+    with lived_through(linked, f"kill -9: {victim.removesuffix('.service')}") as lived:
+        linked.machine.systemctl("kill", "--signal=KILL", victim)
+        linked.machine.systemctl("start", victim)
+        # It can still do what needs all of them.
+        until(lambda: linked.ask("POST", "/v1/users/2/restart").status == 200, "a restart over D-Bus")
+    assert lived.failed("port") == []
+    assert linked.main_pid(SERVICE) == server
+
+
+@pytest.mark.parametrize("verb", ["daemon-reexec", "daemon-reload"])
+def test_systemd_may_start_itself_anew_at_any_moment(linked, verb):
+    server = linked.main_pid(SERVICE)
+    with lived_through(linked, f"systemctl {verb}, while a user is started") as lived:
+        linked.machine.run(
+            "sh", "-c",
+            f"for i in 1 2 3; do systemctl {verb}; "
+            "curl -sf --unix-socket /run/waportd/api.sock -X POST http://l/v1/users/2/restart >/dev/null & done; wait",
+        )  # fmt: skip
+    assert lived.failed("API") == lived.failed("port") == []
+    assert linked.main_pid(SERVICE) == server
+
+
+def test_a_store_on_a_full_or_read_only_disk_refuses_and_loses_nothing(linked):
+    machine = linked.machine
+    machine.run(
+        "sh", "-c",
+        f"systemctl stop waportd.service waportd.socket && cp -a {STORE} /run/kept && "
+        f"mount -t tmpfs -o size=256k,mode=700 tmpfs {STORE} && cp -a /run/kept/. {STORE}/ && "
+        "systemctl start waportd.socket waportd.service",
+    )  # fmt: skip
+    try:
+        with lived_through(linked, "the store's disk is full"):
+            machine.run("sh", "-c", f"cat /dev/zero > {STORE}/filling 2>/dev/null; true")
+            refused = linked.ask("PUT", "/v1/users/full?wait=none")
+            assert refused.status == 507
+            assert "disk" in refused.json["hint"]
+            assert linked.ask("GET", "/v1/users/full").status == 404
+            machine.run("rm", f"{STORE}/filling")
+            linked.call("PUT", "/v1/users/full?wait=none", 201)
+            linked.ask("DELETE", "/v1/users/full")
+        with lived_through(linked, "the store's disk is read-only"):
+            machine.run(
+                "sh",
+                "-c",
+                f"systemctl kill --signal=KILL waportd; until mount -o remount,ro {STORE}; do :; done",
+            )
+            until(
+                lambda: "cannot be written" in machine.journal("--unit=waportd", "--lines=20"), "the reason"
+            )
+            machine.run("mount", "-o", "remount,rw", STORE)
+    finally:
+        machine.run(
+            "sh", "-c",
+            f"systemctl stop waportd.service waportd.socket; cp -a {STORE}/. /run/kept/; umount {STORE}; "
+            f"cp -a /run/kept/. {STORE}/; rm -r /run/kept; systemctl start waportd.socket waportd.service",
+        )  # fmt: skip
+
+
+def test_a_damaged_store_is_named_and_sessions_run_on_until_it_is_restored(linked):
+    machine = linked.machine
+    server = linked.main_pid(SERVICE)
+    with lived_through(linked, "the store is overwritten; the administrator restores a backup") as lived:
+        machine.run(
+            "sh", "-c", f"cp -a {STORE}/waportd.db /run/backup.db; head -c 8192 /dev/urandom > /run/garbage"
+        )
+        machine.run(
+            "sh", "-c", f"cat /run/garbage > {STORE}/waportd.db; systemctl restart waportd.service || true"
+        )
+        until(
+            lambda: f"{STORE}/waportd.db is damaged" in machine.journal("--unit=waportd", "--lines=50"),
+            "the daemon to name the file",
+        )
+        machine.run(
+            "sh", "-c",
+            f"systemctl stop waportd.service; cp -a /run/backup.db {STORE}/waportd.db; "
+            "systemctl reset-failed waportd.service; systemctl start waportd.socket waportd.service",
+        )  # fmt: skip
+    assert lived.failed("port") == []
+    assert linked.main_pid(SERVICE) == server
+
+
+@pytest.mark.parametrize(
+    ("fault", "damage"),
+    [
+        ("deleted", "rm {file}"),
+        ("garbled", "head -c 300 /dev/urandom > {file}"),
+        ("unreadable, and of another owner", "chown root:root {file}; chmod 0 {file}"),
+    ],
+)
+def test_a_damaged_environment_file_is_written_anew(linked, fault, damage):
+    file = f"{STORE}/instances/{PORT}.env"
+    with lived_through(linked, f"a server's environment file is {fault}; then the server is restarted"):
+        linked.machine.run("sh", "-c", damage.format(file=file))
+        linked.call("POST", f"/v1/users/{USER}/restart")
+    assert linked.machine.run("stat", "--format=%U %a", file).stdout == "waportd 600\n"
+
+
+def test_what_the_administrator_does_to_a_unit_is_reported_and_not_fought(linked):
+    with lived_through(linked, "systemctl kill and restart, behind the daemon's back"):
+        linked.machine.systemctl("kill", SERVICE)
+        linked.machine.systemctl("restart", SERVICE)
+    with lived_through(linked, "a drop-in breaks the unit; the administrator removes it"):
+        folder = f"/run/systemd/system/{SERVICE}.d"
+        linked.machine.run("mkdir", "-p", folder)
+        linked.machine.run(
+            "tee", f"{folder}/broken.conf", given="[Service]\nExecStart=\nExecStart=/nonexistent\n"
+        )
+        linked.machine.systemctl("daemon-reload")
+        refused = linked.ask("POST", f"/v1/users/{USER}/restart")
+        assert refused.status == 502
+        assert refused.json["hint"]
+        linked.machine.run("rm", "-r", folder)
+        linked.machine.systemctl("daemon-reload")
+        linked.call("POST", f"/v1/users/{USER}/start")
+    with lived_through(linked, "the unit is masked; the administrator unmasks it"):
+        linked.call("POST", f"/v1/users/{USER}/stop")
+        linked.machine.systemctl("mask", "--runtime", "--quiet", SERVICE)
+        refused = linked.ask("POST", f"/v1/users/{USER}/start")
+        assert refused.status in {409, 502}
+        assert "unmask" in refused.json["hint"]
+        linked.machine.systemctl("unmask", "--runtime", "--quiet", SERVICE)
+        linked.call("POST", f"/v1/users/{USER}/start")
+
+
+def test_a_foreign_program_on_the_port_is_named_and_when_it_ends_all_is_well(linked):
+    with lived_through(linked, "a foreign program takes the port of a stopped user; then it ends"):
+        linked.call("POST", f"/v1/users/{USER}/stop")
+        linked.machine.run(
+            "systemd-run",
+            "--quiet",
+            "--unit=intruder",
+            "/usr/bin/python3",
+            "-m",
+            "http.server",
+            str(PORT),
+            "--bind",
+            "127.0.0.1",
+        )
+        until(lambda: linked.call("GET", f"/v1/ports/{PORT}")["held"], "the intruder")
+        refused = linked.ask("POST", f"/v1/users/{USER}/start")
+        assert refused.status == 409
+        assert refused.json["code"] == "port_held"
+        assert "root" in refused.json["detail"]
+        linked.machine.systemctl("stop", "intruder")
+        linked.call("POST", f"/v1/users/{USER}/start")
+
+
+@pytest.mark.parametrize(
+    ("fault", "damage"),
+    [
+        ("deleted", "rm -r {folder}"),
+        ("of another owner", "chown -R root:root {folder}"),
+    ],
+)
+def test_a_damaged_session_never_becomes_somebody_elses(linked, fault, damage):
+    linked.show_code("3")
+    linked.scan(5003, "5511999990003")
+    linked.until_session("3", "ready")
+    linked.call("POST", "/v1/users/3/stop")
+    linked.machine.run("sh", "-c", damage.format(folder="/var/lib/private/whatsapp/5003"))
+    linked.show_code("3")
+    shown = linked.call("GET", "/v1/users/3")
+    # Its own session, which systemd gave back to it, or a new code.
+    assert shown["session"]["state"] in ({"qr"} if fault == "deleted" else {"ready", "authenticated"})
+    assert shown["session"]["phone_number"] in {None, "5511999990003"}
+    linked.ask("DELETE", "/v1/users/3")
+
+
+def test_a_hundred_servers_that_crash_again_and_again_disturb_nobody(linked):
+    users = [f"loop_{number}" for number in range(100 if EVERYTHING else 20)]
+    with lived_through(linked, f"{len(users)} crash loops at once") as lived:
+        for user in users:
+            linked.call("GET", f"/api/port?user_id={user}")
+        ports = [row["port"] for row in linked.call("GET", "/v1/users")["users"] if row["user"] in users]
+        linked.machine.run(
+            "sh",
+            "-c",
+            f"for port in {' '.join(map(str, ports))}; do folder=/run/systemd/system/whatsapp@$port.service.d; "
+            "mkdir -p $folder; printf '[Service]\nExecStart=\nExecStart=/bin/false\n' > $folder/loop.conf; done; "
+            "systemctl daemon-reload",
+        )
+        for user in users:
+            linked.call("PUT", f"/v1/users/{user}?wait=none")
+        until(
+            lambda: all(
+                row["process"]["state"] in {"crash_loop", "failed"}
+                for row in linked.call("GET", "/v1/users")["users"]
+                if row["user"] in users
+            ),
+            "the end of all loops",
+        )
+        linked.machine.run(
+            "sh", "-c", "rm -r /run/systemd/system/whatsapp@2*.service.d; systemctl daemon-reload"
+        )
+        for user in users:
+            linked.call("DELETE", f"/v1/users/{user}", 204)
+    assert lived.failed("API") == lived.failed("port") == []
+
+
+def test_after_a_power_cut_all_that_was_answered_is_there(linked):
+    """The plug is pulled while ports are assigned. What the kernel had not written stays in its memory here:
+    that the store waits for the disk is tested with the store."""
+    answered = {}
+    for cut in range(50 if EVERYTHING else 2):
+        loop = (
+            f"i=0; while :; do i=$((i+1)); curl -s --unix-socket /run/waportd/api.sock "
+            f"-X PUT http://l/v1/users/cut_{cut}_$i?wait=none; echo; done"
+        )
+        said = []
+        churn = threading.Thread(
+            target=lambda said=said, loop=loop: said.append(
+                linked.machine.run("sh", "-c", loop, check=False).stdout
+            )
+        )
+        churn.start()
+        time.sleep(0.5 + cut % 10 * 0.13)
+        linked.machine.cut_off()
+        churn.join()
+        # The last line may be half an answer, which is none.
+        lines = said[0].splitlines()
+        documents = [json.loads(line) for line in lines if line.endswith("}")]
+        # systemd dies some milliseconds before the daemon, which says so.
+        answered |= {document["user"]: document["port"] for document in documents if "user" in document}
+        linked.machine.boot()
+        owners = {row["user"]: row["port"] for row in linked.call("GET", "/v1/users")["users"]}
+        assert len(set(owners.values())) == len(owners)
+        assert {user: owners.get(user) for user in answered} == answered
+    assert len(answered) > cut
+    began = time.time()
+    until(lambda: is_linked(linked), "the linked session")
+    note(
+        Row(
+            release(linked),
+            f"power cut, {cut + 1} times, while ports are assigned",
+            f"{len(answered)} answered assignments, all there; the machine boots",
+            round(time.time() - began, 1),
+        )
+    )
