@@ -25,7 +25,7 @@ def rows(*, quick: bool) -> list[Row]:
             *_first(waportd, units, 3 if quick else 15),
             *_recovery(waportd, units, 3 if quick else 15),
             *_one_more(waportd, 2 if quick else 9),
-            *_many(waportd, units, count=20 if quick else MANY, rounds=1 if quick else 3),
+            *_many(waportd, units, count=20 if quick else MANY, rounds=1 if quick else 2),
         ]
 
 
@@ -153,10 +153,24 @@ def _recovery(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[
         raw.stop("bench@5003.socket", "bench@5003.service")
         return RESTART_SECONDS * 1000 + timed(lambda: (units.start(5003), _answer_once_listening(5003)))
 
-    measured = interleave(rounds, {"ours": ours, "theirs": theirs})
+    def killed() -> float:
+        place.systemctl("reset-failed", "bench@5003.service", check=False)
+        units.start(5003)
+        _answer_once_listening(5003)
+        pid = int(place.unit_property("bench@5003.service", "MainPID"))
+        return timed(lambda: (os.kill(pid, signal.SIGKILL), raw.answer_of(5003)))
+
+    measured = interleave(rounds, {"ours": ours, "theirs": theirs, "killed": killed})
     raw.stop("bench@5003.socket", "bench@5003.service")
     waportd.call("DELETE", "/v1/users/2", 204)
     return [
+        row(
+            "kill -9 of a server until its port answers",
+            "the same of the same unit without waportd",
+            "ms",
+            measured["ours"],
+            measured["killed"],
+        ),
         row(
             "kill -9 of a server until its port answers",
             "RestartSec and raw StartUnit until /health answers",
@@ -164,7 +178,7 @@ def _recovery(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[
             measured["ours"],
             measured["theirs"],
             at_most(1.1),
-        )
+        ),
     ]
 
 

@@ -32,7 +32,7 @@ def rows(*, quick: bool) -> list[Row]:
 
 
 def _api(waportd: place.Waportd, *, quick: bool) -> list[Row]:
-    rounds, count, seconds = (3, 300, 0.3) if quick else (9, 3000, 2.0)
+    rounds, count, seconds = (3, 300, 0.3) if quick else (9, 3000, 1.0)
     result = []
     ours = str(waportd.socket)
     for path in PATHS:
@@ -103,7 +103,7 @@ def _client(waportd: place.Waportd, *, quick: bool) -> list[Row]:
 
 
 def _node(waportd: place.Waportd, *, quick: bool) -> list[Row]:
-    rounds, count, seconds = (3, 300, 0.3) if quick else (9, 3000, 2.0)
+    rounds, count, seconds = (3, 300, 0.3) if quick else (9, 3000, 1.0)
     port = waportd.user("2")["port"]
     ours = ("127.0.0.1", port)
     size = len(traffic.body_of(ours, "/qr"))

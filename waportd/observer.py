@@ -71,6 +71,8 @@ class Observer:
         self._moving: set[Port] = set()
         self._code_awaited: dict[Port, float] = {}
         """Since when, by the monotonic clock, a first code is waited for."""
+        self._opened: dict[Port, asyncio.Event] = {}
+        """Set when systemd holds a port that is waited for."""
         self._up: set[Port] = set()
         """Ports whose server has answered, though systemd has not heard yet that it is ready."""
 
@@ -116,6 +118,11 @@ class Observer:
     def holds(self, port: Port) -> bool:
         """Tell whether systemd holds the port for its owner."""
         return self.socket(port).active_state == "active"
+
+    async def until_held(self, port: Port) -> None:
+        """Return when systemd holds the port."""
+        while not self.holds(port):
+            await self._opened.setdefault(port, asyncio.Event()).wait()
 
     def stopped_by_admin(self, assignment: Assignment) -> bool:
         """Tell whether somebody else closed the socket: it was opened in this boot, and not closed by us."""
@@ -213,6 +220,8 @@ class Observer:
         port = port_of_unit(status.name)
         if port is not None:
             self._units[status.name] = status
+            if self.holds(port) and (opened := self._opened.pop(port, None)):
+                opened.set()
             if status.name == service_unit(port) and status.active_state != "activating":
                 self._up.discard(port)
             self.refresh(port)

@@ -248,8 +248,6 @@ class Starter:
         try:
             if assignment.memory_max is not None:
                 await self._manager.limit_memory(service_unit(port), assignment.memory_max)
-            if not self._observer.holds(port):
-                await self._manager.start(socket_unit(port))
             has_answered = await self._until_it_answers(assignment)
         except JobFailed as error:
             await self._start_again(port, error)
@@ -262,13 +260,13 @@ class Starter:
         An answer comes some 20 ms earlier: systemd hears of it through a program that the server runs. It is asked
         for while the server starts, and waits in the socket that systemd holds.
         """
-        port, sessions = assignment.port, self._observer.sessions
+        port = assignment.port
         job = asyncio.create_task(
             self._manager.start(service_unit(port)), name=f"job of {service_unit(port)}"
         )
-        # What makes an unlinked server begin with its work is as good a question as any.
-        question = sessions.greet(port) if assignment.linked else sessions.ask_for_code(port)
-        answer = asyncio.create_task(question, name=f"first answer of {service_unit(port)}")
+        answer = asyncio.create_task(
+            self._first_answer(assignment), name=f"first answer of {service_unit(port)}"
+        )
         try:
             await asyncio.wait({job, answer}, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done() or answer.exception() is not None:
@@ -283,6 +281,13 @@ class Starter:
             answer.cancel()
             if job not in self._jobs:
                 job.cancel()
+
+    async def _first_answer(self, assignment: Assignment) -> None:
+        """Return when the server has answered. Before systemd holds the port it might be somebody else who does."""
+        port, sessions = assignment.port, self._observer.sessions
+        await self._observer.until_held(port)
+        # What makes an unlinked server begin with its work is as good a question as any.
+        await (sessions.greet(port) if assignment.linked else sessions.ask_for_code(port))
 
     def _job_ended(self, job: asyncio.Task[None]) -> None:
         self._jobs.discard(job)
