@@ -66,7 +66,7 @@ lint: ## check style and types
 	@tools/install-deps test
 	@tools/run-tests lint
 
-docs: ## write config.example.yaml and docs/configuration.md from the schema
+docs: ## write config.example.yaml, docs/configuration.md and docs/api.md from the code
 	@tools/reference
 
 deb: ## build dist/waportd_<version>_all.deb

@@ -48,12 +48,13 @@ _SCHEMES = {
         "description": "The signature of a connect link; goes with `expires`.",
     },
 }
-_SECURITY: dict[Scope, tuple[str, ...]] = {
-    Scope.PUBLIC: (),
-    Scope.LINK: ("token", "link"),
-    Scope.USER: ("token",),
-    Scope.ADMIN: ("token",),
+_SECURITY: dict[Scope, list[dict[str, list[str]]]] = {
+    Scope.PUBLIC: [],
+    Scope.LINK: [{"token": ["user"]}, {"link": []}],
+    Scope.USER: [{"token": ["user"]}],
+    Scope.ADMIN: [{"token": ["admin"]}],
 }
+"""The roles are the least scope that a token has to have."""
 
 
 def operations() -> list[Operation]:
@@ -119,7 +120,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "required": body.required,
             "content": {"application/json": {"schema": body.schema}},
         }
-    item["security"] = [{scheme: []} for scheme in _SECURITY[operation.scope]]
+    item["security"] = _SECURITY[operation.scope]
     responses = _errors(operation)
     for status, answer in operation.answers.items():
         described = _answer(answer)

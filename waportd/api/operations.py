@@ -25,15 +25,21 @@ from waportd.errors import (
     WaportdError,
 )
 from waportd.kinds import Schema
+from waportd.systemd.manager import AccessDenied, BusTimeout, SystemdError, UnitBusy, UnitMasked
 
 CHANGE_ERRORS = (
     Conflict,
+    UnitBusy,
+    UnitMasked,
     ServerFailed,
+    SystemdError,
+    AccessDenied,
     ShuttingDown,
     StartTimeout,
+    BusTimeout,
     StoreError,
 )
-"""What may be in the way of whatever changes a server: systemd's refusals have these statuses, too."""
+"""What may be in the way of whatever changes a server."""
 START_ERRORS = (*CHANGE_ERRORS, PortsExhausted, TooManyRunning)
 """What may be in the way of a start."""
 

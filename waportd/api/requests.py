@@ -249,7 +249,8 @@ OPTIONS: Final = Body[Options | None](
         Member(
             "memory_max",
             MEMORY_MAX,
-            "Bytes that the server with its browser may use; 0 for no limit, null for `limits.memory_max`.",
+            "Bytes that the server with its browser may use, or a text such as `512M`; 0 for no limit, null for "
+            "`limits.memory_max`.",
             nullable=True,
         ),
         Member("autostart", FLAG, "Whether a linked session is started again at boot."),
