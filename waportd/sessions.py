@@ -15,6 +15,8 @@ from waportd.model import PairingCode, Port, Session, SessionState, Webhook
 
 log = logging.getLogger(__name__)
 
+NOT_ANSWERING = "not_answering"
+"""Cause of a call that a server did not answer. What became of the server, systemd knows better."""
 _SILENCE = 40.0
 """Seconds without a byte after which a stream counts as dead; the server sends a heartbeat every 15 s."""
 _CALL_TIMEOUT = 20.0
@@ -202,8 +204,11 @@ class Sessions:
         await self._call(port, "/health", method="GET")
 
     async def ask_for_code(self, port: Port) -> None:
-        """Let the server open a browser for a code, if none is open. Raises ServerFailed."""
-        await self._call(port, "/qr/new")
+        """Let the server open a browser for a code, if none is open. Raises ServerFailed.
+
+        Asks again where the server ends before it answers: systemd holds the port, and starts the next one.
+        """
+        await self._call(port, "/qr/new", again=True)
 
     async def relay_poll(self, port: Port) -> None:
         """Tell the server that somebody is looking at its code; it decides what that is worth."""
@@ -238,6 +243,8 @@ class Sessions:
         method: str = "POST",
         body: dict[str, str] | None = None,
         limit: float | None = None,
+        *,
+        again: bool = False,
     ) -> bytes:
         limit = limit or _CALL_TIMEOUT
         url = f"http://127.0.0.1:{port}{path}"
@@ -254,7 +261,9 @@ class Sessions:
         except TimeoutError as error:
             raise _not_answering(port, f"no answer within {limit:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _not_answering(port, str(error) or type(error).__name__) from error
+            if not again:
+                raise _not_answering(port, str(error) or type(error).__name__) from error
+        return await self._call(port, path, method, body, limit)
 
     def _followed(self, port: Port, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -333,6 +342,6 @@ def _refused(port: Port, status: int, body: bytes) -> WaportdError:
 def _not_answering(port: Port, reason: str) -> ServerFailed:
     return ServerFailed(
         f"the server on port {port} does not answer: {reason}",
-        cause="not_answering",
+        cause=NOT_ANSWERING,
         hint="systemd ends and restarts a hung server by itself within a minute; try again then",
     )

@@ -27,6 +27,7 @@ from waportd.model import (
 )
 from waportd.observer import Observer
 from waportd.picture import Instance, Picture
+from waportd.sessions import NOT_ANSWERING
 from waportd.systemd.journal import last_lines, log_fields
 from waportd.systemd.manager import JobFailed, UnitManager
 
@@ -173,7 +174,8 @@ class Starter:
         code = error.code if isinstance(error, WaportdError) else WaportdError.code
         self._metrics.failed_starts.labels(code).inc()
         if isinstance(error, WaportdError):
-            if instance and instance.assignment.desired is Desired.RUNNING:
+            explains = error.cause != NOT_ANSWERING
+            if explains and instance and instance.assignment.desired is Desired.RUNNING:
                 finding = Finding(error.cause or error.code, error.message, error.hint)
                 self._observer.blame(instance.assignment.port, finding)
             log.warning("Cannot start: %s", error, extra=log_fields(user))

@@ -625,6 +625,21 @@ class TestCalling:
         assert caught.value.cause == "not_answering"
         assert caught.value.hint
 
+    async def test_a_code_is_asked_for_again_where_the_server_ends_under_the_question(self, sessions):
+        asked = []
+
+        async def handle(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.append(1)
+            if len(asked) > 1:
+                writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}")
+                await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as listener:
+            await sessions.ask_for_code(Port(listener.sockets[0].getsockname()[1]))
+        assert len(asked) == 2
+
     async def test_a_server_that_speaks_no_http_does_not_answer(self, raw_server, sessions):
         raw_server.answer = b"SSH-2.0-OpenSSH_9.2\r\n"
         with pytest.raises(ServerFailed) as caught:
