@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 _RELAY_INTERVAL = 20.0
 """Seconds between two notices to a server that somebody still asks for a code. Less than the minute after
 which a server takes a question for a new one."""
+_BLINK = 1.0
+"""Seconds for which a server may look as if it did not run, while systemd starts it again."""
 _ASKED = 60.0
 """Seconds after a question for a user within which somebody still wants to know."""
 _MEASURING = 3.0
@@ -424,11 +426,7 @@ class Supervisor:
         launch.result()
         if wait is Wait.LISTENING:
             return self.known(user)
-        instance = await self.picture.wait(
-            user,
-            lambda now: _has_reached(now, wait) or _has_failed(now, asked_at),
-            deadline - time.monotonic(),
-        )
+        instance = await self._see_through(user, wait, asked_at, deadline)
         if instance is None:
             raise UnknownUser(f"user {user} was deleted meanwhile")
         if _has_reached(instance, wait) or self.picture.released:
@@ -436,6 +434,47 @@ class Supervisor:
         if _has_failed(instance, asked_at):
             raise _failure(instance)
         raise self._too_late(user, wait, timeout)
+
+    async def _see_through(self, user: User, wait: Wait, asked_at: float, deadline: float) -> Instance | None:
+        """Return the instance once it is as far as ``wait`` says, or waiting on is of no use, or time is up.
+
+        A server that ends meanwhile, and that systemd starts again, is waited for and asked for a code anew.
+        """
+        pid = self.known(user).process.pid
+
+        def is_news(now: Instance | None) -> bool:
+            return (
+                now is None
+                or _has_reached(now, wait)
+                or _has_failed(now, asked_at)
+                or now.process.pid not in {None, pid}
+            )
+
+        while True:
+            instance = await self.picture.wait(user, is_news, deadline - time.monotonic())
+            if instance is None or _has_reached(instance, wait):
+                return instance
+            if instance.process.state in {ProcessState.STOPPED, ProcessState.FAILED}:
+                patience = min(_BLINK, deadline - time.monotonic())
+                instance = await self.picture.wait(
+                    user, lambda now: now is None or now.process.state not in AT_REST, patience
+                )
+                if instance is None or instance.process.state in AT_REST:
+                    return instance
+            elif instance.process.pid in {None, pid}:
+                return instance
+            else:
+                pid = instance.process.pid
+                if not instance.assignment.linked:
+                    await self._ask_for_code(instance)
+
+    async def _ask_for_code(self, instance: Instance) -> None:
+        """Have a server that runs show a code; what keeps it from it shows in its session."""
+        user, port = instance.assignment.user, instance.assignment.port
+        try:
+            await self._observer.sessions.ask_for_code(port)
+        except ServerFailed as error:
+            log.info("Cannot ask for a code: %s", error, extra=log_fields(user, port))
 
     def _too_late(self, user: User, wait: Wait, timeout: float) -> StartTimeout:
         instance = self.known(user)
@@ -509,10 +548,7 @@ class Supervisor:
         # Its login is gone without a logout, and whoever started it did not ask for a code: none seemed needed.
         asked_at = self._starter.used_at.get(user, float("-inf"))
         if instance.session.state is SessionState.GENERATING and time.monotonic() - asked_at < _ASKED:
-            try:
-                await self._observer.sessions.ask_for_code(instance.assignment.port)
-            except ServerFailed as error:
-                log.info("Cannot ask for a code: %s", error, extra=log_fields(user))
+            await self._ask_for_code(instance)
 
     # Reconciling
 

@@ -1,5 +1,6 @@
 """What goes wrong: each fault has its cause, message and hint, and what can mend itself does."""
 
+import concurrent.futures
 import contextlib
 import os
 import signal
@@ -54,6 +55,18 @@ def test_after_sigkill_it_is_back_by_itself_and_no_request_is_refused(linked, vi
     assert not any("Refused" in error for error in lost)
     assert not [process for process in before if process.is_running()]
     assert linked.user("1")["process"]["restarts"] == 1
+
+
+def test_whoever_waits_while_a_server_dies_is_answered_by_the_next_one(waportd, standin):
+    waportd.show_code("1")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(waportd.call, "PUT", "/v1/users/1?wait=ready&timeout=60", timeout=90)
+        os.kill(browser_of(5001).pid, signal.SIGKILL)
+        until(lambda: restarts(5001) == 1, "the restart")
+        # Looked up where looking asks for nothing: the caller who waits is the only one who wants a code.
+        code = until(lambda: ask_server(5001, "/session", timeout=20).json["qr"], "the next server's code")
+        standin.tell("scan", qr=code, phone=PHONE, name="Ana")
+        assert waiting.result(90)["session"]["phone_number"] == PHONE
 
 
 def test_a_killed_daemon_comes_back_and_no_session_notices(linked):

@@ -454,6 +454,27 @@ async def test_a_server_that_was_killed_is_followed_again(supervisor, systemd):
     await until(supervisor, ONE, has_session(SessionState.QR))
 
 
+@pytest.mark.parametrize(
+    "blink", [{"active_state": "failed", "result": "exit-code"}, {"active_state": "inactive"}]
+)
+async def test_whoever_waits_for_a_code_is_given_that_of_the_server_that_systemd_started_again(
+    supervisor, systemd, blink
+):
+    waiting = asyncio.create_task(supervisor.ensure(ONE, wait=Wait.QR))
+    await until(supervisor, ONE, lambda now: now.answering and now.process.state is ProcessState.RUNNING)
+    await systemd.servers.pop(PORT).stop()
+    systemd.change(service_unit(PORT), main_pid=0, exit_code=1, exit_status=11, **blink)
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await systemd.start_server(PORT)
+    async with asyncio.timeout(10):
+        while "new code" not in systemd.servers[PORT].calls:
+            await asyncio.sleep(0.01)
+    systemd.servers[PORT].show_code()
+    instance, _ = await asyncio.wait_for(waiting, 10)
+    assert instance.session.state is SessionState.QR
+
+
 async def test_a_crash_loop_is_named(supervisor, systemd):
     await supervisor.ensure(ONE)
     await systemd.servers.pop(PORT).stop()
