@@ -16,7 +16,7 @@ import pytest
 from fakes import FakeSystemd, MemoryStore
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support import BASE, access_for
+from support import SPARE, access_for
 
 from waportd.api.server import ApiServer, make_app
 from waportd.config import Config
@@ -79,7 +79,7 @@ class Server:
     health = "/health"
 
     def __init__(self, folder):
-        self.port = BASE + 199
+        self.port = SPARE
         self._process = subprocess.Popen(
             ["node", ROOT / "whatsapp_server.js", str(self.port)],
             cwd=folder,

@@ -99,8 +99,11 @@ def test_a_person_logs_in_links_a_phone_and_sends_a_message(web_app, waportd, st
     browser.type("5511988887777", into="input[name=phone]")
     browser.type("good day", into="input[name=message]")
     browser.press("Send")
-    browser.see("good morning")
-    assert [message["body"] for message in standin.see("sent") if message["phone"] == PHONE] == ["good day"]
+
+    def sent():
+        return [message["body"] for message in standin.see("sent") if message["phone"] == PHONE]
+
+    assert until(sent, "the message") == ["good day"]
     browser.press("Unlink the phone")
     browser.see("Link WhatsApp")
     assert not waportd.user("2")["linked"]

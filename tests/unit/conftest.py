@@ -26,7 +26,7 @@ def config(tmp_path):
             config.ports,
             base=BASE,
             range=PortRange(BASE, BASE + 99),
-            overflow=PortRange(OVERFLOW, OVERFLOW + 98),
+            overflow=PortRange(OVERFLOW, OVERFLOW + 97),
         ),
         limits=dataclasses.replace(config.limits, min_available_memory=0),
     )

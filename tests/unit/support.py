@@ -34,7 +34,9 @@ def _own_ports():
 BASE, _KEEPER = _own_ports()
 """The port that user 1 prefers in these tests. Fake servers listen on real ports, and other runs are under way."""
 OVERFLOW = BASE + 100
-"""The first port of those who do not get the one they prefer."""
+"""The first port of those who do not get the one they prefer; 98 of them."""
+SPARE = BASE + 198
+"""A port that none of them gets."""
 
 
 def access_for(*allowed, store=None):
