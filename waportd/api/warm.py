@@ -15,6 +15,7 @@ from waportd.supervisor import Supervisor
 _MOST = 4096
 """Answers that are kept at most, of about 1 KiB each."""
 _MARK = "waportd.lasting"
+_CONDITIONS = ("If-None-Match", "Sec-Fetch-Site", "Origin")
 
 _Question = tuple[str, str | None]
 """The target as it was sent, and the Accept header: all that such an answer depends on beside the instance."""
@@ -47,11 +48,14 @@ class WarmAnswers:
         """How often a kept answer was given."""
 
     def answer(self, request: web.BaseRequest) -> web.Response | None:
-        """Return the answer that still holds; None where there is none."""
+        """Return the answer that still holds; None where there is none.
+
+        None too for a question whose answer depends on more: on what the caller has, or on which site's page asks.
+        """
         headers = request.headers
         question = (request.raw_path, headers.get("Accept"))
         kept = self._kept.get(question)
-        if kept is None or request.method != "GET" or "If-None-Match" in headers:
+        if kept is None or request.method != "GET" or any(name in headers for name in _CONDITIONS):
             return None
         instance = kept.instance
         if (

@@ -100,6 +100,13 @@ async def test_a_condition_is_kept_and_a_long_poll_is_not_answered_with_it(api, 
     assert time.monotonic() - began >= 0.4
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("header", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_a_page_of_another_site_is_refused_what_is_kept(api, code, target, header):
+    assert (await get(api, target))[0] == 200
+    assert (await get(api, target, **header))[0] == 403
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 async def test_another_method_is_another_question(api, code, method):
     await get(api, TARGETS[0])
