@@ -149,6 +149,12 @@ class Supervisor:
             return Usage()
         return await self._meter.measure(service_unit(instance.assignment.port), instance.process.pid)
 
+    def last_usage(self, instance: Instance) -> Usage | None:
+        """Return what was measured last of the user's server; None where that was not since its start."""
+        if instance.process.pid is None:
+            return None
+        return self._meter.known(service_unit(instance.assignment.port), instance.process.pid)
+
     def preferred_by(self, port: Port) -> User | None:
         """Return the user who would get that port by number, whoever has it."""
         return preferring_user(port, self._config.ports)
@@ -158,8 +164,7 @@ class Supervisor:
         return {
             instance.assignment.user: usage
             for instance in self.picture
-            if instance.process.pid is not None
-            and (usage := self._meter.known(service_unit(instance.assignment.port), instance.process.pid))
+            if (usage := self.last_usage(instance))
         }
 
     async def room(self) -> Room:

@@ -130,8 +130,9 @@ async def test_a_user_is_ensured_and_shown_in_types(client):
     assert user.unit == service_unit(Port(BASE + 1))
     assert user.process.state == "running"
     assert user.created_at.utcoffset().total_seconds() == 0
-    assert user.memory == 64 << 20
-    assert user.cpu == 1.5
+    assert (user.memory, user.cpu) == (None, None)
+    user = await on_thread(client.status, "2")
+    assert (user.memory, user.cpu) == (64 << 20, 1.5)
     assert await on_thread(client.status, "2") == await on_thread(client.start, 2)
     assert [shown.user for shown in await on_thread(client.users)] == ["2"]
     assert (await on_thread(client.users, usage=True))[0].memory == 64 << 20

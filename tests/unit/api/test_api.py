@@ -37,7 +37,10 @@ async def test_a_put_creates_and_then_finds(api):
     assert found["url"] == f"http://localhost:{PORT}"
     assert found["unit"] == service_unit(PORT)
     assert found["process"]["state"] == "running"
-    assert found["memory"] == {"bytes": 64 << 20, "source": "systemd"}
+    assert "memory" not in found
+    memory = {"bytes": 64 << 20, "source": "systemd"}
+    assert (await call(api, "GET", "/v1/users/1"))["memory"] == memory
+    assert (await call(api, "PUT", "/v1/users/1"))["memory"] == memory
 
 
 async def test_users_are_listed_by_port(api):
