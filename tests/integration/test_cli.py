@@ -142,3 +142,20 @@ def test_commands_work_on_the_real_thing(waportd, standin, ctl):
         "is linked and does not run" not in ctl("doctor", "--offline", "--config", waportd.config_file).stdout
     )
     assert ctl("delete", "1").returncode == 0
+
+
+def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):
+    command = [sys.executable, "-m", "waportd.cli", "--socket", waportd.socket, "--json", "web", "--no-browser"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            link = json.loads(process.stdout.readline())["url"]
+            browser.open(link)
+            until(lambda: browser.driver.current_url.endswith("/"), "the page")
+            waportd.call("PUT", "/v1/users/somebody", 201)
+            browser.see("somebody", "20000")  # told by the event stream
+            assert browser.complaints() == []
+            browser.open(link)
+            browser.see("This link was used already")
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 0
