@@ -145,7 +145,16 @@ def test_commands_work_on_the_real_thing(waportd, standin, ctl):
 
 
 def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):
-    command = [sys.executable, "-m", "waportd.cli", "--socket", waportd.socket, "--json", "web", "--no-browser"]
+    command = [
+        sys.executable,
+        "-m",
+        "waportd.cli",
+        "--socket",
+        waportd.socket,
+        "--json",
+        "web",
+        "--no-browser",
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             link = json.loads(process.stdout.readline())["url"]

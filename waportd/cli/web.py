@@ -12,7 +12,9 @@ import http.server
 import os
 import secrets
 import socket
+import stat
 import sys
+import threading
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +52,7 @@ def serve(context: Context) -> Exit:
     with proxy:
         try:
             _tell(context, proxy)
+            _end_with_the_caller(proxy)
             proxy.serve_forever()
         except KeyboardInterrupt:
             terminal.complain("")
@@ -67,6 +70,19 @@ def _tell(context: Context, proxy: "Proxy") -> None:
     if not opened and "SSH_CONNECTION" in os.environ:
         forward = f"ssh -L {proxy.port}:127.0.0.1:{proxy.port} {socket.gethostname()}"
         terminal.complain(f"From your own machine: {forward}, then open the link there.")
+
+
+def _end_with_the_caller(proxy: "Proxy") -> None:
+    """End it when a pipe at standard input closes: ssh without a terminal passes no Ctrl-C on, and leaves it running."""
+    mode = os.fstat(sys.stdin.fileno()).st_mode if sys.stdin else 0
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+
+        def wait() -> None:
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+            proxy.shutdown()
+
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def own_uids() -> set[int]:

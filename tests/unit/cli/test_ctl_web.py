@@ -190,6 +190,20 @@ async def test_the_program_prints_the_link_and_ends_with_ctrl_c(api, terminal):
     assert await screen.end() == Exit.OK
 
 
+async def test_it_ends_with_whoever_started_it_by_ssh(api, socket_path):
+    """Without a terminal there is no Ctrl-C: the pipe at its input closes."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "waportd.cli", "--socket", socket_path, "web", "--no-browser"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert (await process.stdout.readline()).startswith(b"http://127.0.0.1:")
+    process.stdin.close()
+    async with asyncio.timeout(30):
+        assert await process.wait() == Exit.OK
+
+
 async def test_a_port_that_is_taken_is_told(proxy, ctl):
     said = await ctl("web", "--no-browser", "--listen", proxy.port)
     assert said.status == Exit.FAILED
