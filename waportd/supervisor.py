@@ -55,7 +55,7 @@ _ASKED = 60.0
 _MEASURING = 3.0
 """Seconds that whoever asks what the servers use waits for that to be measured."""
 _MEASURED_AT_ONCE = 4
-_MEASURED_EVERY = 60.0
+_MEASURED_EVERY = 30.0
 """Seconds for which a figure is served to who asks for those of all servers."""
 _LOGOUT_READY = 30.0
 """Seconds that a stopped session is given to get connected, so that its phone can be unlinked."""
@@ -620,7 +620,7 @@ class Supervisor:
                 await self._give_back(port)
 
     async def _measure_all(self) -> None:
-        """Measure what every server uses, unless that was done within the minute."""
+        """Measure what every server uses, unless that was done within the half minute."""
         few = asyncio.Semaphore(_MEASURED_AT_ONCE)
 
         async def measure_one(instance: Instance) -> None:

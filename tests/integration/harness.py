@@ -319,6 +319,12 @@ class Waportd:
             f"session {state} of user {user}",
         )
 
+    def until_restarts(self, user, count):
+        return until(
+            lambda: (shown := self.user(user))["process"]["restarts"] >= count and shown,
+            f"{count} restarts of user {user}",
+        )
+
     def until_process(self, user, state):
         return until(
             lambda: (shown := self.user(user))["process"]["state"] == state and shown, f"process {state}"

@@ -3,7 +3,8 @@
 import base64
 import concurrent.futures
 
-from harness import PATIENCE, EventStream, is_active, until
+from harness import PATIENCE, EventStream, browser_of, is_active, until
+from prometheus_client.parser import text_string_to_metric_families
 from support import rendered_svg, rendered_text, scanned
 
 PHONE = "5511999990001"
@@ -92,6 +93,43 @@ def test_the_log_holds_what_server_systemd_and_daemon_say(waportd):
     now = [line["message"] for line in waportd.call("GET", "/v1/users/1/logs?lines=1000")["lines"]]
     assert now
     assert not [message for message in now if "Stopped" in message or "starting the browser" in message]
+
+
+def metrics(waportd):
+    answer = waportd.ask("GET", "/metrics")
+    assert answer.status == 200
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+
+
+def test_what_really_happens_is_measured(waportd, standin):
+    before = metrics(waportd)
+    assert before["waportd_users",] == 0
+    code = waportd.show_code("1")
+    standin.tell("scan", qr=code, phone=PHONE, name="Ana")
+    waportd.until_session("1", "ready")
+    browser_of(5001).kill()
+    waportd.until_restarts("1", 1)
+    waportd.until_session("1", "ready")
+    after = metrics(waportd)
+    assert after["waportd_sessions", "ready"] == after["waportd_user_session_ready", "1"] == 1
+    assert after["waportd_server_start_duration_seconds_count",] == 1
+    assert after["waportd_first_code_duration_seconds_count",] == 1
+    assert 0.1 < after["waportd_first_code_duration_seconds_sum",] < PATIENCE
+    assert after["waportd_server_restarts_total",] == after["waportd_user_restarts_total", "1"] == 1
+    # The new server may have been measured before it had a browser.
+    assert after["waportd_user_memory_bytes", "1"] > 1 << 20
+    assert after["waportd_user_cpu_seconds_total", "1"] > 0.01
+    assert after["waportd_dbus_call_duration_seconds_count", "StartUnit"] >= 1
+    assert after["waportd_http_request_duration_seconds_count", "GET", "/v1/users/{user}", "2xx"] >= 1
+    assert after["process_resident_memory_bytes",] > 20 << 20
+    assert code not in waportd.ask("GET", "/metrics").body.decode()
+    host = waportd.call("GET", "/v1/host")
+    assert host["running"] == 1
+    assert host["memory_per_session"] == after["waportd_servers_memory_bytes",]
 
 
 def test_a_pairing_code_links_a_phone(waportd, standin):

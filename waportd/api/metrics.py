@@ -38,7 +38,7 @@ async def time_requests(request: web.Request, handler: Handler) -> web.StreamRes
 async def show(request: web.Request) -> web.Response:
     """Show what is measured, in the text format of Prometheus.
 
-    `docs/metrics.md` lists it all. Memory and processor time are at most a minute old.
+    `docs/metrics.md` lists it all. Memory and processor time are at most half a minute old.
     """
     supervisor = supervisor_of(request)
     room = await supervisor.room()
