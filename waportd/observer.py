@@ -62,6 +62,8 @@ class Observer:
         self.unassigned: set[Port] = set()
         """Ports whose unit runs although nobody owns them; reported, never touched."""
         self.sessions = Sessions(self._on_session, self._on_silence, self._runs)
+        self.held: set[Port] = set()
+        """Ports that systemd holds."""
         self._picture = picture
         self._manager = manager
         self._metrics = metrics
@@ -82,7 +84,9 @@ class Observer:
         self._manager.watch(_ALL_UNITS, self._on_unit)
         for status in await self._manager.list_units(_ALL_UNITS):
             # A change that came meanwhile is newer.
-            self._units.setdefault(status.name, status)
+            port = port_of_unit(status.name)
+            if status.name not in self._units and port is not None:
+                self._note(status, port)
         for port in {port_of_unit(name) for name in self._units} | set(self._picture.owners()):
             if port is not None:
                 self.refresh(port)
@@ -117,7 +121,7 @@ class Observer:
 
     def holds(self, port: Port) -> bool:
         """Tell whether systemd holds the port for its owner."""
-        return self.socket(port).active_state == "active"
+        return port in self.held
 
     async def until_held(self, port: Port) -> None:
         """Return when systemd holds the port."""
@@ -219,12 +223,17 @@ class Observer:
     def _on_unit(self, status: UnitStatus) -> None:
         port = port_of_unit(status.name)
         if port is not None:
-            self._units[status.name] = status
+            self._note(status, port)
             if self.holds(port) and (opened := self._opened.pop(port, None)):
                 opened.set()
             if status.name == service_unit(port) and status.active_state != "activating":
                 self._up.discard(port)
             self.refresh(port)
+
+    def _note(self, status: UnitStatus, port: Port) -> None:
+        self._units[status.name] = status
+        if status.name == socket_unit(port):
+            (self.held.add if status.active_state == "active" else self.held.discard)(port)
 
     def _on_session(self, port: Port, session: Session) -> None:
         instance = self._picture.on_port(port)

@@ -40,10 +40,12 @@ def choose(
     rules: Ports,
     assigned: Mapping[Port, User],
     held: Callable[[Port], str | None],
+    taken_below: int = 0,
 ) -> Choice:
     """Choose the port of a user who has none.
 
-    ``held`` names the foreign holder of a port, or returns None. Raises PortsExhausted.
+    ``held`` names the foreign holder of a port, or returns None. The caller knows of all ports of the overflow range
+    below ``taken_below`` that they are assigned. Raises PortsExhausted.
     """
     wanted = preferred_port(user, rules)
     if wanted is None:
@@ -53,13 +55,24 @@ def choose(
         if obstacle is None:
             return Choice(Port(wanted))
         note = f"port {wanted} is {obstacle}"
-    for number in rules.overflow:
+    for number in range(max(rules.overflow.first, taken_below), rules.overflow.last + 1):
         if _obstacle(number, rules, assigned, held, within=rules.overflow) is None:
             return Choice(Port(number), note)
     raise PortsExhausted(
         f"no port is left for user {user}: {rules.overflow} are all assigned, reserved or held",
         hint="widen ports.overflow in the configuration, or delete users who are gone",
     )
+
+
+def taken_below(rules: Ports, assigned: Mapping[Port, User], known: int = 0) -> int:
+    """Return below which port all of the overflow range are assigned, where that was so below ``known`` before.
+
+    With ten thousand users, to look at all their ports took longer than to assign one.
+    """
+    number = max(rules.overflow.first, known)
+    while Port(number) in assigned:
+        number += 1
+    return number
 
 
 def _obstacle(

@@ -438,13 +438,14 @@ class Starter:
         """Keep within limits.max_sockets: of the sockets without a server, the longest unused gives way."""
         if self._observer.holds(port):
             return
-        held = [instance for instance in self._picture if self._observer.holds(instance.assignment.port)]
+        held = self._observer.held
         if len(held) < self._config.limits.max_sockets:
             return
         idle = [
             instance.assignment
-            for instance in held
-            if instance.process.state is ProcessState.STOPPED
+            for instance in map(self._picture.on_port, held)
+            if instance is not None
+            and instance.process.state is ProcessState.STOPPED
             and not self._lock(instance.assignment.user).locked()
         ]
         if not idle:

@@ -35,7 +35,7 @@ from waportd.model import (
 from waportd.observer import AT_REST, Observer
 from waportd.pairing import PairingLimit
 from waportd.picture import Instance, Picture
-from waportd.ports import choose, preferring_user
+from waportd.ports import choose, preferring_user, taken_below
 from waportd.starter import RETRY_INTERVAL, PortHeld, Starter
 from waportd.store import AllocationStore
 from waportd.systemd.journal import log_fields
@@ -103,6 +103,8 @@ class Supervisor:
         self._meter = UsageMeter(manager)
         self._pairing = PairingLimit()
         self._choosing: dict[Port, User] = {}
+        self._taken_below = 0
+        """Below which port all of the overflow range are assigned."""
         self._relayed_at: dict[User, float] = {}
         self._measuring: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,6 +129,7 @@ class Supervisor:
     async def reconfigure(self, config: Config) -> None:
         """Take over a new configuration; what concerns a server holds from its next start."""
         self._config = self._assignments.config = config
+        self._taken_below = 0
         self._starter.reconfigure(config)
         await self._assignments.write_environments()
         # New limits may let sessions start that the old ones kept down.
@@ -362,7 +365,8 @@ class Supervisor:
         held = {port: f"{service_unit(port)}, which nobody owns" for port in self.unassigned}
         while True:
             owners = collections.ChainMap(self._choosing, self.picture.owners())
-            choice = choose(user, self._config.ports, owners, held.get)
+            self._taken_below = taken_below(self._config.ports, self.picture.owners(), self._taken_below)
+            choice = choose(user, self._config.ports, owners, held.get, self._taken_below)
             assignment = Assignment(
                 user,
                 choice.port,
@@ -526,6 +530,7 @@ class Supervisor:
                 # It would hold for the port's next owner.
                 await self._manager.limit_memory(service_unit(port), self._config.limits.memory_max)
             await self._assignments.remove(assignment)
+            self._taken_below = min(self._taken_below, port)
         self._observer.sessions.unfollow(port)
         self._observer.absolve(port)
         self._meter.forget(service_unit(port))

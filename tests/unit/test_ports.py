@@ -10,7 +10,14 @@ import pytest
 from waportd.config import PortRange, Ports
 from waportd.errors import PortsExhausted
 from waportd.model import Port, User
-from waportd.ports import REFUSED_BY_BROWSERS, Choice, choose, preferred_port, preferring_user
+from waportd.ports import (
+    REFUSED_BY_BROWSERS,
+    Choice,
+    choose,
+    preferred_port,
+    preferring_user,
+    taken_below,
+)
 
 RULES = Ports(base=5001, range=PortRange(5001, 5010), overflow=PortRange(20000, 20003))
 
@@ -129,3 +136,15 @@ def test_nodes_fetch_refuses_the_ports_that_we_say_it_refuses():
     refused = {port for port, reason in zip(ports, json.loads(said), strict=True) if reason == "bad port"}
     # The standard has these two since 2022, but Debian 12's node does not know them.
     assert refused | {4190, 6679} == REFUSED_BY_BROWSERS
+
+
+def test_what_is_known_to_be_taken_changes_no_choice():
+    assigned = {Port(20000): User("a"), Port(20001): User("b"), Port(20003): User("c")}
+    below = taken_below(RULES, assigned)
+    assert below == 20002
+    assert choose(User("x"), RULES, assigned, {}.get, below) == chosen("x", assigned=assigned)
+    assigned[Port(20002)] = User("x")
+    below = taken_below(RULES, assigned, below)
+    assert below == 20004
+    with pytest.raises(PortsExhausted):
+        choose(User("y"), RULES, assigned, {}.get, below)

@@ -786,3 +786,13 @@ def ask_until_answered(ask):
                 await asyncio.sleep(0.01)
 
     return patient
+
+
+async def test_the_lowest_port_that_was_freed_is_given_again(supervisor):
+    for name in ("a", "b", "c"):
+        await supervisor.ensure(User(name))
+    await supervisor.delete(User("a"))
+    await supervisor.delete(User("b"))
+    assert (await supervisor.ensure(User("d")))[0].assignment.port == OVERFLOW
+    assert (await supervisor.ensure(User("e")))[0].assignment.port == OVERFLOW + 1
+    assert (await supervisor.ensure(User("f")))[0].assignment.port == OVERFLOW + 3
