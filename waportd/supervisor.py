@@ -566,18 +566,19 @@ class Supervisor:
         """Move every user to the desired state, few starts at a time."""
         await self._assignments.write_environments()
         assignments = [instance.assignment for instance in self.picture]
+        running = [assignment for assignment in assignments if assignment.desired is Desired.RUNNING]
         # Linked sessions first: they have messages to receive.
-        assignments.sort(key=lambda assignment: (not assignment.linked, -assignment.created_at))
-        sockets = self._config.limits.max_sockets
-        await asyncio.gather(
-            *(
-                self._settle(assignment.user)
-                for rank, assignment in enumerate(assignments)
-                if rank < sockets or assignment.desired is Desired.DELETED
-            )
-        )
-        running = sum(1 for instance in self.picture if instance.process.pid)
-        log.info("reconciled: users %d, running servers %d", len(self.picture), running)
+        running.sort(key=lambda assignment: (not assignment.linked, -assignment.created_at))
+        cut_short = [
+            assignment
+            for assignment in assignments
+            if assignment.desired is Desired.DELETED
+            or (assignment.desired is Desired.STOPPED and assignment.socket_boot == self._observer.boot)
+        ]
+        due = cut_short + running[: self._config.limits.max_sockets]
+        await asyncio.gather(*(self._settle(assignment.user) for assignment in due))
+        servers = sum(1 for instance in self.picture if instance.process.pid)
+        log.info("reconciled: users %d, running servers %d", len(self.picture), servers)
 
     async def _settle(self, user: User) -> None:
         assignment = self.known(user).assignment

@@ -796,3 +796,13 @@ async def test_the_lowest_port_that_was_freed_is_given_again(supervisor):
     assert (await supervisor.ensure(User("d")))[0].assignment.port == OVERFLOW
     assert (await supervisor.ensure(User("e")))[0].assignment.port == OVERFLOW + 1
     assert (await supervisor.ensure(User("f")))[0].assignment.port == OVERFLOW + 3
+
+
+async def test_stopped_users_take_no_port_from_those_who_are_not(start_supervisor, store, systemd, config):
+    limits = dataclasses.replace(config.limits, max_sockets=1)
+    store.rows = {
+        ONE: Assignment(ONE, PORT, created_at=1.0),
+        User("2"): Assignment(User("2"), Port(PORT + 1), desired=Desired.STOPPED, created_at=2.0),
+    }
+    await start_supervisor(dataclasses.replace(config, limits=limits))
+    assert systemd.units[socket_unit(PORT)].active_state == "active"
