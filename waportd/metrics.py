@@ -82,10 +82,10 @@ class Metrics:
         """Time a call over D-Bus."""
         self.dbus_calls.labels(method).observe(seconds)
 
-    def note_webhook(self, before: Webhook | None, now: Webhook) -> None:
-        """Count what a server's webhook has done since its figures were ``before``; None at a new server's first."""
+    def note_webhook(self, before: Webhook, now: Webhook) -> None:
+        """Count what a server's webhook has done since its figures were ``before``."""
         for outcome in ("delivered", "failed", "dropped"):
-            grown = getattr(now, outcome) - (getattr(before, outcome) if before else 0)
+            grown = getattr(now, outcome) - getattr(before, outcome)
             if grown > 0:
                 self.webhook_calls.labels(outcome).inc(grown)
 

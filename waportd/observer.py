@@ -18,6 +18,7 @@ from waportd.model import (
     Session,
     SessionState,
     User,
+    Webhook,
     port_of_unit,
     service_unit,
     socket_unit,
@@ -71,6 +72,9 @@ class Observer:
         self._units: dict[str, UnitStatus] = {}
         self._findings: dict[Port, Finding] = {}
         self._moving: set[Port] = set()
+        self._began = time.time()
+        self._webhooks: dict[Port, tuple[int | None, Webhook]] = {}
+        """What each server's process last said of its webhook."""
         self._code_awaited: dict[Port, float] = {}
         """Since when, by the monotonic clock, a first code is waited for."""
         self._opened: dict[Port, asyncio.Event] = {}
@@ -167,7 +171,9 @@ class Observer:
             self._note_unassigned(port)
             return
         process = self._process(instance)
-        self._metrics.restarts.inc(max(0, process.restarts - instance.process.restarts))
+        if instance.process.since:
+            # What systemd had counted before it was first looked at happened in another life of the daemon.
+            self._metrics.restarts.inc(max(0, process.restarts - instance.process.restarts))
         if process.state is not instance.process.state:
             said = process.message
             said = said if said.startswith(process.state) else f"{process.state}: {said}"
@@ -246,12 +252,19 @@ class Observer:
             asked_at = self._code_awaited.pop(port, None)
             if asked_at is not None and session.state is SessionState.QR:
                 self._metrics.first_codes.observe(time.monotonic() - asked_at)
-        self._metrics.note_webhook(
-            instance.session.webhook if instance.session and instance.answering else None, session.webhook
-        )
+        self._count_webhook(instance, session.webhook)
         self._picture.put(dataclasses.replace(instance, session=session, answering=True))
         if session.linked != instance.assignment.linked:
             self._on_link(user, session.linked)
+
+    def _count_webhook(self, instance: Instance, now: Webhook) -> None:
+        """Count what the webhook did since this process was last heard of, in this life of the daemon."""
+        port, pid = instance.assignment.port, instance.process.pid
+        known_pid, before = self._webhooks.get(port, (None, now))
+        if known_pid != pid:
+            before = Webhook() if instance.process.since >= self._began else now
+        self._webhooks[port] = (pid, now)
+        self._metrics.note_webhook(before, now)
 
     def _on_silence(self, port: Port, reason: str) -> None:
         instance = self._picture.on_port(port)

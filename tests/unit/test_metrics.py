@@ -171,7 +171,7 @@ class TestProcessorTime:
 class TestWebhook:
     def counted(self, *figures):
         metrics = Metrics()
-        before = None
+        before = Webhook()
         for now in figures:
             metrics.note_webhook(before, now)
             before = now

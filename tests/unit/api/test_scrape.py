@@ -98,6 +98,33 @@ async def test_the_webhooks_figures_are_counted_and_wake_nobody(api, systemd, su
     assert told["waportd_webhook_queue_length",] == told["waportd_user_webhook_queue_length", "1"] == 3
 
 
+async def test_what_happened_before_the_daemon_started_is_not_counted(start_supervisor, systemd):
+    before = await start_supervisor()
+    await before.ensure("1")
+    systemd.change(f"whatsapp@{PORT}.service", restarts=4)
+    figures = {"queued": 0, "delivered": 9, "failed": 0, "dropped": 0}
+    systemd.servers[PORT].say("ready", linked=True, webhook=figures)
+    await until(before, ONE, lambda instance: instance.assignment.linked)
+    supervisor = await start_supervisor()
+    await until(supervisor, ONE, lambda instance: instance.session and instance.session.linked)
+
+    def counted():
+        delivered = supervisor.metrics.webhook_calls.labels("delivered")._value.get()
+        return supervisor.metrics.restarts._value.get(), delivered
+
+    assert counted() == (0, 0)
+    # Nor is it counted twice where a stream breaks.
+    systemd.servers[PORT].say("ready", linked=True, message="more", webhook={**figures, "delivered": 11})
+    await until(supervisor, ONE, lambda instance: instance.session.message == "more")
+    assert counted() == (0, 2)
+    instance = supervisor.picture.get(ONE)
+    supervisor.picture.put(dataclasses.replace(instance, answering=False))
+    systemd.servers[PORT].say("ready", linked=True, message="again", webhook={**figures, "delivered": 12})
+    await until(supervisor, ONE, lambda instance: instance.session.message == "again")
+    systemd.change(f"whatsapp@{PORT}.service", restarts=5)
+    assert counted() == (1, 3)
+
+
 async def test_requests_are_timed_by_route_and_strangers_make_no_series(api):
     for method, path in (
         ("GET", "/v1/users/1"),
