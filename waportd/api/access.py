@@ -6,7 +6,6 @@ that rebind their name to this host: a browser sends neither along by itself.
 """
 
 import dataclasses
-import pwd
 import socket
 import struct
 import time
@@ -14,6 +13,7 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
+from waportd.accounts import name_of, uid_of
 from waportd.api.failures import Failures
 from waportd.api.operations import Scope
 from waportd.api.requests import EXPIRES, SIGNATURE
@@ -84,7 +84,7 @@ class Access:
 
     def permits(self, uid: int) -> bool:
         """Tell whether that uid may call. Names are looked up each time: accounts come and go."""
-        return not self._allowed or uid == 0 or any(_uid(name) == uid for name in self._allowed)
+        return not self._allowed or uid == 0 or any(uid_of(name) == uid for name in self._allowed)
 
     def admit(self, request: web.Request, needed: Scope, owner: User | None) -> None:
         """Let a call pass, and note who made it; raise a WaportdError that says why not.
@@ -111,7 +111,7 @@ class Access:
             if self.permits(uid):
                 return Caller(Scope.ADMIN)
             raise Forbidden(
-                f"user {_name(uid)} may not call this socket",
+                f"user {name_of(uid)} may not call this socket",
                 hint="add the user to api.allow_users in the configuration and reload waportd",
             )
         if needed is Scope.PUBLIC:
@@ -159,19 +159,3 @@ class Access:
             hint=f"wait {wait} s, and use a valid one",
             retry_after=wait,
         )
-
-
-def _uid(name: str | int) -> int | None:
-    if isinstance(name, int):
-        return name
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
