@@ -9,6 +9,7 @@ from harness import SOCKET
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RELEASES = guests.RELEASES[-1:]
 COMMANDS = {
     "adduser", "apt", "cp", "curl", "chgrp", "grep", "journalctl", "make", "node", "setpriv", "socket=", "systemctl",
     "tar", "tools/scan", "usermod", "waportctl", "waportd",
@@ -49,12 +50,6 @@ def blocks():
             typed = next((line for line in text if line.strip() and not line.startswith("#")), "")
             if any(typed.startswith(word) for word in COMMANDS):
                 yield pytest.param("\n".join(text), typed, id=f"{page.name}:{start + 1}")
-
-
-@pytest.fixture(scope="module", params=guests.RELEASES[-1:])
-def root(request, package):
-    with guests.prepared_root(request.param, guests.field(package, "Depends")) as root:
-        yield root
 
 
 @pytest.fixture(scope="module")

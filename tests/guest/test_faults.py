@@ -19,12 +19,7 @@ UNANSWERED = {"ConnectionResetError", "RemoteDisconnected", "IncompleteRead"}
 
 EVERYTHING = os.environ.get("WAPORTD_FAULTS") == "all"
 """`make reliability` takes its time; otherwise one release and a few moments have to do."""
-
-
-@pytest.fixture(scope="module", params=guests.RELEASES if EVERYTHING else guests.RELEASES[-1:])
-def root(request, package):
-    with guests.prepared_root(request.param, guests.field(package, "Depends")) as root:
-        yield root
+RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 
 
 @pytest.fixture(scope="module")
