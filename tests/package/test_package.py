@@ -26,7 +26,11 @@ def findings(package):
     """What lintian says, of every severity, as lines "SEVERITY: waportd: TAG …"; O is one that is overridden."""
     options = ["--display-info", "--display-experimental", "--pedantic", "--show-overrides", "--fail-on=none"]
     answer = output_of("lintian", *options, "--tag-display-limit=0", "--allow-root", package)
-    return [line for line in answer.splitlines() if not line.startswith(("N:", "M:"))]
+    # Debian 12's wants a script for other systems of initialisation; Debian 13's calls an override of that an error.
+    obsolete = "package-supports-alternative-init-but-no-init.d-script"
+    return [
+        line for line in answer.splitlines() if not line.startswith(("N:", "M:")) and obsolete not in line
+    ]
 
 
 def test_lintian_finds_nothing(findings):
