@@ -171,10 +171,13 @@ class Observer:
             self._note_unassigned(port)
             return
         process = self._process(instance)
-        if instance.process.since:
+        before = instance.process
+        if before.since:
             # What systemd had counted before it was first looked at happened in another life of the daemon.
-            self._metrics.restarts.inc(max(0, process.restarts - instance.process.restarts))
-        if process.state is not instance.process.state:
+            self._metrics.restarts.inc(max(0, process.restarts - before.restarts))
+        # An administrator's stop of the socket shows in two steps: first only the server is down.
+        now_by_admin = process.message != before.message and self.stopped_by_admin(instance.assignment)
+        if process.state is not before.state or now_by_admin:
             said = process.message
             said = said if said.startswith(process.state) else f"{process.state}: {said}"
             log.info("%s", said, extra=log_fields(instance.assignment.user, port))
