@@ -339,7 +339,7 @@ class Api:
                 show=_shown_list,
             ),
             "TCP addresses on which waportd answers, too, e.g. [127.0.0.1:8080]. Whoever calls there "
-            "needs a token, which `POST /v1/tokens` over the unix socket makes, or a connect link. It "
+            "needs a token, which `waportctl token create NAME` makes, or a connect link. It "
             "is HTTP without TLS: for other hosts, put a reverse proxy in front. The packaged service "
             "may be reached from this host only: for an address that is not loopback, add the networks "
             "that may call (`systemctl edit waportd`, [Service], IPAddressAllow=192.0.2.0/24).",

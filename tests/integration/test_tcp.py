@@ -1,7 +1,9 @@
 """The API over TCP, of a real daemon: opened by tokens and links that survive its restart, and told nowhere."""
 
 import http.client
+import json
 import socket
+import time
 
 import pytest
 from harness import PATIENCE, systemctl, until
@@ -88,3 +90,26 @@ def test_an_address_that_is_taken_ends_the_daemon_with_the_reason(idle_waportd, 
             ),
             "the reason",
         )
+
+
+def test_a_person_with_a_link_links_a_phone_and_one_without_sees_why_not(
+    idle_waportd, port, browser, standin
+):
+    waportd = idle_waportd
+    waportd.configure(api={"listen": [f"127.0.0.1:{port}"]})
+    waportd.start()
+    token = waportd.call("POST", "/v1/tokens", 201, {"name": "web app", "scope": "user:1"})["token"]
+    link = json.loads(Caller(port, token).call("POST", "/v1/users/1/connect-link", 201))
+    assert link["url"] == f"http://127.0.0.1:{port}{link['path']}"
+    browser.open(f"{link['url']}&lang=en")
+    code = until(
+        lambda: (read := browser.code()) and read == waportd.qr("1")["qr"] and read, "the code on the screen"
+    )
+    standin.tell("scan", qr=code, phone="5511999990001", name="Ana")
+    browser.see("WhatsApp is linked", "Linked as Ana")
+    ended = waportd.call("POST", "/v1/users/1/connect-link", 201, {"ttl": 1})
+    time.sleep(1.5)
+    browser.open(f"http://127.0.0.1:{port}{ended['path']}&lang=en")
+    browser.see("This link is not valid any more")
+    browser.open(f"http://127.0.0.1:{port}/connect?user=1&lang=en")
+    browser.see("This link is not valid any more")

@@ -131,14 +131,14 @@ class Access:
         if header is None:
             raise Unauthorized(
                 "calls over TCP need a token",
-                hint="send `Authorization: Bearer TOKEN`; `POST /v1/tokens` over the unix socket makes one",
+                hint="send `Authorization: Bearer TOKEN`; `waportctl token create NAME` makes one",
             )
         scheme, _, text = header.partition(" ")
         token = self.tokens.recognise(text.strip()) if scheme.lower() == "bearer" else None
         if token is None:
             raise Unauthorized(
                 "that token is none of ours, or was deleted",
-                hint="`GET /v1/tokens` over the unix socket lists those that there are",
+                hint="`waportctl token list` shows those that there are",
                 presented=True,
             )
         return Caller(Scope.ADMIN if token.user is None else Scope.USER, token.user, token=token.id)

@@ -80,7 +80,7 @@ class TestCalls:
     async def test_who_shows_nothing_is_asked_for_a_token(self, door, operation):
         assert await door.knock(operation) == 401
         assert door.answer.headers["WWW-Authenticate"] == 'Bearer realm="waportd"'
-        assert "/v1/tokens" in door.body
+        assert "waportctl token create" in door.body
 
     @of(Scope.PUBLIC)
     async def test_what_tells_nothing_of_anybody_is_open(self, door, operation):
