@@ -68,3 +68,11 @@ async def test_the_document_is_served(api):
     async with api.get("/openapi.json") as answer:
         assert answer.status == 200
         assert await answer.json() == document()
+
+
+async def test_whoever_asks_again_and_again_costs_nothing(api, monkeypatch):
+    async with api.get("/openapi.json") as answer:
+        first = await answer.read()
+    monkeypatch.setattr("waportd.api.openapi.document", None)
+    async with api.get("/openapi.json") as answer:
+        assert await answer.read() == first
