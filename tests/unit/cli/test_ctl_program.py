@@ -4,9 +4,9 @@ import argparse
 import importlib
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -138,14 +138,14 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
 
 
 def test_it_starts_at_once():
-    """150 ms beyond the start of Python itself on a machine that is idle; one that is loaded takes its time."""
+    """150 ms beyond the start of Python itself. Of the processor: how long a loaded machine lets it wait says nothing."""
 
-    def fastest(*command):
+    def least(*command):
         def once():
-            began = time.perf_counter()
+            before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
             subprocess.run([sys.executable, *command], capture_output=True, check=False)
-            return time.perf_counter() - began
+            return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
 
         return min(once() for _ in range(5))
 
-    assert fastest("-m", "waportd.cli", "--socket", "/none", "list") - fastest("-c", "") < 0.6
+    assert least("-m", "waportd.cli", "--socket", "/none", "list") - least("-c", "") < 0.4
