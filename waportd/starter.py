@@ -198,14 +198,15 @@ class Starter:
             self.launch(user)
 
     async def _start(self, user: User) -> None:
+        lock = self._lock(user)
+        queued = lock.locked()
         await self._see_off(user)
         assignment = self._assignments.known(user).assignment
         if not assignment.linked:
             self._observer.await_code(assignment.port)
         has_asked = False
         if self._assignments.known(user).process.state is not ProcessState.RUNNING:
-            lock = self._lock(user)
-            queued = lock.locked()
+            queued = queued or lock.locked()
             async with self.slots, lock:
                 assignment = self._assignments.known(user).assignment
                 if queued and assignment.desired is not Desired.RUNNING:
@@ -231,7 +232,7 @@ class Starter:
             await self._observer.sessions.ask_for_code(assignment.port)
 
     async def _see_off(self, user: User) -> None:
-        """Wait until a server is gone whose phone was unlinked: it deletes its session, and ends by itself."""
+        """Wait until a server is gone that ends: to the last it answers questions that are meant for the next one."""
         if _leaves(self._picture.get(user)):
             await self._picture.wait(user, lambda now: not _leaves(now), _FAREWELL)
 
@@ -462,9 +463,9 @@ class Starter:
 
 
 def _leaves(instance: Instance | None) -> bool:
-    return (
-        instance is not None
-        and instance.process.state is ProcessState.RUNNING
-        and instance.session is not None
-        and instance.session.state is SessionState.LOGGED_OUT
-    )
+    if instance is None:
+        return False
+    # One whose phone was unlinked deletes its session, and ends by itself.
+    logged_out = instance.session is not None and instance.session.state is SessionState.LOGGED_OUT
+    state = instance.process.state
+    return state is ProcessState.STOPPING or (state is ProcessState.RUNNING and logged_out)

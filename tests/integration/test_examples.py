@@ -71,6 +71,7 @@ def status_of(url, method="GET", **headers):
 def test_a_person_logs_in_links_a_phone_and_sends_a_message(web_app, waportd, standin, browser):
     waportd.configure(instances={"webhook_url": f"{web_app}/webhook"})
     systemctl("reload", "waportd.service")
+    until(lambda: "webhook_url: taken over" in waportd.journal("waportd.service"), "the reload")
     browser.open(f"{web_app}/connect")
     browser.see("Log in", "Password")  # whoever is not known sees nothing else
     assert status_of(f"{web_app}/api/qr") == 401

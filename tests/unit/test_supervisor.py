@@ -567,6 +567,20 @@ async def test_who_asks_while_a_server_leaves_after_a_logout_on_the_phone_gets_t
     assert systemd.servers[PORT] is not leaving
 
 
+async def test_a_question_for_the_next_server_is_not_put_to_the_one_that_ends(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    leaving = systemd.servers[PORT]
+    leaving.calls.clear()
+    systemd.change(service_unit(PORT), active_state="deactivating", sub_state="stop-sigterm")
+    again = asyncio.create_task(supervisor.ensure(ONE))
+    await asyncio.sleep(0.1)
+    assert not again.done()
+    await systemd.exit(PORT, 11)
+    await asyncio.wait_for(again, 5)
+    assert not leaving.calls
+    assert "new code" in systemd.servers[PORT].calls
+
+
 async def test_a_session_that_is_still_loading_is_waited_for_before_its_logout(supervisor, systemd):
     systemd.prepare = lambda server: server.say("authenticated", linked=True)
     await supervisor.ensure(ONE)
