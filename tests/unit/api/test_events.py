@@ -215,7 +215,7 @@ class TestOfOne:
             assert (await answer.json())["users"] == [user.data]
 
     async def test_the_end_of_a_code_is_told_although_nothing_else_changes(self, listen, picture):
-        picture.put(showing(lifetime=0.6))
+        picture.put(showing(lifetime=2.0))
         async with listen(self.PATH) as events:
             assert (await events.next()).name == "user"
             assert (await events.next()).data["qr"]
