@@ -373,6 +373,39 @@ class ConnectLink(_Result):
 
 
 @dataclass(frozen=True)
+class Health(_Result):
+    """The daemon, and what it looks after."""
+
+    status: str = ""
+    version: str = ""
+    users: int = 0
+    running: int = 0
+    failed: int = 0
+    unassigned_ports: tuple[int, ...] = ()
+    """Ports of servers that run and belong to nobody."""
+
+
+@dataclass(frozen=True)
+class Host(_Result):
+    """The machine that the servers run on."""
+
+    memory_total: int = 0
+    """Bytes."""
+    memory_available: int = 0
+    """Bytes that could be given to programs without swapping."""
+    cpus: int = 0
+    load: tuple[float, ...] = ()
+    """Over 1, 5 and 15 minutes."""
+    running: int = 0
+    max_running: int = 0
+    """0 for no limit."""
+    min_available_memory: int = 0
+    memory_per_session: int = 0
+    more_sessions: int | None = None
+    """How many more servers fit; None where no limit is set."""
+
+
+@dataclass(frozen=True)
 class Token(_Result):
     """A key to the API over TCP. ``token`` is there only in the answer that creates it."""
 
@@ -640,13 +673,20 @@ class Client:
             holders=tuple(Holder._of(holder) for holder in document["holders"]),  # noqa: SLF001
         )
 
-    def health(self) -> Mapping[str, Any]:
+    def health(self) -> Health:
         """Return the daemon's version and how many users and servers there are."""
-        return self._get("/v1/health")
+        document = self._get("/v1/health")
+        return Health._of(document, unassigned_ports=tuple(document.get("unassigned_ports", ())))  # noqa: SLF001
 
-    def host(self) -> Mapping[str, Any]:
+    def host(self) -> Host:
         """Return memory and load of the host, and how many more sessions fit."""
-        return self._get("/v1/host")
+        document = self._get("/v1/host")
+        return Host._of(  # noqa: SLF001
+            document,
+            load=tuple(document.get("load", ())),
+            memory_total=document["memory"]["total"],
+            memory_available=document["memory"]["available"],
+        )
 
     def tokens(self) -> list[Token]:
         """Return the keys to the API over TCP, without the secrets."""

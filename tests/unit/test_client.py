@@ -214,6 +214,15 @@ async def test_tokens_and_links_are_made_and_taken_back(client):
     assert "signature" not in repr(link)
 
 
+async def test_the_daemon_and_its_host_are_told(client):
+    await on_thread(client.ensure, "1")
+    health = await on_thread(client.health)
+    assert (health.status, health.users, health.running, health.unassigned_ports) == ("ok", 1, 1, ())
+    host = await on_thread(client.host)
+    assert host.memory_total > host.memory_available > 0
+    assert (host.cpus, len(host.load), host.running) == (os.cpu_count(), 3, 1)
+
+
 async def test_a_server_that_does_not_start_says_why(client, systemd):
     systemd.fail_to_start(service_unit(Port(BASE)), result="exit-code", exit_code=1, exit_status=203)
     with pytest.raises(ServerFailed) as error:

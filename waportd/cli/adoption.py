@@ -146,7 +146,13 @@ def _refuse_if_used(source: _Source) -> None:
 
 def _uses(process: psutil.Process, source: _Source) -> Iterator[str]:
     try:
-        if f"--user-data-dir={source.profile}" in (process.info["cmdline"] or []):
+        option = "--user-data-dir="
+        words = process.info["cmdline"] or []
+        if any(
+            Path(word.removeprefix(option)).resolve() == source.profile
+            for word in words
+            if word.startswith(option)
+        ):
             yield "has its profile open"
         if source.port is None or not process.info["cmdline"]:
             return

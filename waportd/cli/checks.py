@@ -362,15 +362,15 @@ def api(site: Site) -> Findings:
     except WaportdClientError as error:
         yield Verdict.FAIL, f"{site.socket} answers: {error}", error.hint
         return
-    if health["version"] != __version__:
+    if health.version != __version__:
         yield (
             Verdict.WARN,
-            f"the daemon that runs is version {health['version']}, and {__version__} is installed",
+            f"the daemon that runs is version {health.version}, and {__version__} is installed",
             "systemctl restart waportd (no session notices)",
         )
     else:
         yield Verdict.OK, f"{site.socket} answers, version {__version__}", None
-    if ports := health.get("unassigned_ports"):
+    if ports := health.unassigned_ports:
         listed = ", ".join(map(str, ports))
         yield (
             Verdict.WARN,

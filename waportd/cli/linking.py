@@ -75,7 +75,8 @@ class _View:
         if shown is None or self.trouble:
             return Text(terminal.plain(self.trouble or f"user {self._user}: starting …"), style="yellow")
         if shown.qr is None:
-            return Text(terminal.plain(f"user {self._user}: {shown.message}"), style="yellow")
+            told = Text(terminal.plain(f"user {self._user}: {shown.message}"), style="yellow")
+            return Group(told, Text(terminal.plain(shown.hint or "")))
         left = (shown.expires_at - dt.datetime.now(dt.UTC)).total_seconds() if shown.expires_at else 0.0
         title = f"user {self._user}: code {shown.attempt} of {shown.attempts}, {max(0, int(left))} s left"
         drawing = draw(shown.qr, Format.TXT).decode().rstrip("\n")

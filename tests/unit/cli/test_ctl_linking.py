@@ -72,6 +72,19 @@ async def test_on_a_terminal_the_code_is_drawn_until_a_phone_is_linked(api, term
     assert screen.seen.count("\x1b[?1049h") == screen.seen.count("\x1b[?1049l") == 1
 
 
+async def test_an_error_is_shown_with_its_way_out_until_it_is_mended(api, terminal, supervisor, systemd):
+    await supervisor.ensure(User("1"))
+    server = systemd.servers[PORT]
+    server.say(
+        "error", cause="browser_missing", message="no browser is installed", hint="apt install chromium"
+    )
+    screen = await terminal("qr", "1")
+    await screen.until("no browser is installed")
+    await screen.until("apt install chromium")
+    server.show_code()
+    await screen.until("code 1 of 5")
+
+
 async def test_a_small_terminal_is_told_the_size_that_is_needed(api, terminal, codes):
     screen = await terminal("qr", "1", columns=40, lines=10)
     await screen.until("needs a terminal of")
