@@ -155,7 +155,9 @@ def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):
         "web",
         "--no-browser",
     ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             link = json.loads(process.stdout.readline())["url"]
             browser.open(link)
@@ -166,5 +168,5 @@ def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):
             browser.open(link)
             browser.see("This link was used already")
         finally:
-            process.send_signal(signal.SIGINT)
+            process.stdin.close()
             assert process.wait(PATIENCE) == 0

@@ -122,6 +122,8 @@ async def terminal(socket_path):
             cwd=ROOT,
             env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
             start_new_session=True,
+            # What runs in the background of a script ignores Ctrl-C, and so would all that it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(theirs)
         terminals.append(Terminal(process, ours))
