@@ -113,9 +113,25 @@ def test_start_stop_and_restart_work(site):
     assert site.main_pid("whatsapp@5010")
 
 
-def test_a_memory_limit_reaches_the_unit(site):
+def test_a_users_memory_limit_reaches_the_unit_until_the_next_boot(site):
+    """The daemon sets it at each start, so that it leaves nothing in /etc."""
     site.ask("PUT", "/v1/users/11", {"memory_max": "512M"})
     assert site.machine.show("whatsapp@5011.service", "MemoryMax") == str(512 * 1024**2)
+    [path] = site.machine.show("whatsapp@5011.service", "DropInPaths").split()
+    assert path.startswith("/run/systemd/system.control/")
+    site.call("POST", "/v1/users/11/restart")
+    assert site.machine.show("whatsapp@5011.service", "MemoryMax") == str(512 * 1024**2)
+
+
+def test_all_servers_together_have_limits(site):
+    site.call("PUT", "/v1/users/15", 201)
+    assert site.machine.show("whatsapp@5015.service", "Slice") == "whatsapp.slice"
+    assert site.machine.show("whatsapp@5015.service", "TasksMax") == "512"
+    meminfo = site.machine.run("cat", "/proc/meminfo").stdout
+    total = int(re.search(r"MemTotal: +(\d+) kB", meminfo)[1]) * 1024
+    for name, share in (("MemoryHigh", 0.75), ("MemoryMax", 0.85)):
+        assert abs(int(site.machine.show("whatsapp.slice", name)) / total - share) < 0.01
+    assert 0 < int(site.machine.show("whatsapp.slice", "TasksMax")) < 2**63
 
 
 def test_a_crash_loop_is_told_and_mended_by_a_start(site):
@@ -169,9 +185,14 @@ def as_daemon(site, method, signature="", *arguments):
         ("StartUnit", "ss", "whatsapp@80.service", "replace"),
         ("StartUnit", "ss", "poweroff.target", "replace"),
         ("KillUnit", "ssi", "whatsapp@5014.service", "all", "9"),
+        ("KillUnit", "ssi", "whatsapp@5014.socket", "all", "9"),
         ("KillUnit", "ssi", "dbus.service", "all", "9"),
+        ("StartUnit", "ss", "whatsapp@05014.service", "replace"),
+        ("StartUnit", "ss", "whatsapp@5014.timer", "replace"),
+        ("StartUnit", "ss", "whatsapp@5014.evil.service", "replace"),
         ("FreezeUnit", "s", "whatsapp@5014.service"),
         ("SetUnitProperties", "sba(sv)", "dbus.service", "true", "1", "MemoryMax", "t", "1"),
+        ("SetUnitProperties", "sba(sv)", "whatsapp.slice", "true", "1", "MemoryMax", "t", "1"),
         ("CleanUnit", "sas", "systemd-logind.service", "1", "state"),
         ("ResetFailed",),
         ("Reload",),
@@ -180,7 +201,11 @@ def as_daemon(site, method, signature="", *arguments):
         ("DisableUnitFiles", "asb", "1", "waportd.service", "false"),
         ("MaskUnitFiles", "asbb", "1", "dbus.service", "true", "true"),
         ("LinkUnitFiles", "asbb", "1", "/tmp/evil.service", "true", "true"),
+        ("RevertUnitFiles", "as", "1", "waportd.service"),
+        ("PresetAllUnitFiles", "sbb", "full", "false", "true"),
+        ("SetDefaultTarget", "sb", "rescue.target", "true"),
         ("SetEnvironment", "as", "1", "LD_PRELOAD=/tmp/evil.so"),
+        ("Reboot",),
         ("PowerOff",),
         ("StartTransientUnit", "ssa(sv)a(sa(sv))", "evil.service", "replace", *TRANSIENT[1:]),
     ],
@@ -195,6 +220,23 @@ def test_the_daemons_user_may_do_nothing_else_to_systemd(site, call):
     assert re.search(DENIED, answer.stderr), answer.stderr
     assert site.main_pid("whatsapp@5014") == before
     assert site.machine.run("test", "-e", "/run/owned", check=False).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager", "Reboot", "b", "0"),
+        ("org.freedesktop.hostname1", "/org/freedesktop/hostname1", "org.freedesktop.hostname1", "SetHostname", "sb",
+         "evil", "false"),
+        ("org.freedesktop.timedate1", "/org/freedesktop/timedate1", "org.freedesktop.timedate1", "SetTime", "xbb",
+         "1700000000000000", "false", "false"),
+    ],
+    ids=lambda call: call[3],
+)  # fmt: skip
+def test_the_daemons_user_may_do_nothing_to_the_rest_of_the_machine(site, call):
+    answer = site.machine.run("busctl", "call", *call, user="waportd", check=False)
+    assert answer.returncode != 0
+    assert re.search(DENIED, answer.stderr), answer.stderr
 
 
 @pytest.mark.parametrize("name", ["whatsapp@5999.service", "whatsapp@5999.socket"])
