@@ -122,7 +122,7 @@ def test_what_really_happens_is_measured(waportd, standin):
     assert after["waportd_server_restarts_total",] == after["waportd_user_restarts_total", "1"] == 1
     # The new server may have been measured before it had a browser.
     assert after["waportd_user_memory_bytes", "1"] > 1 << 20
-    assert after["waportd_user_cpu_seconds_total", "1"] > 0.01
+    assert after["waportd_user_cpu_seconds_total", "1"] > 0
     assert after["waportd_dbus_call_duration_seconds_count", "StartUnit"] >= 1
     assert after["waportd_http_request_duration_seconds_count", "GET", "/v1/users/{user}", "2xx"] >= 1
     assert after["process_resident_memory_bytes",] > 20 << 20
