@@ -13,7 +13,7 @@ quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability soak bench lint docs deb build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability soak bench lint docs screenshots deb build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -68,6 +68,10 @@ lint: ## check style and types
 
 docs: ## write config.example.yaml, docs/configuration.md and docs/api.md from the code
 	@tools/reference
+
+screenshots: ## take the pictures of docs/images anew
+	@tools/install-deps test
+	@tools/with-systemd --private-network --writable .run --writable docs/images -- /usr/bin/python3 tests/integration/screenshots.py
 
 deb: ## build dist/waportd_<version>_all.deb
 	@tools/install-deps deb

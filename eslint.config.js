@@ -9,7 +9,9 @@ const everywhere = readonly(
         'clearInterval clearTimeout console crypto escape fetch performance queueMicrotask setInterval ' +
         'setTimeout structuredClone',
 );
-const node = readonly('Buffer __dirname __filename exports module process require setImmediate');
+const node = readonly(
+    'Buffer Event EventTarget __dirname __filename exports module process require setImmediate',
+);
 const browser = readonly(
     'CSS DOMParser addEventListener devicePixelRatio getSelection history matchMedia open ' +
         'requestAnimationFrame sessionStorage',

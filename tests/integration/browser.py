@@ -233,4 +233,4 @@ def free_of_barriers(browser, **look):
     for theme in ("light", "dark"):
         browser.look(theme=theme, **look)
         assert browser.barriers() == [], theme
-    browser.look()
+    browser.look(**look)

@@ -19,7 +19,7 @@ const stored = new Map();
 before(async () => {
     // What the modules expect of a page around them.
     globalThis.location = new URL('http://localhost/connect?user=2&expires=9&signature=s%2Fg');
-    globalThis.document = { baseURI: 'http://localhost/', hidden: false, addEventListener: () => {} };
+    globalThis.document = Object.assign(new EventTarget(), { baseURI: 'http://localhost/', hidden: false });
     globalThis.addEventListener = () => {};
     globalThis.sessionStorage = {
         getItem: (key) => stored.get(key) ?? null,
@@ -108,6 +108,11 @@ test('what an answer refuses is told, and an answer that is missing is not taken
         view(code, { problem: new web.Problem({ status, code: problemCode, detail: 'd' }) });
     assert.equal(told(401), 'refused');
     assert.equal(told(403), 'refused');
+    const ready = {
+        problem: new web.Problem({ status: 403, code: 'link_expired' }),
+        user: { session: { state: 'ready' } },
+    };
+    assert.equal(view({ status: 'ready' }, ready), 'linked');
     assert.equal(told(400), 'bad-address');
     assert.equal(told(503, 'limit_reached'), 'busy');
     assert.equal(told(503, 'ports_exhausted'), 'busy');
@@ -357,6 +362,25 @@ test(
         assert.equal(asked.length, 2);
     },
 );
+
+test('a page that nobody sees lets go, and goes on when it is seen', { timeout: 20_000 }, async () => {
+    const { asked } = await serve((request, response, count) => {
+        begin(response).write(`id: e-${count}\nevent: user\ndata: {}\n\n`);
+    });
+    const { until } = follow(['user']);
+    await until(2);
+    web.Stream.hiddenFor = 1;
+    const look = (hidden) => {
+        globalThis.document.hidden = hidden;
+        globalThis.document.dispatchEvent(new Event('visibilitychange'));
+    };
+    look(true);
+    await once(asked[0].socket, 'close');
+    look(false);
+    // Of the pause nothing is told.
+    assert.deepEqual(await until(4), [['live'], ['user', {}], ['live'], ['user', {}]]);
+    assert.equal(asked[1].headers['last-event-id'], 'e-1');
+});
 
 test('half an event that was cut off is not told', { timeout: 20_000 }, async () => {
     await serve((request, response, count) => {

@@ -52,7 +52,9 @@ export function viewOf({ user, qr, problem, pairing, byPhone, deleted, now }) {
         message,
         hint,
     });
-    if (problem !== null && !problem.unreachable) {
+    // A link that ends does not take back what it was good for.
+    const done = problem?.refused && user?.session?.state === 'ready';
+    if (problem !== null && !problem.unreachable && !done) {
         return view(kindOf(problem), {
             cause: problem.cause ?? problem.code,
             message: problem.message,

@@ -10,9 +10,11 @@ import { UsersTable } from './users-table.mjs';
 
 /** Memory and CPU take the daemon milliseconds for each user, so only who looks is told, and not often. */
 const MEASURE_MS = 10_000;
+const SECOND_LOOK_MS = 2_000;
 const LINK_SECONDS = 600;
 
 const byId = (id) => document.getElementById(id);
+const sentence = ({ message, hint }) => [message, hint].filter(Boolean).join('. ');
 
 /** The users' documents, with the latest figures in `memory` (bytes) and `cpu` (share of a processor). */
 const users = new Map();
@@ -80,6 +82,8 @@ async function measure() {
                 cpu: share !== null && share >= 0 ? share : null,
             });
         }
+        // How busy a processor is, only a second look tells.
+        if (measured.at === null) setTimeout(measure, SECOND_LOOK_MS);
         measured = { at, cpu };
         showHost(host);
         draw();
@@ -104,6 +108,7 @@ function setLost(wait, problem = null) {
 
 function refused(problem) {
     stream.stop();
+    stream.forget();
     setLost(null);
     const given = token.get() !== null;
     token.forget();
@@ -111,7 +116,7 @@ function refused(problem) {
     users.clear();
     panel.close();
     show('sign-in');
-    say(byId('token-problem'), given ? [problem.message, problem.hint].filter(Boolean).join('. ') : '');
+    say(byId('token-problem'), given ? sentence(problem) : '');
     byId('sign-out').hidden = true;
     byId('new-user').hidden = true;
     byId('token').focus();
@@ -284,7 +289,8 @@ async function onConnect(event, name) {
         page.location = new URL(path.replace(/^\//, ''), document.baseURI);
     } catch (problem) {
         page.close();
-        setLost(0, problem);
+        say(byId('notice').firstElementChild, sentence(problem));
+        byId('notice').hidden = false;
     }
 }
 
@@ -302,7 +308,7 @@ async function create(event) {
         byId('create').close();
         location.hash = encodeURIComponent(name);
     } catch (problem) {
-        say(byId('create-problem'), [problem.message, problem.hint].filter(Boolean).join('. '));
+        say(byId('create-problem'), sentence(problem));
         byId('create-user').focus();
     }
 }
@@ -355,6 +361,9 @@ byId('search').addEventListener('input', (event) => {
     draw();
 });
 byId('lost-retry').addEventListener('click', () => stream.hurry());
+byId('notice-close').addEventListener('click', () => {
+    byId('notice').hidden = true;
+});
 byId('new-user').addEventListener('click', openCreate);
 byId('first-user').addEventListener('click', openCreate);
 byId('create-cancel').addEventListener('click', () => byId('create').close());

@@ -53,6 +53,12 @@ export class EventParser {
 
 /** One stream, opened again whenever it ends. */
 export class Stream {
+    /**
+     * How long nobody sees the page, in milliseconds, until its streams are let go: a browser opens no more
+     * than six connections to a host, for all tabs together.
+     */
+    static hiddenFor = 20_000;
+
     #path;
     #query;
     #handlers;
@@ -61,6 +67,8 @@ export class Stream {
     #abort = null;
     #timer = null;
     #wakers = null;
+    #hidden = null;
+    #paused = false;
     #stopped = true;
 
     /**
@@ -83,17 +91,38 @@ export class Stream {
         this.#wakers = new AbortController();
         const { signal } = this.#wakers;
         addEventListener('online', () => this.hurry(), { signal });
-        document.addEventListener('visibilitychange', () => document.hidden || this.hurry(), { signal });
+        document.addEventListener('visibilitychange', () => this.#onVisibility(), { signal });
         this.#open();
     }
 
     stop() {
         this.#stopped = true;
         this.#wakers?.abort();
+        this.#letGo();
+    }
+
+    /** Begin from nothing the next time: what was told is not known any more. */
+    forget() {
+        this.#parser = new EventParser();
+    }
+
+    #letGo() {
+        clearTimeout(this.#hidden);
         clearTimeout(this.#timer);
         this.#timer = null;
         this.#abort?.abort();
         this.#abort = null;
+    }
+
+    #onVisibility() {
+        clearTimeout(this.#hidden);
+        if (document.hidden) {
+            this.#hidden = setTimeout(() => {
+                this.#paused = true;
+                this.#letGo();
+            }, Stream.hiddenFor);
+        } else if (this.#paused) this.#open();
+        else this.hurry();
     }
 
     /** Try now, where the next try is awaited. */
@@ -105,6 +134,7 @@ export class Stream {
     }
 
     async #open() {
+        this.#paused = false;
         const abort = new AbortController();
         this.#abort = abort;
         let problem = null;

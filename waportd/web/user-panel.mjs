@@ -29,11 +29,7 @@ class LogTail {
             userPath(user, 'logs'),
             {
                 on: { log: (line) => this.#add(line) },
-                onLive: () => {
-                    // What was read before comes again.
-                    this.#list.replaceChildren();
-                    say(this.#note, 'Nothing was said yet.');
-                },
+                onLive: () => this.#list.childElementCount || say(this.#note, 'Nothing was said yet.'),
                 onLost: (_, problem) => this.#explain(problem),
                 onRefused: (problem) => this.#explain(problem),
             },
@@ -51,7 +47,7 @@ class LogTail {
         this.#note.hidden = !problem;
     }
 
-    #add({ time, priority, message }) {
+    #add({ time, priority, source, message }) {
         this.#note.hidden = true;
         const { scrollTop, scrollHeight, clientHeight } = this.element;
         const atEnd = scrollTop + clientHeight >= scrollHeight - 8;
@@ -60,7 +56,7 @@ class LogTail {
                 'li',
                 { 'data-severity': severity(priority) },
                 el('time', { datetime: time, title: moment(time) }, timeOfDay(time)),
-                el('span', {}, message),
+                el('span', {}, source === 'server' ? null : el('i', {}, `${source}: `), message),
             ),
         );
         while (this.#list.childElementCount > MOST_LINES) this.#list.firstElementChild.remove();

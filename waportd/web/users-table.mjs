@@ -90,12 +90,12 @@ function mark(element, group) {
 }
 
 /** Who is linked, or what is wrong, or nothing. */
-function aboutOf({ group, message }, session) {
+function aboutOf({ group, word, message }, session) {
     if (group === 'linked' && session)
         return [session.name, session.phone_number && phoneText(session.phone_number)]
             .filter(Boolean)
             .join(' · ');
-    return message ?? '';
+    return message === null || message === word ? '' : message;
 }
 
 export class UsersTable {
