@@ -26,7 +26,7 @@ before(async () => {
         setItem: (key, value) => stored.set(key, value),
         removeItem: (key) => stored.delete(key),
     };
-    for (const name of ['api', 'stream', 'connect-view', 'texts', 'states', 'format', 'phone']) {
+    for (const name of ['api', 'stream', 'connect-view', 'texts', 'states', 'format', 'phone', 'processor']) {
         Object.assign(web, await import(path.join(ROOT, 'waportd/web', `${name}.mjs`)));
     }
 });
@@ -262,6 +262,21 @@ test('figures are short', () => {
     assert.deepEqual(ages, ['0 s', '59 s', '1 min', '59 min', '1 h', '47 h', '2 d']);
     assert.equal(age(at(5), NOW), '0 s');
     assert.deepEqual([0.0034, 0.12, 1.18].map(percent), ['0.3 %', '12 %', '118 %']);
+});
+
+test('how busy a processor is follows from two measurements, not from one that was told twice', () => {
+    const shares = new web.ProcessorShares();
+    assert.equal(shares.note('1', 20, 0), null);
+    assert.equal(shares.note('1', 20, 2_000), null);
+    assert.equal(shares.note('1', 25, 10_000), 0.5);
+    assert.equal(shares.note('1', 25, 14_000), 0.5);
+    // Nothing was used in so long a time.
+    assert.equal(shares.note('1', 25, 30_000), 0);
+    // Started anew, and stopped.
+    assert.equal(shares.note('1', 1, 40_000), null);
+    assert.equal(shares.note('1', 2, 50_000), 0.1);
+    assert.equal(shares.note('1', null, 60_000), null);
+    assert.equal(shares.note('1', 3, 70_000), null);
 });
 
 // ---- the stream -------------------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 import { address, call, token, userPath } from './api.mjs';
 import { el, say } from './dom.mjs';
 import { bytes } from './format.mjs';
+import { ProcessorShares } from './processor.mjs';
 import { GROUPS, conditionOf } from './states.mjs';
 import { Stream } from './stream.mjs';
 import { UserPanel } from './user-panel.mjs';
 import { UsersTable } from './users-table.mjs';
 
 /** Memory and CPU take the daemon milliseconds for each user, so only who looks is told, and not often. */
-const MEASURE_MS = 10_000;
-const SECOND_LOOK_MS = 2_000;
+const MEASURE_MS = 10_500;
 const LINK_SECONDS = 600;
 
 const byId = (id) => document.getElementById(id);
@@ -21,7 +21,7 @@ const users = new Map();
 /** Whom the stream has named since it began anew; null once it has named all. */
 let named = new Set();
 let complete = false;
-let measured = { at: null, cpu: new Map() };
+const shares = new ProcessorShares();
 let lostAt = null;
 let drawn = null;
 
@@ -66,25 +66,12 @@ async function measure() {
             call('GET', 'v1/users', { query: { usage: 'true' } }),
         ]);
         const at = performance.now();
-        const cpu = new Map();
-        for (const { user: name, memory, cpu: time } of documents) {
+        for (const { user: name, memory, cpu } of documents) {
             const user = users.get(name);
             if (user === undefined) continue;
-            const seconds = time?.seconds ?? null;
-            const before = measured.cpu.get(name);
-            cpu.set(name, seconds);
-            const share =
-                seconds !== null && before >= 0 ? (seconds - before) / ((at - measured.at) / 1000) : null;
-            // A server that was started anew counts from zero.
-            users.set(name, {
-                ...user,
-                memory: memory?.bytes ?? null,
-                cpu: share !== null && share >= 0 ? share : null,
-            });
+            const share = shares.note(name, cpu?.seconds ?? null, at);
+            users.set(name, { ...user, memory: memory?.bytes ?? null, cpu: share });
         }
-        // How busy a processor is, only a second look tells.
-        if (measured.at === null) setTimeout(measure, SECOND_LOOK_MS);
-        measured = { at, cpu };
         showHost(host);
         draw();
     } catch (problem) {
