@@ -75,7 +75,7 @@ def metrics():
 EVERYTHING = snapshot(
     [
         instance(1, state=SessionState.READY, webhook=Webhook(queued=4)),
-        instance(2, state=SessionState.QR, qr="THE CODE", phone_number="5511"),
+        instance(2, state=SessionState.QR, qr="THE CODE", phone_number="5511999990002"),
         instance(3, ProcessState.CRASH_LOOP),
     ],
     {User("1"): Usage(memory=100, cpu=2.0), User("2"): Usage(memory=50, cpu=1.0)},
@@ -115,7 +115,7 @@ def test_what_is_is_told(metrics):
 def test_nothing_secret_is_told(metrics):
     text = render(metrics, EVERYTHING).decode()
     assert "THE CODE" not in text
-    assert "5511" not in text
+    assert "5511999990002" not in text
 
 
 def test_the_session_of_a_server_that_is_not_heard_does_not_count(metrics):
