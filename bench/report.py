@@ -32,6 +32,12 @@ _INTRODUCTION = (
     "The same rows for programs: [bench/results.json](../bench/results.json)."
 )
 
+_QUICK = (
+    "**This page is of a quick run** (`make bench QUICK=1`, then `python3 -m bench.report --quick --from .run/bench`): a "
+    "few rounds, 20 servers in place of 200, two browsers in place of eight. It shows where things stand; a ratio near its "
+    "target may fall on either side."
+)
+
 Row = dict[str, Any]
 
 
@@ -40,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.report", description=__doc__)
     parser.add_argument("--from", dest="source", type=Path, default=ROOT / ".run/bench", metavar="DIR")
     parser.add_argument("--into", type=Path, default=ROOT, metavar="DIR", help="default: this checkout")
+    parser.add_argument("--quick", action="store_true", help="say that it was a quick run")
     arguments = parser.parse_args()
     measured = {
         name: json.loads((arguments.source / f"{name}.json").read_text("utf-8"))
@@ -52,17 +59,20 @@ def main() -> None:
     results = arguments.into / "bench/results.json"
     results.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
     plots = _plots(measured, arguments.into)
-    (arguments.into / "docs/benchmarks.md").write_text(_document(measured, plots), "utf-8")
+    (arguments.into / "docs/benchmarks.md").write_text(
+        _document(measured, plots, quick=arguments.quick), "utf-8"
+    )
     missed = [each["what"] for each in rows if each["met"] is False]
     print(f"{arguments.into}/docs/benchmarks.md: {len(rows)} rows, {len(missed)} targets missed")
     for what in missed:
         print(f"  missed: {what}")
 
 
-def _document(measured: dict[str, list[Row]], plots: list[tuple[str, str]]) -> str:
+def _document(measured: dict[str, list[Row]], plots: list[tuple[str, str]], *, quick: bool) -> str:
     parts = [
         "# Benchmarks",
         _INTRODUCTION,
+        *([_QUICK] if quick else []),
         _machine(),
     ]
     for name, rows in measured.items():
