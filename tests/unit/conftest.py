@@ -75,8 +75,10 @@ def access(store):
 
 
 @pytest.fixture
-async def server(supervisor, access, tmp_path):
+async def server(supervisor, access, tmp_path, monkeypatch):
     """The API on a unix socket and on a TCP port, its every answer held to the OpenAPI document."""
+    # Connections of other threads outlive the test; nobody comes back on them.
+    monkeypatch.setattr("waportd.api.server._IDLE_DRAIN", 0.05)
     app = make_app(supervisor, access)
     app.middlewares.insert(1, keeps_its_word)
     server = ApiServer(app)
