@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import psutil
 import pytest
-from harness import ROOT, until
+from harness import ROOT, Waportd, until
 
 FULL = os.environ.get("WAPORTD_LOAD") == "full"
 REPORT = ROOT / ".run/test/load.json"
@@ -55,8 +55,6 @@ def standin():
 
 @pytest.fixture
 def idle_waportd(tmp_path, standin):
-    from harness import Waportd
-
     waportd = Waportd(tmp_path, standin)
     waportd.configure(
         instances={"script": str(ROOT / "tests/light_server.js"), "idle_timeout": 3600},
