@@ -360,7 +360,7 @@ byId('sign-out').addEventListener('click', () => {
     token.forget();
     location.reload();
 });
-addEventListener('hashchange', () => complete && openPanel());
+addEventListener('hashchange', draw);
 document.addEventListener('keydown', (event) => {
     if (event.key !== '/' || event.target.matches('input, select') || document.querySelector('dialog[open]'))
         return;
