@@ -156,7 +156,18 @@ class Browser:
             const found = all.find((one) => one.textContent.trim() === label && one.checkVisibility() && !one.disabled);
             return found ?? null;
         """
-        until(lambda: self.run(script, label, within), f"a button {label!r}").click()
+
+        def pressed():
+            found = self.run(script, label, within)
+            if found is None:
+                return False
+            try:
+                found.click()
+            except StaleElementReferenceException:
+                return False  # drawn anew in between: nothing was pressed, and there is another one
+            return True
+
+        until(pressed, f"a button {label!r}")
 
     def type(self, *keys, into=None):
         """Type as on the keyboard, where the focus is or into a field."""
