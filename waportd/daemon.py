@@ -32,6 +32,13 @@ log = logging.getLogger("waportd.daemon")
 DEFAULT_CONFIG = Path("/etc/waportd/config.yaml")
 _USES_INTERVAL = 60.0
 """Seconds from one note on disk of when tokens were used to the next."""
+_BUS_LOST_PAUSE = 0.5
+"""Seconds from the loss of D-Bus to the end of the daemon.
+
+A unit that changes its state before systemd has noticed that dbus-daemon died makes systemd 252 connect to the
+bus's socket at once, which nobody serves, and wait for an answer: for 90 s systemd does nothing at all
+(manager_recheck_dbus(); measured in one of five kills when the daemon ended at once).
+"""
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: what no restart mends."""
@@ -108,6 +115,7 @@ class Daemon:
         finally:
             await _cancel(stop)
         if manager.lost.done() and not self._stop.is_set():
+            await asyncio.sleep(_BUS_LOST_PAUSE)
             raise BusLost(
                 "the connection to D-Bus is gone",
                 hint="systemd starts waportd anew; if that fails too, see `systemctl status dbus`",
