@@ -10,7 +10,12 @@ import threading
 
 from harness import PATIENCE, ROOT, until
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    StaleElementReferenceException,
+    WebDriverException,
+)
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
@@ -124,8 +129,11 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def find(self, selector):
-        found = [one for one in self.driver.find_elements(By.CSS_SELECTOR, selector) if one.is_displayed()]
-        return found[0] if found else None
+        for one in self.driver.find_elements(By.CSS_SELECTOR, selector):
+            with contextlib.suppress(StaleElementReferenceException):  # gone since
+                if one.is_displayed():
+                    return one
+        return None
 
     def see(self, *texts, within="body"):
         """Wait until all these texts are on show."""
@@ -148,8 +156,8 @@ class Browser:
         """Wait until nothing of the kind is on show."""
         until(lambda: self.find(selector) is None, f"the end of {selector}")
 
-    def press(self, label, within="body"):
-        """Press the button or link with that text as soon as there is one."""
+    def press(self, label, within="body", unless=lambda: False):
+        """Press the button or link with that text as soon as there is one, unless it is of no use any more."""
         script = """
             const [label, within] = arguments;
             const all = [...document.querySelectorAll(`${within} button, ${within} a`)];
@@ -160,11 +168,15 @@ class Browser:
         def pressed():
             found = self.run(script, label, within)
             if found is None:
-                return False
+                return unless()
             try:
                 found.click()
-            except StaleElementReferenceException:
-                return False  # drawn anew in between: nothing was pressed, and there is another one
+            except (
+                StaleElementReferenceException,
+                ElementNotInteractableException,
+                ElementClickInterceptedException,
+            ):
+                return False  # drawn anew, hidden or covered in between: nothing was pressed
             return True
 
         until(pressed, f"a button {label!r}")
@@ -245,3 +257,9 @@ def free_of_barriers(browser, **look):
         browser.look(theme=theme, **look)
         assert browser.barriers() == [], theme
     browser.look(**look)
+
+
+def reconnect(browser):
+    """Have a page that lost the daemon try again now, unless it got there by itself."""
+    browser.press("Try now", unless=lambda: browser.find("#lost") is None)
+    browser.miss("#lost")

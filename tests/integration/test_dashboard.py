@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from browser import free_of_barriers
+from browser import free_of_barriers, reconnect
 from harness import ROOT, systemctl, unit_property, until
 from selenium.webdriver.common.keys import Keys
 
@@ -164,7 +164,7 @@ def test_what_happens_while_the_daemon_is_away_is_told_when_it_is_back(browser, 
     waportd.call("DELETE", "/v1/users/1", 204)
     waportd.call("POST", "/v1/users/2/stop")
     front_end.mend()
-    browser.press("Try now")
+    reconnect(browser)
     until(lambda: rows(browser) == ["2", "3"], "what is left")
     browser.see("stopped", within=row("2"))
     browser.miss("#lost")
