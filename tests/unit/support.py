@@ -48,7 +48,8 @@ async def settled(supervisor):
     """Wait until what the supervisor does by itself is done."""
     async with asyncio.timeout(10):
         while supervisor._tasks:
-            await asyncio.gather(*supervisor._tasks, return_exceptions=True)
+            await asyncio.wait(supervisor._tasks)
+            await asyncio.sleep(0)  # those that were done already are let go by a callback yet to come
 
 
 async def until(supervisor, user, condition):
