@@ -93,13 +93,13 @@ def prepared_root(release: str, depends: str) -> Iterator[Path]:
     root = CACHE / f"{release}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     _remove_unused()
-    with _lock_file(root).open("w") as lock:  # which also notes the time
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        while not root.exists():
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not root.exists():  # still not: another run may have been first
-                _build(root, release, wanted, lock.fileno())
-            fcntl.flock(lock, fcntl.LOCK_SH)
+    with _lock_file(root).open("w") as in_use:  # which also notes the time
+        fcntl.flock(in_use, fcntl.LOCK_SH)
+        # A lock of its own: who waits for the build must not wait for the one who built it to be done with it.
+        with root.with_suffix(".building").open("w") as building:
+            fcntl.flock(building, fcntl.LOCK_EX)
+            if not root.exists():
+                _build(root, release, wanted, building.fileno())
         yield root
 
 
@@ -120,6 +120,7 @@ def _remove_unused() -> None:
             # The lock stays: somebody may be waiting for it.
             for left in (path.with_suffix(""), path.with_suffix(".unfinished")):
                 shutil.rmtree(left, ignore_errors=True)
+            path.with_suffix(".building").unlink(missing_ok=True)
 
 
 def _build(root: Path, release: str, wanted: str, lock: int) -> None:
