@@ -15,6 +15,8 @@ const reason = {
         new SessionError('not_connected', 'WhatsApp is not connected', 'link a phone first: see GET /qr'),
     superseded: () =>
         new SessionError('superseded', 'a code for another phone was asked for meanwhile', 'ask again'),
+    scanInstead: () =>
+        new SessionError('superseded', 'a code to scan was asked for meanwhile', 'scan it, or ask again'),
     stopping: () => new SessionError('stopping', 'the server is stopping', 'ask again in a moment'),
     pairingRefused: () =>
         new SessionError(

@@ -131,6 +131,12 @@ function createRoutes({ state, session, events }) {
         }
     });
 
+    add('DELETE', '/pairing-code', 'back to codes to scan', ({ response }) => {
+        session.scanInstead();
+        response.writeHead(204);
+        response.end();
+    });
+
     add('POST', '/send', 'send a text {"phone", "message"}', async ({ body }) => {
         const { phone, message } = body;
         if (

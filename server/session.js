@@ -160,6 +160,15 @@ class Session {
         return withLimit(this.#pairing.code, PAIRING_LIMIT_MS, 'the pairing code');
     }
 
+    /** Go from the pairing code, asked for or shown, back to codes to scan: unless the phone has answered. */
+    scanInstead() {
+        this.#demand.ask();
+        if (this.#pairing === null || this.#ending || this.#run?.linking.answered) return;
+        this.#refusePairing(reason.scanInstead());
+        if (this.#run !== null) this.#close(this.#run);
+        this.#open();
+    }
+
     /**
      * Unlink the phone, delete the session, and end the process with its own code.
      *

@@ -623,6 +623,10 @@ class Client:
         document = self._post(_path(user, "pairing-code"), {"phone": phone}, timeout=150.0)
         return PairingCode._of(document, expires_at=_time(document.get("expires_at")))  # noqa: SLF001
 
+    def end_pairing(self, user: str | int) -> None:
+        """Show codes to scan again in place of a pairing code, unless a phone has answered. Raises NotFound."""
+        self.request("DELETE", _path(user, "pairing-code"))
+
     def connect_link(self, user: str | int, ttl: int = 600) -> ConnectLink:
         """Return a link to the connect page of that user, which holds for ``ttl`` seconds."""
         document = self._post(_path(user, "connect-link"), {"ttl": ttl})

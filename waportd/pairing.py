@@ -73,6 +73,11 @@ class PairingLimit:
         if asked is not None and asked.code == code:
             asked.until = until
 
+    def end(self, user: User, now: float) -> None:
+        """Note that a code is no longer valid: the next one counts, for the same phone too."""
+        if user in self._asked:
+            self._asked[user].until = now
+
     def forget(self, user: User) -> None:
         """Drop what is known of a user who is gone."""
         self._asked.pop(user, None)

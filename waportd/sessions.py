@@ -236,6 +236,10 @@ class Sessions:
             )
         return code
 
+    async def end_pairing(self, port: Port) -> None:
+        """Let the server show codes to scan again, unless a phone has answered. Raises ServerFailed."""
+        await self._call(port, "/pairing-code", "DELETE")
+
     async def _call(
         self,
         port: Port,

@@ -75,6 +75,8 @@ class Wait(enum.StrEnum):
 PATIENCE = {Wait.NONE: 0.0, Wait.LISTENING: 30.0, Wait.QR: 90.0, Wait.READY: 180.0}
 """Seconds that a caller waits who names no timeout."""
 
+_PAIRING_ENDS = 5.0
+"""Seconds until a server's answer that it shows codes to scan again has come by its event stream, too."""
 _BEYOND_A_CODE = {SessionState.PAIRING, SessionState.AUTHENTICATED, SessionState.READY}
 _DEAD_ENDS = {SessionState.ERROR, SessionState.QR_TIMEOUT, SessionState.PASSKEY_REQUIRED}
 
@@ -301,6 +303,18 @@ class Supervisor:
         finally:
             self._pairing.settle(user, of, time.monotonic() + ends_in)
         return code
+
+    async def end_pairing(self, user: User) -> None:
+        """Have a running server make codes to scan in place of a pairing code, unless a phone has answered.
+
+        Raises UnknownUser, ServerFailed.
+        """
+        instance = self.known(user)
+        if instance.session is None:
+            return  # a call would wake a server that rests behind its socket
+        await self._observer.sessions.end_pairing(instance.assignment.port)
+        self._pairing.end(user, time.monotonic())
+        await self.picture.wait(user, lambda now: now is None or not _pairs(now), _PAIRING_ENDS)
 
     async def stop(self, user: User) -> Instance:
         """Stop the server and give up its port's socket; the login and the port stay the user's."""
@@ -653,6 +667,11 @@ class Supervisor:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("Cannot %s: %s", task.get_name(), error, exc_info=error)
+
+
+def _pairs(instance: Instance) -> bool:
+    """Tell whether a pairing code is on show."""
+    return instance.session is not None and instance.session.pairing is not None
 
 
 def _has_reached(instance: Instance | None, wait: Wait) -> bool:

@@ -88,6 +88,20 @@ def test_a_phone_is_linked_by_its_number(browser, front_end, waportd, standin):
     assert browser.complaints() == []
 
 
+def test_from_a_number_there_is_a_way_back_to_the_camera(browser, front_end, waportd):
+    open_page(browser, front_end, lang="en")
+    first = shown_code(browser, waportd)
+    browser.press("Link with phone number instead")
+    browser.press("Scan a QR code instead")
+    assert shown_code(browser, waportd) == first
+    browser.press("Link with phone number instead")
+    browser.type("+55 11 99999-0001", Keys.ENTER, into="#phone")
+    browser.see("Type this code on your phone")
+    browser.press("Scan a QR code instead")
+    assert shown_code(browser, waportd) != first
+    assert browser.complaints() == []
+
+
 def test_each_dead_end_has_a_way_out(browser, front_end, waportd, standin):
     waportd.configure(instances={"qr_max_retries": 1}, limits={"max_running": 1})
     systemctl("reload", "waportd.service")

@@ -214,6 +214,26 @@ describe('the way to a code', () => {
         await events.until('ready');
         assert.equal((await server.post('/pairing-code', { phone: PHONE })).status, 409);
     });
+
+    it('goes from a pairing code back to codes to scan, as often as somebody wants', async (t) => {
+        const server = await start(t);
+        const events = server.follow();
+        assert.equal((await server.delete('/pairing-code')).status, 204, 'there is none');
+        const first = await server.post('/pairing-code', { phone: PHONE });
+        await events.until('pairing');
+        assert.equal((await server.delete('/pairing-code')).status, 204);
+        await events.until('qr');
+        const second = await server.post('/pairing-code', { phone: PHONE });
+        assert.notEqual(second.json.code, first.json.code);
+        const from = events.pictures.length;
+        assert.equal((await server.delete('/pairing-code')).status, 204);
+        const { qr, pairing } = await events.until('qr', 'another code to scan', { from });
+        assert.equal(pairing, null);
+        await standin.command('scan', { qr, phone: PHONE, name: 'Ana' });
+        await events.until('ready');
+        assert.equal((await server.delete('/pairing-code')).status, 204, 'nothing happens to a login');
+        assert.equal((await server.get('/session')).json.state, 'ready');
+    });
 });
 
 describe('a linked session', () => {

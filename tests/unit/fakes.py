@@ -69,6 +69,7 @@ class FakeServer:
                 web.get("/qr", self._qr),
                 web.post("/disconnect", self._disconnect),
                 web.post("/pairing-code", self._pairing_code),
+                web.delete("/pairing-code", self._end_pairing),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None)
@@ -136,6 +137,11 @@ class FakeServer:
         pairing = {"code": f"CODE-{phone[-4:]}", "phone": phone, "expires_at": expires_at}
         self.say("pairing", pairing=pairing, message="waiting for the pairing code to be typed on the phone")
         return web.json_response({"code": pairing["code"], "expires_at": expires_at})
+
+    async def _end_pairing(self, _: web.Request) -> web.Response:
+        self.calls.append("end pairing")
+        self.show_code()
+        return web.Response(status=204)
 
     async def _disconnect(self, _: web.Request) -> web.Response:
         self.calls.append("disconnect")

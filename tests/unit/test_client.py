@@ -189,6 +189,17 @@ async def test_a_pairing_code_is_handed_out_and_never_in_a_repr(client, systemd)
         await on_thread(client.pairing_code, "1", "12")
 
 
+async def test_from_a_pairing_code_there_is_a_way_back(client, systemd):
+    await on_thread(client.pairing_code, "1", "+55 11 99999-8888")
+    await on_thread(client.end_pairing, "1")
+    assert (await on_thread(client.status, "1")).session.state == "qr"
+    # The next code of the same phone is another one.
+    with pytest.raises(NoRoom, match="pairing codes"):
+        await on_thread(client.pairing_code, "1", "+55 11 99999-8888")
+    with pytest.raises(UnknownUser):
+        await on_thread(client.end_pairing, "nobody")
+
+
 async def test_a_code_is_drawn(client, systemd, supervisor):
     await on_thread(client.ensure, "1")
     with pytest.raises(Conflict) as error:

@@ -6,9 +6,9 @@ from aiohttp import web
 
 from waportd.api.operations import START_ERRORS, Answer, Operation, Scope
 from waportd.api.representation import respond, timestamp
-from waportd.api.requests import USER, Body, Member, supervisor_of
+from waportd.api.requests import NO_BODY, USER, Body, Member, supervisor_of
 from waportd.api.schemas import moment, record, text
-from waportd.errors import AlreadyLinked, TooManyRequests
+from waportd.errors import AlreadyLinked, ServerFailed, TooManyRequests, UnknownUser
 from waportd.kinds import Kind
 from waportd.pairing import PHONE_PATTERN, phone_digits
 
@@ -60,7 +60,17 @@ def operations() -> list[Operation]:
             (USER,),
             _REQUEST,
             errors=(AlreadyLinked, TooManyRequests, *START_ERRORS),
-        )
+        ),
+        Operation(
+            "DELETE",
+            "/v1/users/{user}/pairing-code",
+            delete,
+            Scope.LINK,
+            {204: Answer("codes to scan are shown again")},
+            (USER,),
+            NO_BODY,
+            errors=(UnknownUser, ServerFailed),
+        ),
     ]
 
 
@@ -73,3 +83,12 @@ async def create(request: web.Request) -> web.Response:
     user = USER.of(request)
     code = await supervisor_of(request).pairing_code(user, _REQUEST.of(request)["phone"])
     return respond({"user": user, "code": code.code, "expires_at": timestamp(code.expires_at)})
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Go back from a pairing code to codes to scan.
+
+    Does nothing where there is no pairing code, or where a phone has answered already.
+    """
+    await supervisor_of(request).end_pairing(USER.of(request))
+    return web.Response(status=204)

@@ -275,8 +275,15 @@ function phoneView() {
     };
 }
 
-/** Back to the camera. Where no code is being made any more, one is asked for. */
-function scanInstead() {
+/** Back to the camera. Where no code to scan is being made, one is asked for. */
+async function scanInstead() {
+    if (facts.pairing !== null || facts.qr?.status === 'pairing') {
+        try {
+            await call('DELETE', userPath(user, 'pairing-code'));
+        } catch {
+            return; // what is wrong shows in the session, or as a lost connection
+        }
+    }
     learn({ byPhone: false, pairing: null });
     if (viewOf({ ...facts, now: now() }).kind === 'timeout') ensure();
 }
@@ -293,6 +300,7 @@ function pairingView() {
                 'p.alternative',
                 {},
                 button(text.pairing.other, () => learn({ byPhone: true, pairing: null })),
+                button(text.phone.byScan, scanInstead),
             ),
         ],
         figure: [letters, el('div.timer', {}, timer.bar, el('p', {}, timer.words)), copy],

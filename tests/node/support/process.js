@@ -199,6 +199,10 @@ class Server {
         return request(this.port, 'POST', target, { body, ...options });
     }
 
+    delete(target) {
+        return request(this.port, 'DELETE', target);
+    }
+
     follow() {
         const follower = new Follower(this.port);
         this.exited.then(() => follower.close());

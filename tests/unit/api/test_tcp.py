@@ -142,6 +142,7 @@ class TestCalls:
             "GET /v1/users/{user}/qr",
             "GET /v1/users/{user}/events",
             "POST /v1/users/{user}/pairing-code",
+            "DELETE /v1/users/{user}/pairing-code",
         }
 
 
