@@ -135,7 +135,7 @@ def test_the_manual_pages_name_every_option_and_every_key(unpacked):
         for option in set(re.findall(r"--[a-z-]+", told)) - {"--help"}:
             assert option in manual
         for command in re.findall(r"(?m)^    ([a-z-]+)", told):
-            assert re.search(rf"(?m)^     {command}( |$)", manual), command
+            assert re.search(rf"(?m)^ +{command}( |$)", manual), command
     manual = manual_page(unpacked, "man5/waportd.yaml.5")
     for key in schema():
         assert f"{key}: " in manual
