@@ -76,6 +76,12 @@ class Units(dbus.service.FallbackObject):
         else:
             reply(answer)
 
+    @dbus.service.method("org.freedesktop.DBus.Properties", in_signature="ss", out_signature="v",
+                         rel_path_keyword="path")  # fmt: skip
+    def Get(self, interface, name, path):
+        active, sub = self.states.get(path[1:], ("inactive", "dead"))
+        return {"ActiveState": active, "SubState": sub, "CleanResult": "success"}[name]
+
     @dbus.service.signal("org.freedesktop.DBus.Properties", signature="sa{sv}as", rel_path_keyword="path")
     def PropertiesChanged(self, interface, changed, invalidated, path=None):
         pass

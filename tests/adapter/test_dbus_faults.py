@@ -56,8 +56,8 @@ async def calls(control, what):
 async def until_idle(manager):
     """Wait until every change that has been heard of was read."""
     async with asyncio.timeout(PATIENCE):
-        while manager._readers or manager._resyncs:
-            await asyncio.gather(*manager._readers.values(), *manager._resyncs)
+        while manager._readers or manager._tasks:
+            await asyncio.gather(*manager._readers.values(), *manager._tasks)
 
 
 # Jobs
@@ -155,6 +155,7 @@ async def test_the_manager_that_dies_during_a_call_did_not_answer(manager):
 async def test_a_clean_that_is_refused_does_not_keep_the_unit_loaded(manager, control):
     with pytest.raises(UnitBusy):
         await manager.clean("busy@1.service")
+    await until_idle(manager)
     assert await calls(control, "RefUnit") == await calls(control, "UnrefUnit") == 1
     assert not manager._watches
 
@@ -162,6 +163,7 @@ async def test_a_clean_that_is_refused_does_not_keep_the_unit_loaded(manager, co
 async def test_a_clean_that_never_ends_times_out(manager, control):
     with pytest.raises(BusTimeout, match="CleanUnit"):
         await manager.clean("cleaning@1.service")
+    await until_idle(manager)
     assert await calls(control, "UnrefUnit") == 1
     assert not manager._watches
 
@@ -268,7 +270,7 @@ async def test_a_watcher_that_fails_keeps_nothing_from_the_others(manager, watch
     def fail(_status):
         raise ValueError("of the test")
 
-    manager._watches.insert(0, ("w@*", fail))
+    manager._watches = (("w@*", fail), *manager._watches)
     await manager.start("w@1.service")
     await watcher.until("w@1.service", "active")
     assert "Cannot tell of a change of w@1.service" in caplog.text

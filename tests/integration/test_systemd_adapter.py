@@ -451,7 +451,7 @@ async def test_it_goes_on_after_systemd_executed_itself_anew(manager):
     watcher = Watcher(manager, unit)
     await asyncio.to_thread(systemctl, "daemon-reexec")
     async with asyncio.timeout(PATIENCE):
-        while manager._resyncs or manager._reloading:
+        while manager._tasks or manager._reloading:
             await asyncio.sleep(0.01)
     await asyncio.to_thread(systemctl, "stop", unit)
     await watcher.until(lambda status: status.active_state == "inactive")

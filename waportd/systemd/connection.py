@@ -130,36 +130,38 @@ class Connection:
         self,
         interface: str,
         signal: str,
-        callback: Callable[..., None],
+        callback: Callable[[str, Any], None],
         *,
         sender: str | None = None,
-        path: str | None = None,
         arg0: str | None = None,
-    ) -> Callable[[], None]:
-        """Have ``callback(path, *arguments)`` called on the event loop for each such signal; return what ends it.
+        wanted: Callable[[str], bool] = lambda _path: True,
+    ) -> None:
+        """Have ``callback(path, arguments)`` called on the event loop for each such signal.
 
-        The signals are the service's unless another ``sender`` is named. Once this has returned, the signals that
-        a call causes are not missed.
+        The signals are the service's unless another ``sender`` is named, and of those objects whose path is
+        ``wanted``, which is asked in another thread. ``arguments`` is a Variant: to unpack all that systemd tells of
+        a unit takes a millisecond, and most of it nobody wants (pydbus' own `subscribe` unpacks). Once this has
+        returned, the signals that a call causes are not missed.
         """
         subscribed: asyncio.Future[Any] = self._loop.create_future()
 
         def received(
-            _sender: str, path: str, _interface: str, _signal: str, arguments: tuple[Any, ...]
+            _bus: Any, _sender: str, path: str, _interface: str, _signal: str, arguments: Any
         ) -> None:
-            self._to_loop(callback, path, *arguments)
+            if wanted(path):
+                self._to_loop(callback, path, arguments)
 
         def subscribe() -> None:
-            subscription = self._bus.subscribe(
-                sender=sender or self._service, iface=interface, signal=signal, object=path, arg0=arg0,
-                signal_fired=received,
-            )  # fmt: skip
-            self._to_loop(_settle, subscribed, subscription.unsubscribe)
+            self._bus.con.signal_subscribe(
+                sender or self._service, interface, signal, None, arg0, Gio.DBusSignalFlags.NONE, received
+            )
+            self._to_loop(_settle, subscribed, None)
 
         source = GLib.Idle(priority=GLib.PRIORITY_DEFAULT)
         source.set_callback(lambda *_: subscribe())
         source.attach(self._context)
         try:
-            return await asyncio.wait_for(subscribed, _SUBSCRIBE_TIMEOUT)
+            await asyncio.wait_for(subscribed, _SUBSCRIBE_TIMEOUT)
         except TimeoutError:
             raise self._late("subscription") from None
 

@@ -12,7 +12,7 @@ import re
 import string
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -84,16 +84,37 @@ _UNSET = 2**64 - 1
 """systemd's value of a figure it does not have."""
 _TOLD = {"ActiveState", "SubState", "Result", "StateChangeTimestamp", "AssertResult"}
 """What signals of a service or socket hold at least, where their values are to be relied on."""
-_RETRY_INTERVAL = 1.0
-"""Seconds until a unit that could not be read is read again."""
-_PLAIN = string.ascii_letters + string.digits
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SINCE = {
     "active": "ActiveEnterTimestamp",
     "inactive": "InactiveEnterTimestamp",
     "failed": "InactiveEnterTimestamp",
     "activating": "InactiveExitTimestamp",
 }
+_WANTED = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "StateChangeTimestamp",
+    *sorted({*_SINCE.values()}),
+    "MainPID",
+    "NRestarts",
+    "ExecMainCode",
+    "ExecMainStatus",
+    "StatusText",
+    "ControlGroup",
+    "ConditionResult",
+    "ConditionTimestamp",
+    "AssertResult",
+    "AssertTimestamp",
+)
+"""What is read of a unit's properties."""
+_SETTLING = 0.05
+"""Seconds after which a unit that was loaded or unloaded is read: mostly signals have told everything by then."""
+_RETRY_INTERVAL = 1.0
+"""Seconds until a unit that could not be read is read again."""
+_PLAIN = string.ascii_letters + string.digits
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Job:
@@ -127,17 +148,19 @@ class DBusUnitManager:
         self._job_timeout = job_timeout
         self._jobs: set[_Job] = set()
         """Jobs that are waited for."""
-        self._watches: list[tuple[str, Callable[[UnitStatus], None]]] = []
+        self._watches: tuple[tuple[str, Callable[[UnitStatus], None]], ...] = ()
+        """Replaced as a whole: the thread that receives signals looks at it."""
         self._known: dict[str, _States] = {}
         """Watched units as last read."""
-        self._said: dict[str, dict[str, Any]] = {}
-        """What a signal has just told of a watched unit as a service or socket; the rest follows at once."""
+        self._said: dict[str, Any] = {}
+        """What a signal has just told of a watched unit as a service or socket, packed; the rest follows at once."""
         self._heard: dict[str, UnitStatus] = {}
         """Watched units as signals have told of them last."""
         self._changed: set[str] = set()
         """Watched units to be read anew."""
         self._readers: dict[str, asyncio.Task[None]] = {}
-        self._resyncs: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        """What is done beside everything else."""
         self._questions: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._reloading = False
         self.on_call: Callable[[str, float], None] = lambda _method, _seconds: None
@@ -161,7 +184,7 @@ class DBusUnitManager:
 
     async def close(self) -> None:
         """Let go of the bus. Units go on untouched."""
-        tasks = [*self._resyncs, *self._readers.values()]
+        tasks = [*self._tasks, *self._readers.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -214,10 +237,6 @@ class DBusUnitManager:
                 hint=f"see `journalctl {'--user ' if self._connection.bus == 'session' else ''}-u {unit}`",
             )
 
-    def _on_job_removed(self, _path: str, _number: int, job: str, _unit: str, result: str) -> None:
-        for waiting in self._jobs:
-            waiting.hear(job, result)
-
     # What else is asked of units
 
     async def reset_failed(self, unit: str) -> None:
@@ -231,35 +250,43 @@ class DBusUnitManager:
         Raises UnitBusy where it runs or is failed (`reset_failed` comes first then), SystemdError where something
         could not be deleted; the unit is failed then. Needs the polkit verbs ``clean`` and ``ref``.
         """
-        changes: asyncio.Queue[UnitStatus] = asyncio.Queue()
-        watch = (unit, changes.put_nowait)
-        self._watches.append(watch)
+        changed = asyncio.Event()
+        watch = (unit, lambda status: None if status.active_state == "maintenance" else changed.set())
+        self._watches = (*self._watches, watch)
         try:
-            async with self._within_job_timeout("CleanUnit", unit), self._kept_loaded(unit):
+            async with self._within_job_timeout("CleanUnit", unit):
+                # Kept loaded, and with it the outcome.
+                await self._ask("RefUnit", "(s)", unit)
                 try:
-                    await self._ask("CleanUnit", "(sas)", unit, ["state", "cache"])
-                except NothingToClean:
-                    return
-                while (await self.status(unit)).active_state == "maintenance":
-                    await self._unless_lost(asyncio.create_task(changes.get()))
-                result = await self._property(_unit_path(unit), _type_interface(unit), "CleanResult")
+                    result = await self._clean(unit, changed)
+                finally:
+                    self._in_background(self._let_go(unit), f"let go of {unit}")
         finally:
-            self._watches.remove(watch)
+            self._watches = tuple(each for each in self._watches if each is not watch)
         if result != "success":
             raise SystemdError(
                 f"CleanUnit {unit}: not everything could be deleted ({result})",
                 hint="see the journal; check the disk, then try again",
             )
 
-    @contextlib.asynccontextmanager
-    async def _kept_loaded(self, unit: str) -> AsyncIterator[None]:
-        """Keep systemd from unloading a stopped unit, and with it the outcome of what was asked of it."""
-        await self._ask("RefUnit", "(s)", unit)
+    async def _clean(self, unit: str, changed: asyncio.Event) -> str:
+        """Clean a unit that is kept loaded; return with what result. ``changed`` is set when it may be done."""
         try:
-            yield
-        finally:
-            with contextlib.suppress(SystemdError):
-                await self._ask("UnrefUnit", "(s)", unit)
+            await self._ask("CleanUnit", "(sas)", unit, ["state", "cache"])
+        except NothingToClean:
+            return "success"
+        path = _unit_path(unit)
+        # A signal alone may be of an earlier change.
+        while await self._property(path, _UNIT, "ActiveState") == "maintenance":
+            await self._unless_lost(asyncio.create_task(changed.wait()))
+            changed.clear()
+        result: str = await self._property(path, _type_interface(unit), "CleanResult")
+        return result
+
+    async def _let_go(self, unit: str) -> None:
+        """Let systemd unload a unit again that was kept."""
+        with contextlib.suppress(SystemdError):
+            await self._ask("UnrefUnit", "(s)", unit)
 
     async def limit_memory(self, unit: str, memory_max: int) -> None:
         """Set MemoryMax of the unit, in bytes, until the next boot; 0 means no limit."""
@@ -275,7 +302,7 @@ class DBusUnitManager:
         heard = self._heard.get(unit)
         # Asked for the properties of a unit that is not loaded, systemd loads it. "" stands for all interfaces.
         answer = await self._call(_unit_path(unit), _PROPERTIES, "GetAll", "(s)", "", reply="(a{sv})")
-        status = _read_status(unit, answer.get_child_value(0))
+        status = _status_of(unit, _read(answer.get_child_value(0)))
         newer = self._heard.get(unit)
         if newer is not None and newer is not heard:
             # A signal that came meanwhile may be of a later time than the answer, and has the last word anyway.
@@ -319,7 +346,7 @@ class DBusUnitManager:
 
         Changes that come in quick succession make one call. A unit that gets unloaded reads as inactive.
         """
-        self._watches.append((pattern, on_change))
+        self._watches = (*self._watches, (pattern, on_change))
 
     async def _subscribe(self) -> None:
         subscribe = self._connection.subscribe
@@ -331,7 +358,10 @@ class DBusUnitManager:
         # Sent at every change, first of the interface of the unit's type, then of the one that all units have, and
         # each time with all values that may change: to ask for them costs both sides milliseconds.
         for interface in (f"{_SYSTEMD}.Service", f"{_SYSTEMD}.Socket", _UNIT):
-            await subscribe(_PROPERTIES, "PropertiesChanged", self._on_properties_changed, arg0=interface)
+            await subscribe(
+                _PROPERTIES, "PropertiesChanged", self._on_properties_changed, arg0=interface,
+                wanted=lambda path: self._is_watched(_unit_name(path)),
+            )  # fmt: skip
         await subscribe(_DBUS, "NameOwnerChanged", self._on_owner_changed, sender=_DBUS, arg0=_SYSTEMD)
         await self._ask_for_signals()
 
@@ -339,45 +369,55 @@ class DBusUnitManager:
         with contextlib.suppress(AlreadySubscribed):
             await self._ask("Subscribe")
 
-    def _on_properties_changed(self, path: str, interface: str, values: dict[str, Any], *_: Any) -> None:
+    def _on_properties_changed(self, path: str, arguments: Any) -> None:
         unit = _unit_name(path)
-        if not self._is_watched(unit):
-            return
-        if interface != _UNIT:
+        values = arguments.get_child_value(1)
+        if arguments.get_child_value(0).get_string() != _UNIT:
             self._said[unit] = values
             return
-        values = {**self._said.pop(unit, {}), **values}
-        if not values.keys() >= _TOLD:
+        # What both tell is said last by the latter.
+        told = {**_read(self._said.pop(unit, None)), **_read(values)}
+        if not told.keys() >= _TOLD:
             self._mark(unit)
             return
         # Not told, since it does not change as long as the unit is loaded.
         load_state = self._known.get(unit, ("loaded", "", ""))[0]
-        status = dataclasses.replace(_status_of(unit, values.get), load_state=load_state)
+        status = dataclasses.replace(_status_of(unit, told), load_state=load_state)
         self._known[unit] = (load_state, status.active_state, status.sub_state)
         self._heard[unit] = status
         self._changed.discard(unit)
         self._tell(status)
 
-    def _on_loaded_or_unloaded(self, _path: str, unit: str, _unit_object: str) -> None:
+    def _on_job_removed(self, _path: str, arguments: Any) -> None:
+        _, job, _, result = arguments.unpack()
+        for waiting in self._jobs:
+            waiting.hear(job, result)
+
+    def _on_loaded_or_unloaded(self, _path: str, arguments: Any) -> None:
+        unit, _ = arguments.unpack()
         # A reload announces every unit as removed and as new.
         if not self._reloading:
             self._mark(unit)
 
-    def _on_reloading(self, _path: str, reloading: bool) -> None:  # noqa: FBT001
-        self._reloading = reloading
-        if not reloading:
+    def _on_reloading(self, _path: str, arguments: Any) -> None:
+        [self._reloading] = arguments.unpack()
+        if not self._reloading:
             self._start_resync()
 
-    def _on_owner_changed(self, _path: str, _name: str, _old: str, owner: str) -> None:
+    def _on_owner_changed(self, _path: str, arguments: Any) -> None:
+        _, _, owner = arguments.unpack()
         if owner:
             # systemd re-executed itself.
             self._reloading = False
             self._start_resync()
 
     def _start_resync(self) -> None:
-        resync = asyncio.create_task(self._resync(), name="resync units")
-        self._resyncs.add(resync)
-        resync.add_done_callback(self._resyncs.discard)
+        self._in_background(self._resync(), "resync units")
+
+    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _resync(self) -> None:
         """Find out which units changed while systemd did not say so."""
@@ -406,6 +446,9 @@ class DBusUnitManager:
     async def _read(self, unit: str) -> None:
         try:
             while unit in self._changed and not self.lost.done():
+                await asyncio.sleep(_SETTLING)
+                if unit not in self._changed:
+                    return  # a signal has told it meanwhile
                 self._changed.discard(unit)
                 try:
                     status = await self._status_if_loaded(unit)
@@ -520,26 +563,18 @@ class DBusUnitManager:
             future.cancel()
 
 
-def _read_status(unit: str, properties: Any) -> UnitStatus:
-    """Turn a Variant of all of a unit's properties into its status.
+def _read(properties: Any) -> dict[str, Any]:
+    """Return what is wanted of a Variant with a unit's properties; nothing of None.
 
     Looked up one by one: to unpack all 400 takes twenty times as long.
     """
-
-    def value_of(name: str) -> Any:
-        value = properties.lookup_value(name, None)
-        return None if value is None else value.unpack()
-
-    return _status_of(unit, value_of)
+    found = [] if properties is None else [(name, properties.lookup_value(name, None)) for name in _WANTED]
+    return {name: value.unpack() for name, value in found if value is not None}
 
 
-def _status_of(unit: str, value_of: Callable[[str], Any]) -> UnitStatus:
-    """Make a status of a unit's properties; ``value_of`` gives one by its name, None where there is none."""
-
-    def read(name: str, default: Any) -> Any:
-        value = value_of(name)
-        return default if value is None else value
-
+def _status_of(unit: str, properties: Mapping[str, Any]) -> UnitStatus:
+    """Make a status of a unit's properties; what is missing is as of a unit that never ran."""
+    read = properties.get
     active_state = read("ActiveState", "inactive")
     return UnitStatus(
         name=unit,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from waportd.systemd.connection import Variant
-from waportd.systemd.dbus import DBusUnitManager, _read_status, _type_interface, _unit_name, _unit_path
+from waportd.systemd.dbus import DBusUnitManager, _read, _status_of, _type_interface, _unit_name, _unit_path
 from waportd.systemd.manager import UnitManager, UnitStatus
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -44,16 +44,11 @@ def test_the_interface_of_a_units_type():
 
 def status(**properties):
     types = {str: "s", int: "u", bool: "b"}
-    return _read_status(
-        "x.service",
-        Variant(
-            "a{sv}",
-            {
-                name: Variant("t" if name.endswith("Timestamp") else types[type(value)], value)
-                for name, value in properties.items()
-            },
-        ),
-    )
+    values = {
+        name: Variant("t" if name.endswith("Timestamp") else types[type(value)], value)
+        for name, value in properties.items()
+    }
+    return _status_of("x.service", _read(Variant("a{sv}", values)))
 
 
 def test_a_running_service():
