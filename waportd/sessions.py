@@ -155,7 +155,7 @@ class Sessions:
     """One event stream per running server, and calls to a server.
 
     Connecting to a stopped server's port would start it, so nobody is called whom systemd does not report
-    as running: the supervisor says whom to `follow`, and is asked again (``runs``) before each attempt.
+    as running: the supervisor says whom to `follow`, and is asked again (``runs``) before each further attempt.
     """
 
     def __init__(
@@ -278,10 +278,12 @@ class Sessions:
 
     async def _follow(self, port: Port) -> None:
         attempt = 0
+        # Who says whom to follow has just heard that it runs.
+        runs = True
         while True:
             reason = None
             try:
-                if await self._runs(port):
+                if runs or await self._runs(port):
                     async with contextlib.aclosing(self._stream(port)) as sessions:
                         async for session in sessions:
                             attempt = 0
@@ -296,6 +298,7 @@ class Sessions:
             except WaportdError as error:
                 # Of ``runs``: systemd is busy, or restarts itself.
                 reason = f"cannot tell whether the server runs: {error}"
+            runs = False
             if reason is not None:
                 self._on_silence(port, reason)
             await asyncio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])

@@ -389,16 +389,19 @@ class TestFollowing:
         assert (await heard.next()).state is SessionState.QR
         assert server.calls == ["GET /events"] * 2
 
-    async def test_a_server_that_does_not_run_is_not_woken_and_followed_once_it_runs(
+    async def test_a_server_that_runs_no_more_is_not_woken_and_followed_once_it_runs(
         self, server, sessions, heard
     ):
         server.greeting = event()
-        heard.running = False
         sessions.follow(server.port)
+        await heard.next()
+        heard.running = False
+        server.say(None)
+        assert await heard.next() == "the server closed its event stream"
         async with asyncio.timeout(10):
             while heard.asked < 3:
                 await asyncio.sleep(0.01)
-        assert server.calls == []
+        assert server.calls == ["GET /events"]
         assert heard.queue.empty()
         heard.running = True
         assert (await heard.next()).state is SessionState.QR
@@ -508,6 +511,9 @@ class TestFollowing:
 
         sessions._runs = late
         sessions.follow(server.port)
+        await heard.next()
+        server.say(None)
+        assert await heard.next() == "the server closed its event stream"
         assert await heard.next() == "cannot tell whether the server runs: systemd did not answer in time"
         assert (await heard.picture()).state is SessionState.QR
 
