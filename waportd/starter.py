@@ -225,9 +225,9 @@ class Starter:
                 except ServerFailed as error:
                     if error.cause == "canceled":
                         # Not from here, where this task would have been cancelled: an administrator's stop.
-                        await self._assignments.change(user, socket_boot=self._observer.boot)
+                        await self._note_opened(user)
                     raise
-        assignment = await self._assignments.change(user, socket_boot=self._observer.boot)
+        assignment = await self._note_opened(user)
         if not assignment.linked and not has_asked:
             await self._observer.sessions.ask_for_code(assignment.port)
 
@@ -289,8 +289,15 @@ class Starter:
         """Return when the server has answered. Before systemd holds the port it might be somebody else who does."""
         port, sessions = assignment.port, self._observer.sessions
         await self._observer.until_held(port)
-        # What makes an unlinked server begin with its work is as good a question as any.
-        await (sessions.greet(port) if assignment.linked else sessions.ask_for_code(port))
+        async with asyncio.TaskGroup() as both:
+            # To note it takes no time that anybody waits for as long as the server starts.
+            both.create_task(self._note_opened(assignment.user))
+            # What makes an unlinked server begin with its work is as good a question as any.
+            both.create_task(sessions.greet(port) if assignment.linked else sessions.ask_for_code(port))
+
+    async def _note_opened(self, user: User) -> Assignment:
+        """Keep that the port was opened in this life of systemd: who closes it from now on means it."""
+        return await self._assignments.change(user, socket_boot=self._observer.boot)
 
     def _job_ended(self, job: asyncio.Task[None]) -> None:
         self._jobs.discard(job)
@@ -376,7 +383,7 @@ class Starter:
         await self._assignments.write_environment(assignment)
         await self._make_room(assignment.port)
         await self._open_socket(assignment.port)
-        await self._assignments.change(assignment.user, socket_boot=self._observer.boot)
+        await self._note_opened(assignment.user)
 
     async def close_port(self, port: Port) -> None:
         """Stop the server and give up its port."""
