@@ -33,6 +33,8 @@ const NOTIFY_LIMIT_MS = 500;
 const LAST_WORDS_MS = 50;
 /** A call that came while this server started is read in the first turn of the event loop. */
 const FIRST_CALL_MS = 5;
+/** Whoever waited for the first answer has more to ask. */
+const NEXT_CALL_MS = 5;
 
 function fail(text) {
     process.stderr.write(`whatsapp_server: ${text.replaceAll('\n', '\nwhatsapp_server: ')}\n`);
@@ -162,7 +164,8 @@ async function main(loadLibrary) {
     if (toItself) log.warning('FLASK_WEBHOOK_URL names this server itself: no message is handed on');
     // Whoever waits for this server called while it started, and is answered first: to tell systemd means to
     // start a program, and to load the library takes a fifth of a second in which nothing is answered.
-    await Promise.race([server.answered, pause(FIRST_CALL_MS)]);
+    const called = await Promise.race([server.answered.then(() => true), pause(FIRST_CALL_MS, false)]);
+    if (called) await pause(NEXT_CALL_MS);
     await notifier.send({ READY: 1, STATUS: `${config.label}: ${state.picture().message}` });
 
     let status = null;

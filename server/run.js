@@ -39,6 +39,7 @@ class BrowserRun {
     #choice;
     #log;
     #args = [];
+    #identity = null;
     #env;
     #abort = new AbortController();
     #launch = Promise.resolve();
@@ -56,34 +57,39 @@ class BrowserRun {
     }
 
     /**
-     * Choose the browser, make the profile fit for it, and make the client that will start it.
+     * Choose the browser, and make the profile fit for it: all that can be done before the library is loaded.
      *
      * @throws {SessionError} why that cannot be
      */
-    async prepare(SessionClient) {
+    async prepare() {
         this.candidates = await browsers.findBrowsers(this.#config.browser);
         this.path = await this.#choice.pick(this.candidates);
-        const version = await browsers.browserVersion(this.path, this.#env);
-        await this.#storage.prepare();
-        await this.#awaitFreeProfile();
-        const identity = browsers.identity(version);
+        const [version] = await Promise.all([
+            browsers.browserVersion(this.path, this.#env),
+            this.#storage.prepare().then(() => this.#awaitFreeProfile()),
+        ]);
+        this.#identity = browsers.identity(version);
         this.#args = browsers.browserArguments(this.path, {
             cacheDirectory: this.#storage.cacheDirectory,
-            userAgent: identity.userAgent,
+            userAgent: this.#identity.userAgent,
             extra: this.#config.browserArgs,
         });
+        this.#log.info('starting the browser', { path: this.path, version });
+    }
+
+    /** Make the client that will start the browser. */
+    makeClient(SessionClient) {
         this.client = new SessionClient({
             clientId: this.#config.clientId,
             dataPath: this.#storage.authDirectory,
             executablePath: this.path,
             args: [...this.#args],
-            identity,
+            identity: this.#identity,
             env: this.#env,
             signal: this.#abort.signal,
             phone: this.phone,
             startLimitMs: this.#config.startTimeout * 1000,
         });
-        this.#log.info('starting the browser', { path: this.path, version });
     }
 
     /** Start the browser and load the page; resolves when the page waits for a login or has one. */

@@ -280,8 +280,9 @@ class Session {
         await this.#closing;
         if (!this.#login.isRead) await this.#login.read();
         // Whoever asks right after the start comes before the library is loaded.
+        await run.prepare();
         const { SessionClient } = await this.#loadLibrary();
-        await run.prepare(SessionClient);
+        run.makeClient(SessionClient);
         if (!this.linked) await this.#storage.noteLogin(false);
         if (run.closed) return;
         this.#state.update({ browser: { path: run.path, running: false } });
