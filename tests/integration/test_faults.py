@@ -167,7 +167,8 @@ def test_no_browser(idle_waportd):
     assert problem["cause"] == "browser_missing"
     assert "/nowhere/chromium is not an executable file" in problem["detail"]
     assert "apt install chromium" in problem["hint"]
-    assert is_active("whatsapp@5001.service")
+    # What it says comes before it has told systemd that it is ready.
+    until(lambda: is_active("whatsapp@5001.service"), "its start")
     page = idle_waportd.call("GET", "/api/qr?user_id=1")
     assert (page["status"], page["cause"]) == ("error", "browser_missing")
     assert restarts(5001) == 0

@@ -49,6 +49,10 @@ _States = tuple[str, str, str]
 _NEVER_LOADED: _States = ("", "inactive", "")
 
 
+_End = tuple[str, UnitStatus | None]
+"""How a job ended, and its unit as signals had told of it by then."""
+
+
 class AlreadySubscribed(SystemdError):
     """This connection has asked for signals before."""
 
@@ -121,9 +125,9 @@ class _Job:
     """A job that is waited for. Hears of every job that ends, from before it is known which one it is itself."""
 
     def __init__(self) -> None:
-        self.result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.end: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
         self._path: str | None = None
-        self._ended: dict[str, str] = {}
+        self._ended: dict[str, _End] = {}
 
     def is_at(self, path: str) -> None:
         """Take the job's path, which systemd's answer gives."""
@@ -131,12 +135,12 @@ class _Job:
         if path in self._ended:
             self.hear(path, self._ended[path])
 
-    def hear(self, path: str, result: str) -> None:
+    def hear(self, path: str, end: _End) -> None:
         """Take notice of the end of a job."""
         if self._path is None:
-            self._ended[path] = result
-        elif path == self._path and not self.result.done():
-            self.result.set_result(result)
+            self._ended[path] = end
+        elif path == self._path and not self.end.done():
+            self.end.set_result(end)
 
 
 class DBusUnitManager:
@@ -221,11 +225,12 @@ class DBusUnitManager:
             async with self._within_job_timeout(method, unit):
                 [path] = await self._ask(method, "(ss)", unit, "replace", reply="(o)")
                 job.is_at(path)
-                result = await self._unless_lost(job.result)
+                result, status = await self._unless_lost(job.end)
         finally:
             self._jobs.discard(job)
         if result != "done":
-            status = await self.status(unit)
+            # Told before the end of the job: by now systemd may have started it again, and forgotten why it failed.
+            status = status or await self.status(unit)
             if result == "assert":
                 # The unit may be unloaded already, and with it what was found.
                 status = dataclasses.replace(status, condition=False)
@@ -389,9 +394,9 @@ class DBusUnitManager:
         self._tell(status)
 
     def _on_job_removed(self, _path: str, arguments: Any) -> None:
-        _, job, _, result = arguments.unpack()
+        _, job, unit, result = arguments.unpack()
         for waiting in self._jobs:
-            waiting.hear(job, result)
+            waiting.hear(job, (result, self._heard.get(unit)))
 
     def _on_loaded_or_unloaded(self, _path: str, arguments: Any) -> None:
         unit, _ = arguments.unpack()
