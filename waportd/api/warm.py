@@ -7,7 +7,10 @@ answer are the same each time, and together cost more than all else that answeri
 import dataclasses
 import time
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
 
 from waportd.picture import Instance
 from waportd.supervisor import Supervisor
@@ -26,8 +29,40 @@ class _Kept:
     instance: Instance
     until: float
     """Seconds since the epoch."""
+    head: bytes
+    """All but the lines that change from answer to answer."""
     body: bytes
-    headers: dict[str, str]
+
+
+class _Whole(web.StreamResponse):
+    """A kept answer, written in one piece.
+
+    aiohttp writes head and body one after the other, and to hand something to the kernel is half of what such an
+    answer costs.
+    """
+
+    _request: web.BaseRequest
+
+    def __init__(self, kept: _Kept) -> None:
+        super().__init__()
+        self._kept = kept
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Take the request whose answer it is."""
+        self._request = request
+        if self._keep_alive is None:
+            self._keep_alive = request.keep_alive
+        return None
+
+    async def write_eof(self, _data: bytes = b"") -> None:
+        """Send it."""
+        transport = self._request.transport
+        if transport is None:
+            raise ConnectionResetError("the caller is gone")
+        last = "" if self._keep_alive else "Connection: close\r\n"
+        lines = f"Date: {rfc822_formatted_time()}\r\n{last}\r\n".encode()
+        transport.write(self._kept.head + lines + self._kept.body)
+        await self._request.writer.drain()
 
 
 def mark_lasting(request: web.Request, instance: Instance) -> None:
@@ -47,7 +82,7 @@ class WarmAnswers:
         self.answered = 0
         """How often a kept answer was given."""
 
-    def answer(self, request: web.BaseRequest) -> web.Response | None:
+    def answer(self, request: web.BaseRequest) -> web.StreamResponse | None:
         """Return the answer that still holds; None where there is none.
 
         None too for a question whose answer depends on more: on what the caller has, or on which site's page asks.
@@ -55,7 +90,12 @@ class WarmAnswers:
         headers = request.headers
         question = (request.raw_path, headers.get("Accept"))
         kept = self._kept.get(question)
-        if kept is None or request.method != "GET" or any(name in headers for name in _CONDITIONS):
+        if (
+            kept is None
+            or request.method != "GET"
+            or request.version != HttpVersion11
+            or any(name in headers for name in _CONDITIONS)
+        ):
             return None
         instance = kept.instance
         if (
@@ -66,7 +106,7 @@ class WarmAnswers:
             return None
         self._supervisor.note_question(instance)
         self.answered += 1
-        return web.Response(body=kept.body, headers=kept.headers)
+        return _Whole(kept)
 
     def keep(self, request: web.Request, response: web.StreamResponse) -> None:
         """Remember an answer that its handler has marked as lasting."""
@@ -77,6 +117,8 @@ class WarmAnswers:
             return
         if len(self._kept) >= _MOST:
             self._kept.clear()
+        headers = {**response.headers, "Content-Length": len(response.body), "Server": SERVER_SOFTWARE}
+        head = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._kept[request.raw_path, request.headers.get("Accept")] = _Kept(
-            *mark, response.body, dict(response.headers)
+            *mark, head.encode(), response.body
         )

@@ -1,6 +1,7 @@
 """What is asked again and again is answered from bytes, and never with what does not hold any more."""
 
 import asyncio
+import email.utils
 import socket
 import time
 
@@ -48,6 +49,27 @@ async def test_the_second_answer_is_the_first_one_and_costs_no_work(api, code, w
     assert len(worked_out) == 1
     assert await get(api, target) == first
     assert len(worked_out) == 1
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_the_connection_ends_where_that_is_asked_for(api, code, worked_out, version):
+    await get(api, TARGETS[0])
+    path = api._connector.path
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(
+        b"GET %s HTTP/%s\r\nHost: x\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        % (TARGETS[0].encode(), version)
+    )
+    async with asyncio.timeout(10):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/%s 200 OK\r\n" % version)
+    assert f"Content-Length: {len(body)}".encode() in head.splitlines()
+    assert (b"Connection: close" in head) == (version == b"1.1")
+    [date] = [line for line in head.splitlines() if line.startswith(b"Date: ")]
+    assert abs(email.utils.parsedate_to_datetime(date[6:].decode()).timestamp() - time.time()) < 10
+    # The older version is worked out anew each time.
+    assert len(worked_out) == (1 if version == b"1.1" else 2)
 
 
 @pytest.mark.parametrize("target", TARGETS)
