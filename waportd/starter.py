@@ -313,8 +313,8 @@ class Starter:
 
     async def _start_again(self, port: Port, error: JobFailed) -> None:
         """Start once more where it was the port that was not free and now is; else raise why it failed."""
-        socket = await self._manager.status(socket_unit(port))
-        if socket.active_state != "active" and error.result != "canceled":
+        # Not by the socket's state: after a few quick failures of the service it is down, too.
+        if error.result in {"dependency", "assert"}:
             try:
                 await self._clear_port(port, error)
                 await self._manager.start(service_unit(port))
