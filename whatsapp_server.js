@@ -166,7 +166,9 @@ async function main(loadLibrary) {
     // start a program, and to load the library takes a fifth of a second in which nothing is answered.
     const called = await Promise.race([server.answered.then(() => true), pause(FIRST_CALL_MS, false)]);
     if (called) await pause(NEXT_CALL_MS);
-    await notifier.send({ READY: 1, STATUS: `${config.label}: ${state.picture().message}` });
+    notifier.send({ READY: 1, STATUS: `${config.label}: ${state.picture().message}` });
+    // Until that program is started, not until it has ended.
+    await pause(0);
 
     let status = null;
     state.on('change', ({ message }) => {

@@ -279,11 +279,11 @@ class Session {
     async #drive(run) {
         await this.#closing;
         if (!this.#login.isRead) await this.#login.read();
-        // Whoever asks right after the start comes before the library is loaded.
+        // Whoever asks right after the start comes before the library is loaded: that blocks everything else.
         await run.prepare();
+        if (!this.linked) await this.#storage.noteLogin(false);
         const { SessionClient } = await this.#loadLibrary();
         run.makeClient(SessionClient);
-        if (!this.linked) await this.#storage.noteLogin(false);
         if (run.closed) return;
         this.#state.update({ browser: { path: run.path, running: false } });
         run.watch.start();
