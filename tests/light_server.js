@@ -8,7 +8,7 @@
  *     node tests/light_server.js [PORT]
  *
  * Codes come at once and change as WhatsApp's do. SIGUSR2 is the phone: it scans the code that is on show, or
- * unlinks the account that is linked.
+ * unlinks the account that is linked. Whoever is written to writes the same back.
  */
 
 const { randomBytes } = require('node:crypto');
@@ -56,6 +56,8 @@ class LightClient extends EventEmitter {
     #phone;
     #timer = null;
     #codes = 0;
+    /** Messages by chat, for as long as the process lives. */
+    #chats = new Map();
 
     constructor({ clientId, dataPath, phone }) {
         super();
@@ -95,6 +97,49 @@ class LightClient extends EventEmitter {
         await fs.rm(this.#login, { force: true });
     }
 
+    async sendMessage(chat, body) {
+        const sent = this.#keep(chat, body, true);
+        this.emit('message', this.#keep(chat, body, false));
+        return sent;
+    }
+
+    async getChats() {
+        return [...this.#chats.keys()].map((id) => this.#chat(id));
+    }
+
+    async getChatById(id) {
+        return this.#chats.has(id) ? this.#chat(id) : null;
+    }
+
+    async getMessageById() {
+        return undefined;
+    }
+
+    #chat(id) {
+        const messages = this.#chats.get(id);
+        const lastMessage = messages.at(-1);
+        return {
+            id,
+            lastMessage,
+            timestamp: lastMessage.timestamp,
+            fetchMessages: async ({ limit }) => messages.slice(-limit),
+        };
+    }
+
+    #keep(chat, body, fromMe) {
+        const message = {
+            id: `${fromMe}_${chat}_${randomBytes(8).toString('hex').toUpperCase()}`,
+            from: fromMe ? `${this.info.wid.user}@c.us` : chat,
+            body,
+            fromMe,
+            timestamp: Math.floor(Date.now() / 1000),
+            type: 'chat',
+            client: this,
+        };
+        this.#chats.set(chat, [...(this.#chats.get(chat) ?? []), message]);
+        return message;
+    }
+
     #nextCode() {
         this.emit('qr', [`2@${key()}`, key(), key(), key(), '1'].join(','));
         const [first, later] = CODES_MS;
@@ -103,7 +148,7 @@ class LightClient extends EventEmitter {
     }
 
     #linked(number) {
-        this.info = { wid: { user: number }, pushname: 'Ana', platform: 'android' };
+        this.info = { wid: { user: number }, pushname: `Ana of ${number}`, platform: 'android' };
         this.emit('socket', 'CONNECTED');
         this.emit('ready');
     }

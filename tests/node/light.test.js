@@ -32,6 +32,17 @@ it('answers, shows a code, is linked, restored and unlinked as the server with a
 
     server.kill('SIGUSR2');
     assert.equal((await page.until('ready')).phone_number, '5511999990001');
+    const { json: sent } = await server.post('/send', { phone: '+55 11 98888-7777', message: 'at nine' });
+    const { messages } = (await server.get('/chats/5511988887777@c.us/messages')).json;
+    assert.deepEqual(
+        messages.map(({ body, fromMe }) => [body, fromMe]),
+        [
+            ['at nine', true],
+            ['at nine', false],
+        ],
+    );
+    assert.equal(messages[0].id, sent.messageId);
+    assert.equal((await server.get('/chats')).json.chats[0].lastMessage, 'at nine');
     server.kill('SIGTERM');
     assert.equal(await server.exit(), 0);
 
