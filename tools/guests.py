@@ -27,7 +27,7 @@ import cgroups
 import linux
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 RELEASES = ("bookworm", "trixie")
 CACHE = Path.home() / ".cache/waportd/guests"
@@ -223,9 +223,8 @@ class Machine:
 
         Raise GuestError when its exit status is not 0, unless `check` is off.
         """
-        become: list[str] = [] if user is None else _identity(user)
         answer = subprocess.run(
-            ["nsenter", f"--target={self._leader}", "--all", "--", *become, *command],
+            self._inside(command, user),
             env=_ENVIRONMENT,
             input=given,
             capture_output=True,
@@ -237,6 +236,20 @@ class Machine:
             words = " ".join(map(str, command))
             raise GuestError(f"{words}: exit status {answer.returncode}\n{answer.stdout}{answer.stderr}")
         return answer
+
+    def start(self, *command: str | Path, user: str | None = None) -> subprocess.Popen[str]:
+        """Start a command that is written to and read from; whoever starts it ends it."""
+        return subprocess.Popen(
+            self._inside(command, user),
+            env=_ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _inside(self, command: Sequence[str | Path], user: str | None) -> list[str | Path]:
+        become: list[str] = [] if user is None else _identity(user)
+        return ["nsenter", f"--target={self._leader}", "--all", "--", *become, *command]
 
     def systemctl(self, *arguments: str, check: bool = True) -> str:
         """Return what systemctl says, without the last line feed."""

@@ -2,8 +2,11 @@
 
 import json
 import time
+from pathlib import Path
 
 import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = "/mnt/packages"
 OTHER_VERSIONS = "/mnt/other-versions"
@@ -25,6 +28,8 @@ ExecStart=/usr/bin/node {STANDIN}/standin.js --data /var/lib/standin --https-por
 [Install]
 WantedBy=multi-user.target
 """
+LIGHT_SERVER = "/usr/lib/waportd/tests/light_server.js"
+LIGHT_UNIT = f"[Service]\nExecStart=\nExecStart=/usr/bin/node {LIGHT_SERVER} %i\n"
 PATIENCE = 60.0
 """Seconds until a test gives up on what it waits for; far more than anything takes."""
 
@@ -96,6 +101,22 @@ class Site:
         self.machine.run("rm", "-r", "/var/lib/standin", STANDIN_OUTPUT, STANDIN_UNIT)
         self.machine.systemctl("daemon-reload")
 
+    def use_light_servers(self):
+        """Have the servers run without a browser, until the next boot."""
+        self.machine.run("mkdir", "--parents", LIGHT_SERVER.rpartition("/")[0])
+        self.machine.run("tee", LIGHT_SERVER, given=(ROOT / "tests/light_server.js").read_text())
+        folder = "/run/systemd/system/whatsapp@.service.d"
+        self.machine.run("mkdir", "--parents", folder)
+        self.machine.run("tee", f"{folder}/light.conf", given=LIGHT_UNIT)
+        self.machine.systemctl("daemon-reload")
+
+    def link_light(self, user):
+        """Link the user's light server to its phone, unless it is; return the user's document."""
+        port = self.show_code(user)["port"]
+        if self.until_session(user, "qr", "ready")["session"]["state"] == "qr":
+            self.machine.systemctl("kill", "--kill-whom=main", "--signal=USR2", server(port))
+        return self.until_session(user, "ready")
+
     def main_pid(self, unit):
         return int(self.machine.show(unit, "MainPID"))
 
@@ -105,11 +126,14 @@ class Site:
 
     def in_session(self, port, *command):
         """Run a command as a session could, and with fewer bars: its user id, its mounts."""
-        uid = str(self.uid(port))
-        return self.machine.run(
-            "nsenter", f"--target={self.main_pid(server(port))}", "--mount", "--", "setpriv", f"--reuid={uid}",
-            f"--regid={uid}", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all",
-            *command, check=False,
+        return self.machine.run(*self.as_service(server(port), self.uid(port)), *command, check=False)
+
+    def as_service(self, unit, user, *groups):
+        """Return what a command is put behind that shall run as a service does: its user id, its mounts."""
+        return (
+            "nsenter", f"--target={self.main_pid(unit)}", "--mount", "--", "setpriv", f"--reuid={user}",
+            f"--regid={user}", f"--groups={','.join(groups)}" if groups else "--clear-groups", "--no-new-privs",
+            "--inh-caps=-all", "--bounding-set=-all",
         )  # fmt: skip
 
     # The web app
@@ -128,14 +152,14 @@ class Site:
         assert answer.status in {200, 201}, answer.body
         return self.call("GET", f"/v1/users/{user}/qr")
 
-    def until_session(self, user, state):
+    def until_session(self, user, *states):
         return until(
             lambda: (
                 (shown := self.call("GET", f"/v1/users/{user}"))["session"]
-                and shown["session"]["state"] == state
+                and shown["session"]["state"] in states
                 and shown
             ),
-            f"session {state} of user {user}",
+            f"session {' or '.join(states)} of user {user}",
         )
 
     def link(self, user, phone):

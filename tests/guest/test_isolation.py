@@ -1,9 +1,7 @@
-"""What the session of one user can see of another's, of the daemon, and who else can see a session."""
-
-import re
+"""What keeps sessions apart, beyond what the table of test_authorization.py tells."""
 
 import pytest
-from harness import STATE, server
+from harness import server
 
 LOOK_INTO = """
 import ctypes, errno, os, sys
@@ -43,43 +41,6 @@ def two_sessions(site):
     return site
 
 
-@pytest.mark.parametrize(
-    "forbidden",
-    [
-        f"{STATE}/5002",
-        f"{STATE}/5002/.wwebjs_auth_5002",
-        "/var/cache/private/whatsapp/5002",
-        "/var/lib/waportd",
-        "/var/lib/waportd/waportd.db",
-        "/var/lib/waportd/instances/5002.env",
-        "/etc/waportd/config.yaml",
-        "/run/waportd/api.sock",
-        "/proc/{other}/environ",
-        "/proc/{other}/cmdline",
-        "/proc/{other}/root",
-        "/proc/{other}/fd",
-        "/proc/{daemon}/environ",
-    ],
-)
-def test_a_session_reads_its_own_files_and_nobody_elses(two_sessions, forbidden):
-    site = two_sessions
-    path = forbidden.format(other=site.main_pid(server(5002)), daemon=site.main_pid("waportd"))
-    assert site.machine.run("test", "-e", path, check=False).returncode == 0, f"{path}: nothing to protect"
-    own = site.in_session(5001, "ls", "--almost-all", "/var/lib/whatsapp/5001")
-    assert own.returncode == 0, own.stderr
-    assert own.stdout
-    script = (
-        'if [ -S "$1" ]; then curl --silent --show-error --unix-socket "$1" http://localhost/v1/users; '
-        'elif [ -d "$1" ]; then ls "$1"; else cat "$1"; fi'
-    )
-    content = site.in_session(5001, "sh", "-c", script, "sh", path)
-    assert content.returncode != 0
-    assert content.stdout == ""
-    assert re.search("Permission denied|No such file|Couldn't connect|Could not connect", content.stderr), (
-        content.stderr
-    )
-
-
 def test_a_session_cannot_write_beside_its_own_folders(two_sessions):
     for folder in ("/var/lib/whatsapp", "/var/lib/whatsapp/5002", "/etc", "/usr/lib/waportd", "/run", "/srv"):
         answer = two_sessions.in_session(5001, "touch", f"{folder}/mark")
@@ -114,35 +75,6 @@ def test_each_session_has_a_user_id_of_its_own(two_sessions):
     uids = {two_sessions.uid(port) for port in (5001, 5002)}
     assert len(uids) == 2
     assert all(61184 <= uid <= 65519 for uid in uids)  # DynamicUser=, systemd.exec(5)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        STATE,
-        "/var/lib/whatsapp/5001",
-        "/var/cache/private/whatsapp",
-        "/var/lib/waportd",
-        "/etc/waportd/config.yaml",
-        "/proc/{pid}/environ",
-        "/proc/{pid}/fd",
-    ],
-)
-def test_another_local_user_reads_nothing_of_a_session(two_sessions, path):
-    site = two_sessions
-    path = path.format(pid=site.main_pid(server(5001)))
-    assert site.machine.run("test", "-e", path, check=False).returncode == 0, f"{path}: nothing to protect"
-    answer = site.machine.run(
-        "sh",
-        "-c",
-        'if [ -d "$1" ]; then ls "$1"; else cat "$1"; fi',
-        "sh",
-        path,
-        user="stranger",
-        check=False,
-    )
-    assert answer.returncode != 0
-    assert answer.stdout == ""
 
 
 def test_what_everybody_may_see_of_a_process_holds_no_secret(two_sessions):

@@ -4,7 +4,6 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from guests import GuestError
 from harness import SOCKET, until
 
 STATE = "/var/lib/private/whatsapp"
@@ -44,11 +43,6 @@ def test_the_web_app_gets_a_port_and_a_code_for_each_of_its_users(site):
         assert status.json["phone_number"] == f"551199999000{number}"
     assert site.call("GET", "/api/qr?user_id=2_1")["status"] == "connected"
     assert site.machine.systemctl("is-system-running") == "running"
-
-
-def test_a_user_outside_the_group_is_refused(site):
-    with pytest.raises(GuestError, match=r"exit status 7\b"):  # curl: could not connect
-        site.ask("GET", "/v1/health", user="stranger")
 
 
 def renderers(site, port):
@@ -184,7 +178,6 @@ def as_daemon(site, method, signature="", *arguments):
         ("StopUnit", "ss", "whatsapp.target", "replace"),
         ("StartUnit", "ss", "whatsapp@80.service", "replace"),
         ("StartUnit", "ss", "poweroff.target", "replace"),
-        ("KillUnit", "ssi", "whatsapp@5014.service", "all", "9"),
         ("KillUnit", "ssi", "whatsapp@5014.socket", "all", "9"),
         ("KillUnit", "ssi", "dbus.service", "all", "9"),
         ("StartUnit", "ss", "whatsapp@05014.service", "replace"),
@@ -193,18 +186,13 @@ def as_daemon(site, method, signature="", *arguments):
         ("FreezeUnit", "s", "whatsapp@5014.service"),
         ("SetUnitProperties", "sba(sv)", "dbus.service", "true", "1", "MemoryMax", "t", "1"),
         ("SetUnitProperties", "sba(sv)", "whatsapp.slice", "true", "1", "MemoryMax", "t", "1"),
-        ("CleanUnit", "sas", "systemd-logind.service", "1", "state"),
-        ("ResetFailed",),
-        ("Reload",),
         ("Reexecute",),
-        ("EnableUnitFiles", "asbb", "1", "whatsapp@5014.service", "false", "true"),
         ("DisableUnitFiles", "asb", "1", "waportd.service", "false"),
         ("MaskUnitFiles", "asbb", "1", "dbus.service", "true", "true"),
         ("LinkUnitFiles", "asbb", "1", "/tmp/evil.service", "true", "true"),
         ("RevertUnitFiles", "as", "1", "waportd.service"),
         ("PresetAllUnitFiles", "sbb", "full", "false", "true"),
         ("SetDefaultTarget", "sb", "rescue.target", "true"),
-        ("SetEnvironment", "as", "1", "LD_PRELOAD=/tmp/evil.so"),
         ("Reboot",),
         ("PowerOff",),
         ("StartTransientUnit", "ssa(sv)a(sa(sv))", "evil.service", "replace", *TRANSIENT[1:]),

@@ -43,14 +43,11 @@ def test_tokens_and_links_open_what_they_are_for_and_survive_a_restart(idle_wapo
 
     def check():
         nobody, everybody, two = Caller(port), Caller(port, admin), Caller(port, of_two)
-        assert "waportd" in nobody.call("GET", "/openapi.json")
         nobody.call("GET", "/v1/users/2", 401)
         assert '"user": "2"' in everybody.call("GET", "/v1/users")
-        two.call("GET", "/v1/users", 403)
         assert '"user": "2"' in two.call("GET", "/v1/users/2")
         nobody.call("PUT", f"/v1/users/2?wait=none&{query}")
         assert "link_invalid" in nobody.call("PUT", f"/v1/users/3?wait=none&{query}", 403)
-        nobody.call("GET", f"/v1/users/2?{query}", 400)
 
     waportd.call("PUT", "/v1/users/2?wait=none", 201)
     check()

@@ -1,6 +1,8 @@
 """The contract: it describes every route, and every schema in it is one."""
 
 import re
+import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -9,6 +11,15 @@ from support import access_for
 
 from waportd.api.operations import Operation, Scope
 from waportd.api.server import make_app, operations
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
+
+import authorization
+
+
+def test_who_may_call_each_operation_stands_in_the_table_that_is_tried():
+    told = {row.partition(",")[0] for row in authorization.API.rows}
+    assert told == {f"{operation.method} {operation.path}" for operation in operations()}
 
 
 async def test_every_route_is_an_operation_of_the_document(supervisor):
