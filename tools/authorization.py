@@ -67,6 +67,7 @@ PUT /v1/users/{user}                        yes  yes   403     no    no    no   
 PUT /v1/users/{user}, with options          yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   403
 GET /v1/users/{user}/qr                     yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
 POST /v1/users/{user}/pairing-code          yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
+DELETE /v1/users/{user}/pairing-code        yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
 GET /v1/users/{user}/events                 yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
 GET /v1/events                              yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
 GET /v1/users/{user}/logs                   yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
@@ -105,6 +106,7 @@ GET /status                                 yes  yes   403     403   403   403  
 GET /session                                yes  yes   403     403   403   403  yes     no
 GET /events                                 yes  yes   403     403   403   403  yes     no
 POST /pairing-code                          yes  yes   403     403   403   403  yes     no
+DELETE /pairing-code                        yes  yes   403     403   403   403  yes     no
 POST /send                                  yes  yes   403     403   403   403  yes     no
 GET /chats                                  yes  yes   403     403   403   403  yes     no
 GET /chats/{id}/messages                    yes  yes   403     403   403   403  yes     no

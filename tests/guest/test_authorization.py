@@ -44,12 +44,14 @@ BODIES = {
 }
 DONE = {
     "POST /v1/users/{user}/pairing-code": 409,  # a phone is linked
+    "DELETE /v1/users/{user}/pairing-code": 204,
     "POST /v1/users/{user}/connect-link": 201,
     "POST /v1/tokens": 201,
     "DELETE /v1/tokens/{id}": 204,
     "DELETE /v1/users/{user}": 204,
     "POST /qr/new": 202,
     "POST /pairing-code": 409,  # a phone is linked
+    "DELETE /pairing-code": 204,
     "GET /media/{id}": 404,
 }
 """What is answered where it is not 200."""
