@@ -2,19 +2,20 @@
 
 /** Whether somebody wants a code: decides whether a browser is opened, and whether the server is of use. */
 class Demand {
-    #asked = Date.now();
+    /** By the monotonic clock: the other one can be set. */
+    #asked = performance.now();
     #timer = null;
 
     /** Somebody asks. @returns {number} for how long nobody had, in milliseconds */
     ask() {
         const { silence } = this;
-        this.#asked = Date.now();
+        this.#asked = performance.now();
         return silence;
     }
 
     /** How long ago somebody asked, in milliseconds; the start counts. */
     get silence() {
-        return Date.now() - this.#asked;
+        return performance.now() - this.#asked;
     }
 
     /** Call `onIdle` once nobody has asked for `limitMs`, unless `isNeeded()`: then look again later. */

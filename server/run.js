@@ -174,7 +174,7 @@ class BrowserRun {
 
     async #awaitFreeProfile() {
         let holders = [];
-        for (const end = Date.now() + GONE_LIMIT_MS; Date.now() < end; await pause(50)) {
+        for (const end = performance.now() + GONE_LIMIT_MS; performance.now() < end; await pause(50)) {
             holders = await browsers.profileHolders(this.#storage.profile);
             if (holders.length === 0) return;
         }
@@ -197,8 +197,8 @@ class BrowserRun {
         this.#abort.abort();
         await withLimit(this.#launch, LAUNCH_END_LIMIT_MS, 'the end of the start').catch(() => {});
         for (
-            const end = Date.now() + GONE_LIMIT_MS;
-            group !== undefined && Date.now() < end;
+            const end = performance.now() + GONE_LIMIT_MS;
+            group !== undefined && performance.now() < end;
             await pause(20)
         ) {
             if (!(await browsers.groupLives(group))) break;

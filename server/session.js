@@ -128,7 +128,7 @@ class Session {
             generating: true,
             qr_timeout: quiet,
             passkey_required: quiet,
-            error: Date.now() >= this.#retryAt,
+            error: performance.now() >= this.#retryAt,
         };
         if (wanted[this.#state.name]) this.#open();
     }
@@ -362,9 +362,9 @@ class Session {
     #settleError(error) {
         const delay = Math.min(RETRY_FIRST_MS * 2 ** this.#failures, RETRY_MAX_MS);
         this.#failures += 1;
-        this.#retryAt = Date.now() + delay;
+        this.#retryAt = performance.now() + delay;
         this.#refusePairing(error);
-        const at = timestamp(this.#retryAt).slice(11, 19);
+        const at = timestamp(Date.now() + delay).slice(11, 19);
         this.#state.enter('error', {
             message: `${error.message}; next try at ${at} UTC`,
             cause: error.cause,
