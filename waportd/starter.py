@@ -228,8 +228,14 @@ class Starter:
                         await self._note_opened(user)
                     raise
         assignment = await self._note_opened(user)
-        if not assignment.linked and not has_asked:
+        if not has_asked and (not assignment.linked or self._waits_for_its_next_try(user)):
             await self._observer.sessions.ask_for_code(assignment.port)
+
+    def _waits_for_its_next_try(self, user: User) -> bool:
+        """Tell whether the user's session has failed and will try again by itself, some minutes later."""
+        instance = self._assignments.known(user)
+        session = instance.session
+        return instance.answering and session is not None and session.state is SessionState.ERROR
 
     async def _see_off(self, user: User) -> None:
         """Wait until a server is gone that ends: to the last it answers questions that are meant for the next one."""
