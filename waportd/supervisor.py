@@ -59,6 +59,8 @@ _MEASURED_EVERY = 30.0
 """Seconds for which a figure is served to who asks for those of all servers."""
 _LOGOUT_READY = 30.0
 """Seconds that a stopped session is given to get connected, so that its phone can be unlinked."""
+_TURN = 30.0
+"""Seconds that a linked session is given to get connected before the next one starts, after a boot."""
 _LOGOUT_END = 15.0
 """Seconds that a server is given to close its browser and delete its session."""
 
@@ -104,6 +106,8 @@ class Supervisor:
         )
         self._meter = UsageMeter(manager)
         self._pairing = PairingLimit()
+        self._turns = asyncio.Semaphore(config.limits.start_concurrency)
+        """Limits how many linked sessions come back at a time."""
         self._choosing: dict[Port, User] = {}
         self._taken_below = 0
         """Below which port all of the overflow range are assigned."""
@@ -130,6 +134,8 @@ class Supervisor:
 
     async def reconfigure(self, config: Config) -> None:
         """Take over a new configuration; what concerns a server holds from its next start."""
+        if config.limits.start_concurrency != self._config.limits.start_concurrency:
+            self._turns = asyncio.Semaphore(config.limits.start_concurrency)
         self._config = self._assignments.config = config
         self._taken_below = 0
         self._starter.reconfigure(config)
@@ -611,13 +617,27 @@ class Supervisor:
                     await self._assignments.change(user, socket_boot=None)
                 due = await self._reopen(user)
             if due and assignment.linked and assignment.autostart:
-                await asyncio.wait({self._starter.launch(user)})
+                await self._wake(user)
         except PortHeld as error:
             self._observer.blame(assignment.port, Finding(error.code, error.message, error.hint))
             self._starter.note_failure(user)
             log.warning("Cannot open the port: %s", error, extra=log_fields(user, assignment.port))
         except WaportdError as error:
             log.warning("Cannot settle: %s", error, extra=log_fields(user, assignment.port))
+
+    async def _wake(self, user: User) -> None:
+        """Start a linked session when it is its turn, which lasts until it is connected, or cannot be.
+
+        A server answers long before its browser runs, and it is the browser that takes a machine's time. A user who is
+        asked for meanwhile waits for no turn.
+        """
+        async with self._turns:
+            async with self._assignments.lock(user):
+                if self.picture.get(user) is None or not await self._reopen(user):
+                    return
+                launch = self._starter.launch(user)
+            await asyncio.wait({launch})
+            await self.picture.wait(user, _is_awake, _TURN)
 
     async def _reopen(self, user: User) -> bool:
         """Have systemd hold the port of a user who is neither up nor stopped; tell whether that is so."""
@@ -683,6 +703,14 @@ def _has_reached(instance: Instance | None, wait: Wait) -> bool:
     return state in _BEYOND_A_CODE or instance.live_qr(time.time()) is not None
 
 
+def _is_awake(instance: Instance | None) -> bool:
+    """Tell whether a linked session has got as far as it gets by itself."""
+    if instance is None or not instance.assignment.linked or instance.process.state in AT_REST:
+        return True
+    state = instance.session.state if instance.session and instance.answering else None
+    return state not in {None, SessionState.GENERATING, SessionState.AUTHENTICATED}
+
+
 def _has_failed(instance: Instance | None, asked_at: float) -> bool:
     """Tell whether waiting on is of no use. A dead end from before the question does not count."""
     if instance is None or instance.process.state in AT_REST:
@@ -690,8 +718,10 @@ def _has_failed(instance: Instance | None, asked_at: float) -> bool:
     session = instance.session
     if not instance.answering or session is None or session.state not in _DEAD_ENDS:
         return False
-    # The server's clock is ours, and its times are cut to milliseconds.
-    return session.state is SessionState.PASSKEY_REQUIRED or session.since + 0.001 >= asked_at
+    # The server's clock is ours, and its times are cut to milliseconds. A time to come is from before the clock was
+    # set back.
+    is_new = asked_at <= session.since + 0.001 and session.since <= time.time()
+    return session.state is SessionState.PASSKEY_REQUIRED or is_new
 
 
 def _failure(instance: Instance) -> ServerFailed:

@@ -49,14 +49,15 @@ async def start_supervisor(config, store, systemd):
     """Start a supervisor as the daemon does; a second call is a restart of the daemon."""
     running = []
 
-    async def start(new_config=None):
+    async def start(new_config=None, *, settle=True):
         if running:
             await running.pop().close()
             systemd.forget_watchers()
         supervisor = Supervisor(new_config or config, store, systemd)
         running.append(supervisor)
         await supervisor.start()
-        await settled(supervisor)
+        if settle:
+            await settled(supervisor)
         return supervisor
 
     yield start

@@ -3,8 +3,10 @@
 import asyncio
 import dataclasses
 import socket
+import time
 
 import pytest
+from fakes import iso
 from support import BASE, OVERFLOW, settled, until
 
 from waportd.errors import ServerFailed, StartTimeout, TooManyRunning, UnknownUser
@@ -365,6 +367,68 @@ async def test_a_reboot_brings_back_linked_sessions_few_at_a_time_and_ports_for_
     assert all(
         systemd.units[socket_unit(Port(BASE + number))].active_state == "active" for number in range(20)
     )
+
+
+async def test_after_a_reboot_the_next_session_starts_when_one_before_it_is_connected(
+    config, start_supervisor, store, systemd
+):
+    for number in range(12):
+        user = User(str(number + 1))
+        store.rows[user] = Assignment(user, Port(BASE + number), linked=True, socket_boot="boot-0")
+    loading, most = set(), 0
+
+    def load(server):
+        nonlocal most
+        server.say("authenticated", linked=True)
+        loading.add(server)
+        most = max(most, len(loading))
+
+    systemd.prepare = load
+    supervisor = await start_supervisor(settle=False)
+    for connected in range(12):
+        while not loading:
+            await supervisor.picture.wait_for_change(supervisor.picture.version, 0.1)
+        server = loading.pop()
+        server.link()
+        await until(supervisor, User(str(server.port - BASE + 1)), has_session(SessionState.READY))
+        assert len(systemd.servers) <= connected + 1 + config.limits.start_concurrency
+    assert most <= config.limits.start_concurrency
+    await settled(supervisor)
+    assert len(systemd.servers) == 12
+
+
+async def test_a_user_who_is_stopped_before_it_is_his_turn_stays_stopped(
+    config, start_supervisor, store, systemd
+):
+    limits = dataclasses.replace(config.limits, start_concurrency=1)
+    for number, user in enumerate((ONE, TWO)):
+        store.rows[user] = Assignment(user, Port(BASE + number), linked=True, socket_boot="boot-0")
+    systemd.prepare = lambda server: server.say("authenticated", linked=True)
+    supervisor = await start_supervisor(dataclasses.replace(config, limits=limits), settle=False)
+    first = await until(supervisor, ONE, has_session(SessionState.AUTHENTICATED))
+    assert first.process.state is ProcessState.RUNNING
+    await supervisor.stop(TWO)
+    systemd.servers[PORT].link()
+    await settled(supervisor)
+    assert set(systemd.servers) == {PORT}
+
+
+async def test_a_linked_session_that_failed_tries_again_at_once_when_somebody_starts_it(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    server = systemd.servers[PORT]
+    server.say("error", linked=True, cause="disk_full", message="no space left on the disk")
+    await until(supervisor, ONE, lambda now: now.assignment.linked and has_session(SessionState.ERROR)(now))
+    server.on_ask = server.link
+    assert (await supervisor.start_server(ONE, Wait.READY, 5)).session.state is SessionState.READY
+
+
+async def test_a_failure_of_before_the_clock_was_set_back_is_not_taken_for_a_new_one(supervisor, systemd):
+    await supervisor.ensure(ONE)
+    server = systemd.servers[PORT]
+    server.say("qr_timeout", since=iso(time.time() + 3600))
+    await until(supervisor, ONE, has_session(SessionState.QR_TIMEOUT))
+    server.on_ask = lambda: asyncio.get_running_loop().call_later(0.1, server.show_code)
+    assert (await supervisor.ensure(ONE, None, Wait.QR, 5))[0].session.qr
 
 
 async def test_a_stopped_user_stays_stopped_after_a_reboot(start_supervisor, store, systemd):
