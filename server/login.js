@@ -34,9 +34,15 @@ class Login {
 
     /** Learn what is stored. @throws {SessionError} */
     async read() {
-        this.known = await this.#storage.login();
-        this.#read = true;
-        this.#onChange(this.linked);
+        try {
+            this.known = await this.#storage.login();
+            this.#read = true;
+        } catch (error) {
+            this.known = 'unknown';
+            throw error;
+        } finally {
+            this.#onChange(this.linked);
+        }
     }
 
     /** Take what the page shows for the truth, and write it down. */

@@ -150,7 +150,7 @@ class Session {
     async requestPairingCode(phone) {
         this.#demand.ask();
         if (this.#ending) throw reason.stopping();
-        if (this.linked) throw reason.alreadyLinked();
+        if (this.linked && this.#login.isRead) throw reason.alreadyLinked();
         if (this.#pairing?.phone !== phone) {
             this.#refusePairing(reason.superseded());
             if (this.#run !== null) this.#close(this.#run);

@@ -58,6 +58,10 @@ async function exists(file) {
     );
 }
 
+function unlessMissing(error) {
+    if (error.code !== 'ENOENT') throw error;
+}
+
 /** Delete what is in a folder, and then the folder, if it may be deleted; `kept` stays to the last. */
 async function empty(directory, kept) {
     for (const name of await fs.readdir(directory).catch(() => [])) {
@@ -94,9 +98,10 @@ class Storage {
      * Tell what is known of the stored login: true, false, or `'unknown'` for a profile that another program
      * left here. A deletion that a crash interrupted is finished first.
      *
-     * @throws {SessionError}
+     * @throws {SessionError} it cannot be told: what cannot be read is not missing
      */
     async login() {
+        await this.#guard(() => fs.readdir(this.#auth).catch(unlessMissing));
         const note = await readJson(this.#note);
         if (note?.erase === true) {
             await this.erase();

@@ -41,6 +41,12 @@ describe('the storage', () => {
         );
     });
 
+    it('does not take a login that it cannot read for none', async (t) => {
+        const { storage, authDirectory } = newStorage(t);
+        fs.writeFileSync(authDirectory, 'a file, not a folder');
+        await assert.rejects(storage.login(), { cause: 'profile_error' });
+    });
+
     it('is private, also where another program made it', async (t) => {
         const { storage, authDirectory, cacheDirectory } = newStorage(t);
         fs.mkdirSync(authDirectory, { mode: 0o755 });
