@@ -42,7 +42,11 @@ _SYSTEMD_EXIT_STATUS = {
         "node cannot be executed",
         "install it (`apt install nodejs`), or set instances.node to its path and generate the units again",
     ),
-    217: Finding("unit_user", "the unit's user cannot be made", None),
+    217: Finding(
+        "unit_user",
+        "the unit's user cannot be made",
+        "check that /run has room (`df /run`); the unit's journal says more",
+    ),
     226: Finding("unit_namespace", "the unit's sandbox cannot be set up on this system", None),
     238: Finding(
         "state_directory",
