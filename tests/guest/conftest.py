@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import guests  # noqa: E402
-from harness import OTHER_VERSIONS, PACKAGES, STANDIN, Site  # noqa: E402
+from faults import PHONE, PORT, USER, belongings  # noqa: E402
+from harness import OTHER_VERSIONS, PACKAGES, STANDIN, Site, until  # noqa: E402
 
 _machine = None
 """The machine that runs; there is one at a time."""
@@ -112,3 +113,25 @@ def site(root, package):
         site.install()
         site.connect_to_standin()
         yield site
+
+
+@pytest.fixture(scope="module")
+def linked(site):
+    """User 1 is linked, user 2 is shown a code, user ana has a port."""
+    site.machine.run(
+        "mkdir", "-p", "/etc/systemd/system/whatsapp@.service.d", "/etc/systemd/system/waportd.service.d"
+    )
+    # Watchdogs that a test can wait for.
+    for unit, seconds in (("whatsapp@.service", 8), ("waportd.service", 4)):
+        site.machine.run(
+            "tee", f"/etc/systemd/system/{unit}.d/watchdog.conf", given=f"[Service]\nWatchdogSec={seconds}\n"
+        )
+    site.machine.systemctl("daemon-reload")
+    site.machine.systemctl("restart", "waportd.service")
+    site.show_code(USER)
+    site.scan(PORT, PHONE)
+    site.until_session(USER, "ready")
+    site.show_code("2")
+    site.call("PUT", "/v1/users/ana?wait=none", 201)
+    until(lambda: all(user[2] == (user[0] == USER) for user in belongings(site)), "the link to be kept")
+    return site

@@ -5,51 +5,43 @@ import json
 import re
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness import SOCKET, until
+from harness import SOCKET, server, until
+from rows import MACHINES, Row, note
 
-ROOT = Path(__file__).resolve().parents[2]
-REPORT = ROOT / ".run/test/faults.json"
 _WITNESS = Path(__file__).parent / "witness.py"
 _CALM = 5
 """Answers in a row, of each kind, after which the callers' world is in order again."""
+_NOTED = "/var/lib/witness.json"
 USER, PORT, PHONE = "1", 5001, "5511999990001"
 """Who is linked, and whom the witness asks for."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One fault of the table."""
-
-    release: str
-    fault: str
-    saw: str
-    seconds: float
-    lost: str = "nothing"
+SERVICE = server(PORT)
+UNANSWERED = {"ConnectionResetError", "RemoteDisconnected", "IncompleteRead"}
+"""What a caller sees whose request was being answered by a process that died."""
 
 
 class Witness:
     """A web app in the machine that asks all the time; it notes every answer."""
 
-    def __init__(self, site):
+    def __init__(self, site, user=USER, port=PORT):
         self._site = site
+        self._whom = user, str(port)
 
     def start(self):
         machine = self._site.machine
         machine.run("tee", "/run/witness.py", given=_WITNESS.read_text())
         machine.run(
             "systemd-run", "--quiet", "--unit=witness", "--uid=webapp", "--collect",
-            "--property=StandardOutput=truncate:/run/witness.json", "--property=KillSignal=SIGKILL",
-            "/usr/bin/python3", "/run/witness.py", SOCKET, USER, str(PORT),
+            f"--property=StandardOutput=truncate:{_NOTED}", "--property=KillSignal=SIGKILL",
+            "/usr/bin/python3", "/run/witness.py", SOCKET, *self._whom,
         )  # fmt: skip
 
     def stop(self):
         self._site.machine.systemctl("stop", "witness", check=False)
 
     def noted(self):
-        lines = self._site.machine.run("cat", "/run/witness.json", check=False).stdout.splitlines()
+        lines = self._site.machine.run("cat", _NOTED, check=False).stdout.splitlines()
         # The last one may be cut off.
         return [json.loads(line) for line in lines if line.endswith("}")]
 
@@ -96,6 +88,8 @@ class Lived:
 
     def __init__(self):
         self.lines = []
+        self.lost = "nothing"
+        """What the fault itself destroyed."""
 
     def failed(self, what):
         """Return what callers of that kind got in place of an answer."""
@@ -129,17 +123,10 @@ def lived_through(site, fault):
     lived.lines = [line for line in witness.noted() if line["at"] >= began]
     last = max((line["at"] for line in lived.lines if line["said"] != 200), default=began)
     assert belongings(site) >= before
-    note(Row(release(site), fault, summary(lived.lines), round(max(last, linked) - began, 1)))
+    seconds = round(max(last, linked) - began, 1)
+    note(Row(release(site), fault, summary(lived.lines), seconds, lived.lost), MACHINES)
 
 
 def release(site):
     """Return the name of the Debian that the machine runs."""
     return re.search(r"VERSION_CODENAME=(\w+)", site.machine.run("cat", "/etc/os-release").stdout)[1]
-
-
-def note(row):
-    """Add a row to the report from which docs/reliability.md is made."""
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    rows = json.loads(REPORT.read_text()) if REPORT.exists() else []
-    rows = [kept for kept in rows if (kept["release"], kept["fault"]) != (row.release, row.fault)]
-    REPORT.write_text(json.dumps([*rows, asdict(row)], indent=1, ensure_ascii=False))

@@ -1,5 +1,6 @@
 """What a guest test drives: a machine with the package, a web app's user, and the stand-in for WhatsApp."""
 
+import datetime as dt
 import json
 import time
 from pathlib import Path
@@ -34,13 +35,13 @@ PATIENCE = 60.0
 """Seconds until a test gives up on what it waits for; far more than anything takes."""
 
 
-def until(condition, what):
+def until(condition, what, patience=PATIENCE):
     """Wait until the condition gives something true; return that."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         if result := condition():
             return result
-        assert time.monotonic() < deadline, f"{what} did not happen in {PATIENCE:g} s"
+        assert time.monotonic() < deadline, f"{what} did not happen in {patience:g} s"
         time.sleep(0.1)
 
 
@@ -101,11 +102,11 @@ class Site:
         self.machine.run("rm", "-r", "/var/lib/standin", STANDIN_OUTPUT, STANDIN_UNIT)
         self.machine.systemctl("daemon-reload")
 
-    def use_light_servers(self):
-        """Have the servers run without a browser, until the next boot."""
+    def use_light_servers(self, units="/run/systemd/system"):
+        """Have the servers run without a browser, until the next boot unless that folder outlives it."""
         self.machine.run("mkdir", "--parents", LIGHT_SERVER.rpartition("/")[0])
         self.machine.run("tee", LIGHT_SERVER, given=(ROOT / "tests/light_server.js").read_text())
-        folder = "/run/systemd/system/whatsapp@.service.d"
+        folder = f"{units}/whatsapp@.service.d"
         self.machine.run("mkdir", "--parents", folder)
         self.machine.run("tee", f"{folder}/light.conf", given=LIGHT_UNIT)
         self.machine.systemctl("daemon-reload")
@@ -116,6 +117,14 @@ class Site:
         if self.until_session(user, "qr", "ready")["session"]["state"] == "qr":
             self.machine.systemctl("kill", "--kill-whom=main", "--signal=USR2", server(port))
         return self.until_session(user, "ready")
+
+    def start_of(self, port):
+        """Return when the last start of a server began, and when its session got into its state, by the clock."""
+        began = int(self.machine.show(server(port), "InactiveExitTimestampMonotonic")) / 1e6
+        shown = next(row for row in self.call("GET", "/v1/users")["users"] if row["port"] == port)
+        connected = dt.datetime.fromisoformat(shown["session"]["since"]).timestamp()
+        # The machine has its host's clocks.
+        return began + time.time() - time.monotonic(), connected
 
     def main_pid(self, unit):
         return int(self.machine.show(unit, "MainPID"))

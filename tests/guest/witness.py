@@ -54,7 +54,7 @@ def main():
     path, user, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
     callers = [
         ("API", lambda: UnixConnection(path), f"/api/qr?user_id={user}"),
-        ("port", lambda: http.client.HTTPConnection("localhost", port, timeout=PATIENCE), "/health"),
+        ("port", lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE), "/health"),
     ]
     for caller in callers:
         threading.Thread(target=ask, args=caller).start()
