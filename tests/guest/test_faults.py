@@ -1,47 +1,23 @@
 """What breaks, in a machine with a linked phone and a web app that never stops asking: it mends, and nothing is lost."""
 
+import itertools
 import json
-import os
 import re
+import statistics
 import threading
 import time
+from pathlib import Path
 
 import guests
 import pytest
-from faults import PHONE, PORT, USER, Row, belongings, is_linked, lived_through, note, release
+from faults import PORT, SERVICE, UNANSWERED, USER, Witness, belongings, is_linked, lived_through, release
 from harness import until
+from rows import EVERYTHING, MACHINES, Row, note
 
-SERVICE = f"whatsapp@{PORT}.service"
+from waportd.config import Limits
+
 STORE = "/var/lib/waportd"
-UNANSWERED = {"ConnectionResetError", "RemoteDisconnected", "IncompleteRead"}
-"""What a caller sees whose request was being answered by a process that died."""
-
-
-EVERYTHING = os.environ.get("WAPORTD_FAULTS") == "all"
-"""`make reliability` takes its time; otherwise one release and a few moments have to do."""
 RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
-
-
-@pytest.fixture(scope="module")
-def linked(site):
-    """User 1 is linked, user 2 is shown a code, user ana has a port."""
-    site.machine.run(
-        "mkdir", "-p", "/etc/systemd/system/whatsapp@.service.d", "/etc/systemd/system/waportd.service.d"
-    )
-    # Watchdogs that a test can wait for.
-    for unit, seconds in (("whatsapp@.service", 8), ("waportd.service", 4)):
-        site.machine.run(
-            "tee", f"/etc/systemd/system/{unit}.d/watchdog.conf", given=f"[Service]\nWatchdogSec={seconds}\n"
-        )
-    site.machine.systemctl("daemon-reload")
-    site.machine.systemctl("restart", "waportd.service")
-    site.show_code(USER)
-    site.scan(PORT, PHONE)
-    site.until_session(USER, "ready")
-    site.show_code("2")
-    site.call("PUT", "/v1/users/ana?wait=none", 201)
-    until(lambda: all(user[2] == (user[0] == USER) for user in belongings(site)), "the link to be kept")
-    return site
 
 
 def kill(site, pid, signal="KILL"):
@@ -292,6 +268,101 @@ def test_a_foreign_program_on_the_port_is_named_and_when_it_ends_all_is_well(lin
         linked.call("POST", f"/v1/users/{USER}/start")
 
 
+INTRUDER = f"""
+import socket, time
+while True:
+    for family, host in (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"):
+        with socket.socket(family) as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                own.bind((host, {PORT}))
+                own.listen()
+            except OSError:
+                continue
+            raise SystemExit("it has the port")
+    time.sleep(0.001)
+"""
+
+
+def test_a_foreign_program_that_tries_all_the_time_never_gets_the_port_of_a_user(linked):
+    machine = linked.machine
+    machine.run("systemd-run", "--quiet", "--unit=intruder", "/usr/bin/python3", "-c", INTRUDER)
+    with lived_through(
+        linked, "a foreign program tries to take the port, while the server is killed"
+    ) as lived:
+        before = linked.main_pid(SERVICE)
+        machine.systemctl("kill", "--signal=KILL", SERVICE)
+        until_anew(linked, SERVICE, before)
+        linked.call("POST", f"/v1/users/{USER}/restart")
+    assert machine.systemctl("is-active", "intruder") == "active"
+    machine.systemctl("stop", "intruder")
+    assert lived.failed("API") == []
+    assert set(lived.failed("port")) <= UNANSWERED
+
+
+def test_a_new_user_whose_port_a_foreign_program_holds_gets_another_and_is_told(linked):
+    with lived_through(linked, "a foreign program holds the port that a new user prefers") as lived:
+        linked.machine.run(
+            "systemd-run", "--quiet", "--unit=intruder",
+            "/usr/bin/python3", "-m", "http.server", "5009", "--bind", "127.0.0.1",
+        )  # fmt: skip
+        until(lambda: linked.call("GET", "/v1/ports/5009")["held"], "the intruder")
+        assigned = linked.call("PUT", "/v1/users/9", 201)
+        assert assigned["port"] != 5009
+        assert assigned["note"].startswith("port 5009 is held by")
+        linked.machine.systemctl("stop", "intruder")
+        assert linked.call("PUT", "/v1/users/9")["port"] == assigned["port"]
+        linked.call("DELETE", "/v1/users/9", 204)
+    assert lived.failed("API") == lived.failed("port") == []
+
+
+def test_a_socket_that_the_administrator_stops_stays_closed_until_somebody_starts_the_user(linked):
+    with lived_through(linked, "the socket is stopped by hand; then the user is started") as lived:
+        linked.machine.systemctl("stop", f"whatsapp@{PORT}.socket")
+        shown = until(
+            lambda: (
+                (now := linked.call("GET", f"/v1/users/{USER}")["process"])["message"] == "stopped (by admin)"
+                and now
+            ),
+            "the stop",
+        )
+        assert shown["hint"] == f"`POST /v1/users/{USER}/start` starts it"
+        page = linked.call("GET", f"/api/qr?user_id={USER}")
+        assert (page["status"], page["error"]) == ("error", "stopped (by admin)")
+        assert linked.machine.systemctl("is-active", SERVICE, check=False) == "inactive"
+        linked.call("POST", f"/v1/users/{USER}/start")
+    assert lived.failed("API") == []
+    assert set(lived.failed("port")) <= {"ConnectionRefusedError"} | UNANSWERED
+
+
+def nice(site):
+    """Return the nice value of user 1's server (proc(5))."""
+    stat = site.machine.run("cat", f"/proc/{site.main_pid(SERVICE)}/stat").stdout
+    return int(stat.rpartition(")")[2].split()[16])
+
+
+def test_what_the_administrator_edits_holds_from_the_next_start(linked):
+    machine = linked.machine
+    with lived_through(
+        linked, "systemctl edit of one user's server, a restart, and systemctl revert"
+    ) as lived:
+        # Between the comments that it is given, and named last.
+        editor = "#!/bin/sh\nfor file; do :; done\nsed -i '2a [Service]\\nNice=5' \"$file\"\n"
+        machine.run("tee", "/run/editor", given=editor)
+        machine.run("chmod", "+x", "/run/editor")
+        before = linked.main_pid(SERVICE)
+        # It wants a terminal.
+        machine.run("script", "-qec", f"SYSTEMD_EDITOR=/run/editor systemctl edit {SERVICE}", "/dev/null")
+        assert linked.main_pid(SERVICE) == before
+        linked.call("POST", f"/v1/users/{USER}/restart")
+        assert nice(linked) == 5
+        machine.systemctl("revert", SERVICE)
+        linked.call("POST", f"/v1/users/{USER}/restart")
+        assert nice(linked) == 0
+    assert lived.failed("API") == []
+    assert set(lived.failed("port")) <= UNANSWERED
+
+
 @pytest.mark.parametrize(
     ("fault", "damage"),
     [
@@ -381,5 +452,75 @@ def test_after_a_power_cut_all_that_was_answered_is_there(linked):
             f"power cut, {cut + 1} times, while ports are assigned",
             f"{len(answered)} answered assignments, all there; the machine boots",
             round(time.time() - began, 1),
-        )
+        ),
+        MACHINES,
+    )
+
+
+LIGHT = "/usr/lib/waportd/tests/light_server.js"
+
+
+def test_after_a_boot_linked_sessions_come_back_few_at_a_time_while_the_daemon_answers(linked):
+    """Many of them, and so without browsers: test_reboot.py has some with."""
+    machine, count = linked.machine, 100 if EVERYTHING else 30
+    for row in linked.call("GET", "/v1/users")["users"]:
+        linked.call("DELETE", f"/v1/users/{row['user']}", 204)
+    machine.run("mkdir", "-p", LIGHT.rpartition("/")[0])
+    machine.run("tee", LIGHT, given=(Path(__file__).resolve().parents[1] / "light_server.js").read_text())
+    machine.run(
+        "tee", "/etc/systemd/system/whatsapp@.service.d/light.conf",
+        given=f"[Service]\nExecStart=\nExecStart=/usr/bin/node {LIGHT} %i\n",
+    )  # fmt: skip
+    machine.systemctl("daemon-reload")
+    put = "curl -s --unix-socket /run/waportd/api.sock -X PUT -o /dev/null"
+    machine.run(
+        "sh", "-c", f"seq {count} | xargs -P 8 -I '<>' {put} 'http://l/v1/users/<>?wait=qr&timeout=100'"
+    )
+    machine.systemctl("kill", "--kill-who=main", "--signal=USR2", "whatsapp@*.service")
+    # Who is asked for, or called on his port, waits for no turn: it is this one.
+    port = linked.call("PUT", "/v1/users/stopped?wait=none", 201)["port"]
+    linked.call("POST", "/v1/users/stopped/stop")
+    until(lambda: sum(is_linked for _, _, is_linked in belongings(linked)) == count, "the links")
+    before = belongings(linked)
+
+    machine.cut_off()
+    booted = time.time()
+    machine.boot()
+    witness = Witness(linked, "stopped", port)
+    witness.start()
+    ports = until(
+        lambda: (
+            (
+                ready := [
+                    row["port"]
+                    for row in linked.call("GET", "/v1/users")["users"]
+                    if row["session"] and row["session"]["state"] == "ready"
+                ]
+            )
+            and len(ready) == count
+            and ready
+        ),
+        "all sessions",
+        patience=300,
+    )
+    seconds = time.time() - booted
+    witness.stop()
+    assert belongings(linked) == before
+    moments = [
+        (moment, step) for port in ports for moment, step in zip(linked.start_of(port), (1, -1), strict=True)
+    ]
+    most = max(itertools.accumulate(step for _, step in sorted(moments)))
+    assert most <= Limits().start_concurrency
+    answers = [line for line in witness.noted() if line["what"] == "API"]
+    assert {line["said"] for line in answers} == {200}
+    p99 = statistics.quantiles([line["took"] for line in answers], n=100)[98]
+    assert p99 < 0.5
+    note(
+        Row(
+            release(linked),
+            f"{count} linked users at a boot",
+            f"never more than {most} start at a time; API meanwhile: all answered, 99 of 100 in {p99 * 1000:.0f} ms",
+            round(seconds, 1),
+        ),
+        MACHINES,
     )
