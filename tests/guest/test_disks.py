@@ -1,0 +1,192 @@
+"""What happens to the disks and folders that a session lives on: it says so, mends, and nobody else notices."""
+
+import contextlib
+
+import guests
+import pytest
+from faults import PHONE, PORT, SERVICE, USER, lived_through
+from harness import until
+from rows import EVERYTHING
+
+pytestmark = pytest.mark.thorough
+RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
+SESSION = f"/var/lib/private/whatsapp/{PORT}"
+CACHE = f"/var/cache/private/whatsapp/{PORT}"
+AUTH = f"{SESSION}/.wwebjs_auth_{PORT}"
+PROFILE = f"{AUTH}/session-ylada_bot_{PORT}"
+START, STOP = (
+    f"curl -sf --unix-socket /run/waportd/api.sock -X POST http://l/v1/users/{USER}/{verb}"
+    for verb in ("start", "stop")
+)
+A_NEW_SCAN = "the session, by the fault; its user scanned a code again"
+
+
+@contextlib.contextmanager
+def small_disk(site, folder, size, let_go, take_up):
+    """Put a folder on a disk of its own; the commands end and begin what works in it."""
+    kept = "/var/tmp/kept"
+    move_in = f"mount -t tmpfs -o size={size} tmpfs {folder} && cp -a {kept}/. {folder}/"
+    move_out = f"umount {folder} && find {folder} -mindepth 1 -delete && cp -a {kept}/. {folder}/"
+    script = f"set -e; {let_go} >/dev/null; rm -rf {kept}; cp -a {folder} {kept}; {{}}; {take_up} >/dev/null"
+    site.machine.run("sh", "-c", script.format(move_in))
+    try:
+        yield
+    finally:
+        site.machine.run("sh", "-c", script.format(move_out))
+
+
+def fill(site, folder):
+    site.machine.run("sh", "-c", f"cat /dev/zero > {folder}/filling 2>/dev/null; true")
+    free = site.machine.run("df", "--output=avail", folder).stdout.split()[-1]
+    assert int(free) == 0
+
+
+def make_room(site, folder):
+    site.machine.run("rm", f"{folder}/filling")
+
+
+def session(site):
+    return site.call("GET", f"/v1/users/{USER}")["session"]
+
+
+def scan_again(site):
+    """Do what the user does who is shown a code."""
+    site.show_code(USER)
+    site.scan(PORT, PHONE)
+    site.until_session(USER, "ready")
+
+
+def test_a_session_whose_disk_is_full_runs_on_and_a_new_start_says_why_it_waits(linked):
+    with small_disk(linked, SESSION, "96m", STOP, START):
+        linked.until_session(USER, "ready")
+        server = linked.main_pid(SERVICE)
+        with lived_through(linked, "the disk of a session is full") as lived:
+            fill(linked, SESSION)
+            linked.phone("message", {"phone": PHONE, "from": "5511999990009", "body": "hello"})
+            assert session(linked)["state"] == "ready"
+            make_room(linked, SESSION)
+        assert lived.failed("API") == lived.failed("port") == []
+        assert linked.main_pid(SERVICE) == server
+        with lived_through(
+            linked, "the disk of a session is full, and its server is restarted; the administrator makes room"
+        ) as lived:
+            fill(linked, SESSION)
+            linked.call("POST", f"/v1/users/{USER}/restart")
+            said = linked.until_session(USER, "error")
+            assert said["linked"]
+            assert said["session"]["cause"] == "disk_full"
+            assert SESSION.rpartition("/")[2] in said["session"]["message"]
+            assert "free some space" in said["session"]["hint"]
+            page = linked.call("GET", f"/api/qr?user_id={USER}")
+            assert (page["status"], page["cause"]) == ("error", "disk_full")
+            make_room(linked, SESSION)
+            linked.call("POST", f"/v1/users/{USER}/start")
+        assert lived.failed("API") == lived.failed("port") == []
+
+
+def test_a_session_whose_cache_is_full_comes_back_without_it(linked):
+    with small_disk(linked, CACHE, "32m", STOP, START):
+        linked.until_session(USER, "ready")
+        with lived_through(
+            linked, "the disk of a session's cache is full, and its server is restarted"
+        ) as lived:
+            fill(linked, CACHE)
+            linked.call("POST", f"/v1/users/{USER}/restart")
+            linked.until_session(USER, "ready")
+        assert lived.failed("API") == lived.failed("port") == []
+        make_room(linked, CACHE)
+
+
+def test_with_run_full_what_runs_runs_on_and_what_cannot_start_says_why(linked):
+    server = linked.main_pid(SERVICE)
+    with lived_through(linked, "/run is full; the administrator makes room") as lived:
+        linked.machine.run(
+            "sh", "-c", "mount -o remount,size=$(( $(df --output=used -k /run | tail -n 1) + 1024 ))k /run"
+        )
+        fill(linked, "/run")
+        try:
+            before = linked.main_pid("waportd.service")
+            linked.machine.systemctl("restart", "waportd.service")
+            assert linked.main_pid("waportd.service") not in {0, before}
+            linked.call("POST", "/v1/users/2/restart")
+            # systemd has no place to note whom a user id belongs to.
+            refused = linked.ask("PUT", "/v1/users/new")
+            assert (refused.status, refused.json["cause"]) == (502, "unit_user")
+            assert "df /run" in refused.json["hint"]
+        finally:
+            make_room(linked, "/run")
+        linked.call("PUT", "/v1/users/new")
+        linked.call("DELETE", "/v1/users/new", 204)
+    assert lived.failed("API") == lived.failed("port") == []
+    assert linked.main_pid(SERVICE) == server
+
+
+def test_with_a_full_journal_everything_goes_on_but_the_writing_of_it(linked):
+    journal = "/var/log/journal"
+    let_go = "systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service"
+    take_up = "systemctl start systemd-journald.service; journalctl --flush"
+    with small_disk(linked, journal, "64m", let_go, take_up):
+        with lived_through(
+            linked, "the journal's disk is full, and a server and the daemon are restarted"
+        ) as lived:
+            fill(linked, journal)
+            linked.call("POST", f"/v1/users/{USER}/restart")
+            linked.machine.systemctl("restart", "waportd.service")
+            answer = linked.ask("GET", f"/v1/users/{USER}/logs")
+            assert answer.status in {200, 503}
+            make_room(linked, journal)
+        assert lived.failed("API") == lived.failed("port") == []
+
+
+@pytest.mark.parametrize(
+    ("what", "files"),
+    [("profile is", PROFILE), ("profile, and what is known of it, are", AUTH)],
+)
+def test_a_garbled_session_asks_for_a_new_scan(linked, what, files):
+    with lived_through(linked, f"a session's {what} overwritten with random bytes") as lived:
+        linked.call("POST", f"/v1/users/{USER}/stop")
+        linked.machine.run(
+            "sh",
+            "-c",
+            f"find {files} -type f | while read -r file; do "
+            'size=$(stat --format=%s "$file"); head -c $((size + 100)) /dev/urandom > "$file"; done',
+        )
+        linked.call("POST", f"/v1/users/{USER}/start")
+        scan_again(linked)
+        lived.lost = A_NEW_SCAN
+    assert lived.failed("API") == []
+
+
+def test_a_session_that_belongs_to_another_user_is_given_back_or_says_so(linked):
+    with lived_through(linked, "a session's folder is of another owner; then the server is started") as lived:
+        linked.call("POST", f"/v1/users/{USER}/stop")
+        linked.machine.run("chown", "-R", "root:root", SESSION)
+        linked.call("POST", f"/v1/users/{USER}/start")
+        linked.until_session(USER, "ready")
+    assert lived.failed("API") == []
+    with lived_through(
+        linked, "part of a session's folder is of another owner; the administrator gives it back"
+    ) as lived:
+        linked.call("POST", f"/v1/users/{USER}/stop")
+        linked.machine.run("chown", "-R", "root:root", AUTH)
+        linked.call("POST", f"/v1/users/{USER}/start")
+        said = linked.until_session(USER, "error")
+        assert said["session"]["cause"] == "profile_error"
+        assert "belongs to the user" in said["session"]["hint"]
+        # It may be there, so nobody forgets that it was.
+        assert said["linked"]
+        linked.machine.run("chown", "-R", f"--reference={SESSION}", AUTH)
+        linked.call("POST", f"/v1/users/{USER}/start")
+    assert lived.failed("API") == []
+
+
+def test_a_session_that_is_deleted_behind_its_back_asks_for_a_new_scan(linked):
+    with lived_through(
+        linked, "a session's folder is deleted while it runs; then its server is killed"
+    ) as lived:
+        linked.machine.run("rm", "-r", SESSION)
+        linked.machine.systemctl("kill", "--signal=KILL", SERVICE)
+        until(lambda: not linked.call("GET", f"/v1/users/{USER}")["linked"], "the loss to be noticed")
+        scan_again(linked)
+        lived.lost = A_NEW_SCAN
+    assert lived.failed("API") == []
