@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 
 import psutil
 import yaml
+from rows import BESIDE, Row, note
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
@@ -56,6 +58,12 @@ def until(condition, what="it", patience=PATIENCE):
             return result
         assert time.monotonic() < deadline, f"{what} did not happen in {patience:g} s"
         time.sleep(0.02)
+
+
+def note_row(fault, saw, seconds=None, lost="nothing"):
+    """Add a row to docs/reliability.md."""
+    release = re.search(r"VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text())
+    note(Row(release[1] if release else "", fault, saw, seconds and round(seconds, 1), lost), BESIDE)
 
 
 def systemctl(*arguments, check=True):
