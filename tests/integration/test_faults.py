@@ -12,10 +12,12 @@ import time
 import pytest
 from harness import (
     ROOT,
+    SESSIONS,
     Poller,
     ask_server,
     browser_of,
     is_active,
+    note_row,
     processes,
     systemctl,
     unit_property,
@@ -387,3 +389,29 @@ def test_a_lost_bus_ends_the_daemon_which_comes_back_and_no_session_notices(link
     until(lambda: is_active("waportd.service") and linked.pid not in {0, before}, "the daemon's return")
     assert "the connection to D-Bus is gone" in linked.journal("waportd.service")
     assert linked.until_session("1", "ready")["process"]["pid"] == server
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("host", ["this host", "another host"])
+def test_a_lock_that_was_left_in_the_profile_keeps_nobody_out(idle_waportd, standin, host):
+    """The headless shell knows no lock; chromium does, and refuses one of another host."""
+    waportd = idle_waportd
+    waportd.configure(instances={"browser": "chromium"})
+    waportd.start()
+    standin.tell("scan", qr=waportd.show_code("1"), phone=PHONE, name="Ana")
+    waportd.until_session("1", "ready")
+    waportd.call("POST", "/v1/users/1/stop")
+    [profile] = [found for folder in SESSIONS for found in folder.glob("5001/.wwebjs_auth_5001/session-*")]
+    lock = profile / "SingletonLock"
+    lock.unlink(missing_ok=True)
+    # A process that lives, and is no browser: the number was given again after a power cut.
+    lock.symlink_to(f"{socket.gethostname() if host == 'this host' else 'elsewhere'}-1")
+    began = time.monotonic()
+    waportd.call("POST", "/v1/users/1/start")
+    shown = waportd.until_session("1", "ready")
+    seconds = time.monotonic() - began
+    assert shown["process"]["restarts"] == 0
+    assert "elsewhere-1" not in str(lock.readlink())
+    note_row(
+        f"chromium's lock of {host} is left in a stopped session's profile", "the session starts", seconds
+    )
