@@ -25,12 +25,16 @@ class Size:
     assigned: int
     pollers: int
     listeners: int
+    deaf: int
+    """Who open an event stream and never read it."""
     seconds: float
 
 
-SIZE = Size(300, 1000, 500, 300, 600) if FULL else Size(12, 60, 60, 40, 20)
+SIZE = Size(300, 1000, 500, 300, 100, 600) if FULL else Size(12, 60, 60, 40, 10, 20)
 PAUSE = 3.0
 """Seconds between two polls of a page."""
+HASTE = 0.02
+"""The same of a front end that polls as fast as it can."""
 
 
 @dataclass
@@ -65,8 +69,8 @@ def idle_waportd(tmp_path, standin):
     waportd.stop()
 
 
-async def poll(http, users, tally, until_then):
-    await asyncio.sleep(random.uniform(0, PAUSE))
+async def poll(http, users, tally, until_then, pause=PAUSE):
+    await asyncio.sleep(random.uniform(0, pause))
     while time.monotonic() < until_then:
         user = random.choice(users)
         began = time.perf_counter()
@@ -78,7 +82,7 @@ async def poll(http, users, tally, until_then):
         except (aiohttp.ClientError, TimeoutError) as error:
             tally.failures.append(f"/api/qr {user}: {error!r}")
         tally.took.append(time.perf_counter() - began)
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(pause)
 
 
 async def listen(http, user, tally, until_then):
@@ -95,6 +99,16 @@ async def listen(http, user, tally, until_then):
         pass
     except aiohttp.ClientError as error:
         tally.failures.append(f"events of {user}: {error!r}")
+
+
+async def open_and_never_read(path, until_then):
+    """Listen to all users, and let it pile up; come back as often as the daemon has long hung up."""
+    while (left := until_then - time.monotonic()) > 0:
+        _, writer = await asyncio.open_unix_connection(path)
+        writer.transport.pause_reading()
+        writer.write(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asyncio.sleep(min(60, left))
+        writer.transport.abort()
 
 
 async def come_and_go(http, users, tally, until_then):
@@ -132,7 +146,7 @@ async def watch(process, samples, until_then):
 
 
 async def load(waportd):
-    tally, samples = Tally(), []
+    tally, hasty, samples = Tally(), Tally(), []
     running = [str(number) for number in range(1, SIZE.running + 1)]
     connector = aiohttp.UnixConnector(str(waportd.socket), limit=0)
     async with aiohttp.ClientSession("http://localhost", connector=connector) as http:
@@ -153,16 +167,19 @@ async def load(waportd):
         await asyncio.gather(
             *(poll(http, running, tally, end) for _ in range(SIZE.pollers)),
             *(listen(http, running[number % len(running)], tally, end) for number in range(SIZE.listeners)),
+            poll(http, running, hasty, end, HASTE),
+            *(open_and_never_read(str(waportd.socket), end) for _ in range(SIZE.deaf)),
             come_and_go(http, running, tally, end - 5),
             watch(process, samples, end),
         )
-    return tally, samples
+    return tally, hasty, samples
 
 
 def test_many_users_at_once_are_all_answered_quickly_and_nothing_grows(idle_waportd):
     idle_waportd.start()
-    tally, samples = asyncio.run(load(idle_waportd))
-    assert tally.failures == []
+    tally, hasty, samples = asyncio.run(load(idle_waportd))
+    assert tally.failures == hasty.failures == []
+    assert len(hasty.took) > SIZE.seconds / HASTE / 2
     assert tally.events > SIZE.listeners
     p99 = statistics.quantiles(tally.took, n=100)[98]
     half = samples[len(samples) // 2 :]
@@ -174,6 +191,7 @@ def test_many_users_at_once_are_all_answered_quickly_and_nothing_grows(idle_wapo
     note = {
         **SIZE.__dict__,
         "requests": len(tally.took),
+        "hasty": len(hasty.took),
         "events": tally.events,
         "came": tally.came,
         "p50": statistics.median(tally.took),
