@@ -42,9 +42,12 @@ test-unit test-adapter test-node test-tools test-integration test-hostile test-p
 
 reliability: ## break everything in booted machines, as often as it takes, and write docs/reliability.md
 	@tools/install-deps test
-	@rm -f .run/test/faults.json
+	@rm -f .run/test/faults.json .run/test/faults-sessions.json
 	@$(MAKE) deb
-	@WAPORTD_FAULTS=all /usr/bin/python3 -m pytest -p no:cacheprovider tests/guest/test_faults.py
+	@WAPORTD_FAULTS=all /usr/bin/python3 -m pytest -p no:cacheprovider tests/guest/test_faults.py tests/guest/test_disks.py
+	@WAPORTD_FAULTS=all tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m pytest -p no:cacheprovider \
+		tests/integration/test_faults.py tests/integration/test_clock.py tests/integration/test_limits.py \
+		tests/integration/test_outages.py
 	@tools/reliability
 
 soak: ## have 300 servers run and 800 callers ask for ten minutes (needs 16 GB of memory)
