@@ -6,7 +6,6 @@ import re
 import statistics
 import threading
 import time
-from pathlib import Path
 
 import guests
 import pytest
@@ -457,21 +456,12 @@ def test_after_a_power_cut_all_that_was_answered_is_there(linked):
     )
 
 
-LIGHT = "/usr/lib/waportd/tests/light_server.js"
-
-
 def test_after_a_boot_linked_sessions_come_back_few_at_a_time_while_the_daemon_answers(linked):
     """Many of them, and so without browsers: test_reboot.py has some with."""
     machine, count = linked.machine, 100 if EVERYTHING else 30
     for row in linked.call("GET", "/v1/users")["users"]:
         linked.call("DELETE", f"/v1/users/{row['user']}", 204)
-    machine.run("mkdir", "-p", LIGHT.rpartition("/")[0])
-    machine.run("tee", LIGHT, given=(Path(__file__).resolve().parents[1] / "light_server.js").read_text())
-    machine.run(
-        "tee", "/etc/systemd/system/whatsapp@.service.d/light.conf",
-        given=f"[Service]\nExecStart=\nExecStart=/usr/bin/node {LIGHT} %i\n",
-    )  # fmt: skip
-    machine.systemctl("daemon-reload")
+    linked.use_light_servers("/etc/systemd/system")
     put = "curl -s --unix-socket /run/waportd/api.sock -X PUT -o /dev/null"
     machine.run(
         "sh", "-c", f"seq {count} | xargs -P 8 -I '<>' {put} 'http://l/v1/users/<>?wait=qr&timeout=100'"
