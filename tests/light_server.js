@@ -148,7 +148,7 @@ class LightClient extends EventEmitter {
     }
 
     #linked(number) {
-        this.info = { wid: { user: number }, pushname: `Ana of ${number}`, platform: 'android' };
+        this.info = { wid: { user: number }, pushname: `Ana of ${number.slice(-6)}`, platform: 'android' };
         this.emit('socket', 'CONNECTED');
         this.emit('ready');
     }

@@ -66,7 +66,7 @@ def test_from_an_empty_page_to_a_linked_user_and_back(browser, front_end, light_
     browser.see("MB", "%", within=row("2"))
     free_of_barriers(browser, **WIDE)
     touch_phone(waportd, "2")
-    browser.see("linked", "Ana of 5511999990001 · +55 11 99999-0001", within=row("2"))
+    browser.see("linked", "Ana of 990001 · +55 11 99999-0001", within=row("2"))
     browser.see("linked", within=".log")
     # Nothing happens unless it is confirmed.
     browser.press("Stop", within="#panel")
