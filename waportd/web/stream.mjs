@@ -172,6 +172,8 @@ export class Stream {
                 signal: abort.signal,
             });
             const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+            // An abort may not get as far as a body that is read: fetch of Node 18 forgets its signal.
+            abort.signal.addEventListener('abort', () => reader.cancel().catch(() => {}));
             this.#handlers.onLive?.();
             for (;;) {
                 const { value, done } = await reader.read();
