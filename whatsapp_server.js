@@ -74,6 +74,19 @@ async function listen(server, fds, port, log) {
 }
 
 /**
+ * Have V8 do with less memory from here on: 5 MiB, a quarter of the node process. A server answers a few
+ * requests a minute.
+ *
+ * Not as flags of the program: with any of them V8 takes nothing that node brings along compiled, and it
+ * takes a fifth longer until this server answers.
+ */
+function saveMemory() {
+    const v8 = require('node:v8');
+    v8.setFlagsFromString('--optimize-for-size');
+    v8.setFlagsFromString('--semi-space-growth-factor=1');
+}
+
+/**
  * Run the server until it ends.
  *
  * @param {() => {SessionClient: Function}} loadLibrary called once the server answers; another one than
@@ -187,6 +200,7 @@ async function main(loadLibrary) {
         }, interval).unref();
     }
 
+    saveMemory();
     // The library is loaded in any case, so that its files can be replaced under a running server.
     session.warmUp().catch(() => {});
     supplyLibrary(loadLibrary());

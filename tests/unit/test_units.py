@@ -344,7 +344,7 @@ def test_no_session_depends_on_the_daemon():
 def test_the_values_come_from_the_configuration():
     config = configured("instances", node="/opt/my node/bin/node", script="/srv/é/server.js")
     assert rendered("whatsapp@.service", config=config)["Service"]["ExecStart"] == [
-        '"/opt/my node/bin/node" --optimize-for-size "/srv/é/server.js" %i'
+        '"/opt/my node/bin/node" "/srv/é/server.js" %i'
     ]
     config = configured("limits", memory_max=0)
     assert rendered("whatsapp@.service", config=config)["Service"]["MemoryMax"] == ["infinity"]
@@ -352,7 +352,7 @@ def test_the_values_come_from_the_configuration():
 
 def test_the_script_is_the_checkouts_own():
     [command] = rendered("whatsapp@.service")["Service"]["ExecStart"]
-    assert command == f'"/usr/bin/node" --optimize-for-size "{ROOT}/whatsapp_server.js" %i'
+    assert command == f'"/usr/bin/node" "{ROOT}/whatsapp_server.js" %i'
 
 
 @pytest.mark.parametrize("path", ["/a%b", "/a$b", '/a"b', "/a'b", "/a\\b", "/a\nb", "/a "])
