@@ -23,7 +23,7 @@ def rows(*, quick: bool) -> list[Row]:
             *_cold(waportd, units, 3 if quick else 15),
             *_first(waportd, units, 3 if quick else 15),
             *_recovery(waportd, units, 3 if quick else 15),
-            *_one_more(waportd, 2 if quick else 9),
+            *_one_more(waportd, units, 2 if quick else 9),
             *_many(waportd, units, count=20 if quick else MANY, rounds=1 if quick else 2),
         ]
 
@@ -182,8 +182,10 @@ def _recovery(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[
     ]
 
 
-def _one_more(waportd: place.Waportd, rounds: int) -> list[Row]:
+def _one_more(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]:
     users = itertools.count(150)
+    ports = itertools.count(5300)
+    units.allow(range(5300, 5300 + rounds))
 
     def ours() -> float:
         number = next(users)
@@ -191,21 +193,39 @@ def _one_more(waportd: place.Waportd, rounds: int) -> list[Row]:
         waportd.call("DELETE", f"/v1/users/{number}", 204)
         return took
 
+    def raw_start() -> float:
+        port = next(ports)
+        took = timed(lambda: (units.start(port), _answer_once_listening(port)))
+        raw.stop(f"bench@{port}.socket", f"bench@{port}.service")
+        return took
+
     with others.pm2(waportd.directory) as pm2, others.supervisord(waportd.directory) as supervisord:
-        measured = interleave(rounds, {"ours": ours, "pm2": pm2, "supervisord": supervisord})
+        measured = interleave(
+            rounds, {"ours": ours, "pm2": pm2, "supervisord": supervisord, "raw": raw_start}
+        )
     return [
+        *(
+            row(
+                "one more server, until /health answers",
+                against,
+                "ms",
+                measured["ours"],
+                measured[name],
+                less_than(1),
+            )
+            for name, against in (
+                ("pm2", "PM2 start"),
+                ("supervisord", "supervisord, addProcessGroup over XML-RPC"),
+            )
+        ),
+        # What of it is systemd's, and what no daemon could spare.
         row(
-            "one more server, until /health answers",
-            against,
+            "one more server without waportd: raw StartUnit until /health answers",
+            "supervisord, addProcessGroup over XML-RPC",
             "ms",
-            measured["ours"],
-            measured[name],
-            less_than(1),
-        )
-        for name, against in (
-            ("pm2", "PM2 start"),
-            ("supervisord", "supervisord, addProcessGroup over XML-RPC"),
-        )
+            measured["raw"],
+            measured["supervisord"],
+        ),
     ]
 
 
