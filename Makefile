@@ -13,7 +13,7 @@ quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability soak bench lint docs screenshots deb build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability soak bench lint audit docs screenshots deb build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -68,6 +68,10 @@ bench: ## measure everything, and write docs/benchmarks.md (QUICK=1: see in a mi
 lint: ## check style and types
 	@tools/install-deps test
 	@tools/run-tests lint
+
+audit: ## ask npm and Debian for known vulnerabilities of what waportd runs on (tools/audit-exceptions.yaml)
+	@tools/install-deps test
+	@tools/audit
 
 docs: ## write config.example.yaml, docs/configuration.md and docs/api.md from the code
 	@tools/reference
