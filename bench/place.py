@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests/integration"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/integration")]
 
 from harness import (  # noqa: E402  # what the integration tests drive, too
     SESSIONS,
