@@ -132,6 +132,8 @@ class Webhook {
                         Connection: 'close',
                     },
                     agent: false,
+                    // "localhost" is ::1 first, where many a web app does not listen. Node 18 gives up then.
+                    autoSelectFamily: true,
                     signal: AbortSignal.timeout(ANSWER_LIMIT_MS),
                 },
                 (response) => {

@@ -28,7 +28,8 @@ async function webApp(t, answers) {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     t.after(() => server.close());
-    return { bodies, url: new URL(`http://127.0.0.1:${server.address().port}/webhook`) };
+    // By the name that people write, which is ::1, too, where this one does not listen.
+    return { bodies, url: new URL(`http://localhost:${server.address().port}/webhook`) };
 }
 
 /** A queue, and a way to wait until its counts are as wanted. */
