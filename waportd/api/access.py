@@ -49,6 +49,8 @@ class Caller:
     """The id of the token that was shown."""
     until: float | None = None
     """When the link ends that was shown, in seconds since the epoch."""
+    uid: int | None = None
+    """Whose process called, over the unix socket."""
 
     def may(self, needed: Scope, owner: User | None) -> bool:
         """Tell whether this caller may make a call that needs that scope and concerns that user."""
@@ -100,7 +102,9 @@ class Access:
             )
 
     def still_admits(self, caller: Caller) -> bool:
-        """Tell whether what the caller has shown is still good."""
+        """Tell whether the caller may still call: is on the list, or has a token or link that holds."""
+        if caller.uid is not None and not self.permits(caller.uid):
+            return False
         if caller.token is not None and not self.tokens.is_valid(caller.token):
             return False
         return caller.until is None or caller.until > time.time()
@@ -109,7 +113,7 @@ class Access:
         uid = peer_uid(request)
         if uid is not None:
             if self.permits(uid):
-                return Caller(Scope.ADMIN)
+                return Caller(Scope.ADMIN, uid=uid)
             raise Forbidden(
                 f"user {name_of(uid)} may not call this socket",
                 hint="add the user to api.allow_users in the configuration and reload waportd",

@@ -52,7 +52,7 @@ async def stream(request: web.Request, tell: Callable[[Send], Awaitable[None]]) 
 
     async def send(frames: bytes) -> None:
         if not access.still_admits(caller):
-            # The token was deleted, or the link has ended, which a stream that stays open would outlive.
+            # Off the list, the token deleted, the link ended: a stream that stays open would outlive it.
             raise ConnectionAbortedError
         try:
             async with asyncio.timeout(_PATIENCE):

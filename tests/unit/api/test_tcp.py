@@ -313,6 +313,17 @@ class TestStreams:
             async with asyncio.timeout(10):
                 await stream.content.read()
 
+    async def test_a_stream_on_the_unix_socket_ends_when_its_reader_is_on_the_list_no_more(
+        self, api, access, monkeypatch, impatient
+    ):
+        monkeypatch.setattr("waportd.api.access.peer_uid", lambda _: 1234)
+        access.allow([1234])
+        async with api.get("/v1/events") as stream:
+            await stream.content.readuntil(b"event: complete")
+            access.allow([5678])
+            async with asyncio.timeout(10):
+                await stream.content.read()
+
 
 async def test_pages_in_the_front_ends_shape_are_refused_in_it(tcp):
     refused = await answered(tcp, "GET", "/api/qr", 401, params={"user_id": "2"})
