@@ -273,9 +273,11 @@ def test_nobody_is_told_anything_of_another_and_the_journal_keeps_every_secret(p
     journal = subprocess.run(
         ["journalctl", "--user", "--output=export"], capture_output=True, timeout=PATIENCE, check=True
     ).stdout.decode(errors="replace")
+    metrics = waportd.ask("GET", "/metrics").body.decode()
     for person in people:
         assert person.user in journal
         assert not [secret for secret in person.secrets.closed if secret in journal]
+        assert not [secret for secret in person.secrets.closed if secret in metrics]
     # That there was something to be found.
     assert sum(len(person.secrets.closed) for person in people) > 10 * USERS
     assert len({path for path, _ in inbox.received}) > USERS / 2
