@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pydbus
+from gi.repository import GLib
 
 from bench import place, traffic
 
@@ -21,7 +22,8 @@ class RawUnits:
     def __init__(self, waportd: place.Waportd) -> None:
         self._folder = waportd.units
         self._environments = waportd.directory / "state/instances"
-        self.systemd: Any = pydbus.SessionBus().get(".systemd1")
+        self._bus: Any = pydbus.SessionBus()
+        self.systemd: Any = self._bus.get(".systemd1")
         for kind in ("service", "socket"):
             text = (self._folder / f"whatsapp@.{kind}").read_text("utf-8").replace("whatsapp@%i", "bench@%i")
             (self._folder / f"bench@.{kind}").write_text(text, "utf-8")
@@ -37,6 +39,19 @@ class RawUnits:
     def start(self, port: int) -> None:
         """Ask systemd to start the server; do not wait for it."""
         self.systemd.StartUnit(f"bench@{port}.service", "replace")
+
+    def clean(self, port: int) -> None:
+        """Have systemd delete what a server that does not run has kept; return when that is done."""
+        unit = f"bench@{port}.service"
+        self.systemd.RefUnit(unit)
+        self.systemd.CleanUnit(unit, ["state", "cache"])
+        question = GLib.Variant("(ss)", ("org.freedesktop.systemd1.Unit", "ActiveState"))
+        path = self.systemd.LoadUnit(unit)
+        while self._bus.con.call_sync(
+            "org.freedesktop.systemd1", path, "org.freedesktop.DBus.Properties", "Get", question, None, 0, 10_000, None
+        ).unpack() == ("maintenance",):  # fmt: skip
+            time.sleep(0.001)
+        self.systemd.UnrefUnit(unit)
 
     def close(self) -> None:
         """Stop all, and remove the units."""
