@@ -18,6 +18,9 @@ const LIMITS = {
 const MAX_CONNECTIONS = 256;
 const DRAIN_LIMIT_MS = 1_000;
 
+/** Who posts to webhooks, as requests name it. */
+const WEBHOOK_AGENT = 'waportd-webhook';
+
 const LOCAL_NAMES = new Set(['localhost', '127.0.0.1', '[::1]']);
 
 /** An answer that is an error: status, text, and further members of its JSON body. */
@@ -45,7 +48,8 @@ function isLocalOrigin(origin) {
 
 /**
  * A name in `Host` that is not this host's means that a web page made its own name resolve to loopback (DNS
- * rebinding); a foreign `Origin` means that a web page calls. Both are refused.
+ * rebinding); a foreign `Origin` means that a web page calls; a webhook that leads here has one user's server
+ * call another's, by the wish of somebody who could not call it. All of them are refused.
  */
 function refuseForeignCallers(request) {
     if (!isLocalName(request.headers.host)) {
@@ -54,6 +58,9 @@ function refuseForeignCallers(request) {
     const { origin } = request.headers;
     if (origin !== undefined && !isLocalOrigin(origin)) {
         throw new HttpError(403, 'web pages of other hosts may not call this server');
+    }
+    if (request.headers['user-agent'] === WEBHOOK_AGENT) {
+        throw new HttpError(403, 'a webhook may not call this server: it is for the web app');
     }
 }
 
@@ -283,4 +290,4 @@ class HttpServer {
     }
 }
 
-module.exports = { HttpError, HttpServer, writeJson };
+module.exports = { HttpError, HttpServer, WEBHOOK_AGENT, writeJson };

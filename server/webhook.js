@@ -7,6 +7,8 @@
 
 const http = require('node:http');
 
+const { WEBHOOK_AGENT } = require('./http');
+
 const MAX_MESSAGES = 1000;
 const MAX_BYTES = 8 * 1024 * 1024;
 const ANSWER_LIMIT_MS = 5_000;
@@ -129,6 +131,7 @@ class Webhook {
                     headers: {
                         'Content-Type': 'application/json',
                         'Content-Length': body.length,
+                        'User-Agent': WEBHOOK_AGENT,
                         Connection: 'close',
                     },
                     agent: false,

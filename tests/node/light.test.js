@@ -5,6 +5,7 @@
 const assert = require('node:assert/strict');
 const path = require('node:path');
 const { it } = require('node:test');
+const { setTimeout: pause } = require('node:timers/promises');
 
 const { receiver } = require('./support/notify');
 const { ROOT, freePort, scratch, startServer } = require('./support/process');
@@ -61,4 +62,22 @@ it('gives a pairing code', async (t) => {
     assert.match(json.code, /^[0-9A-F]{4}-[0-9A-F]{4}$/);
     server.kill('SIGUSR2');
     assert.equal((await server.follow().until('ready')).phone_number, '5511999998888');
+});
+
+it('has no webhook call the server of another user', async (t) => {
+    const other = await startServer(t, { script: SCRIPT });
+    const webhook = `http://localhost:${other.port}/disconnect`;
+    const server = await startServer(t, { script: SCRIPT, env: { FLASK_WEBHOOK_URL: webhook } });
+    for (const each of [other, server]) {
+        await each.get('/qr');
+        await each.follow().until('qr');
+        each.kill('SIGUSR2');
+        await each.follow().until('ready');
+    }
+    await server.post('/send', { phone: '5511988887777', message: 'is answered' });
+    const tried = async () => (await server.get('/session')).json.webhook;
+    while ((await tried()).dropped + (await tried()).delivered === 0) await pause(20);
+    assert.equal((await tried()).dropped, 1);
+    assert.match(server.output, /the web app does not take a message .*HTTP 403/);
+    assert.equal((await other.get('/session')).json.state, 'ready');
 });
