@@ -276,6 +276,7 @@ class Starter:
         answer = asyncio.create_task(
             self._first_answer(assignment), name=f"first answer of {service_unit(port)}"
         )
+        answer.add_done_callback(_take_note)
         try:
             await asyncio.wait({job, answer}, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done() or answer.exception() is not None:
@@ -473,6 +474,12 @@ class Starter:
             # Not an administrator's stop: who asks for this user next opens it again.
             await self._assignments.change(unused.user, socket_boot=None)
             await self.close_port(unused.port)
+
+
+def _take_note(answer: asyncio.Task[None]) -> None:
+    """Look at why there was no answer, also when nobody waits for it any more: the job tells it better."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _leaves(instance: Instance | None) -> bool:

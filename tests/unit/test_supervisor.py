@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import socket
 import time
 
@@ -851,6 +852,29 @@ async def test_a_server_that_answers_runs_though_systemd_has_not_heard_that_it_i
     assert not supervisor._starter._jobs or await asyncio.wait(supervisor._starter._jobs, timeout=5)
     await systemd.exit(PORT)
     await until(supervisor, ONE, lambda now: now.process.state is ProcessState.STOPPED)
+
+
+async def test_an_answer_that_fails_when_nobody_waits_for_it_any_more_is_no_error(supervisor, systemd):
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    calls = []
+
+    async def ask(port):
+        calls.append(port)
+        if len(calls) > 1:
+            return
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            raise ServerFailed("hung up", cause="not_answering") from None
+
+    supervisor._observer.sessions.ask_for_code = ask
+    await supervisor.ensure(ONE)
+    await settled(supervisor)
+    gc.collect()
+    assert len(calls) == 2
+    assert complaints == []
 
 
 def ask_until_answered(ask):
