@@ -341,6 +341,10 @@ class Session {
             this.#lose(run, EXIT.browserLost, 'the browser ended unexpectedly');
             return;
         }
+        if (error?.cause === 'profile_missing') {
+            this.#lose(run, EXIT.unexpected, error.message);
+            return;
+        }
         run.mute();
         const why = error instanceof SessionError ? error : await this.#explain(run, error);
         if (this.#run !== run) return;

@@ -23,6 +23,13 @@ function storageError(error, directory) {
             'free some space on that disk; the session starts again by itself',
         );
     }
+    if (error.code === 'ENOENT') {
+        return new SessionError(
+            'profile_missing',
+            `the session folder ${directory} was deleted`,
+            'the server restarts by itself, and systemd makes the folder anew',
+        );
+    }
     return new SessionError(
         'profile_error',
         `cannot use the session folder ${directory}: ${error.message}`,
@@ -60,6 +67,18 @@ async function exists(file) {
 
 function unlessMissing(error) {
     if (error.code !== 'ENOENT') throw error;
+}
+
+/**
+ * Make a folder, unless it is there, in one that is. Not `recursive`: where the parent was deleted and is
+ * still mounted, node would try for ever.
+ */
+async function makeFolder(folder) {
+    try {
+        await fs.mkdir(folder, { mode: 0o700 });
+    } catch (error) {
+        if (error.code !== 'EEXIST' || !(await fs.stat(folder)).isDirectory()) throw error;
+    }
 }
 
 /** Delete what is in a folder, and then the folder, if it may be deleted; `kept` stays to the last. */
@@ -122,7 +141,7 @@ class Storage {
                 await fs.rm(this.#note, { force: true });
                 return;
             }
-            await fs.mkdir(this.#auth, { recursive: true, mode: 0o700 });
+            await makeFolder(this.#auth);
             await replaceFile(this.#note, JSON.stringify({ linked }));
         });
     }
@@ -135,12 +154,13 @@ class Storage {
      * host (a restored backup, a renamed machine); the caller owns the profile, so such a lock is stale by
      * definition.
      *
-     * @throws {SessionError} `disk_full` or `profile_error`
+     * @throws {SessionError} `disk_full`, `profile_missing` or `profile_error`
      */
     async prepare() {
         await this.#guard(async () => {
-            await fs.mkdir(this.profile, { recursive: true, mode: 0o700 });
-            await fs.mkdir(this.#cache, { recursive: true, mode: 0o700 });
+            await makeFolder(this.#auth);
+            await makeFolder(this.profile);
+            await makeFolder(this.#cache);
             await fs.chmod(this.#auth, 0o700);
             await fs.chmod(this.#cache, 0o700);
             const { bavail, bsize } = await fs.statfs(this.#auth);
@@ -173,7 +193,7 @@ class Storage {
     async erase() {
         await this.#guard(async () => {
             await empty(this.#cache);
-            await fs.mkdir(this.#auth, { recursive: true, mode: 0o700 });
+            await makeFolder(this.#auth);
             await replaceFile(this.#note, JSON.stringify({ linked: false, erase: true })).catch((error) => {
                 if (!isFull(error)) throw error;
             });

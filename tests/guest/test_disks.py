@@ -5,7 +5,7 @@ import contextlib
 import guests
 import pytest
 from faults import PHONE, PORT, SERVICE, USER, lived_through
-from harness import until
+from harness import server, until
 from rows import EVERYTHING
 
 pytestmark = pytest.mark.thorough
@@ -59,14 +59,14 @@ def scan_again(site):
 def test_a_session_whose_disk_is_full_runs_on_and_a_new_start_says_why_it_waits(linked):
     with small_disk(linked, SESSION, "96m", STOP, START):
         linked.until_session(USER, "ready")
-        server = linked.main_pid(SERVICE)
+        before = linked.main_pid(SERVICE)
         with lived_through(linked, "the disk of a session is full") as lived:
             fill(linked, SESSION)
             linked.phone("message", {"phone": PHONE, "from": "5511999990009", "body": "hello"})
             assert session(linked)["state"] == "ready"
             make_room(linked, SESSION)
         assert lived.failed("API") == lived.failed("port") == []
-        assert linked.main_pid(SERVICE) == server
+        assert linked.main_pid(SERVICE) == before
         with lived_through(
             linked, "the disk of a session is full, and its server is restarted; the administrator makes room"
         ) as lived:
@@ -98,16 +98,16 @@ def test_a_session_whose_cache_is_full_comes_back_without_it(linked):
 
 
 def test_with_run_full_what_runs_runs_on_and_what_cannot_start_says_why(linked):
-    server = linked.main_pid(SERVICE)
+    before = linked.main_pid(SERVICE)
     with lived_through(linked, "/run is full; the administrator makes room") as lived:
         linked.machine.run(
             "sh", "-c", "mount -o remount,size=$(( $(df --output=used -k /run | tail -n 1) + 1024 ))k /run"
         )
         fill(linked, "/run")
         try:
-            before = linked.main_pid("waportd.service")
+            daemon = linked.main_pid("waportd.service")
             linked.machine.systemctl("restart", "waportd.service")
-            assert linked.main_pid("waportd.service") not in {0, before}
+            assert linked.main_pid("waportd.service") not in {0, daemon}
             linked.call("POST", "/v1/users/2/restart")
             # systemd has no place to note whom a user id belongs to.
             refused = linked.ask("PUT", "/v1/users/new")
@@ -118,7 +118,7 @@ def test_with_run_full_what_runs_runs_on_and_what_cannot_start_says_why(linked):
         linked.call("PUT", "/v1/users/new")
         linked.call("DELETE", "/v1/users/new", 204)
     assert lived.failed("API") == lived.failed("port") == []
-    assert linked.main_pid(SERVICE) == server
+    assert linked.main_pid(SERVICE) == before
 
 
 def test_with_a_full_journal_everything_goes_on_but_the_writing_of_it(linked):
@@ -190,3 +190,16 @@ def test_a_session_that_is_deleted_behind_its_back_asks_for_a_new_scan(linked):
         scan_again(linked)
         lived.lost = A_NEW_SCAN
     assert lived.failed("API") == []
+    with lived_through(
+        linked,
+        "the folder of a session without a phone is deleted while it runs; then a pairing code is asked for",
+    ) as lived:
+        before = linked.main_pid(server(5002))
+        linked.machine.run("rm", "-r", SESSION.replace(str(PORT), "5002"))
+        # It needs another browser, and that a folder; who asks while the server restarts is told so.
+        refused = linked.ask("POST", "/v1/users/2/pairing-code", {"phone": "5511999990002"})
+        assert refused.status in {502, 503}
+        assert refused.json["hint"]
+        until(lambda: linked.main_pid(server(5002)) not in {0, before}, "the restart")
+        linked.show_code("2")
+    assert lived.failed("API") == lived.failed("port") == []

@@ -103,6 +103,15 @@ describe('the storage', () => {
         assert.deepEqual(JSON.parse(stdout), { prepared: 'disk_full', noted: 'disk_full', left: ['filler'] });
     });
 
+    it('says that its folder was deleted while it is mounted, and does not wait for ever', async (t) => {
+        const mount = 'mkdir "$1" "$1.gone"; mount --bind "$1.gone" "$1"; rmdir "$1.gone"; shift; exec "$@"';
+        const inside = path.join(__dirname, 'support', 'deleted-folder.js');
+        const folder = path.join(scratch(t), 'session');
+        const args = ['-Urm', 'sh', '-ec', mount, 'sh', folder, process.execPath, inside, folder];
+        const { stdout } = await promisify(execFile)('unshare', args, { timeout: 20_000 });
+        assert.deepEqual(JSON.parse(stdout), { prepared: 'profile_missing', noted: 'profile_missing' });
+    });
+
     it('says what is wrong with a folder that cannot be used', async (t) => {
         const { storage, authDirectory } = newStorage(t);
         fs.writeFileSync(authDirectory, 'a file');
