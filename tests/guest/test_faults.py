@@ -92,6 +92,27 @@ def test_a_daemon_that_dies_or_stands_still_is_back_and_no_session_notices(linke
     assert linked.main_pid(SERVICE) == server
 
 
+def test_a_daemon_killed_while_it_stops_or_while_a_server_starts_takes_nothing_with_it(linked):
+    server = linked.main_pid(SERVICE)
+    for fault, command in (
+        ("while it stops", "systemctl restart --no-block waportd"),
+        (
+            "while a server starts",
+            "curl -s --unix-socket /run/waportd/api.sock -X POST http://l/v1/users/2/restart",
+        ),
+    ):
+        with lived_through(linked, f"kill -9: the daemon, {fault}") as lived:
+            before = linked.main_pid("waportd.service")
+            linked.machine.run("sh", "-c", f"{command} >/dev/null & sleep 0.02; kill -9 {before}")
+            until_anew(linked, "waportd.service", before)
+            until(
+                lambda: linked.call("GET", "/v1/users/2")["process"]["state"] == "running", "user 2's server"
+            )
+        assert lived.failed("port") == []
+        assert set(lived.failed("API")) <= UNANSWERED
+        assert linked.main_pid(SERVICE) == server
+
+
 def test_a_daemon_killed_while_it_assigns_ports_gives_each_to_one_user(linked):
     """Whatever moment the kill meets: what was answered holds, and no port has two owners."""
     answered = {}
@@ -218,9 +239,9 @@ def test_a_damaged_environment_file_is_written_anew(linked, fault, damage):
 
 
 def test_what_the_administrator_does_to_a_unit_is_reported_and_not_fought(linked):
-    with lived_through(linked, "systemctl kill and restart, behind the daemon's back"):
-        linked.machine.systemctl("kill", SERVICE)
-        linked.machine.systemctl("restart", SERVICE)
+    with lived_through(linked, "systemctl kill, restart, stop and start, behind the daemon's back"):
+        for verb in ("kill", "restart", "stop", "start"):
+            linked.machine.systemctl(verb, SERVICE)
     with lived_through(linked, "a drop-in breaks the unit; the administrator removes it"):
         folder = f"/run/systemd/system/{SERVICE}.d"
         linked.machine.run("mkdir", "-p", folder)
