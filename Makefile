@@ -47,7 +47,7 @@ reliability: ## break everything in booted machines, as often as it takes, and w
 	@WAPORTD_FAULTS=all /usr/bin/python3 -m pytest -p no:cacheprovider tests/guest/test_faults.py tests/guest/test_disks.py
 	@WAPORTD_FAULTS=all tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m pytest -p no:cacheprovider \
 		tests/integration/test_faults.py tests/integration/test_clock.py tests/integration/test_limits.py \
-		tests/integration/test_outages.py
+		tests/integration/test_outages.py tests/integration/test_load.py
 	@tools/reliability
 
 soak: ## have 300 servers run and 800 callers ask for ten minutes (needs 16 GB of memory)
