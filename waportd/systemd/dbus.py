@@ -317,8 +317,19 @@ class DBusUnitManager:
         return status
 
     async def list_units(self, pattern: str) -> list[UnitStatus]:
-        """Return the loaded units whose name matches the shell pattern."""
-        return await asyncio.gather(*map(self.status, await self._list(pattern)))
+        """Return the loaded units whose name matches the shell pattern; of sockets that are up only their states.
+
+        To have systemd tell all it knows of a unit takes a millisecond or two, and there may be 1,000 sockets.
+        """
+        listed = await self._list(pattern)
+        up = {
+            unit for unit, (_, active, _) in listed.items() if unit.endswith(".socket") and active == "active"
+        }
+        self._known |= {
+            unit: listed[unit] for unit in up if unit not in self._heard and self._is_watched(unit)
+        }
+        told = await asyncio.gather(*map(self.status, listed.keys() - up))
+        return [*told, *(UnitStatus(unit, *listed[unit]) for unit in up)]
 
     async def accounting(self, unit: str) -> Accounting:
         """Return what systemd measured of the unit."""

@@ -148,7 +148,7 @@ class UnitManager(Protocol):
         """Return the unit as it is now; one that never ran is ``inactive``, not an error."""
 
     async def list_units(self, pattern: str) -> list[UnitStatus]:
-        """Return the loaded units whose name matches the shell pattern."""
+        """Return the loaded units whose name matches the shell pattern; of sockets that are up only their states."""
 
     async def accounting(self, unit: str) -> Accounting:
         """Return what systemd measured of the unit."""
