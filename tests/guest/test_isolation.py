@@ -77,13 +77,15 @@ def test_each_session_has_a_user_id_of_its_own(two_sessions):
     assert all(61184 <= uid <= 65519 for uid in uids)  # DynamicUser=, systemd.exec(5)
 
 
-def test_what_everybody_may_see_of_a_process_holds_no_secret(two_sessions):
-    """The command line is public, and the only thing that is."""
+def test_what_everybody_may_see_holds_no_secret(two_sessions):
+    """Command lines are public, and what systemd tells of a unit."""
     site = two_sessions
     code = site.show_code("3")["qr"]
     commands = site.machine.run(
         "sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null || true", user="stranger"
     ).stdout
     assert "whatsapp_server.js" in commands
+    units = site.machine.run("systemctl", "show", "--all", "whatsapp@*", user="stranger").stdout
+    assert "linked as +55…01" in units
     for secret in (*code.split(","), "5511999990001", "5511999990002"):
-        assert len(secret) < 8 or secret not in commands
+        assert len(secret) < 8 or secret not in commands + units
