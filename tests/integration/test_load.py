@@ -61,7 +61,12 @@ def standin():
 def idle_waportd(tmp_path, standin):
     waportd = Waportd(tmp_path, standin)
     waportd.configure(
-        instances={"script": str(ROOT / "tests/light_server.js"), "idle_timeout": 3600},
+        # Nobody scans for all that time, and codes go on.
+        instances={
+            "script": str(ROOT / "tests/light_server.js"),
+            "idle_timeout": 3600,
+            "qr_max_retries": 100,
+        },
         limits={"start_concurrency": 8},
         log={"level": "warning"},
     )
