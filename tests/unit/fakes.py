@@ -205,7 +205,13 @@ class FakeSystemd:
             await asyncio.sleep(self.delay)
             server = FakeServer(port)
             server.on_exit = lambda status: self._exit_soon(port, status)
-            await server.start()
+            start = asyncio.ensure_future(server.start())
+            try:
+                await asyncio.shield(start)
+            except asyncio.CancelledError:
+                await start  # in the middle of it asyncio would lose the listener
+                await server.stop()
+                raise
         finally:
             self.starting -= 1
         self.servers[port] = server
