@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/integration")]
 
 from harness import (  # noqa: E402  # what the integration tests drive, too
+    LIGHT_SERVER,
     SESSIONS,
+    NoBrowser,
     StandIn,
     Waportd,
     systemctl,
@@ -22,7 +24,6 @@ from harness import (  # noqa: E402  # what the integration tests drive, too
     until,
 )
 
-LIGHT_SERVER = ROOT / "tests/light_server.js"
 PYTHON = "/usr/bin/python3"
 
 __all__ = [
@@ -36,12 +37,6 @@ __all__ = [
     "unit_property",
     "until",
 ]
-
-
-class NoBrowser:
-    """In place of a StandIn where no browser runs."""
-
-    browser_args: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 from browser import Browser, Proxy
-from harness import SESSIONS, StandIn, Waportd
+from harness import SESSIONS, StandIn, Waportd, free_port
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -54,6 +54,11 @@ def idle_waportd(tmp_path, standin):
 def waportd(idle_waportd):
     idle_waportd.start()
     return idle_waportd
+
+
+@pytest.fixture
+def port():
+    return free_port()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ import yaml
 from rows import BESIDE, Row, note
 
 ROOT = Path(__file__).resolve().parents[2]
+LIGHT_SERVER = ROOT / "tests/light_server.js"
+"""In place of whatsapp_server.js: one that needs no browser."""
 PATIENCE = 60.0
 """Seconds until a test gives up on what it waits for; far more than anything takes."""
 
@@ -64,6 +66,12 @@ def note_row(fault, saw, seconds=None, lost="nothing"):
     """Add a row to docs/reliability.md."""
     release = re.search(r"VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text())
     note(Row(release[1] if release else "", fault, saw, seconds and round(seconds, 1), lost), BESIDE)
+
+
+def free_port():
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        return chosen.getsockname()[1]
 
 
 def systemctl(*arguments, check=True):
@@ -143,6 +151,23 @@ def ask(connection, method, path, body=None):
 def ask_server(port, path, method="GET", body=None, timeout=PATIENCE):
     """Call a user's server directly, as the old front end does."""
     return ask(http.client.HTTPConnection("localhost", port, timeout=timeout), method, path, body)
+
+
+class Caller:
+    """Calls over TCP, with a token or without."""
+
+    def __init__(self, port, token=None):
+        self._port = port
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def call(self, method, path, expected=200):
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        connection.request(method, path, headers=self._headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        assert answer.status == expected, body
+        return body.decode()
 
 
 @dataclass
@@ -225,10 +250,16 @@ class StandIn:
         self._process.stdout.close()
 
 
+class NoBrowser:
+    """In place of a StandIn where no browser runs."""
+
+    browser_args: tuple[str, ...] = ()
+
+
 class Waportd:
     """The daemon as a systemd service with its socket."""
 
-    def __init__(self, directory: Path, standin: StandIn):
+    def __init__(self, directory: Path, standin: StandIn | NoBrowser):
         self.directory = directory
         self.socket = directory / "api.sock"
         self.config_file = directory / "config.yaml"

@@ -4,19 +4,15 @@ What they take for the time is shifted by libfaketime, as `date --set` would for
 """
 
 import datetime as dt
-import socket
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from harness import ROOT, Waportd, note_row, systemctl, until
+from harness import LIGHT_SERVER, Caller, NoBrowser, Waportd, note_row, systemctl, until
 from rows import EVERYTHING
-from test_load import NoBrowser
-from test_tcp import Caller
 
 HOUR, DAY = 3600, 86400
-LIGHT = ROOT / "tests/light_server.js"
 DROP_IN = """\
 [Service]
 Environment=LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE={file}
@@ -48,16 +44,10 @@ class Clock:
 
 
 @pytest.fixture
-def port():
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        return chosen.getsockname()[1]
-
-
-@pytest.fixture
 def shifted(tmp_path, port):
     """A daemon, servers without browsers, and their clock."""
     waportd = Waportd(tmp_path, NoBrowser())
-    waportd.configure(instances={"script": str(LIGHT)}, api={"listen": [f"127.0.0.1:{port}"]})
+    waportd.configure(instances={"script": str(LIGHT_SERVER)}, api={"listen": [f"127.0.0.1:{port}"]})
     clock = Clock(waportd)
     waportd.start()
     yield waportd, clock

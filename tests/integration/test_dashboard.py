@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from browser import free_of_barriers, reconnect
-from harness import ROOT, systemctl, unit_property, until
+from harness import LIGHT_SERVER, ROOT, systemctl, unit_property, until
 from selenium.webdriver.common.keys import Keys
 
 sys.path.insert(0, str(ROOT))
@@ -29,7 +29,7 @@ def wide(browser):
 @pytest.fixture
 def light_waportd(idle_waportd):
     """A daemon whose servers need no browser."""
-    idle_waportd.configure(instances={"script": str(ROOT / "tests/light_server.js")})
+    idle_waportd.configure(instances={"script": str(LIGHT_SERVER)})
     return idle_waportd
 
 

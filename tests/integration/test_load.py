@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import psutil
 import pytest
-from harness import ROOT, Waportd, note_row, until
+from harness import LIGHT_SERVER, ROOT, NoBrowser, Waportd, note_row, until
 
 FULL = os.environ.get("WAPORTD_LOAD") == "full"
 REPORT = ROOT / ".run/test/load.json"
@@ -47,23 +47,13 @@ class Tally:
     came: int = 0
 
 
-class NoBrowser:
-    browser_args: tuple[str, ...] = ()
-
-
 @pytest.fixture
-def standin():
-    """There is no browser here that would need WhatsApp."""
-    return NoBrowser()
-
-
-@pytest.fixture
-def idle_waportd(tmp_path, standin):
-    waportd = Waportd(tmp_path, standin)
+def idle_waportd(tmp_path):
+    waportd = Waportd(tmp_path, NoBrowser())
     waportd.configure(
         # Nobody scans for all that time, and codes go on.
         instances={
-            "script": str(ROOT / "tests/light_server.js"),
+            "script": str(LIGHT_SERVER),
             "idle_timeout": 3600,
             "qr_max_retries": 100,
         },

@@ -71,12 +71,6 @@ def web_app(port):
             thread.join()
 
 
-@pytest.fixture
-def port():
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        return chosen.getsockname()[1]
-
-
 def link(waportd, standin, **options):
     waportd.call("PUT", "/v1/users/1?wait=none", 201, options)
     standin.tell("scan", qr=waportd.show_code("1"), phone=PHONE, name="Ana")

@@ -8,7 +8,6 @@ import os
 import random
 import re
 import signal
-import socket
 import string
 import subprocess
 import threading
@@ -17,7 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
-from harness import PATIENCE, ROOT, SESSIONS, UnixConnection, Waportd, ask_server
+from harness import (
+    LIGHT_SERVER,
+    PATIENCE,
+    SESSIONS,
+    NoBrowser,
+    UnixConnection,
+    Waportd,
+    ask_server,
+    free_port,
+)
 
 USERS = 20
 STEPS = 6
@@ -194,16 +202,6 @@ class Person:
             time.sleep(0.05)
 
 
-class NoBrowser:
-    browser_args: tuple[str, ...] = ()
-
-
-@pytest.fixture
-def standin():
-    """There is no browser here that would need WhatsApp."""
-    return NoBrowser()
-
-
 @pytest.fixture
 def inbox():
     with Inbox() as inbox:
@@ -213,14 +211,13 @@ def inbox():
 
 
 @pytest.fixture
-def people(tmp_path, standin, inbox):
+def people(tmp_path, inbox):
     seed = os.environ.get("WAPORTD_SEED") or str(random.SystemRandom().randrange(10**9))
     print(f"WAPORTD_SEED={seed} does the same again")  # noqa: T201  # shown with a failure
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        tcp = chosen.getsockname()[1]
-    waportd = Waportd(tmp_path, standin)
+    tcp = free_port()
+    waportd = Waportd(tmp_path, NoBrowser())
     waportd.configure(
-        instances={"script": str(ROOT / "tests/light_server.js")},
+        instances={"script": str(LIGHT_SERVER)},
         limits={"start_concurrency": 8},
         api={"listen": [f"127.0.0.1:{tcp}"]},
     )

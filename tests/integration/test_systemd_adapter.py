@@ -129,14 +129,6 @@ async def manager():
     assert not manager.lost.done()
 
 
-@pytest.fixture
-def port():
-    """Return a port that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Watcher:
     """Keeps what it is told, and waits for what a test expects."""
 

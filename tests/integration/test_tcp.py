@@ -1,35 +1,11 @@
 """The API over TCP, of a real daemon: opened by tokens and links that survive its restart, and told nowhere."""
 
-import http.client
 import json
 import socket
 import time
 
 import pytest
-from harness import PATIENCE, systemctl, until
-
-
-@pytest.fixture
-def port():
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        return chosen.getsockname()[1]
-
-
-class Caller:
-    """Calls over TCP, with a token or without."""
-
-    def __init__(self, port, token=None):
-        self._port = port
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-
-    def call(self, method, path, expected=200):
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
-        connection.request(method, path, headers=self._headers)
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        assert answer.status == expected, body
-        return body.decode()
+from harness import Caller, systemctl, until
 
 
 def test_tokens_and_links_open_what_they_are_for_and_survive_a_restart(idle_waportd, port):

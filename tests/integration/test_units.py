@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from harness import free_port
 
 from waportd import units
 from waportd.config import Bus, Config
@@ -79,12 +80,6 @@ def is_refused(port, host="127.0.0.1"):
         return probe.connect_ex((host, port)) != 0
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Port(probe.getsockname()[1])
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Give a folder whose name has what is hard for a unit file and yet allowed."""
@@ -116,7 +111,7 @@ def assign(config):
     ports = []
 
     def assign(user="2", config=config, **fields):
-        port = free_port()
+        port = Port(free_port())
         ports.append(port)
         units.write_environment(config.store.instances, Assignment(User(user), port, **fields), config)
         return port
