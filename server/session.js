@@ -151,12 +151,7 @@ class Session {
         this.#demand.ask();
         if (this.#ending) throw reason.stopping();
         if (this.linked && this.#login.isRead) throw reason.alreadyLinked();
-        if (this.#pairing?.phone !== phone) {
-            this.#refusePairing(reason.superseded());
-            if (this.#run !== null) this.#close(this.#run);
-            this.#pairing = new PairingRequest(phone);
-            this.#open(phone);
-        }
+        if (this.#pairing?.phone !== phone) this.#startOver(reason.superseded(), phone);
         return withLimit(this.#pairing.code, PAIRING_LIMIT_MS, 'the pairing code');
     }
 
@@ -164,9 +159,7 @@ class Session {
     scanInstead() {
         this.#demand.ask();
         if (this.#pairing === null || this.#ending || this.#run?.linking.answered) return;
-        this.#refusePairing(reason.scanInstead());
-        if (this.#run !== null) this.#close(this.#run);
-        this.#open();
+        this.#startOver(reason.scanInstead());
     }
 
     /**
@@ -269,6 +262,14 @@ class Session {
                 this.#close(run);
             },
         };
+    }
+
+    /** Go on with another browser, for the pairing code of a phone or for codes to scan. */
+    #startOver(why, phone = null) {
+        this.#refusePairing(why);
+        if (this.#run !== null) this.#close(this.#run);
+        if (phone !== null) this.#pairing = new PairingRequest(phone);
+        this.#open(phone);
     }
 
     #refusePairing(error) {
