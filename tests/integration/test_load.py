@@ -182,7 +182,8 @@ def test_many_users_at_once_are_all_answered_quickly_and_nothing_grows(idle_wapo
     early, late = (
         statistics.median(sample.memory for sample in part) for part in (half[:quarter], half[-quarter:])
     )
-    files = [statistics.median(sample.files for sample in part) for part in (half[:quarter], half[-quarter:])]
+    # The most of each part: those who never read are hung up on together, and come back together a minute later.
+    files = [max(sample.files for sample in part) for part in (half[:quarter], half[-quarter:])]
     note = {
         **SIZE.__dict__,
         "requests": len(tally.took),
