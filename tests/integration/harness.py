@@ -137,10 +137,10 @@ class Answer:
         return json.loads(self.body)
 
 
-def ask(connection, method, path, body=None):
+def ask(connection, method, path, body=None, headers=None):
     """Send one request on a connection that is closed afterwards."""
     try:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers = {**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
         return Answer(answer.status, answer.headers, answer.read())
@@ -162,12 +162,9 @@ class Caller:
 
     def call(self, method, path, expected=200):
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
-        connection.request(method, path, headers=self._headers)
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        assert answer.status == expected, body
-        return body.decode()
+        answer = ask(connection, method, path, headers=self._headers)
+        assert answer.status == expected, answer.body
+        return answer.body.decode()
 
 
 @dataclass
