@@ -179,11 +179,10 @@ def test_many_users_at_once_are_all_answered_quickly_and_nothing_grows(idle_wapo
     p99 = statistics.quantiles(tally.took, n=100)[98]
     half = samples[len(samples) // 2 :]
     quarter = max(1, len(half) // 4)
-    early, late = (
-        statistics.median(sample.memory for sample in part) for part in (half[:quarter], half[-quarter:])
-    )
+    parts = (half[:quarter], half[-quarter:])
+    early, late = (statistics.median(sample.memory for sample in part) for part in parts)
     # The most of each part: those who never read are hung up on together, and come back together a minute later.
-    files = [max(sample.files for sample in part) for part in (half[:quarter], half[-quarter:])]
+    files = [max(sample.files for sample in part) for part in parts]
     note = {
         **SIZE.__dict__,
         "requests": len(tally.took),
