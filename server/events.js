@@ -4,6 +4,8 @@
 
 const { HttpError } = require('./http');
 
+/** What a client accepts that wants to follow what it asks for. */
+const EVENT_STREAM = 'text/event-stream';
 const HEARTBEAT_MS = 15_000;
 const MAX_STREAMS = 64;
 
@@ -23,7 +25,7 @@ class EventStreams {
         if (this.#streams.size >= MAX_STREAMS)
             throw new HttpError(503, `more than ${MAX_STREAMS} event streams`);
         response.writeHead(200, {
-            'Content-Type': 'text/event-stream; charset=utf-8',
+            'Content-Type': `${EVENT_STREAM}; charset=utf-8`,
             'Cache-Control': 'no-store',
             'X-Content-Type-Options': 'nosniff',
             // The connection ends with the stream, so that a stopping server need not wait for it.
@@ -67,4 +69,4 @@ class EventStreams {
     }
 }
 
-module.exports = { EventStreams };
+module.exports = { EVENT_STREAM, EventStreams };

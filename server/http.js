@@ -187,9 +187,9 @@ class HttpServer {
     #servers = [];
     #verdicts = new WeakMap();
     #draining = false;
-    #firstAnswer = null;
+    #firstAnswer;
 
-    /** Resolves when the first request has been answered. */
+    /** Resolves when the first request has been answered, or an event stream begun. */
     answered = new Promise((resolve) => {
         this.#firstAnswer = resolve;
     });
@@ -256,10 +256,6 @@ class HttpServer {
 
     async #serve(request, response) {
         try {
-            if (this.#firstAnswer !== null) {
-                response.once('finish', this.#firstAnswer);
-                this.#firstAnswer = null;
-            }
             if (this.#draining) response.setHeader('Connection', 'close');
             const reason = await this.#verdicts.get(request.socket);
             if (reason !== null) throw new HttpError(403, reason, {}, { Connection: 'close' });
@@ -272,6 +268,7 @@ class HttpServer {
         } catch (error) {
             this.#fail(response, error);
         }
+        this.#firstAnswer();
     }
 
     #fail(response, error) {

@@ -4,6 +4,7 @@
 
 const chats = require('./chats');
 const { SessionError, TimeLimitError } = require('./errors');
+const { EVENT_STREAM } = require('./events');
 const { HttpError } = require('./http');
 
 const CHATS_LIMIT_MS = 9_000;
@@ -72,14 +73,17 @@ function createRoutes({ state, session, events }) {
         };
     });
 
-    add('POST', '/qr/new', 'ask for a code now', ({ response }) => {
+    add('POST', '/qr/new', 'ask for a code now (Accept: text/event-stream, and follow it)', (call) => {
         session.askNow();
+        const { request, response } = call;
+        if (request.headers.accept === EVENT_STREAM) return events.open(call);
         const text = JSON.stringify(state.picture());
         response.writeHead(202, {
             'Content-Type': 'application/json; charset=utf-8',
             'Cache-Control': 'no-store',
         });
         response.end(text);
+        return undefined;
     });
 
     add('GET', '/status', 'the connection, in detail', () => {

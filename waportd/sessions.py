@@ -25,6 +25,7 @@ _PAIRING_TIMEOUT = 70.0
 """Seconds a server has to answer with a pairing code; it gives up by itself after 60."""
 _RETRY = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach a server that runs; the last one repeats."""
+_EVENT_STREAM = "text/event-stream"
 _MAX_EVENT = 256 * 1024
 """Bytes of one event; a picture is about 1 KiB."""
 _MAX_ANSWER = 64 * 1024
@@ -169,6 +170,8 @@ class Sessions:
         self._on_silence = on_silence
         self._runs = runs
         self._followers: dict[Port, asyncio.Task[None]] = {}
+        self._begun: dict[Port, aiohttp.ClientResponse] = {}
+        """Event streams that servers have answered with, for `follow` to go on with."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
@@ -191,17 +194,39 @@ class Sessions:
         task = self._followers.pop(port, None)
         if task is not None:
             task.cancel()
+        self._drop(port)
 
     async def close(self) -> None:
         """End all streams. The servers do not mind."""
-        for port in list(self._followers):
+        for port in [*self._followers, *self._begun]:
             self.unfollow(port)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.close()
 
-    async def greet(self, port: Port) -> None:
-        """Return when the server answers. Raises ServerFailed."""
-        await self._call(port, "/health", method="GET")
+    async def greet(self, port: Port, *, ask: bool) -> None:
+        """Return when a server that starts answers. Raises ServerFailed.
+
+        It is asked for its event stream, which `follow` then goes on with, and where ``ask`` for a code by the same
+        request: while it starts, each further one would take from the time of what others ask it. Asks again where
+        it ends before it answers: systemd holds the port, and starts the next one.
+        """
+        try:
+            async with asyncio.timeout(_CALL_TIMEOUT):
+                try:
+                    answer = await self._request_stream(port, ask=ask)
+                except (aiohttp.ClientError, OSError):
+                    answer = await self._request_stream(port, ask=ask)
+        except TimeoutError as error:
+            raise _not_answering(port, f"no answer within {_CALL_TIMEOUT:.0f} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _not_answering(port, str(error) or type(error).__name__) from error
+        if answer.status == 200 and answer.content_type == _EVENT_STREAM:  # noqa: PLR2004
+            self._drop(port)
+            self._begun[port] = answer
+            return
+        answer.close()
+        if answer.status >= 300:  # noqa: PLR2004
+            raise _refused(port, answer.status, b"")
 
     async def ask_for_code(self, port: Port) -> None:
         """Let the server open a browser for a code, if none is open. Raises ServerFailed.
@@ -304,10 +329,23 @@ class Sessions:
             await asyncio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
             attempt += 1
 
+    async def _request_stream(self, port: Port, *, ask: bool = False) -> aiohttp.ClientResponse:
+        """Ask a server for its event stream; return the answer, whatever it is."""
+        method, path = ("POST", "/qr/new") if ask else ("GET", "/events")
+        return await self._http.request(
+            method,
+            f"http://127.0.0.1:{port}{path}",
+            headers={"Accept": _EVENT_STREAM},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=_SILENCE),
+            allow_redirects=False,
+        )
+
+    def _drop(self, port: Port) -> None:
+        if answer := self._begun.pop(port, None):
+            answer.close()
+
     async def _stream(self, port: Port) -> AsyncGenerator[Session, None]:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=_SILENCE)
-        url = f"http://127.0.0.1:{port}/events"
-        async with self._http.get(url, timeout=timeout, allow_redirects=False) as answer:
+        async with self._begun.pop(port, None) or await self._request_stream(port) as answer:
             if answer.status != 200:  # noqa: PLR2004
                 raise BadEvent(f"status {answer.status}")
             async with contextlib.aclosing(parse_events(answer.content.iter_any())) as events:

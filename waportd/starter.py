@@ -300,7 +300,7 @@ class Starter:
             # To note it takes no time that anybody waits for as long as the server starts.
             both.create_task(self._note_opened(assignment.user))
             # What makes an unlinked server begin with its work is as good a question as any.
-            both.create_task(sessions.greet(port) if assignment.linked else sessions.ask_for_code(port))
+            both.create_task(sessions.greet(port, ask=not assignment.linked))
 
     async def _note_opened(self, user: User) -> Assignment:
         """Keep that the port was opened in this life of systemd: who closes it from now on means it."""

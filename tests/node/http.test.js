@@ -206,6 +206,22 @@ describe('the routes', () => {
         assert.deepEqual([status, json.state, session.asked], [202, 'generating', ['askNow']]);
     });
 
+    it('follow what they ask for, where they say so', async (t) => {
+        const { port, session, state } = await serveSession(t);
+        const response = await fetch(`http://127.0.0.1:${port}/qr/new`, {
+            method: 'POST',
+            headers: { Accept: 'text/event-stream' },
+        });
+        assert.equal(response.status, 200);
+        assert.match(response.headers.get('content-type'), /^text\/event-stream/);
+        assert.deepEqual(session.asked, ['askNow']);
+        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+        assert.match((await reader.read()).value, /"state":"generating"/);
+        state.enter('qr', { message: 'scan the code' });
+        assert.match((await reader.read()).value, /"state":"qr"/);
+        await reader.cancel();
+    });
+
     it('answer 400 while WhatsApp is not connected', async (t) => {
         const { port } = await serveSession(t);
         for (const target of ['/chats', '/chats/1@c.us/messages', '/media/x']) {

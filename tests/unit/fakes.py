@@ -114,10 +114,12 @@ class FakeServer:
             await changed.wait()
         return response
 
-    async def _new_code(self, _: web.Request) -> web.Response:
+    async def _new_code(self, request: web.Request) -> web.StreamResponse:
         self.calls.append("new code")
         if self.picture["state"] in {"generating", "qr_timeout", "error"} and self.on_ask is not None:
             self.on_ask()
+        if request.headers["Accept"] == "text/event-stream":
+            return await self._events(request)
         return web.json_response(self.picture, status=202)
 
     on_ask: Callable[[], object] | None = None

@@ -229,6 +229,8 @@ class Server:
         self.status = 200
         self.answer = lambda: web.json_response({}, status=202)
         self.calls: list[str] = []
+        self.answers_otherwise = False
+        """Whether it is a script that knows no event streams."""
         self.open_streams = 0
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._changed = asyncio.Event()
@@ -262,7 +264,9 @@ class Server:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.calls.append(f"{request.method} {request.path}")
-        if request.path != "/events":
+        if request.path != "/events" and request.headers["Accept"] != "text/event-stream":
+            return self.answer()
+        if self.answers_otherwise:
             return self.answer()
         chunks = self._chunks = asyncio.Queue()
         chunks.put_nowait(self.greeting)
@@ -370,6 +374,71 @@ def closed_port():
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         yield Port(holder.getsockname()[1])
+
+
+class TestGreeting:
+    @pytest.fixture
+    def server(self, server):
+        server.headers = {"Content-Type": "text/event-stream"}
+        server.greeting = event()
+        return server
+
+    @pytest.mark.parametrize(("ask", "call"), [(True, "POST /qr/new"), (False, "GET /events")])
+    async def test_a_server_is_followed_by_what_it_answered_with(self, server, sessions, heard, ask, call):
+        await sessions.greet(server.port, ask=ask)
+        assert heard.queue.empty()
+        sessions.follow(server.port)
+        assert (await heard.next()).qr == PICTURE["qr"]
+        server.say(event(state="ready"))
+        assert (await heard.next()).state is SessionState.READY
+        assert server.calls == [call]
+        server.say(None)
+        await heard.reason()
+        await heard.picture()
+        assert server.calls == [call, "GET /events"]
+
+    async def test_who_is_not_followed_after_all_is_hung_up_on(self, server, sessions):
+        await sessions.greet(server.port, ask=True)
+        await server.until_open(1)
+        sessions.unfollow(server.port)
+        await server.until_open(0)
+
+    async def test_at_the_end_nothing_stays_open(self, server, sessions):
+        await sessions.greet(server.port, ask=False)
+        await server.until_open(1)
+        await sessions.close()
+        await server.until_open(0)
+
+    async def test_of_two_answers_the_newer_one_counts(self, server, sessions):
+        await sessions.greet(server.port, ask=True)
+        await sessions.greet(server.port, ask=True)
+        await server.until_open(1)
+
+    async def test_a_script_that_answers_with_something_else_has_answered(self, server, sessions, heard):
+        server.answers_otherwise = True
+        await sessions.greet(server.port, ask=True)
+        server.answers_otherwise = False
+        sessions.follow(server.port)
+        await heard.picture()
+        assert server.calls == ["POST /qr/new", "GET /events"]
+
+    async def test_a_refusal_is_no_answer(self, server, sessions):
+        server.answers_otherwise = True
+        server.answer = lambda: web.json_response({}, status=403)
+        with pytest.raises(ServerFailed, match="refused: HTTP status 403"):
+            await sessions.greet(server.port, ask=True)
+
+    async def test_nobody_there_is_no_answer(self, closed_port, sessions):
+        with pytest.raises(ServerFailed, match="does not answer"):
+            await sessions.greet(closed_port, ask=True)
+
+    async def test_a_server_that_hangs_is_no_answer(self, sessions, monkeypatch):
+        monkeypatch.setattr(module, "_CALL_TIMEOUT", 0.1)
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            pytest.raises(ServerFailed, match="no answer within"),
+        ):
+            await sessions.greet(Port(listener.getsockname()[1]), ask=True)
 
 
 class TestFollowing:

@@ -839,9 +839,7 @@ async def test_a_server_that_answers_runs_though_systemd_has_not_heard_that_it_i
             systemd.change(unit, active_state="active", sub_state="running")
 
     systemd.start = start_slowly
-    supervisor._observer.sessions.ask_for_code = ask_until_answered(
-        supervisor._observer.sessions.ask_for_code
-    )
+    supervisor._observer.sessions.greet = greet_until_answered(supervisor._observer.sessions.greet)
     instance, _ = await asyncio.wait_for(supervisor.ensure(ONE), 5)
     assert instance.process.state is ProcessState.RUNNING
     assert instance.process.pid
@@ -860,31 +858,30 @@ async def test_an_answer_that_fails_when_nobody_waits_for_it_any_more_is_no_erro
 
     calls = []
 
-    async def ask(port):
-        calls.append(port)
-        if len(calls) > 1:
-            return
+    async def greet(port, *, ask):
+        calls.append(ask)
         try:
             await asyncio.sleep(10)
         except asyncio.CancelledError:
             raise ServerFailed("hung up", cause="not_answering") from None
 
-    supervisor._observer.sessions.ask_for_code = ask
+    supervisor._observer.sessions.greet = greet
     await supervisor.ensure(ONE)
     while any(task.get_name().startswith("first answer") for task in asyncio.all_tasks()):
         await asyncio.sleep(0)
     gc.collect()
-    assert len(calls) == 2
+    assert calls == [True]
+    assert systemd.servers[PORT].calls == ["new code"]
     assert complaints == []
 
 
-def ask_until_answered(ask):
-    """Ask as one does whose question waits in a socket that systemd holds."""
+def greet_until_answered(greet):
+    """Greet as one does whose question waits in a socket that systemd holds."""
 
-    async def patient(port):
+    async def patient(port, *, ask):
         while True:
             try:
-                return await ask(port)
+                return await greet(port, ask=ask)
             except ServerFailed:
                 await asyncio.sleep(0.01)
 
