@@ -64,6 +64,15 @@ def choose(
     )
 
 
+def next_free(
+    port: Port, rules: Ports, assigned: Mapping[Port, User], held: Callable[[Port], str | None]
+) -> Port | None:
+    """Return the port after this one, where the next new user may get it: users are mostly numbered as they come."""
+    number = port + 1
+    within = rules.overflow if port in rules.overflow else None
+    return None if _obstacle(number, rules, assigned, held, within) else Port(number)
+
+
 def taken_below(rules: Ports, assigned: Mapping[Port, User], known: int = 0) -> int:
     """Return below which port all of the overflow range are assigned, where that was so below ``known`` before.
 

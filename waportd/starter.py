@@ -29,7 +29,7 @@ from waportd.observer import Observer
 from waportd.picture import Instance, Picture
 from waportd.sessions import NOT_ANSWERING
 from waportd.systemd.journal import last_lines, log_fields
-from waportd.systemd.manager import JobFailed, UnitManager
+from waportd.systemd.manager import JobFailed, SystemdError, UnitManager
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,8 @@ class Starter:
         self._retries: dict[User, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         """Starts of servers that have answered already, while systemd has not heard yet that they are ready."""
+        self._cleaned: dict[Port, asyncio.Task[None]] = {}
+        """Ports without an owner that have been cleaned for the next one, or are just being."""
         self._closing = False
 
     def reconfigure(self, config: Config) -> None:
@@ -104,7 +106,7 @@ class Starter:
         self._closing = True
         for timer in self._retries.values():
             timer.cancel()
-        tasks = [*self._starts.values(), *self._jobs]
+        tasks = [*self._starts.values(), *self._jobs, *self._cleaned.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -380,10 +382,39 @@ class Starter:
         port = assignment.port
         await self._assignments.write_environment(assignment)
         await self._make_room(port)
-        # Nothing of an earlier owner's session may be left on it. A failed unit cannot be cleaned.
+        await self._have_cleaned(port)
+        await self._open_socket(port)
+
+    def clean_ahead(self, port: Port) -> None:
+        """Begin to delete what is left on a port without an owner: its next one need not wait for that then.
+
+        It stays clean: without an environment its units do not start.
+        """
+        if port not in self._cleaned and not self._closing:
+            task = asyncio.create_task(self._clean_unowned(port), name=f"clean port {port}")
+            task.add_done_callback(_take_note)
+            self._cleaned[port] = task
+
+    async def _have_cleaned(self, port: Port) -> None:
+        """Return when nothing of an earlier owner's session is left on the port."""
+        ahead = self._cleaned.pop(port, None)
+        if ahead is not None:
+            await asyncio.wait({ahead})
+        if ahead is None or ahead.cancelled() or ahead.exception() is not None:
+            await self._clean(port)
+
+    async def _clean_unowned(self, port: Port) -> None:
+        try:
+            await self._clean(port)
+        except SystemdError:
+            # Whoever gets the port tries again, and is told. Until then it is nobody's failure.
+            await self._manager.reset_failed(service_unit(port))
+            raise
+
+    async def _clean(self, port: Port) -> None:
+        # A failed unit cannot be cleaned.
         await self._forget_failures(port)
         await self._manager.clean(service_unit(port))
-        await self._open_socket(port)
 
     async def reopen(self, assignment: Assignment) -> None:
         """Have systemd hold the port of an assignment again. Raises as `claim`."""
@@ -476,10 +507,10 @@ class Starter:
             await self.close_port(unused.port)
 
 
-def _take_note(answer: asyncio.Task[None]) -> None:
-    """Look at why there was no answer, also when nobody waits for it any more: the job tells it better."""
-    if not answer.cancelled():
-        answer.exception()
+def _take_note(task: asyncio.Task[None]) -> None:
+    """Look at why a task failed, though nobody may wait for it any more: what comes after it tells it better."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _leaves(instance: Instance | None) -> bool:

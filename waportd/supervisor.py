@@ -10,7 +10,7 @@ import dataclasses
 import enum
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypedDict
 
 from waportd.assignments import Assignments
@@ -35,7 +35,7 @@ from waportd.model import (
 from waportd.observer import AT_REST, Observer
 from waportd.pairing import PairingLimit
 from waportd.picture import Instance, Picture
-from waportd.ports import choose, preferring_user, taken_below
+from waportd.ports import choose, next_free, preferring_user, taken_below
 from waportd.starter import RETRY_INTERVAL, PortHeld, Starter
 from waportd.store import AllocationStore
 from waportd.systemd.journal import log_fields
@@ -50,6 +50,8 @@ _RELAY_INTERVAL = 20.0
 which a server takes a question for a new one."""
 _BLINK = 1.0
 """Seconds for which a server may look as if it did not run, while systemd starts it again."""
+_PAUSE = 0.1
+"""Seconds after an assignment until the next port is cleaned, which takes the machine some 20 ms."""
 _ASKED = 60.0
 """Seconds after a question for a user within which somebody still wants to know."""
 _MEASURING = 3.0
@@ -273,7 +275,10 @@ class Supervisor:
         _, created = await self.assign(user, options)
         async with self._assignments.owned(user):
             await self._assignments.change(user, desired=Desired.RUNNING)
-        return await self._bring_up(user, wait, timeout), created
+        instance = await self._bring_up(user, wait, timeout)
+        if created:
+            self._clean_next_later(instance.assignment.port)
+        return instance, created
 
     async def start_server(
         self,
@@ -373,18 +378,19 @@ class Supervisor:
 
     async def open_port(self, user: User) -> Instance:
         """As `assign`, and have systemd hold the port, where nobody stopped the user. Raises PortHeld, too."""
-        await self.assign(user)
+        instance, created = await self.assign(user)
         async with self._assignments.owned(user):
             await self._reopen(user)
+        if created:
+            self._clean_next_later(instance.assignment.port)
         return self.known(user)
 
     # How they are done
 
     async def _assign(self, user: User, options: Options) -> Instance:
-        # A unit that runs and that nobody here owns is not ours to stop and to clean.
-        held = {port: f"{service_unit(port)}, which nobody owns" for port in self.unassigned}
+        held = self._strays()
         while True:
-            owners = collections.ChainMap(self._choosing, self.picture.owners())
+            owners = self._owners()
             self._taken_below = taken_below(self._config.ports, self.picture.owners(), self._taken_below)
             choice = choose(user, self._config.ports, owners, held.get, self._taken_below)
             assignment = Assignment(
@@ -413,6 +419,23 @@ class Supervisor:
             note = f": {choice.note}" if choice.note else ""
             log.info("assigned port %s%s", choice.port, note, extra=log_fields(user, choice.port))
             return self.known(user)
+
+    def _owners(self) -> Mapping[Port, User]:
+        """Return who has which port, or is just getting it."""
+        return collections.ChainMap(self._choosing, self.picture.owners())
+
+    def _strays(self) -> dict[Port, str]:
+        """Return the ports of units that run and that nobody here owns: not ours to stop and to clean."""
+        return {port: f"{service_unit(port)}, which nobody owns" for port in self.unassigned}
+
+    def _clean_next_later(self, port: Port) -> None:
+        """Have the port cleaned that the next new user may well get, once the first calls of this one are answered."""
+        asyncio.get_running_loop().call_later(_PAUSE, self._clean_next, port)
+
+    def _clean_next(self, port: Port) -> None:
+        following = next_free(port, self._config.ports, self._owners(), self._strays().get)
+        if following is not None:
+            self._starter.clean_ahead(following)
 
     async def _give_back(self, port: Port) -> None:
         """Let go of a port that could not be assigned after all."""

@@ -14,6 +14,7 @@ from waportd.ports import (
     REFUSED_BY_BROWSERS,
     Choice,
     choose,
+    next_free,
     preferred_port,
     preferring_user,
     taken_below,
@@ -136,6 +137,24 @@ def test_nodes_fetch_refuses_the_ports_that_we_say_it_refuses():
     refused = {port for port, reason in zip(ports, json.loads(said), strict=True) if reason == "bad port"}
     # The standard has these two since 2022, but Debian 12's node does not know them.
     assert refused | {4190, 6679} == REFUSED_BY_BROWSERS
+
+
+@pytest.mark.parametrize(
+    ("port", "following"),
+    [
+        (5001, 5002),
+        (5002, None),  # 5003 has an owner
+        (5004, None),  # 5005 is held
+        (5006, None),  # 5007 is reserved
+        (5010, None),  # the last one
+        (20000, 20001),
+        (20003, None),
+    ],
+)
+def test_the_next_port_is_named_where_somebody_may_get_it(port, following):
+    rules = dataclasses.replace(RULES, reserved=frozenset({5007}))
+    held = {Port(5005): "nginx"}
+    assert next_free(Port(port), rules, {Port(5003): User("3")}, held.get) == following
 
 
 def test_what_is_known_to_be_taken_changes_no_choice():
