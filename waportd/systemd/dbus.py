@@ -12,7 +12,7 @@ import re
 import string
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -94,13 +94,20 @@ _SINCE = {
     "failed": "InactiveEnterTimestamp",
     "activating": "InactiveExitTimestamp",
 }
-_WANTED = (
+_OF_UNIT = (
     "LoadState",
     "ActiveState",
     "SubState",
-    "Result",
     "StateChangeTimestamp",
     *sorted({*_SINCE.values()}),
+    "ConditionResult",
+    "ConditionTimestamp",
+    "AssertResult",
+    "AssertTimestamp",
+)
+"""What is read of the properties that all units have."""
+_OF_TYPE = (
+    "Result",
     "MainPID",
     "NRestarts",
     "ExecMainCode",
@@ -394,8 +401,7 @@ class DBusUnitManager:
         if arguments.get_child_value(0).get_string() != _UNIT:
             self._said[unit] = values
             return
-        # What both tell is said last by the latter.
-        told = {**_read(self._said.pop(unit, None)), **_read(values)}
+        told = {**_read(self._said.pop(unit, None), _OF_TYPE), **_read(values, _OF_UNIT)}
         if not told.keys() >= _TOLD:
             self._mark(unit)
             return
@@ -582,12 +588,12 @@ class DBusUnitManager:
             future.cancel()
 
 
-def _read(properties: Any) -> dict[str, Any]:
-    """Return what is wanted of a Variant with a unit's properties; nothing of None.
+def _read(properties: Any, names: Iterable[str] = _OF_UNIT + _OF_TYPE) -> dict[str, Any]:
+    """Return those values of a Variant with a unit's properties that have these names; nothing of None.
 
     Looked up one by one: to unpack all 400 takes twenty times as long.
     """
-    found = [] if properties is None else [(name, properties.lookup_value(name, None)) for name in _WANTED]
+    found = [] if properties is None else [(name, properties.lookup_value(name, None)) for name in names]
     return {name: value.unpack() for name, value in found if value is not None}
 
 
