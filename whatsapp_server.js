@@ -35,6 +35,10 @@ const LAST_WORDS_MS = 50;
 const FIRST_CALL_MS = 5;
 /** Whoever waited for the first answer has more to ask. */
 const NEXT_CALL_MS = 5;
+/** Until the programs are started that go on while the library is loaded. */
+const PROGRAMS_MS = 5;
+/** A session that begins changes its status several times at once; each time it is told a program starts. */
+const STATUS_PAUSE_MS = 500;
 
 function fail(text) {
     process.stderr.write(`whatsapp_server: ${text.replaceAll('\n', '\nwhatsapp_server: ')}\n`);
@@ -175,19 +179,24 @@ async function main(loadLibrary) {
         by: fds.length > 0 ? `systemd (${fds.length} sockets)` : 'itself',
     });
     if (toItself) log.warning('FLASK_WEBHOOK_URL names this server itself: no message is handed on');
-    // Whoever waits for this server called while it started, and is answered first: to tell systemd means to
-    // start a program, and to load the library takes a fifth of a second in which nothing is answered.
+    // Whoever waits for this server called while it started, and is answered first: to start a program takes
+    // some 3 ms in which nothing is answered, and to load the library a fifth of a second.
     const called = await Promise.race([server.answered.then(() => true), pause(FIRST_CALL_MS, false)]);
     if (called) await pause(NEXT_CALL_MS);
+    session.settle();
     notifier.send({ READY: 1, STATUS: `${config.label}: ${state.picture().message}` });
-    // Until that program is started, not until it has ended.
-    await pause(0);
+    // Until that program is started, and the browser is asked for its version: not until they have ended.
+    await pause(PROGRAMS_MS);
 
     let status = null;
+    let statusTimer = null;
     state.on('change', ({ message }) => {
-        if (message === status || stopping !== null) return;
+        if (message === status) return;
         status = message;
-        notifier.send({ STATUS: `${config.label}: ${message}` });
+        statusTimer ??= setTimeout(() => {
+            statusTimer = null;
+            if (stopping === null) notifier.send({ STATUS: `${config.label}: ${status}` });
+        }, STATUS_PAUSE_MS).unref();
     });
     state.on('state', (now, before) => {
         const { message: text, cause } = state.picture();

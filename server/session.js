@@ -45,6 +45,9 @@ class Session {
     #loadLibrary;
     #choice;
     #login;
+    #settled = false;
+    /** Whom a browser is to be opened for once that may be. @type {{phone: string|null}|null} */
+    #wanted = null;
     #run = null;
     #closing = Promise.resolve();
     #ending = false;
@@ -105,6 +108,12 @@ class Session {
     async warmUp() {
         const path = await this.#choice.pick(await findBrowsers(this.#config.browser));
         await browserVersion(path, browserEnvironment(this.#storage.cacheDirectory));
+    }
+
+    /** From here on a browser may be opened, and is if somebody has asked: until now others came first. */
+    settle() {
+        this.#settled = true;
+        if (this.#wanted !== null) this.#open(this.#wanted.phone);
     }
 
     /** Begin: open a browser if a login is stored (or may be), else wait to be asked. */
@@ -222,6 +231,10 @@ class Session {
 
     #open(phone = null) {
         if (this.#ending) return;
+        if (!this.#settled) {
+            this.#wanted = { phone };
+            return;
+        }
         clearTimeout(this.#retryTimer);
         const run = new BrowserRun({
             config: this.#config,

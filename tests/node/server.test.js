@@ -105,6 +105,16 @@ describe('what systemd is told', () => {
         await until('STOPPING=1');
         assert.match(lines[1], /READY=1/, 'nothing is said before READY');
     });
+
+    it('is where things stand after several changes at once, not each of them', async (t) => {
+        const { socket, lines, until } = await receiver(t);
+        const env = { NOTIFY_SOCKET: socket, WAPORTD_USER: '2', WAPORTD_BROWSER: '/nowhere' };
+        const server = await startServer(t, { env });
+        await until('STATUS=user 2: waiting until somebody asks for a code');
+        await server.post('/qr/new');
+        await until('next try at');
+        assert.ok(!lines.some((line) => line.includes('starting the browser')), lines.join('\n'));
+    });
 });
 
 describe('running', () => {
