@@ -74,7 +74,7 @@ class BrowserRun {
             userAgent: this.#identity.userAgent,
             extra: this.#config.browserArgs,
         });
-        this.#log.info('starting the browser', { path: this.path, version });
+        if (!this.closed) this.#log.info('starting the browser', { path: this.path, version });
     }
 
     /** Make the client that will start the browser. */
