@@ -2,10 +2,14 @@
 
 import dataclasses
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_REST = 0.2
+"""Seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,14 @@ class Row:
     rounds: int
     spread: tuple[float, float]
     """Least and greatest ratio of a single round; of our own value where there is no ratio."""
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the milliseconds that something takes on a machine at rest: what was stopped before takes some to go."""
+    time.sleep(_REST)
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1000
 
 
 def interleave(rounds: int, parts: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:

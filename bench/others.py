@@ -5,22 +5,16 @@ import itertools
 import os
 import shutil
 import subprocess
-import time
 import xmlrpc.client
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench import place, raw
+from bench.measure import timed
 
 TOOLS = place.ROOT / "build/bench"
 """Where tools/install-deps puts what measurements alone need."""
-
-
-def _timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1000
 
 
 @contextlib.contextmanager
@@ -42,10 +36,12 @@ def pm2(folder: Path) -> Iterator[Callable[[], float]]:
 
     def start() -> float:
         port = str(next(ports))
-        began = time.perf_counter()
-        call("start", str(place.LIGHT_SERVER), "--name", port, "--", port)
-        raw.answer_by_and_by(int(port))
-        took = (time.perf_counter() - began) * 1000
+        took = timed(
+            lambda: (
+                call("start", str(place.LIGHT_SERVER), "--name", port, "--", port),
+                raw.answer_by_and_by(int(port)),
+            )
+        )
         call("delete", port)
         return took
 
@@ -93,15 +89,15 @@ def supervisord(folder: Path) -> Iterator[Callable[[], float]]:
 
         def start() -> float:
             port = next(ports)
-            began = time.perf_counter()
-            config.write_text(
-                f"{common}[program:p{port}]\ncommand={node} {place.LIGHT_SERVER} {port}\nstartsecs=0\n",
-                "utf-8",
-            )
-            server.supervisor.reloadConfig()
-            server.supervisor.addProcessGroup(f"p{port}")
-            raw.answer_by_and_by(port)
-            took = (time.perf_counter() - began) * 1000
+            program = f"[program:p{port}]\ncommand={node} {place.LIGHT_SERVER} {port}\nstartsecs=0\n"
+
+            def do() -> None:
+                config.write_text(f"{common}{program}", "utf-8")
+                server.supervisor.reloadConfig()
+                server.supervisor.addProcessGroup(f"p{port}")
+                raw.answer_by_and_by(port)
+
+            took = timed(do)
             server.supervisor.stopProcess(f"p{port}")
             server.supervisor.removeProcessGroup(f"p{port}")
             return took

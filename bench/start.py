@@ -9,10 +9,9 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
 
 from bench import others, place, raw, traffic
-from bench.measure import Row, at_most, interleave, less_than, row
+from bench.measure import Row, at_most, interleave, less_than, row, timed
 
 MANY = 200
 
@@ -27,13 +26,6 @@ def rows(*, quick: bool) -> list[Row]:
             *_one_more(waportd, units, 2 if quick else 9),
             *_many(waportd, units, count=20 if quick else MANY, rounds=1 if quick else 2),
         ]
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return the milliseconds that something takes."""
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1000
 
 
 def _put(waportd: place.Waportd, user: str, port: int) -> None:
