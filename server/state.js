@@ -73,7 +73,10 @@ const timestamp = (ms) => new Date(ms).toISOString();
  * once.
  */
 class SessionState extends EventEmitter {
+    /** Never changed, but replaced by another one. */
     #picture;
+    /** When something in it expires, in milliseconds since the epoch. */
+    #expires = Infinity;
     #version = 1;
     #announced = false;
     #expiry = null;
@@ -82,7 +85,7 @@ class SessionState extends EventEmitter {
     constructor({ port, user, attempts }) {
         super();
         this.setMaxListeners(0);
-        this.#picture = {
+        this.#picture = Object.freeze({
             port,
             user,
             state: 'generating',
@@ -98,7 +101,7 @@ class SessionState extends EventEmitter {
             platform: null,
             browser: null,
             webhook: { queued: 0, delivered: 0, failed: 0, dropped: 0 },
-        };
+        });
     }
 
     get name() {
@@ -110,15 +113,13 @@ class SessionState extends EventEmitter {
         return this.#version;
     }
 
-    /** Return the whole picture. A code that has expired is never in it, however late its timer runs. */
+    /**
+     * Return the whole picture: the same object until something changes. A code that has expired is never in
+     * it, however late its timer runs.
+     */
     picture() {
-        const picture = { ...this.#picture };
-        if (picture.expires_at !== null && Date.parse(picture.expires_at) <= Date.now()) {
-            Object.assign(picture, { qr: null, expires_at: null });
-        }
-        if (picture.pairing !== null && Date.parse(picture.pairing.expires_at) <= Date.now())
-            picture.pairing = null;
-        return picture;
+        if (Date.now() >= this.#expires) this.#dropExpired();
+        return this.#picture;
     }
 
     allows(state) {
@@ -153,9 +154,25 @@ class SessionState extends EventEmitter {
         this.#expiry.unref();
     }
 
+    #dropExpired() {
+        const { expires_at: until, pairing } = this.#picture;
+        const isOver = (time) => Date.parse(time) <= Date.now();
+        this.#show({
+            ...(until !== null && isOver(until) ? { qr: null, expires_at: null } : {}),
+            ...(pairing !== null && isOver(pairing.expires_at) ? { pairing: null } : {}),
+        });
+    }
+
+    #show(fields) {
+        this.#picture = Object.freeze({ ...this.#picture, ...fields });
+        const { expires_at: until, pairing } = this.#picture;
+        const times = [until, pairing?.expires_at].filter(Boolean).map((time) => Date.parse(time));
+        this.#expires = Math.min(...times);
+    }
+
     #apply(fields) {
         if ('state' in fields) clearTimeout(this.#expiry);
-        Object.assign(this.#picture, fields);
+        this.#show(fields);
         this.#version += 1;
         if (this.#announced) return;
         this.#announced = true;
