@@ -39,6 +39,8 @@ _FAREWELL = 15.0
 """Seconds that a server takes at most to close its browser and delete its session."""
 RETRY_INTERVAL = 60.0
 """Seconds after a failed start before it is tried again, for a linked session or for a page that polls."""
+_AHEAD = 60.0
+"""Seconds for which a port that was cleaned ahead counts as clean, and its unit stays loaded (that takes 3 ms)."""
 _QUOTED = 200
 """Characters of a server's last words that go into an error."""
 
@@ -92,7 +94,7 @@ class Starter:
         self._jobs: set[asyncio.Task[None]] = set()
         """Starts of servers that have answered already, while systemd has not heard yet that they are ready."""
         self._cleaned: dict[Port, asyncio.Task[None]] = {}
-        """Ports without an owner that have been cleaned for the next one, or are just being."""
+        """Ports without an owner that were cleaned for the next one within the last minute, or are just being."""
         self._closing = False
 
     def reconfigure(self, config: Config) -> None:
@@ -386,14 +388,16 @@ class Starter:
         await self._open_socket(port)
 
     def clean_ahead(self, port: Port) -> None:
-        """Begin to delete what is left on a port without an owner: its next one need not wait for that then.
+        """Begin to delete what is left on a port without an owner: who gets it within a minute need not wait for that.
 
-        It stays clean: without an environment its units do not start.
+        It stays clean: without an environment its units do not start. Nobody but root could put a session there, and
+        where that is done while the daemon runs (the README says to stop it) a minute is all that is missed.
         """
         if port not in self._cleaned and not self._closing:
             task = asyncio.create_task(self._clean_unowned(port), name=f"clean port {port}")
             task.add_done_callback(_take_note)
             self._cleaned[port] = task
+            asyncio.get_running_loop().call_later(_AHEAD, self._cleaned.pop, port, None)
 
     async def _have_cleaned(self, port: Port) -> None:
         """Return when nothing of an earlier owner's session is left on the port."""
@@ -405,16 +409,16 @@ class Starter:
 
     async def _clean_unowned(self, port: Port) -> None:
         try:
-            await self._clean(port)
+            await self._clean(port, _AHEAD)
         except SystemdError:
             # Whoever gets the port tries again, and is told. Until then it is nobody's failure.
             await self._manager.reset_failed(service_unit(port))
             raise
 
-    async def _clean(self, port: Port) -> None:
+    async def _clean(self, port: Port, keep: float = 0.0) -> None:
         # A failed unit cannot be cleaned.
         await self._forget_failures(port)
-        await self._manager.clean(service_unit(port))
+        await self._manager.clean(service_unit(port), keep)
 
     async def reopen(self, assignment: Assignment) -> None:
         """Have systemd hold the port of an assignment again. Raises as `claim`."""

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from waportd.systemd import dbus
 from waportd.systemd.dbus import DBusUnitManager
 from waportd.systemd.manager import (
     AccessDenied,
@@ -160,8 +159,7 @@ async def test_the_manager_that_dies_during_a_call_did_not_answer(manager):
     assert not manager.lost.done()
 
 
-async def test_a_clean_that_is_refused_does_not_keep_the_unit_loaded(manager, control, monkeypatch):
-    monkeypatch.setattr(dbus, "_KEPT", 0.0)
+async def test_a_clean_that_is_refused_does_not_keep_the_unit_loaded(manager, control):
     with pytest.raises(UnitBusy):
         await manager.clean("busy@1.service")
     await until_let_go(control)
@@ -169,8 +167,15 @@ async def test_a_clean_that_is_refused_does_not_keep_the_unit_loaded(manager, co
     assert not manager._watches
 
 
-async def test_a_clean_that_never_ends_times_out(manager, control, monkeypatch):
-    monkeypatch.setattr(dbus, "_KEPT", 0.0)
+async def test_a_unit_is_kept_loaded_for_as_long_as_is_wanted(manager, control):
+    with pytest.raises(UnitBusy):
+        await manager.clean("busy@1.service", keep=0.3)
+    await asyncio.sleep(0.1)
+    assert await calls(control, "UnrefUnit") == 0
+    await until_let_go(control)
+
+
+async def test_a_clean_that_never_ends_times_out(manager, control):
     with pytest.raises(BusTimeout, match="CleanUnit"):
         await manager.clean("cleaning@1.service")
     await until_let_go(control)

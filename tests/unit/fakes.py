@@ -263,7 +263,7 @@ class FakeSystemd:
         if unit in self.units and self.units[unit].active_state == "failed":
             self.change(unit, active_state="inactive", sub_state="dead", result="success")
 
-    async def clean(self, unit: str) -> None:
+    async def clean(self, unit: str, keep: float = 0.0) -> None:
         self.calls.append(("clean", unit))
         assert self.units.get(unit, UnitStatus(unit)).active_state == "inactive"
 

@@ -317,7 +317,7 @@ async def test_a_port_is_nobody_elses_before_its_session_is_gone(supervisor, sys
     await supervisor.ensure(ONE)
     blocked = asyncio.Event()
 
-    async def clean(unit):
+    async def clean(unit, keep=0.0):
         blocked.set()
         await asyncio.sleep(60)
 
@@ -569,7 +569,7 @@ async def test_a_logout_is_not_disturbed_by_a_page_that_polls(supervisor, system
     clean = systemd.clean
     asked = []
 
-    async def clean_while_somebody_polls(unit):
+    async def clean_while_somebody_polls(unit, keep=0.0):
         asked.append(await supervisor.ask(ONE))
         await asyncio.sleep(0.05)
         await clean(unit)
@@ -937,10 +937,21 @@ class TestCleaningAhead:
         await supervisor.ensure(TWO)
         assert ("clean", service_unit(PORT + 1)) in systemd.calls
 
+    async def test_who_comes_later_than_a_minute_after_that_gets_it_cleaned_again(
+        self, supervisor, systemd, monkeypatch
+    ):
+        monkeypatch.setattr("waportd.starter._AHEAD", 0.05)
+        await supervisor.ensure(ONE)
+        await has_cleaned(systemd, PORT + 1)
+        await asyncio.sleep(0.1)
+        systemd.calls.clear()
+        await supervisor.ensure(TWO)
+        assert ("clean", service_unit(PORT + 1)) in systemd.calls
+
     async def test_whoever_comes_meanwhile_waits_for_it(self, supervisor, systemd):
         done, clean = asyncio.Event(), systemd.clean
 
-        async def clean_slowly(unit):
+        async def clean_slowly(unit, keep=0.0):
             await clean(unit)
             if unit == service_unit(PORT + 1):
                 await done.wait()
@@ -961,7 +972,7 @@ class TestCleaningAhead:
     ):
         clean, failures = systemd.clean, []
 
-        async def clean_badly(unit):
+        async def clean_badly(unit, keep=0.0):
             if unit == service_unit(PORT + 1) and len(failures) < 2:
                 failures.append(unit)
                 systemd.change(unit, active_state="failed", sub_state="failed")

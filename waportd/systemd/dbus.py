@@ -116,8 +116,6 @@ _OF_TYPE = (
     "ControlGroup",
 )
 """What is read of those of a service or socket."""
-_KEPT = 60.0
-"""Seconds for which a unit that was cleaned stays loaded: most are started soon, and to load one takes 3 ms."""
 _SETTLING = 0.05
 """Seconds after which a unit that was loaded or unloaded is read: mostly signals have told everything by then."""
 _RETRY_INTERVAL = 1.0
@@ -254,12 +252,12 @@ class DBusUnitManager:
         with contextlib.suppress(NoSuchUnit):
             await self._ask("ResetFailedUnit", "(s)", unit)
 
-    async def clean(self, unit: str) -> None:
+    async def clean(self, unit: str, keep: float = 0.0) -> None:
         """Delete state and cache directories of a stopped unit; return when they are gone.
 
         Raises UnitBusy where it runs or is failed (`reset_failed` comes first then), SystemdError where something
-        could not be deleted; the unit is failed then. It stays loaded for a minute. Needs the polkit verbs ``clean``
-        and ``ref``.
+        could not be deleted; the unit is failed then. It stays loaded for ``keep`` seconds more. Needs the polkit verbs
+        ``clean`` and ``ref``.
         """
         changed = asyncio.Event()
         watch = (unit, lambda status: None if status.active_state == "maintenance" else changed.set())
@@ -271,7 +269,7 @@ class DBusUnitManager:
                 try:
                     result = await self._clean(unit, changed)
                 finally:
-                    asyncio.get_running_loop().call_later(_KEPT, self._let_go, unit)
+                    asyncio.get_running_loop().call_later(keep, self._let_go, unit)
         finally:
             self._watches = tuple(each for each in self._watches if each is not watch)
         if result != "success":

@@ -137,8 +137,10 @@ class UnitManager(Protocol):
     async def reset_failed(self, unit: str) -> None:
         """Forget failures and start limits; a unit that is not loaded is fine."""
 
-    async def clean(self, unit: str) -> None:
+    async def clean(self, unit: str, keep: float = 0.0) -> None:
         """Delete state and cache directories of a stopped unit; return when they are gone.
+
+        systemd keeps the unit loaded for ``keep`` seconds more: who starts it by then need not wait for that.
 
         Raises UnitBusy where it runs or is failed (`reset_failed` comes first then), SystemdError where something
         could not be deleted.
