@@ -1,10 +1,11 @@
 """The same two things with 10, 100, 1,000 and 10,000 assigned users: they should take the same time."""
 
+import functools
 import itertools
 import time
 
 from bench import place, raw, seed, traffic
-from bench.measure import Row, at_most, percentile, row
+from bench.measure import Row, at_most, percentile, row, timed
 
 SOCKETS = 1000
 """Socket units that there are at most, as limits.max_sockets has it by default."""
@@ -53,10 +54,11 @@ def _at(size: int, rounds: int) -> list[dict[str, float]]:
         result = []
         for user in itertools.islice((f"new-{number}" for number in itertools.count()), rounds + 1):
             warm = percentile(traffic.latencies(str(waportd.socket), "/v1/users/2/qr", 1000), 0.5) * 1e6
-            began = time.perf_counter()
-            created = waportd.call("PUT", f"/v1/users/{user}", 201)
-            raw.answer_of(created["port"])
-            first = (time.perf_counter() - began) * 1000
+            first = timed(functools.partial(_put, waportd, user))
             waportd.call("DELETE", f"/v1/users/{user}", 204)
             result.append({"warm": warm, "first": first})
         return result[1:]
+
+
+def _put(waportd: place.Waportd, user: str) -> None:
+    raw.answer_of(waportd.call("PUT", f"/v1/users/{user}", 201)["port"])

@@ -20,8 +20,8 @@ def rows(*, quick: bool) -> list[Row]:
     """Measure every way to a running server."""
     with place.daemon(limits={"max_sockets": 1000}) as waportd, raw.raw_units(waportd) as units:
         return [
-            *_cold(waportd, units, 3 if quick else 15),
-            *_first(waportd, units, 3 if quick else 15),
+            *_cold(waportd, units, 3 if quick else 25),
+            *_first(waportd, units, 3 if quick else 25),
             *_recovery(waportd, units, 3 if quick else 15),
             *_one_more(waportd, units, 2 if quick else 9),
             *_many(waportd, units, count=20 if quick else MANY, rounds=1 if quick else 2),
