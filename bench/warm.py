@@ -70,7 +70,7 @@ def _client(waportd: place.Waportd, *, quick: bool) -> list[Row]:
         from waportd.client import Client
     except ImportError:
         return []
-    rounds, count = (3, 200) if quick else (9, 2000)
+    rounds, count = (3, 200) if quick else (21, 2000)
     size = len(traffic.body_of(str(waportd.socket), PATHS[0]))
     bare = waportd.directory / "bare-client.sock"
     with place.program(place.PYTHON, place.ROOT / "bench/bare_aiohttp.py", bare, str(size)):
