@@ -35,8 +35,8 @@ const LAST_WORDS_MS = 50;
 const FIRST_CALL_MS = 5;
 /** Whoever waited for the first answer has more to ask. */
 const NEXT_CALL_MS = 5;
-/** Until the programs are started that go on while the library is loaded. */
-const PROGRAMS_MS = 5;
+/** Until the browser is asked for its version, if one is wanted: it answers while the library is loaded. */
+const VERSION_MS = 5;
 /** A session that begins changes its status several times at once; each time it is told a program starts. */
 const STATUS_PAUSE_MS = 500;
 
@@ -184,9 +184,10 @@ async function main(loadLibrary) {
     const called = await Promise.race([server.answered.then(() => true), pause(FIRST_CALL_MS, false)]);
     if (called) await pause(NEXT_CALL_MS);
     session.settle();
+    await pause(VERSION_MS);
     notifier.send({ READY: 1, STATUS: `${config.label}: ${state.picture().message}` });
-    // Until that program is started, and the browser is asked for its version: not until they have ended.
-    await pause(PROGRAMS_MS);
+    // Until that program is started, not until it has ended.
+    await pause(0);
 
     let status = null;
     let statusTimer = null;
