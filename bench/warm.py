@@ -34,17 +34,20 @@ def rows(*, quick: bool) -> list[Row]:
 def _api(waportd: place.Waportd, *, quick: bool) -> list[Row]:
     rounds, count, seconds = (3, 300, 0.3) if quick else (9, 3000, 1.0)
     result = []
-    ours = str(waportd.socket)
+    daemon, ours = waportd.pid, str(waportd.socket)
     for path in PATHS:
         size = len(traffic.body_of(ours, path))
         bare = waportd.directory / f"bare-{size}.sock"
-        with place.program(place.PYTHON, place.ROOT / "bench/bare_aiohttp.py", bare, str(size)):
+        command = (place.PYTHON, place.ROOT / "bench/bare_aiohttp.py", bare, str(size))
+        with place.program(*command) as program:
             place.until_path(bare)
             measured = interleave(
                 rounds,
                 {
-                    "ours": lambda path=path: traffic.load(ours, path, count, seconds),
-                    "theirs": lambda bare=bare: traffic.load(str(bare), "/constant", count, seconds),
+                    "ours": lambda path=path: traffic.load(daemon, ours, path, count, seconds),
+                    "theirs": lambda bare=bare, pid=program.pid: traffic.load(
+                        pid, str(bare), "/constant", count, seconds
+                    ),
                 },
             )
         for key, unit, target in (
@@ -73,7 +76,8 @@ def _client(waportd: place.Waportd, *, quick: bool) -> list[Row]:
     rounds, count = (3, 200) if quick else (21, 2000)
     size = len(traffic.body_of(str(waportd.socket), PATHS[0]))
     bare = waportd.directory / "bare-client.sock"
-    with place.program(place.PYTHON, place.ROOT / "bench/bare_aiohttp.py", bare, str(size)):
+    command = (place.PYTHON, place.ROOT / "bench/bare_aiohttp.py", bare, str(size))
+    with place.program(*command) as program:
         place.until_path(bare)
         connection = UnixHTTPConnection(str(bare))
 
@@ -81,12 +85,12 @@ def _client(waportd: place.Waportd, *, quick: bool) -> list[Row]:
             connection.request("GET", "/constant")
             return json.loads(connection.getresponse().read())
 
-        client = Client(waportd.socket)
+        client, daemon = Client(waportd.socket), waportd.pid
         measured = interleave(
             rounds,
             {
-                "ours": lambda: traffic.per_call(lambda: client.qr("2"), count),
-                "theirs": lambda: traffic.per_call(plain, count),
+                "ours": lambda: traffic.per_call(daemon, lambda: client.qr("2"), count),
+                "theirs": lambda: traffic.per_call(program.pid, plain, count),
             },
         )
         connection.close()
@@ -104,17 +108,17 @@ def _client(waportd: place.Waportd, *, quick: bool) -> list[Row]:
 
 def _node(waportd: place.Waportd, *, quick: bool) -> list[Row]:
     rounds, count, seconds = (3, 300, 0.3) if quick else (9, 3000, 1.0)
-    port = waportd.user("2")["port"]
-    ours = ("127.0.0.1", port)
+    user = waportd.user("2")
+    server, ours = user["process"]["pid"], ("127.0.0.1", user["port"])
     size = len(traffic.body_of(ours, "/qr"))
     bare = ("127.0.0.1", 4999)
-    with place.program("node", place.ROOT / "bench/bare_http.js", str(bare[1]), str(size)):
+    with place.program("node", place.ROOT / "bench/bare_http.js", str(bare[1]), str(size)) as program:
         place.until(lambda: _answers(bare), "the bare node server")
         measured = interleave(
             rounds,
             {
-                "ours": lambda: traffic.load(ours, "/qr", count, seconds),
-                "theirs": lambda: traffic.load(bare, "/", count, seconds),
+                "ours": lambda: traffic.load(server, ours, "/qr", count, seconds),
+                "theirs": lambda: traffic.load(program.pid, bare, "/", count, seconds),
             },
         )
         fresh = interleave(
