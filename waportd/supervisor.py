@@ -321,7 +321,7 @@ class Supervisor:
         Raises UnknownUser, ServerFailed.
         """
         instance = self.known(user)
-        if instance.session is None:
+        if instance.session is None or instance.process.state in AT_REST:
             return  # a call would wake a server that rests behind its socket
         await self._observer.sessions.end_pairing(instance.assignment.port)
         self._pairing.end(user, time.monotonic())

@@ -190,6 +190,13 @@ class TestPairingCode:
         for path in ("/v1/users", "/v1/users/1", "/v1/users/1/qr", "/api/qr?user_id=1"):
             assert code not in json.dumps(await call(api, "GET", path))
 
+    async def test_of_a_server_that_rests_none_is_to_be_ended(self, api, systemd):
+        await call(api, "PUT", "/v1/users/1", 201)
+        await call(api, "POST", "/v1/users/1/stop")
+        await call(api, "POST", "/v1/users/1/logout")
+        await call(api, "DELETE", self.PATH, 204)
+        assert not systemd.servers
+
     async def test_a_deleted_user_leaves_no_count(self, api):
         await call(api, "POST", self.PATH, json=dict(self.PHONE))
         await call(api, "DELETE", "/v1/users/1", 204)
