@@ -31,9 +31,10 @@ def poll(site, user):
 
 def test_the_status_line_names_the_user_and_tells_how_far_the_session_is(site):
     site.show_code("3")
-    line = status_line(site, "whatsapp@5003")
-    assert re.search(r"\buser 3\b", line), line
-    assert re.search(r"code 1 of 5", line), line
+    until(
+        lambda: re.search(r"\buser 3\b.*code 1 of 5", status_line(site, "whatsapp@5003")),
+        "the status line of a code",
+    )
     site.scan(5003, "5511999990003")
     site.until_session("3", "ready")
     until(lambda: "ready" in status_line(site, "whatsapp@5003"), "the status line of a linked session")
