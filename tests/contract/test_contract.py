@@ -57,7 +57,7 @@ def test_every_call_keeps_what_the_document_promises(served, tmp_path):
             "--checks=all",
             f"--max-examples={EXAMPLES}",
             "--continue-on-failure",
-            "--request-timeout=60",
+            "--request-timeout=70",
             "--generation-database=none",
             "--no-color",
         ],
