@@ -46,8 +46,8 @@ class Session {
     #choice;
     #login;
     #settled = false;
-    /** Whom a browser is to be opened for once that may be. @type {{phone: string|null}|null} */
-    #wanted = null;
+    /** Whether a browser is to be opened once that may be. */
+    #wanted = false;
     #run = null;
     #closing = Promise.resolve();
     #ending = false;
@@ -113,7 +113,7 @@ class Session {
     /** From here on a browser may be opened, and is if somebody has asked: until now others came first. */
     settle() {
         this.#settled = true;
-        if (this.#wanted !== null) this.#open(this.#wanted.phone);
+        if (this.#wanted) this.#open(this.#pairing?.phone);
     }
 
     /** Begin: open a browser if a login is stored (or may be), else wait to be asked. */
@@ -232,7 +232,7 @@ class Session {
     #open(phone = null) {
         if (this.#ending) return;
         if (!this.#settled) {
-            this.#wanted = { phone };
+            this.#wanted = true;
             return;
         }
         clearTimeout(this.#retryTimer);

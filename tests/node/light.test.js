@@ -3,12 +3,17 @@
 /** tests/light_server.js keeps the protocol of the server whose place it takes. */
 
 const assert = require('node:assert/strict');
+const { EventEmitter } = require('node:events');
 const path = require('node:path');
 const { it } = require('node:test');
 const { setTimeout: pause } = require('node:timers/promises');
 
+const { readConfig } = require('../../server/config');
+const { Session } = require('../../server/session');
+const { SessionState } = require('../../server/state');
+const { Storage } = require('../../server/storage');
 const { receiver } = require('./support/notify');
-const { ROOT, freePort, scratch, startServer } = require('./support/process');
+const { ROOT, freePort, scratch, startServer, within } = require('./support/process');
 
 const SCRIPT = path.join(ROOT, 'tests/light_server.js');
 
@@ -80,4 +85,40 @@ it('has no webhook call the server of another user', async (t) => {
     assert.equal((await tried()).dropped, 1);
     assert.match(server.output, /the web app does not take a message .*HTTP 403/);
     assert.equal((await other.get('/session')).json.state, 'ready');
+});
+
+it('gives the pairing code that was asked for before a browser may be opened, though a page polls', async (t) => {
+    const directory = scratch(t);
+    const env = { PORT: '5002', HOME: directory, WAPORTD_BROWSER: '/bin/true', FLASK_WEBHOOK_URL: '' };
+    const config = readConfig(env, [], directory);
+    const log = { error() {}, warning() {}, info() {}, debug() {} };
+    let tell;
+    const made = new Promise((resolve) => {
+        tell = resolve;
+    });
+    class SessionClient extends EventEmitter {
+        constructor({ phone }) {
+            super();
+            tell(phone);
+        }
+
+        async initialize() {}
+
+        async destroy() {}
+    }
+    const session = new Session({
+        config,
+        log,
+        state: new SessionState({ port: 5002, user: '2', attempts: 5 }),
+        storage: new Storage(config),
+        end() {},
+        loadLibrary: async () => ({ SessionClient }),
+        onMessage() {},
+    });
+    t.after(() => session.close());
+    await session.restore();
+    session.requestPairingCode('5511999990001').catch(() => {});
+    session.ask();
+    session.settle();
+    assert.equal(await within(made, 'a browser'), '5511999990001');
 });
