@@ -12,7 +12,7 @@ SOCKETS = 1000
 
 
 def rows(*, quick: bool) -> list[Row]:
-    """Measure every size, and the smallest one before and after all others."""
+    """Measure every size."""
     sizes = (10, 100) if quick else (10, 100, 1000, 10_000)
     rounds = 2 if quick else 12
     measured: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}

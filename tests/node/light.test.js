@@ -87,7 +87,7 @@ it('has no webhook call the server of another user', async (t) => {
     assert.equal((await other.get('/session')).json.state, 'ready');
 });
 
-it('gives the pairing code that was asked for before a browser may be opened, though a page polls', async (t) => {
+it('gives a pairing code that was asked before a browser may be opened, though a page polls', async (t) => {
     const directory = scratch(t);
     const env = { PORT: '5002', HOME: directory, WAPORTD_BROWSER: '/bin/true', FLASK_WEBHOOK_URL: '' };
     const config = readConfig(env, [], directory);

@@ -269,7 +269,9 @@ class DBusUnitManager:
                 try:
                     result = await self._clean(unit, changed)
                 finally:
-                    asyncio.get_running_loop().call_later(keep, self._let_go, unit)
+                    asyncio.get_running_loop().call_later(
+                        keep, lambda: self._in_background(self._let_go(unit), f"let go of {unit}")
+                    )
         finally:
             self._watches = tuple(each for each in self._watches if each is not watch)
         if result != "success":
@@ -292,14 +294,10 @@ class DBusUnitManager:
         result: str = await self._property(path, _type_interface(unit), "CleanResult")
         return result
 
-    def _let_go(self, unit: str) -> None:
+    async def _let_go(self, unit: str) -> None:
         """Let systemd unload a unit again that was kept."""
-
-        async def unref() -> None:
-            with contextlib.suppress(SystemdError):
-                await self._ask("UnrefUnit", "(s)", unit)
-
-        self._in_background(unref(), f"let go of {unit}")
+        with contextlib.suppress(SystemdError):
+            await self._ask("UnrefUnit", "(s)", unit)
 
     async def limit_memory(self, unit: str, memory_max: int) -> None:
         """Set MemoryMax of the unit, in bytes, until the next boot; 0 means no limit."""
