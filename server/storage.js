@@ -5,6 +5,7 @@
  * whether a login is in the profile (a profile alone does not tell: an unscanned one has all the same files).
  */
 
+const { existsSync, readFileSync, readdirSync } = require('node:fs');
 const fs = require('node:fs/promises');
 const os = require('node:os');
 const path = require('node:path');
@@ -58,11 +59,12 @@ async function readJson(file) {
     }
 }
 
-async function exists(file) {
-    return fs.access(file).then(
-        () => true,
-        () => false,
-    );
+function readNote(file) {
+    try {
+        return JSON.parse(readFileSync(file, 'utf8'));
+    } catch {
+        return null;
+    }
 }
 
 function unlessMissing(error) {
@@ -120,14 +122,22 @@ class Storage {
      * @throws {SessionError} it cannot be told: what cannot be read is not missing
      */
     async login() {
-        await this.#guard(() => fs.readdir(this.#auth).catch(unlessMissing));
-        const note = await readJson(this.#note);
+        // Read at once: a server that starts has nothing else to do, and waits 2 ms for threads otherwise.
+        const note = await this.#guard(async () => {
+            try {
+                readdirSync(this.#auth);
+            } catch (error) {
+                unlessMissing(error);
+            }
+            return readNote(this.#note);
+        });
         if (note?.erase === true) {
             await this.erase();
             return false;
         }
-        if (typeof note?.linked === 'boolean') return note.linked && (await exists(this.profile));
-        return (await exists(this.profile)) ? 'unknown' : false;
+        const hasProfile = existsSync(this.profile);
+        if (typeof note?.linked === 'boolean') return note.linked && hasProfile;
+        return hasProfile ? 'unknown' : false;
     }
 
     /**
