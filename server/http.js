@@ -21,7 +21,7 @@ const DRAIN_LIMIT_MS = 1_000;
 /** Who posts to webhooks, as requests name it. */
 const WEBHOOK_AGENT = 'waportd-webhook';
 
-const LOCAL_NAMES = new Set(['localhost', '127.0.0.1', '[::1]']);
+const LOCAL_NAME = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i;
 
 /** An answer that is an error: status, text, and further members of its JSON body. */
 class HttpError extends Error {
@@ -34,8 +34,7 @@ class HttpError extends Error {
 }
 
 function isLocalName(host) {
-    const match = /^(\[[^\]]*\]|[^:]*)(:\d{1,5})?$/.exec(host ?? '');
-    return match !== null && LOCAL_NAMES.has(match[1].toLowerCase());
+    return host !== undefined && LOCAL_NAME.test(host);
 }
 
 function isLocalOrigin(origin) {
@@ -66,6 +65,8 @@ function refuseForeignCallers(request) {
 
 /** Read a JSON object; an empty body is an empty object. @throws {HttpError} 400 or 413 */
 async function readJson(request) {
+    const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
+    if ((length === undefined || length === '0') && encoding === undefined) return {};
     const chunks = [];
     let size = 0;
     for await (const chunk of request) {
@@ -92,15 +93,15 @@ async function readJson(request) {
     return value;
 }
 
-function writeJson(response, status, body, headers = {}) {
+function writeJson(response, status, body, more) {
     const text = typeof body === 'string' ? body : JSON.stringify(body);
-    response.writeHead(status, {
+    const headers = {
         'Content-Type': 'application/json; charset=utf-8',
         'Content-Length': Buffer.byteLength(text),
         'Cache-Control': 'no-store',
         'X-Content-Type-Options': 'nosniff',
-        ...headers,
-    });
+    };
+    response.writeHead(status, more === undefined ? headers : Object.assign(headers, more));
     response.end(text);
 }
 
