@@ -78,16 +78,14 @@ async function listen(server, fds, port, log) {
 }
 
 /**
- * Have V8 do with less memory from here on: 5 MiB, a quarter of the node process. A server answers a few
+ * Have V8 keep its nursery small from here on: 4 MiB, a sixth of the node process. A server answers a few
  * requests a minute.
  *
- * Not as flags of the program: with any of them V8 takes nothing that node brings along compiled, and it
+ * Not as a flag of the program: with any of them V8 takes nothing that node brings along compiled, and it
  * takes a fifth longer until this server answers.
  */
 function saveMemory() {
-    const v8 = require('node:v8');
-    v8.setFlagsFromString('--optimize-for-size');
-    v8.setFlagsFromString('--semi-space-growth-factor=1');
+    require('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
 }
 
 /**
