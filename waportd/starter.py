@@ -395,9 +395,17 @@ class Starter:
         """
         if port not in self._cleaned and not self._closing:
             task = asyncio.create_task(self._clean_unowned(port), name=f"clean port {port}")
-            task.add_done_callback(_take_note)
             self._cleaned[port] = task
-            asyncio.get_running_loop().call_later(_AHEAD, self._cleaned.pop, port, None)
+            task.add_done_callback(lambda done: self._cleaned_ahead(port, done))
+
+    def _cleaned_ahead(self, port: Port, task: asyncio.Task[None]) -> None:
+        _take_note(task)
+
+        def forget() -> None:
+            if self._cleaned.get(port) is task:
+                del self._cleaned[port]
+
+        asyncio.get_running_loop().call_later(_AHEAD, forget)
 
     async def _have_cleaned(self, port: Port) -> None:
         """Return when nothing of an earlier owner's session is left on the port."""
