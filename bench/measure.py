@@ -1,4 +1,4 @@
-"""What a measurement is: two things done in turn, round after round, and the ratio of their medians."""
+"""What a measurement is: two things done in turn, round after round, and the ratio of one to the other."""
 
 import dataclasses
 import statistics
@@ -53,18 +53,28 @@ class Row:
     """Median over the rounds; None where there is nothing to compare with."""
     unit: str
     ratio: float | None
-    """``ours / theirs``."""
+    """Median of the ratios of all rounds.
+
+    Not the ratio of the medians: a core that other machines share runs at two speeds (1 to 1.7, changing within tens of
+    milliseconds or seconds), and where it runs at each half of the time a median is now of the one and now of the other.
+    What is measured right after each other mostly meets the same one.
+    """
     target: str | None
     """None for what is only reported beside a target."""
     met: bool | None
     rounds: int
     spread: tuple[float, float]
-    """Least and greatest ratio of a single round; of our own value where there is no ratio."""
+    """Quartiles of the ratios of all rounds; of our own value where there is no ratio."""
+
+
+def rest() -> None:
+    """Let the machine come to rest before something is timed: what was stopped before takes some time to go."""
+    time.sleep(_REST)
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the milliseconds that something takes on a machine at rest: what was stopped before takes some to go."""
-    time.sleep(_REST)
+    """Return the milliseconds that something takes on a machine at rest."""
+    rest()
     began = time.perf_counter()
     work()
     return (time.perf_counter() - began) * 1000
@@ -90,8 +100,8 @@ def row(
     """Sum up what was measured in each round."""
     mine = statistics.median(ours)
     other = statistics.median(theirs) if theirs else None
-    ratio = mine / other if other else None
     singles = [a / b for a, b in zip(ours, theirs, strict=True) if b] if theirs else list(ours)
+    ratio = statistics.median(singles) if theirs else None
     judged = mine if target is None or target.of_value or ratio is None else ratio
     return Row(
         what=what,
@@ -103,8 +113,15 @@ def row(
         target=None if target is None else target.text,
         met=None if target is None else target.met(judged),
         rounds=len(ours),
-        spread=(rounded(min(singles)), rounded(max(singles))),
+        spread=_quartiles(singles),
     )
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float]:
+    if len(values) == 1:
+        return rounded(values[0]), rounded(values[0])
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return rounded(first), rounded(third)
 
 
 def rounded(value: float) -> float:

@@ -27,8 +27,8 @@ STYLE = CleanStyle(
 
 _INTRODUCTION = (
     "`make bench` measures waportd side by side with the least that would do the same, in one run: the two take "
-    "turns, round after round, in alternating order; what is shown are medians, and the **ratio** of medians with "
-    "its least and greatest value in a single round. Absolute times are this machine's; the ratios are the result. "
+    "turns, round after round, in alternating order; what is shown are medians, and of the **ratios** of all rounds "
+    "the median and the middle half. Absolute times are this machine's; the ratios are the result. "
     "The same rows for programs: [bench/results.json](../bench/results.json)."
 )
 
@@ -87,19 +87,19 @@ def _document(measured: dict[str, list[Row]], plots: list[tuple[str, str]], *, q
 
 def _table(rows: list[Row]) -> str:
     lines = [
-        "| What | Against | Ours | Theirs | Ratio | Least to greatest | Target | |",
+        "| What | Against | Ours | Theirs | Ratio | Middle half | Target | |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in rows:
         verdict = {None: "", True: "met", False: "**missed**"}[each["met"]]
-        least, greatest = each["spread"]
+        first, third = each["spread"]
         cells = [
             each["what"],
             each["against"],
             f"{each['ours']:g} {each['unit']}",
             "" if each["theirs"] is None else f"{each['theirs']:g} {each['unit']}",
             "" if each["ratio"] is None else f"{each['ratio']:.3g}",
-            f"{least:.3g} to {greatest:.3g} ({each['rounds']})" if each["rounds"] > 1 else "",
+            f"{first:.3g} to {third:.3g} ({each['rounds']})" if each["rounds"] > 1 else "",
             each["target"] or "",
             verdict,
         ]

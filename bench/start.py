@@ -1,6 +1,7 @@
 """Servers that start: one, a new one, after a crash, 200 at once; beside what else starts them."""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -11,7 +12,7 @@ import sqlite3
 import time
 
 from bench import others, place, raw, traffic
-from bench.measure import Row, at_most, interleave, less_than, row, timed
+from bench.measure import Row, at_most, interleave, less_than, rest, row, timed
 
 MANY = 200
 
@@ -20,27 +21,41 @@ def rows(*, quick: bool) -> list[Row]:
     """Measure every way to a running server."""
     with place.daemon(limits={"max_sockets": 1000}) as waportd, raw.raw_units(waportd) as units:
         return [
-            *_cold(waportd, units, 3 if quick else 25),
-            *_first(waportd, units, 3 if quick else 25),
-            *_recovery(waportd, units, 3 if quick else 15),
-            *_one_more(waportd, units, 2 if quick else 9),
+            *_cold(waportd, units, 3 if quick else 41),
+            *_first(waportd, units, 3 if quick else 41),
+            *_recovery(waportd, units, 3 if quick else 25),
+            *_one_more(waportd, units, 2 if quick else 21),
             *_many(waportd, units, count=20 if quick else MANY, rounds=1 if quick else 2),
         ]
 
 
-def _put(waportd: place.Waportd, user: str, port: int) -> None:
-    answer = waportd.ask("PUT", f"/v1/users/{user}")
-    assert answer.status in {200, 201}, answer.body
-    raw.answer_of(port)
+@dataclasses.dataclass(frozen=True)
+class _Put:
+    """Milliseconds from a PUT until the server answers ``/health``, and until the PUT itself is answered."""
+
+    health: float
+    answer: float
+
+
+def _put(waportd: place.Waportd, user: str, port: int) -> _Put:
+    """Time a PUT. As after StartUnit, ``/health`` is asked from the first moment on."""
+    rest()
+    with contextlib.closing(traffic.connect(str(waportd.socket))) as connection:
+        began = time.perf_counter()
+        connection.sendall(traffic.request_bytes(f"/v1/users/{user}", "PUT"))
+        raw.answer_by_and_by(port)
+        health = time.perf_counter()
+        traffic.receive(connection)
+        return _Put((health - began) * 1000, (time.perf_counter() - began) * 1000)
 
 
 def _cold(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]:
     waportd.call("PUT", "/v1/users/2", 201)
     units.allow([5003, 5004])
 
-    def ours() -> float:
+    def ours() -> _Put:
         waportd.call("POST", "/v1/users/2/stop")
-        return timed(lambda: _put(waportd, "2", 5002))
+        return _put(waportd, "2", 5002)
 
     def theirs() -> float:
         raw.stop("bench@5003.socket", "bench@5003.service")
@@ -58,6 +73,7 @@ def _cold(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]
     ours()
     theirs()
     measured = interleave(rounds, {"ours": ours, "theirs": theirs, "spawned": spawned})
+    health = [each.health for each in measured["ours"]]
     waportd.call("DELETE", "/v1/users/2", 204)
     raw.stop("bench@5003.socket", "bench@5003.service")
     return [
@@ -65,15 +81,22 @@ def _cold(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]
             "cold PUT until /health answers",
             "raw StartUnit until /health answers",
             "ms",
-            measured["ours"],
+            health,
             measured["theirs"],
             at_most(1.1),
+        ),
+        row(
+            "cold PUT until it is answered",
+            "raw StartUnit until /health answers",
+            "ms",
+            [each.answer for each in measured["ours"]],
+            measured["theirs"],
         ),
         row(
             "cold PUT until /health answers",
             "script spawned directly",
             "ms",
-            measured["ours"],
+            health,
             measured["spawned"],
         ),
     ]
@@ -85,16 +108,16 @@ def _answer_once_listening(port: int) -> None:
 
 
 def _first(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]:
-    users = itertools.count(10)
+    users = itertools.count(100)
     ports = itertools.count(5200)
     units.allow(range(5200, 5200 + 2 * rounds + 2))
     database = sqlite3.connect(waportd.directory / "bench.db", isolation_level=None)
     database.execute("PRAGMA synchronous = FULL")
     database.execute("CREATE TABLE assignment (user TEXT PRIMARY KEY, port INTEGER)")
 
-    def ours() -> float:
+    def ours() -> _Put:
         number = next(users)
-        took = timed(lambda: _put(waportd, str(number), 5000 + number))
+        took = _put(waportd, str(number), 5000 + number)
         waportd.call("DELETE", f"/v1/users/{number}", 204)
         return took
 
@@ -118,21 +141,29 @@ def _first(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row
         rounds, {"ours": ours, "theirs": theirs, "cleaned": functools.partial(theirs, clean=True)}
     )
     database.close()
+    health = [each.health for each in measured["ours"]]
     return [
         row(
             "first PUT of a new user until /health answers",
             "SQLite commit with fsync, raw StartUnit, node start",
             "ms",
-            measured["ours"],
+            health,
             measured["theirs"],
             at_most(1.1),
+        ),
+        row(
+            "first PUT of a new user until it is answered",
+            "SQLite commit with fsync, raw StartUnit, node start",
+            "ms",
+            [each.answer for each in measured["ours"]],
+            measured["theirs"],
         ),
         # No new owner finds an earlier owner's session: systemd deletes it first, in a process that it starts.
         row(
             "first PUT of a new user until /health answers",
             "the same sum with CleanUnit before the start",
             "ms",
-            measured["ours"],
+            health,
             measured["cleaned"],
         ),
     ]
@@ -192,9 +223,9 @@ def _one_more(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[
     ports = itertools.count(5300)
     units.allow(range(5300, 5300 + rounds))
 
-    def ours() -> float:
+    def ours() -> _Put:
         number = next(users)
-        took = timed(lambda: _put(waportd, str(number), 5000 + number))
+        took = _put(waportd, str(number), 5000 + number)
         waportd.call("DELETE", f"/v1/users/{number}", 204)
         return took
 
@@ -214,7 +245,7 @@ def _one_more(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[
                 "one more server, until /health answers",
                 against,
                 "ms",
-                measured["ours"],
+                [each.health for each in measured["ours"]],
                 measured[name],
                 less_than(1),
             )

@@ -44,6 +44,11 @@ def is_whole(answer: bytes) -> bool:
 def exchange(connection: socket.socket, request: bytes) -> bytes:
     """Send one request and return the whole answer. Raises OSError where it is no 200."""
     connection.sendall(request)
+    return receive(connection)
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Return the whole answer to a request that was sent. Raises OSError where it is no 200."""
     answer = connection.recv(65536)
     while not is_whole(answer):
         chunk = connection.recv(65536)

@@ -32,7 +32,7 @@ def rows(*, quick: bool) -> list[Row]:
 
 
 def _api(waportd: place.Waportd, *, quick: bool) -> list[Row]:
-    rounds, count, seconds = (3, 300, 0.3) if quick else (9, 3000, 1.0)
+    rounds, count, seconds = (3, 300, 0.1) if quick else (31, 500, 0.4)
     result = []
     daemon, ours = waportd.pid, str(waportd.socket)
     for path in PATHS:
@@ -73,7 +73,7 @@ def _client(waportd: place.Waportd, *, quick: bool) -> list[Row]:
         from waportd.client import Client
     except ImportError:
         return []
-    rounds, count = (3, 200) if quick else (21, 2000)
+    rounds, count = (3, 200) if quick else (31, 300)
     size = len(traffic.body_of(str(waportd.socket), PATHS[0]))
     bare = waportd.directory / "bare-client.sock"
     command = (place.PYTHON, place.ROOT / "bench/bare_aiohttp.py", bare, str(size))
@@ -107,7 +107,7 @@ def _client(waportd: place.Waportd, *, quick: bool) -> list[Row]:
 
 
 def _node(waportd: place.Waportd, *, quick: bool) -> list[Row]:
-    rounds, count, seconds = (3, 300, 0.3) if quick else (9, 3000, 1.0)
+    rounds, count, seconds = (3, 300, 0.1) if quick else (31, 500, 0.4)
     user = waportd.user("2")
     server, ours = user["process"]["pid"], ("127.0.0.1", user["port"])
     size = len(traffic.body_of(ours, "/qr"))
@@ -125,10 +125,10 @@ def _node(waportd: place.Waportd, *, quick: bool) -> list[Row]:
             rounds,
             {
                 "ours": lambda: (
-                    traffic.percentile(traffic.new_connections(ours, "/qr", count // 4), 0.5) * 1e6
+                    traffic.percentile(traffic.new_connections(ours, "/qr", count // 2), 0.5) * 1e6
                 ),
                 "theirs": lambda: (
-                    traffic.percentile(traffic.new_connections(bare, "/", count // 4), 0.5) * 1e6
+                    traffic.percentile(traffic.new_connections(bare, "/", count // 2), 0.5) * 1e6
                 ),
             },
         )
