@@ -951,7 +951,7 @@ class TestCleaningAhead:
     async def test_whoever_comes_meanwhile_waits_for_it_however_long_it_takes(
         self, supervisor, systemd, monkeypatch
     ):
-        monkeypatch.setattr("waportd.starter._AHEAD", 0.02)
+        monkeypatch.setattr("waportd.starter._AHEAD", 0.4)
         done, clean = asyncio.Event(), systemd.clean
 
         async def clean_slowly(unit, keep=0.0):
@@ -962,7 +962,7 @@ class TestCleaningAhead:
         systemd.clean = clean_slowly
         await supervisor.ensure(ONE)
         await has_cleaned(systemd, PORT + 1)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
         second = asyncio.create_task(supervisor.ensure(TWO))
         await asyncio.sleep(0.05)
         assert not second.done()
