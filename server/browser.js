@@ -84,7 +84,7 @@ class BrowserChoice {
 
     /** Return the remembered browser if it is among `browsers`, else the first of them. */
     async pick(browsers) {
-        const remembered = await readJson(this.#file);
+        const remembered = readJson(this.#file);
         return browsers.includes(remembered?.path) ? remembered.path : browsers[0];
     }
 
