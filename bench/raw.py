@@ -40,6 +40,15 @@ class RawUnits:
         """Ask systemd to start the server; do not wait for it."""
         self.systemd.StartUnit(f"bench@{port}.service", "replace")
 
+    def run(self, port: int) -> None:
+        """Start the server, and return when it has answered ``/health``: the job starts its socket first."""
+        self.start(port)
+        answer_by_and_by(port)
+
+    def stop(self, port: int) -> None:
+        """Stop server and socket, and wait until they are down."""
+        place.systemctl("stop", f"bench@{port}.socket", f"bench@{port}.service")
+
     def clean(self, port: int) -> None:
         """Have systemd delete what a server that does not run has kept; return when that is done."""
         unit = f"bench@{port}.service"
@@ -70,11 +79,6 @@ def raw_units(waportd: place.Waportd) -> Iterator[RawUnits]:
         yield units
     finally:
         units.close()
-
-
-def stop(*units: str) -> None:
-    """Stop units, and wait until they are down."""
-    place.systemctl("stop", *units)
 
 
 def answer_of(port: int) -> None:

@@ -8,8 +8,6 @@ from bench.measure import Row, at_most, percentile, row, timed
 
 SOCKETS = 1000
 """Socket units that there are at most, as limits.max_sockets has it by default."""
-
-
 LEAST = 10
 """What every other size is compared with."""
 RAW = 15_300
@@ -68,16 +66,11 @@ def _at(size: int, rounds: int) -> list[dict[str, float]]:
             with traffic.placed(daemon, together=True):
                 warm = percentile(traffic.latencies(str(waportd.socket), "/v1/users/2/qr", 1000), 0.5) * 1e6
             first = timed(functools.partial(_put, waportd, f"new-{number}"))
-            bare = timed(functools.partial(_start, units, port))
-            raw.stop(f"bench@{port}.socket", f"bench@{port}.service")
+            bare = timed(functools.partial(units.run, port))
+            units.stop(port)
             result.append({"warm": warm, "first": first, "raw": bare})
         return result[1:]
 
 
 def _put(waportd: place.Waportd, user: str) -> None:
     raw.answer_of(waportd.call("PUT", f"/v1/users/{user}", 201)["port"])
-
-
-def _start(units: raw.RawUnits, port: int) -> None:
-    units.start(port)
-    raw.answer_by_and_by(port)

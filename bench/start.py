@@ -45,7 +45,8 @@ def _put(waportd: place.Waportd, user: str, port: int) -> _Put:
         connection.sendall(traffic.request_bytes(f"/v1/users/{user}", "PUT"))
         raw.answer_by_and_by(port)
         health = time.perf_counter()
-        traffic.receive(connection)
+        answer = traffic.receive(connection)
+        assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 201 ")), answer
         return _Put((health - began) * 1000, (time.perf_counter() - began) * 1000)
 
 
@@ -58,8 +59,8 @@ def _cold(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]
         return _put(waportd, "2", 5002)
 
     def theirs() -> float:
-        raw.stop("bench@5003.socket", "bench@5003.service")
-        return timed(lambda: (units.start(5003), _answer_once_listening(5003)))
+        units.stop(5003)
+        return timed(lambda: units.run(5003))
 
     def spawned() -> float:
         with contextlib.ExitStack() as stack:
@@ -75,7 +76,7 @@ def _cold(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]
     measured = interleave(rounds, {"ours": ours, "theirs": theirs, "spawned": spawned})
     health = [each.health for each in measured["ours"]]
     waportd.call("DELETE", "/v1/users/2", 204)
-    raw.stop("bench@5003.socket", "bench@5003.service")
+    units.stop(5003)
     return [
         row(
             "cold PUT until /health answers",
@@ -102,11 +103,6 @@ def _cold(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]
     ]
 
 
-def _answer_once_listening(port: int) -> None:
-    """As `raw.answer_of` right after StartUnit: its socket unit is started first, by the same job."""
-    raw.answer_by_and_by(port)
-
-
 def _first(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row]:
     users = itertools.count(100)
     ports = itertools.count(5200)
@@ -128,11 +124,10 @@ def _first(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[Row
             if clean:
                 units.clean(port)
             database.execute("INSERT INTO assignment VALUES (?, ?)", (str(port), port))
-            units.start(port)
-            _answer_once_listening(port)
+            units.run(port)
 
         took = timed(do)
-        raw.stop(f"bench@{port}.socket", f"bench@{port}.service")
+        units.stop(port)
         return took
 
     ours()
@@ -185,19 +180,18 @@ def _recovery(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[
         return took
 
     def theirs() -> float:
-        raw.stop("bench@5003.socket", "bench@5003.service")
+        units.stop(5003)
         # RestartSec=0 of the unit adds nothing.
-        return timed(lambda: (units.start(5003), _answer_once_listening(5003)))
+        return timed(lambda: units.run(5003))
 
     def killed() -> float:
         place.systemctl("reset-failed", "bench@5003.service", check=False)
-        units.start(5003)
-        _answer_once_listening(5003)
+        units.run(5003)
         pid = int(place.unit_property("bench@5003.service", "MainPID"))
         return timed(lambda: (os.kill(pid, signal.SIGKILL), raw.answer_of(5003)))
 
     measured = interleave(rounds, {"ours": ours, "theirs": theirs, "killed": killed})
-    raw.stop("bench@5003.socket", "bench@5003.service")
+    units.stop(5003)
     waportd.call("DELETE", "/v1/users/2", 204)
     return [
         row(
@@ -231,8 +225,8 @@ def _one_more(waportd: place.Waportd, units: raw.RawUnits, rounds: int) -> list[
 
     def raw_start() -> float:
         port = next(ports)
-        took = timed(lambda: (units.start(port), _answer_once_listening(port)))
-        raw.stop(f"bench@{port}.socket", f"bench@{port}.service")
+        took = timed(lambda: units.run(port))
+        units.stop(port)
         return took
 
     with others.pm2(waportd.directory) as pm2, others.supervisord(waportd.directory) as supervisord:
