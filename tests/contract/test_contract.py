@@ -54,7 +54,6 @@ def test_every_call_keeps_what_the_document_promises(served, tmp_path):
             document,
             f"--url={served['url']}",
             f"--header=Authorization: Bearer {served['token']}",
-            "--checks=all",
             f"--max-examples={EXAMPLES}",
             "--continue-on-failure",
             "--request-timeout=70",
