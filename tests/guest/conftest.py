@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import guests  # noqa: E402
 from faults import PHONE, PORT, USER, belongings  # noqa: E402
-from harness import OTHER_VERSIONS, PACKAGES, STANDIN, Site, until  # noqa: E402
+from harness import OTHER_VERSIONS, PACKAGES, SERVER, STANDIN, Site, until  # noqa: E402
 
 _machine = None
 """The machine that runs; there is one at a time."""
@@ -90,7 +90,7 @@ def root(request, package):
 
 def _booted(root, package, other_versions=None):
     global _machine  # noqa: PLW0603
-    shown = {package.parent: PACKAGES, ROOT / "tests/standin": STANDIN}
+    shown = {package.parent: PACKAGES, ROOT / "tests/standin": STANDIN, ROOT / "server": SERVER}
     if other_versions:
         shown[other_versions] = OTHER_VERSIONS
     with guests.booted(root, shown=shown) as _machine:

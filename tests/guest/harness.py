@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = "/mnt/packages"
 OTHER_VERSIONS = "/mnt/other-versions"
-STANDIN = "/mnt/standin"
+STANDIN = "/mnt/checkout/tests/standin"
+SERVER = "/mnt/checkout/server"
+"""What the stand-in reads the description of the page from."""
 SOCKET = "/run/waportd/api.sock"
 CONFIG = "/etc/waportd/config.yaml"
 STATE = "/var/lib/private/whatsapp"
@@ -24,7 +26,8 @@ Before=waportd.service
 [Service]
 StateDirectory=standin
 StandardOutput=truncate:{STANDIN_OUTPUT}
-ExecStart=/usr/bin/node {STANDIN}/standin.js --data /var/lib/standin --https-port 8443 --control-port 8444
+ExecStart=/usr/bin/node {STANDIN}/standin.js --data /var/lib/standin --https-port 8443 --control-port 8444 \
+    --shape 2026-04
 
 [Install]
 WantedBy=multi-user.target

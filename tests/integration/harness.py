@@ -215,12 +215,16 @@ class EventStream:
         return events
 
 
+# The page that the server knows how to use.
+SHAPE = os.environ.get("STANDIN_SHAPE", "2026-04")
+
+
 class StandIn:
     """WhatsApp and its phones."""
 
     def __init__(self, directory):
         self._process = subprocess.Popen(
-            ["node", ROOT / "tests/standin/standin.js", "--data", directory],
+            ["node", ROOT / "tests/standin/standin.js", "--data", directory, "--shape", SHAPE],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -1,6 +1,8 @@
 /** What a linked phone already has: three chats with a history, one of them a group, one with an image. */
 'use strict';
 
+const { describeMedia } = require('./messages');
+
 const FIRST_MESSAGE = Date.parse('2026-01-01T12:00:00Z') / 1000;
 
 /** The one image of the stand-in, as the site serves it: a PNG of one red pixel. */
@@ -13,7 +15,7 @@ const IMAGE = {
     ),
 };
 
-/** The LID (number-hiding identity) under which the stand-in knows a phone; page.js inverts it. */
+/** The LID (number-hiding identity) under which the stand-in knows a phone; page/ids.mjs inverts it. */
 function lidOf(phone) {
     return `100${phone}@lid`;
 }
@@ -28,13 +30,17 @@ function conversation(count, chatNumber, describe) {
     }));
 }
 
-/** Chats of `phone` as the site sends them to its page, the messages of each oldest first. */
-function chatsOf(phone) {
+/**
+ * Chats of `phone` as the site sends them to its page, the messages of each oldest first.
+ *
+ * @param {(phone: string) => string} idOf gives the id under which people are known
+ */
+function chatsOf(phone, idOf) {
     const bruno = lidOf('5521988880002');
     const group = '120363000000000001@g.us';
     return [
         {
-            id: '5511977770001@c.us',
+            id: idOf('5511977770001'),
             name: 'Carla',
             saved: true,
             unread: 2,
@@ -49,9 +55,10 @@ function chatsOf(phone) {
             messages: conversation(3, 2, (index) => (index === 2 ? {
                 sender: 'Bruno',
                 fromMe: false,
+                type: 'image',
                 body: '',
                 caption: 'a red pixel',
-                image: { directPath: IMAGE.directPath, mimetype: IMAGE.mimetype, size: IMAGE.bytes.length },
+                ...describeMedia({ ...IMAGE, size: IMAGE.bytes.length }),
             } : { sender: 'Bruno' })),
         },
         {
@@ -59,13 +66,36 @@ function chatsOf(phone) {
             name: 'Family',
             unread: 0,
             archived: true,
-            participants: [`${phone}@c.us`, bruno],
+            participants: [idOf(phone), bruno],
             messages: conversation(130, 3, (index) => ({
                 sender: 'Bruno',
-                author: index % 2 === 1 ? `${phone}@c.us` : bruno,
+                author: index % 2 === 1 ? idOf(phone) : bruno,
             })),
         },
     ];
 }
 
-module.exports = { IMAGE, chatsOf, lidOf };
+/** `count` more chats of one message each, `groups` of them groups, of which `broken` cannot be looked up. */
+function manyChats({ count, groups = 0, broken = 0 }, idOf) {
+    return Array.from({ length: count }, (_, index) => {
+        const person = idOf(`55119${String(80000000 + index)}`);
+        const isGroup = index < groups;
+        const sender = `Person ${index + 1}`;
+        return {
+            id: isGroup ? `1203630001${String(index).padStart(8, '0')}@g.us` : person,
+            name: isGroup ? `Group ${index + 1}` : sender,
+            saved: !isGroup,
+            broken: isGroup && index < broken,
+            participants: isGroup ? [person] : undefined,
+            messages: [{
+                id: `3EB0FFFF${String(index).padStart(8, '0')}`,
+                t: FIRST_MESSAGE + 86_400 + index,
+                sender,
+                author: isGroup ? person : undefined,
+                body: `greetings from ${index + 1}`,
+            }],
+        };
+    });
+}
+
+module.exports = { IMAGE, chatsOf, lidOf, manyChats };

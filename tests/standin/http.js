@@ -3,7 +3,7 @@
 
 const { once } = require('node:events');
 
-const MAX_BODY_BYTES = 64 * 1024;
+const MAX_BODY_BYTES = 1024 * 1024;
 
 class HttpError extends Error {
     constructor(status, message) {
@@ -12,16 +12,25 @@ class HttpError extends Error {
     }
 }
 
-/** A request listener from a handler that returns {json}, {type, body} or {stream}; errors become JSON. */
+/**
+ * A request listener from a handler that returns {json}, {type, body}, {type, length, source} (a stream that
+ * is read) or {stream} (a function that writes and keeps open); errors become JSON.
+ */
 function answering(handle) {
     return async (request, response) => {
         try {
-            const { json, type, body, stream } = await handle(request);
+            const { json, type, body, length, source, stream } = await handle(request);
             response.setHeader('Cache-Control', 'no-store');
             if (stream) {
                 response.writeHead(200, { 'Content-Type': 'application/x-ndjson' });
                 response.flushHeaders();
                 stream(response);
+                return;
+            }
+            if (source) {
+                response.writeHead(200, { 'Content-Type': type, 'Content-Length': length });
+                source.pipe(response);
+                response.on('close', () => source.destroy());
                 return;
             }
             response.writeHead(200, { 'Content-Type': type ?? 'application/json' });

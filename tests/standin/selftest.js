@@ -24,6 +24,8 @@ const SCRIPT = path.join(__dirname, 'standin.js');
 const UNPRIVILEGED_UID = 61500;
 const WAIT_MS = 20_000;
 const PHONE = '5511999990001';
+const SHAPE = process.env.STANDIN_SHAPE ?? 'today';
+const SEED = process.env.STANDIN_SEED ?? '1';
 
 const root = fs.mkdtempSync(path.join(os.tmpdir(), 'standin-'));
 const browser = findBrowser();
@@ -46,7 +48,8 @@ function findBrowser() {
 }
 
 async function startStandin(dataDir, ...options) {
-    const child = spawn(process.execPath, [SCRIPT, '--data', dataDir, '--watch-parent', ...options], {
+    const args = [SCRIPT, '--data', dataDir, '--watch-parent', '--shape', SHAPE, '--seed', SEED, ...options];
+    const child = spawn(process.execPath, args, {
         stdio: ['ignore', 'pipe', 'inherit'],
     });
     const [line] = await inTime(once(createInterface({ input: child.stdout }), 'line'), 'the line of JSON');

@@ -8,6 +8,8 @@ const path = require('node:path');
 const { ROOT, request, within } = require('./process');
 
 const SCRIPT = path.join(ROOT, 'tests', 'standin', 'standin.js');
+/** The page that the server knows how to use. */
+const SHAPE = process.env.STANDIN_SHAPE ?? '2026-04';
 
 class StandIn {
     #child;
@@ -42,7 +44,8 @@ class StandIn {
 
 /** @param {string} data folder for the list of linked phones */
 async function startStandIn(data, args = []) {
-    const child = spawn(process.execPath, [SCRIPT, '--data', data, '--watch-parent', ...args], {
+    const all = [SCRIPT, '--data', data, '--watch-parent', '--shape', SHAPE, ...args];
+    const child = spawn(process.execPath, all, {
         stdio: ['ignore', 'pipe', 'inherit'],
     });
     const line = new Promise((resolve, reject) => {

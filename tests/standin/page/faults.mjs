@@ -1,0 +1,45 @@
+/** Faults and habits of pages, on demand. */
+
+/** Keeps the page from answering, for ever when no end is given. */
+export function hang({ ms = Infinity }) {
+    const end = performance.now() + ms;
+    while (performance.now() < end);
+}
+
+/**
+ * Ends the renderer process: layout of a tree this deep overflows its native stack. 3,000 levels are enough
+ * in Chromium 156; far more only make it slow (attaching them takes quadratic time).
+ */
+export function crash() {
+    let parent = document.body;
+    for (let depth = 0; depth < 8000; depth += 1) {
+        parent = parent.appendChild(document.createElement('div'));
+    }
+    return document.body.offsetHeight;
+}
+
+/** Opens frames in the page, and loads each again and again. */
+export function frames({ count, every, times }) {
+    for (let index = 0; index < count; index += 1) {
+        const frame = document.createElement('iframe');
+        document.body.append(frame);
+        let loads = 0;
+        const load = () => {
+            loads += 1;
+            frame.src = `/frame?${index}-${loads}`;
+            if (loads >= times) clearInterval(timer);
+        };
+        const timer = setInterval(load, every);
+        load();
+    }
+}
+
+/** Changes the address within the document, and back. */
+export function pushState({ times }) {
+    for (let index = 0; index < times; index += 1) history.pushState(null, '', `/#${index}`);
+    history.replaceState(null, '', '/');
+}
+
+export function reloadAfter({ ms }) {
+    setTimeout(() => location.reload(), ms);
+}

@@ -1,0 +1,358 @@
+/** The site: what a browser loads, what its pages say and are told, and what is known of each account. */
+'use strict';
+
+const { execFileSync } = require('node:child_process');
+const crypto = require('node:crypto');
+const { once } = require('node:events');
+const fs = require('node:fs');
+const http = require('node:http');
+const https = require('node:https');
+const path = require('node:path');
+const { chatsOf, lidOf } = require('./chats');
+const { COMMANDS } = require('./commands');
+const { HttpError, answering, listen, readJson } = require('./http');
+const { Media } = require('./media');
+const { Devices, Page, eightLetters } = require('./pages');
+const { Passkeys } = require('./passkey');
+const { startProxy } = require('./proxy');
+const { modulesOf, namesOf, traitsOf } = require('./traits');
+
+const PAGE = path.join(__dirname, 'page');
+const PAGE_FILES = fs.readdirSync(PAGE);
+
+/** What the site says to browsers that it does not want, in the browser's language. */
+const REFUSALS = {
+    en: 'WhatsApp works with Google Chrome 85+',
+    pt: 'O WhatsApp funciona com o Google Chrome 85+',
+    es: 'WhatsApp funciona con Google Chrome 85+',
+    de: 'WhatsApp funktioniert mit Google Chrome ab Version 85',
+    ja: 'WhatsAppはGoogle Chrome 85以降で動作します',
+};
+
+class Site {
+    constructor({ dataDir, refsTtl, shape, seed, proxy }) {
+        this.refsTtl = refsTtl;
+        this.seed = seed;
+        this.proxyLogin = proxy;
+        this.traits = traitsOf(shape);
+        this.modules = modulesOf(shape);
+        this.devices = new Devices(path.join(dataDir, 'state.json'));
+        this.media = new Media();
+        this.passkeys = new Passkeys();
+        this.pages = new Map();
+        this.sent = [];
+        this.signals = [];
+        this.chats = new Map();
+        /** Messages that wait for the next login of a phone, to be handled before its sync has ended. */
+        this.offline = new Map();
+        /** Noise keys of devices that are never ready. */
+        this.neverReady = new Set();
+        /** Phone → `{code, expire}` of those that are banned for a time. */
+        this.bans = new Map();
+        this.breaks = [];
+        this.delays = [];
+        this.nextLink = null;
+        this.silent = false;
+        this.refusesBrowser = false;
+        this.refusedBuild = null;
+        this.refusesPairing = false;
+        const { key, cert, spki } = makeCertificate();
+        this.spki = spki;
+        this.site = https.createServer({ key, cert }, answering((request) => this.serveSite(request)));
+        this.control = http.createServer(answering((request) => this.serveControl(request)));
+    }
+
+    async listen(httpsPort, controlPort) {
+        this.httpsPort = await listen(this.site, httpsPort);
+        this.controlPort = await listen(this.control, controlPort);
+        if (this.proxyLogin) this.proxyPort = await startProxy(this.proxyLogin, this.httpsPort);
+    }
+
+    /** What a server needs to know, printed as one line of JSON. */
+    get description() {
+        const trust = `--ignore-certificate-errors-spki-list=${this.spki}`;
+        const rules = `MAP web.whatsapp.com 127.0.0.1:${this.httpsPort},MAP * ~NOTFOUND,EXCLUDE 127.0.0.1`;
+        const described = {
+            https: this.httpsPort,
+            control: this.controlPort,
+            spki: this.spki,
+            browserArgs: [`--host-resolver-rules=${rules}`, trust],
+        };
+        if (!this.proxyPort) return described;
+        const through = `--proxy-server=http://127.0.0.1:${this.proxyPort}`;
+        return { ...described, proxy: this.proxyPort, proxyArgs: [through, trust] };
+    }
+
+    // ---- what a browser loads -------------------------------------------------------------------
+
+    async serveSite(request) {
+        const { pathname } = new URL(request.url, 'https://web.whatsapp.com');
+        switch (`${request.method} ${pathname}`) {
+            case 'GET /':
+                return { type: 'text/html', body: this.refusesBrowser ? this.refusal() : this.indexHtml() };
+            case 'GET /frame':
+                return { type: 'text/html', body: '<!doctype html><title>frame</title>' };
+            case 'POST /upload':
+                return { json: await this.media.take(request) };
+            case 'POST /downlink':
+                return { stream: this.openDownlink(await readJson(request)) };
+            case 'POST /uplink':
+                return { json: (await this.onUplink(await readJson(request))) ?? {} };
+        }
+        const [, folder, name] = pathname.split('/');
+        if (request.method === 'GET' && folder === 'media') return this.media.serve(pathname);
+        if (request.method === 'GET' && folder === 'page' && PAGE_FILES.includes(name)) {
+            return { type: 'text/javascript', body: fs.readFileSync(path.join(PAGE, name)) };
+        }
+        throw new HttpError(404, 'no such resource');
+    }
+
+    indexHtml() {
+        const config = {
+            traits: this.traits,
+            names: namesOf(this.seed, this.traits),
+            modules: this.modules,
+            breaks: this.breaks,
+            delays: this.delays,
+        };
+        const preload = PAGE_FILES.map((name) => `<link rel="modulepreload" href="/page/${name}">`);
+        return `<!doctype html><html lang="${this.traits.language}"><meta charset="utf-8">`
+            + `<title>WhatsApp</title>${preload.join('')}<body><p id="screen"></p>`
+            + `<script id="standin" type="application/json">${asScript(config)}</script>`
+            + '<script type="module" src="/page/main.mjs"></script>';
+    }
+
+    refusal() {
+        const { language } = this.traits;
+        return `<!doctype html><html lang="${language}"><meta charset="utf-8"><title>WhatsApp Web</title>`
+            + `<body><h1>${REFUSALS[language]}</h1><a href="https://www.google.com/chrome/">Chrome</a>`;
+    }
+
+    // ---- what a page is told --------------------------------------------------------------------
+
+    /** A page has opened its connection: the answer stays open and carries one JSON command a line. */
+    openDownlink(hello) {
+        return (response) => {
+            const page = new Page(hello, response);
+            for (const other of this.pages.values()) {
+                // Two connections of one device: the newer one wins, the older is told so.
+                if (other.noise === page.noise && other.id !== page.id) {
+                    other.send({ type: 'state', state: 'CONFLICT' });
+                }
+            }
+            this.pages.set(page.id, page);
+            response.on('close', () => {
+                if (this.pages.get(page.id) === page) this.pages.delete(page.id);
+            });
+            if (!this.silent) this.welcome(page);
+        };
+    }
+
+    /** First words of the site to a page: not this build, banned, log in, log out, or here is a code. */
+    welcome(page) {
+        const account = this.devices.get(page.noise);
+        const ban = this.bans.get(account?.phone);
+        if (this.refusedBuild) page.send({ type: 'refused', ...this.refusedBuild });
+        else if (ban) page.send({ type: 'ban', ...ban });
+        else if (account) this.logIn(page, account);
+        else if (page.hasLogin) page.send({ type: 'logout' });
+        else page.startRefs(this.refsTtl);
+    }
+
+    logIn(page, account, { ready = !this.neverReady.has(page.noise) } = {}) {
+        page.hasLogin = true;
+        const { phone } = account;
+        const offline = this.offline.get(phone) ?? [];
+        this.offline.delete(phone);
+        const chats = this.chatsOf(phone);
+        page.send({ type: 'login', account, lid: lidOf(phone), chats, offline, ready });
+        for (const { chat, message } of offline) this.keep(phone, chat, message);
+    }
+
+    /** The phone takes `page` as its device. */
+    complete(page, { phone, name, ready }) {
+        page.stopRefs();
+        page.pairing = null;
+        page.passkey = null;
+        this.devices.link(page.noise, { phone, name });
+        this.logIn(page, { phone, name }, { ready });
+    }
+
+    // ---- what a page says -----------------------------------------------------------------------
+
+    /** What a page tells or asks the site; the answer is a JSON object. */
+    onUplink({ page: id, type, ...fields }) {
+        const page = this.pages.get(id);
+        if (!page) throw new HttpError(409, 'this page has no open downlink');
+        const handler = UPLINK[type];
+        if (!handler) throw new HttpError(400, `no such message type: ${type}`);
+        return handler(this, page, fields);
+    }
+
+    /** The id under which a page knows the owner of a number. */
+    idOf(phone) {
+        return this.traits.lid_chats ? lidOf(phone) : `${phone}@c.us`;
+    }
+
+    chatsOf(phone) {
+        if (!this.chats.has(phone)) this.chats.set(phone, chatsOf(phone, (number) => this.idOf(number)));
+        return this.chats.get(phone);
+    }
+
+    /** Keeps a message in the history of `phone`, so that it is still there after a reload. */
+    keep(phone, { id, name = id.split('@')[0] }, message) {
+        const chats = this.chatsOf(phone);
+        let chat = chats.find((known) => known.id === id);
+        if (!chat) {
+            chat = { id, name, unread: 0, messages: [] };
+            chats.push(chat);
+        }
+        chat.messages.push(message);
+        return chat;
+    }
+
+    /** A kept message of `phone`, by its id. */
+    find(phone, id) {
+        for (const chat of this.chatsOf(phone)) {
+            const message = chat.messages.find((each) => each.id === id);
+            if (message) return { chat, message };
+        }
+        throw new HttpError(404, `no message ${id} on this phone`);
+    }
+
+    requireAccount(page) {
+        const account = this.devices.get(page.noise);
+        if (!account) throw new HttpError(409, 'this page is not linked');
+        return account;
+    }
+
+    // ---- the control interface ------------------------------------------------------------------
+
+    async serveControl(request) {
+        const { pathname } = new URL(request.url, 'http://127.0.0.1');
+        const name = pathname.slice(1);
+        if (request.method === 'GET' && SHOWN[name]) return { json: SHOWN[name](this) };
+        const command = request.method === 'POST' ? COMMANDS[name] : undefined;
+        if (!command) throw new HttpError(404, `no such command; POST one of ${Object.keys(COMMANDS)}`);
+        return { json: (await command(this, await readJson(request))) ?? { ok: true } };
+    }
+
+    async setReachable(reachable) {
+        if (reachable === this.site.listening) return;
+        if (reachable) {
+            await listen(this.site, this.httpsPort);
+            return;
+        }
+        this.site.close();
+        this.site.closeAllConnections();
+        await once(this.site, 'close');
+    }
+}
+
+/** JSON that may stand inside a script element. */
+const asScript = (value) => JSON.stringify(value).replaceAll('<', '\\u003c');
+
+/** What `GET` of the control interface shows. */
+const SHOWN = {
+    pages: (site) => [...site.pages.values()].map((page) => page.describe(site.devices.get(page.noise))),
+    sent: (site) => site.sent,
+    signals: (site) => site.signals,
+    traits: (site) => site.traits,
+};
+
+/** Type of an uplink → (site, page, fields) → answer; none stands for {}. */
+const UPLINK = {
+    state(site, page, { state, synced }) {
+        Object.assign(page, { state, synced });
+    },
+    listened(site, page, { listened }) {
+        page.listened = listened;
+    },
+    done(site, page, fields) {
+        page.answered(fields);
+    },
+    refresh(site, page) {
+        if (!site.devices.get(page.noise)) page.startRefs(site.refsTtl);
+    },
+    'pairing-code': (site, page, { phone }) => {
+        if (site.refusesPairing) throw new HttpError(429, 'rate-overlimit');
+        return { code: page.makePairingCode(phone) };
+    },
+    unlink(site, page) {
+        site.devices.unlink(page.noise);
+    },
+    async message(site, page, { message: { chat, directPath, ...message } }) {
+        const { phone } = site.requireAccount(page);
+        const t = Math.floor(Date.now() / 1000);
+        const sha256 = site.media.digest(directPath);
+        const record = { phone, to: chat, ...message, t: message.t ?? t, ...(sha256 && { sha256 }) };
+        delete record.fromMe;
+        site.sent.push(record);
+        site.keep(phone, { id: chat }, { ...message, directPath });
+        // A socket that is half dead: what it takes is never acknowledged.
+        if (site.traits.mute_sends) await new Promise(() => {});
+        return { ack: 1 };
+    },
+    act(site, page, { kind, chat, id, ...fields }) {
+        const { phone } = site.requireAccount(page);
+        site.sent.push({ phone, to: chat, type: kind, id, ...fields, t: Math.floor(Date.now() / 1000) });
+        const kept = site.find(phone, id);
+        if (kind === 'edit') kept.message.body = fields.body;
+        if (kind === 'revoke') Object.assign(kept.message, { type: 'revoked', body: undefined });
+    },
+    signal(site, page, fields) {
+        site.signals.push({ phone: site.devices.get(page.noise)?.phone, ...fields });
+    },
+    reupload(site, page, { directPath }) {
+        site.media.restore(directPath);
+    },
+
+    // ---- a passkey is waited for ----------------------------------------------------------------
+
+    'passkey-options': (site, page) => {
+        const { phone, timeout } = page.passkey;
+        const options = site.passkeys.options(phone, timeout);
+        page.passkey.challenge = options.challenge;
+        page.passkey.stage = 'asked';
+        return options;
+    },
+    passkey(site, page, credential) {
+        const asked = page.passkey;
+        if (!site.passkeys.verify(asked.phone, asked.challenge, credential)) {
+            asked.stage = 'failed';
+            page.send({ type: 'passkey-failed' });
+            return;
+        }
+        asked.stage = 'given';
+        if (asked.silent) return;
+        if (!asked.compare) {
+            site.complete(page, asked);
+            return;
+        }
+        asked.stage = 'compare';
+        const letters = eightLetters();
+        asked.letters = `${letters.slice(0, 4)}-${letters.slice(4)}`;
+        page.send({ type: 'passkey-compare', letters: asked.letters });
+    },
+    'passkey-confirmed': (site, page) => site.complete(page, page.passkey),
+    'passkey-cancelled': (site, page) => {
+        page.passkey = null;
+        page.startRefs(site.refsTtl);
+    },
+};
+
+/** A key and a self-signed certificate, made by openssl through pipes: neither is ever written to disk. */
+function makeCertificate() {
+    const pem = execFileSync('openssl', [
+        'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '30',
+        '-subj', '/CN=web.whatsapp.com', '-addext', 'subjectAltName=DNS:web.whatsapp.com',
+        '-keyout', '-',
+    ], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+    const block = (label) => pem.match(new RegExp(`-----BEGIN ${label}-[^]*?-END ${label}-----\n`))[0];
+    const cert = block('CERTIFICATE');
+    const der = new crypto.X509Certificate(cert).publicKey.export({ type: 'spki', format: 'der' });
+    const spki = crypto.createHash('sha256').update(der).digest('base64');
+    return { key: block('PRIVATE KEY'), cert, spki };
+}
+
+module.exports = { Site };
