@@ -7,6 +7,7 @@ const { TYPES, describeMessage, newId } = require('./messages');
 const { TRAITS } = require('./traits');
 
 const PASSKEY_TIMEOUT_MS = 600_000;
+const ID = /^[\w:.-]+@(c\.us|lid|g\.us|broadcast|newsletter|bot|hosted|hosted\.lid|call)$/;
 const now = () => Math.floor(Date.now() / 1000);
 
 /** Name → (site, body) → reply; no reply stands for {ok: true}. */
@@ -241,7 +242,8 @@ async function deliver(site, phone, chat, message, offline) {
 
 /** The id of a person: what it looks like already, else by number, LID or not as the account knows people. */
 function idOf(site, who, lid) {
-    if (String(who).includes('@')) return who;
+    if (ID.test(who)) return who;
+    if (!/^\d{5,20}$/.test(who)) throw new HttpError(400, `neither a number nor an id: ${who}`);
     if (lid === undefined) return site.idOf(who);
     return lid ? lidOf(who) : `${who}@c.us`;
 }

@@ -1,5 +1,7 @@
 /**
- * Proves the stand-in against the unmodified whatsapp-web.js in a real browser: `node --test selftest.js`.
+ * Proves the stand-in against the unmodified whatsapp-web.js in a real browser: `node --test selftest.js`,
+ * on the page of STANDIN_SHAPE with the generated names of STANDIN_SEED. Where the library fails on today's
+ * page, a test says how.
  *
  * Needs chromium-headless-shell or chromium (or STANDIN_BROWSER=/path). Started as root, it runs the browser,
  * which refuses its sandbox to root, under an unprivileged uid.
@@ -8,6 +10,7 @@
 
 const assert = require('node:assert/strict');
 const { spawn, spawnSync } = require('node:child_process');
+const { createHash } = require('node:crypto');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const http = require('node:http');
@@ -15,7 +18,10 @@ const os = require('node:os');
 const path = require('node:path');
 const { createInterface } = require('node:readline');
 const nodeTest = require('node:test');
-const { Client, LocalAuth } = require('whatsapp-web.js');
+const puppeteer = require('puppeteer');
+const { Client, LocalAuth, MessageMedia } = require('whatsapp-web.js');
+const { TYPES } = require('./messages');
+const { modulesOf, namesOf, traitsOf } = require('./traits');
 
 const { after, afterEach, before, describe } = nodeTest;
 const test = (name, body) => nodeTest.test(name, { timeout: 60_000 }, body);
@@ -26,12 +32,23 @@ const WAIT_MS = 20_000;
 const PHONE = '5511999990001';
 const SHAPE = process.env.STANDIN_SHAPE ?? 'today';
 const SEED = process.env.STANDIN_SEED ?? '1';
+const TODAY = SHAPE === 'today';
+const usual = traitsOf(SHAPE);
+const names = namesOf(Number(SEED), usual);
+/** The id under which a page of this shape knows the owner of a number. */
+const idOf = (number) => (TODAY ? `100${number}@lid` : `${number}@c.us`);
+/** The text of a message key that came out of a page. */
+const keyText = (id) => id[names.key];
 
 const root = fs.mkdtempSync(path.join(os.tmpdir(), 'standin-'));
 const browser = findBrowser();
 let site;
 const open = new Set();
+const bare = new Set();
+let sharedBrowser;
 let profiles = 0;
+/** The traits that the tests begin with: the library must hear of the end of the sync, as on a slow page. */
+const baseline = { ...usual, sync_waits: true };
 
 function findBrowser() {
     const names = ['chromium-headless-shell', 'chromium', 'google-chrome'];
@@ -53,8 +70,10 @@ async function startStandin(dataDir, ...options) {
         stdio: ['ignore', 'pipe', 'inherit'],
     });
     const [line] = await inTime(once(createInterface({ input: child.stdout }), 'line'), 'the line of JSON');
+    const told = JSON.parse(line);
+    await ok('set', { sync_waits: true }, told);
     return {
-        ...JSON.parse(line),
+        ...told,
         async stop() {
             const ended = once(child, 'exit');
             child.kill();
@@ -152,6 +171,51 @@ async function linked(number = PHONE, options = {}) {
     return Object.assign(handle, { qr });
 }
 
+/** A page without the library, in a profile of its own; all of them share a browser. */
+async function openPage({ load = true } = {}) {
+    sharedBrowser ??= await puppeteer.launch({
+        executablePath: browser,
+        headless: 'shell',
+        pipe: true,
+        args: ['--disable-gpu', '--in-process-gpu', ...site.browserArgs],
+    });
+    const context = await sharedBrowser.createBrowserContext();
+    bare.add(context);
+    const page = await context.newPage();
+    if (load) await page.goto('https://web.whatsapp.com/');
+    return page;
+}
+
+/** The text of the code that a page draws. */
+const drawnCode = (page) => inTime(page.waitForSelector('[data-testid=link-device-qr-code]'), 'a code').then(
+    (element) => element.evaluate(({ dataset }) => dataset.ref),
+);
+
+const stateOf = (page) => page.evaluate(() => window.require('WAWebSocketModel').Socket.state);
+const synced = (page) => page.waitForFunction(() => window.require('WAWebSocketModel').Socket.hasSynced);
+
+/** A page without the library that is linked to a phone; its history is there. */
+async function linkedPage(number = PHONE) {
+    const page = await openPage();
+    // Without the library nobody listens for the end of the sync.
+    await page.evaluate(() => window.require('WAWebSocketModel').Socket.on('change:hasSynced', () => {}));
+    await ok('scan', { qr: await drawnCode(page), phone: number });
+    await inTime(synced(page), 'the end of the sync');
+    return page;
+}
+
+/** Changes traits for the time of a test. */
+async function withTraits(wish, body) {
+    await ok('set', wish);
+    try {
+        await body();
+    } finally {
+        await ok('set', Object.fromEntries(Object.keys(wish).map((name) => [name, baseline[name]])));
+    }
+}
+
+const shown = async (what) => (await fetch(`http://127.0.0.1:${site.control}/${what}`)).json();
+
 /** What puppeteer's `emitter`, which is no EventEmitter of node's, gives with its next event `name`. */
 const emitted = (emitter, name) => inTime(new Promise((resolve) => {
     emitter.once(name, resolve);
@@ -182,8 +246,13 @@ async function eventually(probe, what) {
 before(async () => {
     site = await startStandin(path.join(root, 'data'));
 });
-afterEach(() => Promise.all([...open].map((handle) => handle.close())));
+afterEach(async () => {
+    await Promise.all([...open].map((handle) => handle.close()));
+    await Promise.all([...bare].map((context) => context.close()));
+    bare.clear();
+});
 after(async () => {
+    await sharedBrowser?.close();
     await site.stop();
     fs.rmSync(root, { recursive: true, force: true, maxRetries: 5 });
 });
@@ -227,7 +296,13 @@ describe('linking by code', () => {
         const state = () => client.getState().catch(() => null); // rejects until the page is there
         await eventually(async () => await state() === 'UNPAIRED_IDLE', 'UNPAIRED_IDLE');
         assert.equal(names().filter((name) => name === 'qr').length, 6);
-        await client.pupPage.evaluate(() => window.require('WAWebCmd').Cmd.refreshQR());
+        // The library's own way to the next code, in node, is none.
+        const refresh = TODAY
+            ? () => window.require('WAWebBackendEventBus').BackendEventBus.triggerRefreshQR()
+            : () => window.require('WAWebCmd').Cmd.refreshQR();
+        const inCmd = await client.pupPage.evaluate(() => 'refreshQR' in window.require('WAWebCmd').Cmd);
+        assert.equal(inCmd, !TODAY);
+        await client.pupPage.evaluate(refresh);
         await eventually(() => names().filter((name) => name === 'qr').length > 6, 'a seventh code');
         await quick.stop();
     });
@@ -287,24 +362,6 @@ describe('a link that fails', () => {
         assert.ok(!names().includes('auth_failure'));
     });
 
-    test('passkey: the page asks for one, and the link stalls', async () => {
-        const { client, event, names } = makeClient({
-            evalOnNewDoc: () => {
-                navigator.credentials.get = (options) => {
-                    window.passkeyAsked = options.publicKey.rpId;
-                    return Promise.reject(new Error('no authenticator'));
-                };
-            },
-        }).start();
-        const [qr] = await event('qr');
-        await ok('passkey', {});
-        assert.equal((await ok('scan', { qr, phone: PHONE })).passkey, true);
-        await eventually(() => client.pupPage.evaluate('window.passkeyAsked'), 'navigator.credentials.get');
-        assert.match(await client.pupPage.evaluate('document.body.innerText'), /with your passkey/);
-        assert.equal(await client.getState(), 'PAIRING');
-        assert.ok(!names().includes('authenticated'));
-    });
-
     test('stay-authenticated: never ready; a reload mends it', async () => {
         const first = makeClient().start();
         const [qr] = await first.event('qr');
@@ -316,6 +373,22 @@ describe('a link that fails', () => {
         assert.ok(first.client.info);
         assert.ok(!first.names().includes('ready'));
         await first.close();
+        await makeClient({ profile: first.profile }).start().event('ready');
+    });
+
+    test('stay-authenticated for good: a reload does not mend it, `on: false` does', async () => {
+        const first = makeClient().start();
+        const [qr] = await first.event('qr');
+        await ok('stay-authenticated', { for_good: true });
+        await ok('scan', { qr, phone: PHONE });
+        await first.event('authenticated');
+        await first.close();
+        const second = makeClient({ profile: first.profile }).start();
+        await second.event('authenticated');
+        await eventually(() => second.client.info, 'the account');
+        assert.ok(!second.names().includes('ready'));
+        await second.close();
+        await ok('stay-authenticated', { on: false });
         await makeClient({ profile: first.profile }).start().event('ready');
     });
 });
@@ -358,14 +431,22 @@ describe('persistence', () => {
 
 describe('the end of a link', () => {
     test('unlinked on the phone: disconnected LOGOUT, a code with new keys, and linked again', async () => {
-        const { event, events, qr } = await linked();
+        const { client, event, events, qr } = await linked();
         const seen = events.length;
         await ok('logout', { phone: PHONE });
-        assert.deepEqual(await event('disconnected'), ['LOGOUT']);
+        assert.deepEqual(await event('disconnected', seen), ['LOGOUT']);
         const [fresh] = await event('qr', seen);
         assert.notEqual(fresh.split(',')[1], qr.split(',')[1]);
+        const later = () => events.slice(seen).map(([name]) => name);
+        // A logout unsets `hasSynced`, which the library takes for a login.
+        assert.equal(later().indexOf('authenticated') === -1, !TODAY);
+        // It takes the change of the address for another document, and injects twice into the one there is.
+        const injections = async () => (await pages())[0]?.injections;
+        await eventually(async () => await injections() === (TODAY ? 2 : 1), 'the injections');
+        assert.equal(await client.pupPage.evaluate('location.search'), TODAY ? '' : '?post_logout=1');
+        const again = events.length;
         await ok('scan', { qr: fresh, phone: PHONE });
-        await event('ready', seen);
+        await event('ready', again);
     });
 
     test('unlinked while it was not open: logged out at load', async () => {
@@ -373,8 +454,8 @@ describe('the end of a link', () => {
         await close();
         await ok('logout', { phone: PHONE });
         const again = makeClient({ profile }).start();
-        // The page leaves for its login screen while the library is still injecting.
-        assert.match(String(await again.initialized), /context was destroyed|navigation/i);
+        // The page leaves for its login screen while the library is still injecting, or just before.
+        assert.match(String(await again.initialized), /context was destroyed|navigation|^null$/i);
         await again.close();
         const later = makeClient({ profile }).start();
         await later.event('qr');
@@ -406,81 +487,216 @@ describe('the end of a link', () => {
 });
 
 describe('messages', () => {
+    const DAVI = '5521977770009';
+
     test('an incoming message, its contact and its chat', async () => {
         const { client, event } = await linked();
-        await ok('message', { phone: PHONE, from: '5521977770009', name: 'Davi', body: 'olá' });
+        const { id, taken } = await ok('message', { phone: PHONE, from: DAVI, name: 'Davi', body: 'olá' });
+        assert.equal(taken, true);
         const [message] = await event('message');
+        assert.equal(message.id.id, id);
         assert.equal(message.body, 'olá');
-        assert.equal(message.from, '5521977770009@c.us');
-        assert.equal(message.to, `${PHONE}@c.us`);
+        assert.equal(message.from, idOf(DAVI));
+        assert.equal(message.to, idOf(PHONE));
         assert.equal(message.fromMe, false);
         assert.equal(message.type, 'chat');
         assert.ok(Math.abs(message.timestamp - Date.now() / 1000) < 10);
         const contact = await message.getContact();
-        assert.equal(contact.number, '5521977770009');
+        assert.equal(contact.id._serialized, `${DAVI}@c.us`);
         assert.equal(contact.pushname, 'Davi');
         assert.equal(contact.isMyContact, false);
+        assert.equal(keyText(message.id), `false_${idOf(DAVI)}_${id}`);
+        assert.equal('_serialized' in message.id, !TODAY);
+        assert.equal((await client.getMessageById(keyText(message.id))).body, 'olá');
+        if (TODAY) {
+            // The library looks for the last message of the chat under `undefined`.
+            await assert.rejects(message.getChat(), /DataError/);
+            return;
+        }
         const chat = await message.getChat();
         assert.equal(chat.unreadCount, 1);
         assert.equal(chat.lastMessage.body, 'olá');
-        assert.equal((await client.getMessageById(message.id._serialized)).body, 'olá');
     });
 
     test('a sender known by LID only has a number that can be found out', async () => {
         const { client, event } = await linked();
-        await ok('message', { phone: PHONE, from: '5521977770009', lid: true, body: 'who am I' });
+        await ok('message', { phone: PHONE, from: DAVI, lid: true, body: 'who am I' });
         const [message] = await event('message');
         assert.match(message.from, /^\d+@lid$/);
         const [{ pn }] = await client.getContactLidAndPhone([message.from]);
-        assert.equal(pn, '5521977770009@c.us');
+        assert.equal(pn, `${DAVI}@c.us`);
         assert.equal((await message.getContact()).id._serialized, pn);
     });
 
-    test('no open page, no message', async () => {
-        const { close } = await linked('5511999990004');
+    test('for a page that is not open: kept, and history at the next login', async () => {
+        const { profile, close } = await linked('5511999990004');
         await close();
-        const message = { phone: '5511999990004', from: '5521977770009', body: 'late' };
-        assert.equal((await phone('message', message)).status, 404);
+        const to = { phone: '5511999990004', from: DAVI };
+        assert.equal((await ok('message', { ...to, body: 'late' })).taken, false);
+        assert.equal((await ok('message', { ...to, body: 'later', offline: true })).taken, false);
+        assert.equal((await phone('message', { ...to, phone: '5511999990005' })).status, 404);
+        const { client, names: seen, event } = makeClient({ profile }).start();
+        await event('ready');
+        // Both are there; the library hears of neither: the second is new, but comes before it listens.
+        const found = await client.pupPage.evaluate((id) => {
+            const { Chat } = window.require('WAWebCollections');
+            return Chat.get(id).msgs.getModelsArray().map(({ body, isNewMsg }) => [body, isNewMsg]);
+        }, idOf(DAVI));
+        assert.deepEqual(found, [['late', false], ['later', true]]);
+        assert.ok(!seen().includes('message'));
+    });
+
+    test('while a login is under way: it comes, and so does what follows', async () => {
+        await withTraits({ sync_waits: false, sync_ms: 300 }, async () => {
+            const page = await openPage();
+            const to = { phone: '5511999990007', from: DAVI };
+            await ok('scan', { qr: await drawnCode(page), phone: to.phone });
+            assert.equal((await ok('message', { ...to, body: 'quick' })).taken, true);
+            await inTime(synced(page), 'the end of the sync');
+            assert.equal((await ok('message', { ...to, body: 'and slow' })).taken, true);
+            const bodies = await page.evaluate((id) => (
+                window.require('WAWebCollections').Chat.get(id).msgs.getModelsArray().map(({ body }) => body)
+            ), idOf(DAVI));
+            assert.deepEqual(bodies, ['quick', 'and slow']);
+        });
+    });
+
+    test('a command that the page cannot follow is told to who gave it, and the next one works', async () => {
+        const { event, events } = await linked();
+        assert.equal((await phone('load', { phone: PHONE, module: 'WAWebNobodyKnows' })).status, 504);
+        assert.equal((await phone('message', { phone: PHONE, from: 'nobody@nowhere' })).status, 400);
+        const seen = events.length;
+        await ok('message', { phone: PHONE, from: DAVI, body: 'still here' });
+        assert.equal((await event('message', seen))[0].body, 'still here');
     });
 
     test('a message in a group names its author', async () => {
         const { event } = await linked();
         const group = '120363000000000001@g.us';
-        await ok('message', { phone: PHONE, from: '5521977770009', group, body: 'all of you' });
+        await ok('message', { phone: PHONE, from: DAVI, group, body: 'all of you' });
         const [message] = await event('message');
         assert.equal(message.from, group);
-        assert.equal(message.author, '5521977770009@c.us');
-        assert.equal((await message.getChat()).name, 'Family');
+        assert.equal(message.author, idOf(DAVI));
+        if (!TODAY) assert.equal((await message.getChat()).name, 'Family');
+    });
+
+    test('every type of message, with what only that type has', async () => {
+        const { event, events } = await linked();
+        for (const type of Object.keys(TYPES)) {
+            const body = ['vcard', 'location'].includes(type) ? undefined : 'words';
+            const { id } = await ok('message', { phone: PHONE, from: DAVI, type, body });
+            const told = { gp2: 'group_update', ciphertext: 'message_ciphertext' }[type] ?? 'message';
+            const found = () => events.find(([name, message]) => name === told && message.id.id === id);
+            await eventually(found, type);
+        }
+        const received = events.filter(([name]) => name === 'message').map(([, message]) => message);
+        const [of] = [(type) => received.find((message) => message.type === type)];
+        assert.deepEqual([of('image').hasMedia, of('image').body], [true, 'words']);
+        assert.equal(of('document')._data.filename, 'invoice.pdf');
+        assert.deepEqual([of('location').location.latitude, of('location').hasMedia], [-23.5505, false]);
+        assert.equal(of('poll_creation').pollName, 'When?');
+        assert.match(of('vcard').vCards[0], /waid=5521977770009/);
+        assert.equal(of('list_response').selectedRowId, 'one');
+        assert.equal(of('order').orderId, '1000000000000001');
+        assert.ok(of('gif') === undefined && received.some(({ isGif }) => isGif));
+        await event('message');
+    });
+
+    test('edit, delete, reaction, vote, every ack, and what was written on the phone', async () => {
+        const { client, event, events } = await linked();
+        const { id } = await ok('message', { phone: PHONE, from: DAVI, body: 'first' });
+        const change = (kind, more) => ok('change', { phone: PHONE, kind, id, ...more });
+        await change('edit', { body: 'second' });
+        assert.deepEqual((await event('message_edit')).slice(1), ['second', 'first']);
+        await change('reaction', { from: DAVI, text: '👍' });
+        const [reaction] = await event('message_reaction');
+        assert.deepEqual([reaction.reaction, reaction.senderId], ['👍', idOf(DAVI)]);
+        assert.equal(keyText(reaction.msgId), `false_${idOf(DAVI)}_${id}`);
+        await change('revoke', {});
+        assert.equal((await event('message_revoke_everyone'))[0].type, 'revoked');
+        const mine = await ok('message', { phone: PHONE, fromMe: true, to: DAVI, body: 'from the phone' });
+        const own = (name) => events.find(([event, message]) => event === name && message.id.id === mine.id);
+        const [, message] = await eventually(() => own('message_create'), 'the own message');
+        assert.deepEqual([message.fromMe, message.to], [true, idOf(DAVI)]);
+        for (const ack of [3, 4, -1]) {
+            const seen = events.length;
+            await ok('change', { phone: PHONE, kind: 'ack', id: mine.id, ack });
+            assert.equal((await event('message_ack', seen))[1], ack);
+        }
+        await ok('change', { phone: PHONE, kind: 'delete', id: mine.id });
+        await event('message_revoke_me');
+        const poll = await ok('message', { phone: PHONE, from: DAVI, type: 'poll_creation' });
+        // The library looks the poll up under `undefined`, and the vote is lost for the page as well.
+        const vote = await phone('change', { phone: PHONE, kind: 'vote', id: poll.id, from: DAVI, options: [1] });
+        assert.equal(vote.status, TODAY ? 504 : 200);
+        if (!TODAY) assert.equal((await event('vote_update'))[0].voter._serialized, idOf(DAVI));
+        await ok('call', { phone: PHONE, from: DAVI, video: true });
+        assert.equal((await event('call'))[0].isVideo, true);
+        assert.equal((await phone('change', { phone: PHONE, kind: 'edit', id: 'none' })).status, 404);
+        assert.equal(await client.getState(), 'CONNECTED');
     });
 
     test('sendMessage reaches the stand-in, is acknowledged and stays in the chat', async () => {
         const { client, event, profile, close } = await linked();
-        const sent = await client.sendMessage('5511977770001@c.us', 'see https://example.org/ok');
-        assert.match(sent.id._serialized, /^true_5511977770001@c\.us_3EB0/);
-        const [, ack] = await event('message_ack');
+        const carla = '5511977770001';
+        const text = 'see https://example.org/ok';
+        const sent = await client.sendMessage(`${carla}@c.us`, text);
+        const [message, ack] = await event('message_ack');
         assert.equal(ack, 1);
-        assert.deepEqual(sent.links, [{ link: 'https://example.org/ok', isSuspicious: false }]);
-        const [record] = (await (await fetch(`http://127.0.0.1:${site.control}/sent`)).json()).slice(-1);
+        // On today's page the library says nothing of a message that it has sent.
+        if (TODAY) assert.equal(sent, undefined);
+        else assert.deepEqual(sent.links, [{ link: 'https://example.org/ok', isSuspicious: false }]);
+        const key = keyText(message.id);
+        assert.ok(key.startsWith(`true_${idOf(carla)}_3EB0`), key);
+        const { t, ...record } = (await shown('sent')).at(-1);
+        assert.ok(Math.abs(t - Date.now() / 1000) < 10);
         assert.deepEqual(record, {
             phone: PHONE,
-            to: '5511977770001@c.us',
-            body: 'see https://example.org/ok',
-            id: sent.id.id,
-            t: sent.timestamp,
+            to: idOf(carla),
+            type: 'chat',
+            body: text,
+            id: message.id.id,
+            mentionedJidList: [],
         });
         await client.sendMessage('5521900011111@c.us', 'first words');
         await assert.rejects(client.sendMessage('5521900000000@c.us', 'nobody'), /No LID for user/);
-        assert.equal(await client.getNumberId('5521900000000'), null);
-        assert.equal((await client.getNumberId('5521900011111'))._serialized, '5521900011111@c.us');
         await close();
         const again = makeClient({ profile }).start();
         await again.event('ready');
-        const chat = await again.client.getChatById('5511977770001@c.us');
-        assert.equal((await chat.fetchMessages({ limit: 1 }))[0].body, 'see https://example.org/ok');
+        assert.equal((await again.client.getMessageById(key)).body, text);
+    });
+
+    test('numbers: not on WhatsApp, and with or without the ninth digit of Brazil', async () => {
+        const { client } = await linked();
+        const found = async (number) => (await client.getNumberId(number))?._serialized ?? null;
+        assert.equal(await found('5521900000000'), null);
+        assert.equal(await found('5521900011111'), '5521900011111@c.us');
+        assert.equal(await found('552187654321'), '5521987654321@c.us', 'Rio has the ninth digit');
+        assert.equal(await found('5551987654321'), '555187654321@c.us', 'Porto Alegre has not');
+        assert.equal(await found('551133334444'), '551133334444@c.us', 'a landline has none');
+        await assert.rejects(client.sendMessage('5551987654321@c.us', 'hello'), /No LID for user/);
+    });
+
+    test('mute-sends: the page takes it, the site never acknowledges', async () => {
+        const { client, event, events } = await linked();
+        await ok('mute-sends', {});
+        await client.sendMessage(`${DAVI}@c.us`, 'into the void');
+        const [message] = await event('message_create');
+        const arrived = async () => (await shown('sent')).at(-1).body === 'into the void';
+        await eventually(arrived, 'the site to take it');
+        assert.equal(message.ack, 0);
+        await ok('mute-sends', { on: false });
+        await client.sendMessage(`${DAVI}@c.us`, 'heard again');
+        assert.equal((await event('message_ack'))[0].body, 'heard again');
+        assert.equal(events.filter(([name]) => name === 'message_ack').length, 1);
     });
 
     test('getChats, fetchMessages, downloadMedia', async () => {
         const { client } = await linked('5511999990003');
+        if (TODAY) {
+            await assert.rejects(client.getChats(), /DataError/);
+            return;
+        }
         const chats = await client.getChats();
         assert.deepEqual(chats.map(({ name }) => name).sort(), ['Bruno', 'Carla', 'Family']);
         const [carla] = chats.filter(({ name }) => name === 'Carla');
@@ -503,6 +719,151 @@ describe('messages', () => {
         assert.equal(media.mimetype, 'image/png');
         assert.equal(Buffer.from(media.data, 'base64').subarray(1, 4).toString(), 'PNG');
         assert.equal((await client.getContacts()).length >= 2, true);
+    });
+
+    test('many chats: groups among them, of which some cannot be looked up', async () => {
+        const { client } = await linked('5511999990006');
+        await ok('chats', { phone: '5511999990006', count: 300, groups: 20, broken: 1 });
+        const count = () => client.pupPage.evaluate(() => (
+            window.require('WAWebCollections').Chat.getModelsArray().length
+        ));
+        assert.equal(await count(), 303);
+        // One letter and no text is all that such an error says.
+        const broken = await client.pupPage.evaluate(async () => {
+            const { Chat } = window.require('WAWebCollections');
+            const group = Chat.getModelsArray().find(({ name }) => name === 'Group 1');
+            return window.WWebJS.getChatModel(group).catch(({ name, message }) => ({ name, message }));
+        });
+        assert.deepEqual(broken, { name: 'e', message: '' });
+        await assert.rejects(client.getChats());
+        await withTraits({ chat_cost_ms: 2 }, async () => {
+            const began = performance.now();
+            await client.getChats().catch(() => {});
+            assert.ok(performance.now() - began >= 600, 'the page is busy with them');
+        });
+    });
+});
+
+describe('media', () => {
+    const DAVI = '5521977770009';
+    const pixels = Buffer.alloc(5000, 'pixels');
+    const image = new MessageMedia('image/png', pixels.toString('base64'), 'pixels.png');
+    const FILE = { directPath: '/media/x', type: 'image', filehash: 'x' };
+
+    /** As the library downloads, without its look-up of the message. */
+    const download = (page, wish) => page.evaluate(async (options) => {
+        const qpl = { addAnnotations: () => qpl, addPoint: () => qpl };
+        const { downloadManager } = window.require('WAWebDownloadManager');
+        try {
+            const bytes = await downloadManager.downloadAndMaybeDecrypt({ ...options, downloadQpl: qpl });
+            return bytes.byteLength;
+        } catch (error) {
+            return error.status;
+        }
+    }, wish);
+    const lastOf = (page, id) => page.evaluate((chat) => {
+        const msg = window.require('WAWebCollections').Chat.get(chat).msgs.getModelsArray().at(-1);
+        return { ...msg.serialize(), id: msg.id.id };
+    }, id);
+
+    test('in: a file of any size, under the type that the switch asks for', async () => {
+        const page = await linkedPage();
+        const size = 64 * 1024 * 1024;
+        await ok('message', { phone: PHONE, from: DAVI, type: 'video', size, mimetype: 'video/webm' });
+        const { directPath, mimetype, filehash } = await lastOf(page, idOf(DAVI));
+        assert.equal(mimetype, 'video/webm');
+        assert.ok(filehash);
+        assert.equal(await download(page, { ...FILE, directPath }), size);
+        await withTraits({ download_needs_mimetype: true }, async () => {
+            assert.equal(await download(page, { ...FILE, directPath }), 415);
+            assert.equal(await download(page, { ...FILE, directPath, mimetype }), size);
+        });
+        assert.equal(await download(page, FILE), 404);
+    });
+
+    test('in: expired, and of a stranger, it is asked for again when a person wants it only', async () => {
+        const page = await linkedPage();
+        await ok('message', { phone: PHONE, from: DAVI, type: 'image', expired: true });
+        const { directPath } = await lastOf(page, idOf(DAVI));
+        const ask = (wish) => page.evaluate(async (chat, given) => {
+            const msg = window.require('WAWebCollections').Chat.get(chat).msgs.getModelsArray().at(-1);
+            await msg.downloadMedia(given);
+            return msg.mediaData.mediaStage;
+        }, idOf(DAVI), wish);
+        assert.equal(await ask({ downloadEvenIfExpensive: true, rmrReason: 1 }), 'NEED_POKE');
+        assert.equal(await download(page, { ...FILE, directPath }), 404);
+        assert.equal(await ask({ rmrReason: 1, isUserInitiated: true }), 'RESOLVED');
+        assert.equal(await download(page, { ...FILE, directPath }), 2000);
+    });
+
+    test('out: prepared, uploaded, sent; today the id of the media gets in the way', async () => {
+        const { client } = await linked();
+        const send = (options) => client.sendMessage(`${DAVI}@c.us`, image, options);
+        if (TODAY) {
+            await assert.rejects(send({ caption: 'look' }), /Model id: undefined is of the wrong type/);
+            await ok('set', { media_id: false });
+            await client.pupPage.reload();
+            await client.pupPage.waitForFunction(() => window.WWebJS);
+            await ok('set', { media_id: true });
+        }
+        await send({ caption: 'look' });
+        await send({ sendMediaAsDocument: true });
+        const told = (await shown('sent')).slice(-2);
+        assert.deepEqual(told.map(({ type, mimetype, size }) => [type, mimetype, size]), [
+            ['image', 'image/png', 5000],
+            ['document', 'image/png', 5000],
+        ]);
+        assert.equal(told[0].caption, 'look');
+        const sha256 = createHash('sha256').update(pixels).digest('hex');
+        assert.equal(told[0].sha256, sha256);
+    });
+
+    test('out: a sticker and a voice note', async () => {
+        await withTraits({ media_id: false }, async () => {
+            const { client } = await linked();
+            const webp = new MessageMedia('image/webp', image.data, 'sticker.webp');
+            await client.sendMessage(`${DAVI}@c.us`, webp, { sendMediaAsSticker: true });
+            const voice = new MessageMedia('audio/ogg; codecs=opus', image.data, 'voice.ogg');
+            await client.sendMessage(`${DAVI}@c.us`, voice, { sendAudioAsVoice: true });
+            const told = (await shown('sent')).slice(-2).map(({ type }) => type);
+            assert.deepEqual(told, ['sticker', 'ptt']);
+        });
+    });
+});
+
+describe('what is done with a message', () => {
+    const DAVI = '5521977770009';
+
+    test('reply, reaction, edit, deletion, forwarding, typing, seen', async () => {
+        const { client, event, events } = await linked();
+        const { id } = await ok('message', { phone: PHONE, from: DAVI, body: 'a question' });
+        const [message] = await event('message');
+        // With today's keys the library has no text to look its messages up by; here it is given one.
+        const withText = (each) => Object.assign(each, { id: { ...each.id, _serialized: keyText(each.id) } });
+        const lastSent = async () => (await shown('sent')).at(-1);
+        await withText(message).reply('an answer');
+        await eventually(async () => (await lastSent()).quotedStanzaID === id, 'the answer');
+        await message.react('🙂');
+        const { type, id: target, text } = await lastSent();
+        assert.deepEqual([type, target, text], ['reaction', id, '🙂']);
+        const own = () => events.find(([name, created]) => name === 'message_create' && created.fromMe);
+        const [, answer] = await eventually(own, 'the own message');
+        await client.pupPage.evaluate(async (key) => {
+            const msg = window.require('WAWebCollections').Msg.get(key);
+            await window.require('WAWebSendMessageEditAction').sendMessageEdit(msg, 'a better answer', {});
+        }, keyText(answer.id));
+        assert.deepEqual([(await lastSent()).type, (await lastSent()).body], ['edit', 'a better answer']);
+        await withText(answer).delete(true);
+        await eventually(async () => (await lastSent()).type === 'revoke', 'the deletion');
+        const lazy = () => message.forward(`${DAVI}@c.us`);
+        await assert.rejects(lazy(), /unknown module "WAWebChatForwardMessage"/);
+        await ok('load', { phone: PHONE, module: 'WAWebChatForwardMessage' });
+        await lazy();
+        await eventually(async () => (await lastSent()).body === 'a question', 'the copy');
+        await client.pupPage.evaluate((chat) => window.WWebJS.sendChatstate('typing', chat), idOf(DAVI));
+        await client.sendSeen(idOf(DAVI));
+        const kinds = (await shown('signals')).slice(-2).map(({ kind, chat }) => [kind, chat]);
+        assert.deepEqual(kinds, [['composing', idOf(DAVI)], ['seen', idOf(DAVI)]]);
     });
 });
 

@@ -20,8 +20,8 @@ const MESSAGE_PROPS = `
     ack author body broadcast businessOwnerJid buttons caption clientUrl deprecatedMms3Url description
     directPath duration dynamicReplyButtons encFilehash eventDescription eventEndTime eventLocation
     eventName eventStartTime filehash filename forwardingScore from groupMentions hasReaction height id
-    invis inviteCode inviteCodeExp inviteGrp inviteGrpName isForwarded isGif isViewOnce kind lat
-    latestEditMsgKey latestEditSenderTimestampMs links list listResponse lng loc mediaKey
+    invis inviteCode inviteCodeExp inviteGrp inviteGrpName isForwarded isGif isNewMsg isViewOnce kind
+    lat latestEditMsgKey latestEditSenderTimestampMs links list listResponse lng loc mediaKey
     mediaKeyTimestamp mentionedJidList messageSecret mimetype notifyName orderId pageCount
     pollInvalidated pollName pollOptions pollSelectableOptionsCount productId protocolMessageKey
     quotedMsg quotedParticipant quotedStanzaID recipients recvFresh selectedButtonId selectedIndex self
@@ -31,7 +31,7 @@ const MESSAGE_PROPS = `
 /** Attributes of these names are ids, which the site gives as text. */
 const WIDS = ['author', 'quotedParticipant', 'recipients', 'mentionedJidList', 'templateParams'];
 
-export class MsgModel extends defineModel(MESSAGE_PROPS, ['isNewMsg']) {
+export class MsgModel extends defineModel(MESSAGE_PROPS, ['expired']) {
     unsafe() {
         return this;
     }
