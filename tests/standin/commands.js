@@ -220,7 +220,7 @@ function fail(site, faults, { on = true, ...fault }, type) {
 /** Has all pages do something; fails when one does not. */
 async function askAll(pages, command) {
     const done = await Promise.all(pages.map((page) => page.ask(command)));
-    if (done.includes(false)) throw new HttpError(504, 'a page did not do it: it failed, hangs or is gone');
+    if (done.includes(false)) throw new HttpError(504, 'a page did not do it: it failed, or hangs');
 }
 
 /**

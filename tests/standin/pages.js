@@ -66,7 +66,7 @@ class Page {
         this.passkey = null;
         downlink.on('close', () => {
             this.stopRefs();
-            for (const answer of this.#asked.values()) answer(false);
+            for (const answer of this.#asked.values()) answer(null);
         });
     }
 
@@ -74,7 +74,7 @@ class Page {
         this.downlink.write(`${JSON.stringify(command)}\n`);
     }
 
-    /** Resolves with whether the page did it: false when it failed, hangs or is gone. */
+    /** Resolves with whether the page did it: false when it failed or hangs, null when it is gone. */
     ask(command) {
         const seq = crypto.randomUUID();
         return new Promise((resolve) => {

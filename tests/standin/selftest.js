@@ -10,7 +10,7 @@
 
 const assert = require('node:assert/strict');
 const { spawn, spawnSync } = require('node:child_process');
-const { createHash } = require('node:crypto');
+const { createHash, createPrivateKey } = require('node:crypto');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const http = require('node:http');
@@ -250,6 +250,9 @@ afterEach(async () => {
     await Promise.all([...open].map((handle) => handle.close()));
     await Promise.all([...bare].map((context) => context.close()));
     bare.clear();
+    // What a failed test left behind is no trouble of the next one.
+    for (const fault of ['break', 'delay']) await ok(fault, { on: false });
+    await ok('set', baseline);
 });
 after(async () => {
     await sharedBrowser?.close();
@@ -486,6 +489,540 @@ describe('the end of a link', () => {
     }
 });
 
+describe('the modules of the page', () => {
+    const described = modulesOf(SHAPE);
+
+    /** Runs in a page: what `window.require` gives of the modules that are asked for. */
+    const look = (modules) => {
+        const at = (value, path) => path.reduce((from, part) => from?.[part], value);
+        const kindOf = (value) => (typeof value === 'function' ? `function/${value.length}` : typeof value);
+        const own = (value) => Object.entries(Object.getOwnPropertyDescriptors(value))
+            .filter(([name, { value: of }]) => typeof of === 'function' && name !== 'constructor')
+            .map(([name]) => name);
+        return Object.fromEntries(Object.entries(modules).map(([name, { members }]) => {
+            let module;
+            try {
+                module = window.require(name);
+            } catch (error) {
+                return [name, error.message];
+            }
+            const holders = new Set(['', ...Object.keys(members).filter((each) => each.includes('.'))
+                .map((each) => each.split('.').slice(0, -1).join('.'))]);
+            const path = (member) => (member === '' ? [] : member.split('.'));
+            return [name, {
+                found: Object.fromEntries(Object.keys(members).map((member) => (
+                    [member, kindOf(at(module, path(member)))]
+                ))),
+                offered: [...holders].filter((holder) => !holder.endsWith('prototype')).flatMap((holder) => (
+                    own(at(module, path(holder))).map((each) => (holder === '' ? each : `${holder}.${each}`))
+                )),
+                plain: Object.getPrototypeOf(module) === Object.prototype ? Object.keys(module) : [],
+            }];
+        }));
+    };
+    const agrees = (kind, found) => (
+        kind === 'any'
+        || kind === found
+        || (/^(function|class)$/.test(kind) && found.startsWith('function/'))
+    );
+
+    test('are exactly those that are described, each at its time', async () => {
+        const page = await openPage();
+        await drawnCode(page);
+        const compare = (seen, there) => {
+            for (const [name, { when, members }] of Object.entries(described)) {
+                if (!there.includes(when)) {
+                    assert.equal(seen[name], `Requiring unknown module "${name}"`, `${name} before its time`);
+                    continue;
+                }
+                assert.equal(typeof seen[name], 'object', `${name}: ${seen[name]}`);
+                const { found, offered, plain } = seen[name];
+                for (const [member, kind] of Object.entries(members)) {
+                    const what = `${name}.${member} is ${found[member]}, not ${kind}`;
+                    assert.ok(agrees(kind, found[member]), what);
+                }
+                const extra = offered.filter((each) => !(each in members));
+                assert.deepEqual(extra, [], `${name} offers what is not described`);
+                const parts = Object.keys(members).map((member) => member.split('.')[0]);
+                assert.deepEqual(plain.filter((part) => !parts.includes(part)), [], name);
+            }
+        };
+        compare(await page.evaluate(look, described), ['boot']);
+        await ok('scan', { qr: await drawnCode(page), phone: PHONE });
+        await page.evaluate(() => window.require('WAWebSocketModel').Socket.on('change:hasSynced', () => {}));
+        await inTime(synced(page), 'the end of the sync');
+        compare(await page.evaluate(look, described), ['boot', 'main']);
+        for (const [module, { when }] of Object.entries(described)) {
+            if (when === 'lazy') await ok('load', { module });
+        }
+        compare(await page.evaluate(look, described), ['boot', 'main', 'lazy']);
+        // And none that only another shape has, though the page could play it.
+        const playable = await page.evaluate(async () => (await import('/page/modules.mjs')).names);
+        const strange = playable.filter((name) => !(name in described));
+        const unknown = await page.evaluate(look, Object.fromEntries(strange.map((each) => [each, {}])));
+        for (const name of strange) assert.equal(unknown[name], `Requiring unknown module "${name}"`);
+        assert.deepEqual(Object.keys(described).filter((name) => !playable.includes(name)), []);
+    });
+
+    test('break: a member is gone, renamed or something else, now and in later pages', async () => {
+        const page = await openPage();
+        await drawnCode(page);
+        await ok('break', { module: 'WABase64', member: 'encodeB64', as: 'encode' });
+        await ok('break', { module: 'WAWebSocketModel', member: 'Socket.logout', value: 7 });
+        await ok('break', { module: 'WAWebAdvSignatureApi' });
+        assert.equal((await phone('break', { module: 'WAWebNobodyKnows' })).status, 400);
+        const kinds = () => {
+            const { encodeB64, encode } = window.require('WABase64');
+            const { Socket } = window.require('WAWebSocketModel');
+            const gone = (() => {
+                try {
+                    return window.require('WAWebAdvSignatureApi');
+                } catch {
+                    return 'gone';
+                }
+            })();
+            return [typeof encodeB64, typeof encode, typeof Socket.logout, gone];
+        };
+        const broken = ['undefined', 'function', 'number', 'gone'];
+        assert.deepEqual(await page.evaluate(kinds), broken);
+        await page.reload();
+        assert.deepEqual(await page.evaluate(kinds), broken);
+        await ok('break', { on: false });
+        await page.reload();
+        assert.deepEqual((await page.evaluate(kinds)).slice(0, 3), ['function', 'undefined', 'function']);
+    });
+
+    test('delay: a module is there later, or its answers are', async () => {
+        await ok('delay', { module: 'WABase64', ms: 300 });
+        await ok('delay', { module: 'WAWebQueryExistsJob', member: 'queryWidExists', ms: 400 });
+        const page = await openPage();
+        const there = () => page.evaluate(() => {
+            try {
+                return Boolean(window.require('WABase64'));
+            } catch {
+                return false;
+            }
+        });
+        assert.equal(await there(), false);
+        await eventually(there, 'the module');
+        const took = await page.evaluate(async () => {
+            const { createWid } = window.require('WAWebWidFactory');
+            const began = performance.now();
+            await window.require('WAWebQueryExistsJob').queryWidExists(createWid('5521977770009@c.us'));
+            return performance.now() - began;
+        });
+        assert.ok(took >= 390, `${took} ms`);
+        await ok('delay', { on: false });
+    });
+
+    test('Debug is set at once, when the modules are there and nothing has begun', async () => {
+        const page = await openPage({ load: false });
+        await page.evaluateOnNewDocument(() => {
+            Object.defineProperty(window, 'Debug', {
+                configurable: true,
+                set(value) {
+                    const { Socket } = window.require('WAWebSocketModel');
+                    window.atDebug = [Socket.state, typeof window.require('WAWebMsgKey')];
+                    Object.defineProperty(window, 'Debug', { value, writable: true });
+                },
+            });
+        });
+        await page.goto('https://web.whatsapp.com/');
+        assert.deepEqual(await page.evaluate('window.atDebug'), ['OPENING', 'function']);
+        assert.equal(await page.evaluate('window.Debug.VERSION'), usual.build);
+    });
+});
+
+describe('keys, ids and models', () => {
+    test('a key has its text under a name of the build, and needs an account and ids', async () => {
+        const early = await openPage();
+        const make = () => {
+            const { createWid } = window.require('WAWebWidFactory');
+            const MsgKey = window.require('WAWebMsgKey');
+            const remote = createWid('5521977770009@c.us');
+            try {
+                return { ...new MsgKey({ fromMe: true, remote, id: 'ID' }), remote: String(remote) };
+            } catch (error) {
+                return error.message;
+            }
+        };
+        assert.match(await early.evaluate(make), /me is undefined/);
+        const page = await linkedPage();
+        const text = 'true_5521977770009@c.us_ID';
+        const expected = { fromMe: true, remote: '5521977770009@c.us', id: 'ID', [names.key]: text };
+        assert.deepEqual(await page.evaluate(make), expected);
+        assert.equal(names.key === '_serialized', !TODAY);
+        const texts = await page.evaluate((own, key) => {
+            const { createWid } = window.require('WAWebWidFactory');
+            const MsgKey = window.require('WAWebMsgKey');
+            const [me, group, other] = [own, '1203630@g.us', '5521977770009@lid'].map(createWid);
+            const tell = (given) => {
+                try {
+                    return String(new MsgKey(given));
+                } catch (error) {
+                    return error.message;
+                }
+            };
+            return [
+                tell({ from: me, to: group, id: 'A', participant: me, selfDir: 'out' }),
+                tell({ from: other, to: me, id: 'B', selfDir: 'in' }),
+                tell({ from: me, to: me, id: 'C', selfDir: 'out' }),
+                tell({ from: own, to: other, id: 'D', selfDir: 'out' }),
+                tell({ id: 'E' }),
+                String(MsgKey.fromString('false_1203630@g.us_F_5521977770009@lid')),
+                typeof me[key],
+            ];
+        }, idOf(PHONE), names.key);
+        assert.deepEqual(texts.slice(0, 3), [
+            `true_1203630@g.us_A_${idOf(PHONE)}`,
+            'false_5521977770009@lid_B',
+            `true_${idOf(PHONE)}_C_out`,
+        ]);
+        assert.match(texts[3], /not a wid/);
+        assert.match(texts[4], /no matching constructor/);
+        assert.equal(texts[5], 'false_1203630@g.us_F_5521977770009@lid');
+        // The trap of the real page: an id has a method of the name that a key has its text under.
+        assert.equal(texts[6], TODAY ? 'function' : 'string');
+    });
+
+    test('rename-keys: pages loaded from then on have other names', async () => {
+        const page = await linkedPage();
+        const keyOf = () => page.evaluate(() => {
+            const [msg] = window.require('WAWebCollections').Msg.getModelsArray();
+            return Object.entries(msg.id).find(([, value]) => value === String(msg.id))[0];
+        });
+        assert.equal(await keyOf(), names.key);
+        await ok('rename-keys', { seed: Number(SEED) + 1 });
+        await page.reload();
+        await page.evaluate(() => window.require('WAWebSocketModel').Socket.on('change:hasSynced', () => {}));
+        await inTime(synced(page), 'the end of the sync');
+        assert.equal(await keyOf(), namesOf(Number(SEED) + 1, usual).key);
+        await ok('rename-keys', { seed: Number(SEED) });
+    });
+
+    test('a model keeps attributes in fields of the build, and tells of what changed only', async () => {
+        const page = await linkedPage();
+        const seen = await page.evaluate((field) => {
+            const [chat] = window.require('WAWebCollections').Chat.getModelsArray();
+            const events = [];
+            for (const name of ['change:name', 'change:pin', 'change']) {
+                chat.on(name, () => events.push(name));
+            }
+            chat.set({ name: 'another', pin: chat.pin });
+            chat.set({ name: 'another' });
+            chat.unset('name');
+            const [own, spread] = [Object.keys(chat), Object.keys({ ...chat })];
+            return {
+                events,
+                accessor: 'name' in chat && !Object.hasOwn(chat, 'name'),
+                field: own.includes(`${field}name`) && spread.includes(`${field}name`),
+                listed: Object.keys(chat.serialize()).includes('name'),
+            };
+        }, names.field);
+        assert.deepEqual(seen, {
+            events: ['change:name', 'change', 'change:name', 'change'],
+            accessor: true,
+            field: true,
+            listed: true,
+        });
+    });
+
+    test('looking for a message by what is no key is refused, where the page does so', async () => {
+        const page = await linkedPage();
+        const look = (id) => page.evaluate((wanted) => (
+            window.require('WAWebCollections').Msg.getMessagesById([wanted ?? undefined])
+                .then(({ messages }) => messages.length, ({ name }) => name)
+        ), id);
+        assert.equal(await look(null), TODAY ? 'DataError' : 0);
+        assert.equal(await look('false_5521977770009@c.us_NONE'), 0);
+    });
+
+    test('chats are found under the id that people have here; others are looked up first', async () => {
+        const page = await linkedPage();
+        const found = await page.evaluate(async (known) => {
+            const { createWid } = window.require('WAWebWidFactory');
+            const { findOrCreateLatestChat } = window.require('WAWebFindChatAction');
+            const { Chat } = window.require('WAWebCollections');
+            const carla = createWid('5511977770001@c.us');
+            const began = performance.now();
+            const nobody = createWid('5521900000000@c.us');
+            const error = await findOrCreateLatestChat(nobody).catch((e) => e.message);
+            return {
+                missed: Chat.get(carla) === undefined,
+                there: Chat.get(known) !== undefined,
+                same: (await findOrCreateLatestChat(carla)).chat === Chat.get(known),
+                error,
+                asked: performance.now() - began >= 25,
+            };
+        }, idOf('5511977770001'));
+        assert.deepEqual(found, {
+            missed: TODAY,
+            there: true,
+            same: true,
+            error: 'No LID for user',
+            asked: TODAY,
+        });
+    });
+});
+
+describe('codes of the page', () => {
+    const QUICK = { load: true };
+    const button = '[data-testid=link_device_qr_expired_refresh_button]';
+
+    test('an expired code stays where it was, with a button that brings another', async () => {
+        const page = await openPage(QUICK);
+        const first = await drawnCode(page);
+        await ok('expire', { qr: first });
+        await inTime(page.waitForSelector(button), 'the button');
+        assert.equal(await stateOf(page), 'UNPAIRED_IDLE');
+        assert.equal(await drawnCode(page), first);
+        const ref = () => page.evaluate(() => window.require('WAWebConnModel').Conn.ref);
+        assert.equal(await ref(), first.split(',')[0]);
+        await page.click(button);
+        await eventually(async () => await stateOf(page) === 'UNPAIRED', 'another code');
+        assert.notEqual(await ref(), first.split(',')[0]);
+    });
+
+    test('comms in a worker: the wrong side starts anew, and no code comes', async () => {
+        const page = await openPage(QUICK);
+        await withTraits({ comms_in_worker: true }, async () => {
+            await ok('expire', { qr: await drawnCode(page) });
+            await inTime(page.waitForSelector(button), 'the button');
+            await page.evaluate(() => window.require('WAWebLaunchSocketUtils').refreshQR());
+            const inWorker = () => window.require('WAWebCommsGating').isCommsInWorker();
+            assert.equal(await page.evaluate(inWorker), true);
+            const round = () => page.evaluate(() => fetch('/frame').then(() => null));
+            for (let turn = 0; turn < 5; turn += 1) await round();
+            assert.equal(await stateOf(page), 'UNPAIRED_IDLE');
+        });
+        await page.evaluate(() => window.require('WAWebLaunchSocketUtils').refreshQR());
+        await eventually(async () => await stateOf(page) === 'UNPAIRED', 'another code');
+    });
+
+    test('a sixth part of the drawn code, which a phone takes as well', async () => {
+        await withTraits({ help_part: true }, async () => {
+            const page = await openPage();
+            const text = await drawnCode(page);
+            assert.equal(text.split(',').length, 6);
+            await ok('scan', { qr: text, phone: PHONE });
+        });
+    });
+
+    test('refuse-pairing: asked for too often, the page gives no code', async () => {
+        await ok('refuse-pairing', {});
+        const page = await openPage();
+        await drawnCode(page);
+        const ask = () => page.evaluate(async () => {
+            const api = window.require('WAWebAltDeviceLinkingApi');
+            await api.initializeAltDeviceLinking();
+            return api.startAltLinkingFlow('5511999990001', true).catch(({ message }) => message);
+        });
+        assert.equal(await ask(), 'rate-overlimit');
+        await ok('refuse-pairing', { on: false });
+        assert.match(await ask(), /^[1-9A-Z]{8}$/);
+        // A flow needs to be initialized, each one.
+        const twice = page.evaluate(() => (
+            window.require('WAWebAltDeviceLinkingApi').startAltLinkingFlow('5511999990001', true)
+        ));
+        await assert.rejects(twice, /not initialized/);
+    });
+});
+
+describe('sync and logout of the page', () => {
+    /** Has a page write down events from its first script on. */
+    const listening = (page) => page.evaluateOnNewDocument(() => {
+        window.heard = [];
+        Object.defineProperty(window, 'Debug', {
+            configurable: true,
+            set(value) {
+                Object.defineProperty(window, 'Debug', { value, writable: true });
+                const { Cmd } = window.require('WAWebCmd');
+                for (const name of ['logout', 'logout_from_bridge']) {
+                    Cmd.on(name, () => {
+                        window.heard.push(name);
+                        window.sessionStorage.heard = JSON.stringify(window.heard);
+                    });
+                }
+                window.require('WAWebSocketModel').Socket.on('change:hasSynced', (_, value) => {
+                    window.heard.push(value === undefined ? 'unset' : value);
+                    window.sessionStorage.heard = JSON.stringify(window.heard);
+                });
+            },
+        });
+    });
+
+    test('the sync waits for no listener, may stay at 99, and tells nothing before it begins', async () => {
+        await withTraits({ sync_waits: false, progress: [0, 99] }, async () => {
+            const page = await openPage();
+            const percent = () => page.evaluate(() => {
+                try {
+                    const { OfflineMessageHandler } = window.require('WAWebOfflineHandler');
+                    return OfflineMessageHandler.getOfflineDeliveryProgress();
+                } catch (error) {
+                    return error.message;
+                }
+            });
+            assert.match(await percent(), /not initialized/);
+            await ok('scan', { qr: await drawnCode(page), phone: PHONE });
+            await inTime(synced(page), 'the end of the sync');
+            assert.equal(await percent(), 99);
+            assert.equal(await page.evaluate(() => window.require('WAWebStreamModel').Stream.mode), 'MAIN');
+        });
+    });
+
+    test('a login that is there is synced before the library listens, which never hears of it', async () => {
+        const { profile, close } = await linked();
+        await close();
+        await withTraits({ sync_waits: false }, async () => {
+            const { client, initialized, names: seen } = makeClient({ profile }).start();
+            assert.equal(await initialized, null);
+            const { state, hasSynced } = await client.pupPage.evaluate(() => {
+                const { Socket } = window.require('WAWebSocketModel');
+                return { state: Socket.state, hasSynced: Socket.hasSynced };
+            });
+            assert.deepEqual([state, hasSynced], ['CONNECTED', true]);
+            assert.ok(!seen().includes('authenticated'));
+        });
+    });
+
+    const LOCKED = '&logout_message_header=Account&logout_message_subtext=locked';
+    for (const [reason, expected, listed] of [
+        [undefined, '?post_logout=1', false],
+        [0, '?post_logout=1&logout_reason=0', true],
+        [3, `?post_logout=1&logout_reason=3${LOCKED}`, false],
+    ]) {
+        test(`logout for reason ${reason}: what is told, and the address`, async () => {
+            const page = await openPage({ load: false });
+            await listening(page);
+            await page.goto('https://web.whatsapp.com/');
+            const number = `551199999002${reason ?? 9}`;
+            await ok('scan', { qr: await drawnCode(page), phone: number });
+            await inTime(synced(page), 'the end of the sync');
+            const visited = [];
+            page.on('framenavigated', (frame) => visited.push(new URL(frame.url()).search));
+            await ok('logout', { phone: number, reason });
+            await eventually(() => visited.length === (TODAY ? 2 : 1), 'the way out');
+            assert.deepEqual(visited, TODAY ? [expected, ''] : [expected]);
+            const heard = JSON.parse(await page.evaluate('sessionStorage.heard'));
+            assert.deepEqual(heard, [true, 'logout_from_bridge', ...(TODAY ? ['unset'] : [])]);
+            // A device that gives up is still on the phone's list.
+            assert.equal((await phone('logout', { phone: number })).status, listed ? 200 : 404);
+        });
+    }
+});
+
+describe('a passkey', () => {
+    /** Puts an authenticator of the phone's into a page, which answers at once. */
+    const approve = async (page, wish = {}) => {
+        await page.exposeFunction('approve', (options) => ok('approve', { phone: PHONE, options, ...wish }));
+        await page.evaluate(() => {
+            const b64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)))
+                .replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
+            const bytes = (text) => Uint8Array.from(
+                atob(text.replaceAll('-', '+').replaceAll('_', '/')),
+                (character) => character.charCodeAt(0),
+            ).buffer;
+            window.challenges = [];
+            navigator.credentials.get = async ({ publicKey }) => {
+                window.challenges.push(b64(publicKey.challenge));
+                const { challenge, rpId } = { ...publicKey, challenge: b64(publicKey.challenge) };
+                const { response, ...credential } = await window.approve({ challenge, rpId });
+                return {
+                    ...credential,
+                    rawId: bytes(credential.rawId),
+                    response: Object.fromEntries(
+                        Object.entries(response).map(([name, text]) => [name, bytes(text)]),
+                    ),
+                };
+            };
+        });
+    };
+    const at = (testid) => `[data-testid=shortcake_${testid}]`;
+    const pairingType = (page) => page.evaluate(() => (
+        window.require('WAWebAltDeviceLinkingApi').getPairingType()
+    ));
+    const asked = async (wish = {}) => {
+        const page = await openPage();
+        await ok('passkey', wish);
+        assert.equal((await ok('scan', { qr: await drawnCode(page), phone: PHONE })).passkey, true);
+        await inTime(page.waitForSelector(at('passkey_screen')), 'the screen');
+        return page;
+    };
+
+    test('is asked for by a screen in any language, after a click; codes go on behind it', async () => {
+        for (const [language, word] of [['en', 'Continue'], ['de', 'Weiter']]) {
+            await withTraits({ language }, async () => {
+                const page = await openPage();
+                await approve(page);
+                await ok('passkey', {});
+                await ok('scan', { qr: await drawnCode(page), phone: PHONE });
+                if (TODAY) {
+                    const found = page.waitForSelector(at('passkey_continue_button'));
+                    const button = await inTime(found, 'the button');
+                    assert.equal(await button.evaluate(({ textContent }) => textContent), word);
+                    assert.equal(await pairingType(page), 'SHORTCAKE_PASSKEY');
+                    assert.equal(await stateOf(page), 'UNPAIRED');
+                    assert.deepEqual(await page.evaluate('window.challenges'), []);
+                    await button.click();
+                }
+                await page.evaluate(() => (
+                    window.require('WAWebSocketModel').Socket.on('change:hasSynced', () => {})
+                ));
+                await inTime(synced(page), 'the login');
+                assert.equal(await page.$(at('passkey_screen')), null);
+                assert.equal((await page.evaluate('window.challenges')).length, 1);
+            });
+        }
+    });
+
+    test('a wrong answer fails the card, and the next try has another challenge', async () => {
+        await withTraits({ passkey_screen: true }, async () => {
+            const page = await asked();
+            await approve(page, { wrong: true });
+            for (let turn = 1; turn <= 2; turn += 1) {
+                await page.click(at('passkey_continue_button'));
+                await eventually(() => page.evaluate((n) => window.challenges.length === n, turn), 'a try');
+                await inTime(page.waitForSelector('[role=alert]'), 'the failure');
+            }
+            const [first, second] = await page.evaluate('window.challenges');
+            assert.notEqual(first, second);
+            const [{ passkey }] = await pages();
+            assert.equal(passkey, 'failed');
+            await page.click(at('cancel_button'));
+            await eventually(async () => await pairingType(page) === 'QR_CODE', 'codes again');
+            await eventually(async () => (await pages())[0].ref, 'a code');
+        });
+    });
+
+    test('compare: eight letters, and a button; silent: nothing ever comes', async () => {
+        await withTraits({ passkey_screen: true }, async () => {
+            const page = await asked({ compare: true });
+            await approve(page);
+            await page.click(at('passkey_continue_button'));
+            const found = page.waitForSelector(at('verification_code_display'));
+            const display = await inTime(found, 'the letters');
+            const letters = await display.evaluate(({ textContent }) => textContent);
+            assert.match(letters, /^[1-9A-Z]{4}-[1-9A-Z]{4}$/);
+            await page.click(at('code_confirm_button'));
+            await eventually(async () => (await pages())[0].state === 'CONNECTED', 'the login');
+            await ok('logout', { phone: PHONE });
+            const other = await asked({ silent: true });
+            await approve(other);
+            await other.click(at('passkey_continue_button'));
+            await inTime(other.waitForSelector(at('waiting_for_phone_card')), 'the wait');
+            assert.equal((await pages()).filter(({ passkey }) => passkey === 'given').length, 1);
+        });
+    });
+
+    test('the key can be put into an authenticator of the browser', async () => {
+        const { credentialId, privateKey, rpId } = await ok('passkey-key', { phone: PHONE });
+        assert.equal(rpId, 'whatsapp.com');
+        assert.ok(createPrivateKey({ key: Buffer.from(privateKey, 'base64'), format: 'der', type: 'pkcs8' }));
+        const answer = await ok('approve', { phone: PHONE, options: { challenge: 'AAAA', rpId } });
+        assert.equal(answer.id, credentialId);
+    });
+});
+
 describe('messages', () => {
     const DAVI = '5521977770009';
 
@@ -627,7 +1164,8 @@ describe('messages', () => {
         await event('message_revoke_me');
         const poll = await ok('message', { phone: PHONE, from: DAVI, type: 'poll_creation' });
         // The library looks the poll up under `undefined`, and the vote is lost for the page as well.
-        const vote = await phone('change', { phone: PHONE, kind: 'vote', id: poll.id, from: DAVI, options: [1] });
+        const choice = { phone: PHONE, kind: 'vote', id: poll.id, from: DAVI, options: [1] };
+        const vote = await phone('change', choice);
         assert.equal(vote.status, TODAY ? 504 : 200);
         if (!TODAY) assert.equal((await event('vote_update'))[0].voter._serialized, idOf(DAVI));
         await ok('call', { phone: PHONE, from: DAVI, video: true });
@@ -880,6 +1418,134 @@ describe('faults', () => {
         await eventually(async () => await answerWithin(2000) === 'silence', 'silence of the page');
     });
 
+    test('hang with an end: the page is busy for so long', async () => {
+        const page = await openPage();
+        await drawnCode(page);
+        const began = performance.now();
+        await ok('hang', { ms: 600 });
+        await eventually(async () => {
+            await stateOf(page);
+            return performance.now() - began >= 600;
+        }, 'the end');
+        assert.ok(performance.now() - began < 5000);
+        assert.equal(await stateOf(page), 'UNPAIRED');
+    });
+
+    test('frames, push-state, reload-after: navigations, of which one is a new document', async () => {
+        const page = await openPage();
+        await drawnCode(page);
+        const [{ id: first }] = await pages();
+        const navigations = { main: 0, frames: 0 };
+        page.on('framenavigated', (frame) => {
+            navigations[frame === page.mainFrame() ? 'main' : 'frames'] += 1;
+        });
+        await ok('frames', { count: 2, every: 50, times: 3 });
+        await eventually(() => navigations.frames >= 6, 'the frames');
+        assert.equal(navigations.main, 0);
+        await ok('push-state', { times: 2 });
+        await eventually(() => navigations.main === 3, 'the changes of the address');
+        assert.equal((await pages())[0].id, first, 'the document is the same');
+        await ok('reload-after', { ms: 50 });
+        const other = async () => ![undefined, first].includes((await pages())[0]?.id);
+        await eventually(other, 'another document');
+    });
+
+    test('injections into a document are counted', async () => {
+        const { client } = await linked();
+        const count = async () => (await pages())[0].injections;
+        assert.equal(await count(), 1);
+        await ok('push-state', {});
+        // The library takes each change of the address for a new document.
+        await eventually(async () => await count() === 3, 'two more injections');
+        const { listened } = (await pages())[0];
+        assert.ok(listened['Socket change:state'] >= 3, JSON.stringify(listened));
+        assert.equal(await client.getState(), 'CONNECTED');
+    });
+
+    test('any state of the connection', async () => {
+        const page = await openPage();
+        await drawnCode(page);
+        for (const state of ['PROXYBLOCK', 'TOS_BLOCK', 'DEPRECATED_VERSION']) {
+            await ok('state', { state });
+            await eventually(async () => await stateOf(page) === state, state);
+        }
+    });
+
+    test('a browser that is refused gets a page without modules, in its language', async () => {
+        await ok('refuse-browser', {});
+        const texts = [];
+        for (const language of ['en', 'pt']) {
+            await withTraits({ language }, async () => {
+                const page = await openPage();
+                const bare = await page.evaluate(() => [typeof window.Debug, typeof window.require]);
+                assert.deepEqual(bare, ['undefined', 'undefined']);
+                texts.push(await page.evaluate('document.body.innerText'));
+            });
+        }
+        await ok('refuse-browser', { on: false });
+        assert.match(texts[0], /works with Google Chrome/);
+        assert.match(texts[1], /funciona com o Google Chrome/);
+    });
+
+    test('a build that is refused: silence, and perhaps a reload', async () => {
+        await ok('refuse-build', { reload: 300 });
+        const page = await openPage();
+        const loads = [];
+        page.on('load', () => loads.push(1));
+        await eventually(() => loads.length >= 2, 'the page to load itself again');
+        assert.equal(await stateOf(page), 'OPENING');
+        assert.equal(await page.evaluate(() => window.require('WAWebConnModel').Conn.ref), undefined);
+        await ok('refuse-build', { on: false });
+        await drawnCode(page);
+    });
+
+    test('ban: told with code and time, and no logout', async () => {
+        const page = await linkedPage('5511999990031');
+        await page.evaluate(() => {
+            window.bans = [];
+            const { BackendEventBus } = window.require('WAWebBackendEventBus');
+            BackendEventBus.on('account_temporarily_banned', (ban) => window.bans.push(ban));
+            const { Cmd } = window.require('WAWebCmd');
+            Cmd.on('account_temporarily_banned_from_bridge', (ban) => window.bans.push(ban));
+        });
+        await ok('ban', { phone: '5511999990031', code: 106, expire: 7200 });
+        const bans = await eventually(async () => {
+            const seen = await page.evaluate('window.bans');
+            return seen.length === 2 && seen;
+        }, 'the ban');
+        assert.deepEqual(bans.map(({ banned, code, expire }) => [banned, code, expire]), [
+            [true, 106, 7200],
+            [true, 106, 7200],
+        ]);
+        assert.equal(await stateOf(page), 'OPENING');
+        await ok('ban', { phone: '5511999990031', on: false });
+        await page.reload();
+        await eventually(async () => await stateOf(page) === 'CONNECTED', 'the login');
+    });
+
+    test('a proxy that asks for a password', async () => {
+        const behind = await startStandin(path.join(root, 'proxied'), '--proxy', 'ana:secret');
+        const at = { browserArgs: behind.proxyArgs };
+        const without = makeClient({ at, authTimeoutMs: 1000 });
+        const statuses = [];
+        without.client.authStrategy.afterBrowserInitialized = async () => {
+            without.client.pupPage.on('response', (response) => statuses.push(response.status()));
+        };
+        await without.start().initialized;
+        assert.deepEqual(statuses, [407]);
+        await without.close();
+        const credentials = { username: 'ana', password: 'secret' };
+        const through = makeClient({ at, proxyAuthentication: credentials }).start();
+        await through.event('qr');
+        await through.close();
+        await behind.stop();
+    });
+
+    test('traits are known by name, and shown', async () => {
+        assert.equal((await phone('set', { no_such_trait: 1 })).status, 400);
+        assert.deepEqual(await shown('traits'), baseline);
+    });
+
     test('crash: the renderer ends, the browser stays', async () => {
         const { client } = await linked();
         const crashed = emitted(client.pupPage, 'error');
@@ -948,5 +1614,8 @@ describe('the process', () => {
         const wrong = run('--data', root, '--refs-ttl', '5');
         assert.equal(wrong.status, 1);
         assert.match(String(wrong.stderr), /--refs-ttl must be two numbers/);
+        assert.match(String(run('--data', root, '--shape', 'x').stderr), /--shape must be one of today,/);
+        assert.match(String(run('--data', root, '--seed', '0').stderr), /--seed must be a whole number/);
+        assert.match(String(run('--data', root, '--proxy', 'x').stderr), /--proxy must be USER:PASSWORD/);
     });
 });

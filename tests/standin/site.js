@@ -144,6 +144,8 @@ class Site {
             response.on('close', () => {
                 if (this.pages.get(page.id) === page) this.pages.delete(page.id);
             });
+            // What has changed since the page was served.
+            page.send({ type: 'traits', traits: this.traits });
             if (!this.silent) this.welcome(page);
         };
     }

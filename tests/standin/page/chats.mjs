@@ -74,7 +74,7 @@ class ChatModel extends defineModel([
     'muteExpiration',
     'lastReceivedKey',
 ]) {
-    msgs = new Collection(MsgModel);
+    msgs = new Collection();
 
     serialize() {
         spend(traits.chat_cost_ms);
@@ -95,9 +95,9 @@ const GroupMetadata = defineModel([
     'size',
 ]);
 
-export const Msg = new Collection(MsgModel);
-export const Chat = new Collection(ChatModel);
-export const Contact = new Collection(ContactModel);
+export const Msg = Object.assign(new Collection(), { modelClass: MsgModel });
+export const Chat = new Collection();
+export const Contact = new Collection();
 export const Blocklist = new Collection();
 export const BusinessProfile = new Collection();
 export const WAWebNewsletterCollection = new Collection();
@@ -143,7 +143,7 @@ async function updateGroup(wid) {
     throw Object.assign(new RefusedByServer(), { name: 'e', status: 429 });
 }
 
-export const GroupMetadataCollection = { update: updateGroup, get: (wid) => Chat.get(wid)?.groupMetadata };
+export const GroupMetadataCollection = { update: updateGroup };
 export const queryAndUpdateGroupMetadataById = ({ id }) => updateGroup(createWid(id));
 
 // ---- chats ----------------------------------------------------------------------------------------

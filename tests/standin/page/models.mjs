@@ -125,11 +125,6 @@ export function defineModel(props, session = []) {
 export class Collection extends Emitter {
     #models = new Map();
 
-    constructor(modelClass) {
-        super();
-        this.modelClass = modelClass;
-    }
-
     get length() {
         return this.#models.size;
     }
