@@ -85,6 +85,7 @@ function manyChats({ count, groups = 0, broken = 0 }, idOf) {
             id: isGroup ? `1203630001${String(index).padStart(8, '0')}@g.us` : person,
             name: isGroup ? `Group ${index + 1}` : sender,
             saved: !isGroup,
+            unread: 0,
             broken: isGroup && index < broken,
             participants: isGroup ? [person] : undefined,
             messages: [{

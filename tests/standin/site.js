@@ -210,6 +210,7 @@ class Site {
             chats.push(chat);
         }
         chat.messages.push(message);
+        if (!message.fromMe) chat.unread += 1;
         return chat;
     }
 
@@ -283,7 +284,7 @@ const UPLINK = {
     unlink(site, page) {
         site.devices.unlink(page.noise);
     },
-    async message(site, page, { message: { chat, directPath, ...message } }) {
+    message(site, page, { message: { chat, directPath, ...message } }) {
         const { phone } = site.requireAccount(page);
         const t = Math.floor(Date.now() / 1000);
         const sha256 = site.media.digest(directPath);
@@ -291,9 +292,7 @@ const UPLINK = {
         delete record.fromMe;
         site.sent.push(record);
         site.keep(phone, { id: chat }, { ...message, directPath });
-        // A socket that is half dead: what it takes is never acknowledged.
-        if (site.traits.mute_sends) await new Promise(() => {});
-        return { ack: 1 };
+        return site.traits.mute_sends ? {} : { ack: 1 };
     },
     act(site, page, { kind, chat, id, ...fields }) {
         const { phone } = site.requireAccount(page);
@@ -303,7 +302,11 @@ const UPLINK = {
         if (kind === 'revoke') Object.assign(kept.message, { type: 'revoked', body: undefined });
     },
     signal(site, page, fields) {
-        site.signals.push({ phone: site.devices.get(page.noise)?.phone, ...fields });
+        const { phone } = site.requireAccount(page);
+        site.signals.push({ phone, ...fields });
+        // A chat that the page has only just made has no message yet.
+        const chat = site.chatsOf(phone).find(({ id }) => id === fields.chat);
+        if (fields.kind === 'seen' && chat) chat.unread = 0;
     },
     reupload(site, page, { directPath }) {
         site.media.restore(directPath);

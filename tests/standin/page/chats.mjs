@@ -199,6 +199,7 @@ export function mergeChat(described) {
         const msg = toMsg(chat, message);
         if (msg) show(chat, msg);
     }
+    chat.set({ unreadCount: described.unread });
     return chat;
 }
 

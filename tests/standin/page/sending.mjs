@@ -21,6 +21,8 @@ export function addAndSendMsgToChat(chat, attributes) {
     const sent = added.then(async (msg) => {
         const message = { chat: String(chat.id), id: msg.id.id, fromMe: true, ...described(msg) };
         const { ack } = await uplink('message', { message });
+        // A site that says nothing of it: the page waits, for ever.
+        if (ack === undefined) await new Promise(() => {});
         if (ack > msg.ack) msg.set({ ack });
         return { messageSendResult: 'OK', t: msg.t };
     });

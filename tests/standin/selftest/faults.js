@@ -8,6 +8,8 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { createInterface } = require('node:readline');
 const { describe } = require('node:test');
+const { COMMANDS } = require('../commands');
+const { TRAITS } = require('../traits');
 const {
     PHONE,
     SCRIPT,
@@ -221,6 +223,17 @@ describe('the process', () => {
         const closed = once(lines, 'close');
         parent.kill('SIGKILL');
         await inTime(closed, 'the stand-in to end and with it its stdout');
+    });
+
+    test('README.md names every command, and every trait with its values', () => {
+        const text = fs.readFileSync(path.join(__dirname, '..', 'README.md'), 'utf8');
+        for (const name of Object.keys(COMMANDS)) {
+            assert.match(text, new RegExp(`^\\| .*\`${name}\`.* \\|`, 'm'), name);
+        }
+        for (const [name, [today, april, meaning]] of Object.entries(TRAITS)) {
+            const [first, second] = [today, april].map((value) => `\`${JSON.stringify(value)}\``);
+            assert.ok(text.includes(`\n| \`${name}\` | ${first} | ${second} | ${meaning} |\n`), name);
+        }
     });
 
     test('it listens on loopback only, and keeps no key on disk', async () => {

@@ -86,6 +86,10 @@ describe('messages', () => {
             return Chat.get(id).msgs.getModelsArray().map(({ body, isNewMsg }) => [body, isNewMsg]);
         }, idOf(DAVI));
         assert.deepEqual(found, [['late', false], ['later', true]]);
+        const unread = () => client.pupPage.evaluate((id) => (
+            window.require('WAWebCollections').Chat.get(id).unreadCount
+        ), idOf(DAVI));
+        assert.equal(await unread(), 2);
         assert.ok(!seen().includes('message'));
     });
 
