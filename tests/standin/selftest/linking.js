@@ -81,7 +81,7 @@ describe('linking by code', () => {
         await ok('scan', { port, phone: PHONE });
         await event('ready');
         replies['/qr'] = { qr: null };
-        await ok('message', { port, from: '5521977770009', body: 'by port' });
+        await ok('message', { port, from: '5521977770008', body: 'by port' });
         const [message] = await event('message');
         assert.equal(message.body, 'by port');
         server.close();
