@@ -17,6 +17,7 @@ const { setTimeout: pause } = require('node:timers/promises');
 const { createJudge } = require('./server/callers');
 const { describeIncoming } = require('./server/chats');
 const { ConfigError, readConfig } = require('./server/config');
+const { describeEngine, loadEngine } = require('./server/engine');
 const { EventStreams } = require('./server/events');
 const { EXIT } = require('./server/exit');
 const { HttpServer } = require('./server/http');
@@ -109,11 +110,18 @@ function keepTickShape() {
     process.nextTick(() => kept.push(executionAsyncResource()));
 }
 
+/** Load the library of the engine, and make the client of sessions from it. */
+function loadSessionClient(engine) {
+    const library = loadEngine(engine);
+    return { SessionClient: require('./server/whatsapp').createSessionClient(library) };
+}
+
 /**
  * Run the server until it ends.
  *
- * @param {() => {SessionClient: Function}} loadLibrary called once the server answers; another one than
- *   server/whatsapp.js makes a server without a browser (tests/light_server.js)
+ * @param {(engine: string|null) => {SessionClient: Function}} loadLibrary called once the server answers,
+ *   with the engine's folder, and again where that failed; another one than `loadSessionClient` makes a
+ *   server without a browser (tests/light_server.js)
  */
 async function main(loadLibrary) {
     process.umask(0o077);
@@ -121,13 +129,23 @@ async function main(loadLibrary) {
     const systemd = takeVariables(process.env);
     const log = createLog(config.label);
     const notifier = new Notifier(systemd.NOTIFY_SOCKET, log);
-    const state = new SessionState({ port: config.port, user: config.user, attempts: config.qrMaxRetries });
+    const state = new SessionState({
+        port: config.port,
+        user: config.user,
+        attempts: config.qrMaxRetries,
+        upstream: { ...describeEngine(config.engine), pinned: config.webVersion },
+    });
 
     let stopping = null;
-    let supplyLibrary;
-    const library = new Promise((resolve) => {
-        supplyLibrary = resolve;
+    let library = null;
+    let mayLoad;
+    const othersCameFirst = new Promise((resolve) => {
+        mayLoad = resolve;
     });
+    const loadOnce = () => {
+        library ??= inSmallMemory(() => loadLibrary(config.engine));
+        return library;
+    };
     const ending = (code, why) => {
         stopping ??= stop(code, why);
     };
@@ -148,7 +166,7 @@ async function main(loadLibrary) {
         log,
         end: ending,
         storage: new Storage(config),
-        loadLibrary: () => library,
+        loadLibrary: () => othersCameFirst.then(loadOnce),
         // One after the other: the number of a sender may have to be asked for, and the order stays.
         onMessage: (message) => {
             described = described
@@ -232,7 +250,14 @@ async function main(loadLibrary) {
     keepTickShape();
     // The library is loaded in any case, so that its files can be replaced under a running server.
     session.warmUp().catch(() => {});
-    supplyLibrary(inSmallMemory(loadLibrary));
+    try {
+        loadOnce();
+    } catch (error) {
+        // No restart mends it. The session says so when it wants a browser, and tries again.
+        if (error.cause !== 'engine_missing') throw error;
+        log.error(error.message, { cause: error.cause });
+    }
+    mayLoad();
     if (stopping === null) session.start();
 }
 
@@ -243,6 +268,6 @@ function run(loadLibrary) {
     });
 }
 
-if (require.main === module) run(() => require('./server/whatsapp'));
+if (require.main === module) run(loadSessionClient);
 
 module.exports = { run };

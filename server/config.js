@@ -60,6 +60,12 @@ function userIds(text) {
     return ids.every((id) => id < 2 ** 32 - 1) ? ids : undefined;
 }
 
+/** Return an absolute path; null for nothing. */
+function absolute(text) {
+    if (text === '') return null;
+    return path.isAbsolute(text) && /^[^\0\n]{1,4096}$/.test(text) ? path.normalize(text) : undefined;
+}
+
 const matching = (pattern) => (text) => (pattern.test(text) ? text : undefined);
 const seconds = (min, max) => (text) => wholeNumber(text, min, max);
 
@@ -91,6 +97,8 @@ const VARIABLES = {
         'auto, or the path or name of a browser',
     ],
     WAPORTD_BROWSER_ARGS: ['browserArgs', '[]', stringArray, 'a JSON array of strings'],
+    WAPORTD_ENGINE: ['engine', null, absolute, 'an absolute path, or nothing for the bundled one'],
+    WAPORTD_WEB_VERSION: ['webVersion', null, absolute, 'an absolute path, or nothing for no pinned page'],
     WAPORTD_QR_MAX_RETRIES: ['qrMaxRetries', '5', seconds(1, 1000), 'a whole number from 1 to 1000'],
     WAPORTD_QR_LIFETIME: [
         'qrLifetime',

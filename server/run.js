@@ -89,6 +89,7 @@ class BrowserRun {
             signal: this.#abort.signal,
             phone: this.phone,
             startLimitMs: this.#config.startTimeout * 1000,
+            pinned: this.#config.webVersion,
         });
     }
 

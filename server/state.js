@@ -10,6 +10,8 @@
 
 const { EventEmitter } = require('node:events');
 
+const { BUNDLED } = require('./engine');
+
 const NEXT = {
     generating: [
         'qr',
@@ -66,6 +68,18 @@ const NEXT = {
 /** What a state shows unless a transition says otherwise: nothing of the state before it stays. */
 const CLEAN = { cause: null, hint: null, qr: null, expires_at: null, pairing: null, progress: null };
 
+/** What is known of WhatsApp's page before it was seen. */
+const UNSEEN = {
+    build: null,
+    library: null,
+    engine: BUNDLED,
+    pinned: null,
+    ok: true,
+    checked: [],
+    missing: [],
+    shims: {},
+};
+
 const timestamp = (ms) => new Date(ms).toISOString();
 
 /**
@@ -81,8 +95,11 @@ class SessionState extends EventEmitter {
     #announced = false;
     #expiry = null;
 
-    /** @param {{port: number, user: string|null, attempts: number}} identity */
-    constructor({ port, user, attempts }) {
+    /**
+     * @param {{port: number, user: string|null, attempts: number, upstream?: object}} identity `upstream` is
+     *   what is known before a browser runs of what WhatsApp's page meets here: `library`, `engine`, `pinned`
+     */
+    constructor({ port, user, attempts, upstream = {} }) {
         super();
         this.setMaxListeners(0);
         this.#picture = Object.freeze({
@@ -100,6 +117,7 @@ class SessionState extends EventEmitter {
             pushname: null,
             platform: null,
             browser: null,
+            upstream: { ...UNSEEN, ...upstream },
             webhook: { queued: 0, delivered: 0, failed: 0, dropped: 0 },
         });
     }

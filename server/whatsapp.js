@@ -2,29 +2,16 @@
 
 /**
  * whatsapp-web.js, unmodified, made safe to depend on: every promise it leaves unwatched is watched here, it
- * never deletes a profile, and it tells more than its own events do. Requiring this module loads the library
- * and puppeteer (about half a second), so it is required only after the server answers.
+ * never deletes a profile, and it tells more than its own events do. Which version it is, engine.js decides.
  *
  * The names of page functions (`onAuthAppStateChangedEvent`, `onLogoutEvent`) and the call order of the
  * strategy's hooks are those of the pinned version's src/Client.js.
  */
 
-const { createRequire } = require('node:module');
 const { setTimeout: pause } = require('node:timers/promises');
 
-// Not by the library's index, which loads another 300 files (RemoteAuth with its archivers): a third of the
-// time until a browser can start, and 8 MiB.
-const Client = require('whatsapp-web.js/src/Client');
-const LocalAuth = require('whatsapp-web.js/src/authStrategies/LocalAuth');
-
 const { isHeadlessShell } = require('./browser');
-
-// What puppeteer would load only when a browser starts: an upgrade may have replaced the files by then.
-['whatsapp-web.js/src/Client', 'puppeteer', 'puppeteer-core', 'debug'].reduce((within, name) => {
-    const file = within.resolve(name);
-    within(file);
-    return createRequire(file);
-}, require);
+const { pinPage } = require('./pinned');
 
 /** How long what the page told on its own may take to arrive, in milliseconds. */
 const HEARD_MS = 2_000;
@@ -67,7 +54,7 @@ function look() {
  * login looks fine and is lost at the next start; whoever owns the browser deletes the profile once the
  * browser is gone.
  */
-class KeptAuth extends LocalAuth {
+const keptAuthOf = (LocalAuth) => class KeptAuth extends LocalAuth {
     #hooks;
     #page = null;
 
@@ -88,7 +75,7 @@ class KeptAuth extends LocalAuth {
     }
 
     async logout() {}
-}
+};
 
 /**
  * One run of the library in one browser. Beyond the library's events it emits
@@ -102,14 +89,16 @@ class KeptAuth extends LocalAuth {
  * - `failed` (error): injection into a page that was loaded again failed
  * - `pairing_failed` (error): WhatsApp gave no pairing code
  */
-class SessionClient extends Client {
+const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client {
     #first = true;
     #needed = false;
     #synced = false;
+    #pinned;
 
     /**
-     * @param {{clientId, dataPath, executablePath, args, identity, env, signal, phone, startLimitMs}} options
-     *   `signal` kills the browser, even while it starts; `phone` asks for pairing codes instead of QR
+     * @param {{clientId, dataPath, executablePath, args, identity, env, signal, phone, startLimitMs, pinned}}
+     *   options `signal` kills the browser, even while it starts; `phone` asks for pairing codes instead of
+     *   QR; `pinned` is the file of a pinned page, or null
      */
     constructor(options) {
         const hooks = {
@@ -149,6 +138,7 @@ class SessionClient extends Client {
                 defaultViewport: null,
             },
         });
+        this.#pinned = options.pinned ?? null;
     }
 
     async #pageOpened(browser, page, identity) {
@@ -224,8 +214,13 @@ class SessionClient extends Client {
         }
     }
 
-    /** Nothing is cached; the library's version would keep a listener with an unwatched promise. */
-    async initWebVersionCache() {}
+    /**
+     * Called by the library before it loads the page. Nothing is cached; the library's version would keep a
+     * listener with an unwatched promise.
+     */
+    async initWebVersionCache() {
+        if (this.#pinned !== null) await pinPage(this.pupPage, this.#pinned);
+    }
 
     /** Tell what the page shows: `{loaded, state, passkey, refused}`. */
     look() {
@@ -241,6 +236,13 @@ class SessionClient extends Client {
     unlink() {
         return this.pupPage.evaluate(() => window.require('WAWebSocketModel').Socket.logout());
     }
-}
+};
 
-module.exports = { SessionClient };
+/**
+ * Make the client of sessions from the classes of a library.
+ *
+ * @param {{Client: Function, LocalAuth: Function}} library as `loadEngine` gives it
+ */
+const createSessionClient = ({ Client, LocalAuth }) => sessionClientOf(Client, keptAuthOf(LocalAuth));
+
+module.exports = { createSessionClient };

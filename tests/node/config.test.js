@@ -70,6 +70,8 @@ describe('the configuration', () => {
             WAPORTD_CLIENT_ID_PREFIX: 'bot',
             WAPORTD_BROWSER: '/usr/bin/chromium',
             WAPORTD_BROWSER_ARGS: '["--a", "--b"]',
+            WAPORTD_ENGINE: '/var/lib/waportd-engines/1.34.6',
+            WAPORTD_WEB_VERSION: '/srv/page.html',
             WAPORTD_QR_MAX_RETRIES: '3',
             WAPORTD_QR_LIFETIME: '30,10',
             WAPORTD_IDLE_TIMEOUT: '5',
@@ -78,6 +80,8 @@ describe('the configuration', () => {
         assert.equal(config.webhookUrl, null);
         assert.equal(config.clientId, 'bot_5001');
         assert.deepEqual(config.browserArgs, ['--a', '--b']);
+        assert.equal(config.engine, '/var/lib/waportd-engines/1.34.6');
+        assert.equal(config.webVersion, '/srv/page.html');
         assert.deepEqual([config.qrMaxRetries, config.idleTimeout], [3, 5]);
         assert.deepEqual(config.qrLifetime, [30, 10]);
     });
@@ -90,6 +94,8 @@ describe('the configuration', () => {
             WAPORTD_CLIENT_ID_PREFIX: 'a b',
             WAPORTD_BROWSER: '',
             WAPORTD_BROWSER_ARGS: '["--a", 1]',
+            WAPORTD_ENGINE: '1.34.6',
+            WAPORTD_WEB_VERSION: './page.html',
             WAPORTD_QR_MAX_RETRIES: '0',
             WAPORTD_QR_LIFETIME: '60',
             WAPORTD_START_TIMEOUT: '1.5',

@@ -14,7 +14,7 @@ const { SessionState } = require('../../server/state');
 const { ROOT } = require('./support/process');
 
 const text = fs.readFileSync(path.join(ROOT, 'docs', 'server.md'), 'utf8');
-const source = ['run', 'reasons', 'storage', 'browser', 'routes', 'session']
+const source = ['run', 'reasons', 'storage', 'browser', 'routes', 'session', 'engine', 'pinned']
     .map((name) => fs.readFileSync(path.join(ROOT, 'server', `${name}.js`), 'utf8'))
     .join('\n');
 

@@ -1,0 +1,152 @@
+'use strict';
+
+/**
+ * Which whatsapp-web.js runs: the bundled one, or that of an engine's folder, which is what
+ * `npm install whatsapp-web.js@VERSION` makes there. An engine brings all that its library needs, puppeteer
+ * included: a library is tested by its makers with the puppeteer that it names, and an upgrade of this server
+ * must not put another one under it.
+ *
+ *     node server/engine.js FOLDER
+ *
+ * loads one as a server would, and prints its name and version as JSON, or what is wrong with it (exit status
+ * 1): how `waportctl engine install` looks at it before any server may use it.
+ */
+
+const { readFileSync } = require('node:fs');
+const { createRequire } = require('node:module');
+const path = require('node:path');
+
+const { SessionError } = require('./errors');
+
+const BUNDLED = 'bundled';
+const LIBRARY = 'whatsapp-web.js';
+
+/** What server/whatsapp.js and server/chats.js call or replace. */
+const MEMBERS = {
+    Client: [
+        'initialize',
+        'inject',
+        'attachEventListeners',
+        'initWebVersionCache',
+        'requestPairingCode',
+        'sendMessage',
+        'getChats',
+        'getChatById',
+        'getMessageById',
+        'destroy',
+    ],
+    LocalAuth: [
+        'setup',
+        'beforeBrowserInitialized',
+        'afterBrowserInitialized',
+        'onAuthenticationNeeded',
+        'logout',
+        'destroy',
+    ],
+};
+
+/** What puppeteer would load only when a browser starts: an upgrade may have replaced the files by then. */
+const LATE = ['puppeteer', 'puppeteer-core', 'debug'];
+
+const folderOf = (engine) =>
+    engine === null
+        ? path.dirname(require.resolve(`${LIBRARY}/package.json`))
+        : path.join(engine, 'node_modules', LIBRARY);
+
+/**
+ * Tell what can be told of an engine without loading it.
+ *
+ * @param {string|null} engine absolute path of its folder; null = bundled
+ * @returns {{engine: string, library: string|null}} its name, and the version of its library; null where
+ *   there is none
+ */
+function describeEngine(engine) {
+    const name = engine === null ? BUNDLED : path.basename(engine);
+    try {
+        const { version } = JSON.parse(readFileSync(path.join(folderOf(engine), 'package.json'), 'utf8'));
+        return { engine: name, library: typeof version === 'string' ? version : null };
+    } catch {
+        return { engine: name, library: null };
+    }
+}
+
+/**
+ * Load the classes of a library. Takes about half a second.
+ *
+ * Not by the library's index, which loads another 300 files (RemoteAuth with its archivers): a third of the
+ * time until a browser can start, and 8 MiB. Where another version keeps them elsewhere, the index it is.
+ */
+function classesOf(folder) {
+    const load = (file) => require(path.join(folder, file));
+    try {
+        require.resolve(path.join(folder, 'src/Client'));
+        require.resolve(path.join(folder, 'src/authStrategies/LocalAuth'));
+    } catch {
+        const { Client, LocalAuth } = require(folder);
+        return { Client, LocalAuth };
+    }
+    return { Client: load('src/Client'), LocalAuth: load('src/authStrategies/LocalAuth') };
+}
+
+function loadLate(folder) {
+    LATE.reduce((within, name) => {
+        const file = within.resolve(name);
+        within(file);
+        return createRequire(file);
+    }, createRequire(path.join(folder, 'package.json')));
+}
+
+const missingOf = (classes) =>
+    Object.entries(MEMBERS).flatMap(([name, members]) =>
+        members
+            .filter((member) => typeof classes[name]?.prototype?.[member] !== 'function')
+            .map((member) => `${name}.${member}`),
+    );
+
+/**
+ * Load an engine's library.
+ *
+ * @param {string|null} engine absolute path of its folder; null = bundled
+ * @returns {{Client: Function, LocalAuth: Function, engine: string, library: string}}
+ * @throws {SessionError} `engine_missing`: why it cannot be used
+ */
+function loadEngine(engine) {
+    const described = describeEngine(engine);
+    if (described.library === null) throw unusable(engine, `there is no ${LIBRARY} in it`);
+    let classes;
+    try {
+        const folder = folderOf(engine);
+        classes = classesOf(folder);
+        loadLate(folder);
+    } catch (error) {
+        throw unusable(engine, error?.message ?? error);
+    }
+    const missing = missingOf(classes);
+    if (missing.length > 0) throw unusable(engine, `its library has no ${missing.join(', ')}`);
+    return { ...classes, ...described };
+}
+
+function unusable(engine, why) {
+    const [what, hint] =
+        engine === null
+            ? ['the bundled whatsapp-web.js', 'install waportd again']
+            : [
+                  `engine ${path.basename(engine)} (${engine})`,
+                  '`waportctl engine list` shows those that are there; `waportctl engine use bundled` goes ' +
+                      'back to the bundled one',
+              ];
+    const reason = String(why).split('\n')[0].slice(0, 300);
+    return new SessionError('engine_missing', `${what} cannot be loaded: ${reason}`, hint);
+}
+
+if (require.main === module) {
+    try {
+        const { engine, library } = loadEngine(path.resolve(process.argv[2]));
+        process.stdout.write(`${JSON.stringify({ engine, library })}\n`);
+    } catch (error) {
+        process.stdout.write(`${JSON.stringify({ error: error.message })}\n`);
+        process.exitCode = 1;
+    }
+}
+
+module.exports = { BUNDLED, MEMBERS, describeEngine, loadEngine };
