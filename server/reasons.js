@@ -49,6 +49,15 @@ const reason = {
             'ask for a new code; if WhatsApp on the phone asks for a passkey, remove the passkey there first',
         ),
 
+    /** @param {{feature: string, module: string, member: string, found: string}} lost */
+    upstreamChanged: (build, { feature, module, member, found }) =>
+        new SessionError(
+            'upstream_changed',
+            `WhatsApp Web ${build} has changed: ${feature} needs ` +
+                `${[module, member].filter(Boolean).join('.')}, which is not there (${found})`,
+            'use a newer version of waportd, or another engine (waportctl engine); see docs/operations.md',
+        ),
+
     /** @param {string|null} next path of the browser that is taken the next time, if there is another */
     silent: (what, next) =>
         next === null

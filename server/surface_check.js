@@ -1,0 +1,121 @@
+'use strict';
+
+/**
+ * Whether WhatsApp's page has what is used of it (server/surface.js): looked at, never called, in one go of
+ * some milliseconds. `boot` is what there is before the login, `main` that and what comes with the screen of
+ * a login; what is loaded on first use is not looked at.
+ */
+
+const { FEATURES, MODULES, SHAPES } = require('./surface');
+
+/** Which modules a part looks at. */
+const PARTS = { boot: ['boot'], main: ['boot', 'main'] };
+
+/**
+ * Runs in the page: what is there of modules and their members.
+ *
+ * @param {Object<string, string[]>} wanted members of modules, as paths; '' = the module itself
+ * @returns {{build, shims, ms, found}} `found` has, per module, the kind of each member: `undefined` = it is
+ *   not there, `unset` = it is, without a value, `function/2` = one of two arguments, else JavaScript's word;
+ *   null = there is no such module. `ms` is how long it took
+ */
+function inspect(wanted) {
+    const began = performance.now();
+    const kindOf = (module, path) => {
+        let owner = { '': module };
+        let value = module;
+        for (const member of path === '' ? [''] : path.split('.')) {
+            if (path !== '') owner = value;
+            if (owner === null || owner === undefined || !(member in Object(owner))) return 'undefined';
+            value = owner[member];
+        }
+        if (value === undefined) return 'unset';
+        return typeof value === 'function' ? `function/${value.length}` : typeof value;
+    };
+    const inside = (name, members) => {
+        let module;
+        try {
+            module = window.require(name);
+        } catch {
+            // It is not loaded, or something that it needs is not.
+        }
+        if (module === undefined || module === null) return null;
+        return members.map((path) => {
+            try {
+                return kindOf(module, path);
+            } catch {
+                return 'undefined';
+            }
+        });
+    };
+    const found = {};
+    for (const [name, members] of Object.entries(wanted)) found[name] = inside(name, members);
+    const { VERSION: build } = window.Debug;
+    return { build, shims: { ...window.waportd?.shims }, found, ms: performance.now() - began };
+}
+
+const membersOf = ({ members }) => Object.keys(members);
+
+/** What `inspect` is asked for a part: all members of its modules, and those of other shapes of the page. */
+function wantedOf(part) {
+    const wanted = {};
+    for (const [name, module] of Object.entries(MODULES)) {
+        if (PARTS[part].includes(module.when)) wanted[name] = membersOf(module);
+    }
+    for (const [name, { members }] of Object.values(SHAPES).flatMap(Object.entries)) {
+        if (wanted[name]) wanted[name] = [...new Set([...wanted[name], ...Object.keys(members)])];
+    }
+    return wanted;
+}
+
+function fits(kind, found) {
+    if (kind === 'any') return found !== 'undefined';
+    if (kind === 'object') return found === 'object' || found.startsWith('function/');
+    if (kind === 'class' || kind === 'function') return found.startsWith('function/');
+    return kind === found;
+}
+
+/** Tell whether an older shape of the page has something else in the place of a member, which is there. */
+function hasOther(name, member, kinds) {
+    return Object.values(SHAPES).some((shape) => {
+        const members = shape[name]?.members ?? {};
+        if (members[member] !== null) return false;
+        const instead = Object.entries(members).filter(([, kind]) => kind !== null);
+        return instead.length > 0 && instead.every(([other, kind]) => fits(kind, kinds[other]));
+    });
+}
+
+/**
+ * Tell what is missing.
+ *
+ * @param {string} part `boot` or `main`
+ * @param {object} seen what `inspect` gave for it
+ * @returns {{feature: string, module: string, member: string, found: string}[]}
+ */
+function missingOf(part, { found, shims }) {
+    const wanted = wantedOf(part);
+    const missing = [];
+    for (const [feature, { uses }] of Object.entries(FEATURES)) {
+        for (const [module, members] of Object.entries(uses)) {
+            if (wanted[module] === undefined) continue;
+            const kinds = Object.fromEntries(
+                wanted[module].map((member, n) => [member, found[module]?.[n] ?? 'no such module']),
+            );
+            for (const member of members) {
+                const kind = MODULES[module].members[member];
+                if (fits(kind, kinds[member]) || hasOther(module, member, kinds)) continue;
+                missing.push({ feature, module, member, found: kinds[member] });
+            }
+        }
+    }
+    if (shims.message_keys === 'failed') {
+        const member = '_serialized';
+        missing.push({ feature: 'receive', module: 'WAWebMsgKey', member, found: 'undefined' });
+    }
+    // What only the injection uses where it is there is no loss.
+    return missing.filter(({ feature }) => feature !== 'page');
+}
+
+const isCore = ({ feature }) => FEATURES[feature].core;
+
+module.exports = { inspect, isCore, missingOf, wantedOf };
