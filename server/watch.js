@@ -50,6 +50,11 @@ class Watch {
         on('ready', () => this.#ready());
         on('message', (message) => session.onMessage(message));
         on('logout', () => session.loggedOut());
+        on('document', () => run.linked.reloads());
+        on('upstream', (upstream) => this.#pageSeen(upstream));
+        on('load_failed', (error) =>
+            this.#log.warning('WhatsApp is not made ready', { reason: error?.message ?? error }),
+        );
         on('disconnected', (why) => {
             if (why === 'LOGOUT') session.loggedOut();
             else session.lose(EXIT.disconnected, `disconnected by WhatsApp (${why})`);
@@ -57,7 +62,8 @@ class Watch {
         on('auth_failure', () => session.failed(reason.authFailure()));
         on('failed', (error) => {
             const text = `WhatsApp's page did not come back: ${error?.message ?? error}`;
-            if (session.login.linked) session.lose(EXIT.pageHung, text);
+            const isMended = error?.cause !== 'upstream_changed';
+            if (session.login.linked && isMended) session.lose(EXIT.pageHung, text);
             else session.failed(error);
         });
     }
@@ -79,11 +85,16 @@ class Watch {
         page.on('response', () => {
             run.answered = true;
         });
-        page.on('framenavigated', (frame) => {
-            if (run.closed || frame !== page.mainFrame()) return;
-            if (frame.url().includes('post_logout=1')) this.#session.loggedOut();
-            else run.linked.reloads();
-        });
+    }
+
+    /** What the page has of what is used; the log tells it once for each build. */
+    #pageSeen(upstream) {
+        const before = this.#state.picture().upstream;
+        this.#state.update({ upstream: { ...before, ...upstream } });
+        const { build, ok, missing } = upstream;
+        if (before.build === build && before.missing.length === missing.length) return;
+        const lost = missing.map(({ feature, module, member }) => `${feature}: ${module} ${member}`.trim());
+        this.#log[ok ? 'info' : 'warning']('WhatsApp Web', { build, missing: lost.slice(0, 20).join(', ') });
     }
 
     /** A code or a login has come: from now on the page itself is probed. */
@@ -95,7 +106,7 @@ class Watch {
         run.probe({
             look: () => run.linking.answered && !this.#session.login.linked,
             onSeen: (seen) => {
-                if (seen.passkey) run.linking.passkey();
+                if (seen.pairing_type === 'SHORTCAKE_PASSKEY') run.linking.passkey();
             },
             onHung: () => {
                 this.#session.lose(EXIT.pageHung, "WhatsApp's page does not answer any more");

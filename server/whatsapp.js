@@ -2,51 +2,87 @@
 
 /**
  * whatsapp-web.js, unmodified, made safe to depend on: every promise it leaves unwatched is watched here, it
- * never deletes a profile, and it tells more than its own events do. Which version it is, engine.js decides.
+ * never deletes a profile, it injects once into each document, and it tells more than its own events do.
+ * Which version it is, engine.js decides.
  *
- * The names of page functions (`onAuthAppStateChangedEvent`, `onLogoutEvent`) and the call order of the
- * strategy's hooks are those of the pinned version's src/Client.js.
+ * The names of page functions (`onAuthAppStateChangedEvent`, …) and the order in which hooks and methods are
+ * called are those of the pinned version's src/Client.js.
  */
 
+const { once } = require('node:events');
 const { setTimeout: pause } = require('node:timers/promises');
 
 const { isHeadlessShell } = require('./browser');
+const { prepareDocument } = require('./compatibility');
 const { pinPage } = require('./pinned');
+const { reason } = require('./reasons');
+const { inspect, isCore, missingOf, wantedOf } = require('./surface_check');
+const { Turns } = require('./turns');
 
-/** How long what the page told on its own may take to arrive, in milliseconds. */
-const HEARD_MS = 2_000;
-/** How long a page that loads itself again is left alone, in milliseconds. */
-const SETTLE_MS = 100;
+const SITE = 'https://web.whatsapp.com/';
+/** How long a page that was logged out may take until it is loaded again, and says why, in milliseconds. */
+const LEAVING_MS = 5_000;
+/** How long each way of asking for new codes may take to bring one, in milliseconds. */
+const NEW_CODES_MS = 3_000;
+/** When the screen of a login is looked at after `ready`, in milliseconds: again if it lacks something. */
+const MAIN_CHECKS_MS = [2_000, 10_000, 60_000];
+/** When a page that lacks what no session can do without is looked at again, in milliseconds. */
+const BOOT_CHECKS_MS = [500, 1_500, 4_000];
 
-/** Runs in the page before its own scripts: WhatsApp asks for a passkey through WebAuthn. */
-function reportPasskeyRequests() {
-    const credentials = navigator.credentials;
-    if (!credentials?.get) return;
-    const get = credentials.get.bind(credentials);
-    credentials.get = (options) => {
-        if (options?.publicKey) window.waportdPasskeyRequested?.();
-        return get(options);
-    };
-}
+/** What is thrown at work in a document that has gone. */
+const ANOTHER_DOCUMENT = 'another document is loaded';
+const DOCUMENT_GONE = new RegExp(`context was destroyed|Cannot find context|${ANOTHER_DOCUMENT}`, 'i');
 
 /** Runs in the page: WhatsApp's connection, and whether the account is loaded. */
 function connection() {
     const { Socket } = window.require('WAWebSocketModel');
-    return { state: Socket.state ?? null, synced: Boolean(Socket.hasSynced) };
+    let mode = null;
+    try {
+        ({ mode } = window.require('WAWebStreamModel').Stream);
+    } catch {
+        // Then the connection has to tell.
+    }
+    const state = Socket.state ?? null;
+    return { state, loaded: Socket.hasSynced === true || (mode === 'MAIN' && state === 'CONNECTED') };
 }
 
-/** Runs in the page: what can be seen of its progress without changing it. */
+/** Runs in the page: what can be seen of its progress without changing it, in no language. */
 function look() {
-    const visible = document.body?.innerText ?? '';
-    return {
-        loaded: window.Debug?.VERSION !== undefined,
-        state:
-            window.Debug?.VERSION === undefined
-                ? null
-                : (window.require('WAWebSocketModel').Socket.state ?? null),
-        passkey: /passkey/i.test(visible),
-        refused: /works with (Google )?Chrome|update (Google )?Chrome/i.test(visible),
+    const loaded = window.Debug?.VERSION !== undefined;
+    const attempt = (work) => {
+        try {
+            return (loaded ? work() : null) ?? null;
+        } catch {
+            return null;
+        }
     };
+    return {
+        loaded,
+        state: attempt(() => window.require('WAWebSocketModel').Socket.state),
+        mode: attempt(() => window.require('WAWebStreamModel').Stream.mode),
+        synced: attempt(() => window.require('WAWebSocketModel').Socket.hasSynced) === true,
+        pairing_type: attempt(() => window.require('WAWebAltDeviceLinkingApi').getPairingType()),
+        // A browser that WhatsApp does not take gets a page without any of its modules.
+        refused:
+            document.readyState === 'complete' &&
+            location.protocol === 'https:' &&
+            window.Debug === undefined &&
+            typeof window.require !== 'function',
+    };
+}
+
+/** Make what runs in the page run in one document only, and its errors tell something. */
+function guarded(work, document) {
+    const guard =
+        document === null
+            ? ''
+            : `if (window.waportd?.document !== '${document.name}') throw new Error('${ANOTHER_DOCUMENT}');`;
+    const source = typeof work === 'string' ? `async () => (${work})` : `${work}`;
+    const made = () => {};
+    made.toString = () =>
+        `async (...args) => { ${guard} try { return await (${source})(...args); } ` +
+        'catch (error) { throw window.waportd?.explain(error) ?? error; } }';
+    return made;
 }
 
 /**
@@ -78,22 +114,44 @@ const keptAuthOf = (LocalAuth) => class KeptAuth extends LocalAuth {
 };
 
 /**
- * One run of the library in one browser. Beyond the library's events it emits
+ * One run of the library in one browser. Each event is of the document that is loaded now; what comes from
+ * one before it is dropped. Beyond the library's events it emits
  *
  * - `browser` (browser, page): the page is there, before anything is loaded
  * - `http_error` (status): the site answered, but not with its page
+ * - `document`: another document began to load in the main frame; not for changes within one, nor frames
+ * - `document`: another document began to load in the main frame; changes within one and frames are none
  * - `login_needed` / `login_found`: whether the profile holds a login
  * - `socket` (state): WhatsApp's own connection state, before and after the login
- * - `logout`: the page was logged out
+ * - `logout` (why): the page was logged out; WhatsApp's number for why it did that itself, null = somebody
+ *   unlinked it
+ * - `banned` ({code, until}): WhatsApp bans the account for a while; `until` in milliseconds, or null
  * - `passkey`: the page asks for a passkey
  * - `failed` (error): injection into a page that was loaded again failed
+ * - `load_failed` (error): there is a login, and the library cannot be made ready
  * - `pairing_failed` (error): WhatsApp gave no pairing code
  */
 const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client {
-    #first = true;
-    #needed = false;
-    #synced = false;
+    /** Calls that keep the page busy. */
+    turns = new Turns();
+
+    #limitMs;
     #pinned;
+    /** The document that is loaded now, and the one whose work goes on. */
+    #document = null;
+    #bound = null;
+    /** What the newest injection is into, and found. */
+    #injection = null;
+    #injecting = null;
+    #started = false;
+    #reloading = false;
+    #last = Promise.resolve();
+    #evaluate;
+    /** The library's own function for a login that is loaded. */
+    #makeReady = null;
+    #leaving = null;
+    #upstream = null;
+    #nextCheck = null;
 
     /**
      * @param {{clientId, dataPath, executablePath, args, identity, env, signal, phone, startLimitMs, pinned}}
@@ -104,7 +162,7 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         const hooks = {
             pageOpened: (browser, page) => this.#pageOpened(browser, page, options.identity),
             loginNeeded: () => {
-                this.#needed = true;
+                this.#injection.needed = true;
                 this.emit('login_needed');
             },
         };
@@ -114,7 +172,6 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
             userAgent: false,
             authTimeoutMs: options.startLimitMs,
             qrMaxRetries: 0,
-            evalOnNewDoc: reportPasskeyRequests,
             // Pairing hangs unless it is asked for before the page is loaded.
             pairWithPhoneNumber: {
                 phoneNumber: options.phone ?? '',
@@ -138,80 +195,167 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
                 defaultViewport: null,
             },
         });
+        this.#limitMs = options.startLimitMs;
         this.#pinned = options.pinned ?? null;
     }
 
+    /** Tell whether the page works for somebody: a page that is busy is not dead. */
+    get busy() {
+        return this.turns.busy;
+    }
+
     async #pageOpened(browser, page, identity) {
-        this.on('authenticated', () => {
-            this.#synced = true;
-        });
         await page.setUserAgent(identity);
         page.on('response', (response) => {
             const request = response.request();
             const main = request.isNavigationRequest() && request.frame() === page.mainFrame();
             if (main && response.status() >= 400) this.emit('http_error', response.status());
         });
-        // The library leaves functions alone that the page already has. Its own version of the first one
-        // throws in node (it calls window) so that no code follows the last one; of the second it waits for a
-        // navigation.
-        await page.exposeFunction('onAuthAppStateChangedEvent', (state) => this.emit('socket', state));
-        await page.exposeFunction('onLogoutEvent', () => this.emit('logout'));
-        await page.exposeFunction('waportdPasskeyRequested', () => this.emit('passkey'));
+        this.#evaluate = page.evaluate.bind(page);
+        page.evaluate = (work, ...args) =>
+            typeof work === 'string' && this.#bound === null
+                ? this.#evaluate(work)
+                : this.#evaluate(guarded(work, this.#bound), ...args);
+        const expose = page.exposeFunction.bind(page);
+        await expose('waportdTell', (document, what, ...more) => this.#told(document, what, more));
+        page.exposeFunction = (name, heard) => {
+            if (name === 'onAppStateHasSyncedEvent') this.#makeReady = heard;
+            return expose(name, (...args) => this.#heard(name, heard, args));
+        };
+        await page.evaluateOnNewDocument(prepareDocument);
         this.emit('browser', browser, page);
     }
 
-    /** Called by the library at first and after each navigation; the latter unwatched. */
-    async inject() {
-        const first = this.#first;
-        this.#first = false;
-        this.#needed = false;
-        this.#synced = false;
-        try {
-            await this.#injectSteadily();
-        } catch (error) {
-            if (first) throw error;
-            this.emit('failed', error);
+    // ---- what the page tells ---------------------------------------------------------------------
+
+    /** The page calls one of our functions. */
+    #told(document, what, [value, ...more]) {
+        if (what === 'document') {
+            this.#documentBegan(document, value);
+        } else if (document !== this.#document?.name) {
             return;
+        } else if (what === 'passkey') {
+            this.emit('passkey');
+        } else if (what === 'banned') {
+            this.emit('banned', readBan(value, ...more));
+        } else if (what === 'changed') {
+            this.#lookAtLogin();
         }
-        if (!this.#needed) this.emit('login_found');
-        this.#catchUp().catch((error) => this.emit('failed', error));
+    }
+
+    /** The page calls one of the library's functions. Three of them are ours to answer. */
+    #heard(name, heard, args) {
+        if (this.#injection === null || this.#injection.document !== this.#document) return undefined;
+        switch (name) {
+            // The library's own throws in node (it calls window), so that no code follows the last one.
+            case 'onAuthAppStateChangedEvent':
+                this.emit('socket', ...args);
+                return undefined;
+            // Any change is a login for the library, also the one that a logout makes.
+            case 'onAppStateHasSyncedEvent':
+                this.#lookAtLogin();
+                return undefined;
+            // It waits for a navigation, and takes each that follows for a logout.
+            case 'onLogoutEvent':
+                this.#leaving ??= setTimeout(() => this.#left(null), LEAVING_MS).unref();
+                return undefined;
+            // It closes the browser in most states.
+            case 'onAppStateChangedEvent':
+                return undefined;
+            default:
+                return heard(...args);
+        }
+    }
+
+    #documentBegan(name, address) {
+        const { searchParams } = new URL(address);
+        this.#document = { name };
+        clearTimeout(this.#nextCheck);
+        if (this.#leaving !== null || searchParams.has('post_logout')) {
+            const why = searchParams.get('logout_reason') ?? '';
+            this.#left(/^\d{1,3}$/.test(why) ? Number(why) : null);
+        }
+        if (!this.#started) return;
+        this.emit('document');
+        this.#injecting = this.#injectInto(this.#document);
+        this.#injecting.catch((error) => {
+            if (!this.#reloading) this.emit('failed', error);
+        });
+    }
+
+    #left(why) {
+        clearTimeout(this.#leaving);
+        this.#leaving = null;
+        this.emit('logout', why);
+    }
+
+    /** The library takes any navigation of any frame to such an address for a logout. */
+    emit(event, ...args) {
+        if (event === 'disconnected' && args[0] === 'LOGOUT') return false;
+        return super.emit(event, ...args);
+    }
+
+    // ---- injection -------------------------------------------------------------------------------
+
+    /** Called by the library at first, and at each navigation of any frame. Documents tell of themselves. */
+    async inject() {
+        if (this.#started) return;
+        this.#started = true;
+        if (this.#document === null) throw new Error('the page does not tell of its document');
+        await this.#injectInto(this.#document);
     }
 
     /**
-     * A page that loads itself again while it is being worked on (it does so after a logout) is waited for.
+     * Do work in one document, after what was begun before it: the library's functions are made of several
+     * steps, and the page may load itself again between two of them. What a document that has gone leaves
+     * undone is no error.
      */
-    async #injectSteadily() {
-        for (;;) {
+    #alone(document, work) {
+        const turn = this.#last.then(async () => {
+            if (document !== this.#document) return;
+            this.#bound = document;
             try {
-                await super.inject();
-                return;
+                await work();
             } catch (error) {
-                if (!/context was destroyed|Cannot find context/i.test(error?.message)) throw error;
-                await pause(SETTLE_MS);
+                const isGone = document !== this.#document || DOCUMENT_GONE.test(error?.message ?? error);
+                if (!isGone) throw error;
+            } finally {
+                this.#bound = null;
             }
-        }
+        });
+        this.#last = turn.catch(() => {});
+        return turn;
     }
 
-    /**
-     * Tell what happened in the page before the library listened: a phone that was quick, a login that was
-     * loaded already, of which the library would never hear (`authenticated`, never `ready`).
-     */
-    async #catchUp() {
-        const { state, synced } = await this.pupPage.evaluate(connection);
-        if (this.#needed) this.emit('socket', state);
-        if (!synced) return;
-        await pause(HEARD_MS);
-        if (!this.#synced) await this.pupPage.evaluate(() => window.onAppStateHasSyncedEvent());
+    #injectInto(document) {
+        return this.#alone(document, async () => {
+            this.#injection = { document, needed: false, loaded: false };
+            await super.inject();
+            if (document !== this.#document) return;
+            // A phone that was quick, a sync that was over before the library listened.
+            if (this.#injection.needed) this.emit('socket', (await this.pupPage.evaluate(connection)).state);
+            else this.emit('login_found');
+            this.#lookAtLogin();
+        });
     }
 
-    /** Called unwatched by the library when the page is ready to give a code. */
-    async requestPairingCode(...args) {
-        try {
-            return await super.requestPairingCode(...args);
-        } catch (error) {
-            this.emit('pairing_failed', error);
-            return undefined;
-        }
+    /** Let the library make itself ready, once in a document, if the state of the page is that of a login. */
+    #lookAtLogin() {
+        const injection = this.#injection;
+        const looked = this.#alone(injection.document, async () => {
+            if (injection.loaded || this.#leaving !== null || this.#makeReady === null) return;
+            if (!(await this.pupPage.evaluate(connection)).loaded) return;
+            injection.loaded = true;
+            await this.#makeReady();
+            this.#checkMain(injection.document, MAIN_CHECKS_MS);
+        });
+        looked.catch((error) => this.emit('load_failed', error));
+    }
+
+    /** Called by the library once its utilities are loaded, before it listens to messages. */
+    async attachEventListeners() {
+        await this.pupPage.evaluate(() => window.waportd.main());
+        return super.attachEventListeners();
     }
 
     /**
@@ -222,21 +366,129 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         if (this.#pinned !== null) await pinPage(this.pupPage, this.#pinned);
     }
 
-    /** Tell what the page shows: `{loaded, state, passkey, refused}`. */
-    look() {
-        return this.pupPage.evaluate(look);
+    // ---- what the page has -----------------------------------------------------------------------
+
+    /** Called by the library when the page has told its build, before anything else is done with it. */
+    async getWWebVersion() {
+        const version = await super.getWWebVersion();
+        if (this.#bound !== null) await this.#checkBoot();
+        return version;
     }
 
-    /** Have the page ask WhatsApp for a new batch of codes, as its own button does. */
-    refreshQr() {
-        return this.pupPage.evaluate(() => window.require('WAWebCmd').Cmd.refreshQR());
+    async #checkBoot() {
+        await this.pupPage.evaluate(() => window.waportd.boot());
+        for (const wait of [...BOOT_CHECKS_MS, null]) {
+            const { build, missing } = await this.#check('boot');
+            const lost = missing.find(isCore);
+            if (lost === undefined) return;
+            if (wait === null) throw reason.upstreamChanged(build, lost);
+            await pause(wait);
+        }
+    }
+
+    #checkMain(document, [wait, ...later]) {
+        if (wait === undefined) return;
+        this.#nextCheck = setTimeout(() => {
+            this.#alone(document, async () => {
+                const { missing } = await this.#check('main');
+                if (missing.length > 0) this.#checkMain(document, later);
+            }).catch((error) => this.emit('load_failed', error));
+        }, wait);
+        this.#nextCheck.unref();
+    }
+
+    /** Look at what the page has, and tell it if that is news. */
+    async #check(part) {
+        const seen = await this.pupPage.evaluate(inspect, wantedOf(part));
+        const missing = missingOf(part, seen);
+        const checked = part === 'main' ? ['boot', 'main'] : ['boot'];
+        const shims = { ...seen.shims, synced: this.#makeReady === null ? 'absent' : 'applied' };
+        const upstream = { build: seen.build, ok: missing.length === 0, checked, missing, shims };
+        if (JSON.stringify(upstream) !== JSON.stringify(this.#upstream)) {
+            this.#upstream = upstream;
+            this.emit('upstream', upstream);
+        }
+        return upstream;
+    }
+
+    // ---- what is asked of the page ---------------------------------------------------------------
+
+    /** Called unwatched by the library when the page is ready to give a code. */
+    async requestPairingCode(...args) {
+        const document = this.#document;
+        try {
+            return await super.requestPairingCode(...args);
+        } catch (error) {
+            if (document === this.#document) this.emit('pairing_failed', error);
+            return undefined;
+        }
+    }
+
+    /**
+     * Tell what the page shows.
+     *
+     * @returns {Promise<{loaded, state, mode, synced, pairing_type, refused}>} whether its modules are there;
+     *   WhatsApp's words for its connection, its screen and how a phone links; whether the account is loaded;
+     *   whether WhatsApp does not take this browser
+     */
+    async look() {
+        const seen = await this.#evaluate(look);
+        if (seen.synced && this.#injection?.loaded === false) this.#lookAtLogin();
+        return seen;
+    }
+
+    /**
+     * Load the page anew in this browser; resolves when the library is injected into it.
+     *
+     * @throws {Error} what the browser, or the library, has against it
+     */
+    async reload() {
+        this.#reloading = true;
+        try {
+            await this.pupPage.goto(SITE, { waitUntil: 'load', timeout: this.#limitMs });
+            await this.#injecting;
+        } finally {
+            this.#reloading = false;
+        }
+    }
+
+    /**
+     * Have the page ask WhatsApp for a new batch of codes, in each way that it has, until a code comes.
+     *
+     * @throws {Error} none came
+     */
+    async refreshQr() {
+        for (const way of [0, 1, 2]) {
+            const waiting = new AbortController();
+            const came = once(this, 'qr', { signal: waiting.signal }).then(
+                () => true,
+                () => false,
+            );
+            const asked = await this.#evaluate((each) => window.waportd.newCodes(each), way);
+            const isThere = asked && (await Promise.race([came, pause(NEW_CODES_MS, false)]));
+            waiting.abort();
+            if (isThere) return;
+        }
+        throw new Error('the page gives no new codes');
     }
 
     /** Unlink this device: the phone forgets it, the page logs out. */
     unlink() {
-        return this.pupPage.evaluate(() => window.require('WAWebSocketModel').Socket.logout());
+        return this.#evaluate(() => window.require('WAWebSocketModel').Socket.logout());
     }
 };
+
+/** Read what the page was told of a ban: a code, and its end as seconds from now or as a time. */
+function readBan(told, more) {
+    const { code, expiry, expire = expiry, expires = expire } =
+        typeof told === 'object' && told !== null ? told : { code: told, expires: more };
+    const seconds = Number(expires);
+    let until = null;
+    if (seconds > 1e12) until = seconds;
+    else if (seconds > 1e9) until = seconds * 1000;
+    else if (seconds > 0) until = Date.now() + seconds * 1000;
+    return { code: code ?? null, until };
+}
 
 /**
  * Make the client of sessions from the classes of a library.

@@ -1,0 +1,360 @@
+'use strict';
+
+/**
+ * What makes WhatsApp Web's page of today one that whatsapp-web.js can use, in the page itself. Each repair
+ * looks first at what the page does, acts only where that is not what the library expects, tells what became
+ * of it (`absent`: the page has not got what would be repaired; `not needed`, `applied`, `failed`), never
+ * throws into the page, and is made once in a document.
+ */
+
+/**
+ * Runs in each document of the main frame before its own scripts. Makes `window.waportd`:
+ *
+ * - `document`: a random name of this document, by which it is told from the one before it
+ * - `shims`: what became of each repair
+ * - `boot()`: repairs what is there before the login; runs by itself when the page tells its build
+ * - `main()`: repairs the rest, once the library's utilities are loaded
+ * - `newCodes(way)`: asks for new codes by one of the ways that pages have, best first; false = it has not
+ *   got that one
+ * - `explain(error)`: gives an error of the page words, where it has none
+ *
+ * It calls `window.waportdTell(document, what, …)`, a function of the server, with `document` (the address,
+ * at once), `passkey`, `banned` (what the page was told) and `changed` (what is on screen).
+ */
+function prepareDocument() {
+    if (window !== window.top) return;
+    const name = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join('');
+    const shims = {};
+    const tell = (what, ...more) => window.waportdTell?.(name, what, ...more);
+
+    const attempt = (work) => {
+        try {
+            return work();
+        } catch {
+            return undefined;
+        }
+    };
+    /** A module, or undefined. None is asked for before the page has told its build: it would disturb it. */
+    const load = (module) => attempt(() => window.require(module));
+
+    const repair = (shim, work) => {
+        try {
+            shims[shim] = work() ?? shims[shim] ?? 'absent';
+        } catch {
+            shims[shim] = 'failed';
+        }
+    };
+
+    /** Put a function in the place of another, once. */
+    const wrapped = new WeakSet();
+    const wrap = (owner, member, make) => {
+        const original = owner?.[member];
+        if (typeof original !== 'function') return 'absent';
+        if (wrapped.has(original)) return 'applied';
+        const replacement = make(original);
+        owner[member] = replacement;
+        if (owner[member] !== replacement) return 'failed';
+        wrapped.add(replacement);
+        return 'applied';
+    };
+
+    // ---- texts of identifiers --------------------------------------------------------------------
+
+    /** Own property `_serialized` of an identifier. */
+    const setText = (id, text) =>
+        Object.defineProperty(id, '_serialized', {
+            value: text,
+            writable: true,
+            enumerable: true,
+            configurable: true,
+        });
+    const ownText = (id, field) => Object.getOwnPropertyDescriptor(id, field)?.value;
+    /** The property that holds an identifier's text, whatever the page's build calls it. */
+    const fieldByValue = (id) =>
+        Object.getOwnPropertyNames(id).find(
+            (field) => typeof ownText(id, field) === 'string' && ownText(id, field) === String(id),
+        );
+    const fieldBySource = (Class) =>
+        String(Class.prototype.toString)
+            .match(/\{\s*return this(?:\.([\w$]+)|\[["']([\w$]+)["']\])\s*;?\s*\}\s*$/)
+            ?.slice(1)
+            .find(Boolean);
+
+    /** By which property of which prototype texts are found that are not in `_serialized`. */
+    const fields = new Map();
+    const giveText = (prototype, field) => {
+        if (fields.get(prototype) === field) return;
+        fields.set(prototype, field);
+        // A method may have the name that an instance has for its text.
+        if (!(field in prototype)) {
+            Object.defineProperty(prototype, field, {
+                configurable: true,
+                get: () => undefined,
+                set(text) {
+                    Object.defineProperty(this, field, {
+                        value: text,
+                        writable: true,
+                        enumerable: true,
+                        configurable: true,
+                    });
+                    if (typeof text === 'string') setText(this, text);
+                },
+            });
+        }
+        // Those that were made before have it to read only.
+        Object.defineProperty(prototype, '_serialized', {
+            configurable: true,
+            get() {
+                return ownText(this, field);
+            },
+            set(text) {
+                setText(this, text);
+            },
+        });
+    };
+
+    const newKey = () => {
+        const { getMaybeMePnUser, getMaybeMeLidUser } = load('WAWebUserPrefsMeUser');
+        const MsgKey = load('WAWebMsgKey');
+        const to = load('WAWebWidFactory').createWid('0@c.us');
+        const from = getMaybeMePnUser() ?? getMaybeMeLidUser();
+        return new MsgKey({ from, to, id: 'WAPORTD', selfDir: 'out' });
+    };
+
+    /** The text of a message's key is `_serialized` for the library; for the page it need not be. */
+    const repairKeys = () => {
+        const MsgKey = load('WAWebMsgKey');
+        if (typeof MsgKey !== 'function') return 'absent';
+        const isGiven = fields.has(MsgKey.prototype);
+        // It can be made only once somebody is logged in.
+        const key = attempt(newKey);
+        if (typeof ownText(key ?? {}, '_serialized') === 'string') return isGiven ? 'applied' : 'not needed';
+        const field = key === undefined ? fieldBySource(MsgKey) : fieldByValue(key);
+        if (field === '_serialized') return 'not needed';
+        if (field === undefined) return key === undefined ? undefined : 'failed';
+        giveText(MsgKey.prototype, field);
+        const next = attempt(newKey);
+        return next === undefined || typeof next._serialized === 'string' ? 'applied' : 'failed';
+    };
+
+    /** Likewise for ids of chats and people, whose class has not changed so far. */
+    const repairWids = () => {
+        const wid = attempt(() => load('WAWebWidFactory').createWid('0@c.us'));
+        if (wid === undefined) return 'absent';
+        const prototype = Object.getPrototypeOf(wid);
+        if (typeof wid._serialized === 'string') return fields.has(prototype) ? 'applied' : 'not needed';
+        const field = fieldByValue(wid);
+        if (field === undefined) return 'failed';
+        giveText(prototype, field);
+        return typeof wid._serialized === 'string' ? 'applied' : 'failed';
+    };
+
+    /** Keys that were made before the repair. */
+    const completeKeys = () => {
+        const field = fields.get(load('WAWebMsgKey')?.prototype);
+        if (field === undefined) return;
+        const complete = (key) => {
+            if (typeof key !== 'object' || key === null) return;
+            const text = ownText(key, field);
+            if (typeof text === 'string' && ownText(key, '_serialized') === undefined) setText(key, text);
+        };
+        const { Msg, Chat } = load('WAWebCollections');
+        for (const msg of Msg.getModelsArray()) attempt(() => complete(msg.id));
+        for (const chat of Chat.getModelsArray()) attempt(() => complete(chat.lastReceivedKey));
+    };
+
+    /** What the library makes of a message, where its id is still without text. */
+    const repairModels = () => {
+        const { WWebJS } = window;
+        if (typeof WWebJS?.getMessageModel !== 'function') return 'absent';
+        if (wrapped.has(WWebJS.getMessageModel)) return 'applied';
+        const [sample] = attempt(() => load('WAWebCollections').Msg.getModelsArray()) ?? [];
+        const told = sample && attempt(() => WWebJS.getMessageModel(sample).id?._serialized);
+        const isFine = sample === undefined ? shims.message_keys !== 'failed' : typeof told === 'string';
+        if (isFine) return 'not needed';
+        const complete = (id, key) => {
+            if (typeof id !== 'object' || id === null || typeof id._serialized === 'string') return id;
+            return { ...id, _serialized: String(key) };
+        };
+        const result = wrap(WWebJS, 'getMessageModel', (original) => (message) => {
+            const model = original(message);
+            model.id = complete(model.id, message.id);
+            for (const member of ['quotedMsgKey', 'protocolMessageKey', 'latestEditMsgKey']) {
+                if (model[member]) model[member] = complete(model[member], message[member]);
+            }
+            return model;
+        });
+        wrap(WWebJS, 'getChatModel', (original) => async (chat, options) => {
+            try {
+                return await original(chat, options);
+            } catch {
+                // One message or group that cannot be had is no reason to lose the chat.
+                const { id, t, unreadCount, archive, pin, formattedTitle } = chat;
+                const isGroup = Boolean(chat.groupMetadata);
+                return { id, t, unreadCount, archive, pin, formattedTitle, isGroup, lastMessage: null };
+            }
+        });
+        return result;
+    };
+
+    // ---- codes, media, look-ups ------------------------------------------------------------------
+
+    /** Whose function gives new codes: that of the page's own button, and what there was before it. */
+    const ways = [
+        () => [load('WAWebBackendEventBus')?.BackendEventBus, 'triggerRefreshQR'],
+        () => [load('WAWebLaunchSocketUtils'), 'refreshQR'],
+        () => [load('WAWebCmd')?.Cmd, 'refreshQR'],
+    ];
+    const newCodes = (way) => {
+        const [owner, member] = ways[way]();
+        const ask = owner?.[member];
+        if (typeof ask !== 'function' || wrapped.has(ask)) return false;
+        Promise.resolve(attempt(() => ask.call(owner))).catch(() => {});
+        return true;
+    };
+
+    /** The library asks for new codes by a function that pages since April 2026 have not got. */
+    const repairNewCodes = () => {
+        const Cmd = load('WAWebCmd')?.Cmd;
+        if (Cmd === undefined) return 'absent';
+        if (typeof Cmd.refreshQR === 'function') return wrapped.has(Cmd.refreshQR) ? 'applied' : 'not needed';
+        if (!ways.some((way) => way().reduce((owner, member) => typeof owner?.[member] === 'function'))) {
+            return 'absent';
+        }
+        const refreshQR = () => newCodes(0) || newCodes(1);
+        wrapped.add(refreshQR);
+        Cmd.refreshQR = refreshQR;
+        return 'applied';
+    };
+
+    /** The page's own id of prepared media would take the place of the message's (since September 2026). */
+    const repairMediaId = () =>
+        wrap(window.WWebJS, 'processMediaData', (original) => async (...args) => {
+            const media = await original(...args);
+            const id = attempt(() => Object.getOwnPropertyDescriptor(media, '__x_id'));
+            if (id?.enumerable) attempt(() => Object.defineProperty(media, '__x_id', { enumerable: false }));
+            return media;
+        });
+
+    /** A download without the type of what is downloaded is refused (since September 2026). */
+    const repairDownloadType = () =>
+        wrap(
+            load('WAWebDownloadManager')?.downloadManager,
+            'downloadAndMaybeDecrypt',
+            (original) =>
+                function download(wanted, ...more) {
+                    if (!wanted || wanted.mimetype !== undefined) return original.call(this, wanted, ...more);
+                    const mimetype = attempt(
+                        () =>
+                            load('WAWebCollections')
+                                .Msg.getModelsArray()
+                                .find(({ filehash }) => filehash && filehash === wanted.filehash)?.mimetype,
+                    );
+                    const known = mimetype === undefined ? wanted : { ...wanted, mimetype };
+                    return original.call(this, known, ...more);
+                },
+        );
+
+    /** What a stranger sent is asked for again only where a person wants it. */
+    const repairStrangersMedia = () =>
+        wrap(
+            load('WAWebCollections')?.Msg?.modelClass?.prototype,
+            'downloadMedia',
+            (original) =>
+                function downloadMedia(how, ...more) {
+                    const asked = how?.rmrReason !== undefined && how.isUserInitiated === undefined;
+                    return original.call(this, asked ? { ...how, isUserInitiated: true } : how, ...more);
+                },
+        );
+
+    /** One key that is none makes a look-up of many fail. */
+    const repairLookups = () =>
+        wrap(
+            load('WAWebCollections')?.Msg,
+            'getMessagesById',
+            (original) =>
+                async function getMessagesById(ids, ...more) {
+                    if (!Array.isArray(ids)) return original.call(this, ids, ...more);
+                    const MsgKey = load('WAWebMsgKey');
+                    const isKey = (id) =>
+                        typeof id === 'string' || (typeof MsgKey === 'function' && id instanceof MsgKey);
+                    const keys = ids.filter(isKey);
+                    return keys.length === 0 ? { messages: [] } : original.call(this, keys, ...more);
+                },
+        );
+
+    // ---- errors ----------------------------------------------------------------------------------
+
+    /** Errors of the page have names of one letter and no text: tell what they have, but no words in it. */
+    const explain = (error) => {
+        if (typeof error !== 'object' || error === null) return error;
+        if (typeof error.message === 'string' && error.message.length > 2) return error;
+        const plain = (value) =>
+            ['number', 'boolean'].includes(typeof value) ||
+            (typeof value === 'string' && /^[A-Za-z_.:-]{1,60}$/.test(value));
+        const own = Object.getOwnPropertyNames(error)
+            .filter((member) => !['stack', 'message'].includes(member) && plain(error[member]))
+            .map((member) => `${member}=${error[member]}`);
+        const kind = error.name ?? error.constructor?.name ?? 'error';
+        const build = `page ${window.Debug?.VERSION}`;
+        const text = [`an error of WhatsApp's page without a text (${kind})`, ...own, build].join(', ');
+        return new Error(text.slice(0, 500));
+    };
+
+    // ---- when --------------------------------------------------------------------------------------
+
+    let listening = false;
+    const listen = () => {
+        if (listening) return;
+        listening = true;
+        const bus = load('WAWebBackendEventBus')?.BackendEventBus;
+        attempt(() => bus?.on?.('account_temporarily_banned', (...what) => tell('banned', ...what)));
+        const stream = load('WAWebStreamModel')?.Stream;
+        attempt(() => stream?.on?.('change:mode', () => tell('changed')));
+    };
+
+    const boot = () => {
+        repair('message_keys', repairKeys);
+        repair('wids', repairWids);
+        repair('new_codes', repairNewCodes);
+        listen();
+    };
+    const main = () => {
+        boot();
+        attempt(completeKeys);
+        repair('models', repairModels);
+        repair('media_id', repairMediaId);
+        repair('download_type', repairDownloadType);
+        repair('strangers_media', repairStrangersMedia);
+        repair('lookups', repairLookups);
+    };
+
+    const own = { document: name, shims, boot, main, newCodes, explain };
+    Object.defineProperty(window, 'waportd', { value: own });
+
+    // The page tells its build before it connects and before it restores chats.
+    Object.defineProperty(window, 'Debug', {
+        configurable: true,
+        enumerable: true,
+        get: () => undefined,
+        set(value) {
+            const plain = { value, writable: true, enumerable: true, configurable: true };
+            Object.defineProperty(window, 'Debug', plain);
+            attempt(boot);
+        },
+    });
+
+    // WhatsApp asks for a passkey through WebAuthn.
+    const { credentials } = navigator;
+    if (credentials?.get) {
+        const get = credentials.get.bind(credentials);
+        credentials.get = (options) => {
+            if (options?.publicKey) tell('passkey');
+            return get(options);
+        };
+    }
+
+    tell('document', window.location.href);
+}
+
+module.exports = { prepareDocument };

@@ -1,0 +1,46 @@
+'use strict';
+
+/**
+ * Calls that keep WhatsApp's page busy, one at a time. What is asked for twice at the same time is done once:
+ * a page that polls a long list faster than it is made would pile up work without end.
+ */
+
+/** So many different calls may wait; more are refused. */
+const MOST_WAITING = 16;
+
+class Turns {
+    #taken = new Map();
+    #last = Promise.resolve();
+
+    /** Tell whether the page works for somebody. */
+    get busy() {
+        return this.#taken.size > 0;
+    }
+
+    /**
+     * Do work when it is its turn, or join the same work that waits or runs already.
+     *
+     * @param {string} key equal for equal work
+     * @returns {Promise<any>} what the work gives
+     * @throws {BusyError} too many wait
+     */
+    async take(key, work) {
+        const same = this.#taken.get(key);
+        if (same !== undefined) return same;
+        if (this.#taken.size >= MOST_WAITING) throw new BusyError();
+        const turn = this.#last.then(work).finally(() => this.#taken.delete(key));
+        this.#taken.set(key, turn);
+        this.#last = turn.catch(() => {});
+        return turn;
+    }
+}
+
+/** More calls wait for WhatsApp's page than it can do in the time that callers have. */
+class BusyError extends Error {
+    constructor() {
+        super("WhatsApp's page is busy with earlier calls");
+        this.name = 'BusyError';
+    }
+}
+
+module.exports = { BusyError, Turns };
