@@ -6,9 +6,11 @@
 
 const { withLimit } = require('./errors');
 const { HttpError } = require('./http');
+const { reason } = require('./reasons');
 
 const PAGE_DEFAULT = 100;
 const PAGE_MAX = 1000;
+const CHATS_MAX = 100_000;
 /** How far back a page of messages may lie; each page loads everything after it. */
 const HISTORY_MAX = 10_000;
 const NUMBER_LIMIT_MS = 3_000;
@@ -27,23 +29,41 @@ const NOT_WRITTEN = new Set([
     'ciphertext',
 ]);
 
-const serialized = (id) => (typeof id === 'string' ? id : (id?._serialized ?? null));
+/**
+ * Return the text of an id, whatever shape the page gave it: the member that holds it has had several names,
+ * so it is told by its parts; null where there is none.
+ */
+function serialized(id) {
+    if (typeof id === 'string') return id;
+    if (typeof id !== 'object' || id === null) return null;
+    if (typeof id._serialized === 'string') return id._serialized;
+    if (typeof id.user === 'string' && typeof id.server === 'string') return `${id.user}@${id.server}`;
+    if (typeof id.id !== 'string') return null;
+    const remote = serialized(id.remote);
+    const begin = `${Boolean(id.fromMe)}_${remote}_${id.id}`;
+    const held = Object.values(id).find((value) => typeof value === 'string' && value.startsWith(begin));
+    if (held !== undefined) return held;
+    if (remote === null) return null;
+    const participant = serialized(id.participant);
+    return participant === null ? begin : `${begin}_${participant}`;
+}
+
 const milliseconds = (unixSeconds) => (Number.isFinite(unixSeconds) ? unixSeconds * 1000 : null);
 const userPart = (id) => serialized(id)?.split('@')[0].split(':')[0] ?? null;
 
-function describeChat(chat) {
-    const id = serialized(chat.id);
-    const isGroup = Boolean(chat.isGroup);
+/** `phone` and `timestamp` are never null: the web app works with them as text and number. */
+function describeChat({ id, name, phone, isGroup, unreadCount, lastMessage, t, pinned, isArchived }) {
+    const number = phone ?? (id.endsWith('@lid') ? '' : userPart(id).replace(/\D/g, ''));
     return {
         id,
-        name: chat.name || userPart(id),
-        phone: isGroup || !id.endsWith('@c.us') ? null : userPart(id),
+        name: name || userPart(id),
+        phone: number,
         isGroup,
-        unreadCount: chat.unreadCount ?? 0,
-        lastMessage: chat.lastMessage?.body ?? '',
-        timestamp: milliseconds(chat.timestamp),
-        pinned: Boolean(chat.pinned),
-        isArchived: Boolean(chat.archived),
+        unreadCount: unreadCount ?? 0,
+        lastMessage,
+        timestamp: milliseconds(t) ?? 0,
+        pinned,
+        isArchived,
     };
 }
 
@@ -89,10 +109,27 @@ async function describeIncoming(message, { user, port }) {
     };
 }
 
-async function listChats(client) {
-    const chats = (await client.getChats()).map(describeChat);
-    chats.sort((one, other) => (other.timestamp ?? 0) - (one.timestamp ?? 0));
-    return { success: true, chats, total: chats.length };
+/** Read a number of a query. @throws {HttpError} 400 */
+function wholeNumber(text, name, least, usual) {
+    if (text === null || text === '') return usual;
+    const value = /^\d{1,9}$/.test(text) ? Number(text) : -1;
+    if (value < least) throw new HttpError(400, `${name} must be a whole number from ${least}`);
+    return value;
+}
+
+/**
+ * Return chats, newest first.
+ *
+ * @param {{limit: string|null, offset: string|null}} page how many, after how many; all unless given
+ * @throws {HttpError} 400
+ */
+async function listChats(client, { limit, offset }) {
+    const many = Math.min(wholeNumber(limit, 'limit', 1, CHATS_MAX), CHATS_MAX);
+    const first = wholeNumber(offset, 'offset', 0, 0);
+    const { chats, total } = await client.turns.take(`chats ${many} ${first}`, () =>
+        client.listChats(many, first),
+    );
+    return { success: true, chats: chats.map(describeChat), total };
 }
 
 function pageSize(text) {
@@ -120,7 +157,15 @@ function cut(messages, before) {
 async function listMessages(client, chatId, page) {
     const limit = pageSize(page.limit);
     if (!CHAT_ID.test(chatId)) throw new HttpError(400, 'not the id of a chat');
-    const chat = await client.getChatById(chatId);
+    return client.turns.take(`messages ${chatId} ${limit} ${page.before}`, () =>
+        readMessages(client, chatId, limit, page.before),
+    );
+}
+
+async function readMessages(client, chatId, limit, before) {
+    // The library would make the chat, where there is none.
+    const known = await client.findChat(chatId);
+    const chat = known === null ? undefined : await client.getChatById(known);
     if (!chat) throw new HttpError(404, 'no such chat');
 
     // The library gives the newest messages only, so an older page means asking for more until it is among
@@ -128,7 +173,7 @@ async function listMessages(client, chatId, page) {
     for (let wanted = limit + 1; ; wanted = Math.min(wanted * 4, HISTORY_MAX)) {
         const messages = await chat.fetchMessages({ limit: wanted });
         messages.sort((one, other) => one.timestamp - other.timestamp);
-        const end = cut(messages, page.before);
+        const end = cut(messages, before);
         const exhausted = messages.length < wanted || wanted >= HISTORY_MAX;
         if (end <= limit && !exhausted) continue;
         if (end < 0)
@@ -148,11 +193,13 @@ async function listMessages(client, chatId, page) {
 /** Return `{bytes, headers}` of a message's media. @throws {HttpError} 404 */
 async function readMedia(client, messageId) {
     const missing = () => new HttpError(404, 'no such message, or no media in it');
-    const message = await client.getMessageById(messageId).catch((error) => {
-        if (/Invalid serialized message id/.test(error.message)) throw missing();
-        throw error;
+    const media = await client.turns.take(`media ${messageId}`, async () => {
+        const message = await client.getMessageById(messageId).catch((error) => {
+            if (/Invalid serialized message id/.test(error.message)) throw missing();
+            throw error;
+        });
+        return message?.downloadMedia();
     });
-    const media = await message?.downloadMedia();
     if (!media?.data) throw missing();
     const type = MEDIA_TYPE.test(media.mimetype ?? '') ? media.mimetype : 'application/octet-stream';
     const disposition = SHOWN_INLINE.test(type) ? 'inline' : 'attachment';
@@ -184,21 +231,56 @@ function recipient(phone) {
     return `${digits}@c.us`;
 }
 
-/** Send a text; return the message's id. */
-async function sendText(client, chatId, text) {
-    let sent;
+/** What is thrown where a part of the page is not loaded (yet). */
+const NOT_LOADED = /Requiring unknown module|unresolved dependenc/i;
+/** What is thrown when the page goes away while it works. */
+const PAGE_GONE = /context was destroyed|another document|Target closed|Session closed|detached/i;
+
+/** Hand a text over; returns what the library knows of the message. */
+async function handOver(client, chatId, text, options = { sendSeen: false }) {
     try {
-        sent = await client.sendMessage(chatId, text, { sendSeen: false });
+        return await client.sendMessage(chatId, text, { ...options });
     } catch (error) {
+        // The part that makes previews of links comes late; the text needs none.
+        if (NOT_LOADED.test(error.message) && options.linkPreview === undefined) {
+            return handOver(client, chatId, text, { ...options, linkPreview: false });
+        }
         // WhatsApp addresses some people by another id than their number, and has to be asked for it first.
         if (!/No LID/i.test(error.message)) throw error;
         const known = await client.getNumberId(chatId);
         if (known === null) throw new Error('this number is not on WhatsApp', { cause: error });
-        sent = await client.sendMessage(serialized(known), text, { sendSeen: false });
+        return client.sendMessage(serialized(known), text, { ...options });
     }
-    const id = serialized(sent?.id);
-    if (id === null) throw new Error('WhatsApp did not accept the message');
-    return id;
 }
 
-module.exports = { describeIncoming, listChats, listMessages, readMedia, recipient, sendText };
+/**
+ * Send a text; return the message's id. What the page has taken is never told as not sent: whoever repeats it
+ * would send it twice.
+ *
+ * @throws {SessionError} `perhaps_sent`
+ */
+async function sendText(client, chatId, text) {
+    const since = Math.floor(Date.now() / 1000) - 1;
+    let failure = null;
+    try {
+        const id = serialized((await handOver(client, chatId, text))?.id);
+        if (id !== null) return id;
+    } catch (error) {
+        failure = error;
+    }
+    const found = await client.findSent(chatId, text, since).catch(() => undefined);
+    if (typeof found === 'string') return found;
+    const isCertain = failure !== null && found === null && !PAGE_GONE.test(failure.message);
+    throw isCertain ? failure : reason.perhapsSent();
+}
+
+module.exports = {
+    NOT_LOADED,
+    describeIncoming,
+    listChats,
+    listMessages,
+    readMedia,
+    recipient,
+    sendText,
+    serialized,
+};

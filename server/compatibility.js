@@ -176,7 +176,7 @@ function prepareDocument() {
             if (typeof id !== 'object' || id === null || typeof id._serialized === 'string') return id;
             return { ...id, _serialized: String(key) };
         };
-        const result = wrap(WWebJS, 'getMessageModel', (original) => (message) => {
+        return wrap(WWebJS, 'getMessageModel', (original) => (message) => {
             const model = original(message);
             model.id = complete(model.id, message.id);
             for (const member of ['quotedMsgKey', 'protocolMessageKey', 'latestEditMsgKey']) {
@@ -184,18 +184,21 @@ function prepareDocument() {
             }
             return model;
         });
-        wrap(WWebJS, 'getChatModel', (original) => async (chat, options) => {
+    };
+
+    /** A last message, or a group, that cannot be had is no reason to lose the chat. */
+    const keepBrokenChats = () =>
+        wrap(window.WWebJS, 'getChatModel', (original) => async (chat, options) => {
             try {
                 return await original(chat, options);
-            } catch {
-                // One message or group that cannot be had is no reason to lose the chat.
+            } catch (error) {
+                if (!chat) throw error;
                 const { id, t, unreadCount, archive, pin, formattedTitle } = chat;
                 const isGroup = Boolean(chat.groupMetadata);
-                return { id, t, unreadCount, archive, pin, formattedTitle, isGroup, lastMessage: null };
+                const plain = { id, t, unreadCount, archive, pin, formattedTitle, lastMessage: null };
+                return { ...plain, isGroup, ...(isGroup && { groupMetadata: { participants: [] } }) };
             }
         });
-        return result;
-    };
 
     // ---- codes, media, look-ups ------------------------------------------------------------------
 
@@ -322,6 +325,7 @@ function prepareDocument() {
     const main = () => {
         boot();
         attempt(completeKeys);
+        attempt(keepBrokenChats);
         repair('models', repairModels);
         repair('media_id', repairMediaId);
         repair('download_type', repairDownloadType);

@@ -49,6 +49,12 @@ const reason = {
             'ask for a new code; if WhatsApp on the phone asks for a passkey, remove the passkey there first',
         ),
 
+    perhapsSent: () =>
+        new SessionError(
+            'perhaps_sent',
+            "WhatsApp's page did not say what became of the message: it may have been sent",
+            'look into the chat before sending it again',
+        ),
     /** @param {{feature: string, module: string, member: string, found: string}} lost */
     upstreamChanged: (build, { feature, module, member, found }) =>
         new SessionError(

@@ -3,13 +3,17 @@
 /** The paths of this server, and the shapes of their answers. */
 
 const chats = require('./chats');
-const { SessionError, TimeLimitError } = require('./errors');
+const { SessionError, TimeLimitError, withLimit } = require('./errors');
 const { EVENT_STREAM } = require('./events');
 const { HttpError } = require('./http');
+const { reason } = require('./reasons');
+const { BusyError } = require('./turns');
 
 const CHATS_LIMIT_MS = 9_000;
 const MEDIA_LIMIT_MS = 60_000;
 const SEND_LIMIT_MS = 14_000;
+/** A call has this much time beyond its own limit, which then tells more. */
+const REST_MS = 500;
 const MAX_TEXT = 65_536;
 
 /** The four words that the web app's page knows. */
@@ -38,21 +42,43 @@ function explained(error, status) {
     return new HttpError(status, error.message, { code: cause, cause, hint });
 }
 
-/** Run work on the session for a request: its errors become 400 (not connected) or 500, with their text. */
-async function onSession(session, work, limit, what) {
-    try {
-        return await session.use(work, limit, what);
-    } catch (error) {
-        if (error instanceof HttpError) throw error;
-        throw error instanceof SessionError
-            ? explained(error, 400)
-            : new HttpError(500, `${what} failed: ${error.message}`);
+/** How errors of a session are answered, by their cause. The web app knows 400 for "not connected". */
+const STATUS = { upstream_changed: 501, perhaps_sent: 504 };
+const OTHER_STATUS = 400;
+const BUSY_S = 5;
+const MAX_ERROR = 500;
+
+/** Turn what went wrong with a call on the session into its answer. */
+function answerFor(error, what, build) {
+    if (error instanceof HttpError) return error;
+    if (error instanceof SessionError) return explained(error, STATUS[error.cause] ?? OTHER_STATUS);
+    if (error instanceof BusyError) {
+        return new HttpError(503, error.message, { code: 'busy' }, { 'Retry-After': String(BUSY_S) });
     }
+    const text = String(error?.message ?? error).slice(0, MAX_ERROR);
+    if (chats.NOT_LOADED.test(text)) {
+        const [, module = 'a module'] = text.match(/module "?([\w.$]+)/i) ?? [];
+        const lost = { feature: what, module, member: '', found: 'no such module' };
+        return explained(reason.upstreamChanged(build, lost), STATUS.upstream_changed);
+    }
+    return new HttpError(500, `${what} failed: ${text}`);
 }
 
 function createRoutes({ state, session, events }) {
     const routes = [];
     const add = (method, path, about, handle) => routes.push({ method, path, about, handle });
+
+    /** Work with the session for a request, if its page has what a feature needs. @throws {HttpError} */
+    const onSession = async (feature, work, limit, what) => {
+        const { build, missing } = state.picture().upstream;
+        try {
+            const lost = missing.find((each) => each.feature === feature);
+            if (lost !== undefined) throw reason.upstreamChanged(build, lost);
+            return await session.use(work, limit, what);
+        } catch (error) {
+            throw answerFor(error, what, build);
+        }
+    };
 
     add('GET', '/', 'this list', () => {
         const picture = state.picture();
@@ -163,7 +189,15 @@ function createRoutes({ state, session, events }) {
             throw new HttpError(400, `message is longer than ${MAX_TEXT} characters`);
         const chatId = chats.recipient(phone);
         const work = (client) => chats.sendText(client, chatId, message);
-        return { success: true, messageId: await onSession(session, work, SEND_LIMIT_MS, 'sending') };
+        const sending = async (client) => {
+            try {
+                return await withLimit(work(client), SEND_LIMIT_MS, 'sending');
+            } catch (error) {
+                throw error instanceof TimeLimitError ? reason.perhapsSent() : error;
+            }
+        };
+        const messageId = await onSession('send', sending, SEND_LIMIT_MS + REST_MS, 'sending');
+        return { success: true, messageId };
     });
 
     add('POST', '/disconnect', 'log out: unlink the phone and delete the session', async () => {
@@ -174,9 +208,11 @@ function createRoutes({ state, session, events }) {
         }
     });
 
-    add('GET', '/chats', 'all chats, newest first', () =>
-        onSession(session, chats.listChats, CHATS_LIMIT_MS, 'listing chats'),
-    );
+    add('GET', '/chats', 'chats, newest first (?limit, ?offset)', ({ query }) => {
+        const page = { limit: query.get('limit'), offset: query.get('offset') };
+        const work = (client) => chats.listChats(client, page);
+        return onSession('chats', work, CHATS_LIMIT_MS, 'listing chats');
+    });
 
     add(
         'GET',
@@ -185,7 +221,7 @@ function createRoutes({ state, session, events }) {
         ({ params, query }) => {
             const page = { limit: query.get('limit'), before: query.get('before') };
             return onSession(
-                session,
+                'history',
                 (client) => chats.listMessages(client, params.id, page),
                 CHATS_LIMIT_MS,
                 'reading messages',
@@ -195,7 +231,7 @@ function createRoutes({ state, session, events }) {
 
     add('GET', '/media/{id}', 'the media of a message', async ({ request, response, params }) => {
         const work = (client) => chats.readMedia(client, params.id);
-        const { bytes, headers } = await onSession(session, work, MEDIA_LIMIT_MS, 'reading media');
+        const { bytes, headers } = await onSession('media_in', work, MEDIA_LIMIT_MS, 'reading media');
         response.writeHead(200, headers);
         response.end(request.method === 'HEAD' ? undefined : bytes);
     });

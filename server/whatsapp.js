@@ -13,6 +13,7 @@ const { once } = require('node:events');
 const { setTimeout: pause } = require('node:timers/promises');
 
 const { isHeadlessShell } = require('./browser');
+const chatsPage = require('./chats_page');
 const { prepareDocument } = require('./compatibility');
 const { pinPage } = require('./pinned');
 const { reason } = require('./reasons');
@@ -470,6 +471,22 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
             if (isThere) return;
         }
         throw new Error('the page gives no new codes');
+    }
+
+    /** Tell chats, newest first: `{chats, total}`. */
+    listChats(limit, offset) {
+        return this.pupPage.evaluate(chatsPage.listChats, limit, offset);
+    }
+
+    /** Tell the id by which the page knows a chat, or null. */
+    findChat(id) {
+        return this.pupPage.evaluate(chatsPage.findChat, id);
+    }
+
+    /** Tell the id of an own message in a chat with this text, not older than a time in seconds; or null. */
+    async findSent(chat, text, since) {
+        const known = await this.findChat(chat);
+        return known === null ? null : this.pupPage.evaluate(chatsPage.findSent, known, text, since);
     }
 
     /** Unlink this device: the phone forgets it, the page logs out. */

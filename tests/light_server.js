@@ -19,6 +19,7 @@ const path = require('node:path');
 // A browser is looked for and asked for its version before the library starts it. This one answers quickly.
 process.env.WAPORTD_BROWSER = '/bin/true';
 
+const { Turns } = require('../server/turns');
 const { run } = require('../whatsapp_server');
 
 /** Milliseconds that WhatsApp shows the first code and each later one. */
@@ -52,6 +53,7 @@ class LightClient extends EventEmitter {
     pupBrowser = new LightBrowser();
     pupPage = new LightPage();
     info = undefined;
+    turns = new Turns();
     #login;
     #phone;
     #timer = null;
@@ -86,7 +88,7 @@ class LightClient extends EventEmitter {
     }
 
     async look() {
-        return { loaded: true, state: 'CONNECTED', passkey: false, refused: false };
+        return { loaded: true, state: 'CONNECTED', refused: false };
     }
 
     async refreshQr() {
@@ -103,8 +105,17 @@ class LightClient extends EventEmitter {
         return sent;
     }
 
-    async getChats() {
-        return [...this.#chats.keys()].map((id) => this.#chat(id));
+    async listChats(limit, offset) {
+        const all = [...this.#chats].map(([id, messages]) => {
+            const { body, timestamp } = messages.at(-1);
+            return { id, isGroup: false, lastMessage: body, t: timestamp, pinned: false, isArchived: false };
+        });
+        const chats = all.sort((one, other) => other.t - one.t).slice(offset, offset + limit);
+        return { chats, total: all.length };
+    }
+
+    async findChat(id) {
+        return this.#chats.has(id) ? id : null;
     }
 
     async getChatById(id) {
@@ -117,11 +128,7 @@ class LightClient extends EventEmitter {
 
     #chat(id) {
         const messages = this.#chats.get(id);
-        const lastMessage = messages.at(-1);
         return {
-            id,
-            lastMessage,
-            timestamp: lastMessage.timestamp,
             fetchMessages: async ({ limit }) => messages.slice(-limit),
         };
     }

@@ -4,6 +4,7 @@ const assert = require('node:assert/strict');
 const { describe, it } = require('node:test');
 
 const chats = require('../../server/chats');
+const { BusyError, Turns } = require('../../server/turns');
 
 /** A chat of `count` messages, one a second, of which the library gives the newest. */
 function clientWith(count) {
@@ -21,7 +22,13 @@ function clientWith(count) {
             return all.slice(-limit);
         },
     };
-    return { asked, all, getChatById: async (id) => (id === '1@c.us' ? chat : undefined) };
+    return {
+        asked,
+        all,
+        turns: new Turns(),
+        findChat: async (id) => (id === '1@c.us' ? id : null),
+        getChatById: async () => chat,
+    };
 }
 
 describe('messages of a chat', () => {
@@ -71,7 +78,8 @@ describe('messages of a chat', () => {
 });
 
 describe('media', () => {
-    const client = (media) => ({ getMessageById: async () => ({ downloadMedia: async () => media }) });
+    const clientThat = (getMessageById) => ({ turns: new Turns(), getMessageById });
+    const client = (media) => clientThat(async () => ({ downloadMedia: async () => media }));
     const read = (media) => chats.readMedia(client(media), 'id');
 
     it('is never run by the browser that shows it', async () => {
@@ -89,12 +97,10 @@ describe('media', () => {
 
     it('that is not there is 404', async () => {
         await assert.rejects(read(undefined), { status: 404 });
-        await assert.rejects(chats.readMedia({ getMessageById: async () => null }, 'id'), { status: 404 });
-        const failing = {
-            async getMessageById() {
-                throw new Error('Invalid serialized message id specified');
-            },
-        };
+        await assert.rejects(chats.readMedia(clientThat(async () => null), 'id'), { status: 404 });
+        const failing = clientThat(async () => {
+            throw new Error('Invalid serialized message id specified');
+        });
         await assert.rejects(chats.readMedia(failing, 'id'), { status: 404 });
     });
 });
@@ -117,11 +123,171 @@ describe('sending', () => {
                 return { id: { _serialized: 'true_x' } };
             },
             getNumberId: async () => ({ _serialized: '77@lid' }),
+            findSent: async () => null,
         };
         assert.equal(await chats.sendText(client, '1@c.us', 'x'), 'true_x');
         assert.deepEqual(sent, ['1@c.us', '77@lid']);
         client.getNumberId = async () => null;
         await assert.rejects(chats.sendText(client, '1@c.us', 'x'), /not on WhatsApp/);
+    });
+});
+
+describe('what becomes of a text', () => {
+    const clientThat = (sendMessage, findSent = async () => null) => ({ sendMessage, findSent });
+    const send = (...client) => chats.sendText(clientThat(...client), '1@c.us', 'x');
+
+    it('is told by its id, whatever the library returns', async () => {
+        assert.equal(await send(async () => ({ id: { _serialized: 'true_1' } })), 'true_1');
+        const asked = [];
+        const find = async (...what) => {
+            asked.push(what);
+            return 'true_1@c.us_A';
+        };
+        assert.equal(await send(async () => undefined, find), 'true_1@c.us_A');
+        const [[chat, text, since]] = asked;
+        assert.deepEqual([chat, text], ['1@c.us', 'x']);
+        assert.ok(Math.abs(Date.now() / 1000 - since) < 5);
+        const late = async () => {
+            throw new Error('r');
+        };
+        assert.equal(await send(late, find), 'true_1@c.us_A', 'it failed after it was handed over');
+    });
+
+    it('is not known where nobody tells', async () => {
+        const fail = (text) => async () => {
+            throw new Error(text);
+        };
+        const perhaps = { cause: 'perhaps_sent' };
+        await assert.rejects(
+            send(async () => undefined),
+            perhaps,
+        );
+        await assert.rejects(send(fail('Execution context was destroyed')), perhaps);
+        await assert.rejects(send(fail('r'), fail('the page is gone')), perhaps);
+        await assert.rejects(send(fail('a fault before it was sent')), /a fault before/);
+    });
+
+    it('needs no preview of a link while the page cannot make one', async () => {
+        const asked = [];
+        const client = clientThat(async (chat, text, options) => {
+            asked.push(options.linkPreview);
+            if (options.linkPreview !== false) throw new Error('Requiring unknown module "WAWebLinkPreview"');
+            return { id: 'true_2' };
+        });
+        assert.equal(await chats.sendText(client, '1@c.us', 'https://x.example'), 'true_2');
+        assert.deepEqual(asked, [undefined, false]);
+    });
+});
+
+describe('ids', () => {
+    it('are found in every shape that pages have given them', () => {
+        const key = { fromMe: false, remote: '1@c.us', id: 'A' };
+        const shapes = [
+            'false_1@c.us_A',
+            { ...key, _serialized: 'false_1@c.us_A' },
+            { ...key, $1: 'false_1@c.us_A' },
+            { ...key, $q: 'false_1@c.us_A', self: 'in' },
+            { ...key, remote: { user: '1', server: 'c.us' } },
+            { ...key, remote: { _serialized: '1@c.us' } },
+        ];
+        for (const shape of shapes) assert.equal(chats.serialized(shape), 'false_1@c.us_A');
+        const group = { fromMe: true, remote: '1@g.us', id: 'A', participant: { _serialized: '2@lid' } };
+        assert.equal(chats.serialized(group), 'true_1@g.us_A_2@lid');
+        assert.equal(chats.serialized({ ...group, $1: 'true_1@g.us_A_2:3@lid' }), 'true_1@g.us_A_2:3@lid');
+        assert.equal(chats.serialized({ user: '7', server: 'lid', device: 0 }), '7@lid');
+        for (const none of [undefined, null, 7, {}, { id: 'A' }]) assert.equal(chats.serialized(none), null);
+    });
+});
+
+describe('chats', () => {
+    const clientOf = (all) => {
+        const asked = [];
+        const listChats = async (limit, offset) => {
+            asked.push([limit, offset]);
+            await new Promise((resolve) => setImmediate(resolve));
+            return { chats: all.slice(offset, offset + limit), total: all.length };
+        };
+        return { asked, turns: new Turns(), listChats };
+    };
+    const usual = { isGroup: false, lastMessage: '', pinned: false, isArchived: false };
+    const chat = (id, more) => ({ ...usual, id, ...more });
+
+    it('have a text for the number and a number for the time, always', async () => {
+        const client = clientOf([
+            chat('5511@c.us', { name: 'Ana', t: 5 }),
+            chat('77@lid', { phone: '5512' }),
+            chat('78@lid'),
+            chat('12-34@g.us', { isGroup: true, lastMessage: null }),
+        ]);
+        const { chats: list, total } = await chats.listChats(client, { limit: null, offset: null });
+        assert.equal(total, 4);
+        assert.deepEqual(
+            list.map(({ name, phone, timestamp, lastMessage }) => [name, phone, timestamp, lastMessage]),
+            [
+                ['Ana', '5511', 5000, ''],
+                ['77', '5512', 0, ''],
+                ['78', '', 0, ''],
+                ['12-34', '1234', 0, null],
+            ],
+        );
+    });
+
+    it('come in pages, all by default', async () => {
+        const client = clientOf(Array.from({ length: 10 }, (_, n) => chat(`${n}@c.us`)));
+        const list = async (limit, offset) => {
+            const answer = await chats.listChats(client, { limit, offset });
+            return answer.chats.map(({ id }) => id.split('@')[0]).join('');
+        };
+        assert.equal(await list(null, null), '0123456789');
+        assert.equal(await list('3', '4'), '456');
+        assert.equal(await list('3', '9'), '9');
+        for (const bad of [['0', '0'], ['x', '0'], ['1', '-1'], ['1.5', '0']]) {
+            await assert.rejects(list(...bad), { status: 400 });
+        }
+    });
+
+    it('are listed once for everybody who asks at the same time, and one list at a time', async () => {
+        const client = clientOf([chat('1@c.us')]);
+        const ask = (limit) => chats.listChats(client, { limit, offset: null });
+        const answers = await Promise.all([ask(null), ask(null), ask('5'), ask(null)]);
+        assert.deepEqual(answers[0], answers[1]);
+        assert.equal(client.asked.length, 2);
+        await ask(null);
+        assert.equal(client.asked.length, 3, 'and anew for who asks later');
+    });
+});
+
+describe('turns', () => {
+    it('do one work after the other, whatever becomes of it', async () => {
+        const turns = new Turns();
+        const order = [];
+        const work = (name, fails) => async () => {
+            order.push(`${name} begins`);
+            await new Promise((resolve) => setImmediate(resolve));
+            order.push(`${name} ends`);
+            if (fails) throw new Error(name);
+            return name;
+        };
+        const first = turns.take('a', work('a', true));
+        const second = turns.take('b', work('b'));
+        assert.ok(turns.busy);
+        await assert.rejects(first, /a/);
+        assert.equal(await second, 'b');
+        assert.deepEqual(order, ['a begins', 'a ends', 'b begins', 'b ends']);
+        assert.equal(turns.busy, false);
+    });
+
+    it('are refused when too many wait', async () => {
+        const turns = new Turns();
+        let finish;
+        const open = new Promise((resolve) => {
+            finish = resolve;
+        });
+        const taken = Array.from({ length: 16 }, (_, n) => turns.take(`${n}`, () => open));
+        await assert.rejects(turns.take('one more', () => open), BusyError);
+        assert.ok(turns.take('0', () => assert.fail('it runs already')));
+        finish();
+        await Promise.all(taken);
     });
 });
 
