@@ -19,7 +19,8 @@
  * - `explain(error)`: gives an error of the page words, where it has none
  *
  * It calls `window.waportdTell(document, what, …)`, a function of the server, with `document` (the address,
- * at once), `passkey`, `banned` (what the page was told) and `changed` (what is on screen).
+ * at once), `passkey` (whether WhatsApp wants it, or only the page offers it), `banned` (what the page was
+ * told) and `changed` (what is on screen).
  */
 function prepareDocument() {
     if (window !== window.top) return;
@@ -39,7 +40,9 @@ function prepareDocument() {
 
     const repair = (shim, work) => {
         try {
-            shims[shim] = work() ?? shims[shim] ?? 'absent';
+            // Some cannot be told before the login.
+            const told = work();
+            if (told !== undefined) shims[shim] = told;
         } catch {
             shims[shim] = 'failed';
         }
@@ -230,12 +233,32 @@ function prepareDocument() {
         return 'applied';
     };
 
-    /** The page's own id of prepared media would take the place of the message's (since September 2026). */
+    /** The own property in which the models of this build keep their id. */
+    const idField = () => {
+        const { Chat, Msg } = load('WAWebCollections');
+        const [model] = [...Chat.getModelsArray(), ...Msg.getModelsArray()];
+        const holdsId = (field) => field !== 'id' && ownText(model, field) === model.id;
+        return model && Object.getOwnPropertyNames(model).find(holdsId);
+    };
+
+    /** Prepared media have an id of their own (since September 2026), which would replace the message's. */
     const repairMediaId = () =>
         wrap(window.WWebJS, 'processMediaData', (original) => async (...args) => {
             const media = await original(...args);
-            const id = attempt(() => Object.getOwnPropertyDescriptor(media, '__x_id'));
-            if (id?.enumerable) attempt(() => Object.defineProperty(media, '__x_id', { enumerable: false }));
+            attempt(() => {
+                const field = idField();
+                if (field in media) Object.defineProperty(media, field, { enumerable: false });
+            });
+            attempt(() => {
+                if (!('id' in media.toJSON())) return;
+                const { toJSON } = media;
+                const value = () => {
+                    const all = toJSON.call(media);
+                    delete all.id;
+                    return all;
+                };
+                Object.defineProperty(media, 'toJSON', { value, enumerable: false });
+            });
             return media;
         });
 
@@ -247,12 +270,10 @@ function prepareDocument() {
             (original) =>
                 function download(wanted, ...more) {
                     if (!wanted || wanted.mimetype !== undefined) return original.call(this, wanted, ...more);
-                    const mimetype = attempt(
-                        () =>
-                            load('WAWebCollections')
-                                .Msg.getModelsArray()
-                                .find(({ filehash }) => filehash && filehash === wanted.filehash)?.mimetype,
-                    );
+                    const isIt = (msg) =>
+                        ['filehash', 'directPath'].some((of) => msg[of] && msg[of] === wanted[of]);
+                    const messages = attempt(() => load('WAWebCollections').Msg.getModelsArray()) ?? [];
+                    const mimetype = messages.find(isIt)?.mimetype;
                     const known = mimetype === undefined ? wanted : { ...wanted, mimetype };
                     return original.call(this, known, ...more);
                 },
@@ -306,6 +327,8 @@ function prepareDocument() {
 
     // ---- when --------------------------------------------------------------------------------------
 
+    /** How often is looked at what no event tells, in milliseconds. */
+    const LOOK_MS = 1000;
     let listening = false;
     const listen = () => {
         if (listening) return;
@@ -314,6 +337,13 @@ function prepareDocument() {
         attempt(() => bus?.on?.('account_temporarily_banned', (...what) => tell('banned', ...what)));
         const stream = load('WAWebStreamModel')?.Stream;
         attempt(() => stream?.on?.('change:mode', () => tell('changed')));
+        // No event tells it, and the screen that shows it speaks the browser's language.
+        let asked = false;
+        setInterval(() => {
+            const type = attempt(() => load('WAWebAltDeviceLinkingApi').getPairingType());
+            if (type === 'SHORTCAKE_PASSKEY' && !asked) tell('passkey', true);
+            asked = type === 'SHORTCAKE_PASSKEY';
+        }, LOOK_MS);
     };
 
     const boot = () => {
@@ -353,7 +383,7 @@ function prepareDocument() {
     if (credentials?.get) {
         const get = credentials.get.bind(credentials);
         credentials.get = (options) => {
-            if (options?.publicKey) tell('passkey');
+            if (options?.publicKey) tell('passkey', false);
             return get(options);
         };
     }

@@ -112,9 +112,14 @@ class Linking {
         else if (state === 'UNPAIRED_IDLE' && this.#run.phone === null) this.#refresh();
     }
 
-    /** The page asks for a passkey: that concerns a phone that has answered, not the page's own offers. */
-    passkey() {
+    /**
+     * The page asks for a passkey: that concerns a phone that has answered, not the page's own offers.
+     *
+     * @param {boolean} isWanted WhatsApp wants it, so that a phone has answered
+     */
+    passkey(isWanted = false) {
         this.#passkeyAsked = true;
+        if (isWanted && !this.answered) this.#phoneAnswered();
         if (!this.answered) return;
         this.#state.enter('passkey_required', {
             message: 'WhatsApp asks for a passkey to link this account, which a server cannot give',

@@ -43,7 +43,7 @@ class Watch {
         on('code', (code) => this.#pairingCodeCame(code));
         on('pairing_failed', (error) => session.unpaired(error));
         on('socket', (connection) => this.#connectionChanged(connection));
-        on('passkey', () => run.linking.passkey());
+        on('passkey', (isWanted) => run.linking.passkey(isWanted));
         on('login_found', () => this.#loginFound('login found, WhatsApp is loading'));
         on('authenticated', () => this.#loginFound('linked, WhatsApp is loading'));
         on('loading_screen', (percent) => run.linked.loading(percent));
@@ -106,7 +106,7 @@ class Watch {
         run.probe({
             look: () => run.linking.answered && !this.#session.login.linked,
             onSeen: (seen) => {
-                if (seen.pairing_type === 'SHORTCAKE_PASSKEY') run.linking.passkey();
+                if (seen.pairing_type === 'SHORTCAKE_PASSKEY') run.linking.passkey(true);
             },
             onHung: () => {
                 this.#session.lose(EXIT.pageHung, "WhatsApp's page does not answer any more");

@@ -23,6 +23,8 @@ const { Turns } = require('./turns');
 const SITE = 'https://web.whatsapp.com/';
 /** How long a page that was logged out may take until it is loaded again, and says why, in milliseconds. */
 const LEAVING_MS = 5_000;
+/** So much of what WhatsApp says about a logout is told, in characters. */
+const MAX_WORDS = 200;
 /** How long each way of asking for new codes may take to bring one, in milliseconds. */
 const NEW_CODES_MS = 3_000;
 /** When the screen of a login is looked at after `ready`, in milliseconds: again if it lacks something. */
@@ -124,10 +126,11 @@ const keptAuthOf = (LocalAuth) => class KeptAuth extends LocalAuth {
  * - `document`: another document began to load in the main frame; changes within one and frames are none
  * - `login_needed` / `login_found`: whether the profile holds a login
  * - `socket` (state): WhatsApp's own connection state, before and after the login
- * - `logout` (why): the page was logged out; WhatsApp's number for why it did that itself, null = somebody
- *   unlinked it
+ * - `logout` (why, words): the page was logged out; WhatsApp's number for why it did that itself, null =
+ *   somebody unlinked it; and what WhatsApp says about it, or null
  * - `banned` ({code, until}): WhatsApp bans the account for a while; `until` in milliseconds, or null
- * - `passkey`: the page asks for a passkey
+ * - `passkey` (isWanted): the page asks for a passkey, because WhatsApp wants one of the phone that has
+ *   answered, or (false) perhaps only as an offer of its own
  * - `failed` (error): injection into a page that was loaded again failed
  * - `load_failed` (error): there is a login, and the library cannot be made ready
  * - `pairing_failed` (error): WhatsApp gave no pairing code
@@ -236,7 +239,7 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         } else if (document !== this.#document?.name) {
             return;
         } else if (what === 'passkey') {
-            this.emit('passkey');
+            this.emit('passkey', value);
         } else if (what === 'banned') {
             this.emit('banned', readBan(value, ...more));
         } else if (what === 'changed') {
@@ -258,7 +261,7 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
                 return undefined;
             // It waits for a navigation, and takes each that follows for a logout.
             case 'onLogoutEvent':
-                this.#leaving ??= setTimeout(() => this.#left(null), LEAVING_MS).unref();
+                this.#leaving ??= setTimeout(() => this.#left(null, null), LEAVING_MS).unref();
                 return undefined;
             // It closes the browser in most states.
             case 'onAppStateChangedEvent':
@@ -274,7 +277,9 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         clearTimeout(this.#nextCheck);
         if (this.#leaving !== null || searchParams.has('post_logout')) {
             const why = searchParams.get('logout_reason') ?? '';
-            this.#left(/^\d{1,3}$/.test(why) ? Number(why) : null);
+            const said = [...searchParams].filter(([key]) => key.startsWith('logout_message_'));
+            const words = said.map(([, text]) => text.slice(0, MAX_WORDS)).join(': ');
+            this.#left(/^\d{1,3}$/.test(why) ? Number(why) : null, words || null);
         }
         if (!this.#started) return;
         this.emit('document');
@@ -284,10 +289,10 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         });
     }
 
-    #left(why) {
+    #left(why, words) {
         clearTimeout(this.#leaving);
         this.#leaving = null;
-        this.emit('logout', why);
+        this.emit('logout', why, words);
     }
 
     /** The library takes any navigation of any frame to such an address for a logout. */
@@ -403,7 +408,8 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         const seen = await this.pupPage.evaluate(inspect, wantedOf(part));
         const missing = missingOf(part, seen);
         const checked = part === 'main' ? ['boot', 'main'] : ['boot'];
-        const shims = { ...seen.shims, synced: this.#makeReady === null ? 'absent' : 'applied' };
+        const shims = { ...seen.shims };
+        if (part === 'main') shims.synced = this.#makeReady === null ? 'absent' : 'applied';
         const upstream = { build: seen.build, ok: missing.length === 0, checked, missing, shims };
         if (JSON.stringify(upstream) !== JSON.stringify(this.#upstream)) {
             this.#upstream = upstream;
