@@ -36,7 +36,11 @@ module.exports = [
     },
     // Files that hold functions for a page, or are served to one.
     {
-        files: ['server/{chats_page,compatibility,surface_check,whatsapp}.js', 'tests/standin/**/*.js'],
+        files: [
+            'server/{chats_page,compatibility,surface_check,whatsapp}.js',
+            'tests/node/client.test.js',
+            'tests/standin/**/*.js',
+        ],
         languageOptions: { globals: page },
     },
     {

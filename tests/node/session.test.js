@@ -320,12 +320,13 @@ describe('a linked session', () => {
         assert.ok(JSON.stringify(await standin.sent()).includes('good morning'));
         assert.equal((await server.post('/send', { phone: '5511977770001' })).status, 400);
 
-        await standin.command('message', { phone: PHONE, from: '5511966660000', body: 'hello there' });
+        const message = { phone: PHONE, from: '5511966660000', lid: false, body: 'hello there' };
+        await standin.command('message', message);
         await within(arrival, 'the webhook');
         const named = { phone: PHONE, from: '5511966661111', body: 'named by another id', lid: true };
         await standin.command('message', named);
-        const [{ timestamp, ...message }] = received;
-        assert.deepEqual(message, {
+        const [{ timestamp, ...first }] = received;
+        assert.deepEqual(first, {
             from: '5511966660000@c.us',
             phone: '5511966660000',
             body: 'hello there',

@@ -1,0 +1,243 @@
+'use strict';
+
+/** The client of sessions alone: a real browser, the stand-in, and the library or what a test puts there. */
+
+const assert = require('node:assert/strict');
+const { once } = require('node:events');
+const path = require('node:path');
+const { after, before, describe, it } = require('node:test');
+const { setTimeout: pause } = require('node:timers/promises');
+
+const browsers = require('../../server/browser');
+const { loadEngine } = require('../../server/engine');
+const { createSessionClient } = require('../../server/whatsapp');
+const { PHONE } = require('./support/session');
+const { scratch, within } = require('./support/process');
+const { startStandIn } = require('./support/standin');
+
+let library;
+
+before(() => {
+    library = loadEngine(null);
+});
+
+after(() => {
+    library = undefined;
+});
+
+/** Start a client; what it is made of can be changed by `changed`. */
+async function open(t, { standin, Client = library.Client }) {
+    const folder = scratch(t);
+    const [executablePath] = await browsers.findBrowsers('auto');
+    const env = browsers.browserEnvironment(folder);
+    const identity = browsers.identity(await browsers.browserVersion(executablePath, env));
+    const args = browsers.browserArguments(executablePath, {
+        cacheDirectory: folder,
+        userAgent: identity.userAgent,
+        extra: JSON.parse(standin.env.WAPORTD_BROWSER_ARGS),
+    });
+    const SessionClient = createSessionClient({ Client, LocalAuth: library.LocalAuth });
+    const client = new SessionClient({
+        clientId: 'test',
+        dataPath: path.join(folder, 'auth'),
+        executablePath,
+        args,
+        identity,
+        env,
+        phone: null,
+        startLimitMs: 20_000,
+    });
+    t.after(() => client.destroy());
+    return client;
+}
+
+async function site(t, ...args) {
+    const standin = await startStandIn(scratch(t), ['--shape', 'today', ...args]);
+    t.after(() => standin.stop());
+    return standin;
+}
+
+const waitFor = (client, event) => within(once(client, event), event);
+
+describe('work that the library does in several steps', () => {
+    /** Does its first step in one document and the second in the next one, as far as it may. */
+    function twoSteps(attempts) {
+        return class TwoSteps extends library.Client {
+            async inject() {
+                const document = await this.pupPage.evaluate(() => window.waportd.document);
+                const attempt = { document, ended: 'done' };
+                attempts.push(attempt);
+                try {
+                    if (attempts.length === 1) {
+                        const next = once(this, 'document');
+                        await this.pupPage.evaluate(() => {
+                            setTimeout(() => location.reload());
+                        });
+                        await next;
+                    }
+                    await this.pupPage.evaluate(() => {
+                        window.steps = (window.steps ?? 0) + 1;
+                    });
+                } catch (error) {
+                    attempt.ended = error.message;
+                    throw error;
+                }
+            }
+        };
+    }
+
+    it('never goes on in the document that took the place of the first', async (t) => {
+        const attempts = [];
+        const client = await open(t, { standin: await site(t), Client: twoSteps(attempts) });
+        const failures = [];
+        client.on('failed', (error) => failures.push(error));
+        const found = waitFor(client, 'login_found');
+        await client.initialize();
+        await found;
+        assert.deepEqual(
+            attempts.map(({ ended }) => ended),
+            ['another document is loaded', 'done'],
+        );
+        assert.notEqual(attempts[0].document, attempts[1].document);
+        assert.equal(await client.pupPage.evaluate(() => window.steps), 1);
+        assert.deepEqual(failures, [], 'a document that has gone is no failure');
+    });
+});
+
+describe('a page', () => {
+    it('is loaded anew on demand, and has the library again after it', async (t) => {
+        const standin = await site(t);
+        const client = await open(t, { standin });
+        const first = waitFor(client, 'qr');
+        await client.initialize();
+        await first;
+        const documents = [];
+        client.on('document', () => documents.push(true));
+        const again = waitFor(client, 'qr');
+        await client.reload();
+        await again;
+        assert.equal(documents.length, 1);
+        await standin.command('push-state', { times: 2 });
+        await standin.command('frames', { count: 2, every: 20, times: 3 });
+        await pause(300);
+        assert.equal(documents.length, 1, 'changes within it, and frames, are no documents');
+        const [{ injections }] = await standin.pages();
+        assert.equal(injections, 1);
+    });
+
+    it('tells why it was logged out', async (t) => {
+        for (const reason of [undefined, 0, 2, 3]) {
+            const standin = await site(t);
+            const client = await open(t, { standin });
+            const code = waitFor(client, 'qr');
+            await client.initialize();
+            const [qr] = await code;
+            const ready = waitFor(client, 'ready');
+            await standin.command('scan', { qr, phone: PHONE });
+            await ready;
+            const told = [];
+            for (const event of ['logout', 'authenticated', 'ready', 'disconnected']) {
+                client.on(event, (...what) => told.push([event, ...what]));
+            }
+            const next = waitFor(client, 'qr');
+            await standin.command('logout', { phone: PHONE, reason });
+            await next;
+            const words = reason === 3 ? 'Account: locked' : null;
+            assert.deepEqual(told, [['logout', reason ?? null, words]], `reason ${reason}`);
+            await client.destroy();
+        }
+    });
+
+    it('tells that the account is banned for a while', async (t) => {
+        const standin = await site(t);
+        const client = await open(t, { standin });
+        const code = waitFor(client, 'qr');
+        await client.initialize();
+        const [qr] = await code;
+        const ready = waitFor(client, 'ready');
+        await standin.command('scan', { qr, phone: PHONE });
+        await ready;
+        const banned = waitFor(client, 'banned');
+        await standin.command('ban', { phone: PHONE, code: 102, expire: 7200 });
+        const [{ code: number, until }] = await banned;
+        assert.equal(number, 102);
+        assert.ok(Math.abs(until - Date.now() - 7_200_000) < 60_000);
+    });
+
+    it('is seen without a word of its language', async (t) => {
+        const standin = await site(t);
+        const client = await open(t, { standin });
+        const code = waitFor(client, 'qr');
+        await client.initialize();
+        const [qr] = await code;
+        const { loaded, state, synced, refused, pairing_type: type } = await client.look();
+        assert.deepEqual(
+            { loaded, state, synced, refused },
+            { loaded: true, state: 'UNPAIRED', synced: false, refused: false },
+        );
+        assert.notEqual(type, 'SHORTCAKE_PASSKEY');
+        await standin.command('set', { language: 'ja' });
+        await standin.command('passkey');
+        const asked = waitFor(client, 'passkey');
+        await standin.command('scan', { qr, phone: PHONE });
+        assert.deepEqual(await asked, [true]);
+        assert.equal((await client.look()).pairing_type, 'SHORTCAKE_PASSKEY');
+    });
+
+    it('that refuses the browser is known by what it has not got', async (t) => {
+        const standin = await site(t);
+        await standin.command('refuse-browser');
+        const client = await open(t, { standin });
+        const opened = waitFor(client, 'browser');
+        client.initialize().catch(() => {});
+        await opened;
+        let seen = {};
+        for (let tries = 0; !seen.refused && tries < 100; tries += 1) {
+            await pause(50);
+            seen = await client.look().catch(() => ({}));
+        }
+        assert.deepEqual([seen.loaded, seen.refused], [false, true]);
+    });
+
+    it('that gives no code in any way is said to give none', async (t) => {
+        const standin = await site(t, '--refs-ttl', '200,200');
+        const client = await open(t, { standin });
+        const idle = new Promise((resolve) => {
+            client.on('socket', (state) => state === 'UNPAIRED_IDLE' && resolve());
+        });
+        await client.initialize();
+        await within(idle, 'the end of the codes');
+        await standin.command('silent');
+        for (const [module, member] of [
+            ['WAWebBackendEventBus', 'BackendEventBus.triggerRefreshQR'],
+            ['WAWebLaunchSocketUtils', 'refreshQR'],
+        ]) {
+            await standin.command('break', { module, member });
+        }
+        await assert.rejects(client.refreshQr(), /gives no new codes/);
+        await standin.command('break', { on: false });
+    });
+});
+
+describe('an error of the page', () => {
+    it('that has no text gets one, without anybody’s words in it', async (t) => {
+        const client = await open(t, { standin: await site(t) });
+        await client.initialize();
+        const fault = () => {
+            class Refused extends Error {}
+            Object.defineProperty(Refused, 'name', { value: 'e' });
+            const error = new Refused();
+            Object.assign(error, { name: 'e', status: 429, code: 'rate-limit', text: 'what somebody wrote' });
+            throw error;
+        };
+        await assert.rejects(client.pupPage.evaluate(fault), ({ message }) => {
+            assert.match(message, /without a text \(e\).*status=429.*code=rate-limit.*page 2\.3000\./);
+            assert.doesNotMatch(message, /somebody/);
+            return true;
+        });
+        const told = client.pupPage.evaluate(() => {
+            throw new Error('a text of its own');
+        });
+        await assert.rejects(told, /^Error: a text of its own$/m);
+    });
+});

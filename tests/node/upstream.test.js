@@ -1,0 +1,269 @@
+'use strict';
+
+/**
+ * Whole sessions before WhatsApp Web's page as it is today, as it was in April 2026, and as it may be some
+ * day: other generated names, parts that are gone.
+ */
+
+const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { describe, it } = require('node:test');
+
+const { PHONE, link, start, startLinked } = require('./support/session');
+const { startStandIn } = require('./support/standin');
+
+/** A stand-in of its own, so that faults stay with the test that asked for them. */
+async function site(t, ...args) {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'standin-'));
+    const standin = await startStandIn(folder, args);
+    t.after(() => {
+        standin.stop();
+        fs.rmSync(folder, { recursive: true, force: true });
+    });
+    return standin;
+}
+
+async function everyMessage(server, chat) {
+    const found = [];
+    for (let cursor = ''; cursor !== null;) {
+        const query = `limit=50&before=${encodeURIComponent(cursor)}`;
+        const page = await server.get(`/chats/${encodeURIComponent(chat)}/messages?${query}`);
+        const { status, json, text } = page;
+        assert.equal(status, 200, text);
+        found.unshift(...json.messages);
+        cursor = json.nextCursor;
+    }
+    return found;
+}
+
+const ID = /^(true|false)_[^_]+@[a-z.]+_[0-9A-F]+(_[^_]+@[a-z.]+)?$/;
+const isText = (id) => typeof id === 'string' && ID.test(id);
+
+for (const [shape, seed] of [
+    ['today', '1'],
+    ['today', '2'],
+    ['today', '3'],
+    ['2026-04', '1'],
+]) {
+    describe(`the page of ${shape} with the names of build ${seed}`, () => {
+        it('links, lists, reads, downloads and sends', async (t) => {
+            const standin = await site(t, '--shape', shape, '--seed', seed);
+            const { server, events } = await startLinked(t, standin);
+            assert.deepEqual(events.states.slice(-2), ['authenticated', 'ready']);
+
+            const { chats } = (await server.get('/chats')).json;
+            assert.ok(chats.length >= 3);
+            const people = chats.filter(({ isGroup }) => !isGroup);
+            assert.ok(people.every(({ phone }) => /^55\d{11}$/.test(phone)), JSON.stringify(people));
+            if (shape === 'today') assert.ok(people.every(({ id }) => id.endsWith('@lid')));
+            assert.ok(chats.every(({ name, timestamp }) => name !== '' && timestamp > 1e12));
+
+            const messages = [];
+            for (const { id } of chats) messages.push(...(await everyMessage(server, id)));
+            assert.ok(messages.every(({ id }) => isText(id)), messages.find(({ id }) => !isText(id))?.id);
+            assert.equal(new Set(messages.map(({ id }) => id)).size, messages.length);
+
+            await standin.command('set', { download_needs_mimetype: shape === 'today' });
+            const { mediaUrl } = messages.find(({ hasMedia }) => hasMedia);
+            const media = await server.get(mediaUrl);
+            assert.equal(media.status, 200, media.text);
+            assert.match(media.headers['content-type'], /^image\//);
+
+            for (const phone of ['5511977770001', '5511955554444']) {
+                const sent = await server.post('/send', { phone, message: `for ${phone}` });
+                assert.equal(sent.status, 200, sent.text);
+                assert.ok(isText(sent.json.messageId), sent.json.messageId);
+                const arrived = (await standin.sent()).filter(({ body }) => body === `for ${phone}`);
+                assert.equal(arrived.length, 1, 'once');
+                assert.ok(sent.json.messageId.includes(arrived[0].id));
+            }
+            const unknown = await server.post('/send', { phone: '5511977770000', message: 'nobody' });
+            assert.notEqual(unknown.status, 200);
+            assert.match(unknown.text, /not on WhatsApp/);
+
+            const seen = await events.until(
+                ({ upstream }) => upstream.checked.includes('main'),
+                'the page to be checked',
+            );
+            const { missing, ok, shims, build, library, engine } = seen.upstream;
+            assert.deepEqual({ missing, ok, engine }, { missing: [], ok: true, engine: 'bundled' });
+            assert.match(build, /^2\.3000\.\d+$/);
+            assert.match(library, /^\d+\.\d+\.\d+$/);
+            const today = shape === 'today';
+            assert.equal(shims.message_keys, today ? 'applied' : 'not needed');
+            assert.equal(shims.new_codes, today ? 'applied' : 'not needed');
+            assert.equal(shims.wids, 'not needed');
+            assert.ok(!Object.values(shims).includes('failed'), JSON.stringify(shims));
+            assert.equal((server.output.match(/build=/g) ?? []).length, 1, 'one line in the log');
+        });
+
+        it('is injected into once, whatever frames and addresses do', async (t) => {
+            const standin = await site(t, '--shape', shape, '--seed', seed);
+            const server = await start(t, standin);
+            const events = server.follow();
+            await server.post('/qr/new');
+            await events.until('qr');
+            await standin.command('frames', { count: 3, every: 50, times: 4 });
+            await standin.command('push-state', { times: 3 });
+            await link(standin, events);
+            await standin.command('frames', { count: 2, every: 50, times: 3 });
+            await standin.command('push-state', { times: 3 });
+            await server.get('/chats');
+            const [before] = await standin.pages();
+            assert.equal(before.injections, 1, JSON.stringify(before.listened));
+            const states = events.states.filter((state) => state !== 'pairing');
+            assert.deepEqual(states, ['generating', 'qr', 'authenticated', 'ready']);
+
+            await standin.command('reload-after', { ms: 0 });
+            const from = events.pictures.length;
+            await events.until('disconnected', 'the page to be loaded again', { from });
+            await events.until('ready', 'the page to be back', { from });
+            const [after] = await standin.pages();
+            assert.notEqual(after.id, before.id);
+            assert.equal(after.injections, 1, JSON.stringify(after.listened));
+            const sent = await server.post('/send', { phone: '5511977770001', message: 'after it' });
+            assert.equal(sent.status, 200, sent.text);
+        });
+
+        it('logs out once, and a logout is no login', async (t) => {
+            const standin = await site(t, '--shape', shape, '--seed', seed);
+            const { server, events } = await startLinked(t, standin);
+            const from = events.pictures.length;
+            await standin.command('logout', { phone: PHONE });
+            assert.equal(await server.exit(), 10);
+            const states = new Set(events.pictures.slice(from).map(({ state }) => state));
+            assert.ok(!states.has('authenticated') && !states.has('ready'), [...states].join());
+            assert.equal(events.last.state, 'logged_out');
+            assert.equal((server.output.match(/logging out/g) ?? []).length, 1);
+        });
+    });
+}
+
+describe('a page that loads itself again and again', () => {
+    it('is never injected into twice, at whatever moment it does, and is ready in the end', async (t) => {
+        const standin = await site(t);
+        const { server, events } = await startLinked(t, standin);
+        const seen = new Map();
+        const look = async () => {
+            const pages = await standin.pages();
+            for (const { id, injections } of pages) seen.set(id, Math.max(seen.get(id) ?? 0, injections));
+            return pages;
+        };
+        for (const ms of [0, 10, 20, 40, 60, 80, 100, 130, 160, 200, 250, 300]) {
+            const known = seen.size;
+            const [page] = await look();
+            // It may be gone a moment later.
+            if (page) await standin.command('reload-after', { page: page.id, ms }).catch(() => {});
+            for (let tries = 0; seen.size === known && tries < 200; tries += 1) await look();
+        }
+        assert.ok(seen.size > 6, 'it has loaded itself');
+        const from = events.pictures.length - 1;
+        await events.until('ready', 'the page to be back', { from });
+        await look();
+        assert.ok([...seen.values()].every((count) => count <= 1), JSON.stringify([...seen]));
+        assert.equal([...seen.values()].at(-1), 1);
+        const sent = await server.post('/send', { phone: '5511977770001', message: 'once' });
+        assert.equal(sent.status, 200, sent.text);
+        assert.equal((await standin.sent()).filter(({ body }) => body === 'once').length, 1);
+    });
+});
+
+describe('a page that gives no more codes', () => {
+    for (const worker of [false, true]) {
+        it(`is asked for more, with its connection in ${worker ? 'a worker' : 'the page'}`, async (t) => {
+            const standin = await site(t, '--refs-ttl', '300,300');
+            await standin.command('set', { comms_in_worker: worker });
+            const env = { WAPORTD_QR_MAX_RETRIES: '14', WAPORTD_QR_LIFETIME: '1,1' };
+            const server = await start(t, standin, { env });
+            const events = server.follow();
+            await server.post('/qr/new');
+            await events.until('qr_timeout', 'two batches of six codes, and two more');
+            assert.equal(new Set(events.pictures.map(({ qr }) => qr).filter(Boolean)).size, 14);
+        });
+    }
+});
+
+describe('a login', () => {
+    it('is ready though the sync never tells more than 99 per cent', async (t) => {
+        const standin = await site(t);
+        await standin.command('set', { progress: [0, 50, 99] });
+        const { events } = await startLinked(t, standin);
+        assert.equal(events.last.state, 'ready');
+    });
+
+    it('that needs a passkey is noticed in every language, without a click', async (t) => {
+        const standin = await site(t);
+        await standin.command('set', { language: 'ja' });
+        const server = await start(t, standin);
+        const events = server.follow();
+        await server.post('/qr/new');
+        const { qr } = await events.until('qr');
+        await standin.command('passkey');
+        await standin.command('scan', { qr, phone: PHONE });
+        await events.until('passkey_required');
+    });
+});
+
+describe('a page that has changed', () => {
+    it('is the cause where no session works without what is gone', async (t) => {
+        const standin = await site(t);
+        await standin.command('break', { module: 'WAWebUserPrefsMeUser', member: 'getMaybeMePnUser' });
+        const server = await start(t, standin);
+        const events = server.follow();
+        await server.post('/qr/new');
+        const { cause, message, hint, upstream } = await events.until('error');
+        assert.equal(cause, 'upstream_changed');
+        assert.match(message, /^WhatsApp Web 2\.3000\.\d+ has changed: ready needs /);
+        assert.match(message, /WAWebUserPrefsMeUser\.getMaybeMePnUser, which is not there/);
+        assert.match(hint, /engine/);
+        assert.equal(upstream.ok, false);
+        assert.ok(upstream.missing.some(({ feature }) => feature === 'ready'));
+    });
+
+    it('refuses only the feature that needs what is gone', async (t) => {
+        const standin = await site(t);
+        await standin.command('break', { module: 'WAWebChatLoadMessages' });
+        const { server, events } = await startLinked(t, standin);
+        const { chats } = (await server.get('/chats')).json;
+        const { status, json } = await server.get(`/chats/${encodeURIComponent(chats[0].id)}/messages`);
+        assert.deepEqual([status, json.code, json.cause], [501, 'upstream_changed', 'upstream_changed']);
+        assert.match(json.error, /history needs WAWebChatLoadMessages\.loadEarlierMsgs/);
+        assert.ok(json.hint);
+        assert.equal((await server.post('/send', { phone: PHONE, message: 'it works' })).status, 200);
+        const { missing } = events.last.upstream;
+        assert.deepEqual([...new Set(missing.map(({ feature }) => feature))], ['history']);
+    });
+
+    it('that comes late with a part is not taken for one without it', async (t) => {
+        const standin = await site(t);
+        await standin.command('delay', { module: 'WAWebChatLoadMessages', ms: 4000 });
+        const { events } = await startLinked(t, standin);
+        const isWhole = ({ upstream }) => upstream.ok && upstream.checked.includes('main');
+        await events.until(isWhole, 'the page to be whole');
+    });
+});
+
+describe('an account with 5,000 chats', () => {
+    it('lists them in seconds, once for everybody who asks, and by pages', async (t) => {
+        const standin = await site(t);
+        await standin.command('chats', { phone: PHONE, count: 5000, groups: 500, broken: 50 });
+        const { server } = await startLinked(t, standin);
+        const began = Date.now();
+        const answers = await Promise.all(Array.from({ length: 10 }, () => server.get('/chats')));
+        const took = Date.now() - began;
+        assert.ok(took < 8000, `${took} ms`);
+        for (const { status, text } of answers) assert.equal(status, 200, text.slice(0, 300));
+        const [{ json: all }] = answers;
+        assert.ok(all.total >= 5000);
+        assert.equal(all.chats.length, all.total);
+        const page = (await server.get('/chats?limit=7&offset=1000')).json;
+        assert.deepEqual(page.chats, all.chats.slice(1000, 1007));
+        assert.equal(page.total, all.total);
+        for (const { id } of all.chats.filter(({ isGroup }) => isGroup).slice(0, 30)) {
+            const { status, text } = await server.get(`/chats/${encodeURIComponent(id)}/messages`);
+            assert.equal(status, 200, text);
+        }
+    });
+});
