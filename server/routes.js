@@ -45,6 +45,7 @@ function explained(error, status) {
 /** How errors of a session are answered, by their cause. The web app knows 400 for "not connected". */
 const STATUS = { upstream_changed: 501, perhaps_sent: 504 };
 const OTHER_STATUS = 400;
+const PAIRING_STATUS = { already_linked: 409, upstream_changed: 501 };
 const BUSY_S = 5;
 const MAX_ERROR = 500;
 
@@ -165,7 +166,11 @@ function createRoutes({ state, session, events }) {
         } catch (error) {
             if (error instanceof TimeLimitError)
                 throw new HttpError(504, error.message, { code: 'pairing_timeout' });
-            throw explained(error, error.cause === 'already_linked' ? 409 : 503);
+            const { build, missing } = state.picture().upstream;
+            const lost = missing.find(({ feature }) => feature === 'pairing');
+            const why =
+                lost && error.cause === 'pairing_refused' ? reason.upstreamChanged(build, lost) : error;
+            throw explained(why, PAIRING_STATUS[why.cause] ?? 503);
         }
     });
 

@@ -290,7 +290,6 @@ const FEATURES = {
             WAWebFindChatAction: ['findOrCreateLatestChat'],
             WAWebChatGetters: ['getIsNewsletter', 'getIsBroadcast'],
             WALinkify: ['findLink'],
-            WAWebLinkPreviewChatAction: ['getLinkPreview'],
             WAWebUserPrefsMeUser: ['getMaybeMePnUser', 'getMaybeMeLidUser'],
             WAWebMsgKey: ['', 'newId'],
             WAWebGetEphemeralFieldsMsgActionsUtils: ['getEphemeralFields'],
@@ -329,21 +328,14 @@ const FEATURES = {
     chats: {
         core: false,
         uses: {
-            WAWebCollections: [
-                'Chat.getModelsArray',
-                'Msg.get',
-                'Msg.getMessagesById',
-                'WAWebGroupMetadataCollection.update',
-            ],
-            WAWebWidFactory: ['createWid'],
-            WAWebLidMigrationUtils: ['toPn'],
+            WAWebCollections: ['Chat.getModelsArray', 'Msg.get'],
         },
     },
     history: {
         core: false,
         uses: {
             WAWebCollections: ['Chat.get'],
-            WAWebFindChatAction: ['findOrCreateLatestChat'],
+            WAWebWidFactory: ['createWid'],
             WAWebChatLoadMessages: ['loadEarlierMsgs'],
         },
     },
@@ -444,6 +436,7 @@ const FEATURES = {
             WAWebMsgKey: ['from', 'fromString'],
             WAWebAddonPollVoteTableMode: ['pollVoteTableMode.bulkUpsert'],
             WAWebChatForwardMessage: ['forwardMessages'],
+            WAWebLinkPreviewChatAction: ['getLinkPreview'],
             WAWebBackendJobsCommon: ['mediaTypeFromProtobuf'],
             WAWebE2EProtoUtils: ['typeAttributeFromProtobuf'],
             WAWebNonMessageDataRequestPlaceholderMessageResendUtils: ['handlePlaceholderMsgsSeen'],

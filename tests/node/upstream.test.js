@@ -236,6 +236,16 @@ describe('a page that has changed', () => {
         assert.deepEqual([...new Set(missing.map(({ feature }) => feature))], ['history']);
     });
 
+    it('refuses pairing codes where it has no more what makes them', async (t) => {
+        const standin = await site(t);
+        const gone = { module: 'WAWebAltDeviceLinkingApi', member: 'startAltLinkingFlow' };
+        await standin.command('break', gone);
+        const server = await start(t, standin);
+        const { status, json } = await server.post('/pairing-code', { phone: PHONE });
+        assert.deepEqual([status, json.cause], [501, 'upstream_changed']);
+        assert.match(json.error, /pairing needs WAWebAltDeviceLinkingApi\.startAltLinkingFlow/);
+    });
+
     it('that comes late with a part is not taken for one without it', async (t) => {
         const standin = await site(t);
         await standin.command('delay', { module: 'WAWebChatLoadMessages', ms: 4000 });
