@@ -18,15 +18,17 @@
  *   got that one
  * - `explain(error)`: gives an error of the page words, where it has none
  *
- * It calls `window.waportdTell(document, what, …)`, a function of the server, with `document` (the address,
- * at once), `passkey` (whether WhatsApp wants it, or only the page offers it), `banned` (what the page was
- * told) and `changed` (what is on screen).
+ * It calls `window.waportdTell(proof, document, what, …)`, a function of the server, with `document` (the
+ * address, at once), `passkey` (whether WhatsApp wants it, or only the page offers it), `banned` (what the
+ * page was told) and `changed` (what is on screen).
+ *
+ * @param {string} proof by which the server knows that it is called from here
  */
-function prepareDocument() {
+function prepareDocument(proof) {
     if (window !== window.top) return;
     const name = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join('');
     const shims = {};
-    const tell = (what, ...more) => window.waportdTell?.(name, what, ...more);
+    const tell = (what, ...more) => window.waportdTell?.(proof, name, what, ...more);
 
     const attempt = (work) => {
         try {

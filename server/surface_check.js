@@ -12,7 +12,7 @@ const { FEATURES, MODULES, SHAPES } = require('./surface');
 const PARTS = { boot: ['boot'], main: ['boot', 'main'] };
 
 /**
- * Runs in the page: what is there of modules and their members.
+ * Runs in the page: what is there of modules and their members, once it is repaired.
  *
  * @param {Object<string, string[]>} wanted members of modules, as paths; '' = the module itself
  * @returns {{build, shims, ms, found}} `found` has, per module, the kind of each member: `undefined` = it is
@@ -20,6 +20,8 @@ const PARTS = { boot: ['boot'], main: ['boot', 'main'] };
  *   null = there is no such module. `ms` is how long it took
  */
 function inspect(wanted) {
+    window.waportd?.boot?.();
+    const { VERSION: build } = window.Debug;
     const began = performance.now();
     const kindOf = (module, path) => {
         let owner = { '': module };
@@ -50,7 +52,6 @@ function inspect(wanted) {
     };
     const found = {};
     for (const [name, members] of Object.entries(wanted)) found[name] = inside(name, members);
-    const { VERSION: build } = window.Debug;
     return { build, shims: { ...window.waportd?.shims }, found, ms: performance.now() - began };
 }
 

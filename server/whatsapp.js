@@ -9,6 +9,7 @@
  * called are those of the pinned version's src/Client.js.
  */
 
+const { randomBytes } = require('node:crypto');
 const { once } = require('node:events');
 const { setTimeout: pause } = require('node:timers/promises');
 
@@ -153,6 +154,8 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
     #evaluate;
     /** The library's own function for a login that is loaded. */
     #makeReady = null;
+    /** Whether the page has told of a logout of which there is no other sign yet, and when that is sought. */
+    #isLeaving = false;
     #leaving = null;
     #upstream = null;
     #nextCheck = null;
@@ -167,6 +170,7 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
             pageOpened: (browser, page) => this.#pageOpened(browser, page, options.identity),
             loginNeeded: () => {
                 this.#injection.needed = true;
+                if (this.#isLeaving) this.#left(null, null);
                 this.emit('login_needed');
             },
         };
@@ -221,12 +225,16 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
                 ? this.#evaluate(work)
                 : this.#evaluate(guarded(work, this.#bound), ...args);
         const expose = page.exposeFunction.bind(page);
-        await expose('waportdTell', (document, what, ...more) => this.#told(document, what, more));
+        // Frames have the function, too, but not the proof.
+        const proof = randomBytes(16).toString('hex');
+        await expose('waportdTell', (given, document, what, ...more) => {
+            if (given === proof) this.#told(document, what, more);
+        });
         page.exposeFunction = (name, heard) => {
             if (name === 'onAppStateHasSyncedEvent') this.#makeReady = heard;
             return expose(name, (...args) => this.#heard(name, heard, args));
         };
-        await page.evaluateOnNewDocument(prepareDocument);
+        await page.evaluateOnNewDocument(prepareDocument, proof);
         this.emit('browser', browser, page);
     }
 
@@ -261,7 +269,8 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
                 return undefined;
             // It waits for a navigation, and takes each that follows for a logout.
             case 'onLogoutEvent':
-                this.#leaving ??= setTimeout(() => this.#left(null, null), LEAVING_MS).unref();
+                this.#isLeaving = true;
+                this.#leaving ??= setTimeout(() => this.#lookIfLeft(), LEAVING_MS).unref();
                 return undefined;
             // It closes the browser in most states.
             case 'onAppStateChangedEvent':
@@ -275,7 +284,9 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         const { searchParams } = new URL(address);
         this.#document = { name };
         clearTimeout(this.#nextCheck);
-        if (this.#leaving !== null || searchParams.has('post_logout')) {
+        clearTimeout(this.#leaving);
+        this.#leaving = null;
+        if (searchParams.has('post_logout')) {
             const why = searchParams.get('logout_reason') ?? '';
             const said = [...searchParams].filter(([key]) => key.startsWith('logout_message_'));
             const words = said.map(([, text]) => text.slice(0, MAX_WORDS)).join(': ');
@@ -289,9 +300,18 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         });
     }
 
-    #left(why, words) {
-        clearTimeout(this.#leaving);
+    /** The page told of a logout and was not loaded again: it is one if there is no connection any more. */
+    async #lookIfLeft() {
+        const document = this.#document;
+        const seen = await this.#evaluate(look).catch(() => null);
         this.#leaving = null;
+        if (seen === null || document !== this.#document) return;
+        if (seen.synced && seen.state === 'CONNECTED') this.#isLeaving = false;
+        else this.#left(null, null);
+    }
+
+    #left(why, words) {
+        this.#isLeaving = false;
         this.emit('logout', why, words);
     }
 
@@ -352,6 +372,7 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
             if (injection.loaded || this.#leaving !== null || this.#makeReady === null) return;
             if (!(await this.pupPage.evaluate(connection)).loaded) return;
             injection.loaded = true;
+            this.#isLeaving = false;
             await this.#makeReady();
             this.#checkMain(injection.document, MAIN_CHECKS_MS);
         });
@@ -376,20 +397,19 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
 
     /** Called by the library when the page has told its build, before anything else is done with it. */
     async getWWebVersion() {
-        const version = await super.getWWebVersion();
-        if (this.#bound !== null) await this.#checkBoot();
-        return version;
+        return this.#bound === null ? super.getWWebVersion() : this.#checkBoot();
     }
 
+    /** See that the page has what no session can do without. @throws {SessionError} `upstream_changed` */
     async #checkBoot() {
-        await this.pupPage.evaluate(() => window.waportd.boot());
         for (const wait of [...BOOT_CHECKS_MS, null]) {
             const { build, missing } = await this.#check('boot');
             const lost = missing.find(isCore);
-            if (lost === undefined) return;
+            if (lost === undefined) return build;
             if (wait === null) throw reason.upstreamChanged(build, lost);
             await pause(wait);
         }
+        return undefined;
     }
 
     #checkMain(document, [wait, ...later]) {
@@ -411,6 +431,10 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         const shims = { ...seen.shims };
         if (part === 'main') shims.synced = this.#makeReady === null ? 'absent' : 'applied';
         const upstream = { build: seen.build, ok: missing.length === 0, checked, missing, shims };
+        // What is known of the rest of a build stays known while the page is loaded again.
+        const last = this.#upstream;
+        const knewMore = last?.build === seen.build && last.checked.length > checked.length;
+        if (knewMore && missing.length === 0) return upstream;
         if (JSON.stringify(upstream) !== JSON.stringify(this.#upstream)) {
             this.#upstream = upstream;
             this.emit('upstream', upstream);

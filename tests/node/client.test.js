@@ -4,6 +4,8 @@
 
 const assert = require('node:assert/strict');
 const { once } = require('node:events');
+const fs = require('node:fs');
+const os = require('node:os');
 const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
 const { setTimeout: pause } = require('node:timers/promises');
@@ -25,9 +27,9 @@ after(() => {
     library = undefined;
 });
 
-/** Start a client; what it is made of can be changed by `changed`. */
+/** Make a client, of the library or of what a test puts in its place; its browser ends before its folder. */
 async function open(t, { standin, Client = library.Client }) {
-    const folder = scratch(t);
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'client-'));
     const [executablePath] = await browsers.findBrowsers('auto');
     const env = browsers.browserEnvironment(folder);
     const identity = browsers.identity(await browsers.browserVersion(executablePath, env));
@@ -47,7 +49,10 @@ async function open(t, { standin, Client = library.Client }) {
         phone: null,
         startLimitMs: 20_000,
     });
-    t.after(() => client.destroy());
+    t.after(async () => {
+        await client.destroy();
+        fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+    });
     return client;
 }
 
@@ -146,6 +151,33 @@ describe('a page', () => {
             assert.deepEqual(told, [['logout', reason ?? null, words]], `reason ${reason}`);
             await client.destroy();
         }
+    });
+
+    it('is not logged out by a word alone, nor by a frame', async (t) => {
+        const standin = await site(t);
+        const client = await open(t, { standin });
+        const code = waitFor(client, 'qr');
+        await client.initialize();
+        const [qr] = await code;
+        const ready = waitFor(client, 'ready');
+        await standin.command('scan', { qr, phone: PHONE });
+        await ready;
+        const told = [];
+        client.on('logout', () => told.push('logout'));
+        client.on('document', () => told.push('document'));
+        await client.pupPage.evaluate(() => {
+            const frame = document.createElement('iframe');
+            document.body.append(frame);
+            frame.contentWindow.waportdTell?.('', 'x', 'document', `${location.origin}/?post_logout=1`);
+            window.waportdTell('', 'x', 'document', `${location.origin}/?post_logout=1`);
+            window.require('WAWebCmd').Cmd.trigger('logout_from_bridge');
+            window.history.pushState(null, '', '/?post_logout=1&logout_reason=0');
+            window.history.replaceState(null, '', '/');
+        });
+        await pause(6000);
+        assert.deepEqual(told, []);
+        await client.reload();
+        assert.deepEqual(told, ['document'], 'nor by what is loaded after it');
     });
 
     it('tells that the account is banned for a while', async (t) => {
