@@ -8,10 +8,12 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
+const MessageMedia = require('whatsapp-web.js/src/structures/MessageMedia');
 const { setTimeout: pause } = require('node:timers/promises');
 
 const browsers = require('../../server/browser');
 const { loadEngine } = require('../../server/engine');
+const { serialized } = require('../../server/chats');
 const { createSessionClient } = require('../../server/whatsapp');
 const { PHONE } = require('./support/session');
 const { scratch, within } = require('./support/process');
@@ -250,6 +252,58 @@ describe('a page', () => {
         await standin.command('break', { on: false });
     });
 });
+
+for (const [shape, seed] of [
+    ['today', '1'],
+    ['today', '2'],
+    ['today', '3'],
+    ['2026-04', '1'],
+]) {
+    it(`the library does what it can in the page of ${shape} with the names of build ${seed}`, async (t) => {
+        const standin = await site(t, '--shape', shape, '--seed', seed);
+        const today = shape === 'today';
+        await standin.command('set', { download_needs_mimetype: today });
+        const client = await open(t, { standin });
+        const code = waitFor(client, 'qr');
+        await client.initialize();
+        const [qr] = await code;
+        const ready = waitFor(client, 'ready');
+        await standin.command('scan', { qr, phone: PHONE });
+        await ready;
+        const ofThis = async (key) => (await standin.sent()).filter(({ id }) => serialized(key).includes(id));
+
+        // Files, whose model carries an id of its own.
+        const { chats } = await client.listChats(10, 0);
+        const { id: chat } = chats.find(({ isGroup }) => !isGroup);
+        const data = Buffer.from('a picture').toString('base64');
+        const picture = new MessageMedia('image/png', data, 'a.png');
+        const sent = await client.sendMessage(chat, picture, { caption: 'look' });
+        const [file] = await ofThis(sent.id);
+        assert.deepEqual([file?.type, file?.caption], ['image', 'look']);
+
+        // A stranger's file that the site has no more, and an answer to it.
+        const heard = waitFor(client, 'message');
+        const from = { phone: PHONE, from: '5511944443333' };
+        await standin.command('message', { ...from, type: 'image', size: 500, expired: true });
+        const [message] = await heard;
+        assert.match(message.id._serialized, /^false_.+@/);
+        const media = await message.downloadMedia();
+        assert.equal(Buffer.from(media.data, 'base64').length, 500);
+        const answer = await message.reply('thank you');
+        const [reply] = await ofThis(answer.id);
+        assert.equal(reply?.body, 'thank you');
+        assert.equal(answer._data.quotedStanzaID, message.id.id, 'it quotes what it answers');
+        await message.react('👍');
+        const isReaction = ({ type, id }) => type === 'reaction' && id === message.id.id;
+        assert.equal((await standin.sent()).filter(isReaction).length, 1);
+
+        // A chat that cannot be read in full, among others.
+        await standin.command('chats', { phone: PHONE, count: 4, groups: 4, broken: 2 });
+        assert.equal((await client.getChats()).length, (await client.listChats(100, 0)).total);
+        const lookUp = () => window.require('WAWebCollections').Msg.getMessagesById([undefined]);
+        await client.pupPage.evaluate(lookUp);
+    });
+}
 
 describe('an error of the page', () => {
     it('that has no text gets one, without anybody’s words in it', async (t) => {

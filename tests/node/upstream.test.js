@@ -185,6 +185,20 @@ describe('a page that gives no more codes', () => {
     }
 });
 
+describe('a text', () => {
+    it('that was being sent while the page loaded itself again may have been sent', async (t) => {
+        const standin = await site(t);
+        const { server, events } = await startLinked(t, standin);
+        await standin.command('set', { find_ms: 5000 });
+        const answer = server.post('/send', { phone: '5511955556666', message: 'perhaps' });
+        await standin.command('reload-after', { ms: 300 });
+        const { status, json } = await answer;
+        assert.deepEqual([status, json.code], [504, 'perhaps_sent']);
+        assert.match(json.hint, /look .* before/);
+        await events.until('ready', 'the page to be back', { from: events.pictures.length - 1 });
+    });
+});
+
 describe('a login', () => {
     it('is ready though the sync never tells more than 99 per cent', async (t) => {
         const standin = await site(t);
