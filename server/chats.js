@@ -193,7 +193,7 @@ async function readMessages(client, chatId, limit, before) {
 /** Return `{bytes, headers}` of a message's media. @throws {HttpError} 404 */
 async function readMedia(client, messageId) {
     const missing = () => new HttpError(404, 'no such message, or no media in it');
-    const media = await client.turns.take(`media ${messageId}`, async () => {
+    const media = await client.downloads.take(messageId, async () => {
         const message = await client.getMessageById(messageId).catch((error) => {
             if (/Invalid serialized message id/.test(error.message)) throw missing();
             throw error;

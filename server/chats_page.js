@@ -59,17 +59,20 @@ function listChats(limit, offset) {
 /** Runs in the page: the id of a chat that there is, also where WhatsApp names it by another id; or null. */
 function findChat(id) {
     const { Chat } = window.require('WAWebCollections');
-    const wid = window.require('WAWebWidFactory').createWid(id);
-    const others = ['getCurrentLid', 'getPhoneNumber'].map((of) => () => {
+    const attempt = (work) => {
         try {
-            return window.require('WAWebApiContact')[of](wid);
+            return work() ?? null;
         } catch {
             return null;
         }
-    });
-    for (const name of [() => wid, ...others]) {
-        const known = name();
-        const chat = known ? Chat.get(known) : null;
+    };
+    const wid = attempt(() => window.require('WAWebWidFactory').createWid(id));
+    if (wid === null) return null;
+    const others = ['getCurrentLid', 'getPhoneNumber'].map((of) =>
+        attempt(() => window.require('WAWebApiContact')[of](wid)),
+    );
+    for (const known of [wid, ...others]) {
+        const chat = known === null ? null : Chat.get(known);
         if (chat) return chat.id._serialized ?? String(chat.id);
     }
     return null;

@@ -137,8 +137,9 @@ const keptAuthOf = (LocalAuth) => class KeptAuth extends LocalAuth {
  * - `pairing_failed` (error): WhatsApp gave no pairing code
  */
 const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client {
-    /** Calls that keep the page busy. */
+    /** Calls that keep the page busy, and downloads, which keep the network busy and nobody else waiting. */
     turns = new Turns();
+    downloads = new Turns();
 
     #limitMs;
     #pinned;
@@ -209,7 +210,7 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
 
     /** Tell whether the page works for somebody: a page that is busy is not dead. */
     get busy() {
-        return this.turns.busy;
+        return this.turns.busy || this.downloads.busy;
     }
 
     async #pageOpened(browser, page, identity) {
@@ -257,7 +258,9 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
 
     /** The page calls one of the library's functions. Three of them are ours to answer. */
     #heard(name, heard, args) {
-        if (this.#injection === null || this.#injection.document !== this.#document) return undefined;
+        const isNow = this.#injection !== null && this.#injection.document === this.#document;
+        // A message is one, wherever it was heard.
+        if (!isNow && name !== 'onAddMessageEvent') return undefined;
         switch (name) {
             // The library's own throws in node (it calls window), so that no code follows the last one.
             case 'onAuthAppStateChangedEvent':

@@ -54,6 +54,7 @@ class LightClient extends EventEmitter {
     pupPage = new LightPage();
     info = undefined;
     turns = new Turns();
+    downloads = new Turns();
     #login;
     #phone;
     #timer = null;

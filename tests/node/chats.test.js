@@ -78,7 +78,7 @@ describe('messages of a chat', () => {
 });
 
 describe('media', () => {
-    const clientThat = (getMessageById) => ({ turns: new Turns(), getMessageById });
+    const clientThat = (getMessageById) => ({ downloads: new Turns(), getMessageById });
     const client = (media) => clientThat(async () => ({ downloadMedia: async () => media }));
     const read = (media) => chats.readMedia(client(media), 'id');
 

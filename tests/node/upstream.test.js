@@ -60,6 +60,14 @@ for (const [shape, seed] of [
             if (shape === 'today') assert.ok(people.every(({ id }) => id.endsWith('@lid')));
             assert.ok(chats.every(({ name, timestamp }) => name !== '' && timestamp > 1e12));
 
+            for (const none of ['5511900000001@c.us', '1@nowhere.example']) {
+                const answer = await server.get(`/chats/${encodeURIComponent(none)}/messages`);
+                assert.equal(answer.status, 404, answer.text);
+            }
+            assert.equal((await server.get('/chats')).json.total, chats.length, 'reading made none');
+            const byNumber = `${people[0].phone}@c.us`;
+            assert.equal((await server.get(`/chats/${encodeURIComponent(byNumber)}/messages`)).status, 200);
+
             const messages = [];
             for (const { id } of chats) messages.push(...(await everyMessage(server, id)));
             assert.ok(messages.every(({ id }) => isText(id)), messages.find(({ id }) => !isText(id))?.id);
