@@ -341,7 +341,9 @@ function prepareDocument(proof) {
         attempt(() => stream?.on?.('change:mode', () => tell('changed')));
         // No event tells it, and the screen that shows it speaks the browser's language.
         let asked = false;
-        setInterval(() => {
+        const looking = setInterval(() => {
+            // A login needs none any more, and hundreds of idle pages need no timer.
+            if (attempt(() => load('WAWebSocketModel').Socket.state) === 'CONNECTED') clearInterval(looking);
             const type = attempt(() => load('WAWebAltDeviceLinkingApi').getPairingType());
             if (type === 'SHORTCAKE_PASSKEY' && !asked) tell('passkey', true);
             asked = type === 'SHORTCAKE_PASSKEY';
