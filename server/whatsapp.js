@@ -28,6 +28,8 @@ const LEAVING_MS = 5_000;
 const MAX_WORDS = 200;
 /** How long each way of asking for new codes may take to bring one, in milliseconds. */
 const NEW_CODES_MS = 3_000;
+/** How long a page may take for a sign of life, and then for its end, before it is loaded anew. */
+const SIGN_MS = 2_000;
 /** When the screen of a login is looked at after `ready`, in milliseconds: again if it lacks something. */
 const MAIN_CHECKS_MS = [2_000, 10_000, 60_000];
 /** When a page that lacks what no session can do without is looked at again, in milliseconds. */
@@ -158,6 +160,9 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
     /** Whether the page has told of a logout of which there is no other sign yet, and when that is sought. */
     #isLeaving = false;
     #leaving = null;
+    /** What the browser is asked past the page. */
+    #devtools = null;
+    #frame = null;
     #upstream = null;
     #nextCheck = null;
 
@@ -236,6 +241,9 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
             return expose(name, (...args) => this.#heard(name, heard, args));
         };
         await page.evaluateOnNewDocument(prepareDocument, proof);
+        // Now: a page that hangs takes nothing that is opened later.
+        this.#devtools = await page.createCDPSession();
+        this.#frame = (await this.#devtools.send('Page.getFrameTree')).frameTree.frame.id;
         this.emit('browser', browser, page);
     }
 
@@ -472,18 +480,45 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
     }
 
     /**
-     * Load the page anew in this browser; resolves when the library is injected into it.
+     * Load the page anew in this browser, whatever state it is in; resolves when the library is injected into
+     * it.
      *
      * @throws {Error} what the browser, or the library, has against it
      */
     async reload() {
         this.#reloading = true;
         try {
+            const sign = this.#evaluate('true').catch(() => false);
+            // One that hangs, or has crashed, would keep its process, and with it every page of the site.
+            if (!(await Promise.race([sign, pause(SIGN_MS, false)]))) await this.#endPage();
             await this.pupPage.goto(SITE, { waitUntil: 'load', timeout: this.#limitMs });
             await this.#injecting;
         } finally {
             this.#reloading = false;
         }
+    }
+
+    async #endPage() {
+        const ended = new Promise((resolve) => {
+            this.pupPage.once('error', resolve);
+        });
+        // It is never answered.
+        this.#devtools.send('Page.crash').catch(() => {});
+        await Promise.race([ended, pause(SIGN_MS)]);
+    }
+
+    /**
+     * Tell whether the site can be reached from this browser, whatever its page does: `{error, status}`,
+     * Chromium's name of what is wrong, and the number of the answer; each may be null.
+     */
+    async reach() {
+        const { resource } = await this.#devtools.send('Network.loadNetworkResource', {
+            frameId: this.#frame,
+            url: SITE,
+            options: { disableCache: true, includeCredentials: false },
+        });
+        if (resource.stream) await this.#devtools.send('IO.close', { handle: resource.stream });
+        return { error: resource.netErrorName ?? null, status: resource.httpStatusCode ?? null };
     }
 
     /**
