@@ -279,6 +279,18 @@ async function groupLives(group) {
 }
 
 /**
+ * Tell whether a browser's group has a process that draws pages, or that can make one, as far as they can be
+ * seen. A zygote that is killed takes its renderers along, and the browser does not notice for minutes.
+ */
+async function groupDraws(group) {
+    const own = (await processes()).filter((each) => each.group === group);
+    const commands = await Promise.all(
+        own.map(({ pid }) => fs.readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')),
+    );
+    return commands.some((command) => /--type=(zygote|renderer)/.test(command));
+}
+
+/**
  * Return the pids of the browsers, started by whomever, that use a profile.
  *
  * A running Chromium has written its command line anew, as one string with spaces; a wrapper script, or a
@@ -303,6 +315,7 @@ module.exports = {
     browserVersion,
     diagnose,
     findBrowsers,
+    groupDraws,
     groupLives,
     identity,
     isHeadlessShell,

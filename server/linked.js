@@ -2,37 +2,67 @@
 
 /** From the login to `ready`, and what becomes of the connection after it. */
 
-const { EXIT } = require('./exit');
+const { reason } = require('./reasons');
+const { isKnown, isRefusal, ruleFor } = require('./recovery');
 const { maskPhone } = require('./state');
 
-/** Connection states in which WhatsApp Web goes on by itself; the others end a linked session. */
-const PASSING = new Set(['CONNECTED', 'OPENING', 'PAIRING', 'TIMEOUT']);
+/** A site that cannot be reached is asked again after so long, each time twice as long. */
+const ASK_FIRST_MS = 15_000;
+const ASK_MAX_MS = 60_000;
+/** A page that is busy all the time is given so many times the usual limit to become ready. */
+const BUSY_LIMITS = 5;
 
 /** What happens in one run of the browser once it has a login. */
 class Linked {
     #run;
     #config;
     #state;
+    #log;
     #session;
     /** What `ready` said, and whether the page is being loaded again since. */
     #info = null;
     #reloading = false;
+    /** How far the loading has come, and since when nothing has moved. */
+    #progress = -1;
+    #movedAt = 0;
+    #pause = ASK_FIRST_MS;
+    /** What was thrown when the library was to be made ready. */
+    #obstacle = null;
 
     /**
      * @param {object} options
      * @param {import('./run').BrowserRun} options.run
-     * @param {object} options.session `lose` gives up what only a fresh start can mend
+     * @param {object} options.session what is decided there: `trouble`, and that the session is `ready`
      */
-    constructor({ run, config, state, session }) {
+    constructor({ run, config, state, log, session }) {
         this.#run = run;
         this.#config = config;
         this.#state = state;
+        this.#log = log;
         this.#session = session;
+    }
+
+    /**
+     * Tell whether the page may have much to do: it loads itself or the account, or shows a code, after which
+     * it loads an account before anybody hears of it.
+     */
+    get loads() {
+        return this.#reloading || !['ready', 'disconnected'].includes(this.#state.name);
     }
 
     /** There is a login; WhatsApp loads the account. */
     found(message) {
-        if (this.#state.enter('authenticated', { message })) this.#expectReady();
+        // What keeps happening stays on show until it has ended.
+        const { cause, hint } = this.#session.serious() ? this.#state.picture() : {};
+        const shown = { message, cause: cause ?? null, hint: hint ?? null };
+        if (this.#state.enter('authenticated', shown)) this.#expectReady();
+    }
+
+    /** There is a login, and the library could not be made ready: why, in case that stays so. */
+    notMade(error) {
+        this.#obstacle = String(error?.message ?? error)
+            .split('\n')[0]
+            .slice(0, 200);
     }
 
     loading(percent) {
@@ -41,14 +71,25 @@ class Linked {
             if (this.#state.name === 'pairing') this.#state.update({ progress });
             return;
         }
-        // Slow is not dead: a big account takes its time, and it shows that it moves.
         this.#state.update({ progress, message: `linked, WhatsApp is loading (${progress} %)` });
+        if (progress <= this.#progress) return;
+        // Slow is not dead: a big account takes its time, and it shows that it moves.
+        this.#progress = progress;
         this.#expectReady();
+    }
+
+    /** The page does not answer just now: it has much to do, or hangs, which is found out elsewhere. */
+    busy() {
+        const limit = this.#config.readyTimeout * 1000;
+        const isOver = performance.now() - this.#movedAt > BUSY_LIMITS * limit;
+        if (this.#run.awaits('ready') && !isOver) this.#awaitReady();
     }
 
     ready() {
         this.#run.cancel('ready');
+        this.#run.cancel('connection');
         this.#reloading = false;
+        this.#progress = -1;
         const info = this.#run.client.info ?? {};
         const phone = info.wid?.user ?? null;
         const name = info.pushname ? ` (${info.pushname})` : '';
@@ -59,27 +100,47 @@ class Linked {
             pushname: info.pushname ?? null,
             platform: info.platform ?? null,
         });
+        this.#session.ready();
     }
 
-    /** The page is being loaded again. */
-    reloads() {
-        if (this.#state.name !== 'ready') return;
+    /** The page is being loaded again, by itself or by us; why, if that is known. */
+    reloads(message = 'WhatsApp Web loads its page again', { cause = null, hint = null } = {}) {
+        if (!['ready', 'disconnected', 'authenticated', 'error'].includes(this.#state.name)) return;
+        this.#run.cancel('connection');
         this.#reloading = true;
-        this.#state.enter('disconnected', { message: 'WhatsApp Web loads its page again' });
-        this.#expectReady();
+        this.#progress = -1;
+        if (this.#state.name === 'error') this.#state.update({ message });
+        else if (this.#state.name !== 'disconnected' || cause !== null) {
+            this.#state.enter('disconnected', { message, cause, hint });
+        }
+        // A page that loads itself again and again gets no more time by that.
+        if (!this.#run.awaits('ready')) this.#expectReady();
     }
 
     /** WhatsApp's connection state changed, after a login. */
     socket(connection) {
         const now = this.#state.name;
-        if (!PASSING.has(connection)) {
-            this.#session.lose(EXIT.disconnected, `disconnected by WhatsApp (${connection})`);
-        } else if (now === 'ready' && connection !== 'CONNECTED') {
+        if (isRefusal(connection)) {
+            this.#session.trouble('refused', reason.refused(connection));
+            return;
+        }
+        if (connection === 'CONNECTED') {
+            this.#run.cancel('connection');
+            this.#pause = ASK_FIRST_MS;
+            if (now === 'disconnected' && this.#isBack) {
+                this.#state.enter('ready', { message: this.#info });
+                this.#session.ready();
+            }
+            return;
+        }
+        if (now === 'ready' && isKnown(connection)) {
             this.#state.enter('disconnected', {
                 message: `connection to WhatsApp lost (${connection}), reconnecting`,
             });
-        } else if (now === 'disconnected' && connection === 'CONNECTED' && this.#isBack) {
-            this.#state.enter('ready', { message: this.#info });
+        }
+        const { limit } = ruleFor(connection, now) ?? {};
+        if (typeof limit === 'number' && !this.#run.awaits('connection')) {
+            this.#run.after('connection', limit * 1000, () => this.#ask());
         }
     }
 
@@ -87,10 +148,43 @@ class Linked {
         return this.#info !== null && !this.#reloading;
     }
 
+    /** The connection has not come back by itself: ask the page again, and whether the site is there. */
+    async #ask() {
+        const run = this.#run;
+        const { seen, fault } = await run.ask();
+        if (run.closed || this.#reloading || run.awaits('connection')) return;
+        const connection = seen?.state ?? run.connection;
+        if (connection === 'CONNECTED' || (!isKnown(connection) && seen?.synced === true)) {
+            run.connection = connection;
+            this.socket('CONNECTED');
+            return;
+        }
+        const why = fault === null ? reason.connectionLost(connection) : fault;
+        if (fault === null) {
+            this.#session.trouble('connection', why);
+            return;
+        }
+        // This page connects within seconds once the site can be reached; a new one could not even load.
+        const until = new Date(Date.now() + this.#pause).toISOString().slice(11, 19);
+        this.#state.update({
+            message: `${why.message}; WhatsApp's page goes on trying, and is asked again at ${until} UTC`,
+            cause: why.cause,
+            hint: why.hint,
+        });
+        this.#log.warning('not connected', { reason: why.message, connection });
+        run.after('connection', this.#pause, () => this.#ask());
+        this.#pause = Math.min(2 * this.#pause, ASK_MAX_MS);
+    }
+
     #expectReady() {
+        this.#movedAt = performance.now();
+        this.#awaitReady();
+    }
+
+    #awaitReady() {
         const limit = this.#config.readyTimeout;
         this.#run.after('ready', limit * 1000, () =>
-            this.#session.lose(EXIT.neverReady, `linked, but not ready in ${limit} s`),
+            this.#session.trouble('never_ready', reason.neverReady(limit, this.#obstacle)),
         );
     }
 }

@@ -4,10 +4,16 @@
 
 const { withLimit } = require('./errors');
 const { reason } = require('./reasons');
+const { isRefusal, ruleFor } = require('./recovery');
 const { timestamp } = require('./state');
 
 /** The next code replaces one that expires; only if none does for so long is that shown as a state. */
 const CODE_GAP_MS = 2_000;
+/** After so long without the next code the page is asked for one, and if that brings none, loaded anew. */
+const ASK_FOR_CODE_MS = 5_000;
+const RELOAD_FOR_CODE_MS = ruleFor('UNPAIRED_IDLE', 'qr').limit * 1000;
+/** So long a page that was loaded anew may take for its code, before another browser is taken. */
+const CODE_AFTER_RELOAD_MS = 30_000;
 /** WhatsApp's own validity of a pairing code. */
 const PAIRING_CODE_MS = 180_000;
 
@@ -31,6 +37,12 @@ class PairingRequest {
         });
         this.code.catch(() => {});
     }
+
+    /** There is a code: the first, or one that takes its place. */
+    give(answer) {
+        this.resolve(answer);
+        this.code = Promise.resolve(answer);
+    }
 }
 
 /** What happens in one run of the browser until a phone is linked. */
@@ -52,10 +64,12 @@ class Linking {
     /**
      * @param {object} options
      * @param {import('./run').BrowserRun} options.run
-     * @param {object} options.session what is decided there: to `giveUp` this run, that it `failed` or that
-     *   its page is `silent`; and its `login`
+     * @param {object} options.session what is decided there: to `giveUp` this run, that it `failed`, that its
+     *   page is `silent`, is to be loaded anew (`reload`) or is in `trouble`; and its `login`
+     * @param {number} options.attempt how many codes a run before this one has shown
      */
-    constructor({ run, config, state, log, session }) {
+    constructor({ run, config, state, log, session, attempt }) {
+        this.attempt = attempt;
         this.#run = run;
         this.#config = config;
         this.#state = state;
@@ -76,6 +90,7 @@ class Linking {
             return;
         }
         this.#run.cancel('start');
+        this.#run.cancel('code');
         this.#code = text;
         this.attempt += 1;
         const lifetime = this.#config.qrLifetime[this.#freshBatch ? 0 : 1] * 1000;
@@ -105,11 +120,26 @@ class Linking {
         return answer;
     }
 
+    /** The page is being loaded again, by itself or by us: its codes are void. */
+    reloads() {
+        if (!['qr', 'pairing', 'passkey_required', 'generating'].includes(this.#state.name)) return;
+        if (this.attempt === 0 && this.#state.name === 'generating') return;
+        this.answered = false;
+        this.#late = null;
+        this.#freshBatch = true;
+        this.#run.cancel('ready');
+        this.#state.enter('generating', { message: 'waiting for the next code', attempt: this.attempt });
+        this.#run.after('code', CODE_AFTER_RELOAD_MS, () =>
+            this.#session.trouble('no_code', reason.noCode()),
+        );
+    }
+
     /** WhatsApp's connection state changed, before a login. */
     socket(state) {
-        if (state === 'PAIRING') this.#phoneAnswered();
+        if (isRefusal(state)) this.#session.trouble('refused', reason.refused(state));
+        else if (state === 'PAIRING') this.#phoneAnswered();
         else if (state === 'UNPAIRED' && this.answered) this.#phoneDidNotLink();
-        else if (state === 'UNPAIRED_IDLE' && this.#run.phone === null) this.#refresh();
+        else if (state === 'UNPAIRED_IDLE' && this.#run.phone === null) this.#askForCode();
     }
 
     /**
@@ -165,8 +195,9 @@ class Linking {
     }
 
     #awaitCode(message) {
-        this.#state.enter('generating', { message });
+        this.#state.enter('generating', { message, attempt: this.attempt });
         this.#run.after('start', this.#config.startTimeout * 1000, () => this.#session.silent());
+        this.#run.after('code', ASK_FOR_CODE_MS, () => this.#askForCode());
     }
 
     #codesUsedUp() {
@@ -180,13 +211,18 @@ class Linking {
         this.#session.giveUp();
     }
 
-    /** The page has used up its batch of codes: it gets another one if it asks for it. */
-    #refresh() {
+    /** The page has used up its batch of codes, or gives none: it gets more if it asks, or is loaded anew. */
+    #askForCode() {
+        const run = this.#run;
+        if (run.phone !== null || this.answered || this.#session.login.known === true) return;
         this.#freshBatch = true;
-        const limit = this.#config.probeInterval * 1000;
-        withLimit(this.#run.client.refreshQr(), limit, 'asking for new codes').catch((error) =>
-            this.#log.warning('no new codes', { reason: error?.message ?? error }),
-        );
+        run.cancel('code');
+        const asked = withLimit(run.client.refreshQr(), RELOAD_FOR_CODE_MS, 'asking for new codes');
+        asked.catch((error) => {
+            if (run.closed || run.reloading) return;
+            this.#log.warning("no new code; WhatsApp's page is loaded anew", { reason: error?.message });
+            this.#session.reload();
+        });
     }
 }
 

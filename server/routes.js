@@ -194,9 +194,9 @@ function createRoutes({ state, session, events }) {
             throw new HttpError(400, `message is longer than ${MAX_TEXT} characters`);
         const chatId = chats.recipient(phone);
         const work = (client) => chats.sendText(client, chatId, message);
-        const sending = async (client) => {
+        const sending = async (client, leftMs) => {
             try {
-                return await withLimit(work(client), SEND_LIMIT_MS, 'sending');
+                return await withLimit(work(client), leftMs - REST_MS, 'sending');
             } catch (error) {
                 throw error instanceof TimeLimitError ? reason.perhapsSent() : error;
             }

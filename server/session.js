@@ -1,13 +1,13 @@
 'use strict';
 
 /**
- * The life of the WhatsApp session: when a browser is opened, when it is closed, and which trouble is waited
- * out here and which ends the process so that systemd starts it afresh. What the browser tells comes through
- * watch.js; what a code becomes is in linking.js, what a login becomes in linked.js.
+ * The life of the WhatsApp session: when a browser is opened, when it is closed, and what is done about
+ * trouble. What the browser tells comes through watch.js; what a code becomes is in linking.js, what a login
+ * becomes in linked.js; what is tried against trouble, and when, in recovery.js.
  *
- * A browser runs only for a stored login or while somebody asks for a code. Trouble that a restart cannot
- * mend (no browser, site unreachable, profile unusable) becomes state `error` and is tried again; trouble
- * that it can mend (browser lost, page hung) ends the process with a code of its own.
+ * A browser runs only for a stored login or while somebody asks for a code. Trouble is mended in this process
+ * as long as that helps: the page is loaded anew, then another browser opened, after growing pauses. Only
+ * when that has failed for minutes the process ends, so that systemd starts another.
  */
 
 const { BrowserChoice, browserEnvironment, browserVersion, findBrowsers } = require('./browser');
@@ -18,22 +18,43 @@ const { Linked } = require('./linked');
 const { Linking, PairingRequest } = require('./linking');
 const { Login } = require('./login');
 const { reason } = require('./reasons');
+const { Recovery } = require('./recovery');
 const { BrowserRun } = require('./run');
 const { timestamp } = require('./state');
 const { Watch } = require('./watch');
 
 /** A `/qr` that comes after so long without any is a person, not a forgotten tab. */
 const QUIET_MS = 60_000;
-const RETRY_FIRST_MS = 30_000;
-const RETRY_MAX_MS = 600_000;
 const PAIRING_LIMIT_MS = 60_000;
+/** How long no pairing code is asked for after WhatsApp has said that it was asked too often; then twice. */
+const PAIRING_PAUSE_MS = 300_000;
+const PAIRING_PAUSE_MAX_MS = 3_600_000;
+/** So long a call waits for a session that comes back, and so much of its time is left for its work. */
+const BACK_LIMIT_MS = 10_000;
+const WORK_LEFT_MS = 2_000;
+/** So many times in a row a page has to show a code before a login that it should have is given up. */
+const MISSING_LOGINS = 3;
 const UNLINK_LIMIT_MS = 10_000;
+const LOOK_LIMIT_MS = 3_000;
 
 /** What puppeteer throws at calls whose browser, or page, goes away. */
 const BROWSER_GONE = /Target closed|Session closed|Connection closed/i;
-const PAGE_GONE = /Target closed|Session closed|Connection closed|detached|context was destroyed/i;
+const PAGE_CRASHED = /Target crashed|Page crashed/i;
+const PAGE_GONE = new RegExp(
+    `${BROWSER_GONE.source}|${PAGE_CRASHED.source}|detached|context was destroyed|Cannot find context`,
+    'i',
+);
+/** How WhatsApp's server, not its page, says that it was asked too often. */
+const TOO_OFTEN = /\b429\b|rate-?_?over-?_?limit|too.?many/i;
 
 const WAITING = 'waiting until somebody asks for a code';
+const ASK_FOR_CODE = 'ask for a code to link a phone again';
+
+/** The time of day in so many milliseconds, in UTC. */
+const clockTime = (ms) => timestamp(Date.now() + ms).slice(11, 19);
+
+/** What is shown of a reason while something is tried. */
+const explain = ({ message, cause, hint }, next) => ({ message: `${message}; ${next}`, cause, hint });
 
 class Session {
     #config;
@@ -46,16 +67,25 @@ class Session {
     #choice;
     #login;
     #settled = false;
+    /** Whether it was decided if a browser is opened. */
+    #begun = false;
     /** Whether a browser is to be opened once that may be. */
     #wanted = false;
     #run = null;
     #closing = Promise.resolve();
     #ending = false;
     #demand = new Demand();
-    #failures = 0;
+    #recovery = new Recovery();
+    /** What is being mended. */
+    #why = null;
     #retryAt = 0;
     #retryTimer = null;
     #pairing = null;
+    #pairingPause = PAIRING_PAUSE_MS;
+    #pairingFrom = 0;
+    #missingLogins = 0;
+    /** Why a browser did not start, and which: to hear that, it is started once more. */
+    #diagnosis = { path: null, why: null };
 
     /**
      * @param {object} options
@@ -84,7 +114,7 @@ class Session {
     }
 
     get retries() {
-        return this.#failures;
+        return this.#recovery.round;
     }
 
     /** Tell whether WhatsApp's page is there and its modules can be called. */
@@ -94,7 +124,7 @@ class Session {
 
     /** Tell whether all that should answer does: the condition of the watchdog's ping. */
     get alive() {
-        return this.#run === null || this.#run.pageAnswers;
+        return this.#run === null || this.#run.probed;
     }
 
     // ---- what others ask for --------------------------------------------------------------------
@@ -102,6 +132,7 @@ class Session {
     /** Learn whether a login is stored. What stands in the way of that is told when a browser is opened. */
     async restore() {
         await this.#login.read().catch((error) => this.#log.error(error.message, { cause: error.cause }));
+        this.#recovery.resume(this.#storage.trouble());
     }
 
     /** Have the browser tell its version ahead of time (a fifth of a second); trouble is told when needed. */
@@ -124,6 +155,7 @@ class Session {
             () => this.linked || this.#ending,
             () => this.#end(EXIT.stopped, `idle: nobody asked for a code for ${limit} s`),
         );
+        this.#begun = true;
         if (this.#run !== null) return;
         if (this.linked || !this.#login.isRead) this.#open();
         else this.#rest(WAITING);
@@ -160,6 +192,8 @@ class Session {
         this.#demand.ask();
         if (this.#ending) throw reason.stopping();
         if (this.linked && this.#login.isRead) throw reason.alreadyLinked();
+        const wait = this.#pairingFrom - performance.now();
+        if (wait > 0) throw reason.pairingLimited(clockTime(wait));
         if (this.#pairing?.phone !== phone) this.#startOver(reason.superseded(), phone);
         return withLimit(this.#pairing.code, PAIRING_LIMIT_MS, 'the pairing code');
     }
@@ -199,20 +233,51 @@ class Session {
     }
 
     /**
-     * Work with the library while the session is ready.
+     * Work with the library while the session is ready. A linked session that is away for a moment (its page
+     * loads again, or the connection is lost) is waited for.
      *
+     * @param {(client: object, leftMs: number) => Promise<any>} work
+     * @param {number} limitMs for waiting and work together
      * @throws {SessionError} `not_connected`
      * @throws {TimeLimitError}
      */
     async use(work, limitMs, what) {
-        if (this.#state.name !== 'ready') throw reason.notConnected();
-        return withLimit(work(this.#run.client), limitMs, what);
+        const end = performance.now() + limitMs;
+        await this.#untilReady(Math.min(BACK_LIMIT_MS, limitMs - WORK_LEFT_MS));
+        const run = this.#run;
+        return withLimit(
+            run.working(() => work(run.client, end - performance.now())),
+            end - performance.now(),
+            what,
+        );
     }
 
-    /** Tell whether an error comes from a browser that is being closed, and means nothing. */
+    /** Wait until the session is ready, as long as it may come back in that time. @throws {SessionError} */
+    async #untilReady(limitMs) {
+        if (this.#state.name === 'ready' && this.#run !== null) return;
+        if (!this.linked) throw reason.notConnected();
+        const end = performance.now() + limitMs;
+        const comesBack = () =>
+            this.linked && !this.#ending && (!this.#begun || this.#run !== null || this.#retryAt < end);
+        let look;
+        const decided = new Promise((resolve) => {
+            look = () => {
+                if (this.#state.name === 'ready' || !comesBack()) resolve();
+            };
+        });
+        this.#state.on('state', look);
+        look();
+        await withLimit(decided, limitMs, 'a session that comes back').catch(() => {});
+        this.#state.off('state', look);
+        if (this.#state.name !== 'ready' || this.#run === null) throw reason.notNow(this.#state.picture());
+    }
+
+    /**
+     * Tell whether an error that nobody waits for comes from a page, or browser, that has gone: what that
+     * means is found out, and mended, elsewhere.
+     */
     expects(error) {
-        const dying = this.#run === null || this.#run.closed || this.#ending;
-        return dying && PAGE_GONE.test(String(error?.message ?? error));
+        return PAGE_GONE.test(String(error?.message ?? error));
     }
 
     /**
@@ -229,7 +294,7 @@ class Session {
 
     // ---- opening and closing a browser ----------------------------------------------------------
 
-    #open(phone = null) {
+    #open(phone = null, attempt = 0) {
         if (this.#ending) return;
         if (!this.#settled) {
             this.#wanted = true;
@@ -245,11 +310,13 @@ class Session {
         });
         const session = this.#handle(run);
         const shared = { run, config: this.#config, state: this.#state, log: this.#log, session };
-        run.linking = new Linking(shared);
+        run.linking = new Linking({ ...shared, attempt });
         run.linked = new Linked(shared);
         run.watch = new Watch(shared);
         this.#run = run;
-        this.#state.enter('generating', { message: 'starting the browser', attempt: 0 });
+        this.#retryAt = 0;
+        if (this.#isRecovering) this.#state.update({ message: `${this.#why.message}; trying again now` });
+        else this.#state.enter('generating', { message: 'starting the browser', attempt });
         this.#drive(run).catch((error) => this.#failed(run, error));
     }
 
@@ -260,21 +327,37 @@ class Session {
             onMessage: this.#onMessage,
             failed: (error) => this.#failed(run, error),
             silent: () => this.#silent(run),
-            lose: (code, why) => this.#lose(run, code, why),
-            loggedOut: () => this.#loggedOut(run),
+            trouble: (kind, why) => this.#trouble(run, kind, why),
+            reload: () => this.#reload(run),
+            loggedOut: (why) => this.#loggedOut(run, why),
+            loginMissing: () => this.#loginMissing(run),
             succeeded: () => {
-                this.#failures = 0;
+                if (!this.linked) this.#recovery.calm();
             },
             linked: () => {
                 this.#pairing = null;
+                this.#missingLogins = 0;
             },
-            paired: (code) => this.#pairing?.resolve(code),
+            ready: () => {
+                this.#recovery.ready();
+                this.#why = null;
+            },
+            paired: (code) => {
+                this.#pairing?.give(code);
+                this.#pairingPause = PAIRING_PAUSE_MS;
+            },
             unpaired: (error) => this.#unpaired(run, error),
             giveUp: () => {
                 this.#pairing = null;
                 this.#close(run);
             },
+            serious: () => this.#recovery.serious,
         };
+    }
+
+    /** Whether a linked session is being brought back: what it shows stays until it has a login again. */
+    get #isRecovering() {
+        return this.#why !== null && this.linked && ['disconnected', 'error'].includes(this.#state.name);
     }
 
     /** Go on with another browser, for the pairing code of a phone or for codes to scan. */
@@ -302,7 +385,11 @@ class Session {
         this.#state.update({ browser: { path: run.path, running: false } });
         run.watch.start();
         run.after('start', this.#config.startTimeout * 1000, () => this.#silent(run));
-        await run.launch();
+        this.#recovery.started();
+        await run.launch().catch((error) => {
+            // The library was still at its first page when that was given up for another one.
+            if (run.era === 0) throw error;
+        });
     }
 
     #close(run) {
@@ -318,25 +405,109 @@ class Session {
 
     // ---- endings --------------------------------------------------------------------------------
 
-    /** What only a fresh start can mend: show it, and end the process. */
-    #lose(run, code, message) {
-        if (run.closed || this.#ending) return;
+    /** Something is wrong with a run: show it, and do what recovery.js says. */
+    #trouble(run, kind, why) {
+        if (run.closed || run.unlinking || this.#ending) return;
+        const { linked } = this;
+        this.#why = why;
+        const next = this.#recovery.next(kind, { linked, page: run.browser !== null });
+        if (next.step === 'reload') {
+            this.#reload(run, why);
+            return;
+        }
+        const { attempt } = run.linking;
+        this.#close(run);
+        this.#refusePairing(why);
+        if (next.pause === 0 && (linked || this.#demand.silence <= QUIET_MS)) {
+            this.#show(next, linked, explain(why, 'opening another browser'));
+            this.#open(null, attempt);
+            return;
+        }
+        const what = next.step === 'process' ? 'the server starts anew' : 'next try';
+        const text = `${what} at ${clockTime(next.pause)} UTC`;
+        this.#retryAt = performance.now() + next.pause;
+        this.#show(next, true, explain(why, text));
+        this.#retryTimer = setTimeout(() => this.#retry(next, why, attempt), next.pause);
+    }
+
+    /** Show trouble if it `lasts`, and have it logged: a change of the state is logged by itself. */
+    #show({ error }, lasts, fields) {
+        const before = this.#state.name;
+        if (lasts) this.#state.enter(error ? 'error' : 'disconnected', fields);
+        if (this.#state.name === before) this.#log.warning(fields.message, { cause: fields.cause });
+    }
+
+    #retry({ step, exit }, why, attempt) {
+        if (this.#run !== null || this.#ending) return;
+        if (step === 'process' && this.linked) this.#leave(exit, why.message);
+        else if (this.linked || this.#wasAsked) this.#open(null, attempt);
+        else this.#state.update({ message: `${why.message}; next try when somebody asks for a code` });
+    }
+
+    /** Whether somebody asked shortly before the next try was due, however late its timer runs. */
+    get #wasAsked() {
+        return this.#demand.silence - (performance.now() - this.#retryAt) <= QUIET_MS;
+    }
+
+    /** Load the page anew in the same browser; why, if something was wrong with it. */
+    async #reload(run, why = null) {
+        if (run.closed || run.reloading) return;
+        run.linking.reloads();
+        if (why !== null) {
+            this.#log.warning(why.message, { cause: why.cause, next: 'its page is loaded anew' });
+            run.linked.reloads(explain(why, 'loading its page anew').message, why);
+        }
+        try {
+            await run.reload();
+        } catch (error) {
+            if (error instanceof SessionError) this.#failed(run, error);
+            else this.#trouble(run, 'page_lost', why ?? reason.pageLost(error?.message ?? error));
+        }
+    }
+
+    /** End the process, so that systemd starts another: it goes on where this one stopped. */
+    #leave(code, message) {
         this.#ending = true;
         this.#state.enter('disconnected', { message, hint: 'the server restarts by itself' });
-        this.#close(run);
-        this.#end(code, message);
+        if (this.#run !== null) this.#close(this.#run);
+        this.#storage.noteTrouble(this.#recovery.note()).then(
+            () => this.#end(code, message),
+            (error) => {
+                this.#log.warning(error.message, { cause: error.cause });
+                this.#end(code, message);
+            },
+        );
+    }
+
+    /**
+     * A page has found no login where one should be. That alone deletes nothing: a disk that was full is
+     * enough for it.
+     *
+     * @returns {boolean} whether it is looked at again; false = the login is given up
+     */
+    #loginMissing(run) {
+        this.#missingLogins += 1;
+        if (this.#missingLogins >= MISSING_LOGINS) {
+            this.#log.error('the login is given up; its profile is kept', { cause: 'login_missing' });
+            this.#state.enter('generating', { message: 'the login is gone; waiting for a code' });
+            return false;
+        }
+        this.#trouble(run, 'login_missing', reason.loginMissing());
+        return true;
     }
 
     async #silent(run) {
         const limit = this.#config.startTimeout;
-        const seen = run.answered ? await withLimit(run.client.look(), 3000, 'a look').catch(() => ({})) : {};
+        const look = () => withLimit(run.client.look(), LOOK_LIMIT_MS, 'a look').catch(() => ({}));
+        const seen = run.answered ? await look() : {};
         if (run.closed) return;
         if (!run.answered) {
             this.#failed(run, reason.noAnswer(limit));
             return;
         }
         const browser = run.path.split('/').at(-1);
-        const what = seen.refused ? `refuses ${browser}` : `gave neither code nor login in ${limit} s`;
+        const refused = seen.refused === true;
+        const what = refused ? `refuses ${browser}` : `gave neither code nor login in ${limit} s`;
         const next =
             run.linking.attempt > 0 || this.#login.known === true
                 ? null
@@ -345,68 +516,70 @@ class Session {
                       .catch(() => null);
         if (next !== null)
             this.#log.warning('the next start uses another browser', { path: next, instead_of: run.path });
-        this.#failed(run, reason.silent(what, next));
+        const kind = run.linking.attempt > 0 ? 'no_code' : 'no_start';
+        this.#failed(run, reason.silent(what, next, refused), kind);
     }
 
-    /** What a restart would not mend: close the browser, tell why, and try again later. */
-    async #failed(run, error) {
+    /** A run could not be started, or not to its end: tell why, and try again. */
+    async #failed(run, error, kind = 'no_start') {
         if (run.closed || this.#ending) return;
         if (run.browser !== null && BROWSER_GONE.test(error?.message)) {
-            this.#lose(run, EXIT.browserLost, 'the browser ended unexpectedly');
+            this.#trouble(run, 'browser_lost', reason.browserLost());
+            return;
+        }
+        if (PAGE_CRASHED.test(error?.message)) {
+            this.#trouble(run, 'page_crashed', reason.pageCrashed(error.message));
             return;
         }
         if (error?.cause === 'profile_missing') {
-            this.#lose(run, EXIT.unexpected, error.message);
+            // Only systemd can make the folder anew.
+            this.#leave(EXIT.unexpected, error.message);
             return;
         }
-        run.mute();
+        run.hush();
         const why = error instanceof SessionError ? error : await this.#explain(run, error);
-        if (this.#run !== run) return;
-        this.#close(run);
-        this.#settleError(why);
+        if (this.#run === run) this.#trouble(run, kind, why);
     }
 
-    #explain(run, error) {
-        return run.browser !== null || run.client === null ? reason.of(error) : run.diagnose();
+    async #explain(run, error) {
+        if (run.browser !== null || run.client === null) return reason.of(error);
+        if (this.#diagnosis.path !== run.path) {
+            this.#diagnosis = { path: run.path, why: await run.diagnose() };
+        }
+        return this.#diagnosis.why;
     }
 
     #unpaired(run, error) {
-        this.#log.warning('WhatsApp gave no pairing code', { reason: error?.message ?? error });
-        this.#refusePairing(reason.pairingRefused());
+        const words = String(error?.message ?? error);
+        this.#log.warning('WhatsApp gave no pairing code', { reason: words });
+        let why = reason.pairingRefused();
+        if (TOO_OFTEN.test(words)) {
+            this.#pairingFrom = performance.now() + this.#pairingPause;
+            why = reason.pairingLimited(clockTime(this.#pairingPause));
+            this.#pairingPause = Math.min(2 * this.#pairingPause, PAIRING_PAUSE_MAX_MS);
+        }
+        this.#refusePairing(why);
         this.#close(run);
-        this.#rest(WAITING);
-    }
-
-    #settleError(error) {
-        const delay = Math.min(RETRY_FIRST_MS * 2 ** this.#failures, RETRY_MAX_MS);
-        this.#failures += 1;
-        this.#retryAt = performance.now() + delay;
-        this.#refusePairing(error);
-        const at = timestamp(Date.now() + delay).slice(11, 19);
-        this.#state.enter('error', {
-            message: `${error.message}; next try at ${at} UTC`,
-            cause: error.cause,
-            hint: error.hint,
+        this.#state.enter('generating', {
+            message: `${why.message}; ${WAITING}`,
+            attempt: 0,
+            cause: why.cause,
+            hint: why.hint,
         });
-        this.#retryTimer = setTimeout(() => this.#retry(error), delay);
     }
 
-    #retry(error) {
-        if (this.#run !== null || this.#ending) return;
-        if (this.linked || this.#demand.silence <= QUIET_MS) this.#open();
-        else this.#state.update({ message: `${error.message}; next try when somebody asks for a code` });
-    }
-
-    #loggedOut(run) {
+    /** @param {string|number|null} why WhatsApp's own number for it, where its page gave one */
+    #loggedOut(run, why = null) {
         if (run.unlinking || this.#ending) return;
         if (!this.linked) return;
-        this.#finishLogout('logged out on the phone; the session is deleted').catch((error) =>
+        const { message, hint } = reason.loggedOut(why);
+        this.#finishLogout(`${message}; the session is deleted`, hint).catch((error) =>
             this.#log.error('the logout did not finish', { reason: error.message }),
         );
     }
 
     /** Close the browser, delete what it kept, and only then end: never delete under a living browser. */
-    async #finishLogout(message) {
+    async #finishLogout(message, hint = ASK_FOR_CODE) {
         if (this.#ending) return;
         this.#ending = true;
         clearTimeout(this.#retryTimer);
@@ -414,7 +587,7 @@ class Session {
         this.#log.info('logging out');
         this.#state.enter('logged_out', {
             message,
-            hint: 'ask for a code to link a phone again',
+            hint,
             linked: false,
             phone_number: null,
             pushname: null,

@@ -58,10 +58,10 @@ const NEXT = {
         'error',
     ],
     authenticated: ['ready', 'disconnected', 'logged_out', 'error', 'generating'],
-    ready: ['disconnected', 'logged_out'],
-    disconnected: ['ready', 'authenticated', 'generating', 'logged_out'],
+    ready: ['disconnected', 'logged_out', 'error'],
+    disconnected: ['ready', 'authenticated', 'generating', 'logged_out', 'error'],
     qr_timeout: ['generating', 'logged_out', 'error'],
-    error: ['generating', 'logged_out', 'disconnected'],
+    error: ['generating', 'authenticated', 'ready', 'logged_out', 'disconnected'],
     logged_out: [],
 };
 
@@ -206,4 +206,6 @@ function maskPhone(number) {
     return number && number.length > 4 ? `+${number.slice(0, 2)}…${number.slice(-2)}` : '+…';
 }
 
-module.exports = { SessionState, maskPhone, timestamp };
+const STATES = Object.keys(NEXT);
+
+module.exports = { STATES, SessionState, maskPhone, timestamp };

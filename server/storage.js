@@ -86,6 +86,7 @@ class Storage {
     #auth;
     #cache;
     #note;
+    #trouble;
     #last = Promise.resolve();
 
     /** @param {{authDirectory: string, cacheDirectory: string, clientId: string}} config */
@@ -93,6 +94,7 @@ class Storage {
         this.#auth = authDirectory;
         this.#cache = cacheDirectory;
         this.#note = path.join(authDirectory, 'login.json');
+        this.#trouble = path.join(authDirectory, 'trouble.json');
         this.profile = path.join(authDirectory, `session-${clientId}`);
     }
 
@@ -141,6 +143,23 @@ class Storage {
             }
             await makeFolder(this.#auth);
             await replaceFile(this.#note, JSON.stringify({ linked }));
+        });
+    }
+
+    /** Return what the process before this one wrote down of its trouble; null = nothing that can be read. */
+    trouble() {
+        return readJson(this.#trouble);
+    }
+
+    /**
+     * Write down what the next process has to know of the trouble of this one.
+     *
+     * @throws {SessionError}
+     */
+    async noteTrouble(note) {
+        await this.#guard(async () => {
+            await makeFolder(this.#auth);
+            await replaceFile(this.#trouble, JSON.stringify(note));
         });
     }
 

@@ -2,12 +2,14 @@
 
 /** What the browser and its page tell, and whom it concerns: linking, the linked session, or its end. */
 
-const { EXIT } = require('./exit');
+const { SessionError } = require('./errors');
 const { isQr } = require('./linking');
 const { reason } = require('./reasons');
 
 /** States in which the connection is that of a linked session. */
 const LINKED = ['authenticated', 'ready', 'disconnected'];
+/** WhatsApp's own word for linking that needs a passkey. */
+const PASSKEY = 'SHORTCAKE_PASSKEY';
 
 /** Listens to one run of the browser until that is closed. */
 class Watch {
@@ -15,13 +17,15 @@ class Watch {
     #state;
     #log;
     #session;
+    /** Whether the page that is loaded now has said that it has no login. */
+    #loginNeeded = false;
 
     /**
      * @param {object} options
      * @param {import('./run').BrowserRun} options.run
-     * @param {object} options.session what is decided there: that the run `failed`, is one to `lose`, is
+     * @param {object} options.session what is decided there: that the run `failed`, is in `trouble`, is
      *   `loggedOut` or `linked`, has `succeeded` so far, has a pairing code (`paired`) or none (`unpaired`),
-     *   got a message (`onMessage`); and its `login`
+     *   got a message (`onMessage`), shows a code where a login should be (`loginMissing`); and its `login`
      */
     constructor({ run, state, log, session }) {
         this.#run = run;
@@ -39,6 +43,10 @@ class Watch {
             });
         on('browser', (browser, page) => this.#opened(browser, page));
         on('http_error', (status) => session.failed(reason.httpError(status)));
+        on('document', () => this.#documentBegan());
+        on('login_needed', () => {
+            this.#loginNeeded = true;
+        });
         on('qr', (text) => this.#codeCame(text));
         on('code', (code) => this.#pairingCodeCame(code));
         on('pairing_failed', (error) => session.unpaired(error));
@@ -49,39 +57,34 @@ class Watch {
         on('loading_screen', (percent) => run.linked.loading(percent));
         on('ready', () => this.#ready());
         on('message', (message) => session.onMessage(message));
-        on('logout', () => session.loggedOut());
-        on('document', () => run.linked.reloads());
+        on('logout', (why) => session.loggedOut(why));
         on('upstream', (upstream) => this.#pageSeen(upstream));
-        on('load_failed', (error) =>
-            this.#log.warning('WhatsApp is not made ready', { reason: error?.message ?? error }),
-        );
-        on('disconnected', (why) => {
-            if (why === 'LOGOUT') session.loggedOut();
-            else session.lose(EXIT.disconnected, `disconnected by WhatsApp (${why})`);
+        on('load_failed', (error) => {
+            this.#log.warning('WhatsApp is not made ready', { reason: error?.message ?? error });
+            run.linked.notMade(error);
         });
+        on('banned', (ban) => session.trouble('refused', reason.banned(ban.until)));
         on('auth_failure', () => session.failed(reason.authFailure()));
         on('failed', (error) => {
-            const text = `WhatsApp's page did not come back: ${error?.message ?? error}`;
-            const isMended = error?.cause !== 'upstream_changed';
-            if (session.login.linked && isMended) session.lose(EXIT.pageHung, text);
-            else session.failed(error);
+            if (error instanceof SessionError) session.failed(error);
+            else session.trouble('page_lost', reason.pageLost(error?.message ?? error));
         });
     }
 
     #opened(browser, page) {
         const run = this.#run;
-        const lose = (code, text) => {
-            if (!run.closed) this.#session.lose(code, text);
-        };
         run.browser = browser;
         const child = browser.process();
         this.#log.info('browser started', { path: run.path, pid: child?.pid });
-        this.#state.update({ message: 'loading WhatsApp Web', browser: { path: run.path, running: true } });
-        const gone = () => lose(EXIT.browserLost, 'the browser ended unexpectedly');
+        const message = this.#state.name === 'generating' ? { message: 'loading WhatsApp Web' } : {};
+        this.#state.update({ ...message, browser: { path: run.path, running: true } });
+        const gone = () => this.#session.trouble('browser_lost', reason.browserLost());
         browser.on('disconnected', gone);
         // Debian's wrapper script stays the browser's parent: without it, nobody reaps or kills the browser.
         child?.once('exit', gone);
-        page.on('error', (error) => lose(EXIT.pageHung, `WhatsApp's page crashed (${error.message})`));
+        page.on('error', (error) => {
+            if (!run.reloading) this.#session.trouble('page_crashed', reason.pageCrashed(error.message));
+        });
         page.on('response', () => {
             run.answered = true;
         });
@@ -97,6 +100,13 @@ class Watch {
         this.#log[ok ? 'info' : 'warning']('WhatsApp Web', { build, missing: lost.slice(0, 20).join(', ') });
     }
 
+    #documentBegan() {
+        this.#loginNeeded = false;
+        this.#run.connection = null;
+        this.#run.linking.reloads();
+        this.#run.linked.reloads();
+    }
+
     /** A code or a login has come: from now on the page itself is probed. */
     #started() {
         const run = this.#run;
@@ -104,40 +114,66 @@ class Watch {
         this.#session.succeeded();
         if (run.answeredAt > 0) return;
         run.probe({
-            look: () => run.linking.answered && !this.#session.login.linked,
-            onSeen: (seen) => {
-                if (seen.pairing_type === 'SHORTCAKE_PASSKEY') run.linking.passkey(true);
-            },
-            onHung: () => {
-                this.#session.lose(EXIT.pageHung, "WhatsApp's page does not answer any more");
+            ask: () => (this.#session.login.linked ? run.client.getState() : run.client.look()),
+            onSeen: (seen) => this.#seen(seen),
+            onBusy: () => run.linked.busy(),
+            onHung: (kind) => {
+                const why = kind === 'browser_lost' ? reason.browserLost() : reason.pageHung();
+                this.#session.trouble(kind, why);
             },
         });
     }
 
+    /** The page has told its connection's state, or all that it shows: an event may have been missed. */
+    #seen(seen) {
+        if (seen?.pairing_type === PASSKEY) this.#run.linking.passkey(true);
+        const connection = typeof seen === 'string' ? seen : seen?.state;
+        if (typeof connection === 'string' && connection !== this.#run.connection) {
+            this.#connectionChanged(connection);
+        }
+    }
+
     #codeCame(text) {
-        const { login } = this.#session;
         if (!isQr(text)) {
             this.#log.warning('the page gave something that is not a code');
-        } else if (login.known === true) {
-            // A page that shows a code has no login any more, whatever our note says.
-            this.#session.loggedOut();
+        } else if (this.#isLoggedIn('a code')) {
+            // The page has no login, or says so: what became of it is found out first.
         } else {
-            login.set(false);
             this.#started();
             this.#run.linking.qr(text);
         }
     }
 
     #pairingCodeCame(code) {
-        this.#session.login.set(false);
+        if (this.#isLoggedIn('a pairing code')) return;
         this.#started();
         this.#session.paired(this.#run.linking.pairingCode(code));
     }
 
+    /** Tell whether there is a login although the page gives codes. Only what the page found counts. */
+    #isLoggedIn(what) {
+        const { login } = this.#session;
+        if (login.known === true) {
+            if (!this.#loginNeeded) {
+                this.#log.warning(`ignored: the page gave ${what}, and had found a login`);
+                return true;
+            }
+            if (this.#session.loginMissing()) return true;
+        }
+        login.set(false);
+        return false;
+    }
+
     #connectionChanged(connection) {
         this.#log.debug('connection', { state: connection });
-        if (!LINKED.includes(this.#state.name)) this.#run.linking.socket(connection);
-        else if (!this.#run.unlinking) this.#run.linked.socket(connection);
+        this.#run.connection = connection;
+        if (this.#run.unlinking) return;
+        // Only what is logged in is connected; the library tells of a login when all of it is loaded.
+        if (connection === 'CONNECTED' && !LINKED.includes(this.#state.name)) {
+            this.#loginFound('linked, WhatsApp is loading');
+        }
+        if (LINKED.includes(this.#state.name)) this.#run.linked.socket(connection);
+        else this.#run.linking.socket(connection);
     }
 
     #loginFound(message) {
@@ -151,6 +187,7 @@ class Watch {
     #ready() {
         this.#session.login.set(true);
         this.#started();
+        this.#session.linked();
         this.#run.linked.ready();
     }
 }

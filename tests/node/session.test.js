@@ -17,6 +17,7 @@ const { after, before, describe, it } = require('node:test');
 const { findBrowsers } = require('../../server/browser');
 const { receiver } = require('./support/notify');
 const { processesOf, scratch, startServer, whenListening, within } = require('./support/process');
+const { browserOf } = require('./support/session');
 const { startStandIn } = require('./support/standin');
 
 const PHONE = '5511999998888';
@@ -61,17 +62,6 @@ async function link(server, events, phone = PHONE) {
 
 function profileOf({ directory, port }) {
     return path.join(directory, `.wwebjs_auth_${port}`);
-}
-
-/** The browser's own process: the one that uses the profile, is of no special type, and no wrapper script. */
-function browserOf(server) {
-    const pid = processesOf(server.directory).find((each) => {
-        // A running Chromium has written its arguments anew, as one string.
-        const command = fs.readFileSync(`/proc/${each}/cmdline`, 'latin1').replaceAll('\0', ' ');
-        return / --user-data-dir=/.test(command) && !/^\S*sh | --type=/.test(command);
-    });
-    assert.ok(pid, 'a browser runs');
-    return pid;
 }
 
 /** Open a browser beside the servers, as somebody might on the same folder; it ends with its pipe. */
@@ -414,52 +404,7 @@ describe('a linked session', () => {
     });
 });
 
-describe('trouble that a restart mends ends the process', () => {
-    it('with 11 when the browser is killed', async (t) => {
-        const { server } = await startLinked(t);
-        process.kill(browserOf(server), 'SIGKILL');
-        assert.equal(await server.exit(), 11);
-        assertNothingRuns(server);
-    });
-
-    it('with 11 when the script that started the browser is killed, and the browser ends too', async (t) => {
-        const [file] = await findBrowsers('auto');
-        const folder = scratch(t);
-        const wrapper = path.join(folder, path.basename(file));
-        fs.writeFileSync(wrapper, `#!/bin/sh\n${file} "$@"\n`, { mode: 0o755 });
-        const { server } = await startLinked(t, { env: { WAPORTD_BROWSER: wrapper } });
-        const [, started] = server.output.match(/browser started .*pid=(\d+)/);
-        assert.notEqual(Number(started), browserOf(server), 'the script is not the browser');
-        process.kill(Number(started), 'SIGKILL');
-        assert.equal(await server.exit(), 11);
-        assertNothingRuns(server);
-    });
-
-    it('with 12 when the page hangs', async (t) => {
-        const { server } = await startLinked(t, { env: { WAPORTD_PROBE_INTERVAL: '1' } });
-        await standin.command('hang', { phone: PHONE });
-        assert.equal(await server.exit(), 12);
-        assertNothingRuns(server);
-    });
-
-    it('with 12 when the page crashes', async (t) => {
-        const { server, events } = await startLinked(t);
-        await standin.command('crash', { phone: PHONE });
-        assert.equal(await server.exit(), 12);
-        assert.match(events.last.message, /crashed/);
-    });
-
-    it('with 13 when a login is never ready', async (t) => {
-        const server = await start(t, { env: { WAPORTD_READY_TIMEOUT: '2' } });
-        const events = server.follow();
-        await server.post('/qr/new');
-        const { qr } = await events.until('qr');
-        await standin.command('stay-authenticated');
-        await standin.command('scan', { qr, phone: PHONE });
-        await events.until('authenticated');
-        assert.equal(await server.exit(), 13);
-    });
-
+describe('trouble that nobody has foreseen ends the process', () => {
     it('with 1 when a promise is rejected that nobody watches, and the login is kept', async (t) => {
         const fault = path.join(scratch(t), 'fault');
         const env = {
@@ -474,15 +419,6 @@ describe('trouble that a restart mends ends the process', () => {
         const next = await start(t, { directory: server.directory, port: server.port });
         await next.follow().until('ready');
     });
-
-    for (const why of ['CONFLICT', 'UNPAIRED']) {
-        it(`with 14 when WhatsApp disconnects it (${why})`, async (t) => {
-            const { server, events } = await startLinked(t);
-            await standin.command(why.toLowerCase(), { phone: PHONE });
-            assert.equal(await server.exit(), 14);
-            assert.equal(events.last.message, `disconnected by WhatsApp (${why})`);
-        });
-    }
 });
 
 describe('trouble that no restart mends is shown and waited out', () => {

@@ -2,7 +2,10 @@
 
 /** Whole sessions before a stand-in: the real server, the real library and a real browser. */
 
-const { startServer } = require('./process');
+const assert = require('node:assert/strict');
+const fs = require('node:fs');
+
+const { processesOf, startServer } = require('./process');
 
 const PHONE = '5511999998888';
 
@@ -27,4 +30,30 @@ async function startLinked(t, site, options = {}) {
     return { server, events };
 }
 
-module.exports = { PHONE, link, start, startLinked };
+/** The browser's own process: the one that uses the profile, is of no special type, and no wrapper script. */
+function browserOf(server) {
+    const pid = processesOf(server.directory).find((each) => {
+        // A running Chromium has written its arguments anew, as one string.
+        const command = fs.readFileSync(`/proc/${each}/cmdline`, 'latin1').replaceAll('\0', ' ');
+        return / --user-data-dir=/.test(command) && !/^\S*sh | --type=/.test(command);
+    });
+    assert.ok(pid, 'a browser runs');
+    return pid;
+}
+
+/** The processes of a server's browser of one type: `renderer`, or `zygote`, which makes the others. */
+function partsOf(server, type) {
+    const [, group] = [...server.output.matchAll(/browser started .*pid=(\d+)/g)].at(-1);
+    return fs.readdirSync('/proc').filter((pid) => {
+        try {
+            const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
+            const [, , each] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+            const command = fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+            return each === group && command.includes(`--type=${type}`);
+        } catch {
+            return false;
+        }
+    });
+}
+
+module.exports = { PHONE, browserOf, link, partsOf, start, startLinked };

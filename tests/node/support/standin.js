@@ -15,11 +15,13 @@ class StandIn {
     #child;
     #control;
 
-    constructor(child, { control, browserArgs }) {
+    constructor(child, { control, browserArgs, proxyArgs = [] }) {
         this.#child = child;
         this.#control = control;
         /** What makes a server's browser meet the stand-in instead of WhatsApp. */
         this.env = { WAPORTD_BROWSER_ARGS: JSON.stringify(browserArgs) };
+        /** The same by way of its proxy, which wants a password. */
+        this.proxyEnv = { WAPORTD_BROWSER_ARGS: JSON.stringify(proxyArgs) };
     }
 
     /** Do something on a phone, or to the site. Fails when the stand-in refuses. */

@@ -1,0 +1,221 @@
+'use strict';
+
+/**
+ * What is done about trouble, so that no state lasts for ever without a cause that is shown and a next try.
+ *
+ * Two tables. `PLAN`: how long each state of WhatsApp's connection may last in each phase of the session,
+ * and what is tried then. `ROUNDS`: what comes next when a try did not help, and the pause before it. For
+ * a linked session no number of failures is the last one. docs/server.md shows both.
+ */
+
+const { EXIT } = require('./exit');
+
+/**
+ * What can be tried, the mildest first: wait for WhatsApp's page to mend itself, ask it (or the site) again,
+ * load the page anew, open a new browser in this process, end the process so that systemd starts another.
+ */
+const STEPS = ['wait', 'ask', 'reload', 'browser', 'process'];
+
+const STATES = {
+    opening: ['generating'],
+    linking: ['qr', 'pairing', 'passkey_required'],
+    loading: ['authenticated'],
+    linked: ['ready', 'disconnected'],
+    /** No browser runs: what comes next is a time that is shown, or somebody who asks. */
+    resting: ['qr_timeout', 'error', 'logged_out'],
+};
+
+/**
+ * `limit`: seconds, or the name of the limit that holds: `start` and `ready` as configured, `code` = as long
+ * as the code is valid, `pause` = as `ROUNDS` says. null = it may last. `cause`: what is shown then.
+ */
+const rule = (limit, tries, cause = null) => Object.freeze({ limit, tries: Object.freeze(tries), cause });
+
+const GOAL = rule(null, []);
+const REST = rule('pause', ['browser']);
+const OPENS = rule('start', ['wait', 'browser', 'process'], 'upstream_silent');
+const SHOWS = rule('code', ['wait', 'ask', 'reload', 'browser'], 'upstream_silent');
+const ASKS = rule(15, ['ask', 'reload', 'browser'], 'upstream_silent');
+const LINKS = rule('ready', ['wait', 'browser'], 'upstream_silent');
+const LOADS = rule('ready', ['wait', 'reload', 'browser', 'process'], 'never_ready');
+const LOST = rule(60, ['wait', 'ask', 'reload', 'browser', 'process'], 'connection_lost');
+const ODD = rule(10, ['wait', 'ask', 'reload', 'browser', 'process'], 'connection_lost');
+const UNPAIRED = rule(10, ['wait', 'ask', 'reload', 'browser', 'process'], 'unpaired');
+const refused = (cause) => rule(0, ['browser', 'process'], cause);
+
+const row = (opening, linking, loading, linked) => ({ opening, linking, loading, linked, resting: REST });
+const everywhere = (one) => row(one, one, one, one);
+
+/** WhatsApp's connection state × phase. `none`: the page has told none; `other`: one not known here. */
+const PLAN = {
+    none: row(OPENS, SHOWS, LOADS, LOADS),
+    OPENING: row(OPENS, SHOWS, LOADS, LOST),
+    PAIRING: row(LINKS, LINKS, LOADS, LOST),
+    UNPAIRED: row(OPENS, SHOWS, UNPAIRED, UNPAIRED),
+    UNPAIRED_IDLE: row(ASKS, ASKS, UNPAIRED, UNPAIRED),
+    CONNECTED: row(LOADS, LOADS, LOADS, GOAL),
+    TIMEOUT: row(OPENS, SHOWS, LOADS, LOST),
+    UNLAUNCHED: row(OPENS, SHOWS, LOADS, ODD),
+    CONFLICT: everywhere(refused('conflict')),
+    PROXYBLOCK: everywhere(refused('proxy_blocked')),
+    TOS_BLOCK: everywhere(refused('account_blocked')),
+    SMB_TOS_BLOCK: everywhere(refused('account_blocked')),
+    DEPRECATED_VERSION: everywhere(refused('version_refused')),
+    SCREEN_LOCKED: everywhere(refused('screen_locked')),
+    other: row(OPENS, SHOWS, LOADS, LOST),
+};
+
+/** Seconds of pause before each try, and the try; the last of them again and again. */
+const ROUNDS = [
+    { pause: 0, step: 'reload' },
+    { pause: 0, step: 'browser' },
+    { pause: 5, step: 'browser' },
+    { pause: 15, step: 'browser' },
+    { pause: 30, step: 'browser' },
+    { pause: 60, step: 'browser' },
+    { pause: 100, step: 'browser' },
+    { pause: 100, step: 'process' },
+    { pause: 100, step: 'browser' },
+];
+const LAST = { pause: 300, step: 'browser' };
+/** In the long run one try of so many is a new process. */
+const PROCESS_EVERY = 6;
+
+/** From this round on a linked session that only lost its page or connection is shown as in `error`. */
+const SERIOUS = 4;
+/** So long a session has to be ready for one round to be taken back, in milliseconds. */
+const EASE_MS = 60_000;
+/** So many browsers in an hour may follow each other quickly; each further one after the last pause. */
+const QUICK_STARTS = 10;
+const HOUR_MS = 3_600_000;
+
+/**
+ * Kinds of trouble. `from`: the first round that can help, for a linked session and for one that is not;
+ * `exit`: how the process ends where a new one is to help; `error`: shown as such from the beginning.
+ */
+const TROUBLES = {
+    page_hung: { from: [0, 0], exit: EXIT.pageHung },
+    page_crashed: { from: [0, 0], exit: EXIT.pageHung },
+    page_lost: { from: [1, 1], exit: EXIT.pageHung },
+    never_ready: { from: [0, 0], exit: EXIT.neverReady },
+    connection: { from: [0, 0], exit: EXIT.disconnected },
+    login_missing: { from: [1, 1], exit: EXIT.disconnected },
+    browser_lost: { from: [1, 1], exit: EXIT.browserLost },
+    no_code: { from: [1, 1], exit: EXIT.pageHung },
+    no_start: { from: [2, 4], exit: EXIT.browserLost, error: true },
+    refused: { from: [4, 4], exit: EXIT.disconnected, error: true },
+};
+
+/** Return the phase that a state of ours belongs to. */
+function phaseOf(state) {
+    return Object.keys(STATES).find((phase) => STATES[phase].includes(state));
+}
+
+/** Return what may last how long, and what is tried then: a rule of `PLAN`. */
+function ruleFor(connection, state) {
+    const name = connection ?? 'none';
+    return PLAN[isKnown(name) ? name : 'other'][phaseOf(state)];
+}
+
+/** Tell whether a state of WhatsApp's connection is one of those in the table. */
+function isKnown(connection) {
+    return Object.hasOwn(PLAN, connection ?? '');
+}
+
+/** Tell whether WhatsApp refuses the session in this state of its connection, whatever ours is. */
+function isRefusal(connection) {
+    return isKnown(connection) && PLAN[connection].linked.limit === 0;
+}
+
+/** Return `{pause, step}` of a round, counted from 0. */
+function roundOf(number) {
+    if (number < ROUNDS.length) return ROUNDS[number];
+    const isLast = (number - ROUNDS.length) % PROCESS_EVERY === PROCESS_EVERY - 1;
+    return isLast ? { ...LAST, step: 'process' } : LAST;
+}
+
+/** Counts what went wrong and says what comes next. Times by the monotonic clock, in milliseconds. */
+class Recovery {
+    /** The round that comes next; 0 = all is well. */
+    round = 0;
+    #starts = [];
+    #readySince = null;
+
+    /** The session is ready. */
+    ready() {
+        this.#readySince ??= performance.now();
+    }
+
+    /** A phone that is not linked got what it asked for: whatever was before is over. */
+    calm() {
+        this.round = 0;
+    }
+
+    /** A browser starts. */
+    started() {
+        this.#starts = [...this.#recent, performance.now()];
+    }
+
+    get #recent() {
+        return this.#starts.filter((time) => performance.now() - time < HOUR_MS);
+    }
+
+    /** Whether what goes on has gone on for a while. */
+    get serious() {
+        return this.round > SERIOUS;
+    }
+
+    /**
+     * Decide what comes next.
+     *
+     * @param {string} kind one of `TROUBLES`
+     * @param {{linked: boolean, page: boolean}} now `page`: there is one that can be loaded anew
+     * @returns {{step: string, pause: number, error: boolean, exit: number}} pause in milliseconds
+     */
+    next(kind, { linked, page }) {
+        const { from, exit, error = false } = TROUBLES[kind];
+        if (this.#readySince !== null) {
+            const minutes = Math.floor((performance.now() - this.#readySince) / EASE_MS);
+            this.round = Math.max(0, this.round - minutes);
+            this.#readySince = null;
+        }
+        const number = Math.max(this.round, from[linked ? 0 : 1], page ? 0 : 1);
+        this.round = number + 1;
+        let { step, pause } = roundOf(number);
+        // Only a linked session must not depend on this process; whoever asks for a code asks again.
+        if (step === 'process' && !linked) step = 'browser';
+        if (step !== 'reload' && this.#recent.length >= QUICK_STARTS) pause = Math.max(pause, LAST.pause);
+        return { step, pause: pause * 1000, error: error || !linked || number >= SERIOUS, exit };
+    }
+
+    /** What the next process has to know, to go on counting. */
+    note() {
+        const now = performance.now();
+        return { at: Date.now(), round: this.round, starts: this.#recent.map((time) => now - time) };
+    }
+
+    /** Go on counting where the process before this one stopped; an old note says nothing any more. */
+    resume(note) {
+        const age = Date.now() - note?.at;
+        if (!(age >= 0 && age < HOUR_MS) || !Number.isInteger(note.round) || !Array.isArray(note.starts)) {
+            return;
+        }
+        this.round = Math.max(0, note.round);
+        this.#starts = note.starts.filter(Number.isFinite).map((ago) => performance.now() - ago - age);
+    }
+}
+
+module.exports = {
+    PLAN,
+    ROUNDS,
+    LAST,
+    PROCESS_EVERY,
+    STATES,
+    STEPS,
+    TROUBLES,
+    Recovery,
+    isKnown,
+    isRefusal,
+    roundOf,
+    ruleFor,
+};
