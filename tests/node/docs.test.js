@@ -9,6 +9,7 @@ const { describe, it } = require('node:test');
 
 const { VARIABLES } = require('../../server/config');
 const { EXIT } = require('../../server/exit');
+const { PLAN, roundOf } = require('../../server/recovery');
 const { createRoutes } = require('../../server/routes');
 const { SessionState } = require('../../server/state');
 const { ROOT } = require('./support/process');
@@ -24,6 +25,24 @@ const rows = text
     .filter((line) => line.startsWith('| '))
     .map((line) => line.slice(2).split(/ \| | \|$/));
 const row = (first) => rows.find(([cell]) => cell === first || cell === `\`${first}\``);
+
+/** A rule of recovery.js, as the table shows it. */
+function cellOf({ limit, tries, cause }) {
+    if (limit === null) return 'for good';
+    const known = { start: '*start*', ready: '*ready*', code: '*code*', 0: 'no time' };
+    const steps = tries.filter((each) => each !== 'wait').join(', ');
+    return `${known[limit] ?? `${limit} s`}: ${steps}; \`${cause}\``;
+}
+
+/** The row of a try, by its number: rows name one, a range, or what lies beyond. */
+function tried(number) {
+    return rows.find(([cell, pause]) => {
+        const range = cell.match(/^(\d+)(?: to (\d+))?$/);
+        if (range === null || !/^(none|\d+ s)$/.test(pause)) return false;
+        const [, first, last = first] = range;
+        return number >= first && number <= last;
+    });
+}
 
 describe('the reference of the server', () => {
     it('has a section for each endpoint, and for no other', () => {
@@ -51,6 +70,23 @@ describe('the reference of the server', () => {
                 rows.some(([cell]) => cell.split(', ').includes(`\`${field}\``)),
                 field,
             );
+    });
+
+    it('shows what is tried as it is tried', () => {
+        const cells = Object.entries(PLAN).map(([name, phases]) => [
+            { none: 'not told yet', other: 'any other' }[name] ?? `\`${name}\``,
+            ...['opening', 'linking', 'loading', 'linked'].map((phase) => cellOf(phases[phase])),
+        ]);
+        for (const [name, ...expected] of cells) {
+            const shown = rows.find((each) => each.length > 5 && each[0].split(', ').includes(name));
+            assert.deepEqual(shown?.slice(1, 5), expected, name);
+        }
+        const tries = Array.from({ length: 16 }, (_, number) => roundOf(number));
+        for (const [number, { pause, step }] of tries.entries()) {
+            const shown = tried(number + 1);
+            const expected = [pause === 0 ? 'none' : `${pause} s`, step];
+            assert.deepEqual(shown?.slice(1, 3), expected, `try ${number + 1}`);
+        }
     });
 
     it('names each cause', () => {
