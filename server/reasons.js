@@ -177,14 +177,13 @@ const reason = {
     /**
      * Why the page was logged out: `{message, hint}`.
      *
-     * @param {string|number|null} number WhatsApp's own; null = it gave none, as for a logout on the phone
+     * @param {number|null} number WhatsApp's own; null = it gave none, as for a logout on the phone
+     * @param {string|null} words what WhatsApp says to people about it, in their language
      */
-    loggedOut: (number) => {
-        const [message, hint] = LOGOUTS[number ?? 'none'] ?? [
-            `logged out by WhatsApp (reason ${String(number).slice(0, 20)})`,
-            LINK_AGAIN,
-        ];
-        return { message, hint };
+    loggedOut: (number, words) => {
+        const other = [`logged out by WhatsApp (reason ${number})`, LINK_AGAIN];
+        const [message, hint] = LOGOUTS[number ?? 'none'] ?? other;
+        return { message: words === null ? message : `${message} (${words})`, hint };
     },
 
     /** @param {number|null} until when the ban ends, in milliseconds since the epoch, if that is known */

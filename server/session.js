@@ -329,7 +329,7 @@ class Session {
             silent: () => this.#silent(run),
             trouble: (kind, why) => this.#trouble(run, kind, why),
             reload: () => this.#reload(run),
-            loggedOut: (why) => this.#loggedOut(run, why),
+            loggedOut: (why, words) => this.#loggedOut(run, why, words),
             loginMissing: () => this.#loginMissing(run),
             succeeded: () => {
                 if (!this.linked) this.#recovery.calm();
@@ -568,11 +568,10 @@ class Session {
         });
     }
 
-    /** @param {string|number|null} why WhatsApp's own number for it, where its page gave one */
-    #loggedOut(run, why = null) {
+    #loggedOut(run, why, words) {
         if (run.unlinking || this.#ending) return;
         if (!this.linked) return;
-        const { message, hint } = reason.loggedOut(why);
+        const { message, hint } = reason.loggedOut(why, words);
         this.#finishLogout(`${message}; the session is deleted`, hint).catch((error) =>
             this.#log.error('the logout did not finish', { reason: error.message }),
         );

@@ -57,7 +57,7 @@ class Watch {
         on('loading_screen', (percent) => run.linked.loading(percent));
         on('ready', () => this.#ready());
         on('message', (message) => session.onMessage(message));
-        on('logout', (why) => session.loggedOut(why));
+        on('logout', (why, words) => session.loggedOut(why, words));
         on('upstream', (upstream) => this.#pageSeen(upstream));
         on('load_failed', (error) => {
             this.#log.warning('WhatsApp is not made ready', { reason: error?.message ?? error });

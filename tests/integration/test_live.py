@@ -3,7 +3,7 @@
 import base64
 import concurrent.futures
 
-from harness import PATIENCE, EventStream, browser_of, is_active, until
+from harness import PATIENCE, EventStream, is_active, processes, until
 from prometheus_client.parser import text_string_to_metric_families
 from support import rendered_svg, rendered_text, scanned
 
@@ -111,7 +111,7 @@ def test_what_really_happens_is_measured(waportd, standin):
     code = waportd.show_code("1")
     standin.tell("scan", qr=code, phone=PHONE, name="Ana")
     waportd.until_session("1", "ready")
-    browser_of(5001).kill()
+    processes(5001)[0].kill()
     waportd.until_restarts("1", 1)
     waportd.until_session("1", "ready")
     after = metrics(waportd)
