@@ -14,6 +14,8 @@ const MEDIA_LIMIT_MS = 60_000;
 const SEND_LIMIT_MS = 14_000;
 /** A call has this much time beyond its own limit, which then tells more. */
 const REST_MS = 500;
+/** What changes nothing, and may be done again. */
+const READING = new Set(['chats', 'history', 'media_in']);
 const MAX_TEXT = 65_536;
 
 /** The four words that the web app's page knows. */
@@ -75,7 +77,7 @@ function createRoutes({ state, session, events }) {
         try {
             const lost = missing.find((each) => each.feature === feature);
             if (lost !== undefined) throw reason.upstreamChanged(build, lost);
-            return await session.use(work, limit, what);
+            return await session.use(work, limit, what, { isReading: READING.has(feature) });
         } catch (error) {
             throw answerFor(error, what, build);
         }

@@ -10,6 +10,8 @@
  * when that has failed for minutes the process ends, so that systemd starts another.
  */
 
+const { setTimeout: pause } = require('node:timers/promises');
+
 const { BrowserChoice, browserEnvironment, browserVersion, findBrowsers } = require('./browser');
 const { Demand } = require('./demand');
 const { SessionError, withLimit } = require('./errors');
@@ -32,6 +34,8 @@ const PAIRING_PAUSE_MAX_MS = 3_600_000;
 /** So long a call waits for a session that comes back, and so much of its time is left for its work. */
 const BACK_LIMIT_MS = 10_000;
 const WORK_LEFT_MS = 2_000;
+/** After so long it is known what became of a page that went away under a call. */
+const GONE_MS = 300;
 /** So many times in a row a page has to show a code before a login that it should have is given up. */
 const MISSING_LOGINS = 3;
 const UNLINK_LIMIT_MS = 10_000;
@@ -41,7 +45,8 @@ const LOOK_LIMIT_MS = 3_000;
 const BROWSER_GONE = /Target closed|Session closed|Connection closed/i;
 const PAGE_CRASHED = /Target crashed|Page crashed/i;
 const PAGE_GONE = new RegExp(
-    `${BROWSER_GONE.source}|${PAGE_CRASHED.source}|detached|context was destroyed|Cannot find context`,
+    `${BROWSER_GONE.source}|${PAGE_CRASHED.source}|detached|context was destroyed|Cannot find context|` +
+        'another document is loaded',
     'i',
 );
 /** How WhatsApp's server, not its page, says that it was asked too often. */
@@ -238,18 +243,28 @@ class Session {
      *
      * @param {(client: object, leftMs: number) => Promise<any>} work
      * @param {number} limitMs for waiting and work together
+     * @param {{isReading: boolean}} options whether the work changes nothing: if its page goes away under it,
+     *   it is done once more in the next one
      * @throws {SessionError} `not_connected`
      * @throws {TimeLimitError}
      */
-    async use(work, limitMs, what) {
+    async use(work, limitMs, what, { isReading = false } = {}) {
         const end = performance.now() + limitMs;
-        await this.#untilReady(Math.min(BACK_LIMIT_MS, limitMs - WORK_LEFT_MS));
-        const run = this.#run;
-        return withLimit(
-            run.working(() => work(run.client, end - performance.now())),
-            end - performance.now(),
-            what,
-        );
+        const left = () => end - performance.now();
+        for (let first = true; ; first = false) {
+            await this.#untilReady(Math.min(BACK_LIMIT_MS, left() - WORK_LEFT_MS));
+            const run = this.#run;
+            try {
+                return await withLimit(
+                    run.working(() => work(run.client, left())),
+                    left(),
+                    what,
+                );
+            } catch (error) {
+                if (!isReading || !first || !PAGE_GONE.test(error?.message)) throw error;
+                await pause(GONE_MS);
+            }
+        }
     }
 
     /** Wait until the session is ready, as long as it may come back in that time. @throws {SessionError} */

@@ -173,6 +173,21 @@ describe('a short absence', () => {
         assert.ok(JSON.stringify(await standin.sent()).includes('I can wait'));
     });
 
+    it('is waited out by whoever reads, and what they read is read again', async (t) => {
+        const { server, events } = await startLinked(t);
+        const pages = partsOf(server, 'renderer');
+        assert.ok(pages.length > 0);
+        for (const pid of pages) process.kill(pid, 'SIGSTOP');
+        const listing = server.get('/chats');
+        await pause(500);
+        const from = events.pictures.length;
+        for (const pid of pages) process.kill(pid, 'SIGKILL');
+        const listed = await listing;
+        assert.equal(listed.status, 200, listed.text);
+        assert.ok(listed.json.total > 0);
+        assert.ok(events.pictures.slice(from).some(({ cause }) => cause === 'page_crashed'));
+    });
+
     it('is none where the page is busy with a call', async (t) => {
         const { server, events } = await startLinked(t, { env: { WAPORTD_PROBE_INTERVAL: '4' } });
         const from = events.pictures.length;
