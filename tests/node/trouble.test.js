@@ -236,6 +236,8 @@ describe('the page of a linked session', () => {
     it('is not given up for a hang of 13 seconds', async (t) => {
         const { server, events } = await startLinked(t);
         const from = events.pictures.length;
+        // So that it spans the next probe, and the time for the answer to it.
+        await pause(8_000);
         await standin.command('hang', { phone: PHONE, ms: 13_000 });
         await pause(13_000);
         const sent = await server.post('/send', TEXT);
