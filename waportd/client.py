@@ -228,6 +228,46 @@ class Process(_Result):
 
 
 @dataclass(frozen=True)
+class Missing(_Result):
+    """A member of WhatsApp's page that a feature needs, and that the page does not have as it is needed."""
+
+    feature: str = ""
+    module: str = ""
+    member: str = ""
+    found: str = ""
+    """What is there in its place."""
+
+
+@dataclass(frozen=True)
+class Upstream(_Result):
+    """WhatsApp's page as a server has found it, and what talks to it."""
+
+    build: str | None = None
+    """The page's version; None until the page has told it."""
+    library: str | None = None
+    """The version of whatsapp-web.js that runs."""
+    engine: str | None = None
+    """Which of the installed ones that is: ``bundled``, or a version."""
+    pinned: str | None = None
+    """The file that is served in place of the site's page."""
+    ok: bool = True
+    """Nothing that was looked at is missing."""
+    checked: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    shims: Mapping[str, str] = field(default_factory=dict)
+    """What was done for the library in the page."""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Upstream:
+        """Read what the API calls upstream."""
+        return cls._of(
+            document,
+            checked=tuple(document.get("checked") or ()),
+            missing=tuple(Missing._of(each) for each in document.get("missing") or ()),  # noqa: SLF001
+        )
+
+
+@dataclass(frozen=True)
 class Session(_Result):
     """The WhatsApp session of a user's server."""
 
@@ -243,6 +283,15 @@ class Session(_Result):
     phone_number: str | None = None
     name: str | None = None
     answering: bool = True
+    upstream: Upstream | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Session:
+        """Read what the API calls a session."""
+        upstream = document.get("upstream")
+        return cls._of(
+            document, since=_time(document.get("since")), upstream=upstream and Upstream.of(upstream)
+        )
 
 
 @dataclass(frozen=True)
@@ -285,7 +334,7 @@ class User(_Result):
             document,
             created_at=_time(document.get("created_at")),
             process=Process._of(process, since=_time(process.get("since"))),  # noqa: SLF001
-            session=session and Session._of(session, since=_time(session.get("since"))),  # noqa: SLF001
+            session=session and Session.of(session),
             memory=(document.get("memory") or {}).get("bytes"),
             cpu=(document.get("cpu") or {}).get("seconds"),
         )

@@ -21,6 +21,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds: of what takes milliseconds when all is well."""
+_MOST_SERIES = 50
+"""Series of a metric whose labels servers name: those of most sessions are told."""
 _SLOW = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90)
 """Seconds: of what starts a program or waits for another site."""
 
@@ -168,6 +170,7 @@ class _Everything(Collector):
         for session in SessionState:
             sessions.add_metric([session], counted[session])
         yield sessions
+        yield from _upstream(now.instances)
         yield GaugeMetricFamily(
             "waportd_linked_users",
             "Users with a linked phone, whether or not their server runs.",
@@ -243,6 +246,42 @@ class _Everything(Collector):
             if usage and usage.cpu is not None:
                 cpu.add_metric(name, usage.cpu)
         yield from (running, ready, linked, memory, cpu, restarts, queue)
+
+
+def _upstream(instances: list[Instance]) -> Iterator[Metric]:
+    """Yield what the sessions of servers that answer have found in WhatsApp's page."""
+    found = [
+        instance.session.upstream
+        for instance in instances
+        if instance.session and instance.answering and instance.session.upstream
+    ]
+    yield _counted(
+        "waportd_upstream_info",
+        "Sessions by what they run on: the version of WhatsApp's page, of the library, and which engine that is.",
+        ["build", "library", "engine"],
+        ((each.build, each.library or "", each.engine or "") for each in found if each.build),
+    )
+    yield _counted(
+        "waportd_upstream_missing",
+        "Sessions whose page lacks what a feature needs, by feature.",
+        ["feature"],
+        ((feature,) for each in found for feature in each.features),
+    )
+    yield _counted(
+        "waportd_upstream_shims",
+        "Sessions by what was done for the library in the page, and what came of it.",
+        ["shim", "outcome"],
+        (shim for each in found for shim in each.shims),
+    )
+
+
+def _counted(
+    name: str, documentation: str, labels: list[str], found: Iterable[tuple[str, ...]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, documentation, labels=labels)
+    for values, count in collections.Counter(found).most_common(_MOST_SERIES):
+        family.add_metric(list(values), count)
+    return family
 
 
 def _is_ready(instance: Instance) -> bool:

@@ -134,6 +134,47 @@ class Webhook:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Missing:
+    """A member of WhatsApp's page that something needs, and that the page does not have as it is needed."""
+
+    feature: str
+    """What does not work without it, in one word: ``link``, ``send``, ``media_out``."""
+    module: str
+    member: str
+    found: str
+    """What is there in its place: ``undefined``, ``no such module``, ``number``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Upstream:
+    """WhatsApp's page as a server has found it, and what talks to it."""
+
+    build: str | None = None
+    """The page's version; None until it has told it."""
+    library: str | None = None
+    """The version of whatsapp-web.js that runs."""
+    engine: str | None = None
+    """Which of the installed ones that is: ``bundled``, or a version."""
+    pinned: str | None = None
+    """The file that is served in place of the site's page; None for the site's own."""
+    checked: tuple[str, ...] = ()
+    """Parts of the page that were looked at: ``boot`` before a login, ``main`` after it."""
+    missing: tuple[Missing, ...] = ()
+    shims: tuple[tuple[str, str], ...] = ()
+    """What was done for the library in the page, by name: ``absent``, ``not needed``, ``applied`` or ``failed``."""
+
+    @property
+    def ok(self) -> bool:
+        """Nothing that was looked at is missing."""
+        return not self.missing
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features for which something is missing, each once."""
+        return tuple(dict.fromkeys(missing.feature for missing in self.missing))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Session:
     """The WhatsApp session of a server, as its event stream reports it."""
 
@@ -155,6 +196,8 @@ class Session:
     pushname: str | None = None
     platform: str | None = None
     browser_running: bool = False
+    upstream: Upstream | None = None
+    """None where the server does not tell."""
     webhook: Webhook = dataclasses.field(default=Webhook(), compare=False)
     """Figures that are no news: nobody is woken for them."""
 

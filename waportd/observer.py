@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
+from waportd.builds import Builds
 from waportd.diagnosis import Finding, describe, running_message
 from waportd.metrics import Metrics
 from waportd.model import (
@@ -79,6 +80,7 @@ class Observer:
         """Since when, by the monotonic clock, a first code is waited for."""
         self._opened: dict[Port, asyncio.Event] = {}
         """Set when systemd holds a port that is waited for."""
+        self._builds = Builds()
         self._up: set[Port] = set()
         """Ports whose server has answered, though systemd has not heard yet that it is ready."""
 
@@ -255,6 +257,8 @@ class Observer:
             asked_at = self._code_awaited.pop(port, None)
             if asked_at is not None and session.state is SessionState.QR:
                 self._metrics.first_codes.observe(time.monotonic() - asked_at)
+        if news := self._builds.news(session.upstream):
+            log.log(news.level, "%s", news.text)
         self._count_webhook(instance, session.webhook)
         self._picture.put(dataclasses.replace(instance, session=session, answering=True))
         if session.linked != instance.assignment.linked:

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from waportd.errors import AlreadyLinked, BadRequest, ServerFailed, StartTimeout, WaportdError
-from waportd.model import PairingCode, Port, Session, SessionState, Webhook
+from waportd.model import Missing, PairingCode, Port, Session, SessionState, Upstream, Webhook
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,10 @@ _MAX_ANSWER = 64 * 1024
 """Bytes read of an answer that says why a call failed."""
 _MAX_TEXT = 1000
 """Characters kept of a text that a server sends."""
+_MAX_WORD = 60
+"""Characters kept of a name: of a feature, a module, a member."""
+_MOST = 200
+"""Entries kept of a list that a server sends: more than all that is looked for in WhatsApp's page."""
 _LATEST = 2.0**33
 """Seconds since the epoch (year 2242): what is later is no time of a session, and may not fit a date."""
 
@@ -100,6 +104,7 @@ def parse_session(text: str) -> Session:
         platform=_text(picture, "platform"),
         browser_running=_browser_runs(picture.get("browser")),
         webhook=_webhook(picture.get("webhook")),
+        upstream=_upstream(picture.get("upstream")),
     )
 
 
@@ -113,6 +118,37 @@ def _webhook(picture: object) -> Webhook:
         return Webhook()
     figures = {name: _number(picture, name) or 0 for name in ("queued", "delivered", "failed", "dropped")}
     return Webhook(**{name: max(0, figure) for name, figure in figures.items()})
+
+
+def _upstream(picture: object) -> Upstream | None:
+    if not isinstance(picture, dict):
+        return None
+    checked, missing, shims = (
+        picture.get("checked") or [],
+        picture.get("missing") or [],
+        picture.get("shims") or {},
+    )
+    if not isinstance(checked, list) or not isinstance(missing, list) or not isinstance(shims, dict):
+        raise BadEvent("upstream is not what it should be")
+    return Upstream(
+        build=_text(picture, "build"),
+        library=_text(picture, "library"),
+        engine=_text(picture, "engine"),
+        pinned=_text(picture, "pinned"),
+        checked=tuple(_word({"checked": part}, "checked") for part in checked[:_MOST]),
+        missing=tuple(map(_missing, missing[:_MOST])),
+        shims=tuple((_word({"shim": name}, "shim"), _word(shims, name)) for name in list(shims)[:_MOST]),
+    )
+
+
+def _missing(entry: object) -> Missing:
+    if not isinstance(entry, dict):
+        raise BadEvent("missing is not a list of objects")
+    return Missing(*(_word(entry, name) for name in ("feature", "module", "member", "found")))
+
+
+def _word(picture: dict[str, Any], name: str) -> str:
+    return (_text(picture, name) or "")[:_MAX_WORD]
 
 
 def _browser_runs(browser: object) -> bool:

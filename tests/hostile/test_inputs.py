@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from waportd import units
+from waportd.api.representation import upstream
 from waportd.config import Config, parse, schema
 from waportd.errors import ConfigError
 from waportd.model import Assignment, Port, Session, User, is_user
@@ -141,13 +142,30 @@ def test_events_do_not_depend_on_where_the_network_cuts(parts, data):
     assert events(pieces) == events([whole])
 
 
+MISSING = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("feature", "module", "member", "found"), st.text(max_size=90) | ANYTHING)
+)
+UPSTREAM = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("build", "library", "engine", "pinned"), st.text(max_size=90) | ANYTHING),
+        "checked": st.lists(st.text(max_size=90), max_size=3) | ANYTHING,
+        "missing": st.lists(MISSING, max_size=3) | ANYTHING,
+        "shims": st.dictionaries(st.text(max_size=90), st.text(max_size=90), max_size=3) | ANYTHING,
+    },
+)
+
+
 @given(
     ANYTHING
     | st.fixed_dictionaries(
         {"state": st.just("qr")},
-        optional=dict.fromkeys(
-            ("since", "message", "qr", "expires_at", "attempt", "pairing", "linked", "progress"), ANYTHING
-        ),
+        optional={
+            **dict.fromkeys(
+                ("since", "message", "qr", "expires_at", "attempt", "pairing", "linked", "progress"), ANYTHING
+            ),
+            "upstream": UPSTREAM | ANYTHING,
+        },
     )
 )
 def test_whatever_a_server_says_is_a_session_or_refused(said):
@@ -155,6 +173,7 @@ def test_whatever_a_server_says_is_a_session_or_refused(said):
     if session is not None:
         assert isinstance(session, Session)
         json.dumps(dataclasses.asdict(session), ensure_ascii=False).encode()
+        json.dumps(upstream(session.upstream), ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize("depth", [10_000, 1_000_000])

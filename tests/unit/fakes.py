@@ -40,6 +40,16 @@ PICTURE = {
     "progress": None,
     "browser": None,
     "webhook": {"queued": 0, "delivered": 0, "failed": 0, "dropped": 0},
+    "upstream": {
+        "build": None,
+        "library": "1.34.7",
+        "engine": "bundled",
+        "pinned": None,
+        "ok": True,
+        "checked": [],
+        "missing": [],
+        "shims": {},
+    },
 }
 
 

@@ -225,6 +225,23 @@ async def test_tokens_and_links_are_made_and_taken_back(client):
     assert "signature" not in repr(link)
 
 
+async def test_what_a_server_found_in_the_page_is_told(client, supervisor, systemd):
+    user = await on_thread(client.ensure, "1")
+    missing = {
+        "feature": "groups",
+        "module": "WAWebGroupCreateJob",
+        "member": "createGroup",
+        "found": "number",
+    }
+    upstream = {"build": "2.3000.1", "checked": ["boot"], "missing": [missing], "shims": {"wids": "applied"}}
+    systemd.servers[Port(user.port)].say("qr", upstream=upstream)
+    await until(supervisor, "1", lambda now: now.session and now.session.upstream.build)
+    found = (await on_thread(client.status, "1")).session.upstream
+    assert (found.build, found.ok, found.checked) == ("2.3000.1", False, ("boot",))
+    assert [each.member for each in found.missing] == ["createGroup"]
+    assert found.shims == {"wids": "applied"}
+
+
 async def test_the_daemon_and_its_host_are_told(client):
     await on_thread(client.ensure, "1")
     health = await on_thread(client.health)

@@ -1,5 +1,6 @@
 """Metrics: Prometheus' own checker finds no fault, and what is documented, alerted on and drawn is what there is."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -14,7 +15,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from waportd.config import Limits
 from waportd.host import MEMORY_PER_SESSION, Room, measure
 from waportd.metrics import Metrics, Snapshot, render
-from waportd.model import Assignment, Port, Process, ProcessState, Session, SessionState, Usage, User, Webhook
+from waportd.model import (
+    Assignment,
+    Missing,
+    Port,
+    Process,
+    ProcessState,
+    Session,
+    SessionState,
+    Upstream,
+    Usage,
+    User,
+    Webhook,
+)
 from waportd.picture import Instance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,9 +85,19 @@ def metrics():
     return metrics
 
 
+UPSTREAM = Upstream(
+    "2.3000.1",
+    "1.34.7",
+    "bundled",
+    missing=(
+        Missing("groups", "WAWebGroupCreateJob", "createGroup", "undefined"),
+        Missing("groups", "WAWebGroupQueryJob", "query", "undefined"),
+    ),
+    shims=(("wids", "applied"),),
+)
 EVERYTHING = snapshot(
     [
-        instance(1, state=SessionState.READY, webhook=Webhook(queued=4)),
+        instance(1, state=SessionState.READY, webhook=Webhook(queued=4), upstream=UPSTREAM),
         instance(2, state=SessionState.QR, qr="THE CODE", phone_number="5511999990002"),
         instance(3, ProcessState.CRASH_LOOP),
     ],
@@ -122,6 +145,39 @@ def test_the_session_of_a_server_that_is_not_heard_does_not_count(metrics):
     silent = Instance(Assignment(User("1"), Port(5001)), session=Session(SessionState.READY), answering=False)
     told = samples(render(metrics, snapshot([silent])))
     assert told["waportd_sessions", "ready"] == told["waportd_user_session_ready", "1"] == 0
+
+
+class TestUpstream:
+    def told(self, *found, **members):
+        users = [
+            dataclasses.replace(instance(number, state=SessionState.READY, upstream=upstream), **members)
+            for number, upstream in enumerate(found)
+        ]
+        return samples(render(Metrics(), snapshot(users)))
+
+    def test_sessions_are_counted_by_what_they_run_on(self):
+        told = self.told(UPSTREAM, UPSTREAM, dataclasses.replace(UPSTREAM, build="2.3000.2"))
+        assert told["waportd_upstream_info", "1.34.7", "2.3000.1", "bundled"] == 2
+        assert told["waportd_upstream_info", "1.34.7", "2.3000.2", "bundled"] == 1
+
+    def test_a_session_counts_once_for_a_feature_that_lacks_two_members(self):
+        assert self.told(UPSTREAM, UPSTREAM)["waportd_upstream_missing", "groups"] == 2
+
+    def test_what_was_done_in_the_page_is_counted(self):
+        assert self.told(UPSTREAM)["waportd_upstream_shims", "applied", "wids"] == 1
+
+    def test_a_page_that_has_not_loaded_yet_has_no_build(self):
+        told = self.told(Upstream(library="1.34.7"), None)
+        assert not [name for name, *_ in told if name.startswith("waportd_upstream")]
+
+    def test_a_server_that_is_not_heard_does_not_count(self):
+        assert ("waportd_upstream_missing", "groups") not in self.told(UPSTREAM, answering=False)
+
+    def test_servers_that_make_names_up_make_few_series(self):
+        shims = tuple((f"shim{number}", "applied") for number in range(200))
+        told = self.told(*[dataclasses.replace(UPSTREAM, build=f"2.{n}", shims=shims) for n in range(200)])
+        for metric in ("waportd_upstream_info", "waportd_upstream_shims"):
+            assert sum(name == metric for name, *_ in told) == 50
 
 
 def test_users_can_be_left_out(metrics):

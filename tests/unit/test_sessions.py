@@ -13,10 +13,16 @@ from aiohttp import web
 
 from waportd import sessions as module
 from waportd.errors import AlreadyLinked, BadRequest, ServerFailed, StartTimeout
-from waportd.model import PairingCode, Port, Session, SessionState
+from waportd.model import Missing, PairingCode, Port, Session, SessionState, Upstream
 from waportd.sessions import BadEvent, Sessions, parse_events, parse_session
 from waportd.systemd.manager import BusTimeout
 
+MISSING = {
+    "feature": "media_out",
+    "module": "WAWebPrepRawMedia",
+    "member": "prepRawMedia",
+    "found": "undefined",
+}
 PICTURE = {
     "port": 5002,
     "user": "2",
@@ -38,8 +44,26 @@ PICTURE = {
     "progress": None,
     "browser": {"path": "/usr/bin/chromium", "running": True},
     "webhook": {"queued": 0, "delivered": 0, "failed": 0, "dropped": 0},
+    "upstream": {
+        "build": "2.3000.1049833609",
+        "library": "1.34.7",
+        "engine": "bundled",
+        "pinned": None,
+        "ok": False,
+        "checked": ["boot"],
+        "missing": [MISSING],
+        "shims": {"message_keys": "applied", "new_codes": "not needed"},
+    },
 }
 NEW_YEAR = 1767225600.0
+UPSTREAM = Upstream(
+    build="2.3000.1049833609",
+    library="1.34.7",
+    engine="bundled",
+    checked=("boot",),
+    missing=(Missing("media_out", "WAWebPrepRawMedia", "prepRawMedia", "undefined"),),
+    shims=(("message_keys", "applied"), ("new_codes", "not needed")),
+)
 
 
 def event(**members) -> bytes:
@@ -114,6 +138,7 @@ class TestPicture:
             attempts=5,
             pairing=PairingCode("ABCD-EFGH", NEW_YEAR + 180),
             browser_running=True,
+            upstream=UPSTREAM,
         )
 
     def test_a_linked_session_is_read(self):
@@ -183,6 +208,49 @@ class TestPicture:
     @pytest.mark.parametrize("linked", [1, "true", None, "false"])
     def test_only_true_is_linked(self, linked):
         assert parse_session(json.dumps(PICTURE | {"linked": linked})).linked is False
+
+    def test_what_a_server_found_in_the_page_is_read(self):
+        upstream = parse_session(json.dumps(PICTURE)).upstream
+        assert upstream == UPSTREAM
+        assert (upstream.ok, upstream.features) == (False, ("media_out",))
+
+    def test_whether_something_is_missing_is_not_taken_on_trust(self):
+        said = {**PICTURE["upstream"], "ok": True}
+        assert not parse_session(json.dumps(PICTURE | {"upstream": said})).upstream.ok
+
+    @pytest.mark.parametrize("upstream", [None, [], "1.34.7"])
+    def test_a_server_need_not_tell_of_the_page(self, upstream):
+        assert parse_session(json.dumps(PICTURE | {"upstream": upstream})).upstream is None
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"build": 2.3},
+            {"library": []},
+            {"checked": "boot"},
+            {"checked": [1]},
+            {"missing": {"feature": "link"}},
+            {"missing": ["link"]},
+            {"missing": [{**MISSING, "member": 7}]},
+            {"shims": ["message_keys"]},
+            {"shims": {"message_keys": True}},
+        ],
+        ids=str,
+    )
+    def test_what_was_found_in_the_page_is_refused_where_it_makes_no_sense(self, wrong):
+        with pytest.raises(BadEvent):
+            parse_session(json.dumps(PICTURE | {"upstream": {**PICTURE["upstream"], **wrong}}))
+
+    def test_of_a_flood_of_findings_little_is_kept(self):
+        flood = {
+            "build": "2" * 50_000,
+            "checked": ["boot" * 1000] * 1000,
+            "missing": [{name: text * 500 for name, text in MISSING.items()}] * 100,
+            "shims": {f"shim{number}": "applied" * 100 for number in range(1000)},
+        }
+        upstream = parse_session(json.dumps(PICTURE | {"upstream": flood})).upstream
+        assert len(repr(upstream)) < 100_000
+        assert max(map(len, (upstream.checked, upstream.missing, upstream.shims))) == 200
 
     def test_a_long_text_is_cut(self):
         assert parse_session(json.dumps(PICTURE | {"message": "é" * 5000})).message == "é" * 1000

@@ -1007,3 +1007,15 @@ class TestCleaningAhead:
         await supervisor.ensure(ONE)
         await asyncio.sleep(0.05)
         assert ("clean", service_unit(PORT + 1)) not in systemd.calls
+
+
+async def test_a_version_of_whatsapps_page_is_logged_once_for_all_users(supervisor, systemd, caplog):
+    caplog.set_level("INFO")
+    upstream = {"build": "2.3000.1", "library": "1.34.7", "engine": "bundled", "checked": ["boot"]}
+    for user, port in ((ONE, PORT), (TWO, Port(BASE + 1))):
+        await supervisor.ensure(user)
+        systemd.servers[port].say("ready", linked=True, upstream=upstream)
+        await until(supervisor, user, has_session(SessionState.READY))
+    assert [record.getMessage() for record in caplog.records if "2.3000.1" in record.getMessage()] == [
+        "WhatsApp Web 2.3000.1 (whatsapp-web.js 1.34.7, engine bundled): all that was looked at is there"
+    ]

@@ -1,5 +1,6 @@
 """How things look in JSON. Names here are a promise: members are added, never renamed or removed."""
 
+import dataclasses
 import datetime as dt
 import json
 import time
@@ -7,8 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-from waportd.api.schemas import flag, integer, moment, nullable, number, record, text, words
-from waportd.model import Desired, ProcessState, SessionState, Usage, service_unit
+from waportd.api.schemas import array, flag, integer, moment, nullable, number, record, text, words
+from waportd.kinds import Schema
+from waportd.model import Desired, ProcessState, SessionState, Upstream, Usage, service_unit
 from waportd.picture import Instance
 
 
@@ -38,6 +40,33 @@ def url(instance: Instance) -> str:
 
 _CAUSE = nullable(text("What exactly is wrong, for programs; null where nothing is."))
 _HINT = nullable(text("What mends it."))
+
+UPSTREAM: Schema = record(
+    "Upstream",
+    build=nullable(text("The version of WhatsApp's page; null until the page has told it.")),
+    library=nullable(text("The version of whatsapp-web.js that runs.")),
+    engine=nullable(text("Which of the installed ones that is: `bundled`, or a version.")),
+    pinned=nullable(text("The file that is served in place of the site's page; null for the site's own.")),
+    ok=flag("Nothing that was looked at is missing."),
+    checked=array(text(), "What was looked at: `boot` before a login, `main` after it."),
+    missing=array(
+        record(
+            "MissingMember",
+            feature=text("What does not work without it: `link`, `send`, `media_out`."),
+            module=text("The module of WhatsApp's page."),
+            member=text("What is needed of it."),
+            found=text("What is there in its place: `undefined`, `no such module`, `number`."),
+        ),
+        "What the page does not have as it is needed.",
+    ),
+    shims={
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "What was done for the library in the page, by name: `absent`, `not needed`, `applied` or "
+        "`failed`.",
+    },
+)
+"""What `upstream` returns."""
 
 USER = record(
     "User",
@@ -77,6 +106,7 @@ USER = record(
             phone_number=nullable(text("The linked phone.")),
             name=nullable(text("What its owner is called there.")),
             answering=flag("The server is heard, so this is what it says now; else its last word."),
+            upstream=nullable(UPSTREAM),
         )
     ),
     memory=record(
@@ -155,11 +185,28 @@ def user(instance: Instance, usage: Usage | None = None) -> dict[str, Any]:
             "phone_number": session.phone_number,
             "name": session.pushname,
             "answering": instance.answering,
+            "upstream": upstream(session.upstream),
         }
     if usage is not None:
         document["memory"] = {"bytes": usage.memory, "source": usage.memory_source}
         document["cpu"] = {"seconds": usage.cpu, "source": usage.cpu_source}
     return document
+
+
+def upstream(found: Upstream | None) -> dict[str, Any] | None:
+    """Describe WhatsApp's page as a server has found it; None where the server does not tell."""
+    if found is None:
+        return None
+    return {
+        "build": found.build,
+        "library": found.library,
+        "engine": found.engine,
+        "pinned": found.pinned,
+        "ok": found.ok,
+        "checked": list(found.checked),
+        "missing": [dataclasses.asdict(missing) for missing in found.missing],
+        "shims": dict(found.shims),
+    }
 
 
 def condition(instance: Instance) -> tuple[str, str, str | None, str | None]:

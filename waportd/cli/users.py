@@ -1,6 +1,6 @@
 """``list``, ``show``, ``start``, ``stop``, ``restart``, ``logout``, ``delete``: users and their servers."""
 
-from waportd.cli import terminal
+from waportd.cli import terminal, upstream
 from waportd.cli.exits import Exit
 from waportd.cli.main import Context
 from waportd.client import User
@@ -129,6 +129,7 @@ def _show(context: Context, user: User) -> Exit:
             ("Session", session.state if session else "–"),
             ("", f"{session.message}, for {terminal.age(session.since)}" if session else None),
             ("", session.hint if session else None),
+            *(upstream.rows(session.upstream) if session and session.upstream else []),
             ("Linked", "yes" if user.linked else "no"),
             ("Phone", _phone(user)),
             ("Memory", terminal.size(user.memory)),

@@ -214,6 +214,20 @@ function sayWithCode(place, text) {
     place.replaceChildren(...text.split('`').map((part, index) => (index % 2 ? el('code', {}, part) : part)));
 }
 
+/** What the server talks to, and which features that does not have any more. */
+function upstreamFacts(upstream) {
+    if (!upstream) return {};
+    const { build, library, engine, pinned, missing } = upstream;
+    const features = [...new Set(missing.map(({ feature }) => feature))];
+    return {
+        ...(build === null
+            ? {}
+            : { 'WhatsApp Web': pinned === null ? build : `${build} (pinned page ${pinned})` }),
+        ...(library === null ? {} : { Library: `whatsapp-web.js ${library} (${engine})` }),
+        ...(features.length === 0 ? {} : { 'Changed by WhatsApp': features.join(', ') }),
+    };
+}
+
 function showFacts(place, user) {
     const { session, process } = user;
     const facts = {
@@ -224,6 +238,7 @@ function showFacts(place, user) {
               : 'none linked',
         Port: user.note === null ? String(user.port) : `${user.port} (${user.note})`,
         Unit: user.unit,
+        ...upstreamFacts(session?.upstream),
         Process: [process.state, process.pid && `pid ${process.pid}`].filter(Boolean).join(', '),
         Restarts: String(process.restarts),
         Memory: user.memory === null ? '–' : bytes(user.memory),

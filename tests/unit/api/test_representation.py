@@ -13,12 +13,14 @@ from waportd.api.representation import condition, respond, timestamp
 from waportd.model import (
     Assignment,
     Desired,
+    Missing,
     PairingCode,
     Port,
     Process,
     ProcessState,
     Session,
     SessionState,
+    Upstream,
     Usage,
     User,
 )
@@ -39,7 +41,22 @@ RUNNING = Instance(
         note="port 5002 is held by python3 (pid 7, user www-data)",
     ),
     Process(ProcessState.RUNNING, NEW_YEAR + 1, "running on port 20000", pid=77, restarts=1),
-    Session(SessionState.READY, NEW_YEAR + 2, "ready", linked=True, phone_number="5511", pushname="Ana"),
+    Session(
+        SessionState.READY,
+        NEW_YEAR + 2,
+        "ready",
+        linked=True,
+        phone_number="5511",
+        pushname="Ana",
+        upstream=Upstream(
+            build="2.3000.1",
+            library="1.34.7",
+            engine="bundled",
+            checked=("boot", "main"),
+            missing=(Missing("groups", "WAWebGroupCreateJob", "createGroup", "undefined"),),
+            shims=(("wids", "not needed"),),
+        ),
+    ),
     answering=True,
 )
 
@@ -134,6 +151,23 @@ class TestUser:
                 "phone_number": "5511",
                 "name": "Ana",
                 "answering": True,
+                "upstream": {
+                    "build": "2.3000.1",
+                    "library": "1.34.7",
+                    "engine": "bundled",
+                    "pinned": None,
+                    "ok": False,
+                    "checked": ["boot", "main"],
+                    "missing": [
+                        {
+                            "feature": "groups",
+                            "module": "WAWebGroupCreateJob",
+                            "member": "createGroup",
+                            "found": "undefined",
+                        }
+                    ],
+                    "shims": {"wids": "not needed"},
+                },
             },
             "memory": {"bytes": 5, "source": "pss"},
             "cpu": {"seconds": 1.5, "source": "processes"},

@@ -62,6 +62,30 @@ async def test_show_tells_everything_and_no_code(three, ctl, systemd):
     assert "noise" not in shown.out
 
 
+async def test_show_tells_what_runs_and_what_it_lacks(three, ctl, supervisor, systemd):
+    assert "whatsapp-web.js 1.34.7 (bundled)" in (await ctl("show", "1")).out
+    member = {"feature": "groups", "module": "WAWebGroupCreateJob", "found": "undefined"}
+    upstream = {
+        "build": "2.3000.1",
+        "library": "1.34.7",
+        "engine": "bundled",
+        "pinned": "/etc/waportd/page.html",
+        "missing": [{**member, "member": "createGroup"}, {**member, "member": "addToGroup"}],
+        "shims": {"wids": "failed", "models": "applied"},
+    }
+    systemd.servers[PORT].say("ready", linked=True, upstream=upstream)
+    await until(supervisor, "1", lambda now: now.session.upstream.build)
+    lines = [line.strip() for line in (await ctl("show", "1")).out.splitlines()]
+    for line in (
+        "WhatsApp Web  2.3000.1",
+        "Pinned page   /etc/waportd/page.html",
+        "No groups     WAWebGroupCreateJob createGroup (undefined), WAWebGroupCreateJob addToGroup (undefined)",
+        "Failed shims  wids",
+    ):
+        assert line in lines
+    assert json.loads((await ctl("list", "--json")).out)["users"][0]["session"]["upstream"]["ok"] is False
+
+
 @pytest.mark.parametrize("command", ["show", "start", "stop", "restart", "logout", "delete"])
 async def test_a_user_without_a_server_is_an_exit_status_of_its_own(api, ctl, command):
     said = await ctl(command, "99")
