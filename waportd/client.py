@@ -422,6 +422,21 @@ class ConnectLink(_Result):
 
 
 @dataclass(frozen=True)
+class Alarm(_Result):
+    """Many users fail in the same way."""
+
+    cause: str = ""
+    """What they have in common."""
+    since: dt.datetime | None = None
+    users: int = 0
+    """How many fail."""
+    build: str | None = None
+    """The version of WhatsApp's page that most of them have."""
+    message: str = ""
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
 class Health(_Result):
     """The daemon, and what it looks after."""
 
@@ -432,6 +447,17 @@ class Health(_Result):
     failed: int = 0
     unassigned_ports: tuple[int, ...] = ()
     """Ports of servers that run and belong to nobody."""
+    alarm: Alarm | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Health:
+        """Read what the API calls health."""
+        alarm = document.get("alarm")
+        return cls._of(
+            document,
+            unassigned_ports=tuple(document.get("unassigned_ports") or ()),
+            alarm=alarm and Alarm._of(alarm, since=_time(alarm.get("since"))),  # noqa: SLF001
+        )
 
 
 @dataclass(frozen=True)
@@ -728,8 +754,7 @@ class Client:
 
     def health(self) -> Health:
         """Return the daemon's version and how many users and servers there are."""
-        document = self._get("/v1/health")
-        return Health._of(document, unassigned_ports=tuple(document.get("unassigned_ports", ())))  # noqa: SLF001
+        return Health.of(self._get("/v1/health"))
 
     def host(self) -> Host:
         """Return memory and load of the host, and how many more sessions fit."""

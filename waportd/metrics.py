@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from waportd import __version__
+from waportd.alarms import SHARED, Alarm
 from waportd.host import Room
 from waportd.model import ProcessState, SessionState, Usage, User, Webhook
 from waportd.picture import Instance
@@ -116,6 +117,7 @@ class Snapshot:
     """Seconds of processor time that all servers have used since the daemon started to look."""
     room: Room
     unassigned: int
+    alarm: Alarm | None
     warm_answers: int
     open_requests: int
     per_user: bool
@@ -171,6 +173,14 @@ class _Everything(Collector):
             sessions.add_metric([session], counted[session])
         yield sessions
         yield from _upstream(now.instances)
+        failing = GaugeMetricFamily(
+            "waportd_alarm_users",
+            "Users who fail in the same way, by cause, while there is an alarm for it; else 0.",
+            labels=["cause"],
+        )
+        for cause in SHARED:
+            failing.add_metric([cause], now.alarm.users if now.alarm and now.alarm.cause == cause else 0)
+        yield failing
         yield GaugeMetricFamily(
             "waportd_linked_users",
             "Users with a linked phone, whether or not their server runs.",

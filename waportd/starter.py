@@ -14,6 +14,7 @@ from waportd.config import Config, Takeover
 from waportd.diagnosis import Finding, explain_exit, explain_script
 from waportd.errors import ServerFailed, ShuttingDown, TooManyRunning, WaportdError
 from waportd.holders import Holder, end_stale_server, listeners
+from waportd.lookout import Lookout
 from waportd.metrics import Metrics
 from waportd.model import (
     Assignment,
@@ -73,6 +74,7 @@ class Starter:
         observer: Observer,
         manager: UnitManager,
         metrics: Metrics,
+        lookout: Lookout,
     ) -> None:
         self.failed_at: dict[User, float] = {}
         """When, by the monotonic clock, a user's last start failed."""
@@ -86,6 +88,7 @@ class Starter:
         self._observer = observer
         self._manager = manager
         self._metrics = metrics
+        self._lookout = lookout
         self._starts: dict[User, asyncio.Task[None]] = {}
         self._admitted: set[User] = set()
         """Users whose start has got past the limits, though their unit may not show it yet."""
@@ -135,9 +138,7 @@ class Starter:
     def note_failure(self, user: User) -> None:
         """Remember that a start failed. A linked session is tried again by itself: nobody may be polling for it."""
         self.failed_at[user] = time.monotonic()
-        if user not in self._retries and not self._closing:
-            timer = asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, user)
-            self._retries[user] = timer
+        self._retry_later(user)
 
     @contextlib.asynccontextmanager
     async def no_start(self, user: User) -> AsyncIterator[None]:
@@ -186,6 +187,11 @@ class Starter:
         else:
             log.error("Cannot start", exc_info=error, extra=log_fields(user))
 
+    def _retry_later(self, user: User) -> None:
+        if user not in self._retries and not self._closing:
+            timer = asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, user)
+            self._retries[user] = timer
+
     def _retry(self, user: User) -> None:
         del self._retries[user]
         instance = self._picture.get(user)
@@ -199,7 +205,10 @@ class Starter:
             and assignment.autostart
             and not self._observer.stopped_by_admin(assignment)
         ):
-            self.launch(user)
+            if self._lookout.admits():
+                self.launch(user)
+            else:
+                self._retry_later(user)
 
     async def _start(self, user: User) -> None:
         lock = self._lock(user)

@@ -19,6 +19,7 @@ from waportd.diagnosis import Finding
 from waportd.errors import AlreadyLinked, ServerFailed, StartTimeout, UnknownUser, WaportdError
 from waportd.holders import Holder, listeners
 from waportd.host import Room, measure
+from waportd.lookout import Lookout, Raised
 from waportd.metrics import Metrics
 from waportd.model import (
     Assignment,
@@ -103,8 +104,9 @@ class Supervisor:
         self._assignments = Assignments(store, self.picture, config)
         self.metrics = Metrics()
         self._observer = Observer(self.picture, manager, self.metrics, self._on_link)
+        self._lookout = Lookout(self.picture)
         self._starter = Starter(
-            config, self._assignments, self.picture, self._observer, manager, self.metrics
+            config, self._assignments, self.picture, self._observer, manager, self.metrics, self._lookout
         )
         self._meter = UsageMeter(manager)
         self._pairing = PairingLimit()
@@ -121,6 +123,7 @@ class Supervisor:
         """Load the assignments, look at what runs, and begin to reconcile. Raises StoreError, SystemdError."""
         await self._assignments.load()
         await self._observer.start()
+        self._lookout.start()
         await self._sweep()
         self._background(self._reconcile(), "reconcile")
 
@@ -131,6 +134,7 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._lookout.close()
         await self._starter.close()
         await self._observer.sessions.close()
 
@@ -151,6 +155,11 @@ class Supervisor:
     def unassigned(self) -> set[Port]:
         """Ports whose unit runs although nobody owns them."""
         return self._observer.unassigned
+
+    @property
+    def alarm(self) -> Raised | None:
+        """The alarm, while many users fail in the same way."""
+        return self._lookout.raised
 
     def known(self, user: User) -> Instance:
         """Return the user's instance; raise UnknownUser where there is none."""
@@ -655,6 +664,7 @@ class Supervisor:
         asked for meanwhile waits for no turn.
         """
         async with self._turns:
+            await self._lookout.turn()
             async with self._assignments.lock(user):
                 if self.picture.get(user) is None or not await self._reopen(user):
                     return

@@ -15,6 +15,7 @@ from fakes import MemoryStore
 
 from waportd.api.access import Access
 from waportd.links import Links
+from waportd.model import User
 from waportd.tokens import Tokens
 
 
@@ -142,3 +143,27 @@ def unprivileged():
             os.seteuid(0)
         folder.chmod(0o700)
         shutil.rmtree(folder)
+
+
+async def all_fail(supervisor, systemd, users=3, cause="never_ready"):
+    """Have so many linked users fail in the same way; return the alarm that is raised."""
+    for number in range(1, users + 1):
+        instance, _ = await supervisor.ensure(User(str(number)))
+        failing = {"linked": True, "cause": cause, "message": f"message for user {number}"}
+        systemd.servers[instance.assignment.port].say("error", upstream={"build": "2.3000.1"}, **failing)
+    return await raised(supervisor)
+
+
+async def raised(supervisor):
+    """Return the alarm, once there is one."""
+    async with asyncio.timeout(5):
+        while supervisor.alarm is None:
+            await asyncio.sleep(0.01)
+    return supervisor.alarm
+
+
+async def over(supervisor):
+    """Return once there is no alarm any more."""
+    async with asyncio.timeout(5):
+        while supervisor.alarm is not None:
+            await asyncio.sleep(0.01)

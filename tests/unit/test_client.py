@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from support import BASE, OVERFLOW, until
+from support import BASE, OVERFLOW, all_fail, until
 
 from waportd import client as library
 from waportd.client import (
@@ -240,6 +240,14 @@ async def test_what_a_server_found_in_the_page_is_told(client, supervisor, syste
     assert (found.build, found.ok, found.checked) == ("2.3000.1", False, ("boot",))
     assert [each.member for each in found.missing] == ["createGroup"]
     assert found.shims == {"wids": "applied"}
+
+
+async def test_an_alarm_is_told(client, supervisor, systemd):
+    assert (await on_thread(client.health)).alarm is None
+    await all_fail(supervisor, systemd)
+    alarm = (await on_thread(client.health)).alarm
+    assert (alarm.cause, alarm.users, alarm.build) == ("never_ready", 3, "2.3000.1")
+    assert alarm.since.tzinfo is not None
 
 
 async def test_the_daemon_and_its_host_are_told(client):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from waportd.alarms import SHARED, Alarm
 from waportd.config import Limits
 from waportd.host import MEMORY_PER_SESSION, Room, measure
 from waportd.metrics import Metrics, Snapshot, render
@@ -59,7 +60,7 @@ def instance(number, process=ProcessState.RUNNING, state=None, **session):
 
 def snapshot(instances=(), usages=None, per_user=True, **members):
     values = {
-        "instances": list(instances), "usages": usages or {}, "cpu_total": 1.5, "room": ROOM, "unassigned": 1,
+        "instances": list(instances), "usages": usages or {}, "cpu_total": 1.5, "room": ROOM, "unassigned": 1, "alarm": None,
         "warm_answers": 7, "open_requests": 3, "per_user": per_user, **members,
     }  # fmt: skip
     return Snapshot(**values)
@@ -133,6 +134,16 @@ def test_what_is_is_told(metrics):
     assert ("waportd_user_memory_bytes", "3") not in told
     assert told["waportd_room_sessions",] == 12
     assert told["waportd_http_warm_answers_total",] == 7
+
+
+def test_an_alarm_is_told(metrics):
+    assert samples(render(metrics, EVERYTHING))["waportd_alarm_users", "never_ready"] == 0
+    alarm = Alarm("never_ready", 0.0, 7, "2.3000.1", "7 users fail in the same way", "look")
+    told = samples(render(metrics, snapshot(alarm=alarm)))
+    assert {cause: told["waportd_alarm_users", cause] for cause in SHARED} == {
+        **dict.fromkeys(SHARED, 0),
+        "never_ready": 7,
+    }
 
 
 def test_nothing_secret_is_told(metrics):
@@ -294,6 +305,8 @@ def test_the_rules_watch_what_there_is(metrics):
 
 
 ALARMS = {
+    "WaportdManyFailAlike": 'waportd_alarm_users{cause="never_ready", instance="a"} 5x60',
+    "WaportdPageChanged": 'waportd_upstream_missing{feature="groups", instance="a"} 1x60',
     "WaportdDown": 'up{job="waportd", instance="a"} 0x60',
     "WaportdServersFailed": 'waportd_servers{state="crash_loop", instance="a"} 1x60',
     "WaportdRestarts": 'waportd_server_restarts_total{instance="a"} 0+1x60',

@@ -1,12 +1,15 @@
 """``/v1/health``: whether the daemon is well, for monitoring and load balancers."""
 
+from typing import Any
+
 from aiohttp import web
 
 from waportd import __version__
 from waportd.api.operations import Answer, Operation, Scope
-from waportd.api.representation import respond
+from waportd.api.representation import respond, timestamp
 from waportd.api.requests import supervisor_of
-from waportd.api.schemas import array, integer, record, text, words
+from waportd.api.schemas import array, integer, moment, nullable, record, text, words
+from waportd.lookout import Raised
 from waportd.model import ProcessState
 
 _HEALTH = record(
@@ -17,6 +20,19 @@ _HEALTH = record(
     running=integer("Servers that run."),
     failed=integer("Servers that failed and are not started again by themselves."),
     unassigned_ports=array(integer(), "Ports whose unit runs although nobody owns them."),
+    alarm=nullable(
+        record(
+            "Alarm",
+            cause=text("What many users have in common: the `cause` of their sessions or processes."),
+            since=moment("When the first of them began to fail."),
+            users=integer("How many fail."),
+            build=nullable(
+                text("The version of WhatsApp's page that most of them have; null where it has none.")
+            ),
+            message=text("What is wrong, in words."),
+            hint=text("What mends it."),
+        )
+    ),
 )
 
 
@@ -26,7 +42,10 @@ def operations() -> list[Operation]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show that the daemon answers, and what it looks after."""
+    """Show that the daemon answers, what it looks after, and whether many users fail in the same way.
+
+    While there is an `alarm`, the daemon itself starts one linked session every half minute at most.
+    """
     supervisor = supervisor_of(request)
     states = [instance.process.state for instance in supervisor.picture]
     return respond(
@@ -37,5 +56,20 @@ async def show(request: web.Request) -> web.Response:
             "running": states.count(ProcessState.RUNNING),
             "failed": states.count(ProcessState.FAILED) + states.count(ProcessState.CRASH_LOOP),
             "unassigned_ports": sorted(supervisor.unassigned),
+            "alarm": _alarm(supervisor.alarm),
         }
     )
+
+
+def _alarm(raised: Raised | None) -> dict[str, Any] | None:
+    if raised is None:
+        return None
+    alarm = raised.alarm
+    return {
+        "cause": alarm.cause,
+        "since": timestamp(raised.since),
+        "users": alarm.users,
+        "build": alarm.build,
+        "message": alarm.message,
+        "hint": alarm.hint,
+    }

@@ -49,6 +49,7 @@ async def show(request: web.Request) -> web.Response:
         cpu_total=supervisor.metrics.add_cpu(usages, instances),
         room=room,
         unassigned=len(supervisor.unassigned),
+        alarm=supervisor.alarm.alarm if supervisor.alarm else None,
         warm_answers=request.app["warm"].answered,
         open_requests=request.app["traffic"].open,
         per_user=supervisor.metrics_per_user,

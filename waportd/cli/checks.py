@@ -370,6 +370,9 @@ def api(site: Site) -> Findings:
         )
     else:
         yield Verdict.OK, f"{site.socket} answers, version {__version__}", None
+    if alarm := health.alarm:
+        build = f" (WhatsApp Web {alarm.build})" if alarm.build else ""
+        yield Verdict.FAIL, f"for {terminal.age(alarm.since)}: {alarm.message}{build}", alarm.hint
     if ports := health.unassigned_ports:
         listed = ", ".join(map(str, ports))
         yield (

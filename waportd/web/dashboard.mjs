@@ -1,8 +1,8 @@
 /** The dashboard: all users, live, and what an administrator does with them. */
 
 import { address, call, token, userPath } from './api.mjs';
-import { el, say } from './dom.mjs';
-import { bytes } from './format.mjs';
+import { el, say, sayWithCode } from './dom.mjs';
+import { bytes, moment } from './format.mjs';
 import { ProcessorShares } from './processor.mjs';
 import { GROUPS, conditionOf } from './states.mjs';
 import { Stream } from './stream.mjs';
@@ -61,7 +61,8 @@ const stream = new Stream('v1/events', {
 async function measure() {
     if (document.hidden || !complete || lostAt !== null) return;
     try {
-        const [host, { users: documents }] = await Promise.all([
+        const [{ alarm }, host, { users: documents }] = await Promise.all([
+            call('GET', 'v1/health'),
             call('GET', 'v1/host'),
             call('GET', 'v1/users', { query: { usage: 'true' } }),
         ]);
@@ -73,6 +74,7 @@ async function measure() {
             users.set(name, { ...user, memory: memory?.bytes ?? null, cpu: share });
         }
         showHost(host);
+        showAlarm(alarm);
         draw();
     } catch (problem) {
         if (problem.refused) refused(problem);
@@ -97,6 +99,7 @@ function refused(problem) {
     stream.stop();
     stream.forget();
     setLost(null);
+    showAlarm(null);
     const given = token.get() !== null;
     token.forget();
     complete = false;
@@ -184,6 +187,17 @@ function showHost({ memory, load, cpus, running, max_running, memory_per_session
     byId('host-room').title = memory_per_session ? `at ${bytes(memory_per_session)} each` : '';
     byId('host-room').classList.toggle('none', more_sessions === 0);
     byId('host').hidden = byId('main').hidden && byId('empty').hidden;
+}
+
+/** Say that many users fail in the same way. */
+function showAlarm(alarm) {
+    byId('alarm').hidden = alarm === null;
+    if (alarm === null) return;
+    const build = alarm.build === null ? '' : ` (WhatsApp Web ${alarm.build})`;
+    sayWithCode(
+        byId('alarm-text'),
+        `Since ${moment(alarm.since)}: ${alarm.message}${build}. ${alarm.hint}.`,
+    );
 }
 
 /** Show the user that the address names after its #. */

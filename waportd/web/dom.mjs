@@ -24,6 +24,13 @@ export function say(element, text) {
     if (element.textContent !== text) element.textContent = text;
 }
 
+/** Write a text in which `commands` stand between backticks. */
+export function sayWithCode(place, text) {
+    if (place.dataset.text === text) return;
+    place.dataset.text = text;
+    place.replaceChildren(...text.split('`').map((part, index) => (index % 2 ? el('code', {}, part) : part)));
+}
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 const ICONS = {

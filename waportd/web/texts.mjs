@@ -134,6 +134,14 @@ const en = {
             title: 'WhatsApp does not answer',
             text: 'WhatsApp gave neither a code nor a login in time. Try again in a moment.',
         },
+        upstream_changed: {
+            title: 'WhatsApp has changed',
+            text: 'The server does not know the new version of WhatsApp yet. The administrator has to update it.',
+        },
+        never_ready: {
+            title: 'WhatsApp does not get ready',
+            text: 'The login was accepted, but WhatsApp did not finish loading. It is tried again by itself.',
+        },
         auth_failure: {
             title: 'WhatsApp refused the stored login',
             text: 'The phone has to be unlinked here by the administrator and then linked anew.',
@@ -295,6 +303,14 @@ const pt = {
         upstream_silent: {
             title: 'O WhatsApp não responde',
             text: 'O WhatsApp não deu nem código nem acesso a tempo. Tente de novo em um momento.',
+        },
+        upstream_changed: {
+            title: 'O WhatsApp mudou',
+            text: 'O servidor ainda não conhece a nova versão do WhatsApp. O administrador precisa atualizá-lo.',
+        },
+        never_ready: {
+            title: 'O WhatsApp não fica pronto',
+            text: 'O acesso foi aceito, mas o WhatsApp não terminou de carregar. Ele tenta de novo sozinho.',
         },
         auth_failure: {
             title: 'O WhatsApp recusou o acesso guardado',

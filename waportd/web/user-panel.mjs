@@ -1,7 +1,7 @@
 /** What is known of one user, what can be done to it, and what its server says. */
 
 import { now, userPath } from './api.mjs';
-import { el, icon, say } from './dom.mjs';
+import { el, icon, say, sayWithCode } from './dom.mjs';
 import { age, bytes, moment, percent, timeOfDay } from './format.mjs';
 import { phoneText } from './phone.mjs';
 import { actionsFor, conditionOf } from './states.mjs';
@@ -205,13 +205,6 @@ export class UserPanel {
         if (failure && this.#name === name)
             say(problem, [failure.message, failure.hint].filter(Boolean).join('. '));
     }
-}
-
-/** Write a text in which `commands` stand between backticks. */
-function sayWithCode(place, text) {
-    if (place.dataset.text === text) return;
-    place.dataset.text = text;
-    place.replaceChildren(...text.split('`').map((part, index) => (index % 2 ? el('code', {}, part) : part)));
 }
 
 /** What the server talks to, and which features that does not have any more. */

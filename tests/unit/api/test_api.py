@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import datetime as dt
 import json
 import socket as sockets
 import time
@@ -9,7 +10,7 @@ from types import MappingProxyType
 
 import pytest
 from aiohttp import web
-from support import BASE, rendered_svg, rendered_text, scanned, until
+from support import BASE, all_fail, over, rendered_svg, rendered_text, scanned, until
 
 from waportd.model import Port, ProcessState, SessionState, User, service_unit, socket_unit
 from waportd.systemd.manager import UnitBusy
@@ -409,6 +410,23 @@ async def test_health(api):
     document = await call(api, "GET", "/v1/health")
     assert document["status"] == "ok"
     assert (document["users"], document["running"], document["failed"]) == (1, 1, 0)
+
+
+async def test_an_alarm_is_told_while_many_fail_in_the_same_way(api, supervisor, systemd):
+    assert (await call(api, "GET", "/v1/health"))["alarm"] is None
+    await all_fail(supervisor, systemd)
+    document = await call(api, "GET", "/v1/health")
+    alarm = document["alarm"]
+    assert (alarm["cause"], alarm["users"], alarm["build"]) == ("never_ready", 3, "2.3000.1")
+    assert abs(dt.datetime.fromisoformat(alarm["since"]).timestamp() - time.time()) < 10
+    assert "user 1" not in alarm["message"]
+    assert document["status"] == "ok"
+    async with api.get("/metrics") as answer:
+        assert 'waportd_alarm_users{cause="never_ready"} 3.0' in await answer.text()
+    for port in list(systemd.servers):
+        systemd.servers[port].link()
+    await over(supervisor)
+    assert (await call(api, "GET", "/v1/health"))["alarm"] is None
 
 
 class TestFrontEnd:

@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
-from support import BASE, until
+from support import BASE, all_fail, until
 
 from waportd.cli import checks
 from waportd.cli.checks import CHECKS, Site, Verdict
@@ -156,6 +156,14 @@ async def test_users_in_trouble_are_named_with_the_way_out(site, api, supervisor
     assert all(set(finding) == {"check", "verdict", "message", "fix"} for finding in document["findings"])
     monkeypatch.setattr(checks, "__version__", "9.9.9")
     assert "the daemon that runs is version" in (await asyncio.to_thread(found, site(), "socket"))[1]
+
+
+async def test_an_alarm_is_told_with_what_to_do(site, api, supervisor, systemd):
+    await all_fail(supervisor, systemd)
+    verdicts, text = await asyncio.to_thread(found, site(), "socket")
+    assert verdicts == [Verdict.OK, Verdict.FAIL]
+    assert "3 users fail in the same way" in text
+    assert "(WhatsApp Web 2.3000.1) → `waportctl doctor --upstream`" in text
 
 
 async def test_a_port_that_another_program_holds(site, api, ctl, supervisor, monkeypatch):
