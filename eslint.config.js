@@ -37,7 +37,7 @@ module.exports = [
     // Files that hold functions for a page, or are served to one.
     {
         files: [
-            'server/{chats_page,compatibility,surface_check,whatsapp}.js',
+            'server/{chats_page,compatibility,surface_check,upstream,whatsapp}.js',
             'tests/node/client.test.js',
             'tests/standin/**/*.js',
         ],

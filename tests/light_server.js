@@ -8,7 +8,8 @@
  *     node tests/light_server.js [PORT]
  *
  * Codes come at once and change as WhatsApp's do. SIGUSR2 is the phone: it scans the code that is on show, or
- * unlinks the account that is linked. Whoever is written to writes the same back.
+ * unlinks the account that is linked. SIGUSR1 is WhatsApp: it changes its page so that nobody gets in any
+ * more, and the next time back. Whoever is written to writes the same back.
  */
 
 const { randomBytes } = require('node:crypto');
@@ -19,11 +20,23 @@ const path = require('node:path');
 // A browser is looked for and asked for its version before the library starts it. This one answers quickly.
 process.env.WAPORTD_BROWSER = '/bin/true';
 
+const { reason } = require('../server/reasons');
 const { Turns } = require('../server/turns');
 const { run } = require('../whatsapp_server');
 
 /** Milliseconds that WhatsApp shows the first code and each later one. */
 const CODES_MS = [60_000, 20_000];
+
+const BUILD = '2.3000.1';
+const LOST = { feature: 'link', module: 'WAWebConnModel', member: 'Conn.on', found: 'undefined' };
+
+let hasChanged = false;
+/** Loads the page anew, if there is one. */
+let reload = () => {};
+process.on('SIGUSR1', () => {
+    hasChanged = !hasChanged;
+    reload();
+});
 
 /** What a phone does now. Before there is a code, and after the end, nothing. */
 let touch = () => {};
@@ -71,6 +84,12 @@ class LightClient extends EventEmitter {
     async initialize() {
         this.emit('browser', this.pupBrowser, this.pupPage);
         this.pupPage.emit('response');
+        reload = () => {
+            const error = this.#lookAtPage();
+            if (error !== null) this.emit('failed', error);
+        };
+        const changed = this.#lookAtPage();
+        if (changed !== null) throw changed;
         touch = () => this.#touched();
         const number = await fs.readFile(this.#login, 'utf8').catch(() => null);
         if (number !== null) {
@@ -86,6 +105,7 @@ class LightClient extends EventEmitter {
     async destroy() {
         clearTimeout(this.#timer);
         touch = () => {};
+        reload = () => {};
     }
 
     async look() {
@@ -125,6 +145,13 @@ class LightClient extends EventEmitter {
 
     async getMessageById() {
         return undefined;
+    }
+
+    /** Tell what the page lacks; return what that means. */
+    #lookAtPage() {
+        const missing = hasChanged ? [LOST] : [];
+        this.emit('upstream', { build: BUILD, ok: !hasChanged, checked: ['boot'], missing, shims: {} });
+        return hasChanged ? reason.upstreamChanged(BUILD, LOST) : null;
     }
 
     #chat(id) {

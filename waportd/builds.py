@@ -57,6 +57,10 @@ def _name(upstream: Upstream) -> str:
 
 def _describe(missing: list[Missing]) -> str:
     features = dict.fromkeys(each.feature for each in missing)
-    named = [f"{each.module} {each.member} ({each.found})" for each in missing[:_NAMED]]
+    named = [f"{_member(each)} ({each.found})" for each in missing[:_NAMED]]
     more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
     return f"changed for {', '.join(features)}: {', '.join(named)}{more}"
+
+
+def _member(missing: Missing) -> str:
+    return ".".join(filter(None, (missing.module, missing.member)))

@@ -33,18 +33,19 @@ _CONDITIONAL = re.compile(r"^#if (system|session)\n(.*?)^#endif\n", re.MULTILINE
 _PLACEHOLDER = re.compile(r"@([a-z_]+)@")
 _WRITING: Final = threading.Lock()
 """Held while a file is written: two starts of a user may write the same file, and each file has one new name."""
+_OWN = {
+    *("Type", "NotifyAccess", "EnvironmentFile", "ExecStart", "Restart", "RestartSec", "SuccessExitStatus"),
+    *("RestartPreventExitStatus", "TimeoutStartSec", "WatchdogSec"),
+}
+"""What a server's unit says of starting and ending it, and not of what it may."""
 _ENVIRONMENT_FILE = re.compile(r"([1-9][0-9]{0,4})\.env")
 
 
-def environment(assignment: Assignment, config: Config) -> str:
-    """Return the text of an instance's environment file.
-
-    No value can add a line or a variable: each is quoted as systemd reads it (systemd.exec(5),
-    EnvironmentFile=), and one with control characters raises ValueError.
-    """
+def variables(assignment: Assignment, config: Config) -> dict[str, str]:
+    """Return what a user's server is told by its environment."""
     instances = config.instances
     webhook_url = instances.webhook_url if assignment.webhook_url is None else assignment.webhook_url
-    variables = {
+    return {
         "PORT": str(assignment.port),
         "WAPORTD_USER": assignment.user,
         "WAPORTD_ALLOW_UIDS": _callers(config),
@@ -59,8 +60,17 @@ def environment(assignment: Assignment, config: Config) -> str:
         "WAPORTD_PROBE_INTERVAL": str(instances.probe_interval),
         "WAPORTD_IDLE_TIMEOUT": str(instances.idle_timeout),
     }
+
+
+def environment(assignment: Assignment, config: Config) -> str:
+    """Return the text of an instance's environment file.
+
+    No value can add a line or a variable: each is quoted as systemd reads it (systemd.exec(5),
+    EnvironmentFile=), and one with control characters raises ValueError.
+    """
+    told = variables(assignment, config)
     lines = ["# Written by waportd, and overwritten at each start."]
-    lines += [f"{name}={_quoted(name, value)}" for name, value in variables.items()]
+    lines += [f"{name}={_quoted(name, value)}" for name, value in told.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -133,6 +143,20 @@ def render_units(config: Config, *, bus: Bus, prefix: Path | None = None) -> dic
             f"{error.filename} cannot be read: {error.strerror}",
             hint="it comes with waportd: install that again",
         ) from error
+
+
+def restrictions(config: Config) -> list[str]:
+    """Return what a server of the system's may and what it gets, as properties for systemd-run(1).
+
+    Without what is about its port. Raise ConfigError as `render_units`.
+    """
+    _, _, service = render_units(config, bus=Bus.SYSTEM)["whatsapp@.service"].partition("[Service]\n")
+    lines = [line for line in service.splitlines() if line and not line.startswith(("#", "["))]
+    return [
+        line
+        for line in lines
+        if line.partition("=")[0] not in _OWN and "%" not in line and "Directory" not in line
+    ]
 
 
 def _render(name: str, template: str, bus: Bus, values: dict[str, str]) -> str:

@@ -38,6 +38,12 @@ def touch_phone(waportd, user):
     os.kill(waportd.user(user)["process"]["pid"], signal.SIGUSR2)
 
 
+def change_page(waportd, *users):
+    """Have WhatsApp change the page of these users, or change it back."""
+    for user in users:
+        os.kill(waportd.user(user)["process"]["pid"], signal.SIGUSR1)
+
+
 def row(user):
     return f'.rows .row[data-user="{user}"]'
 
@@ -295,6 +301,27 @@ def test_over_the_network_the_dashboard_asks_for_a_token(browser, light_waportd)
     browser.see("This link is not valid any more")
     free_of_barriers(browser, **WIDE)
     assert waportd.ask("GET", "/v1/users/2").status == 404
+
+
+def test_when_many_fail_in_the_same_way_a_banner_says_so(browser, front_end, light_waportd):
+    waportd = light_waportd
+    waportd.start()
+    users = ("1", "2", "3")
+    for user in users:
+        waportd.show_code(user)
+    browser.open(f"{front_end.url}#2")
+    browser.see("WhatsApp Web", "2.3000.1", "whatsapp-web.js", "(bundled)", within="#panel .facts")
+    browser.miss("#alarm")
+    change_page(waportd, *users)
+    browser.see("3 users fail in the same way", "(WhatsApp Web 2.3000.1)", within="#alarm")
+    browser.see("waportctl doctor --upstream", within="#alarm code")
+    browser.see("Changed by WhatsApp", "link", within="#panel .facts")
+    free_of_barriers(browser, **WIDE)
+    change_page(waportd, *users)
+    for user in users:
+        waportd.show_code(user)
+    browser.miss("#alarm")
+    assert browser.complaints() == []
 
 
 def test_waportctl_web_opens_it_in_one_browser(browser, light_waportd):

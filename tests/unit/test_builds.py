@@ -42,7 +42,7 @@ def test_what_is_missing_is_told_when_it_is_found():
     builds.news(FINE)
     level, text = builds.news(but(missing=(NO_MEDIA,)))
     assert level == logging.WARNING
-    assert text.endswith("bundled): changed for media_out: WAWebPrepRawMedia prepRawMedia (undefined)")
+    assert text.endswith("bundled): changed for media_out: WAWebPrepRawMedia.prepRawMedia (undefined)")
     _, text = builds.news(but(missing=(NO_MEDIA, NO_GROUPS)))
     assert "createGroup (no such module)" in text
     assert "prepRawMedia" not in text

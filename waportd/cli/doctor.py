@@ -2,14 +2,18 @@
 
 import dataclasses
 
-from waportd.cli import checks
+from waportd.cli import checks, look
 from waportd.cli.checks import Site, Verdict
-from waportd.cli.exits import Exit
+from waportd.cli.exits import Exit, Problem
 from waportd.cli.main import Context
 
 
-def run(context: Context) -> Exit:
+def run(context: Context) -> int:
     """Check everything; needs no daemon. Fails where a check fails, not for a warning."""
+    if context.options.upstream:
+        return look.run(context)
+    if context.options.user:
+        raise Problem("--user is for --upstream", exit_status=Exit.USAGE, code="usage")
     site = Site(context.socket, context.options.config, offline=context.options.offline)
     findings = checks.examine(site)
     failed = sum(finding.verdict is Verdict.FAIL for finding in findings)

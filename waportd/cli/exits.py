@@ -26,7 +26,7 @@ class Exit(enum.IntEnum):
 
 
 MEANINGS = {
-    Exit.OK: "done; for doctor: nothing fails",
+    Exit.OK: "done; for doctor: nothing fails (doctor --upstream has statuses of its own, 0 to 3)",
     Exit.FAILED: "waportd refused or failed; the message says why",
     Exit.USAGE: "the command line is wrong",
     Exit.UNREACHABLE: "waportd does not answer",

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = getattr(importlib.import_module(f"waportd.cli.{module}"), function)
     context = Context(options, Screen(as_json=options.json))
     try:
-        status: Exit = command(context)
+        status: int = command(context)
         sys.stdout.flush()
     except WaportdClientError as error:
         return _fail(exits.of_client(error), as_json=options.json)

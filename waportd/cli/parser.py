@@ -160,6 +160,16 @@ def _add_administration(commands: "argparse._SubParsersAction[argparse.ArgumentP
     )
     _add_config(command)
     command.add_argument("--offline", action="store_true", help="do not try to reach WhatsApp")
+    command.add_argument(
+        "--upstream",
+        action="store_true",
+        help="only look whether WhatsApp's page is as it is known, in a browser of its own without a login, up to a "
+        "code that nobody scans: exit status 0 it is, 1 some features are affected, 2 no code or no session, 3 the "
+        "page was not reached or refused",
+    )
+    command.add_argument(
+        "--user", metavar="USER", help="with --upstream: what the user's server has found, logged in"
+    )
     config = commands.add_parser(
         "config", help="check the configuration", description="Check the configuration."
     )

@@ -79,7 +79,7 @@ async def test_show_tells_what_runs_and_what_it_lacks(three, ctl, supervisor, sy
     for line in (
         "WhatsApp Web  2.3000.1",
         "Pinned page   /etc/waportd/page.html",
-        "No groups     WAWebGroupCreateJob createGroup (undefined), WAWebGroupCreateJob addToGroup (undefined)",
+        "No groups     WAWebGroupCreateJob.createGroup (undefined), WAWebGroupCreateJob.addToGroup (undefined)",
         "Failed shims  wids",
     ):
         assert line in lines

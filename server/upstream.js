@@ -1,0 +1,236 @@
+'use strict';
+
+/**
+ * Looks at WhatsApp Web as a session does, up to its first code, and tells what it found: the part of
+ * `waportctl doctor --upstream` that needs a browser. Nobody logs in. Its profile is its own, and is deleted
+ * before it tells, or when it is ended, or when who asked has gone.
+ *
+ *     node server/upstream.js
+ *
+ * reads one line of JSON from standard input, the environment variables of a session. Not from its own
+ * environment: that of a unit may be read by anybody, and these may hold a proxy's password. When standard
+ * input ends, so does this. It writes one line of JSON:
+ *
+ * - `browser`: `{path, version}`, or null
+ * - `reached`: the site answered with a page for this browser
+ * - `upstream`: as in `GET /session`
+ * - `code`: `{ms, shown, parts, differing}`, or null: how long it took from the start of the loading, whether
+ *   the page shows the same one (null = the page does not say what it shows), of how many parts the two are,
+ *   and which of them differ, from 1. The codes themselves are told to nobody
+ * - `error`: `{cause, message, hint}`, or null
+ */
+
+const fs = require('node:fs/promises');
+const os = require('node:os');
+const path = require('node:path');
+const { createInterface } = require('node:readline');
+const { setTimeout: pause } = require('node:timers/promises');
+
+const { readConfig } = require('./config');
+const { describeEngine, loadEngine } = require('./engine');
+const { SessionError, withLimit } = require('./errors');
+const { isQr } = require('./linking');
+const { reason } = require('./reasons');
+const { BrowserRun } = require('./run');
+const { Storage } = require('./storage');
+
+/** From the browser's first page until there is a code, in milliseconds. */
+const CODE_LIMIT_MS = 60_000;
+const LOOK_LIMIT_MS = 5_000;
+/** How long the page may take to draw the code that it has given, in milliseconds. */
+const DRAWN_LIMIT_MS = 5_000;
+const POLL_MS = 100;
+
+const SILENT = { error() {}, warning() {}, info() {}, debug() {} };
+
+/** Runs in the page: the text of the code that it draws; null where it does not say. */
+function drawnCode() {
+    return window.document.querySelector('[data-ref]')?.dataset.ref ?? null;
+}
+
+/** Tell how two codes differ, and not what is in them. */
+function compareCodes(given, drawn) {
+    const [ours, shown] = [given, drawn].map((text) => text.split(','));
+    const places = Array.from({ length: Math.max(ours.length, shown.length) }, (_, index) => index);
+    return {
+        shown: given === drawn,
+        parts: { given: ours.length, shown: shown.length },
+        differing: places.filter((index) => ours[index] !== shown[index]).map((index) => index + 1),
+    };
+}
+
+const told = ({ cause, message, hint }) => ({ cause: cause ?? 'failed', message, hint: hint ?? null });
+
+const noCode = () =>
+    new SessionError(
+        'no_code',
+        `web.whatsapp.com gave no code within ${CODE_LIMIT_MS / 1000} s`,
+        'look at https://web.whatsapp.com from this host; WhatsApp may have changed its page',
+    );
+
+/** One look at the site: what is known of it so far, and a browser. */
+class Look {
+    #run;
+    #config;
+    #found = { browser: null, reached: false, upstream: null, code: null, error: null };
+    #code = '';
+
+    constructor(config) {
+        // However long a session may wait: somebody sits there.
+        this.#config = { ...config, startTimeout: CODE_LIMIT_MS / 1000 };
+        this.#found.upstream = {
+            build: null,
+            ...describeEngine(config.engine),
+            pinned: config.webVersion,
+            ok: true,
+            checked: [],
+            missing: [],
+            shims: {},
+        };
+        this.#run = new BrowserRun({
+            config: this.#config,
+            storage: new Storage(config),
+            // No session has found out yet that the first one is of no use.
+            choice: { pick: async ([first]) => first },
+            log: { ...SILENT, info: (_, { path: file, version }) => this.#took(file, version) },
+            phone: null,
+        });
+    }
+
+    #took(file, version) {
+        this.#found.browser = { path: file, version };
+    }
+
+    /** @param {Promise<never>} givenUp rejects when nobody wants to know any more */
+    async take(givenUp) {
+        try {
+            await Promise.race([this.#untilCode(), givenUp]);
+        } catch (error) {
+            this.#found.error = await Promise.race([this.#explain(error), givenUp]);
+        }
+        return this.#found;
+    }
+
+    close() {
+        return this.#run.close();
+    }
+
+    async #untilCode() {
+        const run = this.#run;
+        await run.prepare();
+        const library = loadEngine(this.#config.engine);
+        const { createSessionClient } = require('./whatsapp');
+        run.makeClient(createSessionClient(library));
+        const { client } = run;
+        let began = 0;
+        const loading = new Promise((resolve) => {
+            client.once('browser', (browser, page) => {
+                run.browser = browser;
+                began = performance.now();
+                page.on('response', (response) => this.#answered(response, page));
+                resolve();
+            });
+        });
+        const code = new Promise((resolve) => {
+            client.on('qr', (text) => {
+                this.#code = text;
+                if (isQr(text)) resolve(performance.now() - began);
+            });
+        });
+        const failed = new Promise((_, reject) => {
+            client.on('http_error', (status) => reject(reason.httpError(status)));
+            client.on('failed', reject);
+            client.on('upstream', (upstream) => {
+                this.#found.upstream = { ...this.#found.upstream, ...upstream };
+            });
+            // The library leaves some of its promises unwatched.
+            process.on('unhandledRejection', reject);
+            run.launch().catch(reject);
+        });
+        failed.catch(() => {});
+        await Promise.race([loading, failed]);
+        const ms = await withLimit(Promise.race([code, failed]), CODE_LIMIT_MS, 'a code');
+        this.#found.code = { ms: Math.round(ms), ...(await this.#compare()) };
+    }
+
+    #answered(response, page) {
+        const request = response.request();
+        if (!request.isNavigationRequest() || request.frame() !== page.mainFrame()) return;
+        if (response.status() < 400) this.#found.reached = true;
+    }
+
+    /** Compare what we would have people scan with what the page shows, which may be drawn a moment later. */
+    async #compare() {
+        let compared = { shown: null, parts: null, differing: [] };
+        for (const end = performance.now() + DRAWN_LIMIT_MS; performance.now() < end; await pause(POLL_MS)) {
+            const asked = this.#run.client.pupPage.evaluate(drawnCode);
+            const drawn = await withLimit(asked, LOOK_LIMIT_MS, 'the code on the page');
+            if (drawn === null) continue;
+            compared = compareCodes(this.#code, drawn);
+            if (compared.shown) break;
+        }
+        return compared;
+    }
+
+    async #explain(error) {
+        const run = this.#run;
+        if (error instanceof SessionError) return told(error);
+        if (run.client !== null && run.browser === null) return told(await run.diagnose());
+        const refused = await this.#refusal();
+        return told(refused ?? (error.name === 'TimeLimitError' ? noCode() : reason.of(error)));
+    }
+
+    /** Tell whether it is this browser that the site does not want. */
+    async #refusal() {
+        if (this.#run.browser === null) return null;
+        const asked = this.#run.client.look();
+        const seen = await withLimit(asked, LOOK_LIMIT_MS, 'the page').catch(() => null);
+        if (!seen?.refused) return null;
+        this.#found.reached = false;
+        return new SessionError(
+            'browser_refused',
+            'web.whatsapp.com does not take this browser',
+            'update it, or try another one (instances.browser)',
+        );
+    }
+}
+
+/** Resolves with the first line of standard input; `ended` rejects when that ends, or a signal comes. */
+function listen() {
+    const lines = createInterface({ input: process.stdin });
+    const first = new Promise((resolve) => {
+        lines.once('line', resolve);
+    });
+    const ended = new Promise((_, reject) => {
+        const end = (why) => reject(new Error(why));
+        lines.once('close', () => end('nobody wants to know any more'));
+        for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => end(signal));
+        process.on('uncaughtException', (error) => end(error?.message ?? error));
+    });
+    ended.catch(() => {});
+    return { first, ended };
+}
+
+async function serve() {
+    process.umask(0o077);
+    const { first, ended } = listen();
+    const folder = await fs.mkdtemp(path.join(os.tmpdir(), 'waportd-upstream-'));
+    // The browser's sockets and settings, too, go with it.
+    Object.assign(process.env, { HOME: folder, TMPDIR: folder });
+    let look = null;
+    try {
+        const given = JSON.parse(await Promise.race([first, ended]));
+        const places = { PORT: '1', STATE_DIRECTORY: folder, CACHE_DIRECTORY: folder };
+        look = new Look(readConfig({ ...given, ...places }, [], folder));
+        const found = await look.take(ended);
+        await look.close();
+        await fs.rm(folder, { recursive: true, force: true, maxRetries: 4 });
+        process.stdout.write(`${JSON.stringify(found)}\n`, () => process.exit(0));
+    } catch (error) {
+        await look?.close();
+        await fs.rm(folder, { recursive: true, force: true, maxRetries: 4 });
+        process.stderr.write(`${error.message}\n`, () => process.exit(1));
+    }
+}
+
+serve();
