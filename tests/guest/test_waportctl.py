@@ -142,3 +142,25 @@ def test_what_the_owner_may_not_read_is_not_copied_by_root(site):
     assert refused.returncode == 1
     assert "cannot be copied" in refused.stderr
     assert site.machine.run("ls", "-A", f"{STATE}/", check=False).stdout.count("5032") == 0
+
+
+def test_root_looks_at_whatsapps_page_as_somebody_else_and_leaves_nothing(site):
+    """The browser's sandbox refuses root: systemd gives the look a user id and the restrictions of a server."""
+
+    def kept():
+        return site.machine.run("find", "/tmp", "/var/tmp").stdout
+
+    before = kept()
+    looked = ctl(site, "doctor", "--upstream", "--json")
+    assert looked.returncode == 0, looked.stdout + looked.stderr
+    document = json.loads(looked.stdout)
+    assert (document["verdict"], document["upstream"]["missing"]) == ("fine", [])
+    assert document["upstream"]["build"]
+    assert kept() == before
+    services = ("list-units", "--all", "--plain", "--no-legend", "--type=service", "run-*")
+    assert site.machine.run("systemctl", *services).stdout == ""
+    # By hand a person has no more rights than ever; there the real site is asked for, which is out of reach.
+    by_hand = ctl(site, "doctor", "--upstream", "--json", "--config", "/dev/null", user="stranger")
+    assert by_hand.returncode == 3, by_hand.stdout + by_hand.stderr
+    assert json.loads(by_hand.stdout)["error"]["cause"] == "upstream_unreachable"
+    assert kept() == before
