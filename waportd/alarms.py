@@ -34,6 +34,8 @@ _LOOK = (
     "`waportctl doctor --upstream` says what changed; a newer waportd or another engine may know the new page: see \
 docs/operations.md, 'The day WhatsApp changes'"
 )
+_OTHER_WAY = "take another network, or a proxy"
+_PHONES = "open WhatsApp on the phones: it says why; send less from this host, and nothing to who did not ask"
 _NETWORK = "check network, DNS and proxy of this host: `waportctl doctor`"
 SHARED = {
     "upstream_changed": ("WhatsApp's page has changed", _LOOK),
@@ -43,9 +45,18 @@ SHARED = {
     ),
     "upstream_silent": ("WhatsApp's page gives neither a code nor a login", _LOOK),
     "upstream_unreachable": ("web.whatsapp.com cannot be reached", _NETWORK),
-    "proxy_refused": ("the proxy refuses them", _NETWORK),
+    "browser_refused": ("WhatsApp does not take their browser", _LOOK),
+    "version_refused": ("WhatsApp does not accept the version of its page any more", _LOOK),
+    "page_lost": ("WhatsApp's page does not come back when it is loaded anew", _LOOK),
     "auth_failure": ("WhatsApp refuses the stored logins", _LOOK),
+    "login_missing": ("WhatsApp's page shows codes although phones are linked", _LOOK),
+    "unpaired": ("WhatsApp says that they are not linked, but nothing of a logout", _LOOK),
     "disconnected": ("WhatsApp ends the connection", _LOOK),
+    "connection_lost": ("the connection to WhatsApp is lost", _NETWORK),
+    "proxy_refused": ("the proxy refuses them", _NETWORK),
+    "proxy_blocked": ("WhatsApp does not accept connections from this network", _OTHER_WAY),
+    "account_blocked": ("WhatsApp has blocked their accounts", _PHONES),
+    "account_banned": ("WhatsApp has banned their accounts", _PHONES),
     "pairing_refused": ("WhatsApp gives no pairing codes", _LOOK),
     "pairing_limited": (
         "WhatsApp gives no more pairing codes for now",
@@ -53,6 +64,8 @@ SHARED = {
     ),
 }
 """What the many have in common, and what mends it, by the cause of each."""
+_PASSING = {"connection_lost", "unpaired"}
+"""Causes that count once the session has given up to wait for the page: a network that blinks is no alarm."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,7 +201,10 @@ def _trouble(instance: Instance) -> str | None:
     process, session = instance.process, instance.session
     if process.state is not ProcessState.RUNNING:
         return process.cause
-    return session.cause if session is not None and instance.answering else None
+    if session is None or not instance.answering:
+        return None
+    passing = session.cause in _PASSING and session.state is not SessionState.ERROR
+    return None if passing else session.cause
 
 
 def _reached(instance: Instance) -> SessionState | None:

@@ -105,6 +105,19 @@ def test_what_is_a_users_or_the_hosts_own_does_not(house, cause):
     assert house.alarm is None
 
 
+@pytest.mark.parametrize("cause", ["connection_lost", "unpaired"])
+def test_a_network_that_blinks_is_none(house, cause):
+    house.fail(*range(20), cause=cause, state=SessionState.DISCONNECTED)
+    assert house.alarm is None
+    house.fail(*range(20), cause=cause)
+    assert house.alarm.users == 20
+
+
+def test_a_session_that_waits_for_its_next_try_counts(house):
+    house.fail(1, 2, 3, state=SessionState.DISCONNECTED)
+    assert house.alarm.cause == "never_ready"
+
+
 def test_who_fails_in_different_ways_is_none(house):
     house.fail(1, 2, cause="never_ready")
     house.fail(3, 4, cause="upstream_silent")

@@ -67,7 +67,9 @@ def judge(found: dict[str, Any]) -> Finding:
 def _differs(code: Mapping[str, Any]) -> tuple[Verdict, str]:
     if min(code["differing"]) > code["parts"]["given"]:
         # Under a switch of WhatsApp's the page appends an address for help.
-        message = "the page shows its code with more parts, which is else the same: try whether a phone takes ours"
+        message = (
+            "the page shows its code with more parts, which is else the same: try whether a phone takes ours"
+        )
         return Verdict.OPTIONAL, message
     return Verdict.BROKEN, "the code to scan is not the one that the page shows: no phone will take it"
 
