@@ -65,6 +65,7 @@ GET /v1/users                               yes  yes   403     no    no    no   
 GET /v1/users/{user}                        yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
 PUT /v1/users/{user}                        yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
 PUT /v1/users/{user}, with options          yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   403
+PATCH /v1/users/{user}                      yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
 GET /v1/users/{user}/qr                     yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
 POST /v1/users/{user}/pairing-code          yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
 DELETE /v1/users/{user}/pairing-code        yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes

@@ -11,6 +11,7 @@ from typing import Any
 
 from waportd import units
 from waportd.config import Config
+from waportd.engines import chosen
 from waportd.errors import Conflict, StoreError, UnknownUser
 from waportd.model import Assignment, Desired, Port, User
 from waportd.picture import Instance, Picture
@@ -34,7 +35,7 @@ class Assignments:
     async def load(self) -> None:
         """Fill the picture with what is stored. Raises StoreError."""
         for assignment in await self._store.load():
-            self._picture.put(Instance(assignment))
+            self._picture.put(Instance(assignment, engine=chosen(assignment, self.config)))
 
     def known(self, user: User) -> Instance:
         """Return the user's instance; raise UnknownUser where there is none."""
@@ -66,7 +67,7 @@ class Assignments:
         """Keep a new assignment. Raises StoreError."""
         async with self._writing:
             await self._store.put([assignment])
-            self._picture.put(Instance(assignment))
+            self._picture.put(Instance(assignment, engine=chosen(assignment, self.config)))
 
     async def change(self, user: User, **values: Any) -> Assignment:
         """Keep other values of a user's assignment, and return it. Raises StoreError, UnknownUser."""
@@ -75,7 +76,8 @@ class Assignments:
             after = dataclasses.replace(before, **values)
             if after != before:
                 await self._store.put([after])
-                self._picture.put(dataclasses.replace(self.known(user), assignment=after))
+                engine = chosen(after, self.config)
+                self._picture.put(dataclasses.replace(self.known(user), assignment=after, engine=engine))
             return after
 
     async def remove(self, assignment: Assignment) -> None:
@@ -91,12 +93,14 @@ class Assignments:
             await asyncio.to_thread(units.write_environment, self._folder, assignment, self.config)
 
     async def write_environments(self) -> None:
-        """Write the environment of every user anew; what cannot be written is logged."""
+        """Write the environment of every user anew, and show what it says; what cannot be written is logged."""
         for user in [instance.assignment.user for instance in self._picture]:
             try:
                 async with self.lock(user):
                     if instance := self._picture.get(user):
                         await self.write_environment(instance.assignment)
+                        engine = chosen(instance.assignment, self.config)
+                        self._picture.put(dataclasses.replace(self.known(user), engine=engine))
             except StoreError as error:
                 log.warning("Cannot update: %s", error, extra=log_fields(user))
 

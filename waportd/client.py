@@ -134,9 +134,9 @@ class UnknownUser(NotFound):
 
 
 class Conflict(ApiError):
-    """What was asked for does not fit the state of things: already linked, no code now, port held by another."""
+    """What was asked for does not fit the state of things: already linked, no code now, port held, no such engine."""
 
-    codes = frozenset({"conflict", "already_linked", "no_code", "port_held"})
+    codes = frozenset({"conflict", "already_linked", "no_code", "port_held", "unknown_engine"})
     statuses = frozenset({409})
 
 
@@ -313,6 +313,10 @@ class User(_Result):
     memory_max: int | None = None
     """Bytes."""
     autostart: bool = True
+    engine: str = "bundled"
+    """Which version of whatsapp-web.js the server starts with next; what runs now is ``session.upstream.engine``."""
+    own_engine: bool = False
+    """The user's own; else it is that of the configuration."""
     created_at: dt.datetime | None = None
     process: Process = field(default_factory=Process)
     session: Session | None = None
@@ -647,10 +651,15 @@ class Client:
         """Give the user a port and a running server, and return when it is as far as ``wait`` says.
 
         ``wait``: ``none``, ``listening`` (it answers), ``qr`` (there is a code, or a phone is linked already) or
-        ``ready``. ``timeout`` seconds at most. ``options``: ``webhook_url``, ``memory_max``, ``autostart``; what
-        is not named stays as it is. Raises ServerFailed with the cause, NotInTime, NoRoom.
+        ``ready``. ``timeout`` seconds at most. ``options``: ``webhook_url``, ``memory_max``, ``autostart``,
+        ``engine``; what is not named stays as it is. Raises ServerFailed with the cause, NotInTime, NoRoom.
         """
         return self._bring_up("PUT", _path(user), wait, timeout, options)
+
+    def set_options(self, user: str | int, **options: Any) -> User:
+        """Change options of a user who has a port, as `ensure` takes them; no server starts by that. Raises UnknownUser."""
+        answer = self.request("PATCH", _path(user), body=options, timeout=_CHANGE_TIMEOUT)
+        return User.of(answer.json())
 
     def start(self, user: str | int, wait: str = "listening", timeout: float | None = None) -> User:
         """As `ensure`, for a user who has a port already. Raises UnknownUser, too."""

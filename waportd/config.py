@@ -19,7 +19,7 @@ from typing import Any, Final
 import yaml
 
 from waportd.errors import ConfigError
-from waportd.kinds import FLAG, Kind, choice, number, whole
+from waportd.kinds import FLAG, Kind, choice, matching, number, whole
 
 MAX_FILE_SIZE: Final = 64 * 1024
 """Bytes of a configuration file that are read at most."""
@@ -54,6 +54,12 @@ _URL_PORT = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-
 _URL = re.compile(f"[Hh][Tt][Tt][Pp][Ss]?://(?:{_HOST})(?::(?:{_URL_PORT}))?(?:[/?#][!-~]*)?")
 """What node's ``fetch`` takes: it refuses URLs that carry a user name or password."""
 _MAX_URL: Final = 2000
+BUNDLED: Final = "bundled"
+"""Names the version of whatsapp-web.js that comes with waportd."""
+ENGINE_PATTERN: Final = r"(?:0|[1-9][0-9]{0,5})(?:\.(?:0|[1-9][0-9]{0,5})){2}(?:-[0-9A-Za-z]{1,20}(?:[.-][0-9A-Za-z]{1,20}){0,4})?"
+"""What names another one, as a regular expression for the whole of it: one exact version."""
+_ENGINES: Final = Path("/var/lib/waportd-engines")
+"""Not below the store's folder, where the daemon's user may write, nor below /usr/local, where others may."""
 _UNIT_PATH = re.compile(r"""/[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"'\\$%]*(?<! )""")
 
 
@@ -235,6 +241,10 @@ def _webhook_url(text: str) -> str:
     return text
 
 
+def _path_or_nothing(text: str) -> str:
+    return text and str(_path(text))
+
+
 def _client_id_prefix(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
         raise ValueError(text)
@@ -306,6 +316,9 @@ WEBHOOK_URL: Final = Kind(
     schema={"type": "string", "maxLength": _MAX_URL, "pattern": f"^(?:{_URL.pattern})?$"},
 )
 MEMORY_MAX: Final = _size("128M", zero="no limit")
+ENGINE: Final = matching(
+    f"{BUNDLED}|{ENGINE_PATTERN}", f"{BUNDLED}, or a version that is installed, such as 1.34.7"
+)
 PATH: Final = Kind("an absolute path without .., quotes, backslash, $, % or control characters", _path)
 
 
@@ -498,6 +511,24 @@ class Instances:
             "would let a hostile page out of the browser; it is never needed.",
         ),
     )
+    engine: str = field(
+        default=BUNDLED,
+        metadata=_key(
+            ENGINE,
+            "The version of whatsapp-web.js that the servers run: bundled, which came with waportd, or one that "
+            "`waportctl engine install` put beside it. `waportctl engine use` sets it, and can try it on some "
+            "users first. A user may be given another one.",
+        ),
+    )
+    web_version: str = field(
+        default="",
+        metadata=_key(
+            Kind(f"{PATH.allowed}, or '' for none", _path_or_nothing, show=lambda value: value or "''"),
+            "A pinned page: a file with WhatsApp Web's start page of an earlier day, which the servers load in place of "
+            "that of the site; '' for none. First aid while WhatsApp's newest page does not work, until there is "
+            "an engine that does; take it back then. Everybody must be able to read it.",
+        ),
+    )
     qr_max_retries: int = field(
         default=5,
         metadata=_key(
@@ -667,6 +698,11 @@ class Config:
     systemd: Systemd = Systemd()
     metrics: Metrics = Metrics()
     log: Log = Log()
+
+    @property
+    def engines(self) -> Path:
+        """Where other versions of whatsapp-web.js lie: in a folder of root's where servers are the system's."""
+        return _ENGINES if self.systemd.bus is Bus.SYSTEM else self.store.directory / "engines"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from waportd import __version__, units
+from waportd import __version__, engines, units
 from waportd.api.access import Access
 from waportd.api.pages import Embedders
 from waportd.api.server import ApiServer, make_app
@@ -78,6 +78,10 @@ class Daemon:
             stack.push_async_callback(manager.close)
             if self._config.systemd.bus is Bus.SESSION and units.install_session_units(self._config):
                 await manager.reload()
+            if refused := await asyncio.to_thread(
+                engines.refusal, self._config.instances.engine, self._config
+            ):
+                log.error("Cannot start servers as instances.engine says: %s; %s", *refused)
             supervisor = Supervisor(self._config, store, manager)
             manager.on_call = supervisor.metrics.note_call
             stack.push_async_callback(supervisor.close)
@@ -135,6 +139,7 @@ class Daemon:
             return _status(supervisor)
         try:
             config = await asyncio.to_thread(load, self._config_path)
+            await asyncio.to_thread(self._check_engine, config)
         except ConfigError as error:
             log.error("Cannot reload, going on as before:\n%s", error)  # noqa: TRY400  # no traceback: it says it all
             return "reload refused: the configuration is not valid"
@@ -153,6 +158,13 @@ class Daemon:
         embedders.allow(config.api.frame_ancestors)
         await supervisor.reconfigure(config)
         return _status(supervisor)
+
+    def _check_engine(self, config: Config) -> None:
+        """Refuse a new engine that is not there. One that was taken away keeps nothing else from being taken over."""
+        if config.instances.engine == self._config.instances.engine:
+            return
+        if refused := engines.refusal(config.instances.engine, reloaded(self._config, config)):
+            raise ConfigError(f"instances.engine: {refused[0]}", hint=refused[1])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -150,6 +150,14 @@ class AlreadyLinked(WaportdError):
     title = "Already linked"
 
 
+class UnknownEngine(WaportdError):
+    """That version of whatsapp-web.js is not installed."""
+
+    code = "unknown_engine"
+    status = 409
+    title = "Unknown engine"
+
+
 class NoCode(WaportdError):
     """There is no code to draw now; ``cause`` says what there is instead."""
 

@@ -89,6 +89,8 @@ class Assignment:
     """Where incoming messages go; None means ``instances.webhook_url``. May hold a token."""
     memory_max: int | None = None
     """Bytes; None means ``limits.memory_max``."""
+    engine: str | None = None
+    """Which version of whatsapp-web.js runs; None means ``instances.engine``."""
     created_at: float = 0.0
     """Seconds since the epoch."""
     note: str | None = None

@@ -6,6 +6,7 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Iterator
 
+from waportd.config import BUNDLED
 from waportd.model import Assignment, Port, Process, Session, SessionState, User
 
 _REMEMBERED = 1000
@@ -22,6 +23,8 @@ class Instance:
     """None until the server has said something. Outlives the process: the last word of a server that ended."""
     answering: bool = False
     """The server's event stream is open, so ``session`` is what it says now."""
+    engine: str = BUNDLED
+    """Which version of whatsapp-web.js the server starts with next."""
 
     def live_qr(self, now: float) -> str | None:
         """Return the code that can be scanned at this time, in seconds since the epoch; never an expired one."""

@@ -60,6 +60,7 @@ _MIGRATIONS = (
         value TEXT NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
+    "ALTER TABLE assignment ADD COLUMN engine TEXT",
 )
 """Step N takes the schema from version N to N + 1 (PRAGMA user_version). Steps are never edited, only added."""
 
@@ -71,6 +72,7 @@ _COLUMNS = (
     "autostart",
     "webhook_url",
     "memory_max",
+    "engine",
     "created_at",
     "note",
     "socket_boot",
@@ -363,6 +365,7 @@ def _from_row(row: tuple[object, ...]) -> Assignment:
         autostart=bool(values["autostart"]),
         webhook_url=None if values["webhook_url"] is None else str(values["webhook_url"]),
         memory_max=None if values["memory_max"] is None else int(str(values["memory_max"])),
+        engine=None if values["engine"] is None else str(values["engine"]),
         created_at=float(str(values["created_at"])),
         note=None if values["note"] is None else str(values["note"]),
         socket_boot=None if values["socket_boot"] is None else str(values["socket_boot"]),

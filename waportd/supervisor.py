@@ -13,10 +13,11 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypedDict
 
+from waportd import engines
 from waportd.assignments import Assignments
-from waportd.config import Bus, Config, Limits
+from waportd.config import Bus, Config, Instances, Limits
 from waportd.diagnosis import Finding
-from waportd.errors import AlreadyLinked, ServerFailed, StartTimeout, UnknownUser, WaportdError
+from waportd.errors import AlreadyLinked, ServerFailed, StartTimeout, UnknownEngine, UnknownUser, WaportdError
 from waportd.holders import Holder, listeners
 from waportd.host import Room, measure
 from waportd.lookout import Lookout, Raised
@@ -92,6 +93,7 @@ class Options(TypedDict, total=False):
     webhook_url: str | None
     memory_max: int | None
     autostart: bool
+    engine: str | None
 
 
 class Supervisor:
@@ -206,6 +208,11 @@ class Supervisor:
         return self._config.limits
 
     @property
+    def instances(self) -> Instances:
+        """What the configuration tells each server."""
+        return self._config.instances
+
+    @property
     def metrics_per_user(self) -> bool:
         """Whether each user has series of its own."""
         return self._config.metrics.per_user
@@ -255,8 +262,9 @@ class Supervisor:
     async def assign(self, user: User, options: Options | None = None) -> tuple[Instance, bool]:
         """Return the user's instance, and whether its port was assigned just now, durably.
 
-        Raises PortsExhausted, StoreError, SystemdError.
+        Raises UnknownEngine, PortsExhausted, StoreError, SystemdError.
         """
+        await self._check(options or {})
         async with self._assignments.lock(user):
             instance = self.picture.get(user)
             if instance is not None and instance.assignment.desired is Desired.DELETED:
@@ -288,6 +296,16 @@ class Supervisor:
         if created:
             self._clean_next_later(instance.assignment.port)
         return instance, created
+
+    async def set_options(self, user: User, options: Options) -> Instance:
+        """Change what was asked for a user who has a port; no server starts by that.
+
+        Raises UnknownUser, UnknownEngine, StoreError, SystemdError.
+        """
+        await self._check(options)
+        async with self._assignments.owned(user):
+            await self._set(self.known(user), options)
+        return self.known(user)
 
     async def start_server(
         self,
@@ -454,12 +472,20 @@ class Supervisor:
         except WaportdError as error:
             log.warning("Cannot give the port back: %s", error, extra=log_fields(port=port))
 
+    async def _check(self, options: Options) -> None:
+        """Raise UnknownEngine for one that is not installed."""
+        engine = options.get("engine")
+        if engine is not None and (refused := await asyncio.to_thread(engines.refusal, engine, self._config)):
+            raise UnknownEngine(refused[0], hint=refused[1])
+
     async def _set(self, instance: Instance, options: Options) -> None:
-        """Change what was asked for a user, in effect at once where its server runs."""
+        """Change what was asked for a user: in effect at once where its server runs, but for the engine."""
         before, user = instance.assignment, instance.assignment.user
         after = await self._assignments.change(user, **options)
         if after.memory_max != before.memory_max:
             await self._manager.limit_memory(service_unit(after.port), self._memory_max(after))
+        if after.engine != before.engine:
+            await self._assignments.write_environment(after)
         if after.webhook_url != before.webhook_url and self.known(user).process.state not in AT_REST:
             await self._starter.restart(after)
 

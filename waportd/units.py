@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from waportd import __version__
+from waportd import __version__, engines
 from waportd.accounts import uid_of
 from waportd.config import Bus, Config, has_control_characters, installed_below, is_unit_path, shipped
 from waportd.errors import ConfigError
@@ -53,6 +53,8 @@ def variables(assignment: Assignment, config: Config) -> dict[str, str]:
         "WAPORTD_CLIENT_ID_PREFIX": instances.client_id_prefix,
         "WAPORTD_BROWSER": instances.browser,
         "WAPORTD_BROWSER_ARGS": json.dumps(instances.browser_args),
+        "WAPORTD_ENGINE": str(engines.folder_of(engines.chosen(assignment, config), config) or ""),
+        "WAPORTD_WEB_VERSION": instances.web_version,
         "WAPORTD_QR_MAX_RETRIES": str(instances.qr_max_retries),
         "WAPORTD_QR_LIFETIME": ",".join(map(str, instances.qr_lifetime)),
         "WAPORTD_START_TIMEOUT": str(instances.start_timeout),

@@ -15,8 +15,9 @@ from waportd.supervisor import Supervisor
 
 
 @pytest.fixture
-def config(tmp_path):
-    """A configuration whose ports are out of everybody's way."""
+def config(tmp_path, monkeypatch):
+    """A configuration whose ports, and engines, are out of everybody's way."""
+    monkeypatch.setattr("waportd.config._ENGINES", tmp_path / "engines")
     config = Config()
     (tmp_path / "instances").mkdir()
     return dataclasses.replace(

@@ -33,6 +33,7 @@ FULL = Assignment(
     autostart=False,
     webhook_url="http://localhost:5002/webhook?token=ü",
     memory_max=512 << 20,
+    engine="1.34.6",
     created_at=1767225600.125,
     note="port 5002 is held by python3 (pid 7, user www-data)",
     socket_boot="3b1f",
@@ -477,6 +478,18 @@ class TestVersions:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA user_version").fetchone() == (len(module._MIGRATIONS),)
             assert connection.execute("SELECT colour FROM assignment").fetchall() == [(None,)] * len(rows)
+
+    async def test_a_store_from_before_there_were_engines_is_read(self, path, monkeypatch):
+        before = dataclasses.replace(FULL, engine=None)
+        with monkeypatch.context() as older:
+            older.setattr(module, "_MIGRATIONS", module._MIGRATIONS[:3])
+            older.setattr(module, "_COLUMNS", tuple(name for name in module._COLUMNS if name != "engine"))
+            async with opened(path) as store:
+                await store.put([before])
+        assert await read(path) == [before]
+        async with opened(path) as store:
+            await store.put([FULL])
+        assert await read(path) == [FULL]
 
     async def test_a_new_store_goes_through_all_steps(self, path, monkeypatch):
         steps = (

@@ -13,7 +13,7 @@ import pytest
 from support import unprivileged
 
 from waportd import units
-from waportd.config import Bus, Config
+from waportd.config import Bus, Config, Store
 from waportd.errors import ConfigError
 from waportd.model import Assignment, Port, User
 
@@ -68,6 +68,8 @@ def test_the_environment_holds_every_variable_once():
         'WAPORTD_CLIENT_ID_PREFIX="ylada_bot"',
         'WAPORTD_BROWSER="auto"',
         'WAPORTD_BROWSER_ARGS="[]"',
+        'WAPORTD_ENGINE=""',
+        'WAPORTD_WEB_VERSION=""',
         'WAPORTD_QR_MAX_RETRIES="5"',
         'WAPORTD_QR_LIFETIME="60,20"',
         'WAPORTD_START_TIMEOUT="90"',
@@ -83,6 +85,33 @@ def test_the_environment_holds_every_variable_once():
 def test_a_users_own_webhook_wins_over_the_configured_one(own, shown):
     text = units.environment(dataclasses.replace(ASSIGNMENT, webhook_url=own), Config())
     assert f'FLASK_WEBHOOK_URL="{shown}"\n' in text
+
+
+@pytest.mark.parametrize(
+    ("own", "configured_one", "folder"),
+    [
+        (None, "bundled", ""),
+        (None, "1.34.6", "/var/lib/waportd-engines/1.34.6"),
+        ("1.35.0", "1.34.6", "/var/lib/waportd-engines/1.35.0"),
+        ("bundled", "1.34.6", ""),
+    ],
+)
+def test_a_users_own_engine_wins_over_the_configured_one(own, configured_one, folder):
+    text = units.environment(
+        dataclasses.replace(ASSIGNMENT, engine=own), configured("instances", engine=configured_one)
+    )
+    assert f'WAPORTD_ENGINE="{folder}"\n' in text
+
+
+def test_on_a_session_bus_engines_lie_beside_the_store():
+    config = dataclasses.replace(configured("systemd", bus=Bus.SESSION), store=Store(Path("/home/ana/w")))
+    text = units.environment(dataclasses.replace(ASSIGNMENT, engine="1.34.6"), config)
+    assert 'WAPORTD_ENGINE="/home/ana/w/engines/1.34.6"\n' in text
+
+
+def test_a_server_is_told_of_a_pinned_page():
+    text = units.environment(ASSIGNMENT, configured("instances", web_version="/srv/page.html"))
+    assert 'WAPORTD_WEB_VERSION="/srv/page.html"\n' in text
 
 
 @pytest.mark.parametrize("character", [*map(chr, range(0x20)), "\x7f", "\x85", "\u2028", "\ud800"])

@@ -16,6 +16,10 @@ _HEALTH = record(
     "Health",
     status=words("ok"),
     version=text("The daemon's version."),
+    engine=text(
+        "`instances.engine`: which version of whatsapp-web.js servers start with that have none of their own."
+    ),
+    web_version=nullable(text("`instances.web_version`: the file of a pinned page; null for none.")),
     users=integer("Users who have a port."),
     running=integer("Servers that run."),
     failed=integer("Servers that failed and are not started again by themselves."),
@@ -52,6 +56,8 @@ async def show(request: web.Request) -> web.Response:
         {
             "status": "ok",
             "version": __version__,
+            "engine": supervisor.instances.engine,
+            "web_version": supervisor.instances.web_version or None,
             "users": len(states),
             "running": states.count(ProcessState.RUNNING),
             "failed": states.count(ProcessState.FAILED) + states.count(ProcessState.CRASH_LOOP),

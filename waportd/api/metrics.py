@@ -10,7 +10,7 @@ from waportd.api.problems import Handler
 from waportd.api.requests import supervisor_of
 from waportd.metrics import CONTENT_TYPE, Snapshot, render
 
-_METHODS = {"GET", "HEAD", "PUT", "POST", "DELETE"}
+_METHODS = {"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"}
 
 
 def operations() -> list[Operation]:

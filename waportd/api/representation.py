@@ -81,6 +81,11 @@ USER = record(
     own_webhook=flag("The user has a `webhook_url` of their own. It may hold a token, so it is not told."),
     memory_max=nullable(integer("Bytes that the server may use; null for `limits.memory_max`.")),
     autostart=flag("A linked session is started again at boot."),
+    engine=text(
+        "Which version of whatsapp-web.js the server starts with next: `bundled`, or that of another engine. What "
+        "runs now is `session.upstream.engine`."
+    ),
+    own_engine=flag("The user has an `engine` of their own; else it is `instances.engine`."),
     created_at=nullable(moment("When the port was assigned.")),
     process=record(
         "Process",
@@ -159,6 +164,8 @@ def user(instance: Instance, usage: Usage | None = None) -> dict[str, Any]:
         "own_webhook": assignment.webhook_url is not None,
         "memory_max": assignment.memory_max,
         "autostart": assignment.autostart,
+        "engine": instance.engine,
+        "own_engine": assignment.engine is not None,
         "created_at": timestamp(assignment.created_at),
         "process": {
             "state": process.state,

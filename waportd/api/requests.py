@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from aiohttp import web
 
-from waportd.config import MEMORY_MAX, WEBHOOK_URL
+from waportd.config import ENGINE, MEMORY_MAX, WEBHOOK_URL
 from waportd.errors import BadRequest
 from waportd.kinds import FLAG, Kind, Schema, choice, number, seconds
 from waportd.model import USER_PATTERN, Port, User, is_user
@@ -254,6 +254,13 @@ OPTIONS: Final = Body[Options | None](
             nullable=True,
         ),
         Member("autostart", FLAG, "Whether a linked session is started again at boot."),
+        Member(
+            "engine",
+            ENGINE,
+            "Which version of whatsapp-web.js the server starts with next: `bundled`, or one that is installed "
+            "(`waportctl engine list`); null for `instances.engine`.",
+            nullable=True,
+        ),
     ),
     '{"webhook_url": "http://…"}',
 )

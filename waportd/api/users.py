@@ -9,7 +9,7 @@ from waportd.api.representation import USER as USER_DOCUMENT
 from waportd.api.representation import respond, user
 from waportd.api.requests import NO_BODY, OPTIONS, TIMEOUT, USER, WAIT, Parameter, supervisor_of
 from waportd.api.schemas import array, record
-from waportd.errors import Forbidden, UnknownUser
+from waportd.errors import Forbidden, UnknownEngine, UnknownUser
 from waportd.kinds import FLAG
 from waportd.picture import Instance
 
@@ -35,7 +35,17 @@ def operations() -> list[Operation]:
             },
             (USER, WAIT, TIMEOUT),
             OPTIONS,
-            errors=(UnknownUser, *START_ERRORS),
+            errors=(UnknownEngine, UnknownUser, *START_ERRORS),
+        ),
+        Operation(
+            "PATCH",
+            one,
+            set_options,
+            Scope.USER,
+            {200: _SHOWN},
+            (USER,),
+            OPTIONS,
+            errors=(UnknownEngine, UnknownUser, *CHANGE_ERRORS),
         ),
         Operation(
             "DELETE",
@@ -111,6 +121,17 @@ async def ensure(request: web.Request) -> web.Response:
     if created:
         return _shown(request, instance, 201, Location=f"/v1/users/{name}")
     return _shown(request, instance)
+
+
+async def set_options(request: web.Request) -> web.Response:
+    """Set options of a user who has a port.
+
+    No server starts by that. What changes the server holds from its next start; another `webhook_url` starts it anew.
+    Options that are missing stay as they are.
+    """
+    return _shown(
+        request, await supervisor_of(request).set_options(USER.of(request), OPTIONS.of(request) or {})
+    )
 
 
 async def start(request: web.Request) -> web.Response:

@@ -143,7 +143,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Proxy
     protocol_version = "HTTP/1.1"
     timeout = 300
-    _methods: ClassVar = ("GET", "HEAD", "PUT", "POST", "DELETE")
+    _methods: ClassVar = ("GET", "HEAD", "PUT", "PATCH", "POST", "DELETE")
 
     def version_string(self) -> str:
         return "waportctl"
@@ -165,7 +165,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._pass_on()
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815  # the standard library's names
+    do_GET = do_HEAD = do_PUT = do_PATCH = do_POST = do_DELETE = _handle  # noqa: N815  # the standard library's names
 
     def _let_in(self) -> None:
         given = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query).get("key", [""])[0]

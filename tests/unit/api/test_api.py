@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import datetime as dt
 import json
 import socket as sockets
@@ -10,7 +11,7 @@ from types import MappingProxyType
 
 import pytest
 from aiohttp import web
-from support import BASE, all_fail, over, rendered_svg, rendered_text, scanned, until
+from support import BASE, add_engine, all_fail, over, rendered_svg, rendered_text, scanned, until
 
 from waportd.model import Port, ProcessState, SessionState, User, service_unit, socket_unit
 from waportd.systemd.manager import UnitBusy
@@ -374,7 +375,10 @@ BAD_REQUESTS = [
     ("POST", "/v1/users/1/stop", {}, 404, "unknown_user"),
     ("DELETE", "/v1/users/1", {}, 404, "unknown_user"),
     ("GET", "/v2/users", {}, 404, "not_found"),
-    ("PATCH", "/v1/users/1", {}, 405, "method_not_allowed"),
+    ("PUT", "/v1/users/1", {"json": {"engine": "1.0.0"}}, 409, "unknown_engine"),
+    ("PATCH", "/v1/users/1", {"json": {"autostart": False}}, 404, "unknown_user"),
+    ("PATCH", "/v1/users/1", {"json": {"autostart": "yes"}}, 400, "bad_request"),
+    ("POST", "/v1/users/1", {}, 405, "method_not_allowed"),
     ("POST", "/v1/health", {}, 405, "method_not_allowed"),
 ]
 
@@ -392,8 +396,41 @@ async def test_a_bad_request_is_named_and_changes_nothing(
 
 
 async def test_a_wrong_method_names_the_right_ones(api):
-    async with api.patch("/v1/users/1") as answer:
-        assert answer.headers["Allow"] == "DELETE, GET, HEAD, PUT"
+    async with api.post("/v1/users/1") as answer:
+        assert answer.headers["Allow"] == "DELETE, GET, HEAD, PATCH, PUT"
+
+
+async def test_options_are_set_without_a_start(api, supervisor, store, systemd, config):
+    add_engine(config, "1.34.6")
+    await supervisor.assign(ONE)
+    before = list(systemd.calls)
+    shown = await call(api, "PATCH", "/v1/users/1", json={"engine": "1.34.6", "autostart": False})
+    assert (shown["engine"], shown["own_engine"], shown["autostart"]) == ("1.34.6", True, False)
+    assert store.rows[ONE].engine == "1.34.6"
+    assert systemd.calls == before
+    shown = await call(api, "PATCH", "/v1/users/1", json={"engine": None})
+    assert (shown["engine"], shown["own_engine"], shown["autostart"]) == ("bundled", False, False)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_an_engine_that_is_not_installed_is_refused_and_the_known_are_named(
+    api, supervisor, config, method
+):
+    add_engine(config, "1.34.6")
+    await supervisor.assign(ONE)
+    problem = await call(api, method, "/v1/users/1", 409, json={"engine": "1.99.0"})
+    assert problem["detail"] == "there is no engine '1.99.0'; there is bundled, 1.34.6"
+    assert "waportctl engine install" in problem["hint"]
+    assert supervisor.known(ONE).engine == "bundled"
+
+
+async def test_health_tells_engine_and_pinned_page(api, supervisor, config):
+    shown = await call(api, "GET", "/v1/health")
+    assert (shown["engine"], shown["web_version"]) == ("bundled", None)
+    instances = dataclasses.replace(config.instances, engine="1.34.6", web_version="/srv/page.html")
+    await supervisor.reconfigure(dataclasses.replace(config, instances=instances))
+    shown = await call(api, "GET", "/v1/health")
+    assert (shown["engine"], shown["web_version"]) == ("1.34.6", "/srv/page.html")
 
 
 async def test_who_holds_a_port(api):

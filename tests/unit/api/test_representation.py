@@ -58,6 +58,7 @@ RUNNING = Instance(
         ),
     ),
     answering=True,
+    engine="1.34.6",
 )
 
 
@@ -129,6 +130,8 @@ class TestUser:
             "own_webhook": True,
             "memory_max": 512 << 20,
             "autostart": True,
+            "engine": "1.34.6",
+            "own_engine": False,
             "created_at": "2026-01-01T00:00:00.000Z",
             "process": {
                 "state": "running",
@@ -172,6 +175,11 @@ class TestUser:
             "memory": {"bytes": 5, "source": "pss"},
             "cpu": {"seconds": 1.5, "source": "processes"},
         }
+
+    def test_an_engine_of_the_users_own_is_told_from_that_of_the_configuration(self):
+        assignment = dataclasses.replace(RUNNING.assignment, engine="1.35.0")
+        shown = representation.user(but(assignment=assignment, engine="1.35.0"))
+        assert (shown["engine"], shown["own_engine"]) == ("1.35.0", True)
 
     def test_a_server_that_has_said_nothing_has_no_session(self):
         assert representation.user(but(session=None))["session"] is None

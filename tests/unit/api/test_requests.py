@@ -204,6 +204,10 @@ class TestOptions:
             ({"memory_max": 0}, None),
             ({"autostart": False}, None),
             ({"autostart": True}, None),
+            ({"engine": "bundled"}, None),
+            ({"engine": "1.34.6"}, None),
+            ({"engine": "2.0.0-alpha.0"}, None),
+            ({"engine": None}, None),
         ],
     )
     async def test_options_are_read_as_the_configuration_reads_them(self, ask, sent, read):
@@ -229,6 +233,23 @@ class TestOptions:
             (
                 "memory_max",
                 [-1, 1, 1.5, 1e300, True, "", "0", "1M", "512 M", "lots", [], {}, 10**30, "9" * 100],
+            ),
+            (
+                "engine",
+                [
+                    "",
+                    "latest",
+                    "1",
+                    "1.34",
+                    "1.34.7.1",
+                    "^1.34.7",
+                    "01.2.3",
+                    "../1.34.7",
+                    "1.34.7/..",
+                    "1.0.0-..",
+                    1.34,
+                    [],
+                ],
             ),
             ("autostart", [None, 0, 1, "true", [], {}]),
         ],
@@ -261,7 +282,7 @@ class TestOptions:
     @pytest.mark.parametrize("name", ["port", "", "Autostart", "x" * 1000, "\ud800", "\x1b[31m"])
     async def test_an_unknown_member_is_refused_and_the_known_ones_are_named(self, ask, name):
         problem = await refused(ask("/options", json.dumps({"autostart": True, name: 1})))
-        assert problem["hint"] == "allowed: webhook_url, memory_max, autostart"
+        assert problem["hint"] == "allowed: webhook_url, memory_max, autostart, engine"
 
     async def test_a_body_that_is_too_large_is_refused_as_such(self, ask):
         status, problem = await ask("/options", b" " * 70_000)
