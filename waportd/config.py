@@ -20,6 +20,7 @@ import yaml
 
 from waportd.errors import ConfigError
 from waportd.kinds import FLAG, Kind, choice, matching, number, whole
+from waportd.model import BUNDLED, ENGINE_PATTERN
 
 MAX_FILE_SIZE: Final = 64 * 1024
 """Bytes of a configuration file that are read at most."""
@@ -54,10 +55,6 @@ _URL_PORT = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-
 _URL = re.compile(f"[Hh][Tt][Tt][Pp][Ss]?://(?:{_HOST})(?::(?:{_URL_PORT}))?(?:[/?#][!-~]*)?")
 """What node's ``fetch`` takes: it refuses URLs that carry a user name or password."""
 _MAX_URL: Final = 2000
-BUNDLED: Final = "bundled"
-"""Names the version of whatsapp-web.js that comes with waportd."""
-ENGINE_PATTERN: Final = r"(?:0|[1-9][0-9]{0,5})(?:\.(?:0|[1-9][0-9]{0,5})){2}(?:-[0-9A-Za-z]{1,20}(?:[.-][0-9A-Za-z]{1,20}){0,4})?"
-"""What names another one, as a regular expression for the whole of it: one exact version."""
 _ENGINES: Final = Path("/var/lib/waportd-engines")
 """Not below the store's folder, where the daemon's user may write, nor below /usr/local, where others may."""
 _UNIT_PATH = re.compile(r"""/[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"'\\$%]*(?<! )""")

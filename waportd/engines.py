@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from waportd.config import BUNDLED, ENGINE_PATTERN, Config, shipped
-from waportd.model import Assignment
+from waportd.config import Config, shipped
+from waportd.model import BUNDLED, ENGINE_PATTERN, Assignment
 
 MANIFEST: Final = "engine.json"
 """What makes a folder an engine: it is written last, when the library in it was tried."""

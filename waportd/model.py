@@ -14,6 +14,14 @@ Port = NewType("Port", int)
 USER_PATTERN = "[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}"
 """What may name a user, as a regular expression for the whole of it."""
 
+BUNDLED = "bundled"
+"""Names the version of whatsapp-web.js that comes with waportd."""
+
+_NUMBER = "(?:0|[1-9][0-9]{0,5})"
+_EARLY = "[0-9A-Za-z]{1,20}"
+ENGINE_PATTERN = rf"{_NUMBER}(?:\.{_NUMBER}){{2}}(?:-{_EARLY}(?:[.-]{_EARLY}){{0,4}})?"
+"""What names another one, as a regular expression for the whole of it: one exact version (https://semver.org)."""
+
 _USER = re.compile(USER_PATTERN)
 _UNIT = re.compile(r"whatsapp@([1-9][0-9]{0,4})\.(service|socket)")
 

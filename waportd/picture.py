@@ -6,8 +6,7 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Iterator
 
-from waportd.config import BUNDLED
-from waportd.model import Assignment, Port, Process, Session, SessionState, User
+from waportd.model import BUNDLED, Assignment, Port, Process, Session, SessionState, User
 
 _REMEMBERED = 1000
 """Removed users who are told to those that ask what changed; who was away for more sees everything anew."""

@@ -66,6 +66,7 @@ class FakeServer:
         self.picture = {**PICTURE, "port": port}
         self.calls: list[str] = []
         self.codes = 0
+        self.engine = "bundled"
         self.on_exit: Callable[[int], None] = lambda status: None
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -99,7 +100,9 @@ class FakeServer:
 
     def say(self, state: str, **members: object) -> None:
         """Change the session and tell all listeners."""
-        self.picture = {**PICTURE, "port": self.port, "state": state, "since": iso(time.time()), **members}
+        upstream = {**PICTURE["upstream"], "engine": self.engine}
+        about = {"port": self.port, "state": state, "since": iso(time.time()), "upstream": upstream}
+        self.picture = {**PICTURE, **about, **members}
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -22,6 +22,7 @@ class Exit(enum.IntEnum):
     NOT_PERMITTED = 4
     UNKNOWN_USER = 5
     NOT_IN_TIME = 6
+    ROLLED_BACK = 7
     INTERRUPTED = 130
 
 
@@ -33,6 +34,7 @@ MEANINGS = {
     Exit.NOT_PERMITTED: "not permitted: another user, a group or root is needed",
     Exit.UNKNOWN_USER: "the user has no server",
     Exit.NOT_IN_TIME: "not in time; it may still happen",
+    Exit.ROLLED_BACK: "a trial failed, and what it had changed was taken back",
     Exit.INTERRUPTED: "ended by Ctrl-C",
 }
 """The one table of exit statuses: help text and manual page show it."""

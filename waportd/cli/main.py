@@ -33,6 +33,13 @@ class Context:
         if "client" in self.__dict__:
             self.client.close()
 
+    def agreed(self, question: str) -> bool:
+        """Ask the person, where one sits there and has not said yes beforehand (``--yes``)."""
+        if self.options.yes or not self.screen.interactive or terminal.confirmed(question):
+            return True
+        terminal.complain("Nothing was changed.")
+        return False
+
     @property
     def socket(self) -> str:
         """Where the daemon answers."""

@@ -1,12 +1,14 @@
 """The command line of waportctl: help, manual page and completion are all made from it."""
 
 import argparse
+import re
 from pathlib import Path
 
 from waportd import __version__
 from waportd.cli.exits import MEANINGS
 from waportd.cli.settings import CONFIG
 from waportd.client import SOCKET
+from waportd.model import BUNDLED, ENGINE_PATTERN
 
 _DESCRIPTION = "Shows and steers the WhatsApp servers that waportd runs for the users of a web app."
 
@@ -211,7 +213,111 @@ def _add_administration(commands: "argparse._SubParsersAction[argparse.ArgumentP
     command.add_argument(
         "--no-start", action="store_true", help="do not start the server and wait until it is linked"
     )
+    _add_engines(commands)
     _add_tokens(commands)
+
+
+def _add_engines(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    engine = commands.add_parser(
+        "engine",
+        help="manage the versions of whatsapp-web.js",
+        description="Manage the versions of whatsapp-web.js that servers run, beside the bundled one.",
+    )
+    actions = engine.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add_config(_command(actions, "list", "engines:list_engines", "list the versions, and who uses them"))
+    command = _command(
+        actions, "install", "engines:install", "put a version beside the others, for nobody yet (needs root)"
+    )
+    command.add_argument(
+        "version",
+        metavar="VERSION",
+        nargs="?",
+        type=_version,
+        help="the version, from the npm registry: 1.34.7",
+    )
+    command.add_argument(
+        "--file",
+        metavar="FILE",
+        type=Path,
+        help="take it from a file that `engine pack` made, without a registry",
+    )
+    _add_integrity(
+        command, "what the package, or the file, must be (default: what the registry says, or any file)"
+    )
+    _add_config(command)
+    command = _command(
+        actions, "pack", "engines:pack", "write a version into a file, for hosts that reach no registry"
+    )
+    command.add_argument(
+        "version", metavar="VERSION", type=_version, help="the version, installed here or not"
+    )
+    command.add_argument(
+        "--output", metavar="FILE", type=Path, help="where to (default: waportd-engine-VERSION.tgz)"
+    )
+    _add_integrity(command, "what the package of the registry must be")
+    _add_config(command)
+    command = _command(
+        actions,
+        "use",
+        "engines:use",
+        "have servers start with a version from now on; those that run keep theirs (needs root, but for --user)",
+    )
+    command.add_argument(
+        "engine",
+        metavar="ENGINE",
+        type=_engine,
+        help="the version, or bundled; with --user also default: that of the configuration",
+    )
+    command.add_argument(
+        "--user", metavar="USER", action="append", help="for this user only; may be given several times"
+    )
+    command.add_argument(
+        "--canary",
+        metavar="N",
+        type=_count,
+        help="first try it on N users who are connected, or show a code, and start their servers anew one by one; "
+        "for all only if each gets as far again, else everything is taken back",
+    )
+    command.add_argument(
+        "--limit",
+        metavar="SECONDS",
+        type=_seconds,
+        help="how long such a user may take (default: three times the last start, from 60 to 600)",
+    )
+    command.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        type=_seconds,
+        default=20.0,
+        help="how long each must stay so before the next one (default: 20)",
+    )
+    _add_restart(command)
+    _add_yes(command)
+    _add_config(command)
+    command = _command(
+        actions,
+        "rollback",
+        "engines:rollback",
+        "go back to the version before, or take back a trial that was cut short (needs root)",
+    )
+    _add_restart(command)
+    _add_yes(command)
+    _add_config(command)
+    command = _command(actions, "remove", "engines:remove", "remove a version that nobody uses (needs root)")
+    command.add_argument("version", metavar="VERSION", type=_version, help="the version")
+    _add_config(command)
+
+
+def _add_integrity(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--integrity", metavar="SHA512", type=_integrity, help=f"{text}: sha512-…")
+
+
+def _add_restart(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--restart",
+        action="store_true",
+        help="start the servers anew that run another version than they are to, one by one",
+    )
 
 
 def _add_tokens(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -225,6 +331,22 @@ def _add_tokens(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument("--user", metavar="USER", help="for this user only (default: for everything)")
     command = _command(actions, "revoke", "tokens:revoke", "take a key back")
     command.add_argument("id", metavar="ID", help="the key's id, as the list shows it")
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(ENGINE_PATTERN, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one exact version, such as 1.34.7")
+    return text
+
+
+def _engine(text: str) -> str:
+    return text if text in {BUNDLED, "default"} else _version(text)
+
+
+def _integrity(text: str) -> str:
+    if not re.fullmatch(r"sha512-[A-Za-z0-9+/]{86}==", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a SHA-512 as npm writes it: sha512-…==")
+    return text
 
 
 def _port(text: str) -> int:

@@ -59,7 +59,7 @@ def restart(context: Context) -> Exit:
 def logout(context: Context) -> Exit:
     """Unlink the phone and delete the session."""
     user = context.options.user
-    if not _agreed(context, f"Unlink the phone of user {user} and delete the session?"):
+    if not context.agreed(f"Unlink the phone of user {user} and delete the session?"):
         return Exit.FAILED
     shown = context.client.logout(user)
     return _done(context, shown, shown.session.message if shown.session else "logged out")
@@ -69,7 +69,7 @@ def delete(context: Context) -> Exit:
     """Stop the server, delete the session, free the port."""
     user = context.options.user
     shown = context.client.status(user)
-    if not _agreed(context, f"Delete user {user} with the session on port {shown.port}, and free the port?"):
+    if not context.agreed(f"Delete user {user} with the session on port {shown.port}, and free the port?"):
         return Exit.FAILED
     context.client.delete(user)
     if context.screen.as_json:
@@ -77,13 +77,6 @@ def delete(context: Context) -> Exit:
     else:
         context.screen.text(f"user {user}: deleted; port {shown.port} is free")
     return Exit.OK
-
-
-def _agreed(context: Context, question: str) -> bool:
-    if context.options.yes or not context.screen.interactive or terminal.confirmed(question):
-        return True
-    terminal.complain("Nothing was changed.")
-    return False
 
 
 def _done(context: Context, user: User, outcome: str) -> Exit:
@@ -130,6 +123,7 @@ def _show(context: Context, user: User) -> Exit:
             ("", f"{session.message}, for {terminal.age(session.since)}" if session else None),
             ("", session.hint if session else None),
             *(upstream.rows(session.upstream) if session and session.upstream else []),
+            ("Next engine", _next_engine(user)),
             ("Linked", "yes" if user.linked else "no"),
             ("Phone", _phone(user)),
             ("Memory", terminal.size(user.memory)),
@@ -140,6 +134,14 @@ def _show(context: Context, user: User) -> Exit:
         ]
     )
     return Exit.OK
+
+
+def _next_engine(user: User) -> str | None:
+    """Return what the server starts with next, where that is another one than runs, or the user's own."""
+    upstream = user.session.upstream if user.session else None
+    if not user.own_engine and upstream is not None and upstream.engine == user.engine:
+        return None
+    return f"{user.engine}{' (own)' if user.own_engine else ''}"
 
 
 def _phone(user: User) -> str | None:

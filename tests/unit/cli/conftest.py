@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from waportd.cli import engine_files
 from waportd.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,6 +26,20 @@ def environment(monkeypatch):
     """Keep the environment of whoever runs the tests out of them."""
     for name in ("WAPORTD_SOCKET", "NO_COLOR", "SUDO_UID"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def untried_by_systemd(monkeypatch):
+    """Root would have systemd try a library as nobody; there is none here, and those of the tests are ours."""
+    real = engine_files.subprocess.run
+    monkeypatch.setattr(engine_files, "_SANDBOX", ("env",))
+
+    def run(command, **options):
+        return real(
+            [word for word in command if not word.startswith(("--property=", "--setenv="))], **options
+        )
+
+    monkeypatch.setattr(engine_files.subprocess, "run", run)
 
 
 @dataclasses.dataclass

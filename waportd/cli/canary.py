@@ -1,0 +1,169 @@
+"""Another engine, tried on few users before it is for all.
+
+Each gets as far as before and in the usual time, or all of them go back.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from waportd.cli.exits import Problem
+from waportd.client import Client, User, WaportdClientError
+
+_LEAST, _MOST = 60.0, 600.0
+"""Seconds: the limit of a user lies between these, whatever is usual. The API waits no longer."""
+_SLOWER = 3.0
+"""By what factor a start may take longer than the one before."""
+_POLL = 0.5
+"""Seconds between two looks at a server that is watched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one user came to."""
+
+    user: str
+    goal: str
+    """``ready``, or ``qr`` where no phone is linked."""
+    reached: bool
+    seconds: float
+    """How long it took, or was waited for."""
+    limit: float
+    why: str | None = None
+    """Why it was not reached."""
+
+    def __str__(self) -> str:
+        what = "connected" if self.goal == "ready" else "shows a code"
+        if self.reached:
+            return f"user {self.user}: {what} after {self.seconds:.0f} s"
+        return f"user {self.user}: not {what.removeprefix('shows ')} after {self.seconds:.0f} s: {self.why}"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The same in JSON."""
+        return {**asdict(self), "seconds": round(self.seconds, 1), "limit": round(self.limit, 1)}
+
+
+def candidates(users: Sequence[User], count: int) -> list[User]:
+    """Return on whom an engine is tried: who is connected, then who shows a code; no one with an engine of their own."""
+
+    def rank(user: User) -> int:
+        if user.own_engine or user.session is None or not user.session.answering:
+            return 2
+        return 0 if user.ready else 1 if user.session.state == "qr" else 2
+
+    fit = [user for user in users if user.process.state == "running" and rank(user) < 2]  # noqa: PLR2004
+    return sorted(fit, key=rank)[:count]
+
+
+def limit_for(user: User) -> float:
+    """Return the seconds in which the user's server must get as far as it is now.
+
+    Three times what it took when it started last, as far as its times tell: 60 at least, 600 at most.
+    """
+    session = user.session
+    if session is None or session.since is None or user.process.since is None:
+        return _LEAST
+    usual = (session.since - user.process.since).total_seconds()
+    return min(max(_LEAST, _SLOWER * usual), _MOST)
+
+
+class Trial:
+    """Switches users to an engine one by one, and back where one of them fails."""
+
+    def __init__(self, client: Client, engine: str, tell: Callable[[str], None]) -> None:
+        self._client = client
+        self._engine = engine
+        self._tell = tell
+        self.switched: list[User] = []
+        """As each was before, in the order in which they were switched."""
+        self.outcomes: list[Outcome] = []
+
+    def switch(self, user: User, limit: float | None, watch: float) -> Outcome:
+        """Have the user's server start with the engine, and look how far it gets; keeps what came of it."""
+        self.switched.append(user)
+        self._client.set_options(user.user, engine=self._engine)
+        outcome = reach(self._client, user, limit or limit_for(user), watch, self._engine)
+        self._tell(str(outcome))
+        self.outcomes.append(outcome)
+        return outcome
+
+    def settle(self) -> None:
+        """Let the users follow the configuration again, which names the engine now: nothing starts anew by that."""
+        for user in self.switched:
+            self._client.set_options(user.user, engine=None)
+
+    def undo(self) -> list[str]:
+        """Have all who were switched start as before; return who could not."""
+        failed = [user.user for user in reversed(self.switched) if not self._give_back(user)]
+        self.switched.clear()
+        return failed
+
+    def _give_back(self, user: User) -> bool:
+        try:
+            self._client.set_options(user.user, engine=None)
+            outcome = reach(self._client, user, limit_for(user), 0.0, None)
+        except WaportdClientError as error:
+            self._tell(f"user {user.user}: not back: {error}")
+            return False
+        self._tell(f"back: {outcome}")
+        return outcome.reached
+
+
+def reach(client: Client, user: User, limit: float, watch: float, engine: str | None) -> Outcome:
+    """Restart a user's server, and tell whether it gets as far as before within ``limit`` seconds.
+
+    It must then stay so for ``watch`` seconds, and run the engine, where one is named.
+    """
+    goal = "ready" if user.linked else "qr"
+    began = time.monotonic()
+
+    def outcome(why: str | None) -> Outcome:
+        return Outcome(user.user, goal, why is None, time.monotonic() - began, limit, why)
+
+    try:
+        client.restart(user.user)
+        left = max(1.0, limit - (time.monotonic() - began))
+        shown = client.start(user.user, goal, left)
+        reached = outcome(_other_engine(shown, engine))
+        if not reached.reached:
+            return reached
+        restarts = shown.process.restarts
+        end = time.monotonic() + watch
+        while time.monotonic() < end:
+            time.sleep(min(_POLL, watch))
+            now = client.status(user.user)
+            if now.process.restarts != restarts or now.process.pid != shown.process.pid:
+                return outcome(f"it ended: {now.process.message}")
+            if why := _fallen(now, goal):
+                return outcome(why)
+    except WaportdClientError as error:
+        return outcome(getattr(error, "detail", None) or str(error))
+    return reached
+
+
+def _other_engine(user: User, engine: str | None) -> str | None:
+    upstream = user.session.upstream if user.session else None
+    if engine is None or (upstream is not None and upstream.engine == engine):
+        return None
+    return f"its server runs engine {upstream.engine if upstream else 'unknown'}"
+
+
+def _fallen(user: User, goal: str) -> str | None:
+    """Return why a server is not as far as it was any more; None where it is."""
+    session = user.session
+    if session is None or not session.answering:
+        return "its server does not answer any more"
+    if session.state in {"error", "logged_out", "passkey_required"} or (goal == "ready" and not user.ready):
+        return f"{session.state}: {session.message}"
+    return None
+
+
+def none_to_try() -> Problem:
+    """Return the problem of an engine that cannot be tried on anybody."""
+    return Problem(
+        "nobody is connected or shows a code, so that there is no user to try it on",
+        "`waportctl qr USER` shows one; without --canary it is for all at once",
+        code="no_canary",
+    )
