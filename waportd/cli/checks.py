@@ -23,8 +23,9 @@ from pathlib import Path
 
 import psutil
 
-from waportd import __version__
+from waportd import __version__, engines
 from waportd.cli import terminal
+from waportd.cli.engine_files import folder_open, open_to_others
 from waportd.cli.settings import read_config
 from waportd.client import Client, User, WaportdClientError, WaportdUnavailable
 from waportd.config import Bus, Config
@@ -55,6 +56,8 @@ _MODULES = {
 }
 _SANDBOX_HELPER = Path("/usr/lib/chromium/chrome-sandbox")
 """Of package chromium-sandbox: set-uid root, it makes the sandbox where the kernel lets nobody else."""
+_UNSEEN = {"home", "root", "tmp", "run"}
+"""Folders of which a server sees nothing, or others than everybody else."""
 _ANSWERS_BADLY = 500
 _PARSE = """
 for (const file of process.argv.slice(1)) {
@@ -261,6 +264,61 @@ def node_modules(site: Site) -> Findings:
         yield Verdict.FAIL, f"whatsapp-web.js {found}: {why}", reinstall
     else:
         yield Verdict.OK, f"whatsapp-web.js {found}", None
+
+
+def installed_engines(site: Site) -> Findings:
+    """Check that the versions of whatsapp-web.js are there that are asked for, and nobody else's; and the pinned page."""
+    config, known = site.config, {engine.name: engine for engine in engines.installed(site.config)}
+    name = config.instances.engine
+    if refused := engines.refusal(name, config):
+        yield (
+            Verdict.FAIL,
+            f"instances.engine: {refused[0]}",
+            f"waportctl engine install {name}, or waportctl engine use bundled",
+        )
+    else:
+        yield Verdict.OK, f"{name} (whatsapp-web.js {known[name].library})", None
+    for user in site.users or []:
+        if user.own_engine and user.engine not in known:
+            yield (
+                Verdict.FAIL,
+                f"user {user.user} has engine {user.engine}, which is not there",
+                f"waportctl engine install {user.engine}, or waportctl engine use default --user {user.user}",
+            )
+    if config.engines.is_dir():
+        owner = 0 if site.system else os.geteuid()
+        if shared := open_to_others(config.engines.resolve(), owner):
+            problem = folder_open(shared)
+            yield Verdict.FAIL, problem.message, problem.hint
+    if config.instances.web_version:
+        yield from _pinned_page(Path(config.instances.web_version), site)
+
+
+def _pinned_page(page: Path, site: Site) -> Findings:
+    why = None
+    if site.system and page.parts[1] in _UNSEEN:
+        why = f"servers do not see what lies in /{page.parts[1]}"
+    else:
+        try:
+            shown = page.stat().st_mode & 0o004 and all(
+                above.stat().st_mode & 0o001 for above in page.parents
+            )
+            if not page.is_file() or (site.system and not shown):
+                why = "servers may not read it"
+        except OSError as error:
+            why = error.strerror
+    if why:
+        yield (
+            Verdict.FAIL,
+            f"the pinned page {page} cannot be used: {why}",
+            "put it where everybody may read it, such as /etc/waportd-page.html, or take instances.web_version back",
+        )
+        return
+    yield (
+        Verdict.WARN,
+        f"instances.web_version: every server loads a pinned page, {page}, and not that of the site",
+        "as soon as an engine works without it, take it back: WhatsApp ends old pages without a word",
+    )
 
 
 def browser(site: Site) -> Findings:
@@ -631,6 +689,7 @@ CHECKS: dict[str, Callable[[Site], Findings]] = {
     "node": node,
     "script": script,
     "modules": node_modules,
+    "engines": installed_engines,
     "browser": browser,
     "units": units,
     "socket": api,

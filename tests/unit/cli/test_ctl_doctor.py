@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
-from support import BASE, all_fail, until
+from support import BASE, add_engine, all_fail, until
 
 from waportd.cli import checks
 from waportd.cli.checks import CHECKS, Site, Verdict
@@ -251,3 +251,59 @@ def test_a_configuration_that_may_not_be_read(tmp_path, capsys, monkeypatch, sit
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     assert main(["config", "check", str(site().config_file)]) == Exit.NOT_PERMITTED
     assert found(site(), "configuration")[0] == [Verdict.SKIP]
+
+
+SESSION = "systemd: {{bus: session}}\nstore: {{directory: {}}}\n"
+
+
+def test_engines(site, tmp_path, monkeypatch):
+    monkeypatch.setattr("waportd.config._ENGINES", tmp_path / "none")
+    verdicts, text = found(site(), "engines")
+    assert verdicts == [Verdict.OK]
+    assert "bundled (whatsapp-web.js 1." in text
+    verdicts, text = found(site("instances: {engine: 1.34.6}"), "engines")
+    assert verdicts == [Verdict.FAIL]
+    assert "there is no engine '1.34.6'; there is bundled" in text
+    assert "waportctl engine install 1.34.6" in text
+
+
+def test_an_engine_of_a_user_that_is_not_there(site, tmp_path):
+    here = site(SESSION.format(tmp_path))
+    here.users = [types.SimpleNamespace(user="2", engine="1.34.6", own_engine=True)]
+    verdicts, text = found(here, "engines")
+    assert verdicts == [Verdict.OK, Verdict.FAIL]
+    assert "user 2 has engine 1.34.6" in text
+    add_engine(here.config, "1.34.6")
+    assert found(here, "engines")[0] == [Verdict.OK]
+
+
+def test_a_folder_of_engines_that_others_may_change(site, tmp_path):
+    here = site(SESSION.format(tmp_path))
+    add_engine(here.config, "1.34.6")
+    here.config.engines.chmod(0o775)
+    verdicts, text = found(here, "engines")
+    assert verdicts == [Verdict.OK, Verdict.FAIL]
+    assert "others than root may write" in text
+
+
+def test_a_pinned_page_is_warned_of(site, tmp_path):
+    page = tmp_path / "page.html"
+    here = site(SESSION.format(tmp_path) + f"instances: {{web_version: {page}}}\n")
+    verdicts, text = found(here, "engines")
+    assert verdicts == [Verdict.OK, Verdict.FAIL]
+    assert "No such file" in text
+    page.write_text("<!doctype html>")
+    verdicts, text = found(here, "engines")
+    assert verdicts == [Verdict.OK, Verdict.WARN]
+    assert f"every server loads a pinned page, {page}" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [("/root/page.html", "do not see"), ("/tmp/page.html", "do not see"), ("/etc/shadow", "may not read")],
+)
+def test_a_pinned_page_that_no_server_can_read(site, tmp_path, monkeypatch, page, why):
+    monkeypatch.setattr("waportd.config._ENGINES", tmp_path / "none")
+    verdicts, text = found(site(f"instances: {{web_version: {page}}}"), "engines")
+    assert verdicts == [Verdict.OK, Verdict.FAIL]
+    assert why in text
