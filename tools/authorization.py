@@ -143,6 +143,9 @@ the folder of the API's socket, write       yes  no    no      no    no    no   
 the units of this boot, write               yes  no    no      no    no    no   no
 the units, write                            yes  no    no      no    no    no   no
 the program, write                          yes  no    no      no    no    no   no
+the engines' folder, write                  yes  no    no      no    no    no   no
+an engine, read                             yes  yes   yes     yes   yes   yes  yes
+an engine, write                            yes  no    no      no    no    no   no
 the journal, read                           yes  no    no      no    no    no   yes
 """,
 )

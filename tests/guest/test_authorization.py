@@ -73,6 +73,8 @@ FILES = {
     "the units of this boot": "/run/systemd/system",
     "the units": "/usr/lib/systemd/system/whatsapp@.service",
     "the program": "/usr/lib/waportd/whatsapp_server.js",
+    "the engines' folder": "/var/lib/waportd-engines",
+    "an engine": "/var/lib/waportd-engines/1.34.6/engine.json",
 }
 LIMIT = "[('MemoryMax', <uint64 536870912>)]"
 BUS = {
@@ -190,6 +192,8 @@ def guarded(site):
     site.link_light("2")
     site.call("PUT", "/v1/users/4?wait=listening", 201)
     site.call("GET", "/api/port?user_id=5")
+    site.machine.run("mkdir", "/var/lib/waportd-engines/1.34.6")
+    site.machine.run("tee", FILES["an engine"], given="{}")
     return site
 
 

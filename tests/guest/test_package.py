@@ -12,6 +12,7 @@ AUTOPKGTEST = ROOT / "debian/tests/api"
 EARLIER = f"{OTHER_VERSIONS}/earlier.deb"
 LATER = f"{OTHER_VERSIONS}/later.deb"
 DATA = ("/var/lib/waportd/waportd.db", "/var/lib/private/whatsapp/5002", CONFIG)
+ENGINE = "/var/lib/waportd-engines/1.34.6"
 
 
 def exists(site, path):
@@ -161,7 +162,9 @@ def test_a_removal_stops_everything_and_keeps_the_data_for_the_next_installation
     site.call("PUT", "/v1/users/x?wait=none", 201)
     port = site.call("GET", "/v1/users/x")["port"]
     config = read(site, CONFIG)
+    site.machine.run("mkdir", ENGINE)
     site.machine.run("dpkg", "--remove", "waportd")
+    assert exists(site, ENGINE)
     assert site.machine.systemctl("list-units", "--plain", "--no-legend", "whatsapp*", "waportd*") == ""
     assert all(exists(site, path) for path in DATA)
     assert not exists(site, "/usr/lib/waportd")
@@ -200,6 +203,7 @@ def test_a_purge_leaves_no_file_no_user_and_no_unit(empty_site):
     site.connect_to_standin()
     site.show_code("2")
     site.ask("PUT", "/v1/users/2", {"memory_max": "512M"})
+    site.machine.run("mkdir", ENGINE)
     assert exists(site, "/run/systemd/system.control/whatsapp@5002.service.d")
     site.forget_standin()
     site.machine.run("dpkg", "--purge", "waportd")
