@@ -30,9 +30,11 @@ const MEMBERS = {
         'initWebVersionCache',
         'requestPairingCode',
         'sendMessage',
-        'getChats',
         'getChatById',
         'getMessageById',
+        'getContactLidAndPhone',
+        'getNumberId',
+        'getWWebVersion',
         'destroy',
     ],
     LocalAuth: [

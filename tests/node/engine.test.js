@@ -12,7 +12,7 @@ const { after, before, describe, it } = require('node:test');
 const puppeteer = require('puppeteer');
 
 const { browserArguments, findBrowsers, isHeadlessShell } = require('../../server/browser');
-const { describeEngine, loadEngine } = require('../../server/engine');
+const { MEMBERS, describeEngine, loadEngine } = require('../../server/engine');
 const { pinPage } = require('../../server/pinned');
 const { makeEngine } = require('./support/engine');
 const { ROOT, scratch, startServer } = require('./support/process');
@@ -97,6 +97,22 @@ describe('an engine', () => {
         const odd = makeEngine(directory, '1.4.0');
         fs.writeFileSync(path.join(library(odd), 'src', 'Client.js'), 'throw null;');
         assert.match(refusal(odd), /cannot be loaded: null/);
+    });
+
+    it('must have every method of the library that is called or replaced here', () => {
+        const read = (name) => fs.readFileSync(path.join(ROOT, 'server', name), 'utf8');
+        const all = fs.readdirSync(path.join(ROOT, 'server')).map(read).join('\n');
+        const found = [
+            ...all.matchAll(/\b(?:client|super)\.(\w+)\(/g),
+            ...read('whatsapp.js').matchAll(/^ {4}(?:async )?(\w+)\(.*\) \{$/gm),
+        ].map(([, member]) => member);
+        const { Client, LocalAuth } = loadEngine(null);
+        const isTheirs = (member) =>
+            [Client, LocalAuth].some(({ prototype }) => Object.hasOwn(prototype, member));
+        const used = new Set(found.filter((member) => member !== 'constructor' && isTheirs(member)));
+        assert.ok(used.size > 10, [...used].join());
+        const known = Object.values(MEMBERS).flat();
+        assert.deepEqual([...used].filter((member) => !known.includes(member)), []);
     });
 
     it('can be looked at by a program', (t) => {

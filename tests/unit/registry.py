@@ -11,7 +11,8 @@ import threading
 CLIENT = """\
 class Client {
     initialize() {} inject() {} attachEventListeners() {} initWebVersionCache() {} requestPairingCode() {}
-    sendMessage() {} getChats() {} getChatById() {} getMessageById() {} destroy() {}
+    sendMessage() {} getChatById() {} getMessageById() {} getContactLidAndPhone() {}
+    getNumberId() {} getWWebVersion() {} destroy() {}
 }
 module.exports = Client;
 require('puppeteer');
