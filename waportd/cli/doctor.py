@@ -10,9 +10,12 @@ from waportd.cli.main import Context
 
 def run(context: Context) -> int:
     """Check everything; needs no daemon. Fails where a check fails, not for a warning."""
-    if context.options.upstream:
+    options = context.options
+    if options.engine and (options.user or not options.upstream):
+        raise Problem("--engine is for --upstream without --user", exit_status=Exit.USAGE, code="usage")
+    if options.upstream:
         return look.run(context)
-    if context.options.user:
+    if options.user:
         raise Problem("--user is for --upstream", exit_status=Exit.USAGE, code="usage")
     site = Site(context.socket, context.options.config, offline=context.options.offline)
     findings = checks.examine(site)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from waportd import __version__
+from waportd import __version__, engines
 from waportd.cli import terminal
 from waportd.cli.exits import Exit, Problem
 from waportd.cli.main import Context
@@ -90,12 +90,14 @@ def _look(context: Context) -> dict[str, Any]:
         config = read_config(path)
     except ConfigError as error:
         raise _no_look(error.message, error.hint) from error
+    if context.options.engine and (refused := engines.refusal(context.options.engine, config)):
+        raise _no_look(*refused)
     script = config.instances.script_path.parent / "server/upstream.js"
     if not script.is_file():
         raise _no_look(f"{script} is missing", "apt install --reinstall waportd")
     if context.screen.interactive and not context.screen.as_json:
         terminal.complain("Looking at web.whatsapp.com, for a minute at most …")
-    told = variables(Assignment(User("doctor"), Port(1)), config)
+    told = variables(Assignment(User("doctor"), Port(1), engine=context.options.engine), config)
     with _place(config, config.instances.node_path, script) as (command, folder):
         return _ask(
             command, folder, {name: value for name, value in told.items() if name.startswith("WAPORTD_")}

@@ -172,6 +172,12 @@ def _add_administration(commands: "argparse._SubParsersAction[argparse.ArgumentP
     command.add_argument(
         "--user", metavar="USER", help="with --upstream: what the user's server has found, logged in"
     )
+    command.add_argument(
+        "--engine",
+        metavar="ENGINE",
+        type=_engine,
+        help="with --upstream: look with this version of whatsapp-web.js (default: that of the configuration)",
+    )
     config = commands.add_parser(
         "config", help="check the configuration", description="Check the configuration."
     )
@@ -265,7 +271,7 @@ def _add_engines(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument(
         "engine",
         metavar="ENGINE",
-        type=_engine,
+        type=_engine_or_default,
         help="the version, or bundled; with --user also default: that of the configuration",
     )
     command.add_argument(
@@ -340,7 +346,11 @@ def _version(text: str) -> str:
 
 
 def _engine(text: str) -> str:
-    return text if text in {BUNDLED, "default"} else _version(text)
+    return text if text == BUNDLED else _version(text)
+
+
+def _engine_or_default(text: str) -> str:
+    return text if text == "default" else _engine(text)
 
 
 def _integrity(text: str) -> str:

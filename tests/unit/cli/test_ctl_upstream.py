@@ -9,7 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
-from support import BASE, until
+from support import BASE, add_engine, until
 
 from waportd.cli import look as taking
 from waportd.cli import upstream
@@ -202,6 +202,25 @@ async def test_without_its_program_or_with_a_wrong_configuration_nothing_is_said
     config.write_text("instances: {scrip: x}")
     said = await ctl("doctor", "--upstream", "--config", config)
     assert (said.status, "did you mean script?" in said.err) == (Verdict.UNREACHED, True)
+
+
+ECHO = "process.stdin.once('data', (told) => { process.stderr.write(JSON.parse(told).WAPORTD_ENGINE); process.exit(1); });"
+
+
+async def test_it_looks_with_the_engine_that_is_named(look, tmp_path, monkeypatch):
+    monkeypatch.setattr("waportd.config._ENGINES", tmp_path / "engines")
+    said = await look(ECHO, "--engine", "1.34.6")
+    assert (said.status, "there is no engine '1.34.6'; there is bundled" in said.err) == (
+        Verdict.UNREACHED,
+        True,
+    )
+    folder = add_engine(Config(), "1.34.6")
+    assert str(folder) in (await look(ECHO, "--engine", "1.34.6")).err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--upstream", "--user", "1")])
+async def test_an_engine_is_for_a_look_of_our_own(ctl, arguments):
+    assert (await ctl("doctor", *arguments, "--engine", "bundled")).status == Exit.USAGE
 
 
 async def test_a_user_without_upstream_is_a_wrong_command_line(ctl, tmp_path):
