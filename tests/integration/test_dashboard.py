@@ -1,6 +1,7 @@
 """The dashboard in a real browser: all users, live, and what is done with them."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -353,3 +354,21 @@ def test_waportctl_web_opens_it_in_one_browser(browser, light_waportd):
             assert browser.complaints() == []
         finally:
             program.send_signal(signal.SIGINT)
+
+
+def test_the_next_engine_is_shown_where_it_is_another_one_than_runs(browser, front_end, light_waportd):
+    waportd = light_waportd
+    waportd.start()
+    waportd.show_code("1")
+    browser.open(f"{front_end.url}#1")
+    browser.see("Library", "(bundled)", within="#panel .facts")
+    facts = until(lambda: (shown := browser.find("#panel .facts")) and shown.text, "the facts")
+    assert "Next engine" not in facts
+    engine = waportd.directory / "state/engines/1.99.0"
+    engine.mkdir(parents=True)
+    about = {"library": "1.99.0", "integrity": "sha512-x", "source": "file", "installed_at": 1}
+    (engine / "engine.json").write_text(json.dumps(about))
+    waportd.call("PATCH", "/v1/users/1", body={"engine": "1.99.0"})
+    browser.see("Next engine", "1.99.0 (its own)", within="#panel .facts")
+    browser.see("Library", "(bundled)", within="#panel .facts")
+    assert browser.complaints() == []

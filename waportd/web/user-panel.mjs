@@ -221,6 +221,13 @@ function upstreamFacts(upstream) {
     };
 }
 
+/** Which version of whatsapp-web.js the next start takes, where that is another one, or the user's own. */
+function nextEngine({ engine, own_engine: own, session }) {
+    const runs = session?.upstream?.engine ?? engine;
+    if (!own && runs === engine) return {};
+    return { 'Next engine': own ? `${engine} (its own)` : engine };
+}
+
 function showFacts(place, user) {
     const { session, process } = user;
     const facts = {
@@ -238,6 +245,7 @@ function showFacts(place, user) {
         CPU: user.cpu === null ? '–' : percent(user.cpu),
         Created: moment(user.created_at),
         ...(user.memory_max === null ? {} : { 'Memory limit': bytes(user.memory_max) }),
+        ...nextEngine(user),
         ...(user.own_webhook ? { Webhook: 'one of its own' } : {}),
         ...(user.autostart ? {} : { Autostart: 'off' }),
     };
