@@ -26,8 +26,7 @@ Before=waportd.service
 [Service]
 StateDirectory=standin
 StandardOutput=truncate:{STANDIN_OUTPUT}
-ExecStart=/usr/bin/node {STANDIN}/standin.js --data /var/lib/standin --https-port 8443 --control-port 8444 \
-    --shape 2026-04
+ExecStart=/usr/bin/node {STANDIN}/standin.js --data /var/lib/standin --https-port 8443 --control-port 8444
 
 [Install]
 WantedBy=multi-user.target

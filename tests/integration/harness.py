@@ -215,8 +215,8 @@ class EventStream:
         return events
 
 
-# The page that the server knows how to use.
-SHAPE = os.environ.get("STANDIN_SHAPE", "2026-04")
+# Which page the stand-in plays.
+SHAPE = os.environ.get("STANDIN_SHAPE", "today")
 
 
 class StandIn:
