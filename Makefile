@@ -13,7 +13,7 @@ quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability soak bench lint audit docs screenshots deb build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability chaos soak bench lint audit docs screenshots deb build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -48,6 +48,12 @@ reliability: ## break everything in booted machines, as often as it takes, and w
 	@WAPORTD_FAULTS=all tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m pytest -p no:cacheprovider \
 		tests/integration/test_faults.py tests/integration/test_clock.py tests/integration/test_limits.py \
 		tests/integration/test_outages.py tests/integration/test_load.py
+	@tools/reliability
+
+chaos: ## kill, reload and hold up eight linked sessions for 15 minutes, and write it into docs/reliability.md
+	@tools/install-deps test
+	@WAPORTD_CHAOS=full tools/with-systemd --private-network --writable .run -- \
+		/usr/bin/python3 -m pytest -p no:cacheprovider tests/integration/test_chaos.py
 	@tools/reliability
 
 soak: ## have 300 servers run and 800 callers ask for ten minutes (needs 16 GB of memory)
