@@ -34,6 +34,7 @@ const MEMBERS = {
         'getMessageById',
         'getContactLidAndPhone',
         'getNumberId',
+        'getState',
         'getWWebVersion',
         'destroy',
     ],
