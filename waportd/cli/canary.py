@@ -3,6 +3,7 @@
 Each gets as far as before and in the usual time, or all of them go back.
 """
 
+import datetime as dt
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,9 +13,12 @@ from waportd.cli.exits import Problem
 from waportd.client import Client, User, WaportdClientError
 
 _LEAST, _MOST = 60.0, 600.0
-"""Seconds: the limit of a user lies between these, whatever is usual. The API waits no longer."""
+"""Seconds: the limit of a user lies between these, whatever is usual."""
+_UNKNOWN = 180.0
+"""Seconds for a user of whom it is not known what is usual."""
 _SLOWER = 3.0
 """By what factor a start may take longer than the one before."""
+_DEAD_ENDS = {"error", "qr_timeout", "passkey_required", "logged_out"}
 _POLL = 0.5
 """Seconds between two looks at a server that is watched."""
 
@@ -46,25 +50,38 @@ class Outcome:
 
 
 def candidates(users: Sequence[User], count: int) -> list[User]:
-    """Return on whom an engine is tried: who is connected, then who shows a code; no one with an engine of their own."""
+    """Return on whom an engine is tried; no one with an engine of their own.
+
+    First who is connected, then who shows a code, then whose phone is linked and who fails now: on a bad day these
+    may be all there are, on a good one they fail for reasons of their own.
+    """
 
     def rank(user: User) -> int:
-        if user.own_engine or user.session is None or not user.session.answering:
-            return 2
-        return 0 if user.ready else 1 if user.session.state == "qr" else 2
+        return 2 if not _is_there(user) else 0 if user.linked else 1
 
-    fit = [user for user in users if user.process.state == "running" and rank(user) < 2]  # noqa: PLR2004
+    fit = [
+        user
+        for user in users
+        if user.process.state == "running" and not user.own_engine and (user.linked or _is_there(user))
+    ]
     return sorted(fit, key=rank)[:count]
+
+
+def _is_there(user: User) -> bool:
+    """Tell whether a user's server is as far as it gets: connected, or with a code on show."""
+    session = user.session
+    return user.ready or (session is not None and session.answering and session.state == "qr")
 
 
 def limit_for(user: User) -> float:
     """Return the seconds in which the user's server must get as far as it is now.
 
-    Three times what it took when it started last, as far as its times tell: 60 at least, 600 at most.
+    Three times what it took when it started last, as far as its times tell: 60 at least, 600 at most. For one that
+    fails now it is 180.
     """
     session = user.session
-    if session is None or session.since is None or user.process.since is None:
-        return _LEAST
+    if not _is_there(user) or session is None or session.since is None or user.process.since is None:
+        return _UNKNOWN
     usual = (session.since - user.process.since).total_seconds()
     return min(max(_LEAST, _SLOWER * usual), _MOST)
 
@@ -103,6 +120,10 @@ class Trial:
     def _give_back(self, user: User) -> bool:
         try:
             self._client.set_options(user.user, engine=None)
+            if not _is_there(user):
+                self._client.restart(user.user)
+                self._tell(f"back: user {user.user}: not connected, as before")
+                return True
             outcome = reach(self._client, user, limit_for(user), 0.0, None)
         except WaportdClientError as error:
             self._tell(f"user {user.user}: not back: {error}")
@@ -112,32 +133,40 @@ class Trial:
 
 
 def reach(client: Client, user: User, limit: float, watch: float, engine: str | None) -> Outcome:
-    """Restart a user's server, and tell whether it gets as far as before within ``limit`` seconds.
+    """Restart a user's server, and tell whether it gets connected, or to a code, within ``limit`` seconds.
 
     It must then stay so for ``watch`` seconds, and run the engine, where one is named.
     """
     goal = "ready" if user.linked else "qr"
-    began = time.monotonic()
+    began, clock = time.monotonic(), dt.datetime.now(dt.UTC)
 
     def outcome(why: str | None) -> Outcome:
         return Outcome(user.user, goal, why is None, time.monotonic() - began, limit, why)
 
     try:
         client.restart(user.user)
-        left = max(1.0, limit - (time.monotonic() - began))
-        shown = client.start(user.user, goal, left)
+        while True:
+            shown = client.status(user.user)
+            # What the server before has said last is no news.
+            is_new = (
+                shown.session is not None and shown.session.since is not None and shown.session.since >= clock
+            )
+            if is_new and (shown.ready or (goal == "qr" and _is_there(shown))):
+                break
+            if why := _given_up(shown, is_new=is_new):
+                return outcome(why)
+            if time.monotonic() - began > limit:
+                return outcome(_words(shown))
+            time.sleep(_POLL)
         reached = outcome(_other_engine(shown, engine))
-        if not reached.reached:
-            return reached
-        restarts = shown.process.restarts
         end = time.monotonic() + watch
-        while time.monotonic() < end:
+        while reached.reached and time.monotonic() < end:
             time.sleep(min(_POLL, watch))
             now = client.status(user.user)
-            if now.process.restarts != restarts or now.process.pid != shown.process.pid:
+            if now.process.pid != shown.process.pid:
                 return outcome(f"it ended: {now.process.message}")
-            if why := _fallen(now, goal):
-                return outcome(why)
+            if (why := _given_up(now, is_new=True)) or (goal == "ready" and not now.ready):
+                return outcome(why or _words(now))
     except WaportdClientError as error:
         return outcome(getattr(error, "detail", None) or str(error))
     return reached
@@ -150,20 +179,25 @@ def _other_engine(user: User, engine: str | None) -> str | None:
     return f"its server runs engine {upstream.engine if upstream else 'unknown'}"
 
 
-def _fallen(user: User, goal: str) -> str | None:
-    """Return why a server is not as far as it was any more; None where it is."""
-    session = user.session
-    if session is None or not session.answering:
-        return "its server does not answer any more"
-    if session.state in {"error", "logged_out", "passkey_required"} or (goal == "ready" and not user.ready):
-        return f"{session.state}: {session.message}"
-    return None
+def _given_up(user: User, *, is_new: bool) -> str | None:
+    """Return why a server gets no further; None where it still may."""
+    dead_end = is_new and user.session is not None and user.session.state in _DEAD_ENDS
+    return _words(user) if dead_end or user.process.state in {"failed", "crash_loop"} else None
+
+
+def _words(user: User) -> str:
+    """Return how far a server is, in words."""
+    if user.process.state != "running":
+        return f"{user.process.state}: {user.process.message}"
+    if user.session is None or not user.session.answering:
+        return "its server does not answer"
+    return f"{user.session.state}: {user.session.message}"
 
 
 def none_to_try() -> Problem:
     """Return the problem of an engine that cannot be tried on anybody."""
     return Problem(
-        "nobody is connected or shows a code, so that there is no user to try it on",
-        "`waportctl qr USER` shows one; without --canary it is for all at once",
+        "no server runs whose phone is linked, or that shows a code, so that there is no user to try it on",
+        "`waportctl qr USER` shows a code; without --canary it is for all at once",
         code="no_canary",
     )

@@ -214,7 +214,7 @@ def _use_after_trial(context: Context, config: Config, shelf: Shelf) -> Exit:
     if not chosen:
         raise canary.none_to_try()
     names = _named([user.user for user in chosen])
-    few = " (no more are connected or show a code)" if len(chosen) < options.canary else ""
+    few = " (there are no more)" if len(chosen) < options.canary else ""
     if not context.agreed(
         f"Restart the servers of user {names}{few} with engine {options.engine}, and then use it for all?"
     ):

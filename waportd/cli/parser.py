@@ -281,8 +281,8 @@ def _add_engines(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--canary",
         metavar="N",
         type=_count,
-        help="first try it on N users who are connected, or show a code, and start their servers anew one by one; "
-        "for all only if each gets as far again, else everything is taken back",
+        help="first try it on N users whose servers run, and start these anew one by one; for all only if each gets "
+        "connected (or shows a code, where no phone is linked), else everything is taken back",
     )
     command.add_argument(
         "--limit",

@@ -124,6 +124,8 @@ async def people(api, supervisor, systemd, config):
         outcome = bad.get((user, server.engine))
         if outcome == "error":
             server.say("error", cause="upstream_changed", message="the page changed", linked=True)
+        elif outcome == "code":
+            server.show_code()
         elif outcome == "silent":
             server.say("authenticated", linked=True)
         elif user == 3:
@@ -152,7 +154,7 @@ def engines_of(supervisor):
     return {
         str(instance.assignment.user): (
             instance.engine,
-            instance.session.upstream.engine if instance.process.pid else None,
+            instance.session.upstream.engine if instance.process.pid and instance.session else None,
         )
         for instance in supervisor.picture
     }
@@ -366,7 +368,8 @@ class TestTrial:
         assert all(each["limit"] >= 60 for each in document["outcomes"])
 
     @pytest.mark.parametrize(
-        ("outcome", "why"), [("error", "the page changed"), ("silent", "is not ready after 1 s")]
+        ("outcome", "why"),
+        [("error", "error: the page changed"), ("silent", "authenticated: "), ("code", "qr: scan the code")],
     )
     async def test_it_is_taken_back_where_one_does_not_get_as_far(
         self, engine, real_engine, people, supervisor, daemon, config_file, outcome, why
@@ -411,6 +414,27 @@ class TestTrial:
         said = await engine("use", "1.34.6", "--canary", "1", "--watch", "0")
         assert said.status == Exit.ROLLED_BACK
         assert "look after user 1" in said.out
+
+    @pytest.mark.parametrize("helps", [True, False])
+    async def test_on_a_day_when_everybody_fails_it_is_tried_on_those(
+        self, engine, real_engine, people, supervisor, systemd, daemon, helps
+    ):
+        for number in (1, 2):
+            systemd.servers[Port(BASE + number - 1)].say("error", message="the page changed", linked=True)
+            people[number, "bundled"] = "error"
+            if not helps:
+                people[number, "1.34.6"] = "error"
+        await supervisor.stop(Name("3"))
+        await until(supervisor, "2", lambda now: now.session.state is SessionState.ERROR)
+        said = await engine("use", "1.34.6", "--canary", "2", "--watch", "0")
+        if helps:
+            assert said.status == Exit.OK, said.out + said.err
+            assert engines_of(supervisor)["1"] == ("1.34.6", "1.34.6")
+        else:
+            assert said.status == Exit.ROLLED_BACK
+            assert "back: user 1: not connected, as before" in said.out
+            assert "Rolled back" in said.out
+            await until(supervisor, "1", lambda now: now.session and now.session.upstream.engine == "bundled")
 
     async def test_when_the_configuration_is_not_taken_over_it_is_taken_back(
         self, engine, real_engine, people, supervisor, daemon, config_file
@@ -511,20 +535,21 @@ def user(name="1", state="ready", process="running", **members):
 def test_the_connected_come_first_and_nobody_with_an_engine_of_their_own():
     users = [
         user("1", "qr"),
-        user("2", "ready", own_engine=True),
-        user("3", "error"),
-        user("4", "ready", answering=False),
-        user("5", "ready"),
-        user("6", "ready", process="stopped"),
+        user("2", "ready", linked=True, own_engine=True),
+        user("3", "error", linked=True),
+        user("4", "ready", linked=True, answering=False),
+        user("5", "ready", linked=True),
+        user("6", "ready", linked=True, process="stopped"),
         User(user="7"),
-        user("8", "ready"),
+        user("8", "ready", linked=True),
         user("9", "generating"),
+        user("10", "error"),
     ]
-    assert [each.user for each in canary.candidates(users, 9)] == ["5", "8", "1"]
+    assert [each.user for each in canary.candidates(users, 9)] == ["5", "8", "1", "3", "4"]
     assert [each.user for each in canary.candidates(users, 1)] == ["5"]
 
 
 @pytest.mark.parametrize(("seconds", "limit"), [(-5, 60), (0, 60), (15, 60), (40, 120), (86400, 600)])
 def test_a_limit_is_three_times_what_is_usual(seconds, limit):
     assert canary.limit_for(user(seconds=seconds)) == limit
-    assert canary.limit_for(User(user="1")) == 60
+    assert canary.limit_for(User(user="1")) == canary.limit_for(user(state="error", seconds=seconds)) == 180
