@@ -12,7 +12,7 @@ CLIENT = """\
 class Client {
     initialize() {} inject() {} attachEventListeners() {} initWebVersionCache() {} requestPairingCode() {}
     sendMessage() {} getChatById() {} getMessageById() {} getContactLidAndPhone() {}
-    getNumberId() {} getWWebVersion() {} destroy() {}
+    getNumberId() {} getState() {} getWWebVersion() {} destroy() {}
 }
 module.exports = Client;
 require('puppeteer');
