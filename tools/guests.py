@@ -43,7 +43,7 @@ NEEDED_HERE = {
 # <linux/capability.h>: for mounts, and for the loopback interface of a machine.
 NEEDED_CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_NET_ADMIN": 12}
 # What a machine needs to be one, to play the web app, and to run the stand-in for WhatsApp.
-PACKAGES = "systemd-sysv, dbus, curl, openssl, apparmor"
+PACKAGES = "systemd-sysv, {bus}, curl, openssl, apparmor"
 PATIENCE = 120.0
 """Seconds until a boot or a command is given up; far more than any takes."""
 
@@ -83,14 +83,16 @@ def field(package: Path, name: str) -> str:
 
 
 @contextlib.contextmanager
-def prepared_root(release: str, depends: str) -> Iterator[Path]:
+def prepared_root(release: str, depends: str = "", *, bus: str = "dbus", offered: str = "") -> Iterator[Path]:
     """Give the root of a release with packages that satisfy `depends`; build it if there is none.
 
-    `depends` is written as in debian/control. Nothing may ever be changed in the root; it is kept while this
-    lasts, and for other runs until it was out of use for long.
+    `depends` is written as in debian/control, and so is `offered`: what apt can install in the machine without a
+    network, with what that depends on and recommends. `bus` is the package that brings the message bus. Nothing may
+    ever be changed in the root; it is kept while this lasts, and for other runs until it was out of use for long.
     """
-    wanted = f"{PACKAGES}, {depends}"
-    root = CACHE / f"{release}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+    wanted = ", ".join(filter(None, (PACKAGES.format(bus=bus), depends)))
+    key = f"{wanted}; {offered}" if offered else wanted
+    root = CACHE / f"{release}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     _remove_unused()
     with _lock_file(root).open("w") as in_use:  # which also notes the time
@@ -99,7 +101,7 @@ def prepared_root(release: str, depends: str) -> Iterator[Path]:
         with root.with_suffix(".building").open("w") as building:
             fcntl.flock(building, fcntl.LOCK_EX)
             if not root.exists():
-                _build(root, release, wanted, building.fileno())
+                _build(root, release, wanted, offered, building.fileno())
         yield root
 
 
@@ -123,21 +125,26 @@ def _remove_unused() -> None:
             path.with_suffix(".building").unlink(missing_ok=True)
 
 
-def _build(root: Path, release: str, wanted: str, lock: int) -> None:
+def _build(root: Path, release: str, wanted: str, offered: str, lock: int) -> None:
     print(f"guest: building {root}", file=sys.stderr)
     unfinished = root.with_suffix(".unfinished")
     if unfinished.exists():
         shutil.rmtree(unfinished)
     # Not --include: it knows no alternatives.
-    install = 'chroot "$1" apt-get satisfy -qq --yes --no-install-recommends "$WANTED"'
+    satisfy = 'chroot "$1" apt-get satisfy -qq --yes'
+    hooks = [f'{satisfy} --no-install-recommends "$WANTED"']
+    if offered:
+        # What fits without recommendations is not always part of what fits with them.
+        hooks += [f'{satisfy} --download-only --{no}install-recommends "$OFFERED"' for no in ("no-", "")]
     subprocess.run(
         [
-            "mmdebstrap", "--quiet", "--variant=minbase", f"--customize-hook={install}", release, unfinished,
+            "mmdebstrap", "--quiet", "--variant=minbase", *(f"--customize-hook={hook}" for hook in hooks),
+            *(["--skip=cleanup/apt"] if offered else []), release, unfinished,
             f"deb {MIRROR}/debian {release} main",
             f"deb {MIRROR}/debian {release}-updates main",
             f"deb {MIRROR}/debian-security {release}-security main",
         ],
-        env={**os.environ, "WANTED": wanted},
+        env={**os.environ, "WANTED": wanted, "OFFERED": offered},
         stdout=subprocess.DEVNULL,
         pass_fds=[lock],  # so that the lock lasts as long as it does, whatever happens to this process
         check=True,
@@ -217,7 +224,12 @@ class Machine:
             self._nspawn.wait()
 
     def run(
-        self, *command: str | Path, user: str | None = None, given: str = "", check: bool = True
+        self,
+        *command: str | Path,
+        user: str | None = None,
+        given: str = "",
+        check: bool = True,
+        patience: float = PATIENCE,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command, as root or as another user with that one's groups; it reads `given`.
 
@@ -229,7 +241,7 @@ class Machine:
             input=given,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=patience,
             check=False,
         )
         if check and answer.returncode != 0:

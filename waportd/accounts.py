@@ -19,3 +19,11 @@ def name_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def daemon() -> pwd.struct_passwd | None:
+    """Return the account that the packaged daemon runs under; None where there is none."""
+    try:
+        return pwd.getpwnam("waportd")
+    except KeyError:
+        return None

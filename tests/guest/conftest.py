@@ -100,6 +100,14 @@ def _booted(root, package, other_versions=None):
             _machine = None
 
 
+@pytest.fixture(params=["dbus", "dbus-broker"])
+def bare_site(request, release, package):
+    """A machine without what the package depends on, which apt can install; for either message bus."""
+    depends = guests.field(package, "Depends")
+    with guests.prepared_root(release, bus=request.param, offered=depends) as root:
+        yield from _booted(root, package)
+
+
 @pytest.fixture
 def empty_site(root, package, other_versions):
     """A machine of one's own, on which nothing is installed yet."""

@@ -65,6 +65,10 @@ class Site:
     def install(self, package=None):
         # As an administrator does who answers no questions: changed configuration stays.
         self.machine.run("dpkg", "--force-confdef,confold", "--install", package or self.package)
+        self.let_the_web_app_in()
+
+    def let_the_web_app_in(self):
+        """Make the web app's user, and one who is nobody here, unless they are there."""
         if self.machine.run("id", "webapp", check=False).returncode:
             self.machine.run("useradd", "--system", "webapp")
             self.machine.run("useradd", "--system", "stranger")

@@ -1,6 +1,7 @@
 """Installation, upgrade, downgrade, backup, removal and purge, each on a machine of its own."""
 
 import re
+import textwrap
 import threading
 from pathlib import Path
 
@@ -38,27 +39,42 @@ def daemon_is_back(site, before):
     )
 
 
-def readme(site, heading, number=0):
-    """Run a block of commands of the README, where its `make deb` would have been run."""
+def block(heading, number=0):
+    """Return a block of the README, as it stands there."""
     text = (ROOT / "README.md").read_text()
     section = re.search(rf"(?ms)^##+ {heading}\n(.*?)^##", text)[1]
-    block = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)[number]
+    return textwrap.dedent(re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)[number])
+
+
+def readme(site, heading, number=0):
+    """Run a block of commands of the README, where its `make deb` would have been run."""
+    commands = block(heading, number)
     # What cannot be here: a compiler's packages, and WhatsApp itself.
-    block = block.replace("make deb\n", "\n").replace("waportctl doctor\n", "waportctl doctor --offline\n")
+    commands = commands.replace("make deb\n", "\n").replace(
+        "waportctl doctor\n", "waportctl doctor --offline\n"
+    )
     site.machine.run("mkdir", "--parents", "/root/waportd")
     site.machine.run("ln", "--symbolic", "--force", "--no-dereference", PACKAGES, "/root/waportd/dist")
-    return site.machine.run("sh", "-exc", f"cd /root/waportd\n{block}").stdout
+    return site.machine.run("sh", "-exc", f"cd /root/waportd\n{commands}").stdout
 
 
 def test_the_readmes_commands_install_it_and_let_the_web_app_in(empty_site):
     site = empty_site
     readme(site, "Install it")
+    readme(site, "Install it", 1)
     assert "no users" in readme(site, "Let the web app in").lower()
     assert site.machine.run("stat", "--format=%a %U %G", CONFIG).stdout == "640 root waportd\n"
     # The next two blocks are the file's text, and how to have it read.
-    site.machine.run("tee", CONFIG, given="ports:\n  reserved: [5002]\n")
+    site.machine.run("tee", CONFIG, given=block("Let the web app in", 1))
     readme(site, "Let the web app in", 2)
     until(lambda: "ports.reserved: taken over" in site.machine.journal("--unit=waportd"), "the reload")
+    site.let_the_web_app_in()
+    assert site.ask("GET", "/v1/users").status == 403
+    assert site.ask("GET", "/v1/users", user="www-data").status == 200
+    # What follows has a web app of its own.
+    site.machine.run("sh", "-c", f"sed -i /allow_users/d {CONFIG}; sed -i /api:/d {CONFIG}")
+    site.machine.systemctl("reload", "waportd")
+    until(lambda: site.ask("GET", "/v1/users").status == 200, "the second reload")
     answer = site.machine.run("sh", given=AUTOPKGTEST.read_text(), check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
@@ -139,19 +155,19 @@ def test_the_readmes_backup_brings_a_linked_session_back_on_another_machine(empt
     site = empty_site
     site.install()
     site.connect_to_standin()
-    phone = site.link("2", "5511999990002")["session"]["phone_number"]
-    shown = readme(site, "Install it", 1)
-    assert "whatsapp@5002.service - WhatsApp server on port 5002" in shown
+    phone = site.link("1", "5511999990001")["session"]["phone_number"]
+    shown = readme(site, "Link a first phone")
+    assert "whatsapp@5001.service - WhatsApp server on port 5001" in shown
     readme(site, "Back up and restore")
-    site.until_session("2", "ready")
+    site.until_session("1", "ready")
     # Another machine: nothing is left of the package, and it is another boot.
     site.machine.run("dpkg", "--purge", "waportd")
-    assert not any(exists(site, path) for path in DATA)
+    assert not any(exists(site, path) for path in ("/var/lib/waportd", "/var/lib/private/whatsapp", CONFIG))
     site.machine.power_off()
     site.machine.boot()
     site.install()
     readme(site, "Back up and restore", 1)
-    assert site.until_session("2", "ready")["session"]["phone_number"] == phone
+    assert site.until_session("1", "ready")["session"]["phone_number"] == phone
 
 
 def test_a_removal_stops_everything_and_keeps_the_data_for_the_next_installation(empty_site):

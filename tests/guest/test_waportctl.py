@@ -37,7 +37,7 @@ def test_doctor_finds_nothing_amiss_on_a_fresh_machine_and_root_sees_all(site):
     assert failures(site) == {}
     found = json.loads(ctl(site, "doctor", "--offline", "--json").stdout)["findings"]
     assert {finding["check"] for finding in found if finding["verdict"] == "skip"} == {"upstream"}
-    assert next(finding for finding in found if finding["check"] == "polkit")["verdict"] == "ok"
+    assert next(finding for finding in found if finding["check"] == "rights")["verdict"] == "ok"
     assert failures(site, user="webapp") == {}
     assert set(failures(site, user="stranger")) == {"socket"}
 
@@ -54,7 +54,7 @@ def test_doctor_finds_nothing_amiss_on_a_fresh_machine_and_root_sees_all(site):
         (
             ("mv", "/usr/share/polkit-1/rules.d/waportd.rules", "/root/"),
             ("mv", "/root/waportd.rules", "/usr/share/polkit-1/rules.d/"),
-            "polkit",
+            "rights",
             "apt install --reinstall waportd",
         ),
         (("mv", "/usr/bin/node", "/root/"), ("mv", "/root/node", "/usr/bin/"), "node", "apt install nodejs"),
@@ -79,11 +79,38 @@ def test_a_rule_that_refuses_the_daemon_is_found(site):
     site.machine.run("chmod", "644", place)
     try:
         site.machine.systemctl("restart", "polkit")
-        assert "polkit" in failures(site)
+        assert "polkit does not let waportd call RefUnit, StartUnit," in failures(site)["rights"]["message"]
+        assert "systemctl restart polkit" in failures(site)["rights"]["fix"]
     finally:
         site.machine.run("rm", place)
         site.machine.systemctl("restart", "polkit")
     assert failures(site) == {}
+
+
+POLICY = """<busconfig><policy user="waportd">
+  <deny send_interface="org.freedesktop.systemd1.Manager" send_member="CleanUnit"/>
+</policy></busconfig>"""
+
+
+def test_a_bus_that_refuses_the_daemon_is_found_and_named_by_the_daemon_too(site):
+    """polkit would not mind."""
+    place = "/etc/dbus-1/system.d/refuse.conf"
+    site.call("PUT", "/v1/users/33?wait=none", 201)
+    site.machine.run("tee", place, given=POLICY)
+    site.machine.run("chmod", "644", place)
+    site.machine.systemctl("reload", "dbus")
+    try:
+        refused = site.ask("DELETE", "/v1/users/33")
+        assert refused.json["code"] == "systemd_access_denied"
+        assert "systemctl reload dbus" in refused.json["hint"]
+        finding = failures(site)["rights"]
+        assert "the bus does not let waportd call CleanUnit" in finding["message"]
+        assert finding["fix"] == "systemctl reload dbus"
+    finally:
+        site.machine.run("rm", place)
+        site.machine.systemctl("reload", "dbus")
+    assert failures(site) == {}
+    site.call("DELETE", "/v1/users/33", 204)
 
 
 def test_a_session_of_the_earlier_setup_is_taken_over_without_a_new_scan(site):

@@ -12,24 +12,29 @@ import http.client
 import importlib.util
 import json
 import os
+import pwd
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from waportd import __version__, engines
+from waportd.accounts import daemon
 from waportd.cli import terminal
 from waportd.cli.engine_files import folder_open, open_to_others
 from waportd.cli.settings import read_config
 from waportd.client import Client, User, WaportdClientError, WaportdUnavailable
 from waportd.config import Bus, Config
 from waportd.errors import ConfigError
+from waportd.systemd.rights import refused_by_bus
 
 _COMMAND_TIMEOUT = 20.0
 """Seconds for a program that takes a tenth of one."""
@@ -59,6 +64,7 @@ _SANDBOX_HELPER = Path("/usr/lib/chromium/chrome-sandbox")
 _UNSEEN = {"home", "root", "tmp", "run"}
 """Folders of which a server sees nothing, or others than everybody else."""
 _ANSWERS_BADLY = 500
+_PACKAGE = Path(__file__).resolve().parents[1]
 _PARSE = """
 for (const file of process.argv.slice(1)) {
     try {
@@ -143,13 +149,21 @@ def _result(site: Site, name: str, check: "Callable[[Site], Findings]") -> list[
 
 
 def call(
-    *command: str | Path, folder: Path | None = None, timeout: float = _COMMAND_TIMEOUT
+    *command: str | Path,
+    folder: Path | None = None,
+    user: pwd.struct_passwd | None = None,
+    timeout: float = _COMMAND_TIMEOUT,
 ) -> tuple[int | None, str]:
-    """Run a program, in a folder; return its exit status, None where it cannot be run, and what it said."""
+    """Run a program, in a folder, as a user; return its exit status, None where it cannot be run, and what it said."""
+    identity: dict[str, Any] = {}
+    if user is not None:
+        groups = os.getgrouplist(user.pw_name, user.pw_gid)
+        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
     try:
         done = subprocess.run(
             command,
             cwd=folder,
+            **identity,
             env={**os.environ, "HOME": "/nonexistent"},  # as the servers have it: nobody's own settings count
             capture_output=True,
             text=True,
@@ -461,43 +475,41 @@ def bus(site: Site) -> Findings:
         )
 
 
-def polkit(site: Site) -> Findings:
-    """Check whether the daemon may start and stop its units."""
+def rights(site: Site) -> Findings:
+    """Check whether the daemon may do to its units what it does: as its user, each call is made and changes nothing."""
     if not site.system:
         return
     files = (
         ("/usr/share/polkit-1/rules.d/waportd.rules", "/etc/polkit-1/rules.d/waportd.rules"),
         ("/usr/share/dbus-1/system.d/waportd.conf", "/etc/dbus-1/system.d/waportd.conf"),
     )
-    if not all(os.access(Path(usual).parent, os.X_OK) for usual, _ in files if Path(usual).parent.is_dir()):
-        # On Debian 12 only root and polkitd may enter the rules' folder.
-        yield Verdict.SKIP, "whether polkit has a rule for waportd only root can see", "sudo waportctl doctor"
+    if os.geteuid() != 0:
+        yield Verdict.SKIP, "what waportd may do to its units only root can try", "sudo waportctl doctor"
         return
     absent = [places[0] for places in files if not any(_exists(place) for place in places)]
     if absent:
         yield Verdict.FAIL, f"{' and '.join(absent)} are missing", "apt install --reinstall waportd"
         return
-    pid = site.systemctl("show", "waportd.service", "--property=MainPID", "--value")
-    if os.geteuid() != 0 or not pid or pid == "0":
-        yield (
-            Verdict.SKIP,
-            "the rule is there; whether it works only root can ask, while waportd runs",
-            ("sudo waportctl doctor"),
-        )
+    user = daemon()
+    if user is None:
+        yield Verdict.FAIL, "there is no user waportd", "systemd-sysusers && systemctl reload dbus"
         return
-    question = ("--action-id", "org.freedesktop.systemd1.manage-units", "--process", pid)
-    detail = ("--detail", "unit", "whatsapp@5001.service", "--detail", "verb", "start")
-    status, said = call("pkcheck", *question, *detail)
-    if status == 0:
-        yield Verdict.OK, "waportd may start and stop its units", None
-    elif status is None:
-        yield Verdict.SKIP, f"pkcheck cannot be run: {_first_line(said)}", "apt install polkitd"
-    else:
-        yield (
-            Verdict.FAIL,
-            f"polkit does not let waportd start its units: {_first_line(said) or 'refused'}",
-            "systemctl restart polkit; look for rules in /etc/polkit-1/rules.d/ that come before waportd.rules",
-        )
+    # In our own folder: Python imports from the current one, which may be anybody's.
+    status, said = call(sys.executable, "-m", "waportd.systemd.rights", folder=_PACKAGE.parent, user=user)
+    refused: dict[str, str] = json.loads(said) if status == 0 else {}
+    ways_out = {
+        "the bus": "systemctl reload dbus",
+        "polkit": "systemctl restart polkit; look for rules in /etc/polkit-1/rules.d/ that come before waportd.rules",
+    }
+    for who, way_out in ways_out.items():
+        methods = [name for name, words in refused.items() if refused_by_bus(words) == (who == "the bus")]
+        if methods:
+            why = f"{who} does not let waportd call {', '.join(methods)}: {refused[methods[0]]}"
+            yield Verdict.FAIL, why, way_out
+    if status != 0:
+        yield Verdict.SKIP, f"what waportd may do could not be tried: {_last_line(said)}", None
+    elif not refused:
+        yield Verdict.OK, "waportd may start, stop and clean its units", None
 
 
 def _exists(path: str) -> bool:
@@ -679,6 +691,10 @@ def upstream(site: Site) -> Findings:
             yield Verdict.WARN, f"the clock is off by {terminal.span(abs(skew))}", "timedatectl set-ntp true"
 
 
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it says nothing")
+
+
 def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "it says nothing")
 
@@ -694,7 +710,7 @@ CHECKS: dict[str, Callable[[Site], Findings]] = {
     "units": units,
     "socket": api,
     "bus": bus,
-    "polkit": polkit,
+    "rights": rights,
     "ports": ports,
     "servers": servers,
     "memory": memory,

@@ -30,6 +30,7 @@ from waportd.systemd.manager import (
     UnitMasked,
     UnitStatus,
 )
+from waportd.systemd.rights import DENIALS, refused_by_bus
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +70,7 @@ _ERRORS: dict[str, type[SystemdError]] = {
     f"{_SYSTEMD}.NothingToClean": NothingToClean,
     f"{_SYSTEMD}.LoadFailed": LoadFailed,
     f"{_SYSTEMD}.BadUnitSetting": LoadFailed,
-    f"{_DBUS}.Error.AccessDenied": AccessDenied,
-    f"{_DBUS}.Error.InteractiveAuthorizationRequired": AccessDenied,
-    f"{_DBUS}.Error.AuthFailed": AccessDenied,
+    **dict.fromkeys(DENIALS, AccessDenied),
     # As long as systemd re-executes itself (its package is being upgraded) it is not on the bus.
     f"{_DBUS}.Error.ServiceUnknown": BusTimeout,
     f"{_DBUS}.Error.NameHasNoOwner": BusTimeout,
@@ -84,6 +83,10 @@ _HINTS: dict[type[SystemdError], str] = {
     AccessDenied: "the daemon must run as user waportd, with waportd's polkit rule and D-Bus policy installed",
     BusTimeout: "systemd may be restarting itself; try again",
 }
+_RELOAD_BUS = (
+    "`systemctl reload dbus`: the bus has not read waportd's policy since waportd's user was made; if that does not help, "
+    "install the policy again"
+)
 _UNSET = 2**64 - 1
 """systemd's value of a figure it does not have."""
 _TOLD = {"ActiveState", "SubState", "Result", "StateChangeTimestamp", "AssertResult"}
@@ -557,7 +560,8 @@ class DBusUnitManager:
         except RemoteError as error:
             subject = next((argument for argument in arguments if isinstance(argument, str)), "")
             kind = _ERRORS.get(error.name, SystemdError)
-            raise kind(f"{method} {subject}: {error.message}", hint=_HINTS.get(kind)) from None
+            hint = _RELOAD_BUS if refused_by_bus(error.message) else _HINTS.get(kind)
+            raise kind(f"{method} {subject}: {error.message}", hint=hint) from None
         finally:
             self.on_call(method, time.monotonic() - began)
 

@@ -1,0 +1,29 @@
+"""The first command of the README, on machines that have nothing of what the package depends on."""
+
+import json
+
+import guests
+import pytest
+from harness import until
+
+APT = 600.0
+"""Seconds for some hundred packages; far more than they take."""
+
+
+@pytest.mark.parametrize("release", guests.RELEASES)
+@pytest.mark.parametrize("recommends", ["--no-install-recommends", "--install-recommends"])
+def test_after_it_a_code_is_drawn_without_another_step(bare_site, recommends):
+    """One transaction of apt: the bus hears of its new policies before the user of ours is made."""
+    site = bare_site
+    assert site.machine.run("sh", "-c", "command -v node", check=False).returncode
+    site.machine.run("apt-get", "install", "--yes", recommends, site.package, patience=APT)
+    site.let_the_web_app_in()
+    site.connect_to_standin()
+    answer = site.machine.run("waportctl", "qr", "1", check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert len(answer.stdout.split(",")) >= 4
+    found = json.loads(site.machine.run("waportctl", "doctor", "--offline", "--json").stdout)["findings"]
+    assert [finding for finding in found if finding["verdict"] == "fail"] == []
+    # Nor has anything to be mended by whoever deletes a user, the one call that the bus keeps for root.
+    site.machine.run("waportctl", "delete", "--yes", "1")
+    until(lambda: site.ask("GET", "/v1/users/1").status == 404, "the deletion")

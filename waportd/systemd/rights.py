@@ -1,0 +1,63 @@
+"""Whether the daemon's user may ask of systemd what the daemon asks: each call is made, in a form that changes nothing.
+
+Run as that user, ``python3 -m waportd.systemd.rights`` prints the calls that are refused, as JSON.
+"""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from waportd.systemd.connection import Connection, RemoteError, Variant
+
+DENIALS = {
+    f"org.freedesktop.DBus.Error.{name}"
+    for name in ("AccessDenied", "InteractiveAuthorizationRequired", "AuthFailed")
+}
+"""What the bus and systemd answer to somebody who may not."""
+
+_SYSTEMD = "org.freedesktop.systemd1"
+_UNIT = "whatsapp@1000.service"
+"""One of the units that the rule is about, and nobody's: users get ports from 1024 on."""
+_NO_START = "triggering"
+"""A mode of jobs that systemd takes for a stop only, and refuses after it has asked polkit."""
+_CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
+    ("RefUnit", "(s)", (_UNIT,)),  # until this connection ends; the calls below need a unit that is loaded
+    ("StartUnit", "(ss)", (_UNIT, _NO_START)),
+    ("StopUnit", "(ss)", (_UNIT, "replace")),  # it is down
+    ("RestartUnit", "(ss)", (_UNIT, _NO_START)),
+    ("ResetFailedUnit", "(s)", (_UNIT,)),
+    ("SetUnitProperties", "(sba(sv))", (_UNIT, True, [])),
+    ("CleanUnit", "(sas)", (_UNIT, [])),
+)
+_TIMEOUT = 5.0
+_OF_THE_BUS = ("Rejected send message", "Sender is not authorized")
+"""How dbus-daemon and dbus-broker begin what they say to who may not send; whatever else refuses is polkit."""
+
+
+def refused_by_bus(message: str) -> bool:
+    """Tell by the words of a refusal whether the bus's policy was against it, and not polkit."""
+    return message.startswith(_OF_THE_BUS)
+
+
+async def refused() -> dict[str, str]:
+    """Return the calls that this process's user may not make, and the words of the refusal. Raises SystemdError."""
+    found = {}
+    connection = await Connection.open("system", _SYSTEMD, _TIMEOUT)
+    try:
+        for method, signature, arguments in _CALLS:
+            try:
+                await connection.call(
+                    "/org/freedesktop/systemd1", f"{_SYSTEMD}.Manager", method,
+                    Variant(signature, arguments), "r", _TIMEOUT,
+                )  # fmt: skip
+            except RemoteError as error:
+                if error.name in DENIALS:
+                    found[method] = error.message
+    finally:
+        await connection.close()
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(refused())))
