@@ -31,6 +31,10 @@ def is_user(text: str) -> bool:
     return _USER.fullmatch(text) is not None
 
 
+TARGET = "whatsapp.target"
+"""The unit that stands for all servers: to stop it stops them, which is no decision about one of their users."""
+
+
 def service_unit(port: Port) -> str:
     """Name the unit of the server on that port."""
     return f"whatsapp@{port}.service"
@@ -104,8 +108,8 @@ class Assignment:
     note: str | None = None
     """Why the user did not get the preferred port."""
     socket_boot: str | None = None
-    """The boot (UnitManager.boot) in which the socket unit was last started; None once it was stopped from
-    here. If it is this boot's and the unit is down although it should be up, somebody stopped it by hand."""
+    """The life of the units (Observer.boot) in which the socket unit was last started; None once it was stopped from
+    here. If it is this life's and the unit is down although it should be up, somebody stopped it by hand."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

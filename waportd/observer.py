@@ -11,6 +11,7 @@ from waportd.builds import Builds
 from waportd.diagnosis import Finding, describe, running_message
 from waportd.metrics import Metrics
 from waportd.model import (
+    TARGET,
     Assignment,
     Desired,
     Port,
@@ -55,10 +56,16 @@ class Observer:
         manager: UnitManager,
         metrics: Metrics,
         on_link: Callable[[User, bool], None],
+        on_life: Callable[[], None],
     ) -> None:
-        """``on_link`` is called when a session is linked, or not any more, other than the assignment says."""
+        """``on_link`` is called when a session is linked, or not any more, other than the assignment says.
+
+        ``on_life`` is called when another life of the units has begun.
+        """
         self.boot = ""
-        """This life of systemd, as UnitManager.boot names it."""
+        """This life of the units: another one after a boot, and after each start of the target of all servers.
+
+        What somebody stopped in an earlier one was stopped with all others, or before them, and may run again."""
         self.launching: set[User] = set()
         """Users whose start is under way, though their unit may not show it yet."""
         self.unassigned: set[Port] = set()
@@ -70,6 +77,8 @@ class Observer:
         self._manager = manager
         self._metrics = metrics
         self._on_link = on_link
+        self._on_life = on_life
+        self._systemd_boot = ""
         self._units: dict[str, UnitStatus] = {}
         self._findings: dict[Port, Finding] = {}
         self._moving: set[Port] = set()
@@ -86,8 +95,10 @@ class Observer:
 
     async def start(self) -> None:
         """Look at all units, and follow them from now on. Raises SystemdError."""
-        self.boot = await self._manager.boot()
+        self.boot = self._systemd_boot = await self._manager.boot()
         self._manager.watch(_ALL_UNITS, self._on_unit)
+        self._manager.watch(TARGET, self._on_target)
+        self._note_life(await self._status(TARGET))
         for status in await self._manager.list_units(_ALL_UNITS):
             # A change that came meanwhile is newer.
             port = port_of_unit(status.name)
@@ -135,7 +146,7 @@ class Observer:
             await self._opened.setdefault(port, asyncio.Event()).wait()
 
     def stopped_by_admin(self, assignment: Assignment) -> bool:
-        """Tell whether somebody else closed the socket: it was opened in this boot, and not closed by us."""
+        """Tell whether somebody else closed the socket: it was opened in this life, and not closed by us."""
         return (
             assignment.desired is Desired.RUNNING
             and assignment.socket_boot == self.boot
@@ -240,6 +251,17 @@ class Observer:
             if status.name == service_unit(port) and status.active_state != "activating":
                 self._up.discard(port)
             self.refresh(port)
+
+    def _on_target(self, status: UnitStatus) -> None:
+        if self._note_life(status):
+            self._on_life()
+
+    def _note_life(self, target: UnitStatus) -> bool:
+        """Take over which life of the units this is; tell whether it is another one. None begins with a stop."""
+        if target.active_state != "active":
+            return False
+        before, self.boot = self.boot, f"{self._systemd_boot}:{target.since:.6f}"
+        return self.boot != before
 
     def _note(self, status: UnitStatus, port: Port) -> None:
         self._units[status.name] = status

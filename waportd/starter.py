@@ -92,6 +92,8 @@ class Starter:
         self._starts: dict[User, asyncio.Task[None]] = {}
         self._admitted: set[User] = set()
         """Users whose start has got past the limits, though their unit may not show it yet."""
+        self._asked: set[User] = set()
+        """Users whose start that is under way somebody asked for."""
         self._locks: weakref.WeakValueDictionary[User, asyncio.Lock] = weakref.WeakValueDictionary()
         self._retries: dict[User, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Task[None]] = set()
@@ -118,12 +120,15 @@ class Starter:
 
     # Starting
 
-    def launch(self, user: User) -> asyncio.Task[None]:
+    def launch(self, user: User, *, asked: bool = True) -> asyncio.Task[None]:
         """Return the start of this user that is under way, beginning it where there is none.
 
         It ends when the server answers, or with the WaportdError that says why it does not. Not to be cancelled
-        by those who wait for it.
+        by those who wait for it. One that nobody ``asked`` for, but a page that polls or a plan, gives way to an
+        administrator who has stopped the user, and be it a moment ago.
         """
+        if asked:
+            self._asked.add(user)
         task = self._starts.get(user)
         if task is None:
             if self._closing:
@@ -165,6 +170,7 @@ class Starter:
     def _launched(self, user: User, task: asyncio.Task[None]) -> None:
         del self._starts[user]
         self._admitted.discard(user)
+        self._asked.discard(user)
         self._observer.launching.discard(user)
         instance = self._picture.get(user)
         if instance:
@@ -206,7 +212,7 @@ class Starter:
             and not self._observer.stopped_by_admin(assignment)
         ):
             if self._lookout.admits():
-                self.launch(user)
+                self.launch(user, asked=False)
             else:
                 self._retry_later(user)
 
@@ -224,6 +230,7 @@ class Starter:
                 assignment = self._assignments.known(user).assignment
                 if queued and assignment.desired is not Desired.RUNNING:
                     raise ServerFailed("the user was stopped meanwhile", cause="canceled", hint=_START_AGAIN)
+                opened_at = await self._opened_at(assignment)
                 self._admit(user)
                 self._admitted.add(user)
                 await self._assignments.write_environment(assignment)
@@ -235,6 +242,7 @@ class Starter:
                 try:
                     has_asked = await self._start_service(assignment)
                     self._metrics.starts.observe(time.monotonic() - began)
+                    await self._give_way(assignment, opened_at)
                 except ServerFailed as error:
                     if error.cause == "canceled":
                         # Not from here, where this task would have been cancelled: an administrator's stop.
@@ -243,6 +251,32 @@ class Starter:
         assignment = await self._note_opened(user)
         if not has_asked and (not assignment.linked or self._waits_for_its_next_try(user)):
             await self._observer.sessions.ask_for_code(assignment.port)
+
+    async def _opened_at(self, assignment: Assignment) -> float | None:
+        """Return since when systemd holds the port, where the start may not open it; None where it may.
+
+        Raises ServerFailed where an administrator has closed it, or is about to. Asked of systemd: of a stop that ends
+        the server first, the end of the server may be all that its signals have told.
+        """
+        if assignment.user in self._asked:
+            return None
+        if self._observer.stopped_by_admin(assignment):
+            raise _stopped_by_admin()
+        if not self._observer.holds(assignment.port):
+            return None
+        socket = await self._manager.status(socket_unit(assignment.port))
+        if socket.active_state != "active" or socket.has_job:
+            raise _stopped_by_admin()
+        return socket.since
+
+    async def _give_way(self, assignment: Assignment, opened_at: float | None) -> None:
+        """Undo a start that has opened a port which an administrator closed while it was on its way."""
+        if opened_at is None or assignment.user in self._asked:
+            return
+        port = assignment.port
+        if (await self._manager.status(socket_unit(port))).since != opened_at:
+            await self.close_port(port)
+            raise _stopped_by_admin()
 
     def _waits_for_its_next_try(self, user: User) -> bool:
         """Tell whether the user's session has failed and will try again by itself, some minutes later."""
@@ -526,6 +560,10 @@ class Starter:
             # Not an administrator's stop: who asks for this user next opens it again.
             await self._assignments.change(unused.user, socket_boot=None)
             await self.close_port(unused.port)
+
+
+def _stopped_by_admin() -> ServerFailed:
+    return ServerFailed("the administrator stopped the user meanwhile", cause="canceled", hint=_START_AGAIN)
 
 
 def _take_note(task: asyncio.Task[None]) -> None:

@@ -105,7 +105,7 @@ class Supervisor:
         self._manager = manager
         self._assignments = Assignments(store, self.picture, config)
         self.metrics = Metrics()
-        self._observer = Observer(self.picture, manager, self.metrics, self._on_link)
+        self._observer = Observer(self.picture, manager, self.metrics, self._on_link, self._on_life)
         self._lookout = Lookout(self.picture)
         self._starter = Starter(
             config, self._assignments, self.picture, self._observer, manager, self.metrics, self._lookout
@@ -251,11 +251,11 @@ class Supervisor:
                     self._background(self._relay(assignment.port), f"relay a question of {user}")
             case ProcessState.STOPPED:
                 if assignment.desired is Desired.RUNNING and not self._observer.stopped_by_admin(assignment):
-                    self._starter.launch(user)
+                    self._starter.launch(user, asked=False)
             case ProcessState.FAILED | ProcessState.CRASH_LOOP:
                 failed_at = self._starter.failed_at.get(user, float("-inf"))
                 if assignment.desired is Desired.RUNNING and now - failed_at >= RETRY_INTERVAL:
-                    self._starter.launch(user)
+                    self._starter.launch(user, asked=False)
 
     # Use cases
 
@@ -626,6 +626,9 @@ class Supervisor:
     def _on_link(self, user: User, linked: bool) -> None:  # noqa: FBT001
         self._background(self._remember_link(user, linked=linked), f"remember the link of {user}")
 
+    def _on_life(self) -> None:
+        self._background(self._reconcile(), "reconcile")
+
     async def _remember_link(self, user: User, *, linked: bool) -> None:
         async with self._assignments.lock(user):
             instance = self.picture.get(user)
@@ -673,6 +676,9 @@ class Supervisor:
                     # A stop that was cut short. One that is done and was undone by hand is the administrator's.
                     await self._starter.close_port(assignment.port)
                     await self._assignments.change(user, socket_boot=None)
+                elif assignment.desired is Desired.RUNNING and self._observer.holds(assignment.port):
+                    # Whichever life it was opened in: who closes it from now on means it.
+                    await self._assignments.change(user, socket_boot=self._observer.boot)
                 due = await self._reopen(user)
             if due and assignment.linked and assignment.autostart:
                 await self._wake(user)
@@ -694,7 +700,7 @@ class Supervisor:
             async with self._assignments.lock(user):
                 if self.picture.get(user) is None or not await self._reopen(user):
                     return
-                launch = self._starter.launch(user)
+                launch = self._starter.launch(user, asked=False)
             await asyncio.wait({launch})
             await self.picture.wait(user, _is_awake, _TURN)
 

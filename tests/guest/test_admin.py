@@ -6,7 +6,8 @@ import threading
 
 import pytest
 from guests import GuestError
-from harness import server, until
+from harness import SOCKET, server, until
+from rows import EVERYTHING
 
 
 def status_line(site, unit):
@@ -176,3 +177,58 @@ def test_stopping_the_target_stops_every_server_and_frees_every_port(site):
     site.call("PUT", "/v1/users/11")
     site.until_session("11", "ready")
     assert process(site, "12")["message"] == "stopped (by admin)"
+
+
+def test_what_concerns_all_servers_is_no_decision_about_one_of_them(site):
+    site.link("13", "5511999990013")
+    site.show_code("14")
+    for verbs in (("stop", "start"), ("restart",)):
+        before = site.main_pid(server(5013))
+        for verb in verbs:
+            site.machine.systemctl(verb, "whatsapp.target")
+        until(lambda before=before: site.main_pid(server(5013)) not in {0, before}, "the linked server")
+        site.until_session("13", "ready")
+        until(lambda: is_active(site, "whatsapp@5014.socket") == "active", "the port of who is not linked")
+        assert "by admin" not in process(site, "14")["message"]
+    # As an administrator does who comes back from rescue mode.
+    before = site.main_pid(server(5013))
+    site.machine.systemctl("isolate", "multi-user.target")
+    assert site.main_pid(server(5013)) == before
+    assert is_active(site, "whatsapp@5014.socket") == "active"
+
+
+POLLER = """
+import http.client, itertools, socket, sys, time
+
+class Unix(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(sys.argv[1])
+
+for number in itertools.count():
+    at = time.monotonic() + 0.02
+    connection = Unix("localhost", timeout=60) if number % 5 else http.client.HTTPConnection("localhost", 5016, timeout=5)
+    try:
+        connection.request("GET", ("/v1/users/16/qr", "/api/qr?user_id=16")[number % 2] if number % 5 else "/health")
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        pass
+    connection.close()
+    time.sleep(max(0, at - time.monotonic()))
+"""
+
+
+def test_a_stop_holds_against_who_polls_all_the_time(site):
+    """Fifty times a second: by the API, and on the port itself."""
+    site.use_light_servers()
+    site.call("PUT", "/v1/users/16", 201)
+    with site.machine.start("/usr/bin/python3", "-c", POLLER, SOCKET, user="webapp") as poller:
+        try:
+            for number in range(100 if EVERYTHING else 20):
+                site.machine.systemctl("stop", "whatsapp@5016.socket")
+                for _ in range(5):
+                    states = {is_active(site, unit) for unit in ("whatsapp@5016.socket", server(5016))}
+                    assert states <= {"inactive"}, f"stop number {number + 1} did not hold"
+                assert site.call("POST", "/v1/users/16/start")["process"]["state"] == "running"
+        finally:
+            poller.kill()

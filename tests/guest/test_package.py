@@ -174,7 +174,7 @@ def test_a_removal_stops_everything_and_keeps_the_data_for_the_next_installation
     site = empty_site
     site.install()
     site.connect_to_standin()
-    site.show_code("2")
+    site.link("2", "5511999990002")
     site.call("PUT", "/v1/users/x?wait=none", 201)
     port = site.call("GET", "/v1/users/x")["port"]
     config = read(site, CONFIG)
@@ -189,7 +189,8 @@ def test_a_removal_stops_everything_and_keeps_the_data_for_the_next_installation
     site.install()
     assert read(site, CONFIG) == config
     assert site.call("GET", "/v1/users/x")["port"] == port
-    site.show_code("2")
+    # Nobody asks for it: a removal is no decision about one user.
+    site.until_session("2", "ready")
 
 
 def files(site):

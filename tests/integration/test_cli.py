@@ -141,7 +141,7 @@ def test_commands_work_on_the_real_thing(waportd, standin, ctl):
     assert (
         "is linked and does not run" not in ctl("doctor", "--offline", "--config", waportd.config_file).stdout
     )
-    assert ctl("delete", "1").returncode == 0
+    assert ctl("delete", "1", "--yes").returncode == 0
 
 
 def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):

@@ -301,7 +301,9 @@ class FakeSystemd:
     def change(self, unit: str, **values: Any) -> None:
         """Change a unit and tell those who watch it."""
         before = self.units.get(unit, UnitStatus(unit))
-        self.units[unit] = dataclasses.replace(before, since=time.time(), **values)
+        is_as_before = before.since and values.get("active_state", before.active_state) == before.active_state
+        since = before.since if is_as_before else time.time()
+        self.units[unit] = dataclasses.replace(before, since=since, **values)
         for pattern, on_change in self._watchers:
             if fnmatch.fnmatch(unit, pattern):
                 on_change(self.units[unit])

@@ -13,6 +13,7 @@ from support import BASE, OVERFLOW, add_engine, settled, until
 
 from waportd.errors import ServerFailed, StartTimeout, TooManyRunning, UnknownEngine, UnknownUser
 from waportd.model import (
+    TARGET,
     Assignment,
     Desired,
     Port,
@@ -279,6 +280,63 @@ async def test_an_admins_stop_outlives_the_daemon_but_not_the_boot(start_supervi
     systemd.boot_name = "boot-2"
     supervisor = await start_supervisor()
     await until(supervisor, ONE, is_process(ProcessState.RUNNING))
+
+
+@pytest.mark.parametrize("seen", [{"active_state": "inactive"}, {"active_state": "active", "has_job": True}])
+async def test_an_admins_stop_of_which_only_the_servers_end_was_told_is_not_undone_by_polls(
+    supervisor, systemd, seen
+):
+    """systemd ends the server first, and tells that first."""
+    await supervisor.ensure(ONE)
+    await systemd.exit(PORT)
+    systemd.units[socket_unit(PORT)] = dataclasses.replace(systemd.units[socket_unit(PORT)], **seen)
+    before = list(systemd.calls)
+    await supervisor.ask(ONE)
+    await settled(supervisor)
+    assert systemd.calls == before
+    # Who asks for a start gets one.
+    await supervisor.ensure(ONE)
+    assert PORT in systemd.servers
+
+
+async def test_a_poll_whose_start_meets_an_admins_stop_undoes_itself(supervisor, systemd, monkeypatch):
+    await supervisor.ensure(ONE)
+    await systemd.exit(PORT)
+    start = systemd.start
+
+    async def stopped_just_before(unit):
+        socket = socket_unit(PORT)
+        systemd.units[socket] = dataclasses.replace(systemd.units[socket], active_state="inactive")
+        await start(unit)
+
+    monkeypatch.setattr(systemd, "start", stopped_just_before)
+    await supervisor.ask(ONE)
+    await until(supervisor, ONE, lambda now: now.process.message == "stopped (by admin)")
+    assert ("stop", socket_unit(PORT)) in systemd.calls
+    assert not systemd.servers
+
+
+async def test_a_stop_of_all_servers_is_no_decision_about_one_user(supervisor, systemd):
+    """The target is started again: whoever should run does, and what was stopped before it, too."""
+    systemd.prepare = lambda server: server.link()
+    await supervisor.ensure(ONE, wait=Wait.READY)
+    await supervisor.ensure(TWO, wait=Wait.READY)
+    await supervisor.stop(TWO)
+    await until(supervisor, ONE, lambda now: now.assignment.linked)
+    systemd.change(TARGET, active_state="active")
+    await settled(supervisor)
+    await systemd.stop_by_hand(socket_unit(PORT))
+    systemd.change(TARGET, active_state="inactive")
+    await supervisor.ask(ONE)
+    await settled(supervisor)
+    assert supervisor.known(ONE).process.message == "stopped (by admin)"
+    systemd.change(TARGET, active_state="active")
+    await until(supervisor, ONE, is_process(ProcessState.RUNNING))
+    await settled(supervisor)
+    assert list(systemd.servers) == [PORT]
+    # From here on it is a decision again.
+    await systemd.stop_by_hand(socket_unit(PORT))
+    assert supervisor.known(ONE).process.message == "stopped (by admin)"
 
 
 async def test_logout_of_a_ready_session_asks_the_server(supervisor, systemd):

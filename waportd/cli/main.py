@@ -33,8 +33,18 @@ class Context:
         if "client" in self.__dict__:
             self.client.close()
 
-    def agreed(self, question: str) -> bool:
-        """Ask the person, where one sits there and has not said yes beforehand (``--yes``)."""
+    def agreed(self, question: str, *, loses: bool = False) -> bool:
+        """Ask the person, where one sits there and has not said yes beforehand (``--yes``).
+
+        Where nobody sits there, what ``loses`` something is not done: raises Problem.
+        """
+        if loses and not self.options.yes and not self.screen.interactive:
+            raise Problem(
+                f"there is no terminal to ask on: {question}",
+                "--yes does it without asking",
+                Exit.USAGE,
+                "not_confirmed",
+            )
         if self.options.yes or not self.screen.interactive or terminal.confirmed(question):
             return True
         terminal.complain("Nothing was changed.")

@@ -62,6 +62,17 @@ def _add_user(command: argparse.ArgumentParser) -> None:
     command.add_argument("user", metavar="USER", help="the user's number or name, as in the web app: 2, 2_1")
 
 
+def _add_users_or_all(command: argparse.ArgumentParser, concerned: str) -> None:
+    command.add_argument(
+        "users", metavar="USER", nargs="*", help="the users' numbers or names, as in the web app: 2 3 2_1"
+    )
+    command.add_argument(
+        "--all", action="store_true", help=f"in place of USER: {concerned}; asks first, and shows whom"
+    )
+    command.add_argument("--dry-run", action="store_true", help="only show whom it concerns")
+    _add_yes(command)
+
+
 def _add_config(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config",
@@ -73,15 +84,20 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 
 
 def _add_yes(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-y", "--yes", action="store_true", help="do not ask, even on a terminal")
+    command.add_argument(
+        "-y",
+        "--yes",
+        action="store_true",
+        help="do not ask; needed for what is asked where there is no terminal",
+    )
 
 
 def _add_users(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = _command(commands, "list", "users:list_users", "list all users with the state of their servers")
     command.add_argument("--memory", action="store_true", help="measure memory and CPU, too; takes longer")
     _add_user(_command(commands, "show", "users:show", "show everything about one user"))
-    command = _command(commands, "start", "users:start", "start the user's server")
-    _add_user(command)
+    command = _command(commands, "start", "users:start", "start the servers of users")
+    _add_users_or_all(command, "everybody whose phone is linked and whose server does not run")
     command.add_argument(
         "--wait",
         choices=("none", "listening", "qr", "ready"),
@@ -91,11 +107,12 @@ def _add_users(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS", help="how long to wait (default: depends on --wait)"
     )
-    _add_user(_command(commands, "stop", "users:stop", "stop the user's server and keep its login"))
-    _add_user(_command(commands, "restart", "users:restart", "start the user's server anew"))
-    command = _command(commands, "logout", "users:logout", "unlink the user's phone and delete the session")
-    _add_user(command)
-    _add_yes(command)
+    command = _command(commands, "stop", "users:stop", "stop the servers of users and keep their logins")
+    _add_users_or_all(command, "everybody who is not stopped")
+    command = _command(commands, "restart", "users:restart", "start the servers of users anew")
+    _add_users_or_all(command, "everybody whose server runs")
+    command = _command(commands, "logout", "users:logout", "unlink users' phones and delete their sessions")
+    _add_users_or_all(command, "everybody whose phone is linked")
     command = _command(
         commands, "delete", "users:delete", "stop the user's server, delete the session, free the port"
     )

@@ -1,9 +1,13 @@
 """``list``, ``show``, ``start``, ``stop``, ``restart``, ``logout``, ``delete``: users and their servers."""
 
-from waportd.cli import terminal, upstream
-from waportd.cli.exits import Exit
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from waportd.cli import exits, terminal, upstream
+from waportd.cli.exits import Exit, Problem
 from waportd.cli.main import Context
-from waportd.client import User
+from waportd.client import User, WaportdClientError
 
 
 def list_users(context: Context) -> Exit:
@@ -40,36 +44,144 @@ def show(context: Context) -> Exit:
     return _show(context, context.client.status(context.options.user))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Verb:
+    """What is done to one user or to many."""
+
+    question: str
+    """Asked before many are concerned, or where something gets lost."""
+    do: Callable[[str], User]
+    outcome: Callable[[User], str]
+    concerns: Callable[[User], bool]
+    """Whether ``--all`` means this user."""
+    destroys: bool = False
+
+
 def start(context: Context) -> Exit:
-    """Start the server."""
+    """Start servers."""
     options = context.options
-    return _done(context, context.client.start(options.user, options.wait, options.timeout), "runs")
+    return _for_each(
+        context,
+        _Verb(
+            "Start the servers of",
+            lambda user: context.client.start(user, options.wait, options.timeout),
+            lambda _: "runs",
+            lambda user: user.linked and user.process.state not in {"running", "starting"},
+        ),
+    )
 
 
 def stop(context: Context) -> Exit:
-    """Stop the server and keep its login."""
-    return _done(context, context.client.stop(context.options.user), "is stopped; the login is kept")
+    """Stop servers and keep their logins."""
+    return _for_each(
+        context,
+        _Verb(
+            "Stop the servers of",
+            context.client.stop,
+            lambda _: "is stopped; the login is kept",
+            lambda user: user.desired == "running" or user.process.state != "stopped",
+        ),
+    )
 
 
 def restart(context: Context) -> Exit:
-    """Start the server anew."""
-    return _done(context, context.client.restart(context.options.user), "runs anew")
+    """Start servers anew."""
+    return _for_each(
+        context,
+        _Verb(
+            "Restart the servers of",
+            context.client.restart,
+            lambda _: "runs anew",
+            lambda user: user.process.state == "running",
+        ),
+    )
 
 
 def logout(context: Context) -> Exit:
-    """Unlink the phone and delete the session."""
-    user = context.options.user
-    if not context.agreed(f"Unlink the phone of user {user} and delete the session?"):
+    """Unlink phones and delete their sessions."""
+    return _for_each(
+        context,
+        _Verb(
+            "Unlink the phone and delete the session of",
+            context.client.logout,
+            lambda user: user.session.message if user.session else "logged out",
+            lambda user: user.linked,
+            destroys=True,
+        ),
+    )
+
+
+def _for_each(context: Context, verb: _Verb) -> Exit:
+    """Do it to the users whom the command line names; one that fails keeps it from none of the others."""
+    options = context.options
+    if options.all == bool(options.users):
+        raise Problem("name users, or --all", f"waportctl {options.command} --help", Exit.USAGE, "usage")
+    names = list(dict.fromkeys(options.users))
+    if options.all:
+        names = [user.user for user in context.client.users() if verb.concerns(user)]
+    elif verb.destroys:
+        for name in names:
+            context.client.status(name)  # nobody is asked about somebody who is not there
+    if options.dry_run or not names:
+        return _preview(context, names)
+    if (options.all or verb.destroys) and not context.agreed(
+        f"{verb.question} {_listed(names)}?", loses=True
+    ):
         return Exit.FAILED
-    shown = context.client.logout(user)
-    return _done(context, shown, shown.session.message if shown.session else "logged out")
+    if len(names) == 1 and not options.all:
+        shown = verb.do(names[0])
+        return _done(context, shown, verb.outcome(shown))
+    return _do_all(context, names, verb)
+
+
+def _preview(context: Context, names: list[str]) -> Exit:
+    if context.screen.as_json:
+        context.screen.document({"concerns": names})
+    else:
+        context.screen.text(f"This concerns {_listed(names)}." if names else "This concerns nobody.")
+    return Exit.OK
+
+
+def _listed(names: list[str]) -> str:
+    """Name the users, and how many they are where they cannot be counted at a glance."""
+    if len(names) == 1:
+        return f"user {names[0]}"
+    return f"{len(names)} users: {', '.join(names)}"
+
+
+def _do_all(context: Context, names: list[str], verb: _Verb) -> Exit:
+    done: list[User] = []
+    problems: dict[str, Problem] = {}
+    for name in names:
+        try:
+            shown = verb.do(name)
+        except WaportdClientError as error:
+            problem = problems[name] = exits.of_client(error)
+            if problem.exit_status in {Exit.UNREACHABLE, Exit.NOT_PERMITTED}:
+                raise  # nor would it be otherwise for the next one
+            if not context.screen.as_json:
+                terminal.complain(f"user {name}: {problem.message}")
+        else:
+            done.append(shown)
+            if not context.screen.as_json:
+                _done(context, shown, verb.outcome(shown))
+    if context.screen.as_json:
+        failed: list[dict[str, Any]] = [
+            {"user": name, "code": problem.code, "detail": problem.message, "hint": problem.hint}
+            for name, problem in problems.items()
+        ]
+        context.screen.document({"users": [user.raw for user in done], "failed": failed})
+    elif problems:
+        terminal.complain(f"{len(problems)} of {len(names)} failed")
+    return next((problem.exit_status for problem in problems.values()), Exit.OK)
 
 
 def delete(context: Context) -> Exit:
     """Stop the server, delete the session, free the port."""
     user = context.options.user
     shown = context.client.status(user)
-    if not context.agreed(f"Delete user {user} with the session on port {shown.port}, and free the port?"):
+    question = f"Delete user {user} with the session on port {shown.port}, and free the port?"
+    if not context.agreed(question, loses=True):
         return Exit.FAILED
     context.client.delete(user)
     if context.screen.as_json:

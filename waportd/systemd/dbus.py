@@ -107,6 +107,7 @@ _OF_UNIT = (
     "ConditionTimestamp",
     "AssertResult",
     "AssertTimestamp",
+    "Job",
 )
 """What is read of the properties that all units have."""
 _OF_TYPE = (
@@ -614,6 +615,7 @@ def _status_of(unit: str, properties: Mapping[str, Any]) -> UnitStatus:
         exit_status=read("ExecMainStatus", 0),
         status_text=read("StatusText", ""),
         control_group=read("ControlGroup", ""),
+        has_job=read("Job", (0, ""))[0] != 0,
         # A check that was never made reads as failed.
         condition=all(
             read(f"{check}Result", True) or not read(f"{check}Timestamp", 0)  # noqa: FBT003

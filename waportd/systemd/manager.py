@@ -36,6 +36,8 @@ class UnitStatus:
     status_text: str = ""
     """What the service last said of itself (sd_notify STATUS)."""
     control_group: str = ""
+    has_job: bool = False
+    """systemd is about to start or to stop it. Known where it was asked for, not where it changed by itself."""
     condition: bool = True
     """False when an Assert or Condition of the unit failed at the last start."""
 

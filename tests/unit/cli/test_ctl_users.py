@@ -102,10 +102,70 @@ async def test_each_action_does_what_it_says(three, ctl, supervisor):
     assert supervisor.known("3").process.state == "stopped"
     pid = supervisor.known("1").process.pid
     assert json.loads((await ctl("--json", "restart", "1")).out)["process"]["pid"] != pid
-    # Nobody can be asked who is no terminal, so nothing is asked.
-    assert (await ctl("logout", "2")).status == Exit.OK
-    assert json.loads((await ctl("delete", "2", "--json")).out) == {"deleted": "2", "port": BASE + 1}
+    assert (await ctl("logout", "2", "--yes")).status == Exit.OK
+    assert json.loads((await ctl("delete", "2", "--json", "--yes")).out) == {"deleted": "2", "port": BASE + 1}
     assert supervisor.picture.get("2") is None
+
+
+@pytest.mark.parametrize("command", [("delete", "1"), ("logout", "1"), ("stop", "--all")])
+async def test_what_is_asked_is_not_done_where_nobody_can_be_asked(three, ctl, supervisor, command):
+    """As in cron, or by ssh without a terminal: a typo there would cost a login."""
+    said = await ctl(*command)
+    assert said.status == Exit.USAGE
+    assert "--yes" in said.err
+    assert supervisor.known("1").session.state is SessionState.READY
+
+
+async def test_an_action_takes_several_users_and_one_that_fails_keeps_it_from_no_other(
+    three, ctl, supervisor
+):
+    said = await ctl("stop", "1", "99", "2", "1")
+    assert said.status == Exit.UNKNOWN_USER
+    assert [line.split(":")[0] for line in said.out.splitlines()] == ["user 1", "user 2"]
+    assert "user 99: no port is assigned" in said.err
+    assert "1 of 3 failed" in said.err
+    assert {supervisor.known(user).process.state for user in ("1", "2", "3")} == {"stopped"}
+    document = json.loads((await ctl("start", "2", "99", "3", "--json")).out)
+    assert [user["user"] for user in document["users"]] == ["2", "3"]
+    assert [(user["user"], user["code"]) for user in document["failed"]] == [("99", "unknown_user")]
+
+
+@pytest.mark.parametrize(
+    ("command", "concerned"),
+    [("start", []), ("stop", ["1", "2"]), ("restart", ["1", "2"]), ("logout", ["1"])],
+)
+async def test_all_means_whom_the_action_concerns_and_can_be_looked_at_before(
+    three, ctl, supervisor, systemd, command, concerned
+):
+    before = len(systemd.calls)
+    assert json.loads((await ctl(command, "--all", "--dry-run", "--json")).out) == {"concerns": concerned}
+    assert len(systemd.calls) == before
+    said = await ctl(command, "--all", "--yes")
+    assert said.status == Exit.OK
+    told = [line.split(":")[0] for line in said.out.splitlines()]
+    assert told == ([f"user {user}" for user in concerned] or ["This concerns nobody."])
+
+
+async def test_stopped_linked_users_are_started_together(three, ctl, supervisor):
+    await ctl("stop", "--all", "--yes")
+    assert "user 1" in (await ctl("start", "--all", "--yes")).out
+    states = {user: supervisor.known(user).process.state for user in ("1", "2", "3")}
+    assert states == {"1": "running", "2": "stopped", "3": "stopped"}
+
+
+@pytest.mark.parametrize("arguments", [("stop",), ("stop", "1", "--all")])
+async def test_users_or_all_of_them_are_named(three, ctl, arguments):
+    said = await ctl(*arguments)
+    assert said.status == Exit.USAGE
+    assert "name users, or --all" in said.err
+
+
+async def test_a_terminal_is_shown_whom_it_concerns_before_it_is_asked(three, terminal, supervisor):
+    refused = await terminal("stop", "--all")
+    await refused.until("Stop the servers of 2 users: 1, 2? [y/N]")
+    refused.type("n\n")
+    assert await refused.end() == Exit.FAILED
+    assert supervisor.known("1").process.state == "running"
 
 
 async def test_a_server_that_does_not_start_tells_why_and_what_mends_it(api, ctl, supervisor, systemd):
