@@ -225,6 +225,8 @@ class Process(_Result):
     hint: str | None = None
     pid: int | None = None
     restarts: int = 0
+    next_start: dt.datetime | None = None
+    """When a server that ended again and again is started next."""
 
 
 @dataclass(frozen=True)
@@ -337,7 +339,9 @@ class User(_Result):
         return cls._of(
             document,
             created_at=_time(document.get("created_at")),
-            process=Process._of(process, since=_time(process.get("since"))),  # noqa: SLF001
+            process=Process._of(  # noqa: SLF001
+                process, since=_time(process.get("since")), next_start=_time(process.get("next_start"))
+            ),
             session=session and Session.of(session),
             memory=(document.get("memory") or {}).get("bytes"),
             cpu=(document.get("cpu") or {}).get("seconds"),

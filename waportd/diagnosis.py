@@ -1,6 +1,7 @@
 """What a unit's state means: systemd's words turned into a state, a cause and a way out."""
 
 import asyncio
+import datetime as dt
 import signal
 from pathlib import Path
 from typing import NamedTuple
@@ -147,15 +148,22 @@ def describe(
     *,
     by_admin: bool,
     known: Finding | None = None,
+    next_start: float | None = None,
 ) -> Process:
     """Turn the two units of a port into the state of its process.
 
     ``socket`` is None where its state is not known. ``by_admin``: the socket was stopped by somebody else.
-    ``known`` is why a start failed, where that is more than the units themselves tell.
+    ``known`` is why a start failed, where that is more than the units themselves tell. ``next_start`` is when a server
+    that ended again and again, and waits for that, is started next, in seconds since the epoch.
     """
     finding: Finding | None = None
     state = _UNDER_WAY.get(service.active_state)
-    if state is ProcessState.STARTING and service.sub_state.startswith("auto-restart"):
+    if next_start is not None and state not in {ProcessState.RUNNING, ProcessState.STOPPING}:
+        state = ProcessState.CRASH_LOOP
+        finding = known or _explain_loop(service)
+        at = dt.datetime.fromtimestamp(next_start, dt.UTC).astimezone()
+        message = f"{finding.message}; it is started again at {at:%H:%M:%S}"
+    elif state is ProcessState.STARTING and service.sub_state.startswith("auto-restart"):
         finding = known or explain_exit(service)
         message = f"{finding.message}; systemd starts it again"
     elif state is not None:
@@ -185,6 +193,7 @@ def describe(
         hint=finding.hint if finding else None,
         pid=service.main_pid or None,
         restarts=service.restarts,
+        next_start=next_start if state is ProcessState.CRASH_LOOP else None,
     )
 
 

@@ -24,6 +24,7 @@ ENGINE_PATTERN = rf"{_NUMBER}(?:\.{_NUMBER}){{2}}(?:-{_EARLY}(?:[.-]{_EARLY}){{0
 
 _USER = re.compile(USER_PATTERN)
 _UNIT = re.compile(r"whatsapp@([1-9][0-9]{0,4})\.(service|socket)")
+_PAUSE = re.compile(r"whatsapp-pause@([1-9][0-9]{0,4})\.service")
 
 
 def is_user(text: str) -> bool:
@@ -47,7 +48,20 @@ def socket_unit(port: Port) -> str:
 
 def port_of_unit(unit: str) -> Port | None:
     """Return the port that a unit's name carries; None for a unit that is not one of ours."""
-    match = _UNIT.fullmatch(unit)
+    return _port(_UNIT.fullmatch(unit))
+
+
+def pause_unit(port: Port) -> str:
+    """Name the unit that keeps the server on that port from starting, for a while."""
+    return f"whatsapp-pause@{port}.service"
+
+
+def port_of_pause(unit: str) -> Port | None:
+    """Return the port that the name of a pause carries; None for another unit."""
+    return _port(_PAUSE.fullmatch(unit))
+
+
+def _port(match: re.Match[str] | None) -> Port | None:
     return Port(int(match[1])) if match and int(match[1]) <= 65535 else None  # noqa: PLR2004
 
 
@@ -124,6 +138,8 @@ class Process:
     hint: str | None = None
     pid: int | None = None
     restarts: int = 0
+    next_start: float | None = None
+    """When a server that ended again and again is started next, in seconds since the epoch."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

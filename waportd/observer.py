@@ -25,6 +25,7 @@ from waportd.model import (
     service_unit,
     socket_unit,
 )
+from waportd.pacer import Pacer
 from waportd.picture import Instance, Picture
 from waportd.sessions import Sessions
 from waportd.systemd.journal import log_fields
@@ -44,7 +45,7 @@ _PAST_A_QUESTION = {
 _LAST_WORDS = {SessionState.QR_TIMEOUT, SessionState.LOGGED_OUT}
 """What stays true of a session after its server has ended."""
 AT_REST = {ProcessState.STOPPED, ProcessState.FAILED, ProcessState.CRASH_LOOP}
-"""States that a server does not leave by itself."""
+"""States in which no server runs, and none is about to within moments."""
 
 
 class Observer:
@@ -57,10 +58,12 @@ class Observer:
         metrics: Metrics,
         on_link: Callable[[User, bool], None],
         on_life: Callable[[], None],
+        on_failure: Callable[[User], None],
     ) -> None:
         """``on_link`` is called when a session is linked, or not any more, other than the assignment says.
 
-        ``on_life`` is called when another life of the units has begun.
+        ``on_life`` is called when another life of the units has begun; ``on_failure`` when a server has failed that
+        systemd does not start again by itself.
         """
         self.boot = ""
         """This life of the units: another one after a boot, and after each start of the target of all servers.
@@ -78,6 +81,8 @@ class Observer:
         self._metrics = metrics
         self._on_link = on_link
         self._on_life = on_life
+        self._on_failure = on_failure
+        self.pacer = Pacer(manager, self.refresh)
         self._systemd_boot = ""
         self._units: dict[str, UnitStatus] = {}
         self._findings: dict[Port, Finding] = {}
@@ -99,6 +104,7 @@ class Observer:
         self._manager.watch(_ALL_UNITS, self._on_unit)
         self._manager.watch(TARGET, self._on_target)
         self._note_life(await self._status(TARGET))
+        await self.pacer.start()
         for status in await self._manager.list_units(_ALL_UNITS):
             # A change that came meanwhile is newer.
             port = port_of_unit(status.name)
@@ -194,6 +200,8 @@ class Observer:
             said = process.message
             said = said if said.startswith(process.state) else f"{process.state}: {said}"
             log.info("%s", said, extra=log_fields(instance.assignment.user, port))
+        if _is_left_alone(process) and not (_is_left_alone(before) and before.since):
+            self._on_failure(instance.assignment.user)
         if process.state is ProcessState.RUNNING:
             self.absolve(port)
             self._picture.put(dataclasses.replace(instance, process=process))
@@ -220,7 +228,12 @@ class Observer:
         port = assignment.port
         by_admin = self.stopped_by_admin(assignment)
         process = describe(
-            self.service(port), self.socket(port), port, by_admin=by_admin, known=self._findings.get(port)
+            self.service(port),
+            self.socket(port),
+            port,
+            by_admin=by_admin,
+            known=self._findings.get(port),
+            next_start=self.pacer.due(port),
         )
         if process.state in AT_REST and port in self._moving:
             # Its socket is still to go, or to come.
@@ -265,6 +278,8 @@ class Observer:
 
     def _note(self, status: UnitStatus, port: Port) -> None:
         self._units[status.name] = status
+        if status.name == service_unit(port):
+            self.pacer.note(status)
         if status.name == socket_unit(port):
             (self.held.add if status.active_state == "active" else self.held.discard)(port)
 
@@ -304,6 +319,11 @@ class Observer:
     async def _runs(self, port: Port) -> bool:
         """Tell whether the server may be called without starting it by that."""
         return (await self._manager.status(service_unit(port))).active_state in {"active", "activating"}
+
+
+def _is_left_alone(process: Process) -> bool:
+    """Tell whether a server has failed, and nothing is planned for it."""
+    return process.state in {ProcessState.FAILED, ProcessState.CRASH_LOOP} and process.next_start is None
 
 
 def _last_word(session: Session | None) -> Session | None:

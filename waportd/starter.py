@@ -26,7 +26,7 @@ from waportd.model import (
     service_unit,
     socket_unit,
 )
-from waportd.observer import Observer
+from waportd.observer import AT_REST, Observer
 from waportd.picture import Instance, Picture
 from waportd.sessions import NOT_ANSWERING
 from waportd.systemd.journal import last_lines, log_fields
@@ -40,6 +40,8 @@ _FAREWELL = 15.0
 """Seconds that a server takes at most to close its browser and delete its session."""
 RETRY_INTERVAL = 60.0
 """Seconds after a failed start before it is tried again, for a linked session or for a page that polls."""
+_PATIENCE = (1, 1, 2, 5)
+"""How often that time, for each retry in a row; the last one holds from then on. Fourteen in the first hour."""
 _AHEAD = 60.0
 """Seconds for which a port that was cleaned ahead counts as clean, and its unit stays loaded (that takes 3 ms)."""
 _QUOTED = 200
@@ -78,6 +80,8 @@ class Starter:
     ) -> None:
         self.failed_at: dict[User, float] = {}
         """When, by the monotonic clock, a user's last start failed."""
+        self._retried: dict[User, int] = {}
+        """How often in a row a user's start was tried again without anybody's asking."""
         self.used_at: dict[User, float] = {}
         """When, by the monotonic clock, somebody last asked for a user."""
         self.slots = asyncio.Semaphore(config.limits.start_concurrency)
@@ -145,6 +149,21 @@ class Starter:
         self.failed_at[user] = time.monotonic()
         self._retry_later(user)
 
+    def retry(self, user: User) -> None:
+        """Start a user whose server has failed, and for whom somebody polls, if it was not tried a moment ago."""
+        now = time.monotonic()
+        if now - self.failed_at.get(user, float("-inf")) >= self._patience(user):
+            self._retried[user] = self._retried.get(user, 0) + 1
+            self.launch(user, asked=False)
+
+    def forget(self, user: User) -> None:
+        """Forget a user who was deleted."""
+        for table in (self.failed_at, self.used_at, self._retried):
+            table.pop(user, None)
+
+    def _patience(self, user: User) -> float:
+        return RETRY_INTERVAL * _PATIENCE[min(self._retried.get(user, 0), len(_PATIENCE) - 1)]
+
     @contextlib.asynccontextmanager
     async def no_start(self, user: User) -> AsyncIterator[None]:
         """Give up the user's start, and let none begin inside the block: a page that polls asks all the time.
@@ -161,6 +180,7 @@ class Starter:
         """Start a running server anew. Raises ServerFailed, SystemdError."""
         port = assignment.port
         await self._assignments.write_environment(assignment)
+        await self._observer.pacer.release(port)
         try:
             await self._manager.restart(service_unit(port))
         except JobFailed as error:
@@ -180,6 +200,7 @@ class Starter:
         error = task.exception()
         if error is None:
             self.failed_at.pop(user, None)
+            self._retried.pop(user, None)
             return
         self.note_failure(user)
         code = error.code if isinstance(error, WaportdError) else WaportdError.code
@@ -195,7 +216,7 @@ class Starter:
 
     def _retry_later(self, user: User) -> None:
         if user not in self._retries and not self._closing:
-            timer = asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, user)
+            timer = asyncio.get_running_loop().call_later(self._patience(user), self._retry, user)
             self._retries[user] = timer
 
     def _retry(self, user: User) -> None:
@@ -205,13 +226,15 @@ class Starter:
             return
         assignment = instance.assignment
         if (
-            instance.process.state in {ProcessState.STOPPED, ProcessState.FAILED}
+            instance.process.state in AT_REST
+            and instance.process.next_start is None
             and assignment.desired is Desired.RUNNING
             and assignment.linked
             and assignment.autostart
             and not self._observer.stopped_by_admin(assignment)
         ):
             if self._lookout.admits():
+                self._retried[user] = self._retried.get(user, 0) + 1
                 self.launch(user, asked=False)
             else:
                 self._retry_later(user)
@@ -299,6 +322,7 @@ class Starter:
     async def _start_service(self, assignment: Assignment) -> bool:
         """Start the server; tell whether it was asked for a code by that."""
         port = assignment.port
+        await self._observer.pacer.release(port)
         await self._forget_failures(port)
         has_answered = False
         try:
@@ -403,7 +427,10 @@ class Starter:
                 1
                 for assignment in others
                 if assignment.user in self._admitted
-                or self._observer.service(assignment.port).active_state not in _DOWN
+                or (
+                    self._observer.service(assignment.port).active_state not in _DOWN
+                    and self._observer.pacer.due(assignment.port) is None
+                )
             )
             if running >= limits.max_running:
                 raise TooManyRunning(
@@ -489,6 +516,7 @@ class Starter:
             # failed one cannot be cleaned.
             for unit in (socket_unit(port), service_unit(port)):
                 await self._manager.reset_failed(unit)
+            await self._observer.pacer.release(port)
             await self._observer.look_at(port)
 
     async def wipe(self, port: Port) -> None:

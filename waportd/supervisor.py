@@ -38,7 +38,7 @@ from waportd.observer import AT_REST, Observer
 from waportd.pairing import PairingLimit
 from waportd.picture import Instance, Picture
 from waportd.ports import choose, next_free, preferring_user, taken_below
-from waportd.starter import RETRY_INTERVAL, PortHeld, Starter
+from waportd.starter import PortHeld, Starter
 from waportd.store import AllocationStore
 from waportd.systemd.journal import log_fields
 from waportd.systemd.lines import ServerLog
@@ -105,7 +105,9 @@ class Supervisor:
         self._manager = manager
         self._assignments = Assignments(store, self.picture, config)
         self.metrics = Metrics()
-        self._observer = Observer(self.picture, manager, self.metrics, self._on_link, self._on_life)
+        self._observer = Observer(
+            self.picture, manager, self.metrics, self._on_link, self._on_life, self._on_failure
+        )
         self._lookout = Lookout(self.picture)
         self._starter = Starter(
             config, self._assignments, self.picture, self._observer, manager, self.metrics, self._lookout
@@ -138,6 +140,7 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._lookout.close()
         await self._starter.close()
+        await self._observer.pacer.close()
         await self._observer.sessions.close()
 
     async def reconfigure(self, config: Config) -> None:
@@ -253,9 +256,8 @@ class Supervisor:
                 if assignment.desired is Desired.RUNNING and not self._observer.stopped_by_admin(assignment):
                     self._starter.launch(user, asked=False)
             case ProcessState.FAILED | ProcessState.CRASH_LOOP:
-                failed_at = self._starter.failed_at.get(user, float("-inf"))
-                if assignment.desired is Desired.RUNNING and now - failed_at >= RETRY_INTERVAL:
-                    self._starter.launch(user, asked=False)
+                if assignment.desired is Desired.RUNNING and instance.process.next_start is None:
+                    self._starter.retry(user)
 
     # Use cases
 
@@ -612,8 +614,9 @@ class Supervisor:
         self._observer.sessions.unfollow(port)
         self._observer.absolve(port)
         self._meter.forget(service_unit(port))
-        for table in (self._starter.failed_at, self._starter.used_at, self._relayed_at):
-            table.pop(user, None)
+        self._starter.forget(user)
+        self._observer.pacer.forget(port)
+        self._relayed_at.pop(user, None)
         self._pairing.forget(user)
         log.info("deleted; the port is free", extra=log_fields(user, port))
 
@@ -625,6 +628,9 @@ class Supervisor:
 
     def _on_link(self, user: User, linked: bool) -> None:  # noqa: FBT001
         self._background(self._remember_link(user, linked=linked), f"remember the link of {user}")
+
+    def _on_failure(self, user: User) -> None:
+        self._starter.note_failure(user)
 
     def _on_life(self) -> None:
         self._background(self._reconcile(), "reconcile")

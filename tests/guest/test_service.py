@@ -137,6 +137,12 @@ def test_a_crash_loop_is_told_and_mended_by_a_start(site):
         return site.call("GET", "/v1/users/12")["process"]["state"] == "crash_loop"
 
     until(killed, "a crash loop")
+    process = site.call("GET", "/v1/users/12")["process"]
+    assert process["cause"] == "killed"
+    assert process["next_start"]
+    # Its port is still systemd's, and nothing has failed for good.
+    assert site.machine.systemctl("is-active", "whatsapp@5012.socket") == "active"
+    assert site.machine.systemctl("--failed", "--plain", "--no-legend") == ""
     site.call("POST", "/v1/users/12/start")
     assert site.call("GET", "/v1/users/12")["process"]["state"] == "running"
 

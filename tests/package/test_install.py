@@ -48,8 +48,8 @@ def test_what_is_installed_finds_its_parts(installed, tmp_path_factory, version)
 def test_the_installed_units_name_the_prefix(installed):
     units = installed / "etc/systemd/system"
     assert sorted(path.name for path in units.iterdir()) == [
-        "waportd.service", "waportd.socket", "whatsapp.slice", "whatsapp.target", "whatsapp@.service",
-        "whatsapp@.socket",
+        "waportd.service", "waportd.socket", "whatsapp-pause@.service", "whatsapp.slice", "whatsapp.target",
+        "whatsapp@.service", "whatsapp@.socket",
     ]  # fmt: skip
     assert f'ExecStart="{PREFIX}/bin/waportd"' in (units / "waportd.service").read_text()
     assert f'"{PREFIX}/lib/waportd/whatsapp_server.js" %i' in (units / "whatsapp@.service").read_text()

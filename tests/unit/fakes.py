@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from waportd.model import Assignment, Port, User, port_of_unit, service_unit, socket_unit
+from waportd.model import Assignment, Port, User, port_of_pause, port_of_unit, service_unit, socket_unit
 from waportd.systemd.manager import Accounting, JobFailed, UnitStatus
 from waportd.tokens import Token
 
@@ -249,9 +249,16 @@ class FakeSystemd:
             exit_status=status,
         )
 
+    async def begin(self, unit: str) -> None:
+        self.calls.append(("begin", unit))
+        self.change(unit, active_state="activating", sub_state="start")
+
     async def stop(self, unit: str) -> None:
         self.calls.append(("stop", unit))
-        await self.stop_by_hand(unit)
+        if port_of_pause(unit):
+            self.change(unit, active_state="inactive", sub_state="dead")
+        else:
+            await self.stop_by_hand(unit)
 
     async def stop_by_hand(self, unit: str) -> None:
         """Stop a unit as an administrator does: nobody asked the daemon."""

@@ -16,7 +16,7 @@ from waportd.model import ProcessState, SessionState
 from waportd.picture import Instance
 
 _RESTARTS_IN_A_ROW = 5
-"""StartLimitBurst= of the unit: what the front end shows as the most attempts."""
+"""What the front end shows as the most attempts. There is no such limit."""
 
 _WRONG = (BadRequest, Unauthorized, Forbidden, TooManyRequests)
 """What callers have to mend."""

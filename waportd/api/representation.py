@@ -96,6 +96,11 @@ USER = record(
         hint=_HINT,
         pid=nullable(integer("The server's process.")),
         restarts=integer("How often systemd restarted it by itself."),
+        next_start=nullable(
+            moment(
+                "When a server that ended again and again is started next. Requests on its port wait for that."
+            )
+        ),
     ),
     session=nullable(
         record(
@@ -175,6 +180,7 @@ def user(instance: Instance, usage: Usage | None = None) -> dict[str, Any]:
             "hint": process.hint,
             "pid": process.pid,
             "restarts": process.restarts,
+            "next_start": timestamp(process.next_start),
         },
         "session": None,
     }

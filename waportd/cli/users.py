@@ -1,6 +1,7 @@
 """``list``, ``show``, ``start``, ``stop``, ``restart``, ``logout``, ``delete``: users and their servers."""
 
 import dataclasses
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -228,6 +229,7 @@ def _show(context: Context, user: User) -> Exit:
             ("Process", process.state),
             ("", process.message + (f", for {since}" if since else "")),
             ("", process.hint),
+            ("Next start", _moment(process.next_start)),
             ("PID", None if process.pid is None else str(process.pid)),
             ("Restarts", str(process.restarts)),
             ("Wanted", f"{user.desired}{'' if user.autostart else ', not at boot'}"),
@@ -242,7 +244,7 @@ def _show(context: Context, user: User) -> Exit:
             ("Memory limit", terminal.size(user.memory_max)),
             ("CPU time", _cpu(user)),
             ("Webhook", "own" if user.own_webhook else "that of the configuration"),
-            ("Created", user.created_at.astimezone().isoformat(" ", "seconds") if user.created_at else None),
+            ("Created", _moment(user.created_at)),
         ]
     )
     return Exit.OK
@@ -254,6 +256,10 @@ def _next_engine(user: User) -> str | None:
     if not user.own_engine and upstream is not None and upstream.engine == user.engine:
         return None
     return f"{user.engine}{' (own)' if user.own_engine else ''}"
+
+
+def _moment(at: dt.datetime | None) -> str | None:
+    return at.astimezone().isoformat(" ", "seconds") if at else None
 
 
 def _phone(user: User) -> str | None:

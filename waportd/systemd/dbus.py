@@ -215,6 +215,10 @@ class DBusUnitManager:
         """
         await self._run_job("StartUnit", unit)
 
+    async def begin(self, unit: str) -> None:
+        """Have systemd start the unit, and do not wait until it is up. Raises NoSuchUnit, UnitMasked, LoadFailed."""
+        await self._ask("StartUnit", "(ss)", unit, "replace", reply="(o)")
+
     async def stop(self, unit: str) -> None:
         """Stop the unit and whatever requires it; return when all are down. One that does not exist is down."""
         with contextlib.suppress(NoSuchUnit):

@@ -130,6 +130,9 @@ class UnitManager(Protocol):
         Raises JobFailed when the job ends otherwise, NoSuchUnit, UnitMasked, LoadFailed.
         """
 
+    async def begin(self, unit: str) -> None:
+        """Have systemd start the unit, and do not wait until it is up. Raises NoSuchUnit, UnitMasked, LoadFailed."""
+
     async def stop(self, unit: str) -> None:
         """Stop the unit and whatever requires it; return when all are down. One that does not exist is down."""
 

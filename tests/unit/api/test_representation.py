@@ -141,6 +141,7 @@ class TestUser:
                 "hint": None,
                 "pid": 77,
                 "restarts": 1,
+                "next_start": None,
             },
             "session": {
                 "state": "ready",
