@@ -905,7 +905,9 @@ class Client:
             complete = True
         except sockets.timeout:
             raise WaportdUnavailable(
-                "timeout", f"waportd has not answered {method} {path.partition('?')[0]} in {timeout:g} s"
+                "timeout",
+                f"waportd has not answered {method} {path.partition('?')[0]} in {timeout:g} s",
+                "see `systemctl status waportd`",
             ) from None
         except (OSError, http.client.HTTPException) as error:
             raise WaportdUnavailable(
@@ -1015,7 +1017,8 @@ class Client:
             return WaportdUnavailable(
                 "permission_denied",
                 f"user {name} may not open {place}",
-                f"add the user to group waportd (`adduser {name} waportd`), then log in again, or restart the service",
+                f"add the user to group waportd (`usermod --append --groups waportd {name}`), then log in again, or "
+                "restart the service",
             )
         if isinstance(error, ConnectionRefusedError):
             return WaportdUnavailable(

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from waportd import __version__, engines, units
+from waportd import __version__, accounts, engines, units
+from waportd.advice import advise, check_readable
 from waportd.api.access import Access
 from waportd.api.pages import Embedders
 from waportd.api.server import ApiServer, make_app
@@ -104,6 +105,7 @@ class Daemon:
                 self._reload_on_request(supervisor, access, embedders), name="reload"
             )
             stack.push_async_callback(_cancel, reloader)
+            _advise(self._config, supervisor)
             notify.ready(_status(supervisor))
             log.info("ready: version %s, %s", __version__, _status(supervisor))
             await self._until_stopped(manager)
@@ -157,6 +159,7 @@ class Daemon:
         access.allow(config.api.allow_users)
         embedders.allow(config.api.frame_ancestors)
         await supervisor.reconfigure(config)
+        _advise(config, supervisor)
         return _status(supervisor)
 
     def _check_engine(self, config: Config) -> None:
@@ -171,10 +174,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; return its exit status: 0, 1 for a failure, 2 for wrong usage, 78 for the configuration."""
     options = _parser().parse_args(arguments)
     try:
-        path, config = _load(options.config)
         if options.check_config:
-            print(f"{path or 'built-in defaults'}: ok")
+            _check(options.config)
             return 0
+        path, config = _load(options.config)
         if options.command == "generate-units":
             for file in units.generate_units(options.output, config, options.prefix):
                 print(file)
@@ -226,6 +229,23 @@ def _load(path: Path | None) -> tuple[Path | None, Config]:
             return None, Config()
         path = DEFAULT_CONFIG
     return path, load(path)
+
+
+def _check(path: Path | None) -> None:
+    """Print whether a configuration is valid for whom it is meant, and what to look at in it. Raise ConfigError."""
+    if path in {None, DEFAULT_CONFIG}:
+        check_readable(DEFAULT_CONFIG)
+    path, config = _load(path)
+    print(f"{path or 'built-in defaults'}: ok")
+    if path is None and accounts.daemon() is not None:
+        print(f"warning: the packaged service does not start without {DEFAULT_CONFIG}", file=sys.stderr)
+    for advice in advise(config, units.environment_owners(config.store.instances)):
+        print(f"warning: {advice}", file=sys.stderr)
+
+
+def _advise(config: Config, supervisor: Supervisor) -> None:
+    for advice in advise(config, supervisor.picture.owners()):
+        log.warning("%s", advice)
 
 
 def _complain(error: WaportdError) -> None:

@@ -7,6 +7,7 @@ no DynamicUser= and cannot sandbox.
 Everything here does blocking file I/O and syncs to disk.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from waportd import __version__, engines
 from waportd.accounts import uid_of
 from waportd.config import Bus, Config, has_control_characters, installed_below, is_unit_path, shipped
 from waportd.errors import ConfigError
-from waportd.model import Assignment, Port
+from waportd.model import Assignment, Port, User
 
 INSTANCE_UNITS: Final = (
     "whatsapp@.service",
@@ -42,6 +43,7 @@ _CONDITIONAL = re.compile(r"^#if (system|session)\n(.*?)^#endif\n", re.MULTILINE
 _PLACEHOLDER = re.compile(r"@([a-z_]+)@")
 _WRITING: Final = threading.Lock()
 """Held while a file is written: two starts of a user may write the same file, and each file has one new name."""
+_OWNER = re.compile(r'^WAPORTD_USER="(.+)"$', re.MULTILINE)
 _OWN = {
     *("Type", "NotifyAccess", "EnvironmentFile", "ExecStart", "Restart", "RestartSec", "SuccessExitStatus"),
     *("RestartPreventExitStatus", "TimeoutStartSec", "WatchdogSec"),
@@ -120,6 +122,16 @@ def environment_ports(directory: Path) -> list[Port]:
     """Return the ports that have an environment file, in order."""
     matches = [_ENVIRONMENT_FILE.fullmatch(path.name) for path in directory.iterdir()]
     return sorted(Port(int(match[1])) for match in matches if match)
+
+
+def environment_owners(directory: Path) -> dict[Port, User]:
+    """Return whose the ports with an environment file are; nothing of what may not be read."""
+    owners = {}
+    with contextlib.suppress(OSError):
+        for port in environment_ports(directory):
+            if match := _OWNER.search(_environment_file(directory, port).read_text("utf-8")):
+                owners[port] = User(match[1])
+    return owners
 
 
 def _environment_file(directory: Path, port: Port) -> Path:

@@ -4,7 +4,7 @@
  *
  *     php client.php 2
  *
- * Needs php-curl, and to run as a user of group waportd (for Apache: adduser www-data waportd, then restart it).
+ * Needs php-curl, and to run as a user of group waportd (for Apache: usermod --append --groups waportd www-data, then restart it).
  */
 
 declare(strict_types=1);

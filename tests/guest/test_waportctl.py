@@ -30,7 +30,7 @@ def test_root_and_the_group_may_call_and_a_stranger_is_told_what_is_missing(site
     refused = ctl(site, "list", user="stranger")
     assert refused.returncode == 4
     assert "user stranger may not open /run/waportd/api.sock" in refused.stderr
-    assert "adduser stranger waportd" in refused.stderr
+    assert "usermod --append --groups waportd stranger" in refused.stderr
 
 
 def test_doctor_finds_nothing_amiss_on_a_fresh_machine_and_root_sees_all(site):

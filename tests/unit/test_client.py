@@ -428,7 +428,7 @@ def test_who_may_not_open_the_socket_is_told_the_group(tmp_path, monkeypatch):
     with pytest.raises(WaportdUnavailable) as error:
         Client(tmp_path / "s").status("1")
     assert error.value.reason == "permission_denied"
-    assert f"adduser {library._account()} waportd" in error.value.hint
+    assert f"usermod --append --groups waportd {library._account()}" in error.value.hint
     assert "log in again" in error.value.hint
 
 

@@ -91,6 +91,13 @@ def test_a_valid_configuration_is_ok(config_file):
     assert waportd("--config", path, "--check-config") == (0, f"{path}: ok\n", "")
 
 
+def test_a_valid_configuration_that_may_not_be_meant_is_ok_with_a_warning(config_file):
+    path = config_file("api: {allow_users: [nosuch]}\n")
+    status, said, complaint = waportd("--config", path, "--check-config")
+    assert (status, said) == (0, f"{path}: ok\n")
+    assert "warning: api.allow_users: there is no account nosuch" in complaint
+
+
 @pytest.mark.parametrize("arguments", [["--check-config"], [], ["generate-units", "--output", "/nowhere"]])
 def test_every_fault_of_a_configuration_is_told_at_once_and_no_restart_is_worth_it(config_file, arguments):
     path = config_file("ports:\n  base: many\nlimts: {}\nlog:\n  level: loud\n")

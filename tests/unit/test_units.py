@@ -368,8 +368,13 @@ def test_the_daemon_runs_with_the_least_privilege():
     assert service["MemoryDenyWriteExecute"] == ["yes"]
     assert service["IPAddressDeny"] == ["any"]
     assert service["IPAddressAllow"] == ["localhost"]
-    assert service["ExecStartPre"] == [f"{service['ExecStart'][0]} --check-config"]
-    assert service["ExecReload"] == ['/bin/sh -c "kill -HUP $MAINPID"']
+    # It checks its configuration itself: RestartPreventExitStatus= does not hold for what comes before it.
+    assert "ExecStartPre" not in service
+    assert service["RestartPreventExitStatus"] == ["78"]
+    assert service["ExecReload"] == [
+        f"{service['ExecStart'][0]} --check-config",
+        '/bin/sh -c "kill -HUP $MAINPID"',
+    ]
     assert not {"PrivateUsers", "PrivateNetwork", "RuntimeDirectory"} & set(service)
     assert unit["Unit"]["Requires"] == ["waportd.socket"]
     socket = rendered("waportd.socket", config=configured("api", socket=Path("/run/x.sock")))["Socket"]

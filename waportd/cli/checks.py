@@ -19,7 +19,6 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,17 @@ import psutil
 
 from waportd import __version__, engines
 from waportd.accounts import daemon
+from waportd.advice import advise, check_readable, loopback_port
 from waportd.cli import terminal
 from waportd.cli.engine_files import folder_open, open_to_others
-from waportd.cli.settings import read_config
+from waportd.cli.settings import CONFIG, read_config
 from waportd.client import Client, User, WaportdClientError, WaportdUnavailable
-from waportd.config import Bus, Config
+from waportd.config import Bus, Config, InvalidConfig
 from waportd.errors import ConfigError
+from waportd.model import Port
+from waportd.model import User as Owner
 from waportd.systemd.rights import refused_by_bus
+from waportd.units import environment_owners
 
 _COMMAND_TIMEOUT = 20.0
 """Seconds for a program that takes a tenth of one."""
@@ -197,12 +200,30 @@ def configuration(site: Site) -> Findings:
         )
         return
     try:
+        if file == CONFIG:
+            check_readable(file)
         read_config(file)
-    except ConfigError as error:
+    except InvalidConfig as error:
         mend = "mend it, then: waportctl config check && systemctl restart waportd"
         yield Verdict.FAIL, error.message, mend
         return
+    except ConfigError as error:
+        yield Verdict.FAIL, error.message, error.hint
+        return
+    if file == CONFIG and not file.exists() and daemon() is not None:
+        mend = "an empty one is enough: install -m 640 -g waportd /dev/null " + str(file)
+        yield Verdict.FAIL, f"{file} is missing, and the packaged service does not start without it", mend
+        return
     yield Verdict.OK, f"{file} is valid" if file.exists() else "no file: all is default", None
+    owners = {Port(user.port): Owner(user.user) for user in site.users or []}
+    for advice in advise(site.config, owners or environment_owners(site.config.store.instances)):
+        yield Verdict.WARN, f"{advice.key}: {advice.message}", advice.hint
+    if site.system and not site.config.api.allow_users:
+        yield (
+            Verdict.WARN,
+            "every local user may call every user's server: api.allow_users names nobody",
+            f"in {file}: api: {{allow_users: [www-data]}}; then: systemctl reload waportd",
+        )
 
 
 def python_modules(_: Site) -> Findings:
@@ -419,6 +440,8 @@ def units(site: Site) -> Findings:
                 f"{unit} has failed",
                 f"journalctl -u {unit} -n 20; then: systemctl restart {unit}",
             )
+        elif active == "activating":
+            yield Verdict.FAIL, f"{unit} starts, and does not get up", f"journalctl -u {unit} -n 20"
         else:
             yield Verdict.FAIL, f"{unit} is {active or 'not installed'}", f"systemctl enable --now {unit}"
 
@@ -522,9 +545,10 @@ def _exists(path: str) -> bool:
 def ports(site: Site) -> Findings:
     """Check for ports that others hold, or may come to hold."""
     rules = site.config.ports
-    webhook = urllib.parse.urlsplit(site.config.instances.webhook_url)
-    own = webhook.port if webhook.hostname in {"localhost", "127.0.0.1", "::1"} else None
-    if own is not None and (own in rules.range or own in rules.overflow) and own not in rules.reserved:
+    own = loopback_port(site.config.instances.webhook_url)
+    taken = {user.port for user in site.users or []}
+    may_be_given = own is not None and (own in rules.range or own in rules.overflow)
+    if may_be_given and own not in rules.reserved and own not in taken:
         yield (
             Verdict.WARN,
             f"the web app's port {own} may be given to a user while the web app does not run",

@@ -9,6 +9,7 @@ import os
 import sys
 
 from waportd.cli import exits, terminal
+from waportd.cli.caller import Caller
 from waportd.cli.exits import Exit, Problem
 from waportd.cli.parser import parser
 from waportd.cli.settings import CONFIG, find_socket
@@ -26,7 +27,7 @@ class Context:
     @functools.cached_property
     def client(self) -> Client:
         """The daemon."""
-        return Client(self.socket)
+        return Caller(self.socket)
 
     def close(self) -> None:
         """Hang up, if there was a call."""

@@ -1,16 +1,19 @@
 """The program itself: its command line, its exit statuses, what it says when nobody answers."""
 
 import argparse
+import asyncio
 import importlib
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from waportd.cli import exits, settings
+from waportd.cli import caller, exits, settings
 from waportd.cli.exits import MEANINGS, Exit
 from waportd.cli.main import main
 from waportd.cli.parser import parser
@@ -149,3 +152,25 @@ def test_it_starts_at_once():
         return min(once() for _ in range(5))
 
     assert least("-m", "waportd.cli", "--socket", "/none", "list") - least("-c", "") < 0.4
+
+
+async def test_who_waits_for_long_is_told_what_for(ctl, socket_path, monkeypatch):
+    """As while the daemon starts: systemd holds the socket, and nobody answers yet."""
+    told, notice = threading.Event(), caller._notice
+
+    def tell(*arguments):
+        notice(*arguments)
+        told.set()
+
+    monkeypatch.setattr(caller, "NOTICE", 0.05)
+    monkeypatch.setattr(caller, "_notice", tell)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(socket_path))
+        listener.listen()
+        waiting = asyncio.ensure_future(ctl("list"))
+        connection, _ = await asyncio.to_thread(listener.accept)
+        with connection:
+            assert await asyncio.to_thread(told.wait, 9)
+        said = await waiting
+    assert "waportd has not answered yet" in said.err
+    assert said.status == Exit.UNREACHABLE

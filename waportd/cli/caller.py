@@ -1,0 +1,53 @@
+"""The client as a person uses it: a call that takes long says so, and why it may."""
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from waportd.cli import terminal
+from waportd.client import SOCKET, Answer, Client
+
+NOTICE = 2.0
+"""Seconds until somebody who waits is told that it still goes on."""
+_LOOK = 5.0
+"""Seconds for systemctl, which takes a hundredth of one."""
+
+
+class Caller(Client):
+    """Tells on standard error what is waited for. Long polls are no waiting: what they wait for is on show."""
+
+    def request(self, method: str, path: str, **options: Any) -> Answer:
+        """As Client.request."""
+        if path.endswith("/qr"):
+            return super().request(method, path, **options)
+        with _noticed(self.socket == SOCKET):
+            return super().request(method, path, **options)
+
+
+@contextlib.contextmanager
+def _noticed(packaged: bool) -> Iterator[None]:  # noqa: FBT001
+    """Tell whoever waits for long that what is in the block still goes on."""
+    timer = threading.Timer(NOTICE, _notice, (packaged,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _notice(packaged: bool) -> None:  # noqa: FBT001
+    state = _state_of_daemon() if packaged else None
+    terminal.complain(
+        f"waportd has not answered yet{f' (waportd.service is {state})' if state else ''}; waiting"
+    )
+
+
+def _state_of_daemon() -> str | None:
+    command = ["systemctl", "is-active", "waportd.service"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LOOK, check=False)
+        return done.stdout.strip() or None
+    return None
