@@ -255,7 +255,7 @@ class Sessions:
         except TimeoutError as error:
             raise _not_answering(port, f"no answer within {_CALL_TIMEOUT:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _not_answering(port, str(error) or type(error).__name__) from error
+            raise _not_answering(port, _why(error)) from error
         if answer.status == 200 and answer.content_type == _EVENT_STREAM:  # noqa: PLR2004
             self._drop(port)
             self._begun[port] = answer
@@ -327,7 +327,7 @@ class Sessions:
             raise _not_answering(port, f"no answer within {limit:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
             if not again:
-                raise _not_answering(port, str(error) or type(error).__name__) from error
+                raise _not_answering(port, _why(error)) from error
         return await self._call(port, path, method, body, limit)
 
     def _followed(self, port: Port, task: asyncio.Task[None]) -> None:
@@ -355,7 +355,7 @@ class Sessions:
             except BadEvent as error:
                 reason = f"the server's event stream makes no sense: {error}"
             except (aiohttp.ClientError, OSError) as error:
-                reason = f"the server's event stream broke: {str(error) or type(error).__name__}"
+                reason = f"the server's event stream broke: {_why(error)}"
             except WaportdError as error:
                 # Of ``runs``: systemd is busy, or restarts itself.
                 reason = f"cannot tell whether the server runs: {error}"
@@ -418,6 +418,15 @@ def _refused(port: Port, status: int, body: bytes) -> WaportdError:
         cause=said.get("cause") or said.get("code"),
         hint=said.get("hint"),
     )
+
+
+def _why(error: Exception) -> str:
+    """Say in plain words why a call broke off. The library's own words are about its insides."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        return "the server ended in the middle of it"
+    return "what came is no HTTP"
 
 
 def _not_answering(port: Port, reason: str) -> ServerFailed:

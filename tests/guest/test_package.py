@@ -223,7 +223,8 @@ def test_a_purge_leaves_no_file_no_user_and_no_unit(empty_site):
     site.machine.run("mkdir", ENGINE)
     assert exists(site, "/run/systemd/system.control/whatsapp@5002.service.d")
     site.forget_standin()
-    site.machine.run("dpkg", "--purge", "waportd")
+    purged = site.machine.run("dpkg", "--purge", "waportd")
+    assert "userdel" not in purged.stderr
     assert files(site) ^ files_before == set()
     assert contents(site) ^ contents_before == set()
     units = ("--no-legend", "whatsapp*", "waportd*")

@@ -168,6 +168,30 @@ def test_bash_completes(unpacked, typed, offered):
     assert set(output_of("bash", "-c", script, "bash", unpacked, typed).split()) >= offered
 
 
+@pytest.mark.parametrize("program", ["waportd", "waportctl"])
+def test_zsh_completes(unpacked, program):
+    script = """
+        fpath=("$1"/usr/share/zsh/vendor-completions $fpath)
+        autoload -U compinit && compinit -u -D
+        print -- $_comps[$2]
+        waportctl() { printf '    "user": "%s",\n' 2 ana_1; }
+        compadd() { shift; print -- "users: $*"; }
+        # What completes an argument is asked for, in place of what is offered on a terminal.
+        _arguments() { print -rl -- "$@"; _waportctl_users; }
+        autoload +X $_comps[$2] && $_comps[$2]
+    """
+    said = output_of("zsh", "-f", "-c", script, "zsh", unpacked, program)
+    assert said.splitlines()[0] == f"_{program}"
+    assert "users: 2 ana_1" in said
+    assert "--version" in said
+
+
+def test_what_the_documents_link_to_is_there_unpacked(unpacked):
+    documents = unpacked / "usr/share/doc/waportd"
+    for name in ("alerts.yml", "grafana-dashboard.json", "examples/flask_app.py", "examples/client.sh"):
+        assert (documents / name).read_bytes() == (ROOT / "docs" / name).read_bytes()
+
+
 def test_the_packages_dependencies_are_those_of_the_python_package(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     depends = output_of("dpkg-deb", "--field", package, "Depends")

@@ -62,8 +62,6 @@ _MODULES = {
     "systemd": "python3-systemd",
     "yaml": "python3-yaml",
 }
-_SANDBOX_HELPER = Path("/usr/lib/chromium/chrome-sandbox")
-"""Of package chromium-sandbox: set-uid root, it makes the sandbox where the kernel lets nobody else."""
 _UNSEEN = {"home", "root", "tmp", "run"}
 """Folders of which a server sees nothing, or others than everybody else."""
 _ANSWERS_BADLY = 500
@@ -378,7 +376,7 @@ def browser(site: Site) -> Findings:
             "--no-sandbox lets a hostile page out of the browser",
             "remove it from instances.browser_args",
         )
-    elif (why := _no_user_namespaces()) and not _SANDBOX_HELPER.exists():
+    elif why := _no_user_namespaces():
         yield Verdict.FAIL, f"the browser's sandbox cannot be made: {why[0]}", why[1]
 
 
@@ -396,7 +394,7 @@ def _no_user_namespaces() -> tuple[str, str] | None:
             good = "1" if setting.startswith("kernel") else "10000"
             return (
                 f"{setting} is {value}",
-                f"sysctl -w {setting}={good} (to stay: in /etc/sysctl.d/), or: apt install chromium-sandbox",
+                f"sysctl -w {setting}={good} (to stay: in /etc/sysctl.d/); in a container, on its host",
             )
     return None
 

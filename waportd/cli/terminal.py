@@ -67,18 +67,28 @@ class Screen:
         self.console.print(plain(text), markup=False, soft_wrap=not sys.stdout.isatty())
         sys.stdout.flush()
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
-        """Show a table; its last column gives way where the terminal is narrow."""
+    def table(
+        self, columns: Sequence[str], rows: Iterable[Sequence[str | None]], dispensable: Sequence[str] = ()
+    ) -> None:
+        """Show a table. Where the terminal is narrow its last column gives way, then the dispensable ones, one by one."""
         from rich.cells import cell_len
         from rich.table import Table
 
         cells = [[plain(cell or "–") for cell in row] for row in rows]
+        widths = {
+            column: max(map(cell_len, (column, *entries))) + _GAP
+            for column, *entries in zip(columns[:-1], *(row[:-1] for row in cells), strict=True)
+        }
+        room = self.console.width - _GAP  # rich reckons with one after the last column, too
+        for name in dispensable:
+            if name in widths and sum(widths.values()) + _LEAST > room:
+                del widths[name]
+                place = columns.index(name)
+                columns, *cells = ([*row[:place], *row[place + 1 :]] for row in (columns, *cells))
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-        left = self.console.width
-        for column, *entries in zip(columns[:-1], *(row[:-1] for row in cells), strict=True):
-            width = max(map(cell_len, (column, *entries)))
-            table.add_column(column, no_wrap=True, width=width)
-            left -= width + _GAP
+        for column, width in widths.items():
+            table.add_column(column, no_wrap=True, width=width - _GAP)
+        left = room - sum(widths.values())
         # rich itself would take from every column, and cut off users and ports.
         widest = max(cell_len(row[-1]) for row in [columns, *cells])
         table.add_column(columns[-1], no_wrap=True, overflow="ellipsis", width=max(_LEAST, min(left, widest)))

@@ -27,7 +27,7 @@ def list_users(context: Context) -> Exit:
     for user in users:
         figures = [terminal.size(user.memory), _cpu(user)] if measured else []
         session, message = _now(user)
-        phone = user.session.phone_number if user.session else None
+        phone = (user.session.phone_number if user.session else None) or ("linked" if user.linked else None)
         since = user.session.since if user.session and user.session.answering else user.process.since
         rows.append(
             [
@@ -36,7 +36,7 @@ def list_users(context: Context) -> Exit:
             ]
         )
     columns = ("USER", "PORT", "PROCESS", "SESSION", "SINCE", "PHONE", *measured, "MESSAGE")
-    context.screen.table(columns, rows)
+    context.screen.table(columns, rows, dispensable=("CPU", "MEMORY", "SINCE", "PHONE", "PORT", "PROCESS"))
     return Exit.OK
 
 

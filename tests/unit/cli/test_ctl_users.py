@@ -205,6 +205,24 @@ async def test_a_terminal_gets_colours_and_nothing_wider_than_it_is(three, termi
     assert "\x1b[32m" not in plain.seen
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80])
+async def test_a_narrow_terminal_keeps_whom_a_row_is_about(three, terminal, columns):
+    narrow = await terminal("list", columns=columns)
+    assert await narrow.end() == Exit.OK
+    rows = [line.split() for line in narrow.text.splitlines() if line.strip()]
+    assert [row[0] for row in rows] == ["USER", "1", "2", "3"]
+    assert "SESSION" in rows[0]
+    assert rows[1][rows[0].index("SESSION")] == "ready"
+    assert max(map(len, narrow.text.splitlines())) <= columns
+
+
+async def test_a_stopped_user_who_is_linked_is_listed_as_such(three, ctl, supervisor):
+    await supervisor.stop(User("1"))
+    rows = {line.split()[0]: line for line in (await ctl("list")).out.splitlines()}
+    assert "linked" in rows["1"]
+    assert "linked" not in rows["3"]
+
+
 async def test_a_terminal_is_asked_before_a_session_is_deleted(three, terminal, supervisor):
     refused = await terminal("delete", "1")
     await refused.until("[y/N]")
