@@ -111,8 +111,9 @@ class Pacer:
             if series.length >= AT_ONCE:
                 # For the next end: until then nothing waits for it.
                 self._pause(port)
-        elif server.active_state == "inactive" and series.due is None and port in self._pausing:
-            # It has ended in order, or somebody restarts it.
+        is_down = server.active_state == "inactive" and series.due is None
+        if port in self._pausing and (series.length < AT_ONCE or is_down):
+            # Its failures were reset, it has ended in order, or somebody restarts it.
             self._in_background(self.release(port), f"release {port}")
 
     async def release(self, port: Port) -> None:
@@ -121,8 +122,8 @@ class Pacer:
             series.settle()
             series.well_at = series.seen
         if port in self._pausing:
-            await self._manager.stop(pause_unit(port))
             self._pausing.discard(port)
+            await self._manager.stop(pause_unit(port))
 
     def forget(self, port: Port) -> None:
         """Forget a port that has lost its owner."""

@@ -102,7 +102,7 @@ def lived_through(site, fault):
 
     Returns when all is well again, fails where something is lost.
     """
-    # Five crashes in two minutes are a crash loop, and these are many different ones.
+    # From the fourth end in a row on a server has to wait for its next start, and these are many different ones.
     site.machine.systemctl("reset-failed")
     before, lived = belongings(site), Lived()
     witness = Witness(site)

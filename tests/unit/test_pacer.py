@@ -181,6 +181,16 @@ async def test_a_server_that_ends_in_order_keeps_nobody_waiting(systemd, pacer, 
     assert systemd.calls[-1] == ("stop", PAUSE)
 
 
+async def test_who_resets_the_failures_has_it_start_at_once(systemd, pacer, server):
+    """As by systemctl reset-failed: systemd counts from nought again, and tells so with the next end."""
+    await exhaust(server)
+    server.restarts = 0
+    server.end()
+    await settle()
+    assert pacer.due(PORT) is None
+    assert systemd.calls[-1] == ("stop", PAUSE)
+
+
 async def test_a_later_life_of_the_daemon_takes_a_pause_over(systemd, pacer, server):
     await exhaust(server)
     server.end()
