@@ -409,7 +409,7 @@ def units(site: Site) -> Findings:
             "is this machine booted with systemd? see: systemctl status",
         )
         return
-    templates = ["whatsapp@.service", "whatsapp@.socket"]
+    templates = ["whatsapp@.service", "whatsapp@.socket", "whatsapp-pause@.service"]
     missing = [
         name for name in templates if name not in site.systemctl("list-unit-files", "--no-legend", name)
     ]

@@ -19,6 +19,7 @@ DENIALS = {
 _SYSTEMD = "org.freedesktop.systemd1"
 _UNIT = "whatsapp@1000.service"
 """One of the units that the rule is about, and nobody's: users get ports from 1024 on."""
+_PAUSE = "whatsapp-pause@1000.service"
 _NO_START = "triggering"
 """A mode of jobs that systemd takes for a stop only, and refuses after it has asked polkit."""
 _CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
@@ -29,6 +30,8 @@ _CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     ("ResetFailedUnit", "(s)", (_UNIT,)),
     ("SetUnitProperties", "(sba(sv))", (_UNIT, True, [])),
     ("CleanUnit", "(sas)", (_UNIT, [])),
+    ("StartUnit", "(ss)", (_PAUSE, _NO_START)),
+    ("StopUnit", "(ss)", (_PAUSE, "replace")),
 )
 _TIMEOUT = 5.0
 _OF_THE_BUS = ("Rejected send message", "Sender is not authorized")
