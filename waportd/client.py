@@ -108,8 +108,8 @@ class ApiError(WaportdClientError):
 class BadRequest(ApiError):
     """The call cannot be understood: a user's name, a phone number or an option is not valid."""
 
-    codes = frozenset({"bad_request", "bad_phone", "method_not_allowed", "too_large"})
-    statuses = frozenset({400, 405, 413})
+    codes = frozenset({"bad_request", "bad_phone", "method_not_allowed", "too_large", "too_slow"})
+    statuses = frozenset({400, 405, 408, 413})
 
 
 class NotAllowed(ApiError):

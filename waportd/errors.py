@@ -182,6 +182,14 @@ class TooLarge(WaportdError):
     title = "Request too large"
 
 
+class TooSlow(WaportdError):
+    """The request's body did not arrive in time."""
+
+    code = "too_slow"
+    status = 408
+    title = "Request too slow"
+
+
 class PortsExhausted(WaportdError):
     """No port of the configured ranges is free."""
 

@@ -27,6 +27,7 @@ from waportd.model import (
 )
 from waportd.pacer import Pacer
 from waportd.picture import Instance, Picture
+from waportd.quotas import SESSION_LINES, Pace, retry_after
 from waportd.sessions import Sessions
 from waportd.systemd.journal import log_fields
 from waportd.systemd.manager import NoSuchUnit, UnitManager, UnitStatus
@@ -90,6 +91,8 @@ class Observer:
         self._began = time.time()
         self._webhooks: dict[Port, tuple[int | None, Webhook]] = {}
         """What each server's process last said of its webhook."""
+        self._lines = Pace(*SESSION_LINES)
+        """Of the journal, about the session on each port."""
         self._code_awaited: dict[Port, float] = {}
         """Since when, by the monotonic clock, a first code is waited for."""
         self._opened: dict[Port, asyncio.Event] = {}
@@ -289,7 +292,7 @@ class Observer:
             return
         user = instance.assignment.user
         if instance.session is None or instance.session.state is not session.state:
-            log.info("session %s: %s", session.state, session.message, extra=log_fields(user, port))
+            self._tell_change(session, user, port)
         if session.state is not SessionState.GENERATING:
             asked_at = self._code_awaited.pop(port, None)
             if asked_at is not None and session.state is SessionState.QR:
@@ -300,6 +303,17 @@ class Observer:
         self._picture.put(dataclasses.replace(instance, session=session, answering=True))
         if session.linked != instance.assignment.linked:
             self._on_link(user, session.linked)
+
+    def _tell_change(self, session: Session, user: User, port: Port) -> None:
+        wait = self._lines.count(port, time.monotonic())
+        if not wait:
+            log.info("session %s: %s", session.state, session.message, extra=log_fields(user, port))
+        elif self._lines.counted(port) == SESSION_LINES[0] + 1:
+            log.warning(
+                "the session changes all the time; the next of its changes are told in %d s",
+                retry_after(wait),
+                extra=log_fields(user, port),
+            )
 
     def _count_webhook(self, instance: Instance, now: Webhook) -> None:
         """Count what the webhook did since this process was last heard of, in this life of the daemon."""

@@ -5,6 +5,8 @@ import contextlib
 import datetime as dt
 import json
 import logging
+import socket
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ import aiohttp
 
 from waportd.errors import AlreadyLinked, BadRequest, ServerFailed, StartTimeout, WaportdError
 from waportd.model import Missing, PairingCode, Port, Session, SessionState, Upstream, Webhook
+from waportd.quotas import PICTURES, Pace
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,8 @@ _MAX_EVENT = 256 * 1024
 """Bytes of one event; a picture is about 1 KiB."""
 _MAX_ANSWER = 64 * 1024
 """Bytes read of an answer that says why a call failed."""
+_AT_A_TIME = 8 * 1024
+"""Bytes that the kernel keeps of what a server sends; it makes some more of it (SO_RCVBUF in socket(7))."""
 _MAX_TEXT = 1000
 """Characters kept of a text that a server sends."""
 _MAX_WORD = 60
@@ -188,6 +193,17 @@ def _time(picture: dict[str, Any], name: str) -> float | None:
     return seconds
 
 
+class _Narrow(aiohttp.TCPConnector):
+    """Lets the kernel keep little of what a server sends: it is read, and taken apart, in one go."""
+
+    async def connect(self, *arguments: Any, **options: Any) -> Any:
+        connection = await super().connect(*arguments, **options)
+        if connection.transport is not None:
+            peer = connection.transport.get_extra_info("socket")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _AT_A_TIME)
+        return connection
+
+
 class Sessions:
     """One event stream per running server, and calls to a server.
 
@@ -210,7 +226,7 @@ class Sessions:
         """Event streams that servers have answered with, for `follow` to go on with."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            connector=_Narrow(limit=0, force_close=True),
             # A small stream could grow without end in memory.
             auto_decompress=False,
             read_bufsize=2**14,
@@ -339,16 +355,19 @@ class Sessions:
 
     async def _follow(self, port: Port) -> None:
         attempt = 0
+
+        def hear(session: Session) -> None:
+            nonlocal attempt
+            attempt = 0
+            self._on_session(port, session)
+
         # Who says whom to follow has just heard that it runs.
         runs = True
         while True:
             reason = None
             try:
                 if runs or await self._runs(port):
-                    async with contextlib.aclosing(self._stream(port)) as sessions:
-                        async for session in sessions:
-                            attempt = 0
-                            self._on_session(port, session)
+                    await self._listen(port, hear)
                     reason = "the server closed its event stream"
             except TimeoutError:
                 reason = f"the server said nothing for {_SILENCE:.0f} s"
@@ -380,13 +399,35 @@ class Sessions:
         if answer := self._begun.pop(port, None):
             answer.close()
 
-    async def _stream(self, port: Port) -> AsyncGenerator[Session, None]:
-        async with self._begun.pop(port, None) or await self._request_stream(port) as answer:
+    async def _listen(self, port: Port, hear: Callable[[Session], None]) -> None:
+        """Pass on what a server says until it ends, however fast it talks: of what came at once, the newest."""
+        newest = None
+        pace = Pace(*PICTURES)
+
+        async def pieces(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
+            nonlocal newest
+            async for piece in content.iter_any():
+                yield piece
+                # All events of this piece are known now.
+                if newest is not None:
+                    session, newest = parse_session(newest), None
+                    hear(session)
+                    await asyncio.sleep(pace.count(None, time.monotonic()))
+
+        answer = self._begun.pop(port, None)
+        if answer is None:
+            # Of interim answers (100 Continue) there may be any number, each of which ends a silence.
+            try:
+                async with asyncio.timeout(_CALL_TIMEOUT):
+                    answer = await self._request_stream(port)
+            except TimeoutError:
+                raise BadEvent(f"it has not begun within {_CALL_TIMEOUT:g} s") from None
+        async with answer:
             if answer.status != 200:  # noqa: PLR2004
                 raise BadEvent(f"status {answer.status}")
-            async with contextlib.aclosing(parse_events(answer.content.iter_any())) as events:
+            async with contextlib.aclosing(parse_events(pieces(answer.content))) as events:
                 async for text in events:
-                    yield parse_session(text)
+                    newest = text
 
 
 _REFUSALS: dict[tuple[int, str | None], type[WaportdError]] = {

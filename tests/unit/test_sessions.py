@@ -6,6 +6,8 @@ import gzip
 import json
 import random
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -707,6 +709,88 @@ class TestFollowing:
         assert sorted([(await heard.next()).attempt for _ in range(100)]) == list(range(100))
         await sessions.close()
         await asyncio.gather(*(other.stop() for other in others))
+
+
+FLOOD = b"data: " + json.dumps({**PICTURE, "message": "x" * 200}).encode() + b"\n\n"
+
+
+FLOODING = """
+import socket, sys
+head, again = (bytes.fromhex(text) for text in sys.argv[1:])
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True:
+    connection, _ = listener.accept()
+    sent = 0
+    try:
+        connection.sendall(head)
+        while True:
+            sent += connection.send(again * 2000)
+    except OSError:
+        print(sent, flush=True)
+"""
+
+
+@contextlib.contextmanager
+def flood(again, head=b""):
+    """Have a process answer with these bytes again and again without end, as fast as they are taken."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FLOODING, head.hex(), again.hex()], stdout=subprocess.PIPE
+    ) as process:
+        try:
+            yield Port(int(process.stdout.readline())), process.stdout
+        finally:
+            process.kill()
+
+
+async def longest_turn(seconds):
+    """Return for how long the event loop worked at a time, at most, within so many seconds."""
+    loop = asyncio.get_running_loop()
+    end, longest = loop.time() + seconds, 0.0
+    while loop.time() < end:
+        began = time.process_time()
+        await asyncio.sleep(0)
+        longest = max(longest, time.process_time() - began)
+    return longest
+
+
+class TestFloods:
+    """A server that is taken over talks all the time; nobody else notices."""
+
+    async def test_of_changes_without_end_few_are_taken_over(self, sessions, heard):
+        with flood(FLOOD, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n") as (port, told):
+            sessions.follow(port)
+            assert await longest_turn(2.0) < 0.05
+            sessions.unfollow(port)
+            assert int(await asyncio.to_thread(told.readline)) < 8 << 20, (
+                "it is read although nobody looks at it"
+            )
+        assert 10 <= heard.queue.qsize() <= 31
+
+    async def test_of_what_is_said_meanwhile_the_newest_counts(self, server, sessions, heard):
+        server.greeting = event(attempt=0)
+        sessions.follow(server.port)
+        attempts = [(await heard.next()).attempt]
+        for number in range(1, 31):
+            server.say(event(attempt=number))
+            await asyncio.sleep(0.01)
+        while attempts[-1] < 30:
+            attempts.append((await heard.next()).attempt)
+        assert attempts == sorted(attempts)
+        assert 10 <= len(attempts) < 25
+
+    async def test_interim_answers_without_end_hold_up_nobody(self, sessions, heard, monkeypatch):
+        monkeypatch.setattr(module, "_CALL_TIMEOUT", 0.5)
+        with flood(b"HTTP/1.1 100 Continue\r\n\r\n") as (port, _):
+            sessions.follow(port)
+            assert await longest_turn(1.0) < 0.05
+            assert (
+                await heard.next()
+                == "the server's event stream makes no sense: it has not begun within 0.5 s"
+            )
+            sessions.unfollow(port)
+            with pytest.raises(ServerFailed):
+                await sessions.greet(port, ask=True)
 
 
 class TestCalling:

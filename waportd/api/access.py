@@ -5,25 +5,39 @@ TCP a token says it, or a connect link for one user. No check of the Host header
 that rebind their name to this host: a browser sends neither along by itself.
 """
 
+import contextlib
 import dataclasses
-import socket
-import struct
+import re
 import time
-from collections.abc import Iterable
+import urllib.parse
+from collections.abc import Hashable, Iterable
 
 from aiohttp import hdrs, web
 
 from waportd.accounts import name_of, uid_of
+from waportd.api.connections import Connection, uid_of_peer
 from waportd.api.failures import Failures
 from waportd.api.operations import Scope
 from waportd.api.requests import EXPIRES, SIGNATURE
-from waportd.errors import Forbidden, LinkInvalid, TooManyRequests, Unauthorized, WaportdError
+from waportd.errors import (
+    Conflict,
+    Forbidden,
+    LinkExpired,
+    LinkInvalid,
+    TooManyRequests,
+    Unauthorized,
+    WaportdError,
+)
 from waportd.links import Links
 from waportd.model import User
-from waportd.tokens import Tokens
+from waportd.quotas import LINK, TOKEN, UID, USER_TOKEN, Share
+from waportd.tokens import Token, Tokens
 
-_UCRED = struct.Struct("iII")
-"""struct ucred: pid, uid, gid; ids above 2^31 are valid."""
+_BEARER = re.compile(rb"\nAuthorization: *Bearer +([\x21-\x7e]{1,100})", re.IGNORECASE)
+_LINK = re.compile(
+    rb"[A-Z]+ /v1/users/([\x21-\x2e\x30-\x3e\x40-\x7e]{1,200})(?:/[a-z-]+)?\?([\x21-\x7e]{1,1000}) "
+)
+_TELL = "tell whoever gave you this link"
 _CALLER = "waportd.caller"
 """Where a request keeps who sent it."""
 
@@ -32,10 +46,7 @@ def peer_uid(request: web.BaseRequest) -> int | None:
     """Return the uid of the caller's process; None where the connection is no unix socket."""
     transport = request.transport
     peer = None if transport is None else transport.get_extra_info("socket")
-    if peer is None or peer.family != socket.AF_UNIX:
-        return None
-    _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(uid)
+    return None if peer is None else uid_of_peer(peer)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +63,20 @@ class Caller:
     uid: int | None = None
     """Whose process called, over the unix socket."""
 
+    @property
+    def identity(self) -> Hashable:
+        """For whom a call counts: a uid, a token, all links of a user; None for nobody."""
+        if self.uid is not None or self.token is not None:
+            return self.token if self.uid is None else self.uid
+        return ("links", self.user) if self.user is not None else None
+
+    @property
+    def share(self) -> Share:
+        """What the caller may have of the API at a time."""
+        if self.uid is not None:
+            return UID
+        return {Scope.ADMIN: TOKEN, Scope.USER: USER_TOKEN}.get(self.scope, LINK)
+
     def may(self, needed: Scope, owner: User | None) -> bool:
         """Tell whether this caller may make a call that needs that scope and concerns that user."""
         if needed is Scope.PUBLIC or self.scope is Scope.ADMIN:
@@ -65,10 +90,19 @@ def caller_of(request: web.Request) -> Caller:
     return caller
 
 
+def by_link(request: web.Request) -> bool:
+    """Tell whether somebody called who has a connect link, and nothing else."""
+    return caller_of(request).scope is Scope.LINK
+
+
 def access_of(request: web.Request) -> "Access":
     """Return the application's access."""
     access: Access = request.app["access"]
     return access
+
+
+def _holder(token: Token) -> Caller:
+    return Caller(Scope.ADMIN if token.user is None else Scope.USER, token.user, token=token.id)
 
 
 class Access:
@@ -100,6 +134,44 @@ class Access:
                 f"this call concerns {whose}, and the token is for user {caller.user} only",
                 hint="use a token of that user, or one of scope admin",
             )
+        connection = request.protocol
+        if caller.identity is not None and isinstance(connection, Connection):
+            connection.door.belongs_to(connection, caller.identity, caller.share)
+
+    def confirm(self, request: web.Request) -> None:
+        """Raise what `admit` would, where it would not let the same caller in any more."""
+        caller = caller_of(request)
+        if self.still_admits(caller):
+            return
+        if caller.uid is not None:
+            raise Forbidden(f"user {name_of(caller.uid)} may not call this socket any more")
+        if caller.token is not None:
+            raise Unauthorized("that token was deleted meanwhile, or has ended", presented=True)
+        raise LinkExpired("the link has expired", hint="ask for a new link where this one came from")
+
+    def for_caller(self, request: web.Request, error: WaportdError) -> WaportdError:
+        """Return an error as whoever called may see it: who has a link learns nothing of the machine's programs."""
+        caller: Caller | None = request.get(_CALLER)
+        if caller is not None and caller.scope is Scope.LINK and error.cause == "port_held":
+            return Conflict("the server cannot be started now", hint=_TELL, cause=error.cause)
+        return error
+
+    def recognise(self, head: bytes) -> tuple[Hashable, Share] | None:
+        """Tell by the beginning of a request over TCP who sends it; None where it shows nothing that is ours.
+
+        It decides on nothing but whose turn it is: what the request may do is decided when it is read.
+        """
+        caller: Caller | None = None
+        if match := _BEARER.search(head):
+            token = self.tokens.recognise(match[1].decode())
+            caller = _holder(token) if token else None
+        elif match := _LINK.match(head):
+            query = dict(urllib.parse.parse_qsl(match[2].decode()))
+            user = User(urllib.parse.unquote(match[1].decode()))
+            with contextlib.suppress(LinkInvalid, LinkExpired):
+                until = self.links.check(user, query.get(EXPIRES.name, ""), query.get(SIGNATURE.name, ""))
+                caller = Caller(Scope.LINK, user, until=until)
+        return (caller.identity, caller.share) if caller else None
 
     def still_admits(self, caller: Caller) -> bool:
         """Tell whether the caller may still call: is on the list, or has a token or link that holds."""
@@ -145,7 +217,7 @@ class Access:
                 hint="`waportctl token list` shows those that there are",
                 presented=True,
             )
-        return Caller(Scope.ADMIN if token.user is None else Scope.USER, token.user, token=token.id)
+        return _holder(token)
 
     def _counted(self, request: web.Request, error: LinkInvalid | Unauthorized) -> WaportdError:
         """Return the error for a failed try, which is another one for who tries again and again.

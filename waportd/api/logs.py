@@ -1,11 +1,14 @@
 """``/v1/users/{user}/logs``: what the journal has about a user's server."""
 
 import asyncio
+import collections
 import contextlib
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from aiohttp import web
 
+from waportd.api.access import caller_of
 from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.representation import respond, timestamp
 from waportd.api.requests import USER, Parameter, supervisor_of
@@ -15,12 +18,11 @@ from waportd.errors import TooManyRequests, UnknownUser
 from waportd.kinds import FLAG, Kind, number
 from waportd.model import service_unit
 from waportd.picture import Instance
+from waportd.quotas import LOGS, OF_LOGS
 from waportd.supervisor import Supervisor
 from waportd.systemd.lines import AT_ONCE, JournalUnavailable, Line, ServerLog
 
 _MAX_LINES = 1000
-_MAX_FOLLOWERS = 50
-"""Each has the journal's files open."""
 _PAUSE = 0.2
 """Seconds from one read of new lines to the next."""
 _FOREVER = 1e9
@@ -81,10 +83,28 @@ def operations() -> list[Operation]:
 
 
 class Followers:
-    """How many follow a log."""
+    """Who follows logs."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self._callers: collections.Counter[Hashable] = collections.Counter()
+
+    @contextlib.contextmanager
+    def one_more(self, caller: Hashable) -> Iterator[None]:
+        """Count one more as long as it lasts; raise TooManyRequests where that is too many."""
+        whose = f"you follow {self._callers[caller]} logs" if self._callers[caller] >= OF_LOGS else ""
+        if self._callers.total() >= LOGS:
+            whose = f"{self._callers.total()} logs are being followed"
+        if whose:
+            raise TooManyRequests(
+                f"{whose}, which is as many as can be",
+                hint="close some of them, or ask without `follow=true`",
+                retry_after=30,
+            )
+        self._callers[caller] += 1
+        try:
+            yield
+        finally:
+            self._callers -= collections.Counter({caller: 1})
 
 
 async def show(request: web.Request) -> web.StreamResponse:
@@ -108,21 +128,12 @@ async def show(request: web.Request) -> web.StreamResponse:
 
 async def _follow(request: web.Request, supervisor: Supervisor, instance: Instance) -> web.StreamResponse:
     followers: Followers = request.app["followers"]
-    if followers.count >= _MAX_FOLLOWERS:
-        raise TooManyRequests(
-            f"{followers.count} logs are being followed, which is as many as can be",
-            hint="close some of them, or ask without `follow=true`",
-            retry_after=30,
-        )
-    followers.count += 1
-    try:
+    with followers.one_more(caller_of(request).identity):
         log = await supervisor.open_log(instance.assignment.user)
         try:
             return await stream(request, lambda send: _tell(request, supervisor, instance, log, send))
         finally:
             log.close()
-    finally:
-        followers.count -= 1
 
 
 async def _tell(

@@ -18,6 +18,7 @@ from waportd.errors import (
     LinkInvalid,
     TooLarge,
     TooManyRequests,
+    TooSlow,
     Unauthorized,
     WaportdError,
 )
@@ -177,7 +178,7 @@ def _errors(operation: Operation) -> dict[str, Any]:
     if operation.scope is Scope.LINK:
         kinds += [LinkInvalid, LinkExpired]
     if operation.body is not None:
-        kinds.append(TooLarge)
+        kinds += [TooLarge, TooSlow]
     by_status: dict[int, list[type[WaportdError]]] = {}
     for kind in kinds:
         by_status.setdefault(kind.status, []).append(kind)

@@ -3,6 +3,7 @@
 Whatever is not as it is described is a BadRequest that says what is allowed.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -12,9 +13,10 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 from aiohttp import web
 
 from waportd.config import ENGINE, MEMORY_MAX, WEBHOOK_URL
-from waportd.errors import BadRequest
+from waportd.errors import BadRequest, TooSlow
 from waportd.kinds import FLAG, Kind, Schema, choice, number, seconds
 from waportd.model import USER_PATTERN, Port, User, is_user
+from waportd.quotas import BODY
 from waportd.supervisor import Options, Supervisor, Wait
 
 T = TypeVar("T")
@@ -145,7 +147,7 @@ class Body(Generic[T]):
 
     async def read(self, request: web.Request) -> dict[str, Any] | None:
         """Read the body; raise BadRequest for one that is not allowed."""
-        text = (await request.read()).strip() if request.body_exists else b""
+        text = (await _whole_body(request)).strip() if request.body_exists else b""
         if not text and not self.required:
             return None
         hint = (
@@ -169,6 +171,14 @@ class Body(Generic[T]):
             if member.required and member.name not in document:
                 raise BadRequest(f"{member.name} is missing", hint=hint)
         return {name: known[name].read(value) for name, value in document.items()}
+
+
+async def _whole_body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY):
+            return await request.read()
+    except TimeoutError:
+        raise TooSlow(f"the body did not arrive within {BODY:g} s", hint="send it in one go") from None
 
 
 def best_accepted(request: web.Request, offers: Mapping[T, str]) -> T:

@@ -1,11 +1,11 @@
 """The application and its listening socket; ends without failing one request."""
 
 import asyncio
-import contextlib
 import functools
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from typing import cast
 
 from aiohttp import web
 
@@ -25,12 +25,13 @@ from waportd.api import (
     tokens,
     users,
 )
-from waportd.api.access import Access, peer_uid
+from waportd.api.access import Access
+from waportd.api.connections import Connection, Door
 from waportd.api.operations import Operation
 from waportd.api.origin import refuse_other_sites
-from waportd.api.problems import Handler, problem, problems
+from waportd.api.problems import Handler, problems
 from waportd.api.warm import WarmAnswers
-from waportd.errors import BadRequest
+from waportd.quotas import READ, TCP_CONNECTIONS, UNIX_CONNECTIONS, Share
 from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -58,9 +59,6 @@ _DRAIN = 6.0
 """Seconds that open requests are given at the end."""
 _IDLE_DRAIN = 1.5
 """Seconds that idle connections are given at the end: a busy client comes back on them and is told to close."""
-_FIRST_REQUEST = 10.0
-"""Seconds that a caller has to send the head of a first request."""
-_BACKLOG = 1024
 
 
 def make_app(
@@ -112,50 +110,6 @@ async def _follow_traffic(request: web.Request, handler: Handler) -> web.StreamR
     return response
 
 
-class _Connection(web.RequestHandler):
-    """A connection whose every answer is a problem document, also that to what is no HTTP.
-
-    aiohttp hangs up on who is idle between two requests, and waits for ever for the first one: here a caller who
-    does not get it sent is hung up on, too.
-    """
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for the first request."""
-        super().connection_made(transport)
-        self._first_request = self._loop.call_later(_FIRST_REQUEST, self.force_close)
-
-    def data_received(self, data: bytes) -> None:
-        """Take what arrives; end the wait when it makes a request."""
-        super().data_received(data)
-        if self._messages or self._current_request is not None:
-            self._first_request.cancel()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the connection."""
-        self._first_request.cancel()
-        super().connection_lost(exc)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what the middlewares never see. aiohttp's own answer and log line repeat what was sent."""
-        if status != BadRequest.status:
-            return super().handle_error(request, status, exc, message)
-        log.info("refused a request that is no valid HTTP (%s)", type(exc).__name__)
-        response = problem(
-            BadRequest(
-                "the request is no valid HTTP/1.1",
-                hint="a line or header may be 8190 bytes long, and plain text",
-            )
-        )
-        response.force_close()
-        return response
-
-
 class ApiServer:
     """Serves an application on sockets that listen already."""
 
@@ -163,8 +117,7 @@ class ApiServer:
         self._app = app
         self._warm: WarmAnswers = app["warm"]
         self._runner = web.AppRunner(app, handle_signals=False)
-        self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._doors: list[Door] = []
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Begin to answer."""
@@ -174,23 +127,28 @@ class ApiServer:
         self._runner.server.request_handler = functools.partial(
             self._answer, self._runner.server.request_handler
         )
-        loop = asyncio.get_running_loop()
-        connect = functools.partial(
-            _Connection,
+        access: Access = self._app["access"]
+        self._doors = [
+            Door(most, access.recognise, self._connection) for most in (TCP_CONNECTIONS, UNIX_CONNECTIONS)
+        ]
+        for listener in sockets:
+            self._doors[listener.family == socket.AF_UNIX].open(listener)
+
+    def _connection(self, door: Door, caller: Hashable, share: Share) -> Connection:
+        return Connection(
+            door,
+            caller,
+            share,
             self._runner.server,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # none, as AppRunner takes it
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # none, as AppRunner takes it
             keepalive_timeout=75.0,
+            read_bufsize=READ,
             auto_decompress=False,  # a small body could grow without end; none that the API knows is compressed
         )
-        for listener in sockets:
-            listener.setblocking(False)  # noqa: FBT003  # the standard library's signature
-            self._sockets.append(listener)
-            # Not create_unix_server: from Python 3.13 on it removes the socket's file at the end, which is systemd's.
-            self._servers.append(await loop.create_server(connect, sock=listener, backlog=_BACKLOG))
 
     async def _answer(self, through_app: Handler, request: web.Request) -> web.StreamResponse:
-        uid = peer_uid(request)
+        uid = cast("Connection", request.protocol).uid
         if uid is None or not self._app["access"].permits(uid):
             return await through_app(request)
         warm = self._warm.answer(request)
@@ -211,8 +169,8 @@ class ApiServer:
         traffic: _Traffic = self._app["traffic"]
         traffic.draining = True
         loop = asyncio.get_running_loop()
-        for listener in self._sockets:
-            loop.remove_reader(listener.fileno())
+        for door in self._doors:
+            door.shut()
         server = self._runner.server
         assert server is not None
         began = loop.time()
@@ -229,8 +187,5 @@ class ApiServer:
             await self._runner.server.shutdown(timeout=1.0)
         await self._runner.cleanup()
         await asyncio.sleep(0)  # the connections' cancelled tasks end in the turn after
-        for server in self._servers:
-            server.close()
-        for listener in self._sockets:
-            with contextlib.suppress(OSError):
-                listener.close()
+        for door in self._doors:
+            await door.close()

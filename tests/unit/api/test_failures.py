@@ -2,7 +2,7 @@
 
 import pytest
 
-from waportd.api import failures as module
+from waportd import quotas
 from waportd.api.failures import MOST, WINDOW, Failures
 
 
@@ -49,10 +49,10 @@ def test_two_networks_or_mapped_addresses_do_not(failures):
 
 
 def test_memory_is_bounded(failures, monkeypatch):
-    monkeypatch.setattr(module, "_ADDRESSES", 10)
+    monkeypatch.setattr(quotas, "_REMEMBERED", 10)
     for number in range(100):
         failures.count(f"192.0.2.{number}", 0.0)
-    assert len(failures._counts) == 10
+    assert len(failures._pace._counts) == 10
 
 
 def test_it_is_logged_once_a_window(failures, caplog):

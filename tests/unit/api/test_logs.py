@@ -239,7 +239,7 @@ class TestFollowing:
                 assert await events.answer.content.readline() == expected
 
     async def test_there_are_only_so_many(self, api, journal, monkeypatch):
-        monkeypatch.setattr(module, "_MAX_FOLLOWERS", 2)
+        monkeypatch.setattr(module, "LOGS", 2)
         monkeypatch.setattr(module, "HEARTBEAT", 0.05)
         async with following(api), following(api):
             assert (await read(api, f"{PATH}?follow=true", 429))["code"] == "too_many_requests"
@@ -248,6 +248,16 @@ class TestFollowing:
                 await asyncio.sleep(0.02)
         async with following(api):
             pass
+
+    async def test_one_caller_gets_a_part_of_them(self, api, tcp, access, journal, monkeypatch):
+        monkeypatch.setattr(module, "OF_LOGS", 2)
+        _, token = await access.tokens.create("of user 1", User("1"))
+        tcp.headers["Authorization"] = f"Bearer {token}"
+        async with following(tcp), following(tcp):
+            problem = await read(tcp, f"{PATH}?follow=true", 429)
+            assert problem["detail"] == "you follow 2 logs, which is as many as can be"
+            async with following(api):
+                pass
 
     async def test_an_idle_follower_costs_nothing(self, api, journal):
         server(journal, "one")
