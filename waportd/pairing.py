@@ -8,13 +8,18 @@ from collections.abc import Hashable
 
 from waportd.errors import TooManyRequests
 from waportd.model import User
+from waportd.quotas import Pace, retry_after
 
 INTERVAL = 30.0
 """Seconds from one code of a user to the next one."""
 PER_HOUR = 5
 """Codes of a user in an hour. WhatsApp refuses an account's codes for hours where too many are asked for; how many
 that is it does not say."""
+PER_HOST = 120
+"""Codes that all users together may ask for in an hour."""
 _HOUR = 3600.0
+_SWEPT_FROM = 1000
+"""Users from whom on those are forgotten whose hour is over."""
 PHONE_PATTERN = r"[ ().+\u00a0-]*[1-9](?:[ ().+\u00a0-]*[0-9]){7,14}[ ().+\u00a0-]*"
 """A phone number with its country code, as people write it (ITU-T E.164: at most 15 digits)."""
 
@@ -37,8 +42,10 @@ class PairingLimit:
 
     def __init__(self) -> None:
         self._asked: dict[User, _Asked] = {}
+        self._phones = Pace(PER_HOUR, _HOUR)
+        self._host = Pace(PER_HOST, _HOUR)
 
-    def admit(self, user: User, code: Hashable, now: float) -> None:
+    def admit(self, user: User, phone: str, code: Hashable, now: float) -> None:
         """Count a request; raise TooManyRequests where it is one too many.
 
         ``code`` stands for the server and phone that it is of. Asking again for the one that is on its way or still
@@ -46,6 +53,9 @@ class PairingLimit:
         """
         asked = self._asked.get(user)
         if asked is None:
+            self._admit_phone(phone, now)
+            if len(self._asked) >= _SWEPT_FROM:
+                self._sweep(now)
             self._asked[user] = _Asked(collections.deque([now]), code)
             return
         if asked.code == code and now < asked.until:
@@ -64,8 +74,22 @@ class PairingLimit:
                 hint=f"wait {math.ceil(wait)} s, or scan the QR code; WhatsApp blocks accounts that ask too often",
                 retry_after=math.ceil(wait),
             )
+        self._admit_phone(phone, now)
         asked.times.append(now)
         asked.code, asked.until = code, math.inf
+
+    def _admit_phone(self, phone: str, now: float) -> None:
+        """Count a code for a phone, whoever asks for it: each is shown on it, wanted or not."""
+        wait = self._phones.count(phone, now)
+        whose = f"for that phone {PER_HOUR}"
+        if not wait:
+            wait, whose = self._host.count(None, now), f"on this host {PER_HOST}"
+        if wait:
+            raise TooManyRequests(
+                f"{whose} pairing codes have been asked for within the hour, which is as many as may be",
+                hint=f"wait {retry_after(wait)} s, or scan the QR code",
+                retry_after=retry_after(wait),
+            )
 
     def settle(self, user: User, code: Hashable, until: float) -> None:
         """Note how long a code is valid: until now where none came."""
@@ -79,5 +103,11 @@ class PairingLimit:
             self._asked[user].until = now
 
     def forget(self, user: User) -> None:
-        """Drop what is known of a user who is gone."""
-        self._asked.pop(user, None)
+        """Drop the code of a user who is gone; that it was asked for is remembered as long as it counts."""
+        if user in self._asked:
+            self._asked[user].until = -math.inf
+
+    def _sweep(self, now: float) -> None:
+        """Drop those who have asked for nothing within the hour."""
+        for user in [user for user, asked in self._asked.items() if asked.times[-1] <= now - _HOUR]:
+            del self._asked[user]

@@ -17,7 +17,15 @@ from waportd import engines
 from waportd.assignments import Assignments
 from waportd.config import Bus, Config, Instances, Limits
 from waportd.diagnosis import Finding
-from waportd.errors import AlreadyLinked, ServerFailed, StartTimeout, UnknownEngine, UnknownUser, WaportdError
+from waportd.errors import (
+    AlreadyLinked,
+    Conflict,
+    ServerFailed,
+    StartTimeout,
+    UnknownEngine,
+    UnknownUser,
+    WaportdError,
+)
 from waportd.holders import Holder, listeners
 from waportd.host import Room, measure
 from waportd.lookout import Lookout, Raised
@@ -284,15 +292,23 @@ class Supervisor:
         options: Options | None = None,
         wait: Wait = Wait.LISTENING,
         timeout: float | None = None,  # noqa: ASYNC109  # the caller's, and turned into an error of its own
+        *,
+        undo_stop: bool = True,
     ) -> tuple[Instance, bool]:
         """Give the user a running server, and return when it is as far as ``wait`` says.
 
         Returns the instance, and whether the user is new. Asks for a new code where no phone is linked. Raises
         StartTimeout after ``timeout`` seconds, ServerFailed with the cause where the server does not get there,
-        TooManyRunning, and what `assign` raises.
+        TooManyRunning, Conflict where somebody stopped the user and ``undo_stop`` is not given, and what `assign` raises.
         """
         _, created = await self.assign(user, options)
-        async with self._assignments.owned(user):
+        async with self._assignments.owned(user) as assignment:
+            if not undo_stop and self._was_stopped(assignment):
+                raise Conflict(
+                    f"user {user} was stopped",
+                    hint="whoever runs this service has to start the user again",
+                    cause="stopped",
+                )
             await self._assignments.change(user, desired=Desired.RUNNING)
         instance = await self._bring_up(user, wait, timeout)
         if created:
@@ -309,6 +325,9 @@ class Supervisor:
             await self._set(self.known(user), options)
         return self.known(user)
 
+    def _was_stopped(self, assignment: Assignment) -> bool:
+        return assignment.desired is Desired.STOPPED or self._observer.stopped_by_admin(assignment)
+
     async def start_server(
         self,
         user: User,
@@ -320,7 +339,7 @@ class Supervisor:
         instance, _ = await self.ensure(user, None, wait, timeout)
         return instance
 
-    async def pairing_code(self, user: User, phone: str) -> PairingCode:
+    async def pairing_code(self, user: User, phone: str, *, undo_stop: bool = True) -> PairingCode:
         """Return a code to type on the phone of that number, digits only, starting the server for it.
 
         The same code again while it is valid. Raises AlreadyLinked, TooManyRequests, StartTimeout where WhatsApp gave
@@ -332,9 +351,9 @@ class Supervisor:
                 f"user {user} has a linked phone",
                 hint=f"`POST /v1/users/{user}/logout` unlinks it; then ask again",
             )
-        instance, _ = await self.ensure(user)
+        instance, _ = await self.ensure(user, undo_stop=undo_stop)
         port, of = instance.assignment.port, (instance.process.pid, phone)
-        self._pairing.admit(user, of, time.monotonic())
+        self._pairing.admit(user, phone, of, time.monotonic())
         ends_in = 0.0
         try:
             log.info("asking for a pairing code", extra=log_fields(user, port))

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from waportd.api import representation
+from waportd.api.access import by_link
 from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.representation import QR
 from waportd.api.representation import USER as USER_DOCUMENT
@@ -81,33 +82,46 @@ class Frames:
 
     def __init__(self, epoch: str) -> None:
         self._epoch = epoch
-        self._users: weakref.WeakKeyDictionary[Change, bytes] = weakref.WeakKeyDictionary()
-        self._codes: weakref.WeakKeyDictionary[Change, tuple[dict[str, Any], bytes]] = (
-            weakref.WeakKeyDictionary()
+        self._users: tuple[weakref.WeakKeyDictionary[Change, bytes], ...] = (
+            weakref.WeakKeyDictionary(),
+            weakref.WeakKeyDictionary(),
+        )
+        """As they are, and as they are for who has a connect link."""
+        self._codes: tuple[weakref.WeakKeyDictionary[Change, tuple[dict[str, Any], bytes]], ...] = (
+            weakref.WeakKeyDictionary(),
+            weakref.WeakKeyDictionary(),
         )
 
     def mark(self, event: str, version: int, **data: Any) -> bytes:
         """Return an event that is about nobody."""
         return frame(event, data, f"{self._epoch}-{version}")
 
-    def of_user(self, change: Change) -> bytes:
+    def of_user(self, change: Change, *, veil: bool = False) -> bytes:
         """Return ``user``, or ``deleted``: what a user is since a change, without any code."""
-        written = self._users.get(change)
+        users = self._users[veil]
+        written = users.get(change)
         if written is None:
             event, data = "deleted", {"user": str(change.user)}
             if change.instance is not None:
-                event, data = "user", representation.user(change.instance)
-            written = self._users[change] = self.mark(event, change.version, **data)
+                event, data = "user", representation.user(_seen_through(change.instance, veil=veil))
+            written = users[change] = self.mark(event, change.version, **data)
         return written
 
-    def of_code(self, change: Change, instance: Instance) -> tuple[dict[str, Any], bytes]:
+    def of_code(
+        self, change: Change, instance: Instance, *, veil: bool = False
+    ) -> tuple[dict[str, Any], bytes]:
         """Return ``qr``: what there is to scan now, as a document and as an event. A secret."""
         code = instance.live_qr(time.time())
-        written = self._codes.get(change)
+        codes = self._codes[veil]
+        written = codes.get(change)
         if written is None or written[0]["qr"] != code:
-            document = representation.qr(instance)
-            written = self._codes[change] = (document, self.mark("qr", change.version, **document))
+            document = representation.qr(_seen_through(instance, veil=veil))
+            written = codes[change] = (document, self.mark("qr", change.version, **document))
         return written
+
+
+def _seen_through(instance: Instance, *, veil: bool) -> Instance:
+    return representation.veiled(instance) if veil else instance
 
 
 async def follow_all(request: web.Request) -> web.StreamResponse:
@@ -156,6 +170,7 @@ async def follow_one(request: web.Request) -> web.StreamResponse:
     picture = supervisor.picture
     frames: Frames = request.app["frames"]
     seen = _seen(request, picture)
+    veil = by_link(request)
     if seen is None or not (last := picture.change_of(user)) or last.version <= seen:
         # Unless it is to be told that the user is gone.
         supervisor.known(user)
@@ -168,10 +183,10 @@ async def follow_one(request: web.Request) -> web.StreamResponse:
         while not picture.released and (change := picture.change_of(user)):
             instance = change.instance
             if instance is None:
-                await send(frames.of_user(change))
+                await send(frames.of_user(change, veil=veil))
                 return
-            document, code = frames.of_code(change, instance)
-            news = (frames.of_user(change) if change.version > known else b"") + (
+            document, code = frames.of_code(change, instance, veil=veil)
+            news = (frames.of_user(change, veil=veil) if change.version > known else b"") + (
                 code if document != shown else b""
             )
             known, shown = change.version, document

@@ -106,9 +106,13 @@ class Operation:
             request.app["access"].admit(request, self.scope, owner)
             if self.body is not None:
                 await read_body(request, self.body)
-            return await self.handler(request)
+            response = await self.handler(request)
+            if not response.prepared and response.status != 204:  # noqa: PLR2004  # which tells nothing
+                # It may have waited: what was shown at its beginning has to hold still.
+                request.app["access"].confirm(request)
         except WaportdError as error:
-            return (self.on_error or problem)(error)
+            return (self.on_error or problem)(request.app["access"].for_caller(request, error))
+        return response
 
     def _refuse_unknown(self, request: web.Request) -> None:
         known = [parameter.name for parameter in self.described if parameter.place == "query"]

@@ -4,6 +4,7 @@ from typing import TypedDict
 
 from aiohttp import web
 
+from waportd.api.access import by_link
 from waportd.api.operations import START_ERRORS, Answer, Operation, Scope
 from waportd.api.representation import respond, timestamp
 from waportd.api.requests import NO_BODY, USER, Body, Member, supervisor_of
@@ -81,7 +82,9 @@ async def create(request: web.Request) -> web.Response:
     it is valid; a new one may be asked for every 30 seconds, and five times an hour.
     """
     user = USER.of(request)
-    code = await supervisor_of(request).pairing_code(user, _REQUEST.of(request)["phone"])
+    code = await supervisor_of(request).pairing_code(
+        user, _REQUEST.of(request)["phone"], undo_stop=not by_link(request)
+    )
     return respond({"user": user, "code": code.code, "expires_at": timestamp(code.expires_at)})
 
 

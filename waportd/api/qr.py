@@ -8,8 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
+from waportd.api.access import by_link
 from waportd.api.operations import START_ERRORS, Answer, Operation, Scope
-from waportd.api.representation import QR, qr, respond
+from waportd.api.representation import QR, qr, respond, veiled
 from waportd.api.requests import USER, Parameter, best_accepted, supervisor_of
 from waportd.api.schemas import text
 from waportd.api.warm import mark_lasting
@@ -17,7 +18,7 @@ from waportd.drawing import Format, draw
 from waportd.errors import NoCode, UnknownUser
 from waportd.kinds import Kind, seconds, word
 from waportd.model import User
-from waportd.picture import Change
+from waportd.picture import Change, Instance
 from waportd.supervisor import Supervisor
 
 _CONTENT_TYPES = {
@@ -105,14 +106,17 @@ async def show(request: web.Request) -> web.Response:
     instance = await supervisor.ask(name)
     if not wait and form is None:
         mark_lasting(request, instance)
-    document = qr(instance)
+    shown = veiled if by_link(request) else _as_it_is
+    document = qr(shown(instance))
     seen = known or _etag(document, form)
     if wait and _etag(document, form) == seen:
         # An expiry changes the answer and nothing in the picture, so the wait ends with it at the latest.
         now = time.time()
         patience = min(wait, max(0.05, instance.code_ends_at(now) - now + 0.05))
-        await supervisor.picture.wait(name, lambda now: now is None or _etag(qr(now), form) != seen, patience)
-        document = qr(supervisor.known(name))
+        await supervisor.picture.wait(
+            name, lambda now: now is None or _etag(qr(shown(now)), form) != seen, patience
+        )
+        document = qr(shown(supervisor.known(name)))
     headers = {"ETag": _etag(document, form), "Cache-Control": "no-store", "Vary": "Accept"}
     if headers["ETag"] == known:
         return web.Response(status=304, headers=headers)
@@ -124,6 +128,10 @@ async def show(request: web.Request) -> web.Response:
         charset="utf-8" if form in {Format.TXT, Format.DATAURL} else None,
         headers=headers,
     )
+
+
+def _as_it_is(instance: Instance) -> Instance:
+    return instance
 
 
 def _wanted(request: web.Request) -> Format | None:

@@ -222,6 +222,24 @@ def upstream(found: Upstream | None) -> dict[str, Any] | None:
     }
 
 
+def veiled(instance: Instance) -> Instance:
+    """Return a user's server as the owner of a phone may see it, who has a connect link and is nobody known.
+
+    Whose phone was linked before, the process and what is wrong with the machine are not for them.
+    """
+    process, session = instance.process, instance.session
+    hint = None if process.hint is None else "tell whoever gave you this link"
+    message = process.message if process.cause is None else "the server cannot run now"
+    if session is not None:
+        session = dataclasses.replace(session, phone_number=None, pushname=None, upstream=None)
+    return dataclasses.replace(
+        instance,
+        assignment=dataclasses.replace(instance.assignment, note=None, memory_max=None),
+        process=dataclasses.replace(process, pid=None, message=message, hint=hint),
+        session=session,
+    )
+
+
 def condition(instance: Instance) -> tuple[str, str, str | None, str | None]:
     """Return state, message, cause and hint of whatever matters now: the session while the server runs."""
     session, process = instance.session, instance.process

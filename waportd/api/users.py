@@ -2,11 +2,11 @@
 
 from aiohttp import web
 
-from waportd.api.access import caller_of
+from waportd.api.access import by_link
 from waportd.api.operations import CHANGE_ERRORS, START_ERRORS, Answer, Operation, Scope
 from waportd.api.problems import Handler
 from waportd.api.representation import USER as USER_DOCUMENT
-from waportd.api.representation import respond, user
+from waportd.api.representation import respond, user, veiled
 from waportd.api.requests import NO_BODY, OPTIONS, TIMEOUT, USER, WAIT, Parameter, supervisor_of
 from waportd.api.schemas import array, record
 from waportd.errors import Forbidden, UnknownEngine, UnknownUser
@@ -113,10 +113,10 @@ async def ensure(request: web.Request) -> web.Response:
     """
     name = USER.of(request)
     options = OPTIONS.of(request)
-    if options and caller_of(request).scope is Scope.LINK:
+    if options and by_link(request):
         raise Forbidden("a connect link sets no options", hint="send no body")
     instance, created = await supervisor_of(request).ensure(
-        name, options, WAIT.of(request), TIMEOUT.of(request)
+        name, options, WAIT.of(request), TIMEOUT.of(request), undo_stop=not by_link(request)
     )
     if created:
         return _shown(request, instance, 201, Location=f"/v1/users/{name}")
@@ -168,4 +168,6 @@ def _shown(request: web.Request, instance: Instance, status: int = 200, **header
 
     To measure them takes as long as a tenth of a start, and tells nothing of a server that has just started.
     """
+    if by_link(request):
+        return respond(user(veiled(instance)), status, **headers)
     return respond(user(instance, supervisor_of(request).last_usage(instance)), status, **headers)

@@ -199,10 +199,10 @@ class TestPairingCode:
         await call(api, "DELETE", self.PATH, 204)
         assert not systemd.servers
 
-    async def test_a_deleted_user_leaves_no_count(self, api):
+    async def test_a_deletion_is_no_way_round_the_limit(self, api):
         await call(api, "POST", self.PATH, json=dict(self.PHONE))
         await call(api, "DELETE", "/v1/users/1", 204)
-        await call(api, "POST", self.PATH, json={"phone": "+55 11 99999-7777"})
+        await call(api, "POST", self.PATH, 429, json={"phone": "+55 11 99999-7777"})
 
 
 class TestDrawnCode:

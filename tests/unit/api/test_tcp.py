@@ -1,19 +1,22 @@
 """Over TCP: who shows what may call what, for every call there is."""
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 import urllib.parse
 
 import pytest
 from aiohttp import web
-from support import access_for
+from support import access_for, until
 
 from waportd.api.failures import MOST, WINDOW
 from waportd.api.operations import Scope
 from waportd.api.requests import OF_USER
 from waportd.api.server import operations
-from waportd.model import User
+from waportd.holders import Holder
+from waportd.model import Port, User
+from waportd.starter import PortHeld
 from waportd.tokens import Tokens
 
 TWO, THREE = User("2"), User("3")
@@ -283,12 +286,123 @@ class TestLinks:
         refused = await answered(tcp, "PUT", "/v1/users/2", 403, params=query, json={"autostart": False})
         assert "no options" in refused["detail"]
 
+    @pytest.fixture
+    async def link(self, access):
+        expires, signature = access.links.sign(TWO, 600)
+        return {"expires": str(expires), "signature": signature}
+
+    SECRETS = ("5511999990000", "Ana", '"pid": 1', '"pid":1', "123456789", "note of ours", "secret hint")
+
+    async def test_it_shows_nothing_that_the_phones_owner_need_not_know(
+        self, api, tcp, systemd, supervisor, link
+    ):
+        await answered(api, "PUT", "/v1/users/2", 201, json={"memory_max": 1234567890})
+        instance = supervisor.known(TWO)
+        systemd.servers[instance.assignment.port].link("5511999990000")
+        await until(supervisor, TWO, lambda now: now.session and now.session.linked)
+        instance = supervisor.known(TWO)
+        supervisor.picture.put(
+            dataclasses.replace(
+                instance,
+                assignment=dataclasses.replace(instance.assignment, note="note of ours"),
+                process=dataclasses.replace(instance.process, cause="port_held", hint="secret hint"),
+            )
+        )
+        told = [
+            str(await answered(tcp, "PUT", "/v1/users/2", 200, params={**link, "wait": "none"})),
+            str(await answered(tcp, "GET", "/v1/users/2/qr", 200, params=link)),
+        ]
+        async with tcp.get("/v1/users/2/events", params=link) as stream:
+            told.append((await stream.content.readuntil(b"event: qr")).decode())
+        for text in told:
+            assert not [secret for secret in self.SECRETS if secret in text]
+        assert "5511999990000" in str(await answered(api, "GET", "/v1/users/2", 200))
+
+    @pytest.mark.parametrize("by", ["api", "hand"])
+    async def test_it_does_not_undo_a_stop(self, api, tcp, systemd, supervisor, link, by):
+        await answered(api, "PUT", "/v1/users/2", 201)
+        port = supervisor.known(TWO).assignment.port
+        if by == "api":
+            await answered(api, "POST", "/v1/users/2/stop", 200)
+        else:
+            await systemd.stop_by_hand(f"whatsapp@{port}.socket")
+        refused = await answered(tcp, "PUT", "/v1/users/2", 409, params=link)
+        assert refused["cause"] == "stopped"
+        await answered(
+            tcp, "POST", "/v1/users/2/pairing-code", 409, params=link, json={"phone": "5511999990000"}
+        )
+        assert port not in systemd.servers
+        await answered(api, "PUT", "/v1/users/2", 200)
+        assert port in systemd.servers
+
+    async def test_it_tells_nothing_of_who_holds_a_port(
+        self, api, tcp, systemd, supervisor, link, monkeypatch
+    ):
+        async def held(*_, **__):
+            raise PortHeld(Port(5002), Holder("root", 4711, "secret --command"))
+
+        monkeypatch.setattr(supervisor, "ensure", held)
+        refused = await answered(tcp, "PUT", "/v1/users/2", 409, params=link)
+        assert "4711" not in str(refused)
+        assert "secret" not in str(refused)
+        assert "4711" in str(await answered(api, "PUT", "/v1/users/2", 409))
+
     @pytest.mark.parametrize("ttl", [0, -1, 86401, 1.5, "60", None, True])
     async def test_a_wrong_lifetime_makes_none(self, api, ttl):
         await answered(api, "POST", "/v1/users/2/connect-link", 400, json={"ttl": ttl})
 
     async def test_a_signature_on_the_unix_socket_is_not_looked_at(self, api):
         await answered(api, "GET", "/v1/users/2/qr", 200, params={"signature": "x", "expires": "y"})
+
+
+class TestWaiting:
+    """Whoever was let in, and is shut out while the answer is waited for, does not get it."""
+
+    @pytest.fixture
+    async def waiting(self, api, tcp, systemd, supervisor):
+        await answered(api, "PUT", "/v1/users/2", 201)
+
+        @contextlib.asynccontextmanager
+        async def wait(method, path, **shown):
+            call = asyncio.create_task(tcp.request(method, path, **shown))
+            await asyncio.sleep(0.2)
+            assert not call.done()
+            answer = {}
+            yield answer
+            systemd.servers[supervisor.known(TWO).assignment.port].show_code()
+            async with asyncio.timeout(10), await call as response:
+                answer["status"], answer["text"] = response.status, await response.text()
+
+        return wait
+
+    CALLS = (
+        ("GET", "/v1/users/2/qr?wait=20"),
+        ("PUT", "/v1/users/2?wait=qr"),
+        ("POST", "/v1/users/2/start?wait=qr"),
+    )
+
+    @pytest.mark.parametrize(("method", "path"), CALLS)
+    async def test_with_a_token_that_was_deleted(self, access, waiting, method, path):
+        token, text = await access.tokens.create("x", TWO)
+        async with waiting(method, path, headers={"Authorization": f"Bearer {text}"}) as answer:
+            await access.tokens.revoke(token.id)
+        assert answer["status"] == 401
+        assert "ref1" not in answer["text"]
+
+    @pytest.mark.parametrize(("method", "path"), CALLS[:2])
+    async def test_with_a_link_that_has_ended(self, access, waiting, method, path, monkeypatch):
+        expires, signature = access.links.sign(TWO, 600)
+        async with waiting(f"{method}", f"{path}&expires={expires}&signature={signature}") as answer:
+            monkeypatch.setattr("waportd.api.access.time.time", lambda: expires + 1.0)
+        assert answer["status"] == 403
+        assert "link_expired" in answer["text"]
+
+    async def test_on_the_unix_socket_who_is_on_the_list_no_more(self, api, access, waiting, monkeypatch):
+        monkeypatch.setattr("waportd.api.access.peer_uid", lambda _: 1234)
+        access.allow([1234])
+        async with waiting("GET", "/v1/users/2/qr?wait=20") as answer:
+            access.allow([5678])
+        assert answer["status"] == 403
 
 
 class TestStreams:
