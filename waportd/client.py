@@ -302,8 +302,8 @@ class User(_Result):
 
     user: str = ""
     port: int = 0
-    url: str = ""
-    """The address of the server: http://localhost:<port>."""
+    url: str | None = None
+    """The address of the server, http://localhost:<port>; None while systemd does not hold the port for it."""
     unit: str = ""
     desired: str = "running"
     """running, stopped or deleted."""
@@ -1148,7 +1148,8 @@ def ensure_whatsapp_server_running(port: int, user_id: str | int | None = None) 
 def get_whatsapp_server_url(port: int, user_id: str | int | None = None) -> str:
     """Return where the server of the user whom ``port`` names is: ``http://localhost:`` and the user's real port.
 
-    Raises what calls raise: an address that is only guessed might be another user's.
+    Raises what calls raise: an address that is only guessed might be another user's, and that of a user who was stopped
+    anybody's (Conflict, cause ``stopped``).
     """
     return f"http://localhost:{_client().port(_user_of(port, user_id))}"
 

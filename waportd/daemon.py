@@ -70,8 +70,8 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
             listeners = stack.enter_context(_listeners(self._config.api.socket))
-            for address in self._config.api.listen:
-                listeners.append(stack.enter_context(_bind_address(address)))
+            for listener in _tcp_listeners(self._config, listeners):
+                listeners.append(stack.enter_context(listener))
             _make_folders(self._config)
             store = await SqliteStore.open(self._config.store.database)
             stack.push_async_callback(store.close)
@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         path, config = _load(options.config)
         if options.command == "generate-units":
-            for file in units.generate_units(options.output, config, options.prefix):
+            for file in units.generate_units(options.output, config, options.prefix, tcp_only=options.tcp):
                 print(file)
             return 0
         journal.set_up_logging(config.log.level)
@@ -218,6 +218,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         help="what waportd is installed below, if it is another than this one",
+    )
+    generate.add_argument(
+        "--tcp", action="store_true", help="only waportd-tcp.socket, which holds the addresses of api.listen"
     )
     return parser
 
@@ -305,6 +308,31 @@ def _bind(path: Path) -> socket.socket:
     return listener
 
 
+def _tcp_listeners(config: Config, inherited: list[socket.socket]) -> Iterator[socket.socket]:
+    """Yield a socket for each address of ``api.listen`` that systemd has not handed over.
+
+    What cannot be had is told and left out: the unix socket is served all the same. Where systemd runs the daemon it is
+    systemd that holds the addresses: of one that is free while the daemon restarts, anybody could take over the tokens.
+    """
+    held = {listener.getsockname()[:2] for listener in inherited if listener.family != socket.AF_UNIX}
+    activated = any(listener.family == socket.AF_UNIX for listener in inherited) and activation.was_used()
+    for address in config.api.listen:
+        if (address.host, address.port) in held:
+            _warn_of_others(address)
+        elif activated and config.systemd.bus is Bus.SYSTEM:
+            log.error(
+                "Cannot listen on %s: systemd does not hold it; as root: %s", address, units.TCP_UNIT_MADE
+            )
+        else:
+            try:
+                listener = _bind_address(address)
+            except SocketInUse as error:
+                log.error("Cannot listen: %s; %s", error, error.hint)  # noqa: TRY400  # it says it all
+                continue
+            _warn_of_others(address)
+            yield listener
+
+
 def _bind_address(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
@@ -315,6 +343,10 @@ def _bind_address(address: Address) -> socket.socket:
             hint="name an address of this host and a port from 1024 on that nobody holds; "
             f"`ss -ltnp sport = {address.port}` shows who does",
         ) from error
+    return listener
+
+
+def _warn_of_others(address: Address) -> None:
     if not address.is_loopback:
         log.warning(
             "api.listen: %s is open to other hosts, without TLS: put a reverse proxy in front. The packaged service "
@@ -322,7 +354,6 @@ def _bind_address(address: Address) -> socket.socket:
             "others",
             address,
         )
-    return listener
 
 
 def _is_left_over(path: Path) -> bool:

@@ -207,7 +207,7 @@ class Observer:
             self._on_failure(instance.assignment.user)
         if process.state is ProcessState.RUNNING:
             self.absolve(port)
-            self._picture.put(dataclasses.replace(instance, process=process))
+            self._picture.put(dataclasses.replace(instance, process=process, held=self.holds(port)))
             self.sessions.follow(port)
         else:
             self.sessions.unfollow(port)
@@ -215,7 +215,11 @@ class Observer:
                 self._code_awaited.pop(port, None)
             self._picture.put(
                 dataclasses.replace(
-                    instance, process=process, session=_last_word(instance.session), answering=False
+                    instance,
+                    process=process,
+                    session=_last_word(instance.session),
+                    answering=False,
+                    held=self.holds(port),
                 )
             )
 

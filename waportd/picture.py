@@ -24,6 +24,8 @@ class Instance:
     """The server's event stream is open, so ``session`` is what it says now."""
     engine: str = BUNDLED
     """Which version of whatsapp-web.js the server starts with next."""
+    held: bool = False
+    """systemd holds the port for the user, so that who calls it calls nobody else."""
 
     def live_qr(self, now: float) -> str | None:
         """Return the code that can be scanned at this time, in seconds since the epoch; never an expired one."""

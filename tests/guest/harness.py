@@ -82,6 +82,15 @@ class Site:
         self.machine.systemctl("reload", "waportd")
         until(lambda: self._reloads() > before, "the reload")
 
+    def hold_addresses(self):
+        """Have systemd hold the addresses of api.listen, as docs/security.md says."""
+        self.machine.run("waportd", "generate-units", "--tcp", "--output", "/etc/systemd/system")
+        self.machine.systemctl("daemon-reload")
+        self.machine.systemctl("stop", "waportd.socket")
+        self.machine.systemctl("enable", "--quiet", "waportd-tcp.socket")
+        self.machine.systemctl("restart", "waportd-tcp.socket")
+        self.machine.systemctl("start", "waportd")
+
     def _reloads(self):
         """Return how often the daemon has taken over a configuration: systemctl does not wait for it."""
         return self.machine.journal("--unit=waportd", "--output=cat").count("reconciled:")

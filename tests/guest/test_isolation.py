@@ -89,3 +89,56 @@ def test_what_everybody_may_see_holds_no_secret(two_sessions):
     assert "linked as +55…01" in units
     for secret in (*code.split(","), "5511999990001", "5511999990002"):
         assert len(secret) < 8 or secret not in commands + units
+
+
+SQUAT = """
+import socket, sys, time
+end = time.monotonic() + float(sys.argv[2])
+taken = 0
+while time.monotonic() < end:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", int(sys.argv[1])))
+            one.listen()
+            taken += 1
+        except OSError:
+            pass
+print("taken", taken)
+"""
+
+
+def test_nobody_takes_the_address_of_the_api_while_the_daemon_is_away(site):
+    machine = site.machine
+    assert machine.run("python3", "-c", SQUAT, "8099", "0.2", user="stranger").stdout != "taken 0\n"
+    site.configure(api={"listen": ["127.0.0.1:8099"]})
+    site.hold_addresses()
+    restarts = "for i in 1 2 3; do sleep 0.5; systemctl restart waportd; sleep 0.5; systemctl kill -s KILL waportd; done"
+    machine.run("systemd-run", "--quiet", "--unit=restarts", "sh", "-c", restarts)
+    assert machine.run("python3", "-c", SQUAT, "8099", "8", user="stranger").stdout == "taken 0\n"
+    machine.run("curl", "--silent", "--fail", "--max-time", "20", "http://127.0.0.1:8099/openapi.json")
+    assert "8099" in machine.run("waportctl", "doctor", "--offline", check=False).stdout
+    site.configure(api={})
+
+
+PORT_OF_A_SESSION = """
+[Service]
+ExecStart=
+ExecStart=/usr/bin/python3 -c "import socket; socket.socket().bind(('127.0.0.1', 5931))"
+Type=oneshot
+Restart=no
+"""
+
+
+def test_a_session_takes_no_port_where_systemd_can_keep_it_from_that(site):
+    """As the unit has it: what holds is of its control group, and of no command that is only run as its user."""
+    machine = site.machine
+    site.call("GET", "/api/port?user_id=30")
+    folder = "/run/systemd/system/whatsapp@5030.service.d"
+    machine.run("mkdir", "-p", folder)
+    machine.run("tee", f"{folder}/bind.conf", given=PORT_OF_A_SESSION)
+    machine.systemctl("daemon-reload")
+    bound = machine.run("systemctl", "start", "whatsapp@5030.service", check=False).returncode == 0
+    machine.run("rm", "-r", folder)
+    machine.systemctl("daemon-reload")
+    assert bound != ("+BPF_FRAMEWORK" in machine.run("systemctl", "--version").stdout)

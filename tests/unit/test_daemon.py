@@ -1,5 +1,6 @@
 """The program and its parts, as far as they need neither systemd nor a bus."""
 
+import dataclasses
 import os
 import re
 import socket
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from waportd import daemon
-from waportd.config import Address
+from waportd.config import Address, Bus, Config
 from waportd.daemon import SocketInUse
+from waportd.systemd import activation
 
 
 def mode(path):
@@ -153,8 +155,79 @@ def test_an_address_is_opened_and_one_in_use_is_named(family, host):
 def test_an_address_that_other_hosts_reach_comes_with_a_word_on_what_that_takes(caplog):
     with socket.create_server(("127.0.0.1", 0)) as chosen:
         port = chosen.getsockname()[1]
-    with daemon._bind_address(Address("127.0.0.1", port)):
-        assert not caplog.records
-    with daemon._bind_address(Address("0.0.0.0", port)):
-        assert "reverse proxy" in caplog.text
-        assert "IPAddressAllow=" in caplog.text
+    listening("127.0.0.1", port)
+    assert not caplog.records
+    listening("0.0.0.0", port)
+    assert "reverse proxy" in caplog.text
+    assert "IPAddressAllow=" in caplog.text
+
+
+def configured(*addresses, bus=Bus.SYSTEM):
+    default = Config()
+    return dataclasses.replace(
+        default,
+        api=dataclasses.replace(default.api, listen=tuple(Address(*address) for address in addresses)),
+        systemd=dataclasses.replace(default.systemd, bus=bus),
+    )
+
+
+def listening(*address, bus=Bus.SESSION, inherited=()):
+    """Return whether the daemon itself listens on that address."""
+    opened = list(daemon._tcp_listeners(configured(address, bus=bus), list(inherited)))
+    for listener in opened:
+        listener.close()
+    return bool(opened)
+
+
+def test_an_address_that_is_taken_is_told_and_keeps_nothing_else_from_being_served(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert not listening("127.0.0.1", taken.getsockname()[1])
+    assert "Cannot listen: api.listen: 127.0.0.1:" in caplog.text
+    assert "Address already in use" in caplog.text
+
+
+@pytest.fixture
+def handed_over(monkeypatch, tmp_path):
+    """The unix socket, as systemd hands it over."""
+    monkeypatch.setattr(activation, "_used", True)
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "api.sock"))
+        yield unix
+
+
+def test_an_address_that_systemd_holds_is_not_opened_again(handed_over, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        address = held.getsockname()
+        assert not listening(*address, bus=Bus.SYSTEM, inherited=[handed_over, held])
+    assert not caplog.records
+
+
+def test_where_systemd_runs_the_daemon_nobody_but_systemd_holds_its_addresses(handed_over, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        address = chosen.getsockname()
+    assert not listening(*address, bus=Bus.SYSTEM, inherited=[handed_over])
+    assert "waportd generate-units --tcp" in caplog.text
+    assert listening(*address, bus=Bus.SESSION, inherited=[handed_over])
+
+
+def test_the_unit_for_the_addresses_alone_is_generated(config_file, tmp_path):
+    path = config_file("api: {listen: ['127.0.0.1:8080', '[::1]:8080']}\n")
+    output = tmp_path / "units"
+    assert waportd("--config", path, "generate-units", "--tcp", "--output", output) == (
+        0,
+        f"{output}/waportd-tcp.socket\n",
+        "",
+    )
+    text = (output / "waportd-tcp.socket").read_text("utf-8")
+    assert "\nListenStream=127.0.0.1:8080\nListenStream=[::1]:8080\n" in text
+    assert "\nService=waportd.service\n" in text
+    assert waportd("--config", path, "generate-units", "--output", output)[0] == 0
+    assert len(list(output.iterdir())) == 7
+
+
+def test_without_an_address_there_is_no_such_unit(config_file, tmp_path):
+    status, _, complaint = waportd(
+        "--config", config_file(""), "generate-units", "--tcp", "--output", tmp_path / "units"
+    )
+    assert status == 78
+    assert "api.listen names no address" in complaint

@@ -13,7 +13,7 @@ import pytest
 from support import unprivileged
 
 from waportd import units
-from waportd.config import Bus, Config, Store
+from waportd.config import Address, Bus, Config, Store
 from waportd.errors import ConfigError
 from waportd.model import Assignment, Port, User
 
@@ -264,7 +264,10 @@ def test_the_units_name_the_programs_below_the_prefix():
 
 def test_every_template_is_rendered():
     templates = {path.name.removesuffix(".in") for path in (ROOT / "units").glob("*.in")}
-    assert templates == set(units.render_units(Config(), bus=Bus.SYSTEM))
+    assert templates == set(
+        units.render_units(configured("api", listen=(Address("::1", 80),)), bus=Bus.SYSTEM)
+    )
+    assert templates - set(units.render_units(Config(), bus=Bus.SYSTEM)) == {units.TCP_UNIT}
 
 
 SANDBOX = {

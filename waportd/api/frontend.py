@@ -10,7 +10,7 @@ from waportd.api.representation import qr, respond, url
 from waportd.api.requests import USER_ID, supervisor_of
 from waportd.api.schemas import flag, integer, moment, nullable, record, text, words
 from waportd.api.warm import mark_lasting
-from waportd.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized, WaportdError
+from waportd.errors import BadRequest, Conflict, Forbidden, TooManyRequests, Unauthorized, WaportdError
 from waportd.kinds import Schema
 from waportd.model import ProcessState, SessionState
 from waportd.picture import Instance
@@ -156,10 +156,18 @@ async def show_port(request: web.Request) -> web.Response:
     """Show the user's port, assigning one where there is none.
 
     The server starts with the first request to that port, except for a user who was stopped: whom a poll does
-    not start, a look at the port does not either.
+    not start, a look at the port does not either. There is no address then, but an error: the port is free, and
+    whoever listens there is somebody else.
     """
     instance = await supervisor_of(request).open_port(USER_ID.of(request))
     assignment = instance.assignment
+    if not instance.held:
+        stopped = instance.process.state is ProcessState.STOPPED
+        raise Conflict(
+            f"port {assignment.port} is not held for user {assignment.user}: {instance.process.message}",
+            hint=instance.process.hint or "start the user, then ask again",
+            cause=instance.process.cause or ("stopped" if stopped else "not_held"),
+        )
     return respond(
         {
             "success": True,

@@ -33,9 +33,9 @@ def timestamp(seconds: float | None) -> str | None:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def url(instance: Instance) -> str:
-    """Name the address of a user's server."""
-    return f"http://localhost:{instance.assignment.port}"
+def url(instance: Instance) -> str | None:
+    """Name the address of a user's server; None where anybody might have taken the port."""
+    return f"http://localhost:{instance.assignment.port}" if instance.held else None
 
 
 _CAUSE = nullable(text("What exactly is wrong, for programs; null where nothing is."))
@@ -73,7 +73,12 @@ USER = record(
     optional=["memory", "cpu"],
     user=text("Whose server it is."),
     port=integer("The port of the server."),
-    url=text("The address of the server, for calls of the web app."),
+    url=nullable(
+        text(
+            "The address of the server, for calls of the web app; null where the port is not held for it, as that of a "
+            "user who was stopped: whoever listens there is somebody else."
+        )
+    ),
     unit=text("The systemd unit."),
     desired=words(Desired, doc="What was asked for last."),
     linked=flag("A phone was linked when the server was last heard of."),

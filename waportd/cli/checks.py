@@ -37,7 +37,7 @@ from waportd.errors import ConfigError
 from waportd.model import Port
 from waportd.model import User as Owner
 from waportd.systemd.rights import refused_by_bus
-from waportd.units import environment_owners
+from waportd.units import TCP_UNIT_MADE, environment_owners
 
 _COMMAND_TIMEOUT = 20.0
 """Seconds for a program that takes a tenth of one."""
@@ -475,6 +475,29 @@ def api(site: Site) -> Findings:
         )
 
 
+def listen(site: Site) -> Findings:
+    """Check whether systemd holds the addresses of ``api.listen``, which anybody could take while the daemon restarts."""
+    addresses = site.config.api.listen
+    if not addresses or not site.system:
+        yield (
+            Verdict.OK,
+            "no address in TCP" if not addresses else "the daemon holds its addresses itself",
+            None,
+        )
+        return
+    said = site.systemctl("show", "--property=Listen,ActiveState", "waportd.socket", "waportd-tcp.socket")
+    units = [unit for unit in said.split("\n\n") if "ActiveState=active" in unit.splitlines()]
+    free = [str(one) for one in addresses if not any(f"Listen={one} (Stream)" in unit for unit in units)]
+    if free:
+        yield (
+            Verdict.FAIL,
+            f"systemd does not hold {', '.join(free)} for api.listen",
+            TCP_UNIT_MADE,
+        )
+    else:
+        yield Verdict.OK, f"systemd holds {', '.join(map(str, addresses))}", None
+
+
 def bus(site: Site) -> Findings:
     """Check D-Bus, over which the daemon talks to systemd."""
     where = ["--system"] if site.system else ["--user"]
@@ -731,6 +754,7 @@ CHECKS: dict[str, Callable[[Site], Findings]] = {
     "browser": browser,
     "units": units,
     "socket": api,
+    "listen": listen,
     "bus": bus,
     "rights": rights,
     "ports": ports,

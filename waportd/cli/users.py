@@ -223,7 +223,7 @@ def _show(context: Context, user: User) -> Exit:
     context.screen.pairs(
         [
             ("User", user.user),
-            ("Address", user.url),
+            ("Address", user.url or "–, as the port is not held"),
             ("Note", user.note),
             ("Unit", user.unit),
             ("Process", process.state),

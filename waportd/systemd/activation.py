@@ -4,6 +4,13 @@ import socket
 
 from systemd import daemon
 
+_used = False
+
+
+def was_used() -> bool:
+    """Tell whether systemd has handed over sockets."""
+    return _used
+
 
 def listen_sockets() -> dict[str, list[socket.socket]]:
     """Return the sockets that were handed over, by the name their socket unit gives them; empty without any.
@@ -11,9 +18,11 @@ def listen_sockets() -> dict[str, list[socket.socket]]:
     They do not block and are not inherited by children. The second call returns nothing. Raises OSError where
     something other than a socket was handed over.
     """
+    global _used  # noqa: PLW0603  # the variables that tell are unset
     sockets: dict[str, list[socket.socket]] = {}
     for descriptor, name in daemon.listen_fds_with_names(unset_environment=True).items():
         listener = socket.socket(fileno=descriptor)
+        _used = True
         listener.setblocking(False)  # noqa: FBT003
         sockets.setdefault(name, []).append(listener)
     return sockets

@@ -511,8 +511,15 @@ class TestFrontEnd:
     async def test_the_port_of_a_stopped_user_stays_closed(self, api, systemd):
         await call(api, "GET", "/api/port?user_id=1")
         await call(api, "POST", "/v1/users/1/stop")
-        assert (await call(api, "GET", "/api/port?user_id=1"))["port"] == PORT
+        with sockets.create_server(("127.0.0.1", PORT)):
+            # Whoever else listens there now is told to nobody as the user's server.
+            refused = await call(api, "GET", "/api/port?user_id=1")
+            assert (refused["success"], refused["port"], refused["cause"]) == (False, None, "stopped")
+            assert "url" not in refused
+            assert (await call(api, "GET", "/v1/users/1"))["url"] is None
         assert systemd.units[socket_unit(PORT)].active_state == "inactive"
+        assert (await call(api, "PUT", "/v1/users/1"))["url"] == f"http://localhost:{PORT}"
+        assert (await call(api, "GET", "/api/port?user_id=1"))["port"] == PORT
 
     @pytest.mark.parametrize("by", ["api", "admin"])
     async def test_a_stop_counts_more_than_the_sessions_last_word(self, api, systemd, supervisor, by):

@@ -59,6 +59,7 @@ RUNNING = Instance(
     ),
     answering=True,
     engine="1.34.6",
+    held=True,
 )
 
 

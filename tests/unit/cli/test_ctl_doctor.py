@@ -306,3 +306,27 @@ def test_a_pinned_page_that_no_server_can_read(site, tmp_path, monkeypatch, page
     verdicts, text = found(site(f"instances: {{web_version: {page}}}"), "engines")
     assert verdicts == [Verdict.OK, Verdict.FAIL]
     assert why in text
+
+
+LISTEN = "api: {listen: ['127.0.0.1:8080', '[::1]:8080']}\n"
+HELD = "Listen=/run/waportd/api.sock (Stream)\nActiveState=active\n\nListen=127.0.0.1:8080 (Stream)\nListen=[::1]:8080 (Stream)\nActiveState="
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict", "word"),
+    [
+        (HELD + "active", Verdict.OK, "systemd holds 127.0.0.1:8080, [::1]:8080"),
+        (HELD + "inactive", Verdict.FAIL, "does not hold 127.0.0.1:8080, [::1]:8080"),
+        (HELD.replace("[::1]", "[::2]") + "active", Verdict.FAIL, "does not hold [::1]:8080 for"),
+        ("", Verdict.FAIL, "waportd generate-units --tcp"),
+    ],
+)
+def test_an_address_that_systemd_does_not_hold_fails(site, monkeypatch, said, verdict, word):
+    monkeypatch.setattr(Site, "systemctl", lambda *_: said)
+    verdicts, text = found(site(LISTEN), "listen")
+    assert verdicts == [verdict]
+    assert word in text
+
+
+def test_without_an_address_nothing_has_to_be_held(site):
+    assert found(site(), "listen")[0] == [Verdict.OK]
