@@ -99,13 +99,17 @@ function isLoopbackPeer(socket) {
     return address === '::1' || /^(::ffff:)?127\./.test(address);
 }
 
+/** User ids that systemd gives to services with DynamicUser=, as these servers are (systemd.exec(5)). */
+const DYNAMIC = { first: 61184, last: 65519 };
+const isDynamic = (uid) => uid >= DYNAMIC.first && uid <= DYNAMIC.last;
+
 /**
  * Make the judge of connections: `judge(socket)` resolves with null, or with the reason why whoever is at the
  * other end may not call. It never rejects.
  *
- * @param {number[]|null} uids who may call; null = every user of this host
+ * @param {number[]|null} uids who may call; null = every user of this host, save the sessions of others
  */
-function createJudge({ uids, log, tables = TABLES }) {
+function createJudge({ uids, log, tables = TABLES, own = process.getuid() }) {
     const told = new Set();
     const refuse = (who, reason) => {
         if (!told.has(who)) log.warning('a caller is refused', { uid: who, reason });
@@ -114,12 +118,15 @@ function createJudge({ uids, log, tables = TABLES }) {
     };
     return async (socket) => {
         if (!isLoopbackPeer(socket)) return 'this connection is not from this host';
-        if (uids === null) return null;
+        // Without users of their own, sessions cannot be told apart.
+        if (uids === null && !isDynamic(own)) return null;
         try {
             const uid = await callerUid(socket, tables);
             if (uid === null) return refuse('unknown', 'who calls is not known: keep the connection open');
-            if (uids.includes(uid)) return null;
-            return refuse(uid, `user id ${uid} may not call this server: it is not in api.allow_users`);
+            if (uids === null && (uid === own || !isDynamic(uid))) return null;
+            if (uids !== null && uids.includes(uid)) return null;
+            const rule = uids === null ? 'a service with DynamicUser= has to be' : 'it is not';
+            return refuse(uid, `user id ${uid} may not call this server: ${rule} in api.allow_users`);
         } catch (error) {
             return refuse('unknown', `who calls is not known: ${error.message}`);
         }

@@ -23,6 +23,8 @@ REMOTE = {
     "token 1": "over TCP, the token of user 1",
     "token 2": "over TCP, the token of user 2",
     "admin": "over TCP, a token of scope `admin`",
+    "read": "over TCP, a token of scope `read`",
+    "metrics": "over TCP, a token of scope `metrics`",
     "link 1": "over TCP, a connect link of user 1",
     "link 2": "over TCP, a connect link of user 2",
 }
@@ -60,38 +62,39 @@ API = _table(
     "Call of the API",
     LOCAL | REMOTE,
     """
-                                           root  app  member  other alien own  daemon nobody wrong tok.1 tok.2 admin link1 link2
-GET /v1/users                               yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
-GET /v1/users/{user}                        yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
-PUT /v1/users/{user}                        yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
-PUT /v1/users/{user}, with options          yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   403
-PATCH /v1/users/{user}                      yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
-GET /v1/users/{user}/qr                     yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
-POST /v1/users/{user}/pairing-code          yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
-DELETE /v1/users/{user}/pairing-code        yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
-GET /v1/users/{user}/events                 yes  yes   403     no    no    no   403     401   401   403   yes   yes   403   yes
-GET /v1/events                              yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
-GET /v1/users/{user}/logs                   yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
-POST /v1/users/{user}/connect-link          yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
-GET /v1/ports/{port}                        yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
-GET /v1/tokens                              yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
-POST /v1/tokens                             yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
-DELETE /v1/tokens/{id}                      yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
-GET /v1/host                                yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
-GET /v1/health                              yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
-GET /metrics                                yes  yes   403     no    no    no   403     401   401   403   403   yes   400   400
-GET /openapi.json                           yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes   400   400
-GET /api/qr                                 yes  yes   403     no    no    no   403     401   401   403   yes   yes   401   401
-GET /api/port                               yes  yes   403     no    no    no   403     401   401   403   yes   yes   401   401
-GET /api/whatsapp-status                    yes  yes   403     no    no    no   403     401   401   403   yes   yes   401   401
-GET /                                       yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes   yes   yes
-GET /connect                                yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes   yes   yes
-GET /assets/{name}                          yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes   400   400
-POST /v1/users/{user}/stop                  yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
-POST /v1/users/{user}/start                 yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
-POST /v1/users/{user}/restart               yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
-POST /v1/users/{user}/logout                yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
-DELETE /v1/users/{user}                     yes  yes   403     no    no    no   403     401   401   403   yes   yes   400   400
+                                           root  app  member  other alien own  daemon nobody wrong tok.1 tok.2 admin      read  metrics link1 link2
+GET /v1/users                               yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
+GET /v1/users/{user}                        yes  yes   403     no    no    no   403     401   401   403   yes   yes       yes   403     400   400
+PUT /v1/users/{user}                        yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
+PUT /v1/users/{user}, with options          yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   403
+PATCH /v1/users/{user}                       yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403        400   400
+GET /v1/users/{user}/qr                     yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
+POST /v1/users/{user}/pairing-code          yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
+DELETE /v1/users/{user}/pairing-code        yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
+GET /v1/users/{user}/events                 yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
+GET /v1/events                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
+GET /v1/users/{user}/logs                   yes  yes   403     no    no    no   403     401   401   403   yes   yes       yes   403     400   400
+POST /v1/users/{user}/connect-link          yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+DELETE /v1/connect-links                    yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
+GET /v1/ports/{port}                        yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
+GET /v1/tokens                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
+POST /v1/tokens                             yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
+DELETE /v1/tokens/{id}                      yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
+GET /v1/host                                yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
+GET /v1/health                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   yes     400   400
+GET /metrics                                yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   yes     400   400
+GET /openapi.json                           yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     400   400
+GET /api/qr                                 yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     401   401
+GET /api/port                               yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     401   401
+GET /api/whatsapp-status                    yes  yes   403     no    no    no   403     401   401   403   yes   yes       yes   403     401   401
+GET /                                       yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     yes   yes
+GET /connect                                yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     yes   yes
+GET /assets/{name}                          yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     400   400
+POST /v1/users/{user}/stop                  yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/start                 yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/restart               yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/logout                yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+DELETE /v1/users/{user}                     yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 """,
 )
 SERVER = _table(
@@ -113,7 +116,7 @@ GET /chats                                  yes  yes   403     403   403   403  
 GET /chats/{id}/messages                    yes  yes   403     403   403   403  yes     no
 GET /media/{id}                             yes  yes   403     403   403   403  yes     no
 POST /disconnect                            yes  yes   403     403   403   403  yes     no
-GET /status, without api.allow_users        yes  yes   yes     yes   yes   yes  yes     no
+GET /status, without api.allow_users        yes  yes   yes     yes   403   yes  yes     no
 """,
 )
 FILES = _table(

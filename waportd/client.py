@@ -495,9 +495,11 @@ class Token(_Result):
     id: str = ""
     name: str = ""
     scope: str = ""
-    """``admin``, or ``user:<user>``."""
+    """``admin``, ``read``, ``metrics``, or ``user:<user>``."""
     created_at: dt.datetime | None = None
     last_used_at: dt.datetime | None = None
+    expires_at: dt.datetime | None = None
+    """When it ends by itself; None for never."""
     token: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -507,6 +509,7 @@ class Token(_Result):
             document,
             created_at=_time(document.get("created_at")),
             last_used_at=_time(document.get("last_used_at")),
+            expires_at=_time(document.get("expires_at")),
         )
 
 
@@ -783,9 +786,20 @@ class Client:
         """Return the keys to the API over TCP, without the secrets."""
         return [Token.of(token) for token in self._get("/v1/tokens")["tokens"]]
 
-    def create_token(self, name: str, scope: str = "admin") -> Token:
-        """Make a key to the API over TCP, ``admin`` or ``user:<user>``. Only this answer holds the secret."""
-        return Token.of(self._post("/v1/tokens", {"name": name, "scope": scope}, repeatable=False))
+    def create_token(self, name: str, scope: str = "admin", ttl: int | None = None) -> Token:
+        """Make a key to the API over TCP. Only this answer holds the secret.
+
+        ``scope`` is ``admin``, ``user:<user>``, ``read`` (all documents, no codes and no changes) or ``metrics``. It ends by
+        itself after ``ttl`` seconds, if they are given.
+        """
+        wish: dict[str, Any] = {"name": name, "scope": scope}
+        if ttl is not None:
+            wish["ttl"] = ttl
+        return Token.of(self._post("/v1/tokens", wish, repeatable=False))
+
+    def revoke_links(self) -> None:
+        """Take all connect links back, of all users."""
+        self.request("DELETE", "/v1/connect-links")
 
     def revoke_token(self, identifier: str) -> None:
         """Take a key to the API back."""

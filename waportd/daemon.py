@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -89,7 +90,9 @@ class Daemon:
             await supervisor.start()
             tokens = Tokens(store)
             await tokens.load()
-            links = Links(await store.secret("connect links"))
+            links = Links(
+                await store.secret("connect links"), functools.partial(store.change_secret, "connect links")
+            )
             access = Access(self._config.api.allow_users, tokens, links)
             embedders = Embedders(self._config.api.frame_ancestors)
             server = ApiServer(make_app(supervisor, access, embedders))

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from waportd.errors import LinkExpired, LinkInvalid
@@ -19,8 +20,18 @@ _HINT = "ask for a new link where this one came from"
 class Links:
     """Signs links and recognises them. What a link grants stands in the link, so none is kept."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, renew: Callable[[], Awaitable[bytes]] | None = None) -> None:
+        """``renew`` makes another key, and keeps it."""
         self._key = key
+        self._renew = renew
+        self.changes = 0
+        """How often the key was changed."""
+
+    async def revoke_all(self) -> None:
+        """Have no link open anything that was made before. Raises StoreError."""
+        assert self._renew is not None
+        self._key = await self._renew()
+        self.changes += 1
 
     def sign(self, user: User, lifetime: float) -> tuple[int, str]:
         """Return when such a link ends, in seconds since the epoch, and its signature. A secret until then."""

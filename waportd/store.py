@@ -61,6 +61,8 @@ _MIGRATIONS = (
     ) STRICT, WITHOUT ROWID
     """,
     "ALTER TABLE assignment ADD COLUMN engine TEXT",
+    "ALTER TABLE token ADD COLUMN scope TEXT",
+    "ALTER TABLE token ADD COLUMN expires_at REAL",
 )
 """Step N takes the schema from version N to N + 1 (PRAGMA user_version). Steps are never edited, only added."""
 
@@ -78,7 +80,7 @@ _COLUMNS = (
     "socket_boot",
 )
 
-_TOKEN_COLUMNS = ("id", "name", "user", "digest", "created_at", "last_used_at")
+_TOKEN_COLUMNS = ("id", "name", "user", "digest", "created_at", "last_used_at", "scope", "expires_at")
 
 
 class AllocationStore(Protocol):
@@ -163,9 +165,10 @@ class SqliteStore:
     async def put_token(self, token: Token) -> None:
         """Insert or replace."""
         row = tuple(getattr(token, column) for column in _TOKEN_COLUMNS)
-        await self._write(
-            "REPLACE INTO token VALUES (?, ?, ?, ?, ?, ?, ?)", [(*row, _checksum(_TOKEN_COLUMNS, row))]
-        )
+        columns = (*_TOKEN_COLUMNS, "checksum")
+        marks = ", ".join("?" * len(columns))
+        statement = f"REPLACE INTO token ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608  # names of our own
+        await self._write(statement, [(*row, _checksum(_TOKEN_COLUMNS, row))])
 
     async def remove_token(self, identifier: str) -> None:
         """Forget a token; one that is unknown is fine."""
@@ -182,6 +185,12 @@ class SqliteStore:
         value = await self._run(read)
         if not re.fullmatch("[0-9a-f]{64}", value):
             raise _damaged(self._path, f"its secret {name!r} is not what was written")
+        return bytes.fromhex(value)
+
+    async def change_secret(self, name: str) -> bytes:
+        """Replace what `secret` returns by something new; return that."""
+        value = secrets.token_hex(32)
+        await self._write("REPLACE INTO secret VALUES (?, ?)", [(name, value)])
         return bytes.fromhex(value)
 
     async def close(self) -> None:

@@ -1,6 +1,7 @@
 """Tokens that callers over TCP show: made once, shown once, kept as hashes."""
 
 import dataclasses
+import enum
 import hashlib
 import hmac
 import re
@@ -17,6 +18,17 @@ MOST: Final = 1000
 
 _FORM = re.compile(r"waportd_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 """A prefix for scanners that look for leaked secrets, the token's id, and 256 random bits."""
+
+
+class Kind(enum.StrEnum):
+    """What a token is good for."""
+
+    ADMIN = "admin"
+    USER = "user"
+    """The calls that concern one user."""
+    READ = "read"
+    """All documents, but no codes and no changes."""
+    METRICS = "metrics"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +48,21 @@ class Token:
     """Seconds since the epoch."""
     last_used_at: float | None = None
     """Seconds since the epoch; as it is kept, up to a minute old."""
+    scope: str | None = None
+    """The kind that follows not from ``user``: read or metrics."""
+    expires_at: float | None = None
+    """Seconds since the epoch; None: it does not end by itself."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is good for."""
+        if self.scope is not None:
+            return Kind(self.scope)
+        return Kind.ADMIN if self.user is None else Kind.USER
+
+    def holds(self) -> bool:
+        """Tell whether it has not ended."""
+        return self.expires_at is None or self.expires_at > time.time()
 
 
 class TokenStore(Protocol):
@@ -67,13 +94,27 @@ class Tokens:
     def __iter__(self) -> Iterator[Token]:
         return iter(self._tokens.values())
 
-    async def create(self, name: str, user: User | None) -> tuple[Token, str]:
-        """Make a token; return what is kept of it, and itself, which is a secret that nobody can show again."""
+    async def create(
+        self, name: str, user: User | None, kind: Kind | None = None, lifetime: float | None = None
+    ) -> tuple[Token, str]:
+        """Make a token; return what is kept of it, and itself, which is a secret that nobody can show again.
+
+        ``kind`` is READ or METRICS; otherwise it follows from ``user``. ``lifetime`` is in seconds.
+        """
         if len(self._tokens) >= MOST:
             raise Conflict(f"there are {MOST} tokens already", hint="delete those that nobody uses")
         identifier = secrets.token_hex(6)
         text = f"waportd_{identifier}_{secrets.token_urlsafe(32)}"
-        token = Token(identifier, name, user, _digest(text), time.time())
+        now = time.time()
+        token = Token(
+            identifier,
+            name,
+            user,
+            _digest(text),
+            now,
+            scope=str(kind) if kind in {Kind.READ, Kind.METRICS} else None,
+            expires_at=None if lifetime is None else now + lifetime,
+        )
         await self._store.put_token(token)
         self._tokens[token.id] = token
         return token, text
@@ -90,7 +131,7 @@ class Tokens:
         match = _FORM.fullmatch(text)
         # The id is no secret, so only the comparison of what follows from the rest takes the same time always.
         token = self._tokens.get(match[1]) if match else None
-        if token is None or not hmac.compare_digest(_digest(text), token.digest):
+        if token is None or not hmac.compare_digest(_digest(text), token.digest) or not token.holds():
             return None
         self._tokens[token.id] = token = dataclasses.replace(token, last_used_at=time.time())
         self._used.add(token.id)
@@ -98,7 +139,8 @@ class Tokens:
 
     def is_valid(self, identifier: str) -> bool:
         """Tell whether a token that was recognised still is one."""
-        return identifier in self._tokens
+        token = self._tokens.get(identifier)
+        return token is not None and token.holds()
 
     async def keep_uses(self) -> None:
         """Write when tokens were used last. Raises StoreError."""

@@ -149,6 +149,8 @@ class Everybody:
             "admin": self.new_token("admin")["token"],
             "token 1": self.new_token("user:1")["token"],
             "token 2": self.new_token("user:2")["token"],
+            "read": self.new_token("read")["token"],
+            "metrics": self.new_token("metrics")["token"],
         }.items():
             self._shown[who] = ({"Authorization": f"Bearer {secret}"}, "")
         for user in ("1", "2"):

@@ -114,6 +114,35 @@ describe('a server that answers certain users only', () => {
 });
 
 describe('a server that answers everybody', () => {
+    const session = 61999;
+    for (const [uid, may] of [
+        [0, true],
+        [33, true],
+        [1000, true],
+        [61183, true],
+        [61184, false],
+        [session - 1, false],
+        [session, true],
+        [65519, false],
+        [65520, true],
+        [2 ** 31, true],
+    ]) {
+        it(`${may ? 'lets' : 'does not let'} user id ${uid} call the session of ${session}`, async (t) => {
+            const table = path.join(scratch(t), 'tcp');
+            fs.writeFileSync(table, HEADER + row('0100007F:1234', '0100007F:1389', '01', uid, 77));
+            const judge = createJudge({ uids: null, log: silent, tables: [table], own: session });
+            const reason = await judge({
+                remoteAddress: '127.0.0.1',
+                remotePort: 0x1234,
+                localAddress: '127.0.0.1',
+                localPort: 0x1389,
+                destroyed: false,
+            });
+            if (may) assert.equal(reason, null);
+            else assert.match(reason, /DynamicUser= has to be in api.allow_users/);
+        });
+    }
+
     it('asks nobody who they are, and takes no connection from elsewhere', async () => {
         const judge = createJudge({ uids: null, log: silent, tables: ['/nonexistent/table'] });
         assert.equal(await judge({ remoteAddress: '127.0.0.1' }), null);

@@ -635,7 +635,7 @@ class TestTokens:
 
     async def test_tokens_are_kept_until_they_are_removed(self, path):
         used = dataclasses.replace(self.TOKEN, last_used_at=1767225660.5)
-        older = Token("ba9876543210", "Página", None, "e" * 64, 1.0)
+        older = Token("ba9876543210", "Página", None, "e" * 64, 1.0, scope="read", expires_at=1767225660.5)
         store = await SqliteStore.open(path)
         for token in (self.TOKEN, older, used):
             await store.put_token(token)
@@ -659,6 +659,28 @@ class TestTokens:
         store = await SqliteStore.open(path)
         with pytest.raises(StoreError, match=r"0123456789ab.* is not what was written"):
             await store.load_tokens()
+        await store.close()
+
+    async def test_a_token_from_before_there_were_scopes_is_what_it_was(self, path, monkeypatch):
+        with monkeypatch.context() as older:
+            older.setattr(module, "_MIGRATIONS", module._MIGRATIONS[:3])
+            older.setattr(module, "_TOKEN_COLUMNS", module._TOKEN_COLUMNS[:6])
+            store = await SqliteStore.open(path)
+            await store.put_token(self.TOKEN)
+            await store.close()
+        store = await SqliteStore.open(path)
+        assert await store.load_tokens() == [self.TOKEN]
+        await store.close()
+
+    async def test_a_secret_can_be_changed(self, path):
+        store = await SqliteStore.open(path)
+        before = await store.secret("links")
+        changed = await store.change_secret("links")
+        assert len(changed) == 32
+        assert changed != before
+        await store.close()
+        store = await SqliteStore.open(path)
+        assert await store.secret("links") == changed
         await store.close()
 
     async def test_a_secret_is_made_once_and_stays(self, path):

@@ -10,7 +10,7 @@ import dataclasses
 import re
 import time
 import urllib.parse
-from collections.abc import Hashable, Iterable
+from collections.abc import Container, Hashable, Iterable
 
 from aiohttp import hdrs, web
 
@@ -31,12 +31,18 @@ from waportd.errors import (
 from waportd.links import Links
 from waportd.model import User
 from waportd.quotas import LINK, TOKEN, UID, USER_TOKEN, Share
-from waportd.tokens import Token, Tokens
+from waportd.tokens import Kind, Token, Tokens
 
 _BEARER = re.compile(rb"\nAuthorization: *Bearer +([\x21-\x7e]{1,100})", re.IGNORECASE)
 _LINK = re.compile(
     rb"[A-Z]+ /v1/users/([\x21-\x2e\x30-\x3e\x40-\x7e]{1,200})(?:/[a-z-]+)?\?([\x21-\x7e]{1,1000}) "
 )
+_SCOPES = {
+    Kind.ADMIN: Scope.ADMIN,
+    Kind.USER: Scope.USER,
+    Kind.READ: Scope.READ,
+    Kind.METRICS: Scope.METRICS,
+}
 _TELL = "tell whoever gave you this link"
 _CALLER = "waportd.caller"
 """Where a request keeps who sent it."""
@@ -60,6 +66,8 @@ class Caller:
     """The id of the token that was shown."""
     until: float | None = None
     """When the link ends that was shown, in seconds since the epoch."""
+    key: int = 0
+    """How often the key of all links had been changed when it was shown."""
     uid: int | None = None
     """Whose process called, over the unix socket."""
 
@@ -75,11 +83,11 @@ class Caller:
         """What the caller may have of the API at a time."""
         if self.uid is not None:
             return UID
-        return {Scope.ADMIN: TOKEN, Scope.USER: USER_TOKEN}.get(self.scope, LINK)
+        return {Scope.ADMIN: TOKEN, Scope.LINK: LINK}.get(self.scope, USER_TOKEN)
 
-    def may(self, needed: Scope, owner: User | None) -> bool:
-        """Tell whether this caller may make a call that needs that scope and concerns that user."""
-        if needed is Scope.PUBLIC or self.scope is Scope.ADMIN:
+    def may(self, needed: Scope, owner: User | None, also: Container[Scope] = ()) -> bool:
+        """Tell whether this caller may make a call that needs that scope, or one of those, and concerns that user."""
+        if needed is Scope.PUBLIC or self.scope is Scope.ADMIN or self.scope in also:
             return True
         return self.scope >= needed and self.user is not None and self.user == owner
 
@@ -102,7 +110,7 @@ def access_of(request: web.Request) -> "Access":
 
 
 def _holder(token: Token) -> Caller:
-    return Caller(Scope.ADMIN if token.user is None else Scope.USER, token.user, token=token.id)
+    return Caller(_SCOPES[token.kind], token.user, token=token.id)
 
 
 class Access:
@@ -122,13 +130,20 @@ class Access:
         """Tell whether that uid may call. Names are looked up each time: accounts come and go."""
         return not self._allowed or uid == 0 or any(uid_of(name) == uid for name in self._allowed)
 
-    def admit(self, request: web.Request, needed: Scope, owner: User | None) -> None:
+    def admit(
+        self, request: web.Request, needed: Scope, owner: User | None, also: Container[Scope] = ()
+    ) -> None:
         """Let a call pass, and note who made it; raise a WaportdError that says why not.
 
         ``owner`` is the user whom the call concerns, None where it concerns nobody in particular.
         """
         request[_CALLER] = caller = self._identify(request, needed, owner)
-        if not caller.may(needed, owner):
+        if not caller.may(needed, owner, also):
+            if caller.scope in {Scope.READ, Scope.METRICS}:
+                raise Forbidden(
+                    f"a token of scope {caller.scope.name.lower()} does not open this call",
+                    hint="use a token of that user, or one of scope admin",
+                )
             whose = "another user" if needed is not Scope.ADMIN else "all users"
             raise Forbidden(
                 f"this call concerns {whose}, and the token is for user {caller.user} only",
@@ -179,7 +194,7 @@ class Access:
             return False
         if caller.token is not None and not self.tokens.is_valid(caller.token):
             return False
-        return caller.until is None or caller.until > time.time()
+        return caller.until is None or (caller.until > time.time() and caller.key == self.links.changes)
 
     def _identify(self, request: web.Request, needed: Scope, owner: User | None) -> Caller:
         uid = peer_uid(request)
@@ -197,7 +212,7 @@ class Access:
                 signature = request.query.get(SIGNATURE.name)
                 if signature is not None:
                     until = self.links.check(owner, request.query.get(EXPIRES.name, ""), signature)
-                    return Caller(Scope.LINK, owner, until=until)
+                    return Caller(Scope.LINK, owner, until=until, key=self.links.changes)
             return self._bearer(request)
         except (LinkInvalid, Unauthorized) as error:
             raise self._counted(request, error) from None

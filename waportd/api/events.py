@@ -14,7 +14,7 @@ from aiohttp import web
 
 from waportd.api import representation
 from waportd.api.access import by_link
-from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.operations import READERS, Answer, Operation, Scope
 from waportd.api.representation import QR
 from waportd.api.representation import USER as USER_DOCUMENT
 from waportd.api.requests import USER, Parameter, supervisor_of
@@ -55,6 +55,7 @@ def operations() -> list[Operation]:
             Scope.ADMIN,
             {200: _events(_USER_EVENT, _DELETED, _RESET, _COMPLETE)},
             (_SEEN,),
+            also=READERS,
             endless=True,
         ),
         Operation(

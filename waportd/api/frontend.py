@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.operations import READERS, Answer, Operation, Scope
 from waportd.api.problems import Handler
 from waportd.api.representation import qr, respond, url
 from waportd.api.requests import USER_ID, supervisor_of
@@ -103,11 +103,13 @@ def operations() -> list[Operation]:
     return [
         _operation("/api/qr", show_qr, "what the page draws", _PAGE_QR),
         _operation("/api/port", show_port, "the port", _PAGE_PORT),
-        _operation("/api/whatsapp-status", show_status, "the session", _PAGE_STATUS),
+        _operation("/api/whatsapp-status", show_status, "the session", _PAGE_STATUS, READERS),
     ]
 
 
-def _operation(path: str, handler: Handler, description: str, schema: Schema) -> Operation:
+def _operation(
+    path: str, handler: Handler, description: str, schema: Schema, also: frozenset[Scope] = frozenset()
+) -> Operation:
     """Describe a call whose errors have the shape of the page: its code reads ``error`` and ``hint``."""
     return Operation(
         "GET",
@@ -119,6 +121,7 @@ def _operation(path: str, handler: Handler, description: str, schema: Schema) ->
             **{error.status: Answer(error.title, _PAGE_ERROR) for error in _WRONG},
         },
         (USER_ID,),
+        also=also,
         lenient=True,
         on_error=_error_in_shape,
     )

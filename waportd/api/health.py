@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from waportd import __version__
-from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.operations import WATCHERS, Answer, Operation, Scope
 from waportd.api.representation import respond, timestamp
 from waportd.api.requests import supervisor_of
 from waportd.api.schemas import array, integer, moment, nullable, record, text, words
@@ -42,7 +42,16 @@ _HEALTH = record(
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
-    return [Operation("GET", "/v1/health", show, Scope.ADMIN, {200: Answer("the daemon is well", _HEALTH)})]
+    return [
+        Operation(
+            "GET",
+            "/v1/health",
+            show,
+            Scope.ADMIN,
+            {200: Answer("the daemon is well", _HEALTH)},
+            also=WATCHERS,
+        )
+    ]
 
 
 async def show(request: web.Request) -> web.Response:

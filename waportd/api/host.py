@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.operations import READERS, Answer, Operation, Scope
 from waportd.api.representation import respond
 from waportd.api.requests import supervisor_of
 from waportd.api.schemas import array, integer, nullable, number, record
@@ -30,7 +30,9 @@ _HOST = record(
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
-    return [Operation("GET", "/v1/host", show, Scope.ADMIN, {200: Answer("the machine", _HOST)})]
+    return [
+        Operation("GET", "/v1/host", show, Scope.ADMIN, {200: Answer("the machine", _HOST)}, also=READERS)
+    ]
 
 
 async def show(request: web.Request) -> web.Response:

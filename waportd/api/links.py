@@ -8,8 +8,9 @@ from aiohttp import hdrs, web
 from waportd.api.access import access_of, peer_uid
 from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.representation import respond, timestamp
-from waportd.api.requests import EXPIRES, SIGNATURE, USER, Body, Member
+from waportd.api.requests import EXPIRES, NO_BODY, SIGNATURE, USER, Body, Member
 from waportd.api.schemas import moment, record, text
+from waportd.errors import StoreError
 from waportd.kinds import number
 from waportd.links import MAX_LIFETIME
 
@@ -38,8 +39,26 @@ def operations() -> list[Operation]:
             {201: Answer("the link", _LINK)},
             (USER,),
             _TTL,
-        )
+        ),
+        Operation(
+            "DELETE",
+            "/v1/connect-links",
+            revoke_all,
+            Scope.ADMIN,
+            {204: Answer("no link that was made before opens anything")},
+            body=NO_BODY,
+            errors=(StoreError,),
+        ),
     ]
+
+
+async def revoke_all(request: web.Request) -> web.Response:
+    """Take all connect links back, of all users.
+
+    They are signed with another key from now on. Streams that were opened by one end.
+    """
+    await access_of(request).links.revoke_all()
+    return web.Response(status=204)
 
 
 async def create(request: web.Request) -> web.Response:

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from waportd.api.access import caller_of
-from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.operations import READERS, Answer, Operation, Scope
 from waportd.api.representation import respond, timestamp
 from waportd.api.requests import USER, Parameter, supervisor_of
 from waportd.api.schemas import array, event, integer, moment, record, text, words
@@ -77,6 +77,7 @@ def operations() -> list[Operation]:
             },
             (USER, _LINES, _FOLLOW, _SEEN),
             errors=(UnknownUser, JournalUnavailable, TooManyRequests),
+            also=READERS,
             endless=True,
         )
     ]

@@ -5,7 +5,7 @@ import time
 
 from aiohttp import web
 
-from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.operations import WATCHERS, Answer, Operation, Scope
 from waportd.api.problems import Handler
 from waportd.api.requests import supervisor_of
 from waportd.metrics import CONTENT_TYPE, Snapshot, render
@@ -16,7 +16,7 @@ _METHODS = {"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"}
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
     text = Answer("the metrics", others={"text/plain": {"type": "string"}})
-    return [Operation("GET", "/metrics", show, Scope.ADMIN, {200: text})]
+    return [Operation("GET", "/metrics", show, Scope.ADMIN, {200: text}, also=WATCHERS)]
 
 
 @web.middleware

@@ -7,7 +7,7 @@ import enum
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -49,12 +49,20 @@ class Scope(enum.IntEnum):
 
     PUBLIC = enum.auto()
     """Everybody: it tells nothing of anybody."""
+    METRICS = enum.auto()
+    """Of a token only: who watches whether all is well."""
+    READ = enum.auto()
+    """Of a token only: who reads all documents, and neither sees a code nor changes anything."""
     LINK = enum.auto()
     """Who has a connect link of that user, and whom USER admits."""
     USER = enum.auto()
     """Who has a token of that user, and whom ADMIN admits."""
     ADMIN = enum.auto()
     """Who has a token for all."""
+
+
+READERS: Final = frozenset({Scope.READ})
+WATCHERS: Final = frozenset({Scope.READ, Scope.METRICS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ class Operation:
     """Beyond those that every operation has."""
     lenient: bool = False
     """Unknown parameters are passed over: the web front end's own page sends what it likes."""
+    also: frozenset[Scope] = frozenset()
+    """Which of METRICS and READ open it, too."""
     endless: bool = False
     """The answer is a stream that does not end by itself, so that HEAD has none."""
     on_error: Callable[[WaportdError], web.StreamResponse] | None = None
@@ -103,7 +113,7 @@ class Operation:
                 self._refuse_unknown(request)
             read_parameters(request, self.parameters)
             owner = next((one.of(request) for one in self.parameters if one.kind is OF_USER), None)
-            request.app["access"].admit(request, self.scope, owner)
+            request.app["access"].admit(request, self.scope, owner, self.also)
             if self.body is not None:
                 await read_body(request, self.body)
             response = await self.handler(request)

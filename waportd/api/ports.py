@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.operations import READERS, Answer, Operation, Scope
 from waportd.api.representation import respond
 from waportd.api.requests import PORT, supervisor_of
 from waportd.api.schemas import array, flag, integer, nullable, record, text
@@ -29,7 +29,7 @@ _PORT = record(
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
     answers = {200: Answer("the port", _PORT)}
-    return [Operation("GET", "/v1/ports/{port}", show, Scope.ADMIN, answers, (PORT,))]
+    return [Operation("GET", "/v1/ports/{port}", show, Scope.ADMIN, answers, (PORT,), also=READERS)]
 
 
 async def show(request: web.Request) -> web.Response:

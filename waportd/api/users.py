@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from waportd.api.access import by_link
-from waportd.api.operations import CHANGE_ERRORS, START_ERRORS, Answer, Operation, Scope
+from waportd.api.operations import CHANGE_ERRORS, READERS, START_ERRORS, Answer, Operation, Scope
 from waportd.api.problems import Handler
 from waportd.api.representation import USER as USER_DOCUMENT
 from waportd.api.representation import respond, user, veiled
@@ -22,8 +22,16 @@ def operations() -> list[Operation]:
     """Return the operations of this resource."""
     one = "/v1/users/{user}"
     return [
-        Operation("GET", "/v1/users", index, Scope.ADMIN, {200: Answer("all users", _USERS)}, (_USAGE,)),
-        Operation("GET", one, show, Scope.USER, {200: _SHOWN}, (USER,), errors=(UnknownUser,)),
+        Operation(
+            "GET",
+            "/v1/users",
+            index,
+            Scope.ADMIN,
+            {200: Answer("all users", _USERS)},
+            (_USAGE,),
+            also=READERS,
+        ),
+        Operation("GET", one, show, Scope.USER, {200: _SHOWN}, (USER,), errors=(UnknownUser,), also=READERS),
         Operation(
             "PUT",
             one,

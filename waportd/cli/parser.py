@@ -351,9 +351,18 @@ def _add_tokens(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     _command(actions, "list", "tokens:list_tokens", "list the keys, without their secrets")
     command = _command(actions, "create", "tokens:create", "make a key and print it, once")
     command.add_argument("name", metavar="NAME", help="what it is for, as the list shows it")
-    command.add_argument("--user", metavar="USER", help="for this user only (default: for everything)")
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--user", metavar="USER", help="for this user only (default: for everything)")
+    what.add_argument(
+        "--scope",
+        choices=("admin", "read", "metrics"),
+        default="admin",
+        help="everything, all documents without codes and changes, or metrics and health",
+    )
+    command.add_argument("--days", metavar="N", type=_count, help="days after which it ends (default: never)")
     command = _command(actions, "revoke", "tokens:revoke", "take a key back")
     command.add_argument("id", metavar="ID", help="the key's id, as the list shows it")
+    _command(actions, "revoke-links", "tokens:revoke_links", "take all connect links back, of all users")
 
 
 def _version(text: str) -> str:

@@ -19,18 +19,20 @@ def list_tokens(context: Context) -> Exit:
                 token.scope,
                 terminal.age(token.created_at),
                 terminal.age(token.last_used_at),
+                "never" if token.expires_at is None else f"{token.expires_at:%F}",
                 token.name,
             ]
             for token in tokens
         ]
-        context.screen.table(("ID", "SCOPE", "AGE", "LAST USED", "NAME"), rows)
+        context.screen.table(("ID", "SCOPE", "AGE", "LAST USED", "ENDS", "NAME"), rows)
     return Exit.OK
 
 
 def create(context: Context) -> Exit:
     """Make a key; only the secret goes to standard output, so that it can be kept in a file."""
     options = context.options
-    token = context.client.create_token(options.name, f"user:{options.user}" if options.user else "admin")
+    scope = f"user:{options.user}" if options.user else options.scope
+    token = context.client.create_token(options.name, scope, options.days and options.days * 86_400)
     if context.screen.as_json:
         context.screen.document(token.raw)
         return Exit.OK
@@ -46,4 +48,14 @@ def revoke(context: Context) -> Exit:
         context.screen.document({"revoked": context.options.id})
     else:
         context.screen.text(f"key {context.options.id} is revoked")
+    return Exit.OK
+
+
+def revoke_links(context: Context) -> Exit:
+    """Take all connect links back, by another key for their signatures."""
+    context.client.revoke_links()
+    if context.screen.as_json:
+        context.screen.document({"revoked": "links"})
+    else:
+        context.screen.text("no connect link that was made before opens anything")
     return Exit.OK

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import dataclasses
+import sys
 import time
 import urllib.parse
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -15,9 +17,14 @@ from waportd.api.operations import Scope
 from waportd.api.requests import OF_USER
 from waportd.api.server import operations
 from waportd.holders import Holder
+from waportd.links import Links
 from waportd.model import Port, User
 from waportd.starter import PortHeld
-from waportd.tokens import Tokens
+from waportd.tokens import Kind, Tokens
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
+
+import authorization
 
 TWO, THREE = User("2"), User("3")
 
@@ -40,9 +47,9 @@ class Door:
             self.body = await answer.text()
             return answer.status
 
-    async def token(self, user=None):
+    async def token(self, user=None, **options):
         """Make a token for a user, or for all; return the headers that show it."""
-        _, text = await self._access.tokens.create("test", user)
+        _, text = await self._access.tokens.create("test", user, **options)
         return {"Authorization": f"Bearer {text}"}
 
     def link(self, user, lifetime=600):
@@ -104,6 +111,21 @@ class TestCalls:
     async def test_a_users_token_opens_nothing_that_concerns_all(self, door, operation):
         assert await door.knock(operation, headers=await door.token(TWO)) == 403
         assert "scope admin" in door.body
+
+    @of(*Scope)
+    @pytest.mark.parametrize("kind", [Kind.READ, Kind.METRICS])
+    async def test_a_narrow_token_opens_what_the_table_says(self, door, operation, kind):
+        headers = await door.token(kind=kind)
+        column = authorization.API.columns.index(str(kind))
+        expected = authorization.API.rows[f"{operation.method} {operation.path}"][column]
+        assert await door.knock(operation, headers=headers) == (418 if expected == "yes" else 403)
+
+    def test_who_reads_changes_nothing_and_sees_no_code(self):
+        opened = [one for one in operations() if one.also]
+        assert {one.method for one in opened} == {"GET"}
+        assert not [one.path for one in opened if "qr" in one.path or one.path.endswith("{user}/events")]
+        metrics = {one.path for one in opened if Scope.METRICS in one.also}
+        assert metrics == {"/metrics", "/v1/health"}
 
     @of(Scope.LINK)
     async def test_a_link_opens_what_the_connect_page_calls_for_its_user_and_nobody_else(
@@ -170,6 +192,15 @@ class TestTokens:
 
     async def test_a_token_goes_before_a_link(self, door):
         assert await door.knock(QR, THREE, await door.token(THREE), door.link(TWO)) == 418
+
+    async def test_a_token_that_has_ended_opens_nothing(self, door, monkeypatch):
+        headers = await door.token(lifetime=60)
+        [token] = door._access.tokens
+        assert await door.knock(HEALTH, headers=headers) == 418
+        now = time.time()
+        monkeypatch.setattr("waportd.tokens.time.time", lambda: now + 61)
+        assert await door.knock(HEALTH, headers=headers) == 401
+        assert not door._access.tokens.is_valid(token.id)
 
     async def test_a_deleted_token_opens_nothing(self, door):
         headers = await door.token()
@@ -260,6 +291,23 @@ class TestTokenCalls:
 
 
 class TestLinks:
+    async def test_all_of_them_are_taken_back_at_once(self, api, tcp, store, access):
+        access.links = Links(b"key", lambda: asyncio.sleep(0, b"another key"))
+        await answered(api, "PUT", "/v1/users/2", 201, params={"wait": "none"})
+        expires, signature = access.links.sign(TWO, 600)
+        query = {"expires": str(expires), "signature": signature}
+        async with tcp.get("/v1/users/2/events", params=query) as stream:
+            await stream.content.readuntil(b"event: user")
+            await answered(api, "DELETE", "/v1/connect-links", 204)
+            await answered(api, "POST", "/v1/users/2/stop", 200)
+            async with asyncio.timeout(20):
+                assert b"stopped" not in await stream.content.read()
+        refused = await answered(tcp, "GET", "/v1/users/2/qr", 403, params=query)
+        assert refused["code"] == "link_invalid"
+        expires, signature = access.links.sign(TWO, 600)
+        query = {"expires": str(expires), "signature": signature}
+        await answered(tcp, "GET", "/v1/users/2/qr", 200, params=query)
+
     async def test_over_the_unix_socket_a_link_has_no_host(self, api):
         link = await answered(api, "POST", "/v1/users/2/connect-link", 201)
         assert link["url"] == link["path"]

@@ -1,8 +1,16 @@
 """``token``: keys to the API over TCP."""
 
+import asyncio
+import datetime as dt
 import json
 
+import pytest
+
 from waportd.cli.exits import Exit
+from waportd.errors import LinkInvalid
+from waportd.links import Links
+from waportd.model import User
+from waportd.tokens import Kind
 
 
 async def test_a_key_is_made_listed_and_taken_back(api, ctl):
@@ -26,3 +34,25 @@ async def test_a_key_is_made_listed_and_taken_back(api, ctl):
     again = await ctl("token", "revoke", identifier)
     assert again.status == Exit.FAILED
     assert identifier in again.err
+
+
+async def test_a_key_is_for_less_and_ends(api, ctl, access):
+    await ctl("token", "create", "Prometheus", "--scope", "metrics", "--days", "30")
+    [token] = access.tokens
+    assert token.kind is Kind.METRICS
+    assert abs(token.expires_at - token.created_at - 30 * 86_400) < 1
+    [row] = (await ctl("token", "list")).out.splitlines()[1:]
+    assert row.split()[1] == "metrics"
+    assert f"{dt.datetime.fromtimestamp(token.expires_at, dt.UTC):%F}" in row
+    for wrong in (("--scope", "read", "--user", "2"), ("--days", "0"), ("--scope", "user:2")):
+        with pytest.raises(SystemExit, match="2"):
+            await ctl("token", "create", "x", *wrong)
+
+
+async def test_all_links_are_taken_back(api, ctl, access):
+    before = Links(b"key")
+    access.links = Links(b"key", lambda: asyncio.sleep(0, b"another"))
+    assert "no connect link" in (await ctl("token", "revoke-links")).out
+    expires, signature = before.sign(User("2"), 60)
+    with pytest.raises(LinkInvalid):
+        access.links.check(User("2"), str(expires), signature)
