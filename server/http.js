@@ -37,26 +37,22 @@ function isLocalName(host) {
     return host !== undefined && LOCAL_NAME.test(host);
 }
 
-function isLocalOrigin(origin) {
-    try {
-        return isLocalName(new URL(origin).host);
-    } catch {
-        return false;
-    }
-}
-
 /**
  * A name in `Host` that is not this host's means that a web page made its own name resolve to loopback (DNS
- * rebinding); a foreign `Origin` means that a web page calls; a webhook that leads here has one user's server
- * call another's, by the wish of somebody who could not call it. All of them are refused.
+ * rebinding). An `Origin` that is not this server's, or a `Sec-Fetch-Site` that says so, means that a page of
+ * another site, or of another local program, calls in the browser of somebody who may. A webhook that leads here
+ * has one user's server call another's, by the wish of somebody who could not call it. All of them are refused.
  */
 function refuseForeignCallers(request) {
     if (!isLocalName(request.headers.host)) {
         throw new HttpError(403, 'this server answers only to localhost, 127.0.0.1 and [::1]');
     }
-    const { origin } = request.headers;
-    if (origin !== undefined && !isLocalOrigin(origin)) {
-        throw new HttpError(403, 'web pages of other hosts may not call this server');
+    const { host, origin, 'sec-fetch-site': site } = request.headers;
+    if (origin !== undefined && origin !== `http://${host}`) {
+        throw new HttpError(403, 'web pages of other hosts and ports may not call this server');
+    }
+    if (site !== undefined && site !== 'same-origin' && site !== 'none') {
+        throw new HttpError(403, 'web pages of other sites may not call this server');
     }
     if (request.headers['user-agent'] === WEBHOOK_AGENT) {
         throw new HttpError(403, 'a webhook may not call this server: it is for the web app');

@@ -13,10 +13,12 @@ function fieldText(value) {
 }
 
 /**
- * Turn control characters into spaces, so that text from outside cannot start a line (or a field) of its own.
+ * Turn control characters into spaces, so that text from outside cannot start a line (or a field) of its own,
+ * and leave out what is not seen and changes how the rest looks: directions, joiners, tags, half characters.
  */
 function oneLine(text) {
     return String(text)
+        .replace(/[\p{Cf}\p{Cs}]+/gu, '')
         .replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ')
         .trim();
 }

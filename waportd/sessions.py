@@ -14,6 +14,7 @@ import aiohttp
 
 from waportd.errors import AlreadyLinked, BadRequest, ServerFailed, StartTimeout, WaportdError
 from waportd.model import Missing, PairingCode, Port, Session, SessionState, Upstream, Webhook
+from waportd.plain import one_line
 from waportd.quotas import PICTURES, Pace
 
 log = logging.getLogger(__name__)
@@ -166,8 +167,8 @@ def _text(picture: dict[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise BadEvent(f"{name} is not a string")
-    # JSON can hold half a surrogate pair, as a text that was cut in JavaScript does; UTF-8 cannot.
-    return value[:_MAX_TEXT].encode("utf-8", "replace").decode()
+    # Names are chosen by the owners of phones, and all of it ends in pages, logs and terminals.
+    return one_line(value[:_MAX_TEXT])
 
 
 def _number(picture: dict[str, Any], name: str) -> int | None:

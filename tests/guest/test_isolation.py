@@ -119,28 +119,3 @@ def test_nobody_takes_the_address_of_the_api_while_the_daemon_is_away(site):
     machine.run("curl", "--silent", "--fail", "--max-time", "20", "http://127.0.0.1:8099/openapi.json")
     assert "8099" in machine.run("waportctl", "doctor", "--offline", check=False).stdout
     site.configure(api={})
-
-
-PORT_OF_A_SESSION = """
-[Service]
-ExecStart=
-ExecStart=/usr/bin/python3 -c "import socket; socket.socket().bind(('127.0.0.1', 5931))"
-Type=oneshot
-Restart=no
-"""
-
-
-def test_a_session_takes_no_port_where_systemd_can_keep_it_from_that(site):
-    """As the unit has it: what holds is of its control group, and of no command that is only run as its user."""
-    machine = site.machine
-    site.call("GET", "/api/port?user_id=30")
-    folder = "/run/systemd/system/whatsapp@5030.service.d"
-    machine.run("mkdir", "-p", folder)
-    machine.run("tee", f"{folder}/bind.conf", given=PORT_OF_A_SESSION)
-    machine.systemctl("daemon-reload")
-    bound = machine.run("systemctl", "start", "whatsapp@5030.service", check=False).returncode == 0
-    machine.run("rm", "-r", folder)
-    machine.systemctl("daemon-reload")
-    can = "+BPF_FRAMEWORK" in machine.run("systemctl", "--version").stdout
-    has_library = machine.run("sh", "-c", "ls /usr/lib/*/libbpf.so.1", check=False).returncode == 0
-    assert bound != (can and has_library)

@@ -116,9 +116,23 @@ describe('requests', () => {
         ]) {
             assert.equal(await status({ Host: host }), 403, host);
         }
-        assert.equal(await status({ Origin: 'http://localhost:5002' }), 200);
-        for (const origin of ['https://evil.example', 'null'])
-            assert.equal(await status({ Origin: origin }), 403, origin);
+        const Host = `localhost:${port}`;
+        assert.equal(await status({ Host, Origin: `http://${Host}` }), 200);
+        for (const origin of [
+            'https://evil.example',
+            'null',
+            'http://localhost',
+            'http://localhost:9999',
+            `http://127.0.0.1:${port}`,
+            `https://${Host}`,
+        ])
+            assert.equal(await status({ Host, Origin: origin }), 403, origin);
+        for (const site of ['same-origin', 'none']) {
+            assert.equal(await status({ 'Sec-Fetch-Site': site }), 200, site);
+        }
+        for (const site of ['cross-site', 'same-site', 'x', '']) {
+            assert.equal(await status({ 'Sec-Fetch-Site': site }), 403, site);
+        }
     });
 
     it('are refused on a connection that is not admitted', async (t) => {

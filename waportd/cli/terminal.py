@@ -55,12 +55,12 @@ class Screen:
         return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 
     def document(self, document: Any) -> None:
-        """Show JSON, indented."""
-        print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+        """Show JSON, indented; in ASCII where a terminal would take some of it for commands."""
+        print(json.dumps(document, indent=2, ensure_ascii=sys.stdout.isatty()), flush=True)
 
     def line(self, document: Any) -> None:
         """Show JSON on one line: one of a stream."""
-        print(json.dumps(document, ensure_ascii=False), flush=True)
+        print(json.dumps(document, ensure_ascii=sys.stdout.isatty()), flush=True)
 
     def text(self, text: str) -> None:
         """Show plain text, wrapped at words where the terminal ends."""

@@ -5,7 +5,6 @@ import collections
 import contextlib
 import dataclasses
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from systemd import journal
 
 from waportd.errors import WaportdError
 from waportd.model import Assignment, service_unit, socket_unit
+from waportd.plain import plain
 
 T = TypeVar("T")
 
@@ -27,7 +27,6 @@ _TIMEOUT = 10.0
 """Seconds that a read may take: on a disk that has much else to do, a large journal takes its time."""
 _THREADS = 2
 """Reads at the same time: the journal may be slow, and nothing else of the daemon shall wait for it."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _INFO = 6
 _MICRO = 1_000_000
 
@@ -202,5 +201,5 @@ def _line(entry: dict[str, Any]) -> Line:
         priority=priority if isinstance(priority, int) else _INFO,
         source=str(identifier) if identifier in {"systemd", "waportd"} else "server",
         # What a terminal would take for a command has no business there.
-        message=_CONTROL.sub("\ufffd", text[:_MAX_MESSAGE]),
+        message=plain(text[:_MAX_MESSAGE], "\ufffd"),
     )

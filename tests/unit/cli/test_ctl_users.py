@@ -1,6 +1,7 @@
 """The commands that show and steer users."""
 
 import asyncio
+import dataclasses
 import json
 
 import pytest
@@ -189,9 +190,16 @@ async def test_what_takes_too_long_is_an_exit_status_of_its_own(three, ctl):
 
 
 async def test_names_that_others_chose_cannot_steer_the_terminal(three, ctl, systemd, supervisor):
-    systemd.servers[PORT].say("ready", ready=True, linked=True, phone_number="1", pushname="\x1b[31mAna\x07")
+    systemd.servers[PORT].say(
+        "ready", ready=True, linked=True, phone_number="1", pushname="\x1b[31mA\u202e\x07"
+    )
     await until(supervisor, "1", lambda now: now.session.pushname != "Ana")
-    assert "(?[31mAna?)" in (await ctl("show", "1")).out
+    assert "([31mA)" in (await ctl("show", "1")).out
+    # And were it to come from elsewhere:
+    now = supervisor.known(User("1"))
+    session = dataclasses.replace(now.session, pushname="\x1b[31mA\u202e\x07")
+    supervisor.picture.put(dataclasses.replace(now, session=session))
+    assert "(?[31mA??)" in (await ctl("show", "1")).out
 
 
 async def test_a_terminal_gets_colours_and_nothing_wider_than_it_is(three, terminal):
