@@ -40,8 +40,8 @@ function isLocalName(host) {
 /**
  * A name in `Host` that is not this host's means that a web page made its own name resolve to loopback (DNS
  * rebinding). An `Origin` that is not this server's, or a `Sec-Fetch-Site` that says so, means that a page of
- * another site, or of another local program, calls in the browser of somebody who may. A webhook that leads here
- * has one user's server call another's, by the wish of somebody who could not call it. All of them are refused.
+ * another site or local program calls, in the browser of somebody who may. A webhook that leads here has one
+ * user's server call another's, by the wish of somebody who could not call it. All of them are refused.
  */
 function refuseForeignCallers(request) {
     if (!isLocalName(request.headers.host)) {

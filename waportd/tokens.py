@@ -137,6 +137,10 @@ class Tokens:
         self._used.add(token.id)
         return token
 
+    def get(self, identifier: str) -> Token | None:
+        """Return the token of that id."""
+        return self._tokens.get(identifier)
+
     def is_valid(self, identifier: str) -> bool:
         """Tell whether a token that was recognised still is one."""
         token = self._tokens.get(identifier)

@@ -15,6 +15,7 @@ from collections.abc import Container, Hashable, Iterable
 from aiohttp import hdrs, web
 
 from waportd.accounts import name_of, uid_of
+from waportd.api import audit
 from waportd.api.connections import Connection, uid_of_peer
 from waportd.api.failures import Failures
 from waportd.api.operations import Scope
@@ -44,6 +45,8 @@ _SCOPES = {
     Kind.METRICS: Scope.METRICS,
 }
 _TELL = "tell whoever gave you this link"
+_OWNER = "waportd.owner"
+"""Where a request that was let in keeps whom it concerns."""
 _CALLER = "waportd.caller"
 """Where a request keeps who sent it."""
 
@@ -152,6 +155,7 @@ class Access:
         connection = request.protocol
         if caller.identity is not None and isinstance(connection, Connection):
             connection.door.belongs_to(connection, caller.identity, caller.share)
+        request[_OWNER] = owner
 
     def confirm(self, request: web.Request) -> None:
         """Raise what `admit` would, where it would not let the same caller in any more."""
@@ -163,6 +167,14 @@ class Access:
         if caller.token is not None:
             raise Unauthorized("that token was deleted meanwhile, or has ended", presented=True)
         raise LinkExpired("the link has expired", hint="ask for a new link where this one came from")
+
+    def note(self, request: web.Request, status: int) -> None:
+        """Write down who has changed something, now that it is answered with that status."""
+        if request.method in audit.CHANGING and _OWNER in request:
+            caller = caller_of(request)
+            token = None if caller.token is None else self.tokens.get(caller.token)
+            name = (None if token is None else token.name) or caller.token
+            audit.note(request, caller, name, request[_OWNER], status)
 
     def for_caller(self, request: web.Request, error: WaportdError) -> WaportdError:
         """Return an error as whoever called may see it: who has a link learns nothing of the machine's programs."""

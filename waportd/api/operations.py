@@ -121,7 +121,8 @@ class Operation:
                 # It may have waited: what was shown at its beginning has to hold still.
                 request.app["access"].confirm(request)
         except WaportdError as error:
-            return (self.on_error or problem)(request.app["access"].for_caller(request, error))
+            response = (self.on_error or problem)(request.app["access"].for_caller(request, error))
+        request.app["access"].note(request, response.status)
         return response
 
     def _refuse_unknown(self, request: web.Request) -> None:

@@ -126,6 +126,19 @@ def _add_users(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
 
 
+def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = _command(
+        commands, "audit", "audit:show", "show who changed what through the API, from the journal"
+    )
+    command.add_argument("--user", metavar="USER", help="what concerns this user only")
+    command.add_argument(
+        "--since",
+        metavar="WHEN",
+        default="7d",
+        help="how far to look back: 30m, 12h, 7d, or a day (default: 7d)",
+    )
+
+
 def _add_linking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = _command(
         commands,
@@ -238,6 +251,7 @@ def _add_administration(commands: "argparse._SubParsersAction[argparse.ArgumentP
     )
     _add_engines(commands)
     _add_tokens(commands)
+    _add_audit(commands)
 
 
 def _add_engines(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -23,7 +23,20 @@ _PRIORITIES = (
     (logging.WARNING, syslog.LOG_WARNING),
     (logging.INFO, syslog.LOG_INFO),
 )
-_FIELDS = {"WAPORTD_USER": "user", "WAPORTD_PORT": "port", "UNIT": "unit"}
+AUDIT_LOGGER = "waportd.audit"
+"""Who writes the lines about changes, as the field LOGGER tells."""
+_FIELDS = {
+    "WAPORTD_USER": "user",
+    "WAPORTD_PORT": "port",
+    "UNIT": "unit",
+    "WAPORTD_ACTION": "action",
+    "WAPORTD_STATUS": "status",
+    "WAPORTD_CALLER": "caller",
+    "WAPORTD_CALLER_UID": "uid",
+    "WAPORTD_TOKEN": "token",
+    "WAPORTD_LINK": "link",
+    "WAPORTD_ADDRESS": "address",
+}
 """Journal fields, and what they are called in a line of text."""
 
 
