@@ -75,7 +75,6 @@ GET /v1/users/{user}/events                 yes  yes   403     no    no    no   
 GET /v1/events                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 GET /v1/users/{user}/logs                   yes  yes   403     no    no    no   403     401   401   403   yes   yes       yes   403     400   400
 POST /v1/users/{user}/connect-link          yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
-DELETE /v1/connect-links                    yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
 GET /v1/ports/{port}                        yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 GET /v1/tokens                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 POST /v1/tokens                             yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
@@ -94,6 +93,7 @@ POST /v1/users/{user}/stop                  yes  yes   403     no    no    no   
 POST /v1/users/{user}/start                 yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 POST /v1/users/{user}/restart               yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 POST /v1/users/{user}/logout                yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+DELETE /v1/connect-links                    yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
 DELETE /v1/users/{user}                     yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 """,
 )
@@ -116,7 +116,7 @@ GET /chats                                  yes  yes   403     403   403   403  
 GET /chats/{id}/messages                    yes  yes   403     403   403   403  yes     no
 GET /media/{id}                             yes  yes   403     403   403   403  yes     no
 POST /disconnect                            yes  yes   403     403   403   403  yes     no
-GET /status, without api.allow_users        yes  yes   yes     yes   403   yes  yes     no
+GET /status, of user 3, without a list      yes  yes   yes     yes   403   403  yes     no
 """,
 )
 FILES = _table(

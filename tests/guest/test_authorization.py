@@ -48,6 +48,7 @@ DONE = {
     "POST /v1/users/{user}/connect-link": 201,
     "POST /v1/tokens": 201,
     "DELETE /v1/tokens/{id}": 204,
+    "DELETE /v1/connect-links": 204,
     "DELETE /v1/users/{user}": 204,
     "POST /qr/new": 202,
     "POST /pairing-code": 409,  # a phone is linked
