@@ -35,6 +35,7 @@ DAEMON_UNITS: Final = ("waportd.service", "waportd.socket")
 
 LONGEST_PAUSE: Final = 300
 """Seconds of the longest pause between two starts of a server. One that runs for so long is well."""
+
 TCP_UNIT: Final = "waportd-tcp.socket"
 """What holds the addresses of ``api.listen``, where there are any, on the system bus."""
 

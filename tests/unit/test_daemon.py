@@ -15,6 +15,7 @@ from waportd import daemon
 from waportd.config import Address, Bus, Config
 from waportd.daemon import SocketInUse
 from waportd.systemd import activation
+from waportd.units import DAEMON_UNITS, INSTANCE_UNITS, TCP_UNIT
 
 
 def mode(path):
@@ -222,7 +223,7 @@ def test_the_unit_for_the_addresses_alone_is_generated(config_file, tmp_path):
     assert "\nListenStream=127.0.0.1:8080\nListenStream=[::1]:8080\n" in text
     assert "\nService=waportd.service\n" in text
     assert waportd("--config", path, "generate-units", "--output", output)[0] == 0
-    assert len(list(output.iterdir())) == 7
+    assert {each.name for each in output.iterdir()} == {*INSTANCE_UNITS, *DAEMON_UNITS, TCP_UNIT}
 
 
 def test_without_an_address_there_is_no_such_unit(config_file, tmp_path):
