@@ -83,10 +83,15 @@ const PROCESS_EVERY = 6;
 
 /** From this round on a linked session that only lost its page or connection is shown as in `error`. */
 const SERIOUS = 4;
-/** So long a session has to be ready for one round to be taken back, in milliseconds. */
-const EASE_MS = 60_000;
+/**
+ * So long a session has to be ready for one round to be taken back, in milliseconds. Short: what goes wrong
+ * then is another trouble, after a try that helped.
+ */
+const EASE_MS = 15_000;
 /** So many browsers in an hour may follow each other quickly; each further one after the last pause. */
-const QUICK_STARTS = 10;
+const QUICK_STARTS = 9;
+/** So many times in an hour the page is loaded anew; then another browser has to help. */
+const RELOADS = 20;
 const HOUR_MS = 3_600_000;
 
 /**
@@ -134,11 +139,14 @@ function roundOf(number) {
     return isLast ? { ...LAST, step: 'process' } : LAST;
 }
 
+const lastHour = (times) => times.filter((time) => performance.now() - time < HOUR_MS);
+
 /** Counts what went wrong and says what comes next. Times by the monotonic clock, in milliseconds. */
 class Recovery {
     /** The round that comes next; 0 = all is well. */
     round = 0;
     #starts = [];
+    #reloads = [];
     #readySince = null;
 
     /** The session is ready. */
@@ -153,11 +161,7 @@ class Recovery {
 
     /** A browser starts. */
     started() {
-        this.#starts = [...this.#recent, performance.now()];
-    }
-
-    get #recent() {
-        return this.#starts.filter((time) => performance.now() - time < HOUR_MS);
+        this.#starts = [...lastHour(this.#starts), performance.now()];
     }
 
     /** Whether what goes on has gone on for a while. */
@@ -175,23 +179,26 @@ class Recovery {
     next(kind, { linked, page }) {
         const { from, exit, error = false } = TROUBLES[kind];
         if (this.#readySince !== null) {
-            const minutes = Math.floor((performance.now() - this.#readySince) / EASE_MS);
-            this.round = Math.max(0, this.round - minutes);
+            const eased = Math.floor((performance.now() - this.#readySince) / EASE_MS);
+            this.round = Math.max(0, this.round - eased);
             this.#readySince = null;
         }
-        const number = Math.max(this.round, from[linked ? 0 : 1], page ? 0 : 1);
+        this.#reloads = lastHour(this.#reloads);
+        const canReload = page && this.#reloads.length < RELOADS;
+        const number = Math.max(this.round, from[linked ? 0 : 1], canReload ? 0 : 1);
         this.round = number + 1;
         let { step, pause } = roundOf(number);
         // Only a linked session must not depend on this process; whoever asks for a code asks again.
         if (step === 'process' && !linked) step = 'browser';
-        if (step !== 'reload' && this.#recent.length >= QUICK_STARTS) pause = Math.max(pause, LAST.pause);
+        if (step === 'reload') this.#reloads.push(performance.now());
+        else if (lastHour(this.#starts).length >= QUICK_STARTS) pause = LAST.pause;
         return { step, pause: pause * 1000, error: error || !linked || number >= SERIOUS, exit };
     }
 
     /** What the next process has to know, to go on counting. */
     note() {
-        const now = performance.now();
-        return { at: Date.now(), round: this.round, starts: this.#recent.map((time) => now - time) };
+        const starts = lastHour(this.#starts).map((time) => performance.now() - time);
+        return { at: Date.now(), round: this.round, starts };
     }
 
     /** Go on counting where the process before this one stopped; an old note says nothing any more. */

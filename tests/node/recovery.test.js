@@ -130,7 +130,7 @@ describe('the next try', () => {
     }
 
     it('costs no more where the session is ready for some time before each failure', (t) => {
-        for (const healthy of [20_000, 61_000, 130_000, 200_000]) {
+        for (const healthy of [1_000, 14_000, 15_000, 20_000, 61_000, 130_000, 200_000]) {
             const { clock, counted } = timed(t);
             const starts = [];
             while (clock.now < 2 * HOUR) {
@@ -160,11 +160,23 @@ describe('the next try', () => {
         const { clock, counted } = timed(t);
         for (let round = 0; round < 5; round += 1) counted.next('page_hung', { linked: true, page: true });
         counted.ready();
-        clock.now += 3 * MINUTE;
-        assert.equal(counted.next('page_hung', { linked: true, page: true }).pause, 5_000);
+        clock.now += MINUTE / 2;
+        assert.equal(counted.next('page_hung', { linked: true, page: true }).pause, 15_000);
         counted.ready();
-        clock.now += 5 * MINUTE;
+        clock.now += MINUTE;
         assert.equal(counted.next('page_hung', { linked: true, page: true }).step, 'reload');
+    });
+
+    it('is another browser where the page was loaded anew again and again', (t) => {
+        const { clock, counted } = timed(t);
+        const steps = [];
+        while (clock.now < HOUR) {
+            steps.push(counted.next('page_crashed', { linked: true, page: true }).step);
+            counted.ready();
+            clock.now += MINUTE;
+        }
+        assert.equal(steps.filter((step) => step === 'reload').length, 20);
+        assert.equal(steps.at(-1), 'browser');
     });
 
     it('goes on counting in the next process, unless that comes much later', (t) => {
