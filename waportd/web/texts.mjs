@@ -162,6 +162,7 @@ const en = {
     pairingProblems: {
         pairing_refused:
             'WhatsApp gave no code for this number. Check the number and its country code; after several tries wait an hour or scan a code.',
+        pairing_limited: 'WhatsApp was asked for codes too often and gives none for now. Wait a while, or scan a code.',
         bad_request: 'WhatsApp does not take this number. Check it and its country code.',
         too_many_requests: (seconds) => `Too many codes were asked for. Please wait ${seconds} s.`,
         already_linked: 'A phone is linked already.',
@@ -332,6 +333,7 @@ const pt = {
     pairingProblems: {
         pairing_refused:
             'O WhatsApp não deu um código para este número. Confira o número e o código do país; após várias tentativas, espere uma hora ou escaneie um código.',
+        pairing_limited: 'Foram pedidos códigos demais ao WhatsApp, e por enquanto ele não dá nenhum. Espere um pouco ou escaneie um código.',
         bad_request: 'O WhatsApp não aceita este número. Confira-o, com o código do país.',
         too_many_requests: (seconds) => `Foram pedidos códigos demais. Espere ${seconds} s.`,
         already_linked: 'Já há um celular conectado.',
