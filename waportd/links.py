@@ -20,7 +20,7 @@ _HINT = "ask for a new link where this one came from"
 class Links:
     """Signs links and recognises them. What a link grants stands in the link, so none is kept."""
 
-    def __init__(self, key: bytes, renew: Callable[[], Awaitable[bytes]] | None = None) -> None:
+    def __init__(self, key: bytes, renew: Callable[[], Awaitable[bytes]]) -> None:
         """``renew`` makes another key, and keeps it."""
         self._key = key
         self._renew = renew
@@ -29,7 +29,6 @@ class Links:
 
     async def revoke_all(self) -> None:
         """Have no link open anything that was made before. Raises StoreError."""
-        assert self._renew is not None
         self._key = await self._renew()
         self.changes += 1
 

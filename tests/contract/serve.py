@@ -8,6 +8,7 @@ Prints a line of JSON with `url` and `token` when it is ready, and serves until 
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 import signal
 import socket
@@ -89,7 +90,8 @@ async def main(directory):
     await supervisor.start()
     tokens = TokensAndOne(store)
     await tokens.load()
-    access = Access([], tokens, Links(await store.secret("connect links")))
+    renew = functools.partial(store.change_secret, "connect links")
+    access = Access([], tokens, Links(await store.secret("connect links"), renew))
     server = ApiServer(make_app(supervisor, access))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     await server.start([listener])

@@ -20,6 +20,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "unit"), str(TESTS.parent)]
 
 from fakes import FakeSystemd, MemoryStore  # noqa: E402
+from support import another_key  # noqa: E402
 
 from waportd.api.access import Access  # noqa: E402
 from waportd.api.server import ApiServer, make_app  # noqa: E402
@@ -58,7 +59,7 @@ async def main(directory, base):
     await supervisor.start()
     for user in ("1", "2"):
         await supervisor.ensure(User(user), wait=Wait.QR)
-    tokens, links = Tokens(MemoryStore()), Links(b"key")
+    tokens, links = Tokens(MemoryStore()), Links(b"key", another_key)
     _, admin = await tokens.create("admin", None)
     _, second = await tokens.create("user 2", User("2"))
     expires, signature = links.sign(User("2"), 600)

@@ -49,9 +49,14 @@ def add_engine(config, version, **manifest):
     return folder
 
 
+async def another_key():
+    """Return the key that connect links are signed with after a change."""
+    return b"another key"
+
+
 def access_for(*allowed, store=None):
     """Return an access that admits these over the unix socket; nobody: whoever can open it."""
-    return Access(allowed, Tokens(store or MemoryStore()), Links(b"key"))
+    return Access(allowed, Tokens(store or MemoryStore()), Links(b"key", another_key))
 
 
 async def settled(supervisor):

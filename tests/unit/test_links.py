@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from support import another_key
 
 from waportd.errors import LinkExpired, LinkInvalid
 from waportd.links import Links
@@ -13,7 +14,7 @@ TWO = User("2")
 
 @pytest.fixture
 def links():
-    return Links(b"k" * 32)
+    return Links(b"k" * 32, another_key)
 
 
 def test_a_link_is_good_until_it_ends(links, monkeypatch):
@@ -30,9 +31,9 @@ def test_a_link_is_good_until_it_ends(links, monkeypatch):
 
 def test_a_link_outlives_a_restart_and_not_a_change_of_the_key(links):
     expires, signature = links.sign(TWO, 600)
-    Links(b"k" * 32).check(TWO, str(expires), signature)
+    Links(b"k" * 32, another_key).check(TWO, str(expires), signature)
     with pytest.raises(LinkInvalid):
-        Links(b"x" * 32).check(TWO, str(expires), signature)
+        Links(b"x" * 32, another_key).check(TWO, str(expires), signature)
 
 
 def test_a_link_that_was_changed_is_none_even_where_it_would_have_expired(links):

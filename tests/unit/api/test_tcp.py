@@ -17,7 +17,6 @@ from waportd.api.operations import Scope
 from waportd.api.requests import OF_USER
 from waportd.api.server import operations
 from waportd.holders import Holder
-from waportd.links import Links
 from waportd.model import Port, User
 from waportd.starter import PortHeld
 from waportd.tokens import Kind, Tokens
@@ -292,7 +291,6 @@ class TestTokenCalls:
 
 class TestLinks:
     async def test_all_of_them_are_taken_back_at_once(self, api, tcp, store, access):
-        access.links = Links(b"key", lambda: asyncio.sleep(0, b"another key"))
         await answered(api, "PUT", "/v1/users/2", 201, params={"wait": "none"})
         expires, signature = access.links.sign(TWO, 600)
         query = {"expires": str(expires), "signature": signature}

@@ -1,10 +1,10 @@
 """``token``: keys to the API over TCP."""
 
-import asyncio
 import datetime as dt
 import json
 
 import pytest
+from support import another_key
 
 from waportd.cli.exits import Exit
 from waportd.errors import LinkInvalid
@@ -50,8 +50,7 @@ async def test_a_key_is_for_less_and_ends(api, ctl, access):
 
 
 async def test_all_links_are_taken_back(api, ctl, access):
-    before = Links(b"key")
-    access.links = Links(b"key", lambda: asyncio.sleep(0, b"another"))
+    before = Links(b"key", another_key)
     assert "no connect link" in (await ctl("token", "revoke-links")).out
     expires, signature = before.sign(User("2"), 60)
     with pytest.raises(LinkInvalid):
