@@ -133,7 +133,7 @@ function failure(file, { error, stderr }) {
     const hint = /root without --no-sandbox/.test(words)
         ? "run this server as an ordinary user: the browser's sandbox refuses root"
         : /sandbox|namespace/i.test(words)
-          ? 'allow unprivileged user namespaces, or install the package chromium-sandbox'
+          ? 'allow unprivileged user namespaces: waportctl doctor names the setting that forbids them'
           : `run ${file} by hand as the same user to see why`;
     return new SessionError('browser_failed', `${file} does not start: ${words}`, hint);
 }
