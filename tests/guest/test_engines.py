@@ -155,9 +155,8 @@ def test_a_pinned_page_is_loaded_in_a_real_session(site):
         assert site.call("GET", "/v1/users/3")["session"]["upstream"]["pinned"] == page
         assert site.call("GET", "/v1/health")["web_version"] == page
         doctor = site.machine.run("waportctl", "doctor", "--offline", "--json", check=False)
-        assert [
-            each["check"] for each in json.loads(doctor.stdout)["findings"] if each["verdict"] == "warn"
-        ] == ["engines"]
+        findings = json.loads(doctor.stdout)["findings"]
+        assert "engines" in {each["check"] for each in findings if each["verdict"] == "warn"}
     finally:
         site.phone("no-debug", {"on": False})
         site.configure(instances=instances)
