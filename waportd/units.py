@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 import threading
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from waportd import __version__, engines
 from waportd.accounts import uid_of
 from waportd.config import Bus, Config, has_control_characters, installed_below, is_unit_path, shipped
 from waportd.errors import ConfigError
-from waportd.model import Assignment, Port, User
+from waportd.model import Assignment, Port, User, is_user
 
 INSTANCE_UNITS: Final = (
     "whatsapp@.service",
@@ -60,6 +61,8 @@ _OWN = {
     *("RestartPreventExitStatus", "TimeoutStartSec", "WatchdogSec"),
 }
 """What a server's unit says of starting and ending it, and not of what it may."""
+_MAX_ENVIRONMENT: Final = 64 * 1024
+"""Bytes of an environment file that are read; it has some 2 KiB."""
 _ENVIRONMENT_FILE = re.compile(r"([1-9][0-9]{0,4})\.env")
 
 
@@ -136,13 +139,30 @@ def environment_ports(directory: Path) -> list[Port]:
 
 
 def environment_owners(directory: Path) -> dict[Port, User]:
-    """Return whose the ports with an environment file are; nothing of what may not be read."""
+    """Return whose the ports with an environment file are; nothing of what may not be read.
+
+    For root, too, who trusts nothing there: whoever takes the daemon over may put there what it likes.
+    """
     owners = {}
     with contextlib.suppress(OSError):
         for port in environment_ports(directory):
-            if match := _OWNER.search(_environment_file(directory, port).read_text("utf-8")):
+            match = _OWNER.search(_own_words(_environment_file(directory, port)))
+            if match and is_user(match[1]):
                 owners[port] = User(match[1])
     return owners
+
+
+def _own_words(file: Path) -> str:
+    """Return the beginning of a file; nothing of what is none, such as a link or a pipe."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return os.read(descriptor, _MAX_ENVIRONMENT).decode(errors="replace") if is_file else ""
+    finally:
+        os.close(descriptor)
 
 
 def _environment_file(directory: Path, port: Port) -> Path:

@@ -231,6 +231,21 @@ def test_ports_with_an_environment_are_listed_and_removed(tmp_path):
     assert units.environment_ports(tmp_path) == [5002, 20000]
 
 
+def test_of_environments_that_are_no_files_of_the_daemons_no_owner_is_told(tmp_path):
+    folder = tmp_path / "instances"
+    folder.mkdir()
+    secret = tmp_path / "of-root.conf"
+    secret.write_text('WAPORTD_USER="secret"\n', "utf-8")
+    (folder / "5001.env").symlink_to(secret)
+    os.mkfifo(folder / "5002.env")
+    (folder / "5003.env").mkdir()
+    (folder / "5004.env").write_bytes(b'WAPORTD_USER="\xff\x1b[2J"\n')
+    (folder / "5005.env").symlink_to("/dev/zero")
+    units.write_environment(folder, Assignment(User("2"), Port(5010)), Config())
+    assert units.environment_owners(folder) == {5010: "2"}
+    assert units.environment_owners(tmp_path / "none") == {}
+
+
 @pytest.mark.parametrize("bus", list(Bus))
 def test_no_placeholder_and_no_condition_is_left(bus):
     for name, text in units.render_units(Config(), bus=bus).items():
