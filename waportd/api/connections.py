@@ -6,6 +6,7 @@ a first request and for a reader. asyncio's own loop that accepts goes on where 
 
 import asyncio
 import collections
+import itertools
 import logging
 import re
 import socket
@@ -40,8 +41,9 @@ _ACCEPTING = 0.006
 """Seconds for which connections are accepted before those who are connected are answered again."""
 _PAUSE = 0.5
 """Seconds for which none is accepted where there is no descriptor left."""
-_LOOKED_AT = 32
-"""Connections of a caller that are looked at for one that is idle; the longest unused come first."""
+_LOOKED_AT = 64
+"""Connections of a caller that are looked at for one that is idle; the longest unused come first. All of a link's or of
+a user's token."""
 _PROGRESS = 64 * 1024
 """Bytes that a reader has to take in `UNREAD` seconds, where there are as many."""
 _UCRED = struct.Struct("iII")
@@ -518,12 +520,12 @@ class Door:
     def _make_room(self, newcomer: Connection) -> bool:
         """Close the longest unused other connection of the same caller; tell whether one could be closed."""
         others = self._callers[newcomer.caller]
-        for number, connection in enumerate(others):
-            if number >= _LOOKED_AT:
-                break
+        for connection in list(itertools.islice(others, _LOOKED_AT)):
             if connection.idle and connection is not newcomer:
                 self._end(connection)
                 return True
+            # In use: a stream that nothing comes by is not to stand before those that are idle.
+            others.move_to_end(connection)
         if newcomer.caller != _NOBODY:
             return False
         # Nobody knows who they are, so the last one may be the one that counts.

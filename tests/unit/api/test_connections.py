@@ -97,6 +97,18 @@ async def test_of_a_caller_who_has_too_many_the_longest_idle_one_gives_way(serve
         assert not readers[1].at_eof()
 
 
+async def test_an_idle_one_gives_way_though_many_streams_are_older(server, shown, monkeypatch):
+    monkeypatch.setattr("waportd.api.access.USER_TOKEN", Share(6, 4))
+    monkeypatch.setattr(module, "_LOOKED_AT", 2)
+    async with crowd(server, 3, shown, path=STREAM) as streams:
+        assert [await status(reader) for reader in streams] == [200] * 3
+        async with crowd(server, 3, shown, path="/v1/users/1") as idle:
+            assert [await status(reader) for reader in idle] == [200] * 3
+            async with crowd(server, 1, shown, path="/v1/users/1") as [reader]:
+                assert await status(reader) == 200
+        assert not any(reader.at_eof() for reader in streams)
+
+
 async def test_where_all_are_taken_whoever_has_the_most_gives_way(server, shown, monkeypatch):
     [tcp] = [door for door in server._doors if door._listeners[0].family.name == "AF_INET"]
     monkeypatch.setattr(tcp, "_most", 5)
