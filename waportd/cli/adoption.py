@@ -173,8 +173,11 @@ def _refuse_if_known_to_be_linked(context: Context, user: str) -> None:
 
 def _assign(context: Context, user: str) -> User:
     """Give the user a port, and stop the server: nothing may start one while the session is put in its place."""
-    context.client.port(user)
-    return context.client.stop(user)
+    try:
+        return context.client.stop(user)
+    except UnknownUser:
+        context.client.port(user)
+        return context.client.stop(user)
 
 
 def _sessions(config: Config) -> Path:
