@@ -262,6 +262,11 @@ class Turns:
         self._set_timer()
         return False
 
+    @property
+    def are_waited_for(self) -> bool:
+        """Whether anybody waits for a turn."""
+        return any(self._lines.values())
+
     def waiting(self, caller: Hashable) -> int:
         """Return how many wait for a turn of the caller's."""
         return len(self._lines.get(caller, ()))
@@ -344,6 +349,11 @@ class Door:
     def count(self) -> int:
         """How many are connected."""
         return self._count
+
+    @property
+    def arriving(self) -> bool:
+        """Whether somebody was accepted who is not connected yet, or waits for a turn."""
+        return bool(self._arrivals) or self.turns.are_waited_for
 
     # Accepting
 

@@ -174,7 +174,8 @@ class ApiServer:
         server = self._runner.server
         assert server is not None
         began = loop.time()
-        while server.connections or traffic.open:
+        # Who was accepted and waits for a turn is not for the successor any more.
+        while server.connections or traffic.open or any(door.arriving for door in self._doors):
             if loop.time() > began + (_DRAIN if traffic.open else _IDLE_DRAIN):
                 break
             await asyncio.sleep(0.02)  # aiohttp tells nobody when a connection ends

@@ -139,3 +139,17 @@ async def test_what_is_no_valid_http_is_a_problem_and_repeated_nowhere(serve, li
     assert "Traceback" not in caplog.text
     assert SECRET.decode() not in caplog.text + str(answer)
     await end(server)
+
+
+async def test_who_was_accepted_and_waits_for_a_turn_is_answered_before_the_end(serve, client, monkeypatch):
+    monkeypatch.setattr("waportd.api.connections.ARRIVALS", 1)
+    monkeypatch.setattr("waportd.api.connections.TURN", 0.05)
+    server = await serve()
+    requests = [asyncio.create_task(client.get("/v1/health")) for _ in range(10)]
+    [door] = [door for door in server._doors if door._listeners]
+    async with asyncio.timeout(10):
+        while not door.arriving:
+            await asyncio.sleep(0)
+    await end(server)
+    answers = await asyncio.gather(*requests)
+    assert [answer.status for answer in answers] == [200] * 10
