@@ -123,8 +123,13 @@ class Tokens:
         """Delete a token: it opens nothing any more. Raises UnknownToken."""
         if identifier not in self._tokens:
             raise UnknownToken(f"there is no token {identifier}", hint="`GET /v1/tokens` lists them")
-        await self._store.remove_token(identifier)
-        self._tokens.pop(identifier, None)
+        # First here: as long as it is known, `keep_uses` would write it anew after it was removed.
+        token = self._tokens.pop(identifier)
+        try:
+            await self._store.remove_token(identifier)
+        except BaseException:
+            self._tokens[identifier] = token
+            raise
 
     def recognise(self, text: str) -> Token | None:
         """Return the token that the text is, and note its use; None for a text that is none of them."""

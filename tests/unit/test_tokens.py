@@ -1,5 +1,7 @@
 """Tokens: recognised by whoever made them, and found in no place where they could be read."""
 
+import asyncio
+import contextlib
 import dataclasses
 import time
 
@@ -7,7 +9,7 @@ import pytest
 from fakes import MemoryStore
 
 from waportd import tokens as module
-from waportd.errors import Conflict, UnknownToken
+from waportd.errors import Conflict, StoreError, UnknownToken
 from waportd.model import User
 from waportd.tokens import Tokens
 
@@ -108,3 +110,36 @@ async def test_uses_are_written_once_and_not_of_those_deleted_meanwhile():
     assert store.written == 3
     assert set(store.tokens) == {token.id}
     assert store.tokens[token.id].last_used_at is not None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_token_that_was_used_just_now_stays_deleted_unless_that_fails(fails):
+    removing, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryStore):
+        async def remove_token(self, identifier):
+            removing.set()
+            await go_on.wait()
+            if fails:
+                raise StoreError("full")
+            await super().remove_token(identifier)
+
+        async def put_token(self, token):
+            await super().put_token(token)
+            kept.append(token.id)
+
+    kept = []
+    store = Slow()
+    tokens = Tokens(store)
+    token, text = await tokens.create("web app", None)
+    assert tokens.recognise(text)
+    kept.clear()
+    revoking = asyncio.create_task(tokens.revoke(token.id))
+    await removing.wait()
+    await tokens.keep_uses()
+    assert kept == []
+    assert tokens.recognise(text) is None
+    go_on.set()
+    with pytest.raises(StoreError) if fails else contextlib.nullcontext():
+        await revoking
+    assert (tokens.recognise(text) is not None) == fails
