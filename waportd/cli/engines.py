@@ -1,5 +1,6 @@
 """``engine list``, ``install``, ``pack``, ``use``, ``rollback``, ``remove``: which whatsapp-web.js the servers run."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import os
@@ -276,6 +277,9 @@ def _set_default(
         _reload(context, config, engine)
     except BaseException:
         config_file.set_key(path, "instances", "engine", before)
+        # It may have begun to take the other one over.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            _ask_to_reload(config)
         raise
     if settle is not None:
         settle.settle()
@@ -290,9 +294,7 @@ def _reload(context: Context, config: Config, engine: str) -> None:
         if error.reason in {"no_socket", "refused"}:
             return
         raise
-    user = [] if config.systemd.bus is Bus.SYSTEM else ["--user"]
-    command = ["systemctl", *user, "reload", "waportd.service"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_RELOAD_LIMIT, check=False)
+    done = _ask_to_reload(config)
     deadline = time.monotonic() + _RELOAD_LIMIT
     while done.returncode == 0 and time.monotonic() < deadline:
         if _is_taken_over(context, engine):
@@ -308,6 +310,12 @@ def _reload(context: Context, config: Config, engine: str) -> None:
         "the configuration is as it was; `journalctl -u waportd` tells why",
         code="reload_failed",
     )
+
+
+def _ask_to_reload(config: Config) -> "subprocess.CompletedProcess[str]":
+    user = [] if config.systemd.bus is Bus.SYSTEM else ["--user"]
+    command = ["systemctl", *user, "reload", "waportd.service"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=_RELOAD_LIMIT, check=False)
 
 
 def _is_taken_over(context: Context, engine: str) -> bool:

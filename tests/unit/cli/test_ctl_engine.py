@@ -295,6 +295,17 @@ class TestUse:
         assert "does not take over" in said.err
         assert load(config_file).instances.engine == "bundled"
 
+    async def test_a_daemon_that_takes_too_long_goes_back_with_the_file(
+        self, engine, real_engine, people, supervisor, daemon, config_file, monkeypatch
+    ):
+        monkeypatch.setattr("waportd.cli.engines._RELOAD_LIMIT", 0.5)
+        monkeypatch.setattr("waportd.cli.engines._is_taken_over", lambda *_: False)
+        assert (await engine("use", "1.34.6")).status == Exit.FAILED
+        assert load(config_file).instances.engine == "bundled"
+        async with asyncio.timeout(10):
+            while supervisor.instances.engine != "bundled":
+                await asyncio.sleep(0.02)
+
     async def test_without_a_daemon_it_holds_when_that_starts(self, engine, real_engine, config_file):
         assert (await engine("use", "1.34.6")).status == Exit.OK
         assert load(config_file).instances.engine == "1.34.6"
