@@ -237,6 +237,7 @@ def test_a_damaged_store_is_named_and_sessions_run_on_until_it_is_restored(linke
     [
         ("deleted", "rm {file}"),
         ("garbled", "head -c 300 /dev/urandom > {file}"),
+        ("a link to another file", "mv {file} {file}.kept; ln -s {file}.kept {file}"),
         ("unreadable, and of another owner", "chown root:root {file}; chmod 0 {file}"),
     ],
 )

@@ -221,6 +221,8 @@ def test_a_purge_leaves_no_file_no_user_and_no_unit(empty_site):
     site.show_code("2")
     site.ask("PUT", "/v1/users/2", {"memory_max": "512M"})
     site.machine.run("mkdir", ENGINE)
+    site.configure(api={"listen": ["127.0.0.1:8080"]})
+    site.hold_addresses()
     assert exists(site, "/run/systemd/system.control/whatsapp@5002.service.d")
     site.forget_standin()
     purged = site.machine.run("dpkg", "--purge", "waportd")

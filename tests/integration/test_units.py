@@ -222,6 +222,21 @@ def test_the_status_line_and_the_journal_tell_the_servers_story(assign):
 
 
 @pytest.mark.parametrize("kind", ["service", "socket"])
+def test_what_an_environment_links_to_is_not_read(assign, config, kind, tmp_path):
+    """Root's service manager would read any file for whoever can put a link into the folder."""
+    port = assign("ana")
+    (tmp_path / "other.env").write_text("TOKEN=secret-of-another\n", encoding="utf-8")
+    file = config.store.instances / f"{port}.env"
+    file.unlink()
+    file.symlink_to(tmp_path / "other.env")
+    assert systemctl("start", f"whatsapp@{port}.{kind}", check=False).returncode != 0
+    assert properties(f"whatsapp@{port}.{kind}", "ActiveState", "AssertResult") == {
+        "ActiveState": "inactive",
+        "AssertResult": "no",
+    }
+
+
+@pytest.mark.parametrize("kind", ["service", "socket"])
 def test_a_port_that_nobody_was_assigned_does_not_start(assign, config, kind):
     port = assign()
     units.remove_environment(config.store.instances, port)

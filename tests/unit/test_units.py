@@ -316,6 +316,7 @@ def test_service_and_socket_are_wired_as_measured(bus):
     for unit in (service, socket):
         assert unit["Unit"]["PartOf"] == ["whatsapp.target"]
         assert unit["Unit"]["AssertPathExists"] == ["/srv/x/instances/%i.env"]
+        assert unit["Unit"]["AssertPathIsSymbolicLink"] == ["!/srv/x/instances/%i.env"]
         assert not {"PropagatesStopTo", "BindsTo", "Requisite"} & set(unit["Unit"])
     assert socket["Unit"]["After"] == ["whatsapp.target"]
     assert socket["Socket"] == {
