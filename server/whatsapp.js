@@ -125,7 +125,6 @@ const keptAuthOf = (LocalAuth) => class KeptAuth extends LocalAuth {
  *
  * - `browser` (browser, page): the page is there, before anything is loaded
  * - `http_error` (status): the site answered, but not with its page
- * - `document`: another document began to load in the main frame; not for changes within one, nor frames
  * - `document`: another document began to load in the main frame; changes within one and frames are none
  * - `login_needed` / `login_found`: whether the profile holds a login
  * - `socket` (state): WhatsApp's own connection state, before and after the login
@@ -379,6 +378,8 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
     /** Let the library make itself ready, once in a document, if the state of the page is that of a login. */
     #lookAtLogin() {
         const injection = this.#injection;
+        // A page is seen to change before the library is put into its first document.
+        if (injection === null) return;
         const looked = this.#alone(injection.document, async () => {
             if (injection.loaded || this.#leaving !== null || this.#makeReady === null) return;
             if (!(await this.pupPage.evaluate(connection)).loaded) return;
