@@ -280,7 +280,7 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
             // It waits for a navigation, and takes each that follows for a logout.
             case 'onLogoutEvent':
                 this.#isLeaving = true;
-                this.#leaving ??= setTimeout(() => this.#lookIfLeft(), LEAVING_MS).unref();
+                this.#awaitLeaving();
                 return undefined;
             // It closes the browser in most states.
             case 'onAppStateChangedEvent':
@@ -310,14 +310,29 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         });
     }
 
-    /** The page told of a logout and was not loaded again: it is one if there is no connection any more. */
+    #awaitLeaving() {
+        this.#leaving ??= setTimeout(() => this.#lookIfLeft(), LEAVING_MS).unref();
+    }
+
+    /**
+     * The page told of a logout and was not loaded again: it is one if the page shows that it has no login
+     * any more. A connection that is lost meanwhile, or an account that still loads, tells neither.
+     */
     async #lookIfLeft() {
         const document = this.#document;
         const seen = await this.#evaluate(look).catch(() => null);
+        if (document !== this.#document) return;
         this.#leaving = null;
-        if (seen === null || document !== this.#document) return;
-        if (seen.synced && seen.state === 'CONNECTED') this.#isLeaving = false;
-        else this.#left(null, null);
+        if (seen === null) return;
+        const { state, synced } = seen;
+        if (/^UNPAIRED/.test(state) || (this.#injection.loaded && state !== null && !synced)) {
+            this.#left(null, null);
+        } else if (synced && state === 'CONNECTED') {
+            this.#isLeaving = false;
+            this.#lookAtLogin();
+        } else {
+            this.#awaitLeaving();
+        }
     }
 
     #left(why, words) {

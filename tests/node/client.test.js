@@ -182,6 +182,28 @@ describe('a page', () => {
         assert.deepEqual(told, ['document'], 'nor by what is loaded after it');
     });
 
+    it('is not logged out by a word while its connection is lost, but where its login is gone', async (t) => {
+        const standin = await site(t);
+        const client = await open(t, { standin });
+        const code = waitFor(client, 'qr');
+        await client.initialize();
+        const [qr] = await code;
+        const ready = waitFor(client, 'ready');
+        await standin.command('scan', { qr, phone: PHONE });
+        await ready;
+        const told = [];
+        client.on('logout', (...what) => told.push(what));
+        const show = (fields) =>
+            client.pupPage.evaluate((all) => window.require('WAWebSocketModel').Socket.set(all), fields);
+        await show({ state: 'OPENING' });
+        await client.pupPage.evaluate(() => window.require('WAWebCmd').Cmd.trigger('logout_from_bridge'));
+        await pause(6000);
+        assert.deepEqual(told, [], 'while it is lost');
+        await show({ state: 'CONNECTED', hasSynced: null });
+        await pause(6000);
+        assert.deepEqual(told, [[null, null]], 'the login is gone');
+    });
+
     it('tells that the account is banned for a while', async (t) => {
         const standin = await site(t);
         const client = await open(t, { standin });
