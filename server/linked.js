@@ -55,7 +55,8 @@ class Linked {
         // What keeps happening stays on show until it has ended.
         const { cause, hint } = this.#session.serious() ? this.#state.picture() : {};
         const shown = { message, cause: cause ?? null, hint: hint ?? null };
-        if (this.#state.enter('authenticated', shown)) this.#expectReady();
+        if (!this.#state.enter('authenticated', shown)) return;
+        if (!this.#reloading || !this.#run.awaits('ready')) this.#expectReady();
     }
 
     /** There is a login, and the library could not be made ready: why, in case that stays so. */
@@ -107,14 +108,15 @@ class Linked {
     reloads(message = 'WhatsApp Web loads its page again', { cause = null, hint = null } = {}) {
         if (!['ready', 'disconnected', 'authenticated', 'error'].includes(this.#state.name)) return;
         this.#run.cancel('connection');
+        // A page that loads itself again and again gets no more time by that; one that we load does.
+        const isFirst = !this.#reloading || cause !== null;
         this.#reloading = true;
-        this.#progress = -1;
+        if (isFirst) this.#progress = -1;
         if (this.#state.name === 'error') this.#state.update({ message });
         else if (this.#state.name !== 'disconnected' || cause !== null) {
             this.#state.enter('disconnected', { message, cause, hint });
         }
-        // A page that loads itself again and again gets no more time by that.
-        if (!this.#run.awaits('ready')) this.#expectReady();
+        if (isFirst || !this.#run.awaits('ready')) this.#expectReady();
     }
 
     /** WhatsApp's connection state changed, after a login. */
