@@ -102,6 +102,9 @@ class Linked {
             platform: info.platform ?? null,
         });
         this.#session.ready();
+        // It may have been lost while the account was being loaded; it is not told again.
+        const { connection } = this.#run;
+        if (connection !== null && connection !== 'CONNECTED') this.socket(connection);
     }
 
     /** The page is being loaded again, by itself or by us; why, if that is known. */

@@ -72,3 +72,19 @@ describe('a page that loads itself again and again', () => {
         assert.deepEqual(troubles, ['never_ready']);
     });
 });
+
+describe('a connection that was lost while the account was being loaded', () => {
+    it('is not shown as ready, and is asked for', () => {
+        const { run, linked, state, timers } = login();
+        linked.found('linked');
+        run.connection = 'OPENING';
+        linked.socket('OPENING');
+        linked.ready();
+        assert.equal(state.name, 'disconnected');
+        assert.ok(timers.has('connection'), 'the page is asked after a while');
+        run.connection = 'CONNECTED';
+        linked.socket('CONNECTED');
+        assert.equal(state.name, 'ready');
+        assert.ok(!timers.has('connection'));
+    });
+});
