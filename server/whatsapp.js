@@ -39,17 +39,25 @@ const BOOT_CHECKS_MS = [500, 1_500, 4_000];
 const ANOTHER_DOCUMENT = 'another document is loaded';
 const DOCUMENT_GONE = new RegExp(`context was destroyed|Cannot find context|${ANOTHER_DOCUMENT}`, 'i');
 
-/** Runs in the page: WhatsApp's connection, and whether the account is loaded. */
+/** Runs in the page: WhatsApp's connection, whether there is a login, and whether its account is loaded. */
 function connection() {
     const { Socket } = window.require('WAWebSocketModel');
-    let mode = null;
-    try {
-        ({ mode } = window.require('WAWebStreamModel').Stream);
-    } catch {
-        // Then the connection has to tell.
-    }
+    const attempt = (work) => {
+        try {
+            return work() ?? null;
+        } catch {
+            // Then the connection has to tell.
+            return null;
+        }
+    };
+    const mode = attempt(() => window.require('WAWebStreamModel').Stream.mode);
+    const me = attempt(() => {
+        const { getMaybeMePnUser, getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
+        return getMaybeMePnUser() ?? getMaybeMeLidUser();
+    });
     const state = Socket.state ?? null;
-    return { state, loaded: Socket.hasSynced === true || (mode === 'MAIN' && state === 'CONNECTED') };
+    const loaded = Socket.hasSynced === true || (mode === 'MAIN' && state === 'CONNECTED');
+    return { state, login: me !== null, loaded };
 }
 
 /** Runs in the page: what can be seen of its progress without changing it, in no language. */
@@ -384,7 +392,9 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
             await super.inject();
             if (document !== this.#document) return;
             // A phone that was quick, a sync that was over before the library listened.
-            if (this.#injection.needed) this.emit('socket', (await this.pupPage.evaluate(connection)).state);
+            const { state, login } = await this.pupPage.evaluate(connection);
+            // A connection that is refused does not ask for a login, and is none.
+            if (this.#injection.needed || !login) this.emit('socket', state);
             else this.emit('login_found');
             this.#lookAtLogin();
         });

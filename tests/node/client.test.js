@@ -98,9 +98,9 @@ describe('work that the library does in several steps', () => {
         const client = await open(t, { standin: await site(t), Client: twoSteps(attempts) });
         const failures = [];
         client.on('failed', (error) => failures.push(error));
-        const found = waitFor(client, 'login_found');
+        const told = waitFor(client, 'socket');
         await client.initialize();
-        await found;
+        await told;
         assert.deepEqual(
             attempts.map(({ ended }) => ended),
             ['another document is loaded', 'done'],
@@ -202,6 +202,22 @@ describe('a page', () => {
         await show({ state: 'CONNECTED', hasSynced: null });
         await pause(6000);
         assert.deepEqual(told, [[null, null]], 'the login is gone');
+    });
+
+    it('has no login where its connection is refused before it has one', async (t) => {
+        const standin = await site(t);
+        await standin.command('silent');
+        const client = await open(t, { standin });
+        const told = [];
+        client.on('login_found', () => told.push('login_found'));
+        const refused = waitFor(client, 'socket');
+        const started = client.initialize();
+        // Until the page listens to the stand-in.
+        const refuse = () => standin.command('state', { state: 'PROXYBLOCK' }).then(() => true);
+        while (!(await refuse().catch(() => false))) await pause(50);
+        assert.deepEqual(await refused, ['PROXYBLOCK']);
+        await started;
+        assert.deepEqual(told, []);
     });
 
     it('tells that the account is banned for a while', async (t) => {
