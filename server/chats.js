@@ -84,11 +84,11 @@ function describeMessage(message) {
 }
 
 /**
- * Return the phone number behind an id; null when WhatsApp does not tell it. Most people are named by another
- * id than their number by now, `…@lid`, whose digits are nobody's number.
+ * Return the phone number behind an id; null when WhatsApp does not tell it, or there is no id. Most people
+ * are named by another id than their number by now, `…@lid`, whose digits are nobody's number.
  */
 async function phoneOf(client, id) {
-    if (!id.endsWith('@lid')) return userPart(id);
+    if (!id?.endsWith('@lid')) return userPart(id);
     const asked = client.getContactLidAndPhone([id]);
     const [known] = await withLimit(asked, NUMBER_LIMIT_MS, 'the number of a sender').catch(() => []);
     return userPart(known?.pn);

@@ -307,6 +307,11 @@ describe('what is handed to the web app', () => {
         });
     });
 
+    it('loses no message whose sender has no id', async () => {
+        const nameless = await chats.describeIncoming({ type: 'chat', body: 'hello', client: {} }, identity);
+        assert.deepEqual([nameless.body, nameless.phone], ['hello', null]);
+    });
+
     it('names the number of a sender, not the digits of another id', async () => {
         const phoneOf = async (getContactLidAndPhone) => {
             const message = { from: '77@lid', type: 'chat', client: { getContactLidAndPhone } };
