@@ -14,6 +14,9 @@ const ASK_FOR_CODE_MS = 5_000;
 const RELOAD_FOR_CODE_MS = ruleFor('UNPAIRED_IDLE', 'qr').limit * 1000;
 /** So long a page that was loaded anew may take for its code, before another browser is taken. */
 const CODE_AFTER_RELOAD_MS = 30_000;
+/** WhatsApp's own word for linking that needs a passkey. */
+const PASSKEY = 'SHORTCAKE_PASSKEY';
+const LOOK_MS = 3_000;
 /** WhatsApp's own validity of a pairing code. */
 const PAIRING_CODE_MS = 180_000;
 
@@ -200,7 +203,15 @@ class Linking {
         this.#run.after('code', ASK_FOR_CODE_MS, () => this.#askForCode());
     }
 
-    #codesUsedUp() {
+    /** No further code is shown. Of a scanned one that needs a passkey no event tells: it is looked for. */
+    async #codesUsedUp() {
+        const look = withLimit(this.#run.client.look(), LOOK_MS, 'a look');
+        const seen = await look.catch(() => null);
+        if (this.#run.closed || this.answered) return;
+        if (seen?.pairing_type === PASSKEY) {
+            this.passkey(true);
+            return;
+        }
         this.#log.info('no code was scanned', { codes: this.attempt });
         this.#giveUp(`codes shown: ${this.attempt}; none was scanned`);
     }
@@ -226,4 +237,4 @@ class Linking {
     }
 }
 
-module.exports = { Linking, PairingRequest, isQr };
+module.exports = { Linking, PASSKEY, PairingRequest, isQr };

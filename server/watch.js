@@ -3,13 +3,11 @@
 /** What the browser and its page tell, and whom it concerns: linking, the linked session, or its end. */
 
 const { SessionError } = require('./errors');
-const { isQr } = require('./linking');
+const { PASSKEY, isQr } = require('./linking');
 const { reason } = require('./reasons');
 
 /** States in which the connection is that of a linked session. */
 const LINKED = ['authenticated', 'ready', 'disconnected'];
-/** WhatsApp's own word for linking that needs a passkey. */
-const PASSKEY = 'SHORTCAKE_PASSKEY';
 
 /** Listens to one run of the browser until that is closed. */
 class Watch {

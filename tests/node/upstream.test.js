@@ -227,6 +227,18 @@ describe('a login', () => {
         assert.equal(events.last.state, 'ready');
     });
 
+    it('that needs a passkey is noticed though the code that was scanned is the last one', async (t) => {
+        const standin = await site(t);
+        const server = await start(t, standin, { env: { WAPORTD_QR_MAX_RETRIES: '1' } });
+        const events = server.follow();
+        await server.post('/qr/new');
+        const { qr } = await events.until('qr');
+        await standin.command('passkey');
+        await standin.command('scan', { qr, phone: PHONE });
+        await events.until('passkey_required');
+        assert.ok(!events.states.includes('qr_timeout'), String(events.states));
+    });
+
     it('that needs a passkey is noticed in every language, without a click', async (t) => {
         const standin = await site(t);
         await standin.command('set', { language: 'ja' });
