@@ -111,8 +111,9 @@ def test_messages_wait_for_a_web_app_that_is_down_talks_nonsense_or_hangs(waport
         assert (shown["session"]["state"], shown["process"]["pid"]) == ("ready", pid)
         assert shown["process"]["restarts"] == 0
     assert set(health.statuses) == set(page.statuses) == {200}
-    metrics = waportd.ask("GET", "/metrics").body.decode()
-    assert f'waportd_webhook_messages_total{{outcome="delivered"}} {MESSAGES}' in metrics
+    # The daemon reads a server's picture ten times a second at most.
+    delivered = f'waportd_webhook_messages_total{{outcome="delivered"}} {MESSAGES}'
+    until(lambda: delivered in waportd.ask("GET", "/metrics").body.decode(), "the metric")
     note_row(
         f"the web app's webhook is down, answers nonsense{', hangs' if EVERYTHING else ''}, and comes back, while {MESSAGES} messages wait",
         f"each message once and in order; session ready all the time; port: longest wait {health.longest:.1f} s",

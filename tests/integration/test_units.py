@@ -145,6 +145,7 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         browser="/opt/a b/é; #x=1",
         browser_args=tuple(HOSTILE),
         qr_lifetime=(61, 21),
+        web_version="/srv/a page; #x=1.html",
     )
     config = dataclasses.replace(
         config, instances=instances, api=dataclasses.replace(config.api, allow_users=(4711,))
@@ -167,6 +168,8 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         "FLASK_WEBHOOK_URL": url,
         "WAPORTD_CLIENT_ID_PREFIX": "ylada_bot",
         "WAPORTD_BROWSER": "/opt/a b/é; #x=1",
+        "WAPORTD_ENGINE": "",
+        "WAPORTD_WEB_VERSION": "/srv/a page; #x=1.html",
         "WAPORTD_QR_MAX_RETRIES": "5",
         "WAPORTD_QR_LIFETIME": "61,21",
         "WAPORTD_START_TIMEOUT": "90",
