@@ -108,8 +108,12 @@ class LightClient extends EventEmitter {
         reload = () => {};
     }
 
+    async getState() {
+        return this.info === undefined ? 'UNPAIRED' : 'CONNECTED';
+    }
+
     async look() {
-        return { loaded: true, state: 'CONNECTED', refused: false };
+        return { loaded: true, state: await this.getState(), refused: false };
     }
 
     async refreshQr() {
