@@ -236,17 +236,22 @@ const NOT_LOADED = /Requiring unknown module|unresolved dependenc/i;
 /** What is thrown when the page goes away while it works. */
 const PAGE_GONE = /context was destroyed|another document|Target closed|Session closed|detached/i;
 
-/** Hand a text over; returns what the library knows of the message. */
-async function handOver(client, chatId, text, options = { sendSeen: false }) {
+/**
+ * Hand a text over; return what the library knows of the message. It is handed over again only where the page
+ * has taken nothing: what is thrown after that says nothing about the part that was wanted.
+ *
+ * @param {() => Promise<string|null|undefined>} taken tells what the page has taken, as in `sendText`
+ */
+async function handOver(client, chatId, text, taken, options = { sendSeen: false }) {
     try {
         return await client.sendMessage(chatId, text, { ...options });
     } catch (error) {
         // The part that makes previews of links comes late; the text needs none.
-        if (NOT_LOADED.test(error.message) && options.linkPreview === undefined) {
-            return handOver(client, chatId, text, { ...options, linkPreview: false });
-        }
+        const isEarly = NOT_LOADED.test(error.message) && options.linkPreview === undefined;
         // WhatsApp addresses some people by another id than their number, and has to be asked for it first.
-        if (!/No LID/i.test(error.message)) throw error;
+        const isUnknown = /No LID/i.test(error.message);
+        if ((!isEarly && !isUnknown) || (await taken()) !== null) throw error;
+        if (isEarly) return handOver(client, chatId, text, taken, { ...options, linkPreview: false });
         const known = await client.getNumberId(chatId);
         if (known === null) throw new Error('this number is not on WhatsApp', { cause: error });
         return client.sendMessage(serialized(known), text, { ...options });
@@ -261,14 +266,16 @@ async function handOver(client, chatId, text, options = { sendSeen: false }) {
  */
 async function sendText(client, chatId, text) {
     const since = Math.floor(Date.now() / 1000) - 1;
+    /** The id of what the page has taken; null = nothing; undefined = that is not known. */
+    const taken = () => client.findSent(chatId, text, since).catch(() => undefined);
     let failure = null;
     try {
-        const id = serialized((await handOver(client, chatId, text))?.id);
+        const id = serialized((await handOver(client, chatId, text, taken))?.id);
         if (id !== null) return id;
     } catch (error) {
         failure = error;
     }
-    const found = await client.findSent(chatId, text, since).catch(() => undefined);
+    const found = await taken();
     if (typeof found === 'string') return found;
     const isCertain = failure !== null && found === null && !PAGE_GONE.test(failure.message);
     throw isCertain ? failure : reason.perhapsSent();

@@ -177,6 +177,21 @@ describe('what becomes of a text', () => {
         assert.equal(await chats.sendText(client, '1@c.us', 'https://x.example'), 'true_2');
         assert.deepEqual(asked, [undefined, false]);
     });
+
+    it('is handed over once where the page took it and then lacked a part', async () => {
+        for (const words of ['unresolved dependencies: WAWebX', 'No LID for user']) {
+            let times = 0;
+            const late = async () => {
+                times += 1;
+                throw new Error(words);
+            };
+            assert.equal(await send(late, async () => 'true_1@c.us_A'), 'true_1@c.us_A');
+            assert.equal(times, 1, words);
+            const blind = () => Promise.reject(new Error('the page does not tell'));
+            await assert.rejects(send(late, blind), { cause: 'perhaps_sent' });
+            assert.equal(times, 2, words);
+        }
+    });
 });
 
 describe('ids', () => {
