@@ -258,6 +258,9 @@ async function handOver(client, chatId, text, taken, options = { sendSeen: false
     }
 }
 
+/** The texts that are on their way now. Equal ones to one chat look alike in the page. */
+const underWay = new Set();
+
 /**
  * Send a text; return the message's id. What the page has taken is never told as not sent: whoever repeats it
  * would send it twice.
@@ -265,20 +268,43 @@ async function handOver(client, chatId, text, taken, options = { sendSeen: false
  * @throws {SessionError} `perhaps_sent`
  */
 async function sendText(client, chatId, text) {
+    /** `others`: ids of messages like it; `isAlike`: there may be more, whose ids are not known. */
+    const own = { chatId, text, others: new Set(), isAlike: false };
+    underWay.add(own);
     const since = Math.floor(Date.now() / 1000) - 1;
+    /** Ids of messages like it that came since; undefined = the page does not tell. */
+    const look = () => client.findSent(chatId, text, since).catch(() => undefined);
+    const rivals = () =>
+        [...underWay].filter((one) => one !== own && one.chatId === chatId && one.text === text);
     /** The id of what the page has taken; null = nothing; undefined = that is not known. */
-    const taken = () => client.findSent(chatId, text, since).catch(() => undefined);
+    const taken = async () => {
+        const found = (await look())?.filter((id) => !own.others.has(id));
+        if (found?.length === 0) return null;
+        return own.isAlike || rivals().length > 0 ? undefined : found?.[0];
+    };
+    const answer = (id) => {
+        for (const one of rivals()) one.others.add(id);
+        return id;
+    };
     let failure = null;
     try {
-        const id = serialized((await handOver(client, chatId, text, taken))?.id);
-        if (id !== null) return id;
-    } catch (error) {
-        failure = error;
+        const before = await look();
+        for (const id of before ?? []) own.others.add(id);
+        if (before === undefined) own.isAlike = true;
+        try {
+            const id = serialized((await handOver(client, chatId, text, taken))?.id);
+            if (id !== null) return answer(id);
+        } catch (error) {
+            failure = error;
+        }
+        const found = await taken();
+        if (typeof found === 'string') return answer(found);
+        if (failure !== null && found === null && !PAGE_GONE.test(failure.message)) throw failure;
+        for (const one of rivals()) one.isAlike = true;
+        throw reason.perhapsSent();
+    } finally {
+        underWay.delete(own);
     }
-    const found = await taken();
-    if (typeof found === 'string') return found;
-    const isCertain = failure !== null && found === null && !PAGE_GONE.test(failure.message);
-    throw isCertain ? failure : reason.perhapsSent();
 }
 
 module.exports = {

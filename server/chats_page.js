@@ -78,13 +78,12 @@ function findChat(id) {
     return null;
 }
 
-/** Runs in the page: the id of the newest own message in a chat with a text since some time, or null. */
+/** Runs in the page: the ids of own messages in a chat with a text since some time, newest first. */
 function findSent(chat, text, since) {
     const idOf = (id) => id._serialized ?? String(id);
     const isIt = ({ id, t, body }) => id?.fromMe && t >= since && body === text && idOf(id.remote) === chat;
     const all = window.require('WAWebCollections').Msg.getModelsArray().filter(isIt);
-    all.sort((one, other) => other.t - one.t);
-    return all.length === 0 ? null : idOf(all[0].id);
+    return all.sort((one, other) => other.t - one.t).map(({ id }) => idOf(id));
 }
 
 module.exports = { findChat, findSent, listChats };

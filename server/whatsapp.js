@@ -577,10 +577,10 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         return this.pupPage.evaluate(chatsPage.findChat, id);
     }
 
-    /** Tell the id of an own message in a chat with this text, not older than a time in seconds; or null. */
+    /** Tell the ids of own messages in a chat with this text, not older than a time in seconds. */
     async findSent(chat, text, since) {
         const known = await this.findChat(chat);
-        return known === null ? null : this.pupPage.evaluate(chatsPage.findSent, known, text, since);
+        return known === null ? [] : this.pupPage.evaluate(chatsPage.findSent, known, text, since);
     }
 
     /** Unlink this device: the phone forgets it, the page logs out. */

@@ -123,7 +123,7 @@ describe('sending', () => {
                 return { id: { _serialized: 'true_x' } };
             },
             getNumberId: async () => ({ _serialized: '77@lid' }),
-            findSent: async () => null,
+            findSent: async () => [],
         };
         assert.equal(await chats.sendText(client, '1@c.us', 'x'), 'true_x');
         assert.deepEqual(sent, ['1@c.us', '77@lid']);
@@ -133,15 +133,21 @@ describe('sending', () => {
 });
 
 describe('what becomes of a text', () => {
-    const clientThat = (sendMessage, findSent = async () => null) => ({ sendMessage, findSent });
+    const clientThat = (sendMessage, findSent = async () => []) => ({ sendMessage, findSent });
+    /** A page that shows a message from the second look on: the first is before it is handed over. */
+    const showing = (...ids) => {
+        let looks = 0;
+        return async () => (looks++ === 0 ? [] : ids);
+    };
     const send = (...client) => chats.sendText(clientThat(...client), '1@c.us', 'x');
 
     it('is told by its id, whatever the library returns', async () => {
         assert.equal(await send(async () => ({ id: { _serialized: 'true_1' } })), 'true_1');
         const asked = [];
-        const find = async (...what) => {
+        const page = showing('true_1@c.us_A');
+        const find = (...what) => {
             asked.push(what);
-            return 'true_1@c.us_A';
+            return page();
         };
         assert.equal(await send(async () => undefined, find), 'true_1@c.us_A');
         const [[chat, text, since]] = asked;
@@ -150,7 +156,8 @@ describe('what becomes of a text', () => {
         const late = async () => {
             throw new Error('r');
         };
-        assert.equal(await send(late, find), 'true_1@c.us_A', 'it failed after it was handed over');
+        const shown = showing('true_1@c.us_A');
+        assert.equal(await send(late, shown), 'true_1@c.us_A', 'it failed after it was handed over');
     });
 
     it('is not known where nobody tells', async () => {
@@ -185,12 +192,55 @@ describe('what becomes of a text', () => {
                 times += 1;
                 throw new Error(words);
             };
-            assert.equal(await send(late, async () => 'true_1@c.us_A'), 'true_1@c.us_A');
+            assert.equal(await send(late, showing('true_1@c.us_A')), 'true_1@c.us_A');
             assert.equal(times, 1, words);
             const blind = () => Promise.reject(new Error('the page does not tell'));
             await assert.rejects(send(late, blind), { cause: 'perhaps_sent' });
             assert.equal(times, 2, words);
         }
+    });
+
+    it('is not told by the id of an equal one', async () => {
+        const old = async () => ['true_1@c.us_A'];
+        const fails = async () => {
+            throw new Error('a fault before it was sent');
+        };
+        await assert.rejects(send(fails, old), /a fault before/, 'one that was there before');
+
+        const shown = [];
+        const show = async () => [...shown];
+        let times = 0;
+        const oneOfTwo = (hold) => async () => {
+            times += 1;
+            if (times > 1) return hold.then(fails);
+            shown.push('true_1@c.us_B');
+            return { id: 'true_1@c.us_B' };
+        };
+        const client = clientThat(oneOfTwo(new Promise((resolve) => setImmediate(resolve))), show);
+        const both = [1, 2].map(() => chats.sendText(client, '1@c.us', 'x'));
+        assert.equal(await both[0], 'true_1@c.us_B');
+        await assert.rejects(both[1], /a fault before/, 'one that was sent meanwhile');
+    });
+
+    it('is not known while an equal one is under way whose id is not known', async () => {
+        const shown = [];
+        let finish;
+        let times = 0;
+        const client = clientThat(
+            async () => {
+                times += 1;
+                if (times > 1) throw new Error('r');
+                shown.push('true_1@c.us_A');
+                return new Promise((resolve) => {
+                    finish = resolve;
+                });
+            },
+            async () => [...shown],
+        );
+        const both = [1, 2].map(() => chats.sendText(client, '1@c.us', 'x'));
+        await assert.rejects(both[1], { cause: 'perhaps_sent' });
+        finish(undefined);
+        await assert.rejects(both[0], { cause: 'perhaps_sent' });
     });
 });
 
