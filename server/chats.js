@@ -4,7 +4,7 @@
  * Chats and messages: what the library returns, in the shapes that the web app reads. Times in milliseconds.
  */
 
-const { withLimit } = require('./errors');
+const { PAGE_GONE, withLimit } = require('./errors');
 const { HttpError } = require('./http');
 const { reason } = require('./reasons');
 
@@ -233,8 +233,6 @@ function recipient(phone) {
 
 /** What is thrown where a part of the page is not loaded (yet). */
 const NOT_LOADED = /Requiring unknown module|unresolved dependenc/i;
-/** What is thrown when the page goes away while it works. */
-const PAGE_GONE = /context was destroyed|another document|Target closed|Session closed|detached/i;
 
 /**
  * Hand a text over; return what the library knows of the message. It is handed over again only where the page

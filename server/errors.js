@@ -37,4 +37,25 @@ function withLimit(promise, ms, what) {
     return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
-module.exports = { SessionError, TimeLimitError, withLimit };
+/** What is thrown at work in a document that has gone; the last is our own. */
+const DOCUMENT_GONE = /context was destroyed|Cannot find context|another document is loaded/i;
+/** What puppeteer throws at calls whose browser goes away, whose page crashes, or whose frame is removed. */
+const BROWSER_GONE = /Target closed|Session closed|Connection closed/i;
+const PAGE_CRASHED = /Target crashed|Page crashed/i;
+const FRAME_GONE = /detached/i;
+
+/** All of these: what became of the work is not known. */
+const PAGE_GONE = new RegExp(
+    [DOCUMENT_GONE, BROWSER_GONE, PAGE_CRASHED, FRAME_GONE].map(({ source }) => source).join('|'),
+    'i',
+);
+
+module.exports = {
+    BROWSER_GONE,
+    DOCUMENT_GONE,
+    PAGE_CRASHED,
+    PAGE_GONE,
+    SessionError,
+    TimeLimitError,
+    withLimit,
+};

@@ -14,7 +14,7 @@ const { setTimeout: pause } = require('node:timers/promises');
 
 const { BrowserChoice, browserEnvironment, browserVersion, findBrowsers } = require('./browser');
 const { Demand } = require('./demand');
-const { SessionError, withLimit } = require('./errors');
+const { BROWSER_GONE, PAGE_CRASHED, PAGE_GONE, SessionError, withLimit } = require('./errors');
 const { EXIT } = require('./exit');
 const { Linked } = require('./linked');
 const { Linking, PairingRequest } = require('./linking');
@@ -41,14 +41,6 @@ const MISSING_LOGINS = 3;
 const UNLINK_LIMIT_MS = 10_000;
 const LOOK_LIMIT_MS = 3_000;
 
-/** What puppeteer throws at calls whose browser, or page, goes away. */
-const BROWSER_GONE = /Target closed|Session closed|Connection closed/i;
-const PAGE_CRASHED = /Target crashed|Page crashed/i;
-const PAGE_GONE = new RegExp(
-    `${BROWSER_GONE.source}|${PAGE_CRASHED.source}|detached|context was destroyed|Cannot find context|` +
-        'another document is loaded',
-    'i',
-);
 /** How WhatsApp's server, not its page, says that it was asked too often. */
 const TOO_OFTEN = /\b429\b|rate-?_?over-?_?limit|too.?many/i;
 

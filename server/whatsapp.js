@@ -16,6 +16,7 @@ const { setTimeout: pause } = require('node:timers/promises');
 const { isHeadlessShell } = require('./browser');
 const chatsPage = require('./chats_page');
 const { prepareDocument } = require('./compatibility');
+const { DOCUMENT_GONE } = require('./errors');
 const { pinPage } = require('./pinned');
 const { reason } = require('./reasons');
 const { inspect, isCore, missingOf, wantedOf } = require('./surface_check');
@@ -35,9 +36,8 @@ const MAIN_CHECKS_MS = [2_000, 10_000, 60_000];
 /** When a page that lacks what no session can do without is looked at again, in milliseconds. */
 const BOOT_CHECKS_MS = [500, 1_500, 4_000];
 
-/** What is thrown at work in a document that has gone. */
+/** What we throw at work in a document that has gone: one of `DOCUMENT_GONE`. */
 const ANOTHER_DOCUMENT = 'another document is loaded';
-const DOCUMENT_GONE = new RegExp(`context was destroyed|Cannot find context|${ANOTHER_DOCUMENT}`, 'i');
 
 /** Runs in the page: WhatsApp's connection, whether there is a login, and whether its account is loaded. */
 function connection() {

@@ -169,7 +169,19 @@ describe('what becomes of a text', () => {
             send(async () => undefined),
             perhaps,
         );
-        await assert.rejects(send(fail('Execution context was destroyed')), perhaps);
+        for (const words of [
+            'Execution context was destroyed',
+            'Protocol error: Connection closed.',
+            'Target closed',
+            'Session closed',
+            'Page crashed!',
+            'Protocol error (Runtime.callFunctionOn): Target crashed',
+            'Cannot find context with specified id',
+            'another document is loaded',
+            'Attempted to use detached Frame',
+        ]) {
+            await assert.rejects(send(fail(words)), perhaps, words);
+        }
         await assert.rejects(send(fail('r'), fail('the page is gone')), perhaps);
         await assert.rejects(send(fail('a fault before it was sent')), /a fault before/);
     });
