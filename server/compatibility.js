@@ -331,14 +331,27 @@ function prepareDocument(proof) {
 
     /** How often is looked at what no event tells, in milliseconds. */
     const LOOK_MS = 1000;
-    let listening = false;
-    const listen = () => {
-        if (listening) return;
-        listening = true;
-        const bus = load('WAWebBackendEventBus')?.BackendEventBus;
-        attempt(() => bus?.on?.('account_temporarily_banned', (...what) => tell('banned', ...what)));
-        const stream = load('WAWebStreamModel')?.Stream;
-        attempt(() => stream?.on?.('change:mode', () => tell('changed')));
+    /** What is listened to, and looked at, by now. */
+    const heard = new Set();
+    const hear = (module, member, event, tellOf) => {
+        if (heard.has(event)) return;
+        const source = load(module)?.[member];
+        if (typeof source?.on !== 'function') return;
+        attempt(() => {
+            source.on(event, tellOf);
+            heard.add(event);
+        });
+    };
+    /** Two events tell of one ban, and not each build has both. */
+    let banned = false;
+    const tellBan = (what, ...more) => {
+        const isBan = what?.banned !== false;
+        if (isBan && !banned) tell('banned', what, ...more);
+        banned = isBan;
+    };
+    const watchPasskeys = () => {
+        if (heard.has('passkey')) return;
+        heard.add('passkey');
         // No event tells it, and the screen that shows it speaks the browser's language.
         let asked = false;
         const looking = setInterval(() => {
@@ -348,6 +361,12 @@ function prepareDocument(proof) {
             if (type === 'SHORTCAKE_PASSKEY' && !asked) tell('passkey', true);
             asked = type === 'SHORTCAKE_PASSKEY';
         }, LOOK_MS);
+    };
+    const listen = () => {
+        hear('WAWebBackendEventBus', 'BackendEventBus', 'account_temporarily_banned', tellBan);
+        hear('WAWebCmd', 'Cmd', 'account_temporarily_banned_from_bridge', tellBan);
+        hear('WAWebStreamModel', 'Stream', 'change:mode', () => tell('changed'));
+        watchPasskeys();
     };
 
     const boot = () => {
