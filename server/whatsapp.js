@@ -280,6 +280,8 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
             // The library's own throws in node (it calls window), so that no code follows the last one.
             case 'onAuthAppStateChangedEvent':
                 this.emit('socket', ...args);
+                // Its screen may have come before its connection.
+                if (args[0] === 'CONNECTED') this.#lookAtLogin();
                 return undefined;
             // Any change is a login for the library, also the one that a logout makes.
             case 'onAppStateHasSyncedEvent':
