@@ -91,6 +91,7 @@ class Linked {
         this.#run.cancel('connection');
         this.#reloading = false;
         this.#progress = -1;
+        this.#obstacle = null;
         const info = this.#run.client.info ?? {};
         const phone = info.wid?.user ?? null;
         const name = info.pushname ? ` (${info.pushname})` : '';

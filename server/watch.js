@@ -61,6 +61,9 @@ class Watch {
             this.#log.warning('WhatsApp is not made ready', { reason: error?.message ?? error });
             run.linked.notMade(error);
         });
+        on('check_failed', (error) =>
+            this.#log.warning('what the page has is not known', { reason: error?.message ?? error }),
+        );
         on('banned', (ban) => session.trouble('refused', reason.banned(ban.until)));
         on('auth_failure', () => session.failed(reason.authFailure()));
         on('failed', (error) => {

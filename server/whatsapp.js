@@ -143,6 +143,7 @@ const keptAuthOf = (LocalAuth) => class KeptAuth extends LocalAuth {
  *   answered, or (false) perhaps only as an offer of its own
  * - `failed` (error): injection into a page that was loaded again failed
  * - `load_failed` (error): there is a login, and the library cannot be made ready
+ * - `check_failed` (error): what the page of a ready session has could not be looked at
  * - `pairing_failed` (error): WhatsApp gave no pairing code
  */
 const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client {
@@ -457,7 +458,7 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
             this.#alone(document, async () => {
                 const { missing } = await this.#check('main');
                 if (missing.length > 0) this.#checkMain(document, later);
-            }).catch((error) => this.emit('load_failed', error));
+            }).catch((error) => this.emit('check_failed', error));
         }, wait);
         this.#nextCheck.unref();
     }

@@ -31,15 +31,23 @@ function login() {
         }
     };
     const troubles = [];
+    const reasons = [];
     const state = new SessionState({ port: 1, user: null, attempts: 5 });
     const linked = new Linked({
         run,
         state,
         config: { readyTimeout: LIMIT_S },
         log: { info() {}, warning() {} },
-        session: { trouble: (kind) => troubles.push(kind), ready() {}, serious: () => false },
+        session: {
+            trouble(kind, why) {
+                troubles.push(kind);
+                reasons.push(why);
+            },
+            ready() {},
+            serious: () => false,
+        },
     });
-    return { run, state, linked, troubles, timers, pass };
+    return { run, state, linked, troubles, reasons, timers, pass };
 }
 
 describe('a page that loads itself again and again', () => {
@@ -86,5 +94,20 @@ describe('a connection that was lost while the account was being loaded', () => 
         linked.socket('CONNECTED');
         assert.equal(state.name, 'ready');
         assert.ok(!timers.has('connection'));
+    });
+});
+
+describe('what stood in the way of a login', () => {
+    it('is told where it is never ready, and of no later time', () => {
+        const { linked, reasons, troubles, pass } = login();
+        linked.found('loading');
+        linked.notMade(new Error('a module is missing'));
+        pass(LIMIT_MS);
+        assert.match(reasons[0].message, /a module is missing/);
+        linked.ready();
+        linked.reloads();
+        pass(LIMIT_MS);
+        assert.deepEqual(troubles, ['never_ready', 'never_ready']);
+        assert.doesNotMatch(reasons[1].message, /a module is missing/);
     });
 });

@@ -3,10 +3,11 @@
 /** The client of sessions before a page and a library that do what a test says, in that very order. */
 
 const assert = require('node:assert/strict');
-const { EventEmitter } = require('node:events');
+const { EventEmitter, once } = require('node:events');
 const { describe, it } = require('node:test');
 
 const { createSessionClient } = require('../../server/whatsapp');
+const { within } = require('./support/process');
 
 /** A page that answers what is asked with `answers`, by a word in the asking code. */
 class Page extends EventEmitter {
@@ -85,5 +86,17 @@ describe('a login', () => {
         exposed.onAuthAppStateChangedEvent('CONNECTED');
         await settled();
         assert.equal(made.length, 1);
+    });
+
+    it('is none the worse for a look at its page that fails', async () => {
+        const { client } = await begin({
+            hasSynced: () => ({ state: 'CONNECTED', login: true, loaded: true }),
+            shims: () => {
+                throw new Error('the page does not tell');
+            },
+        });
+        client.on('load_failed', (error) => assert.fail(error));
+        const [error] = await within(once(client, 'check_failed'), 'the look');
+        assert.match(error.message, /does not tell/);
     });
 });
