@@ -154,6 +154,11 @@ class Recovery {
         this.#readySince ??= performance.now();
     }
 
+    /** In how many milliseconds of being ready the next round is the first again. */
+    get calmIn() {
+        return Math.max(0, this.round * EASE_MS - (performance.now() - this.#readySince));
+    }
+
     /** A phone that is not linked got what it asked for: whatever was before is over. */
     calm() {
         this.round = 0;

@@ -348,6 +348,7 @@ class Session {
             ready: () => {
                 this.#recovery.ready();
                 this.#why = null;
+                run.after('calm', this.#recovery.calmIn, () => this.#forgetTrouble());
             },
             paired: (code) => {
                 this.#pairing?.give(code);
@@ -470,6 +471,14 @@ class Session {
             if (error instanceof SessionError) this.#failed(run, error);
             else this.#trouble(run, 'page_lost', why ?? reason.pageLost(error?.message ?? error));
         }
+    }
+
+    /** The session was ready for long enough: the next process has nothing to go on with. */
+    #forgetTrouble() {
+        if (this.#state.name !== 'ready') return;
+        this.#storage
+            .forgetTrouble()
+            .catch((error) => this.#log.warning(error.message, { cause: error.cause }));
     }
 
     /** End the process, so that systemd starts another: it goes on where this one stopped. */

@@ -164,6 +164,15 @@ class Storage {
     }
 
     /**
+     * Delete what was written down of the trouble: it is over.
+     *
+     * @throws {SessionError}
+     */
+    async forgetTrouble() {
+        await this.#guard(() => fs.rm(this.#trouble, { force: true }));
+    }
+
+    /**
      * Make the folders fit for a browser: there, private, writable, with space left, and not locked by
      * another host.
      *

@@ -160,10 +160,13 @@ describe('the next try', () => {
         const { clock, counted } = timed(t);
         for (let round = 0; round < 5; round += 1) counted.next('page_hung', { linked: true, page: true });
         counted.ready();
+        assert.equal(counted.calmIn, 75_000);
         clock.now += MINUTE / 2;
+        assert.equal(counted.calmIn, 45_000);
         assert.equal(counted.next('page_hung', { linked: true, page: true }).pause, 15_000);
         counted.ready();
         clock.now += MINUTE;
+        assert.equal(counted.calmIn, 0);
         assert.equal(counted.next('page_hung', { linked: true, page: true }).step, 'reload');
     });
 

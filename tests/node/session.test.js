@@ -13,6 +13,7 @@ const http = require('node:http');
 const os = require('node:os');
 const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
+const { setTimeout: pause } = require('node:timers/promises');
 
 const { findBrowsers } = require('../../server/browser');
 const { receiver } = require('./support/notify');
@@ -354,6 +355,20 @@ describe('a linked session', () => {
         await events.until('ready');
         assert.ok(events.pictures.every(({ qr }) => qr === null));
         assert.ok(events.pictures.every(({ linked }) => linked));
+    });
+
+    it('goes on counting its trouble, and forgets that once it was ready for a while', async (t) => {
+        const { server } = await startLinked(t);
+        server.kill('SIGTERM');
+        await server.exit();
+        const note = path.join(profileOf(server), 'trouble.json');
+        fs.writeFileSync(note, JSON.stringify({ at: Date.now(), round: 1, starts: [] }));
+        const next = await start(t, { directory: server.directory, port: server.port });
+        await next.follow().until('ready');
+        await pause(5_000);
+        assert.ok(fs.existsSync(note), 'it may come again');
+        for (let tries = 0; fs.existsSync(note) && tries < 200; tries += 1) await pause(100);
+        assert.ok(!fs.existsSync(note), 'it is over');
     });
 
     it('keeps its login when everything is killed, and takes a profile from another host', async (t) => {
