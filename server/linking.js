@@ -153,7 +153,7 @@ class Linking {
     passkey(isWanted = false) {
         this.#passkeyAsked = true;
         if (isWanted && !this.answered) this.#phoneAnswered();
-        if (!this.answered) return;
+        if (!this.answered || this.#state.name === 'passkey_required') return;
         this.#state.enter('passkey_required', {
             message: 'WhatsApp asks for a passkey to link this account, which a server cannot give',
             hint: 'on the phone: WhatsApp, Settings, Account, Passkeys: remove it, then ask for a new code',
