@@ -7,10 +7,9 @@ const { SessionError, TimeLimitError, withLimit } = require('./errors');
 const { EVENT_STREAM } = require('./events');
 const { HttpError } = require('./http');
 const { reason } = require('./reasons');
-const { BusyError } = require('./turns');
+const { BusyError, DOWNLOAD_LIMIT_MS } = require('./turns');
 
 const CHATS_LIMIT_MS = 9_000;
-const MEDIA_LIMIT_MS = 60_000;
 const SEND_LIMIT_MS = 14_000;
 /** A call has this much time beyond its own limit, which then tells more. */
 const REST_MS = 500;
@@ -238,7 +237,7 @@ function createRoutes({ state, session, events }) {
 
     add('GET', '/media/{id}', 'the media of a message', async ({ request, response, params }) => {
         const work = (client) => chats.readMedia(client, params.id);
-        const { bytes, headers } = await onSession('media_in', work, MEDIA_LIMIT_MS, 'reading media');
+        const { bytes, headers } = await onSession('media_in', work, DOWNLOAD_LIMIT_MS, 'reading media');
         response.writeHead(200, headers);
         response.end(request.method === 'HEAD' ? undefined : bytes);
     });

@@ -5,12 +5,25 @@
  * a page that polls a long list faster than it is made would pile up work without end.
  */
 
+const { withLimit } = require('./errors');
+
 /** So many different calls may wait; more are refused. */
 const MOST_WAITING = 16;
+/** So long whoever asks for a download waits for it, and so long it holds up those after it. */
+const DOWNLOAD_LIMIT_MS = 60_000;
 
 class Turns {
     #taken = new Map();
     #last = Promise.resolve();
+    #limitMs;
+
+    /**
+     * @param {number|null} limitMs how long a turn may take; then the next begins, although the page may be
+     *   still at work. null = for ever
+     */
+    constructor(limitMs = null) {
+        this.#limitMs = limitMs;
+    }
 
     /** Tell whether the page works for somebody. */
     get busy() {
@@ -23,12 +36,15 @@ class Turns {
      * @param {string} key equal for equal work
      * @returns {Promise<any>} what the work gives
      * @throws {BusyError} too many wait
+     * @throws {TimeLimitError} it took longer than a turn may
      */
     async take(key, work) {
         const same = this.#taken.get(key);
         if (same !== undefined) return same;
         if (this.#taken.size >= MOST_WAITING) throw new BusyError();
-        const turn = this.#last.then(work).finally(() => this.#taken.delete(key));
+        const limit = this.#limitMs;
+        const done = () => (limit === null ? work() : withLimit(work(), limit, "WhatsApp's page"));
+        const turn = this.#last.then(done).finally(() => this.#taken.delete(key));
         this.#taken.set(key, turn);
         this.#last = turn.catch(() => {});
         return turn;
@@ -43,4 +59,4 @@ class BusyError extends Error {
     }
 }
 
-module.exports = { BusyError, Turns };
+module.exports = { BusyError, DOWNLOAD_LIMIT_MS, Turns };

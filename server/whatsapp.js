@@ -20,7 +20,7 @@ const { DOCUMENT_GONE } = require('./errors');
 const { pinPage } = require('./pinned');
 const { reason } = require('./reasons');
 const { inspect, isCore, missingOf, wantedOf } = require('./surface_check');
-const { Turns } = require('./turns');
+const { DOWNLOAD_LIMIT_MS, Turns } = require('./turns');
 
 const SITE = 'https://web.whatsapp.com/';
 /** How long a page that was logged out may take until it is loaded again, and says why, in milliseconds. */
@@ -149,7 +149,7 @@ const keptAuthOf = (LocalAuth) => class KeptAuth extends LocalAuth {
 const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client {
     /** Calls that keep the page busy, and downloads, which keep the network busy and nobody else waiting. */
     turns = new Turns();
-    downloads = new Turns();
+    downloads = new Turns(DOWNLOAD_LIMIT_MS);
 
     #limitMs;
     #pinned;

@@ -5,6 +5,7 @@ const { describe, it } = require('node:test');
 
 const chats = require('../../server/chats');
 const { BusyError, Turns } = require('../../server/turns');
+const { within } = require('./support/process');
 
 /** A chat of `count` messages, one a second, of which the library gives the newest. */
 function clientWith(count) {
@@ -351,6 +352,15 @@ describe('turns', () => {
         await assert.rejects(first, /a/);
         assert.equal(await second, 'b');
         assert.deepEqual(order, ['a begins', 'a ends', 'b begins', 'b ends']);
+        assert.equal(turns.busy, false);
+    });
+
+    it('go on when one never ends, where they have a limit', async () => {
+        const turns = new Turns(20);
+        const endless = turns.take('a', () => new Promise(() => {}));
+        const next = turns.take('b', async () => 'b');
+        await assert.rejects(endless, { name: 'TimeLimitError' });
+        assert.equal(await within(next, 'the next turn', 1000), 'b');
         assert.equal(turns.busy, false);
     });
 
