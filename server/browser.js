@@ -126,10 +126,16 @@ function lastWords(stderr) {
     return (telling.at(-1) ?? lines.at(-1) ?? '').replace(/^\[[^\]]*\]\s*/, '').slice(0, 300);
 }
 
+/** Return how a program ended that said nothing. The message of node holds all of its arguments. */
+function ending(error) {
+    if (error === null) return 'no reason given';
+    if (error.killed) return 'no answer in time';
+    if (error.signal) return `it was ended by ${error.signal}`;
+    return typeof error.code === 'number' ? `it ended with exit code ${error.code}` : String(error.code);
+}
+
 function failure(file, { error, stderr }) {
-    const words =
-        lastWords(stderr) ||
-        (error?.killed ? 'no answer in time' : (error?.message.split('\n')[0] ?? 'no reason given'));
+    const words = lastWords(stderr) || ending(error);
     const hint = /root without --no-sandbox/.test(words)
         ? "run this server as an ordinary user: the browser's sandbox refuses root"
         : /sandbox|namespace/i.test(words)

@@ -62,6 +62,19 @@ describe('a browser', () => {
             assert.match(error.message, /libnss3/);
             return true;
         });
+        for (const [end, told] of [
+            ['exit 21', /^\S+ does not start: it ended with exit code 21$/],
+            ['kill -KILL $$', /^\S+ does not start: it was ended by SIGKILL$/],
+        ]) {
+            const [mute] = install(folder, [end.replaceAll(/\W/g, '')], `#!/bin/sh\n${end}\n`);
+            await assert.rejects(browsers.browserVersion(mute, {}), { message: told });
+            await assert.rejects(
+                browsers.diagnose(mute, ['--proxy-server=secret'], '/p', {}).then((error) => {
+                    throw error;
+                }),
+                { message: told },
+            );
+        }
     });
 
     it('keeps its sandbox, and says that it is an ordinary browser of its version', () => {
