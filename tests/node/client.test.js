@@ -319,6 +319,15 @@ for (const [shape, seed] of [
         const [file] = await ofThis(sent.id);
         assert.deepEqual([file?.type, file?.caption], ['image', 'look']);
 
+        // What was sent is found again, all of it, by its text.
+        const since = Math.floor(Date.now() / 1000) - 1;
+        assert.deepEqual(await client.findSent(chat, 'twice', since), []);
+        const twice = [];
+        for (let times = 0; times < 2; times += 1) twice.push(await client.sendMessage(chat, 'twice'));
+        const found = await client.findSent(chat, 'twice', since);
+        assert.deepEqual(found.sort(), twice.map(({ id }) => serialized(id)).sort());
+        assert.deepEqual(await client.findSent('5511900000000@c.us', 'twice', since), []);
+
         // A stranger's file that the site has no more, and an answer to it.
         const heard = waitFor(client, 'message');
         const from = { phone: PHONE, from: '5511944443333' };
