@@ -44,7 +44,8 @@ reliability: ## break everything in booted machines, as often as it takes, and w
 	@tools/install-deps test
 	@rm -f .run/test/faults.json .run/test/faults-sessions.json
 	@$(MAKE) deb
-	@WAPORTD_FAULTS=all /usr/bin/python3 -m pytest -p no:cacheprovider tests/guest/test_faults.py tests/guest/test_disks.py
+	@WAPORTD_FAULTS=all /usr/bin/python3 -m pytest -p no:cacheprovider tests/guest/test_faults.py tests/guest/test_disks.py \
+		tests/guest/test_patience.py tests/guest/test_first_command.py tests/guest/test_engines.py tests/guest/test_admin.py
 	@WAPORTD_FAULTS=all tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m pytest -p no:cacheprovider \
 		tests/integration/test_faults.py tests/integration/test_clock.py tests/integration/test_limits.py \
 		tests/integration/test_outages.py tests/integration/test_load.py

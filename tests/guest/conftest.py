@@ -100,11 +100,11 @@ def _booted(root, package, other_versions=None):
             _machine = None
 
 
-@pytest.fixture(params=["dbus", "dbus-broker"])
-def bare_site(request, release, package):
-    """A machine without what the package depends on, which apt can install; for either message bus."""
+@pytest.fixture
+def bare_site(release, bus, package):
+    """A machine without what the package depends on, which apt can install."""
     depends = guests.field(package, "Depends")
-    with guests.prepared_root(release, bus=request.param, offered=depends) as root:
+    with guests.prepared_root(release, bus=bus, offered=depends) as root:
         yield from _booted(root, package)
 
 

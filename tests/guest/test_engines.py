@@ -2,9 +2,12 @@
 
 import json
 
+import guests
 import pytest
 from harness import CONFIG, until
+from rows import EVERYTHING
 
+RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 FOLDER = "/var/lib/waportd-engines"
 MAKE = r"""
 set -eu

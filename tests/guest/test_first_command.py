@@ -1,17 +1,27 @@
 """The first command of the README, on machines that have nothing of what the package depends on."""
 
+import itertools
 import json
 
 import guests
 import pytest
 from harness import until
+from rows import EVERYTHING
 
 APT = 600.0
 """Seconds for some hundred packages; far more than they take."""
 
 
-@pytest.mark.parametrize("release", guests.RELEASES)
-@pytest.mark.parametrize("recommends", ["--no-install-recommends", "--install-recommends"])
+OLD, NEW = guests.RELEASES[0], guests.RELEASES[-1]
+WITHOUT, WITH = "--no-install-recommends", "--install-recommends"
+MACHINES = (
+    list(itertools.product(guests.RELEASES, ("dbus", "dbus-broker"), (WITHOUT, WITH)))
+    if EVERYTHING
+    else [(OLD, "dbus", WITHOUT), (NEW, "dbus-broker", WITH)]
+)
+
+
+@pytest.mark.parametrize(("release", "bus", "recommends"), MACHINES)
 def test_after_it_a_code_is_drawn_without_another_step(bare_site, recommends):
     """One transaction of apt: the bus hears of its new policies before the user of ours is made."""
     site = bare_site

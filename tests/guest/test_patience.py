@@ -3,10 +3,13 @@
 import re
 import threading
 
+import guests
 import pytest
 from guests import GuestError
 from harness import server, until
+from rows import EVERYTHING
 
+RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 PORT = 5001
 UNIT = server(PORT)
 NODE = "/usr/bin/node"
