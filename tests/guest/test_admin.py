@@ -68,7 +68,10 @@ def test_the_journal_tells_the_story_by_port_and_user_and_no_secret(site):
         json.loads(line)
         for line in site.machine.journal("--unit=waportd", "--output=json", "WAPORTD_USER=4").splitlines()
     ]
-    assert {entry["WAPORTD_PORT"] for entry in of_daemon} == {"5004"}
+    # Who called for what is about a user; all else is about their server.
+    calls = [entry for entry in of_daemon if "WAPORTD_ACTION" in entry]
+    assert any(entry["WAPORTD_ACTION"] == "POST /v1/users/4/logout" for entry in calls)
+    assert {entry["WAPORTD_PORT"] for entry in of_daemon if entry not in calls} == {"5004"}
     assert any("session ready" in entry["MESSAGE"] for entry in of_daemon)
 
     everything = site.machine.journal("--output=export")  # the browsers' lines and the kernel's, too

@@ -24,6 +24,7 @@ ELSEWHERE = {
     "curl -": "tests/node/docs.test.js, with what is answered",
     "curl 'http://localhost:5002": "tests/node/docs.test.js, with what is answered",
     "waportctl engine": "test_engines.py, from files: this machine reaches no registry",
+    "waportd generate-units --tcp": "test_isolation.py, where api.listen names an address",
     "waportctl import-session": "tests/integration and test_service.py, where there is an old session",
     "grep -rn": "an example for somebody else's files",
     "cp /usr/lib/python3": "tests/unit/test_client.py imports the one file alone",
