@@ -82,7 +82,11 @@ describe('work that the library does in several steps', () => {
                         });
                         await next;
                     }
-                    await this.pupPage.evaluate(() => {
+                    await this.pupPage.evaluate(async () => {
+                        // As the library does: before that the page has no modules.
+                        while (window.Debug?.VERSION === undefined) {
+                            await new Promise((resolve) => setTimeout(resolve, 10));
+                        }
                         window.steps = (window.steps ?? 0) + 1;
                     });
                 } catch (error) {
