@@ -31,7 +31,8 @@ def until_anew(site, unit, before):
 def processes(site, pattern):
     """Return the processes of user 1's server whose command line matches."""
     group = site.machine.show(SERVICE, "ControlGroup")
-    pids = site.machine.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs").stdout.split()
+    # Between two processes of a server there is no group.
+    pids = site.machine.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs", check=False).stdout.split()
     found = []
     for pid in pids:
         line = site.machine.run("cat", f"/proc/{pid}/cmdline", check=False).stdout.replace("\0", " ")
@@ -40,9 +41,17 @@ def processes(site, pattern):
     return found
 
 
+FOUND = 150
+"""Seconds within which a page or browser that stands still is replaced, however busy it may have been."""
+
+
 def until_another(site, pattern, before):
     """Wait until a process of user 1's server has gone, and there is another one like it."""
-    until(lambda: (now := processes(site, pattern)) and before not in now, f"another process than {before}")
+    until(
+        lambda: (now := processes(site, pattern)) and before not in now,
+        f"another process than {before}",
+        FOUND,
+    )
 
 
 NODE = r"whatsapp_server\.js"
