@@ -16,7 +16,7 @@ const { setTimeout: pause } = require('node:timers/promises');
 const { isHeadlessShell } = require('./browser');
 const chatsPage = require('./chats_page');
 const { prepareDocument } = require('./compatibility');
-const { DOCUMENT_GONE } = require('./errors');
+const { DOCUMENT_GONE, withLimit } = require('./errors');
 const { pinPage } = require('./pinned');
 const { reason } = require('./reasons');
 const { inspect, isCore, missingOf, wantedOf } = require('./surface_check');
@@ -31,6 +31,8 @@ const MAX_WORDS = 200;
 const NEW_CODES_MS = 3_000;
 /** How long a page may take for a sign of life, and then for its end, before it is loaded anew. */
 const SIGN_MS = 2_000;
+/** How long a browser whose page gives none may take for a sign of its own, in milliseconds. */
+const BROWSER_SIGN_MS = 5_000;
 /** When the screen of a login is looked at after `ready`, in milliseconds: again if it lacks something. */
 const MAIN_CHECKS_MS = [2_000, 10_000, 60_000];
 /** When a page that lacks what no session can do without is looked at again, in milliseconds. */
@@ -519,7 +521,11 @@ const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client
         try {
             const sign = this.#evaluate('true').catch(() => false);
             // One that hangs, or has crashed, would keep its process, and with it every page of the site.
-            if (!(await Promise.race([sign, pause(SIGN_MS, false)]))) await this.#endPage();
+            if (!(await Promise.race([sign, pause(SIGN_MS, false)]))) {
+                // Of a browser that stands still no page comes back.
+                await withLimit(this.pupBrowser.version(), BROWSER_SIGN_MS, 'a sign of the browser');
+                await this.#endPage();
+            }
             await this.pupPage.goto(SITE, { waitUntil: 'load', timeout: this.#limitMs });
             await this.#injecting;
         } finally {

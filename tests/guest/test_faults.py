@@ -41,6 +41,8 @@ def processes(site, pattern):
     return found
 
 
+LOOPS = 180
+"""Seconds within which all that crash again and again wait for their next start at the same time."""
 FOUND = 150
 """Seconds within which a page or browser that stands still is replaced, however busy it may have been."""
 
@@ -446,6 +448,7 @@ def test_a_hundred_servers_that_crash_again_and_again_disturb_nobody(linked):
                 if row["user"] in users
             ),
             "the end of all loops",
+            LOOPS,
         )
         linked.machine.run(
             "sh", "-c", "rm -r /run/systemd/system/whatsapp@2*.service.d; systemctl daemon-reload"

@@ -81,6 +81,13 @@ describe('a linked session is brought back in the living process', () => {
         assert.match(shown.message, /the browser ended unexpectedly/);
     });
 
+    it('by another browser when its browser stands still', async (t) => {
+        const session = await startLinked(t, { env: { WAPORTD_PROBE_INTERVAL: '1' } });
+        const stop = () => process.kill(browserOf(session.server), 'SIGSTOP');
+        const { sameBrowser } = await survive(t, session, stop, 'page_hung', 30_000);
+        assert.equal(sameBrowser, false);
+    });
+
     it('when the script that started the browser is killed, and the browser ends too', async (t) => {
         const [file] = await findBrowsers('auto');
         const folder = scratch(t);
