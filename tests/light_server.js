@@ -143,6 +143,11 @@ class LightClient extends EventEmitter {
         return this.#chats.has(id) ? id : null;
     }
 
+    async findSent(chat, body, since) {
+        const isIt = (message) => message.fromMe && message.body === body && message.timestamp >= since;
+        return (this.#chats.get(chat) ?? []).filter(isIt).map(({ id }) => id);
+    }
+
     async getChatById(id) {
         return this.#chats.has(id) ? this.#chat(id) : null;
     }
