@@ -304,7 +304,8 @@ def _write(path: Path, text: str, mode: int) -> bool:
 
 def _replace(path: Path, content: bytes, mode: int) -> bool:
     try:
-        if path.read_bytes() == content and path.stat().st_mode & 0o7777 == mode:
+        # The file itself: the units refuse to read one that is a link.
+        if path.lstat().st_mode == stat.S_IFREG | mode and path.read_bytes() == content:
             return False
     except (FileNotFoundError, PermissionError):
         pass  # one that may not be read may still be replaced: that is up to the folder

@@ -154,6 +154,16 @@ def test_an_environment_file_is_private_and_written_once(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["5002.env"]
 
 
+def test_a_link_in_place_of_an_environment_is_replaced(tmp_path):
+    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    file = tmp_path / f"{ASSIGNMENT.port}.env"
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert units.write_environment(tmp_path, ASSIGNMENT, Config()) is True
+    assert not file.is_symlink()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
 def test_an_environment_file_that_may_not_be_read_is_replaced():
     with unprivileged() as folder:
         units.write_environment(folder, ASSIGNMENT, Config())
