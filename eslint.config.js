@@ -16,7 +16,7 @@ const browser = readonly(
     'Blob CSS DOMException DOMParser addEventListener devicePixelRatio getSelection history matchMedia ' +
         'open requestAnimationFrame sessionStorage',
 );
-const page = readonly('EventSource document indexedDB localStorage location navigator window');
+const page = readonly('Blob EventSource document indexedDB localStorage location navigator window');
 
 module.exports = [
     { ignores: ['.venv/', 'node_modules/', '.run/', 'build/', 'debian/'] },
@@ -37,11 +37,26 @@ module.exports = [
     // Files that hold functions for a page, or are served to one.
     {
         files: [
-            'server/{chats_page,compatibility,surface_check,upstream,whatsapp}.js',
-            'tests/node/client.test.js',
+            'server/{*_page,compatibility,in_page,page_calls,passkey_screen}.js',
+            'server/{surface_check,upstream,whatsapp}.js',
+            'tests/integration/played_extension.js',
+            'tests/node/{client,passkey_page,passkey_screen}.test.js',
             'tests/standin/**/*.js',
         ],
         languageOptions: { globals: page },
+    },
+    {
+        files: ['extension/**/*.js'],
+        languageOptions: {
+            sourceType: 'script',
+            globals: { ...page, ...browser, ...readonly('PublicKeyCredential chrome') },
+        },
+        rules: {
+            'no-shadow': 'error',
+            'no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
+            'no-use-before-define': ['error', { functions: false, classes: false }],
+            strict: ['error', 'global'],
+        },
     },
     {
         files: ['**/*.mjs'],
@@ -52,5 +67,10 @@ module.exports = [
             'no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
             'no-use-before-define': ['error', { functions: false, classes: false, variables: false }],
         },
+    },
+    {
+        // For the console of another site, with the options of one request in place of the word.
+        files: ['waportd/web/snippet.js'],
+        languageOptions: { globals: { ...page, ...readonly('PublicKeyCredential __OPTIONS__') } },
     },
 ];

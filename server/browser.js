@@ -1,27 +1,29 @@
 'use strict';
 
-/** Which browser drives the session, with which arguments, and which processes belong to it. */
+/** Which browsers there are, how one is run, and which processes belong to it. */
 
-const { execFile } = require('node:child_process');
+const { spawn } = require('node:child_process');
 const { constants } = require('node:fs');
 const fs = require('node:fs/promises');
 const path = require('node:path');
+const { setTimeout: pause } = require('node:timers/promises');
 
-const { SessionError } = require('./errors');
+const { SessionError, codeOf } = require('./errors');
 const { readJson, replaceFile } = require('./storage');
 
 /** Lightest first: memory of one waiting session, whole process tree: 213, 352, 352 MiB. */
 const AUTO = ['chromium-headless-shell', 'chromium', 'google-chrome'];
-const VERSION_LIMIT_MS = 15000;
+/** Somebody waits for it, and a small host takes its time. */
+const TRIAL_LIMIT_MS = 45000;
+/** Until nothing is left of a program that has ended. */
+const GONE_LIMIT_MS = 3000;
+const MOST_OUTPUT_CHARACTERS = 1 << 20;
 const OWN_VARIABLES =
     /^(PORT|(NOTIFY|LISTEN|WATCHDOG|WAPORTD|FLASK|JOURNAL|INVOCATION|CREDENTIALS|SYSTEMD)_.*)$/;
-const CACHE_BYTES = 64 * 1024 * 1024;
 
 const INSTALL_HINT =
     'install one (Debian: apt install chromium-headless-shell, or chromium), or name one ' +
     '(instances.browser; WAPORTD_BROWSER when run by hand)';
-
-const isHeadlessShell = (file) => /headless[-_]shell/.test(path.basename(file));
 
 async function isExecutable(file) {
     try {
@@ -101,29 +103,67 @@ class BrowserChoice {
     }
 }
 
-function run(file, args, env, limit) {
-    return new Promise((resolve) => {
-        execFile(
-            file,
-            args,
-            { env, timeout: limit, killSignal: 'SIGKILL', maxBuffer: 1 << 20 },
-            (error, stdout, stderr) => resolve({ error, stdout, stderr }),
-        );
+/**
+ * Run a program to its end, with all that it starts: the leader of a group of its own, none of which is left.
+ *
+ * @param {AbortSignal} [signal] ends it
+ * @returns {Promise<{error: object|null, stdout: string, stderr: string}>} `error` as that of execFile
+ */
+async function run(file, args, env, limit, signal) {
+    const said = { stdout: '', stderr: '' };
+    const child = spawn(file, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const name of Object.keys(said)) {
+        child[name].setEncoding('utf8').on('data', (text) => {
+            if (said[name].length < MOST_OUTPUT_CHARACTERS) said[name] += text;
+        });
+    }
+    let killed = false;
+    const kill = () => {
+        killed = true;
+        killGroup(child.pid);
+    };
+    const timer = setTimeout(kill, limit);
+    signal?.addEventListener('abort', kill);
+    if (signal?.aborted) kill();
+    const error = await new Promise((resolve) => {
+        child.once('error', resolve);
+        child.once('close', (code, by) => resolve(code === 0 ? null : { killed, signal: by, code }));
     });
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', kill);
+    for (const end = performance.now() + GONE_LIMIT_MS; performance.now() < end; await pause(20)) {
+        if (child.pid === undefined || !(await groupLives(child.pid))) break;
+        killGroup(child.pid);
+    }
+    return { error, ...said };
+}
+
+function killGroup(group) {
+    try {
+        if (group !== undefined) process.kill(-group, 'SIGKILL');
+    } catch (error) {
+        if (codeOf(error) !== 'ESRCH') throw error;
+    }
 }
 
 /**
- * Return the last line that says why: a browser's last words are often followed by noise about its own crash.
+ * Return the line that says why. A browser's last words are often followed by noise about its own crash: what
+ * its other processes say when it has gone, such as "Broken pipe".
  */
 function lastWords(stderr) {
     const lines = stderr
         .split('\n')
         .map((line) => line.trim())
         .filter(Boolean);
-    const telling = lines.filter((line) =>
-        /FATAL|ERROR|error|cannot|No usable|not supported|denied/.test(line),
+    const telling = lines.filter((line) => /ERROR|error|cannot|No usable|not supported|denied/.test(line));
+    const fatal = lines.findLast((line) => line.includes('FATAL'));
+    return (
+        (fatal ?? telling.at(-1) ?? lines.at(-1) ?? '')
+            .replace(/^\[[^\]]*\]\s*/, '')
+            // It goes on to advise the package chromium-sandbox: set-uid, which no unit of ours allows.
+            .replace(/(No usable sandbox!).*/, '$1')
+            .slice(0, 300)
     );
-    return (telling.at(-1) ?? lines.at(-1) ?? '').replace(/^\[[^\]]*\]\s*/, '').slice(0, 300);
 }
 
 /** Return how a program ended that said nothing. The message of node holds all of its arguments. */
@@ -134,56 +174,35 @@ function ending(error) {
     return typeof error.code === 'number' ? `it ended with exit code ${error.code}` : String(error.code);
 }
 
+/**
+ * Tell why a browser does not start.
+ *
+ * @param {string} file
+ * @param {object} how
+ * @param {{killed: any, signal: any, code: any}|null} how.error how its program ended
+ * @param {string} how.stderr what it said
+ */
 function failure(file, { error, stderr }) {
     const words = lastWords(stderr) || ending(error);
     const hint = /root without --no-sandbox/.test(words)
         ? "run this server as an ordinary user: the browser's sandbox refuses root"
         : /sandbox|namespace/i.test(words)
           ? 'allow unprivileged user namespaces: waportctl doctor names the setting that forbids them'
-          : `run ${file} by hand as the same user to see why`;
+          : '`sudo waportctl doctor` starts each browser as a server does, and names one that works';
     return new SessionError('browser_failed', `${file} does not start: ${words}`, hint);
 }
 
-const versions = new Map();
-
 /**
- * Ask a browser for its version, once per file and change of that file.
+ * Start a browser as a session's and end it.
  *
- * @returns {Promise<string>} such as `156.0.8078.79`
- * @throws {SessionError} `browser_failed`: it cannot be run
+ * @param {AbortSignal} signal gives it up
+ * @throws {SessionError} `browser_failed`: it does not start, or draws no page
  */
-async function browserVersion(file, env) {
-    const key = `${file} ${(await fs.stat(file)).mtimeMs}`;
-    if (!versions.has(key)) {
-        versions.set(
-            key,
-            run(file, ['--version'], env, VERSION_LIMIT_MS).then((result) => {
-                const version = result.stdout.match(/\d+(\.\d+){1,3}/)?.[0];
-                if (result.error || version === undefined) throw failure(file, result);
-                return version;
-            }),
-        );
-    }
-    try {
-        return await versions.get(key);
-    } catch (error) {
-        versions.delete(key);
-        throw error;
-    }
-}
-
-/**
- * Start a browser that failed once more, to hear its last words, which puppeteer's pipe transport swallows.
- */
-async function diagnose(file, args, profile, env) {
-    const mode = isHeadlessShell(file) ? '--headless' : '--headless=new';
-    const result = await run(
-        file,
-        [...args, mode, `--user-data-dir=${profile}`, '--dump-dom', 'about:blank'],
-        env,
-        VERSION_LIMIT_MS,
-    );
-    return failure(file, result);
+async function tryOut(file, args, profile, env, signal) {
+    const all = [...args, `--user-data-dir=${profile}`, '--dump-dom', 'about:blank'];
+    const result = await run(file, all, env, TRIAL_LIMIT_MS, signal);
+    // Not by how it ended: one that has drawn its page may still crash at its end, as on a busy host.
+    if (!/<html/i.test(result.stdout)) throw failure(file, result);
 }
 
 /**
@@ -204,64 +223,6 @@ function browserEnvironment(cacheDirectory, env = process.env) {
     return { ...Object.fromEntries(inherited), ...own };
 }
 
-/**
- * Say who the browser is, as an ordinary Chromium of its very version does.
- *
- * WhatsApp turns away browsers that it takes for old or headless. The library's default names a Chrome 101 on
- * a Mac: too old one day, and contradicted by everything else the page can see. The flag reaches service
- * workers too, which a page-level override does not; the override reaches the client hints, which the flag
- * does not (both measured).
- */
-function identity(version) {
-    const major = version.split('.')[0];
-    const engine = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)';
-    const brands = [
-        { brand: 'Chromium', version: major },
-        { brand: 'Not)A;Brand', version: '24' },
-    ];
-    return {
-        userAgent: `${engine} Chrome/${major}.0.0.0 Safari/537.36`,
-        platform: 'Linux x86_64',
-        userAgentMetadata: {
-            brands,
-            fullVersionList: brands.map((each) => (each.brand === 'Chromium' ? { ...each, version } : each)),
-            platform: 'Linux',
-            platformVersion: '',
-            architecture: 'x86',
-            model: '',
-            mobile: false,
-        },
-    };
-}
-
-/**
- * Return the arguments of a browser, on top of puppeteer's own. Chromium's sandbox stays as it is.
- *
- * @param {{cacheDirectory: string, userAgent: string, extra: string[]}} options
- */
-function browserArguments(file, { cacheDirectory, userAgent, extra }) {
-    return [
-        '--disable-gpu',
-        // Nothing is shown to anybody, so nobody draws in three dimensions: 13 MiB.
-        '--disable-software-rasterizer',
-        '--lang=en-US',
-        '--no-default-browser-check',
-        '--disable-component-update',
-        '--disable-domain-reliability',
-        '--no-pings',
-        `--disk-cache-dir=${cacheDirectory}`,
-        `--disk-cache-size=${CACHE_BYTES}`,
-        `--user-agent=${userAgent}`,
-        ...(isHeadlessShell(file)
-            ? ['--in-process-gpu', '--enable-features=NetworkServiceInProcess2']
-            : [
-                  '--disable-features=SpareRendererForSitePerProcess,OmniboxTriggerForNoStatePrefetch,' +
-                      'OptimizationGuideModelDownloading,OptimizationHintsFetching',
-              ]),
-        ...extra,
-    ];
-}
-
 async function readProcess(pid) {
     try {
         const stat = await fs.readFile(`/proc/${pid}/stat`, 'latin1');
@@ -276,7 +237,7 @@ async function readProcess(pid) {
 async function processes() {
     const pids = (await fs.readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
     const all = await Promise.all(pids.map(readProcess));
-    return all.filter((each) => each !== null && each.state !== 'Z' && each.state !== 'X');
+    return all.flatMap((each) => (each === null || each.state === 'Z' || each.state === 'X' ? [] : [each]));
 }
 
 /** Tell whether a process group has living members; puppeteer makes each browser the leader of its own. */
@@ -316,14 +277,13 @@ async function profileHolders(profile) {
 
 module.exports = {
     BrowserChoice,
-    browserArguments,
     browserEnvironment,
-    browserVersion,
-    diagnose,
+    failure,
     findBrowsers,
     groupDraws,
     groupLives,
-    identity,
-    isHeadlessShell,
+    killGroup,
     profileHolders,
+    run,
+    tryOut,
 };

@@ -19,8 +19,7 @@
  * - `explain(error)`: gives an error of the page words, where it has none
  *
  * It calls `window.waportdTell(proof, document, what, …)`, a function of the server, with `document` (the
- * address, at once), `passkey` (whether WhatsApp wants it, or only the page offers it), `banned` (what the
- * page was told) and `changed` (what is on screen).
+ * address, at once), `banned` (what the page was told) and `changed` (what is on screen).
  *
  * @param {string} proof by which the server knows that it is called from here
  */
@@ -191,6 +190,108 @@ function prepareDocument(proof) {
         });
     };
 
+    /** The id of somebody or of a chat, which the page may give as text, and its text. */
+    const asWid = (id) => (typeof id === 'string' ? load('WAWebWidFactory').createWid(id) : id);
+    const textOf = (id) => attempt(() => (typeof id === 'string' ? id : (id._serialized ?? String(id))));
+
+    /** What the page knows of somebody, without asking WhatsApp: number, other id, and a name. */
+    const personOf = (id) => {
+        const wid = asWid(id);
+        const contacts = load('WAWebApiContact');
+        const contact = attempt(() => load('WAWebCollections').Contact.get(wid));
+        const isLid = /(^|\.)lid$/.test(wid.server);
+        const pn = isLid && (attempt(() => contacts.getPhoneNumber(wid)) ?? contact?.phoneNumber);
+        const lid = isLid ? wid : attempt(() => contacts.getCurrentLid(wid));
+        return {
+            phone: pn?.server === 'c.us' ? pn.user : null,
+            lid: lid?.server === undefined ? null : textOf(lid),
+            name: attempt(() => contact.name || contact.pushname || contact.verifiedName) || null,
+        };
+    };
+
+    /** What the page knows of the people and the chat of a message: `{chat, me, people}`; see describe.js. */
+    const knowledgeOf = (message) => {
+        const people = {};
+        const { author, from, quotedParticipant, revokeSender, mentionedJidList } = message;
+        const mentioned = Array.isArray(mentionedJidList) ? mentionedJidList : [];
+        for (const each of [author, from, quotedParticipant, revokeSender, ...mentioned]) {
+            const id = each && textOf(each);
+            if (id) people[id] ??= attempt(() => personOf(each)) ?? {};
+        }
+        const me = ['getMaybeMePnUser', 'getMaybeMeLidUser'].map((which) =>
+            attempt(() => textOf(load('WAWebUserPrefsMeUser')[which]())),
+        );
+        const chat = attempt(() => load('WAWebCollections').Chat.get(message.id.remote));
+        return {
+            chat: attempt(() => chat.formattedTitle || chat.name) || null,
+            me: me.filter(Boolean),
+            people,
+        };
+    };
+
+    /** What there is of a message that cannot be made a model of. */
+    const plainModel = (message) => {
+        const { type, t, body, caption, notifyName, ack, isNewMsg, id } = message;
+        const ids = Object.fromEntries(
+            ['from', 'to', 'author'].map((which) => [which, message[which] && textOf(message[which])]),
+        );
+        const key = { fromMe: id.fromMe, remote: textOf(id.remote), id: id.id, _serialized: String(id) };
+        return { type, t, body, caption, notifyName, ack, isNewMsg, ...ids, id: key, links: [] };
+    };
+
+    /** What the library reads of a model without a look whether it is there: one message would cost all. */
+    const makeReadable = (model) => {
+        if (model.type === 'multi_vcard') {
+            const cards = Array.isArray(model.vcardList) ? model.vcardList : [];
+            model.vcardList = cards.filter((card) => typeof card === 'object' && card !== null);
+        }
+        const { listResponse } = model;
+        if (listResponse && !listResponse.singleSelectReply) {
+            model.listResponse = { ...listResponse, singleSelectReply: {} };
+        }
+        for (const which of ['from', 'to']) if (model[which] === null) delete model[which];
+        return model;
+    };
+
+    /** What the page knows beside a message comes with it, and one that is broken comes as it is. */
+    const knowing = new WeakSet();
+    const tellMore = () => {
+        const { WWebJS } = window;
+        const original = WWebJS.getMessageModel;
+        if (knowing.has(original)) return;
+        const getMessageModel = (message) => {
+            let model;
+            try {
+                model = original(message);
+            } catch (error) {
+                if (!message?.id) throw error;
+                model = plainModel(message);
+            }
+            model.waportd = attempt(() => knowledgeOf(message));
+            return makeReadable(model);
+        };
+        knowing.add(getMessageModel);
+        if (wrapped.has(original)) wrapped.add(getMessageModel);
+        WWebJS.getMessageModel = getMessageModel;
+    };
+
+    /**
+     * The library hears of calls by a map that it expects in their collection; where there is none it throws,
+     * and listens to no message.
+     */
+    const repairCalls = () => {
+        const calls = load('WAWebCallCollection');
+        if (typeof calls?.on !== 'function') return 'absent';
+        const map = Object.values(calls).find((value) => value instanceof Map);
+        if (map !== undefined) return calls.waportd === map ? 'applied' : 'not needed';
+        calls.waportd = new Map();
+        calls.on('add', (call) => {
+            calls.waportd.set(call.id, call);
+            calls.waportd.clear();
+        });
+        return 'applied';
+    };
+
     /** A last message, or a group, that cannot be had is no reason to lose the chat. */
     const keepBrokenChats = () =>
         wrap(window.WWebJS, 'getChatModel', (original) => async (chat, options) => {
@@ -264,12 +365,17 @@ function prepareDocument(proof) {
             return media;
         });
 
+    /** The library takes a file as text in Base64; what is a file already is taken as it is. */
+    const takeFiles = () =>
+        wrap(window.WWebJS, 'mediaInfoToFile', (original) => (media) => media.file ?? original(media));
+
     /** A download without the type of what is downloaded is refused (since September 2026). */
     const repairDownloadType = () =>
         wrap(
             load('WAWebDownloadManager')?.downloadManager,
             'downloadAndMaybeDecrypt',
             (original) =>
+                /** @this {any} */
                 function download(wanted, ...more) {
                     if (!wanted || wanted.mimetype !== undefined) return original.call(this, wanted, ...more);
                     const isIt = (msg) =>
@@ -287,6 +393,7 @@ function prepareDocument(proof) {
             load('WAWebCollections')?.Msg?.modelClass?.prototype,
             'downloadMedia',
             (original) =>
+                /** @this {any} */
                 function downloadMedia(how, ...more) {
                     const asked = how?.rmrReason !== undefined && how.isUserInitiated === undefined;
                     return original.call(this, asked ? { ...how, isUserInitiated: true } : how, ...more);
@@ -299,6 +406,7 @@ function prepareDocument(proof) {
             load('WAWebCollections')?.Msg,
             'getMessagesById',
             (original) =>
+                /** @this {any} */
                 async function getMessagesById(ids, ...more) {
                     if (!Array.isArray(ids)) return original.call(this, ids, ...more);
                     const MsgKey = load('WAWebMsgKey');
@@ -329,15 +437,13 @@ function prepareDocument(proof) {
 
     // ---- when --------------------------------------------------------------------------------------
 
-    /** How often is looked at what no event tells, in milliseconds. */
-    const LOOK_MS = 1000;
-    /** What is listened to, and looked at, by now. */
+    /** What is listened to by now. */
     const heard = new Set();
     const hear = (module, member, event, tellOf) => {
         if (heard.has(event)) return;
-        const source = load(module)?.[member];
-        if (typeof source?.on !== 'function') return;
         attempt(() => {
+            const source = load(module)?.[member];
+            if (typeof source?.on !== 'function') return;
             source.on(event, tellOf);
             heard.add(event);
         });
@@ -349,24 +455,10 @@ function prepareDocument(proof) {
         if (isBan && !banned) tell('banned', what, ...more);
         banned = isBan;
     };
-    const watchPasskeys = () => {
-        if (heard.has('passkey')) return;
-        heard.add('passkey');
-        // No event tells it, and the screen that shows it speaks the browser's language.
-        let asked = false;
-        const looking = setInterval(() => {
-            // A login needs none any more, and hundreds of idle pages need no timer.
-            if (attempt(() => load('WAWebSocketModel').Socket.state) === 'CONNECTED') clearInterval(looking);
-            const type = attempt(() => load('WAWebAltDeviceLinkingApi').getPairingType());
-            if (type === 'SHORTCAKE_PASSKEY' && !asked) tell('passkey', true);
-            asked = type === 'SHORTCAKE_PASSKEY';
-        }, LOOK_MS);
-    };
     const listen = () => {
         hear('WAWebBackendEventBus', 'BackendEventBus', 'account_temporarily_banned', tellBan);
         hear('WAWebCmd', 'Cmd', 'account_temporarily_banned_from_bridge', tellBan);
         hear('WAWebStreamModel', 'Stream', 'change:mode', () => tell('changed'));
-        watchPasskeys();
     };
 
     const boot = () => {
@@ -379,7 +471,10 @@ function prepareDocument(proof) {
         boot();
         attempt(completeKeys);
         attempt(keepBrokenChats);
+        attempt(takeFiles);
         repair('models', repairModels);
+        attempt(tellMore);
+        repair('calls', repairCalls);
         repair('media_id', repairMediaId);
         repair('download_type', repairDownloadType);
         repair('strangers_media', repairStrangersMedia);
@@ -400,16 +495,6 @@ function prepareDocument(proof) {
             attempt(boot);
         },
     });
-
-    // WhatsApp asks for a passkey through WebAuthn.
-    const { credentials } = navigator;
-    if (credentials?.get) {
-        const get = credentials.get.bind(credentials);
-        credentials.get = (options) => {
-            if (options?.publicKey) tell('passkey', false);
-            return get(options);
-        };
-    }
 
     tell('document', window.location.href);
 }

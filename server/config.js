@@ -7,9 +7,11 @@
 
 const path = require('node:path');
 
+const contract = require('./contract.json');
+
 /**
- * A value that cannot be used. `problems` holds one sentence for each variable, its value and what is
- * allowed.
+ * A value that cannot be used. `problems` holds one sentence for each variable: its value, unless that may be
+ * secret, and what is allowed.
  */
 class ConfigError extends Error {
     constructor(problems) {
@@ -21,10 +23,10 @@ class ConfigError extends Error {
 
 const quote = (text) => JSON.stringify(text);
 
-function wholeNumber(text, min, max) {
+function wholeNumber(text, [least, most]) {
     if (!/^\d{1,9}$/.test(text)) return undefined;
     const number = Number(text);
-    return number >= min && number <= max ? number : undefined;
+    return number >= least && number <= most ? number : undefined;
 }
 
 /** Return the items of a JSON array of strings, or undefined. */
@@ -48,8 +50,8 @@ function httpUrl(text) {
 }
 
 /** Return `[first, later]` in seconds: how long the first code of a batch and each further one is valid. */
-function lifetimes(text) {
-    const parts = text.split(',').map((part) => wholeNumber(part.trim(), 1, 3600));
+function lifetimes(text, limits) {
+    const parts = text.split(',').map((part) => wholeNumber(part.trim(), limits));
     return parts.length === 2 && !parts.includes(undefined) ? parts : undefined;
 }
 
@@ -66,54 +68,179 @@ function absolute(text) {
     return path.isAbsolute(text) && /^[^\0\n]{1,4096}$/.test(text) ? path.normalize(text) : undefined;
 }
 
-const matching = (pattern) => (text) => (pattern.test(text) ? text : undefined);
-const seconds = (min, max) => (text) => wholeNumber(text, min, max);
+/** Return a number of bytes; 0, which is no limit, is Infinity. */
+function size(text) {
+    if (!/^\d{1,16}$/.test(text)) return undefined;
+    return Number(text) || Infinity;
+}
 
-/** Each variable: key in the result, default, parser (undefined = refused), what is allowed. */
-const VARIABLES = {
-    WAPORTD_USER: [
-        'user',
-        null,
-        matching(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$/),
-        'a letter or digit, then at most 63 letters, digits or _ . @ -',
-    ],
-    WAPORTD_ALLOW_UIDS: ['allowUids', null, userIds, 'numeric user ids with commas between, or nothing'],
-    FLASK_WEBHOOK_URL: [
-        'webhookUrl',
-        'http://localhost:5002/webhook',
-        httpUrl,
-        'an http or https URL, or nothing for no webhook',
-    ],
-    WAPORTD_CLIENT_ID_PREFIX: [
-        'clientIdPrefix',
-        'ylada_bot',
-        matching(/^[A-Za-z0-9_-]{1,64}$/),
-        '1 to 64 letters, digits, _ or -',
-    ],
-    WAPORTD_BROWSER: [
-        'browser',
-        'auto',
-        matching(/^[^\0\n]{1,4096}$/),
-        'auto, or the path or name of a browser',
-    ],
-    WAPORTD_BROWSER_ARGS: ['browserArgs', '[]', stringArray, 'a JSON array of strings'],
-    WAPORTD_ENGINE: ['engine', null, absolute, 'an absolute path, or nothing for the bundled one'],
-    WAPORTD_WEB_VERSION: ['webVersion', null, absolute, 'an absolute path, or nothing for no pinned page'],
-    WAPORTD_QR_MAX_RETRIES: ['qrMaxRetries', '5', seconds(1, 1000), 'a whole number from 1 to 1000'],
-    WAPORTD_QR_LIFETIME: [
-        'qrLifetime',
-        '60,20',
-        lifetimes,
-        'two whole numbers of seconds from 1 to 3600: first,later',
-    ],
-    WAPORTD_START_TIMEOUT: ['startTimeout', '90', seconds(1, 3600), 'whole seconds from 1 to 3600'],
-    WAPORTD_READY_TIMEOUT: ['readyTimeout', '120', seconds(1, 3600), 'whole seconds from 1 to 3600'],
-    WAPORTD_PROBE_INTERVAL: ['probeInterval', '10', seconds(1, 3600), 'whole seconds from 1 to 3600'],
-    WAPORTD_IDLE_TIMEOUT: ['idleTimeout', '600', seconds(1, 86400), 'whole seconds from 1 to 86400'],
+/**
+ * Return `{server, username, password}`: what Chromium is told of a proxy, and its login, null where there is
+ * none. `server` is null for no proxy at all; null in place of all of it for what the environment says.
+ */
+function proxy(text) {
+    if (text === '' || text === 'auto') return null;
+    if (text === 'none') return { server: null, username: null, password: null };
+    try {
+        const url = new URL(text);
+        if (!/^(https?|socks[45]):$/.test(url.protocol) || !url.hostname) return undefined;
+        if (url.search || url.hash || !['', '/'].includes(url.pathname)) return undefined;
+        const isNamed = url.username !== '' || url.password !== '';
+        // Chromium knows no passwords of SOCKS proxies.
+        if (isNamed && !url.protocol.startsWith('http')) return undefined;
+        return {
+            server: `${url.protocol}//${url.host}`,
+            username: isNamed ? decodeURIComponent(url.username) : null,
+            password: isNamed ? decodeURIComponent(url.password) : null,
+        };
+    } catch {
+        return undefined;
+    }
+}
+
+/** Return the words of a list with commas between, each one of `known` and given once. */
+const wordsOf = (known) => (text) => {
+    const words = text === '' ? [] : text.split(',');
+    return words.every((word) => known.includes(word)) && new Set(words).size === words.length
+        ? Object.freeze(words)
+        : undefined;
 };
 
-/** Variables that must not be empty strings but mean "not set" when they are absent. */
-const optional = (value) => value === undefined || value === null;
+const whole = (/** @type {string} */ pattern) => new RegExp(`^(?:${pattern})$`);
+
+const SECRET = whole(contract.patterns.webhook_secret);
+
+/** Return the secrets of Standard Webhooks, as they are written; the first is the newest. */
+function secrets(text) {
+    const all = text === '' ? [] : text.split(',');
+    const areSecrets = all.length <= contract.limits.webhook_secrets && all.every((one) => SECRET.test(one));
+    return areSecrets ? Object.freeze(all) : undefined;
+}
+
+/** Return the further headers of a webhook by name, from a JSON object of texts. */
+function headers(text) {
+    try {
+        const all = JSON.parse(text);
+        if (all === null || typeof all !== 'object' || Array.isArray(all)) return undefined;
+        const isHeader = ([name, value]) =>
+            /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(name) && typeof value === 'string' && /^[ -~]*$/.test(value);
+        return Object.entries(all).every(isHeader) ? Object.freeze(all) : undefined;
+    } catch {
+        return undefined;
+    }
+}
+
+const flag = (text) => (['true', 'false'].includes(text) ? text === 'true' : undefined);
+const matching =
+    (/** @type {RegExp} */ pattern, /** @type {(text: string) => any} */ read = String) =>
+    (text) =>
+        pattern.test(text) ? read(text) : undefined;
+
+/** What a server tells of. */
+const EVENTS = Object.freeze(Object.keys(contract.events));
+
+/** Kinds of chats that can be passed over. */
+const IGNORED = Object.freeze(Object.keys(contract.ignored));
+
+const some = (words) => `some of ${words.join(', ')}, with commas between, or nothing`;
+const NUMBER = 'a whole number from {least} to {most}';
+const SECONDS = 'whole seconds from {least} to {most}';
+const BYTES = 'a whole number of bytes, or 0 for no limit';
+
+/**
+ * Each variable: key in the result, parser (undefined = refused), what is allowed. Defaults and limits are in
+ * contract.json; a parser gets the limits, too.
+ *
+ * @type {Record<string, [key: string, parse: (text: string, limits: any) => any, allowed: string]>}
+ */
+const READERS = {
+    WAPORTD_USER: [
+        'user',
+        matching(whole(contract.patterns.user)),
+        'a letter or digit, then at most 63 letters, digits or _ . @ -',
+    ],
+    WAPORTD_ALLOW_UIDS: ['allowUids', userIds, 'numeric user ids with commas between, or nothing'],
+    FLASK_WEBHOOK_URL: ['webhookUrl', httpUrl, 'an http or https URL, or nothing for no webhook'],
+    WAPORTD_WEBHOOK_SECRETS: [
+        'webhookSecrets',
+        secrets,
+        'one or two secrets whsec_… with a comma between, or nothing',
+    ],
+    WAPORTD_WEBHOOK_HEADERS: ['webhookHeaders', headers, 'a JSON object of texts'],
+    WAPORTD_WEBHOOK_EVENTS: ['webhookEvents', wordsOf(EVENTS), some(EVENTS)],
+    WAPORTD_WEBHOOK_TIMEOUT: ['webhookTimeout', wholeNumber, SECONDS],
+    WAPORTD_WEBHOOK_RETRY: ['webhookRetry', wholeNumber, SECONDS],
+    WAPORTD_IGNORE: ['ignore', wordsOf(IGNORED), some(IGNORED)],
+    WAPORTD_JOURNAL_AGE: ['journalAge', wholeNumber, SECONDS],
+    WAPORTD_JOURNAL_SIZE: [
+        'journalSize',
+        matching(/^[1-9]\d{0,15}$/, Number),
+        'a whole number of bytes, not 0',
+    ],
+    WAPORTD_DEFAULT_COUNTRY: [
+        'defaultCountry',
+        (text) => (text === '' ? null : matching(whole(contract.patterns.default_country))(text)),
+        'a calling code such as 55, or nothing',
+    ],
+    WAPORTD_MEDIA_FROM_PRIVATE: ['mediaFromPrivate', flag, 'true or false'],
+    WAPORTD_SEND_RATE: ['sendRate', wholeNumber, 'a whole number from {least}, which is no limit, to {most}'],
+    WAPORTD_CLIENT_ID_PREFIX: [
+        'clientIdPrefix',
+        matching(whole(contract.patterns.client_id_prefix)),
+        '1 to 64 letters, digits, _ or -',
+    ],
+    WAPORTD_BROWSER: ['browser', matching(/^[^\0\n]{1,4096}$/), 'auto, or the path or name of a browser'],
+    WAPORTD_BROWSER_ARGS: ['browserArgs', stringArray, 'a JSON array of strings'],
+    WAPORTD_PROXY: [
+        'proxy',
+        proxy,
+        'auto, none, http://NAME:PASSWORD@HOST:PORT (or https), or socks5://HOST:PORT (or socks4; Chromium ' +
+            'gives these no login)',
+    ],
+    WAPORTD_ENGINE: ['engine', absolute, 'an absolute path, or nothing for the bundled one'],
+    WAPORTD_WEB_VERSION: ['webVersion', absolute, 'an absolute path, or nothing for no pinned page'],
+    WAPORTD_QR_MAX_RETRIES: ['qrMaxRetries', wholeNumber, NUMBER],
+    WAPORTD_QR_LIFETIME: [
+        'qrLifetime',
+        lifetimes,
+        'two whole numbers of seconds from {least} to {most}: first,later',
+    ],
+    WAPORTD_START_TIMEOUT: ['startTimeout', wholeNumber, SECONDS],
+    WAPORTD_READY_TIMEOUT: ['readyTimeout', wholeNumber, SECONDS],
+    WAPORTD_PROBE_INTERVAL: ['probeInterval', wholeNumber, SECONDS],
+    WAPORTD_IDLE_TIMEOUT: ['idleTimeout', wholeNumber, SECONDS],
+    WAPORTD_TURN_WAIT: ['turnWait', wholeNumber, SECONDS],
+    WAPORTD_CACHE_MAX: ['cacheMax', size, BYTES],
+    WAPORTD_MEDIA_MAX: ['mediaMax', size, BYTES],
+};
+
+/** The default and the limits of a variable, which may be wider than those of the key in config.yaml. */
+function variable(name) {
+    /** @type {{default: any, range?: number[], by_hand?: number[]}} */
+    const { default: fallback, range = [], by_hand: limits = range } = contract.variables[name];
+    return { fallback: fallback === null ? null : String(fallback), limits: /** @type {any} */ (limits) };
+}
+
+/**
+ * Each variable: key in the result, default, parser, what is allowed.
+ *
+ * @type {Record<string, [key: string, fallback: string|null, parse: (text: string) => any, allowed: string]>}
+ */
+const VARIABLES = Object.fromEntries(
+    Object.entries(READERS).map(([name, [key, parse, words]]) => {
+        const { fallback, limits } = variable(name);
+        const allowed = words.replace('{least}', limits[0]).replace('{most}', limits[1]);
+        return [name, [key, fallback, (text) => parse(text, limits), allowed]];
+    }),
+);
+
+/** Values that no message repeats: a token, or a password, may be in them. */
+const HIDDEN = new Set([
+    'FLASK_WEBHOOK_URL',
+    'WAPORTD_WEBHOOK_SECRETS',
+    'WAPORTD_WEBHOOK_HEADERS',
+    'WAPORTD_PROXY',
+]);
 
 function directory(value, cwd) {
     // systemd lists several directories separated by colons; ours is the first.
@@ -128,24 +255,29 @@ function directory(value, cwd) {
  * @param {NodeJS.ProcessEnv} env
  * @param {string[]} args the arguments after the script's name
  * @param {string} cwd where folders go when systemd names none
- * @returns {Readonly<object>} times in seconds
+ * @returns {import('./types').Config} times in seconds
  * @throws {ConfigError} naming every unusable value
  */
 function readConfig(env, args, cwd) {
     const problems = [];
+    /** @type {any} */
     const config = {};
 
+    const { fallback: port, limits: ports } = variable('PORT');
     const [portSource, portText] =
-        env.PORT !== undefined ? ['PORT', env.PORT] : ['argument', args[0] ?? '5001'];
-    config.port = wholeNumber(portText, 1, 65535);
+        env.PORT !== undefined ? ['PORT', env.PORT] : ['argument', args[0] ?? port];
+    config.port = wholeNumber(portText, ports);
     if (config.port === undefined) {
-        problems.push(`${portSource} is ${quote(portText)}; allowed: a port, a whole number from 1 to 65535`);
+        const allowed = `a port, a whole number from ${ports.join(' to ')}`;
+        problems.push(`${portSource} is ${quote(portText)}; allowed: ${allowed}`);
     }
 
     for (const [name, [key, fallback, parse, allowed]] of Object.entries(VARIABLES)) {
         const text = env[name] ?? fallback;
-        config[key] = optional(text) ? null : parse(text);
-        if (config[key] === undefined) problems.push(`${name} is ${quote(text)}; allowed: ${allowed}`);
+        config[key] = text === null ? null : parse(text);
+        if (config[key] === undefined) {
+            problems.push(`${name} is ${HIDDEN.has(name) ? 'not usable' : quote(text)}; allowed: ${allowed}`);
+        }
     }
     if (problems.length > 0) throw new ConfigError(problems);
 
@@ -161,4 +293,4 @@ function readConfig(env, args, cwd) {
     });
 }
 
-module.exports = { ConfigError, VARIABLES, readConfig };
+module.exports = { ConfigError, EVENTS, VARIABLES, readConfig };

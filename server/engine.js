@@ -16,9 +16,9 @@ const { readFileSync } = require('node:fs');
 const { createRequire } = require('node:module');
 const path = require('node:path');
 
-const { SessionError } = require('./errors');
+const { SessionError, messageOf } = require('./errors');
 
-const BUNDLED = 'bundled';
+const { bundled_engine: BUNDLED } = require('./contract.json');
 const LIBRARY = 'whatsapp-web.js';
 
 /** What server/whatsapp.js and server/chats.js call or replace. */
@@ -27,29 +27,14 @@ const MEMBERS = {
         'initialize',
         'inject',
         'attachEventListeners',
-        'initWebVersionCache',
         'requestPairingCode',
-        'sendMessage',
-        'getChatById',
-        'getMessageById',
         'getContactLidAndPhone',
-        'getNumberId',
         'getState',
         'getWWebVersion',
         'destroy',
     ],
-    LocalAuth: [
-        'setup',
-        'beforeBrowserInitialized',
-        'afterBrowserInitialized',
-        'onAuthenticationNeeded',
-        'logout',
-        'destroy',
-    ],
+    LocalAuth: ['setup', 'onAuthenticationNeeded', 'logout', 'destroy'],
 };
-
-/** What puppeteer would load only when a browser starts: an upgrade may have replaced the files by then. */
-const LATE = ['puppeteer', 'puppeteer-core', 'debug'];
 
 const folderOf = (engine) =>
     engine === null
@@ -91,12 +76,19 @@ function classesOf(folder) {
     return { Client: load('src/Client'), LocalAuth: load('src/authStrategies/LocalAuth') };
 }
 
-function loadLate(folder) {
-    LATE.reduce((within, name) => {
-        const file = within.resolve(name);
-        within(file);
-        return createRequire(file);
-    }, createRequire(path.join(folder, 'package.json')));
+/**
+ * Load what drives the browser: the puppeteer that the library names, and at once what it would load only
+ * when there is a browser. An upgrade may have replaced the files by then.
+ */
+function driverOf(folder) {
+    const puppeteer = createRequire(path.join(folder, 'package.json'));
+    const { connect } = puppeteer('puppeteer');
+    const core = createRequire(puppeteer.resolve('puppeteer'));
+    const { PipeTransport } = core('puppeteer-core/internal/node/PipeTransport.js');
+    createRequire(core.resolve('puppeteer-core'))('debug');
+    if (typeof connect !== 'function' || typeof PipeTransport !== 'function')
+        throw new Error('its puppeteer cannot take a browser over');
+    return { connect, PipeTransport };
 }
 
 const missingOf = (classes) =>
@@ -110,23 +102,22 @@ const missingOf = (classes) =>
  * Load an engine's library.
  *
  * @param {string|null} engine absolute path of its folder; null = bundled
- * @returns {{Client: Function, LocalAuth: Function, engine: string, library: string}}
+ * @returns {{Client: any, LocalAuth: any, connect: any, PipeTransport: any, engine: string, library: string}}
  * @throws {SessionError} `engine_missing`: why it cannot be used
  */
 function loadEngine(engine) {
     const described = describeEngine(engine);
     if (described.library === null) throw unusable(engine, `there is no ${LIBRARY} in it`);
-    let classes;
+    let loaded;
     try {
         const folder = folderOf(engine);
-        classes = classesOf(folder);
-        loadLate(folder);
+        loaded = { ...classesOf(folder), ...driverOf(folder) };
     } catch (error) {
-        throw unusable(engine, error?.message ?? error);
+        throw unusable(engine, messageOf(error));
     }
-    const missing = missingOf(classes);
+    const missing = missingOf(loaded);
     if (missing.length > 0) throw unusable(engine, `its library has no ${missing.join(', ')}`);
-    return { ...classes, ...described };
+    return { ...loaded, engine: described.engine, library: described.library };
 }
 
 function unusable(engine, why) {
@@ -147,7 +138,7 @@ if (require.main === module) {
         const { engine, library } = loadEngine(path.resolve(process.argv[2]));
         process.stdout.write(`${JSON.stringify({ engine, library })}\n`);
     } catch (error) {
-        process.stdout.write(`${JSON.stringify({ error: error.message })}\n`);
+        process.stdout.write(`${JSON.stringify({ error: messageOf(error) })}\n`);
         process.exitCode = 1;
     }
 }

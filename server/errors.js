@@ -15,6 +15,23 @@ class SessionError extends Error {
     }
 }
 
+/** What a thrown value says. Anything can be thrown. @param {any} error */
+const messageOf = (error) => String(error?.message ?? error);
+
+/** The code of a failed system call, and of other errors that have one. @returns {string|undefined} */
+const codeOf = (/** @type {any} */ error) => error?.code;
+
+/** The cause of a reason; '' where an error is none. @param {unknown} error */
+const causeOf = (error) => (error instanceof SessionError ? error.cause : '');
+
+/**
+ * What is shown of a reason while something is tried.
+ *
+ * @param {SessionError} why
+ * @param {string} next what comes next
+ */
+const explain = ({ message, cause, hint }, next) => ({ message: `${message}; ${next}`, cause, hint });
+
 /** A wait that took longer than it may. */
 class TimeLimitError extends Error {
     constructor(what, ms) {
@@ -37,6 +54,9 @@ function withLimit(promise, ms, what) {
     return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
+/** What is thrown where a part of the page is not loaded (yet). */
+const NOT_LOADED = /Requiring unknown module|unresolved dependenc/i;
+
 /** What is thrown at work in a document that has gone; the last is our own. */
 const DOCUMENT_GONE = /context was destroyed|Cannot find context|another document is loaded/i;
 /** What puppeteer throws at calls whose browser goes away, whose page crashes, or whose frame is removed. */
@@ -53,9 +73,14 @@ const PAGE_GONE = new RegExp(
 module.exports = {
     BROWSER_GONE,
     DOCUMENT_GONE,
+    NOT_LOADED,
     PAGE_CRASHED,
     PAGE_GONE,
     SessionError,
     TimeLimitError,
+    causeOf,
+    codeOf,
+    explain,
+    messageOf,
     withLimit,
 };

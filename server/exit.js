@@ -1,15 +1,17 @@
 'use strict';
 
-/** Exit codes, as the unit file knows them. */
+const { exit_codes: codes } = require('./contract.json');
+
+/** Exit codes, as the unit file and waportd know them, too. */
 const EXIT = Object.freeze({
-    stopped: 0,
-    unexpected: 1,
-    configuration: 2,
-    loggedOut: 10,
-    browserLost: 11,
-    pageHung: 12,
-    neverReady: 13,
-    disconnected: 14,
+    stopped: codes.stopped,
+    unexpected: codes.unexpected,
+    configuration: codes.configuration,
+    loggedOut: codes.logged_out,
+    browserLost: codes.browser_lost,
+    pageHung: codes.page_hung,
+    neverReady: codes.never_ready,
+    disconnected: codes.disconnected,
 });
 
 module.exports = { EXIT };

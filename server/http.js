@@ -7,15 +7,27 @@
 
 const http = require('node:http');
 
+const { foundUid } = require('./caller_check');
+const { TimeLimitError, withLimit } = require('./errors');
+
 const MAX_BODY_BYTES = 1024 * 1024;
 const LIMITS = {
     maxHeaderSize: 16 * 1024,
     headersTimeout: 10_000,
-    requestTimeout: 20_000,
+    // Files come slowly where a network is slow; what is read as JSON has a limit of its own.
+    requestTimeout: 600_000,
     keepAliveTimeout: 10_000,
     connectionsCheckingInterval: 2_000,
 };
+/** How long a body of JSON may take, in milliseconds. */
+const JSON_LIMIT_MS = 20_000;
+const WITH_BODY = new Set(['POST', 'PATCH']);
+/** On each address; so many of them of one caller. Whose one is, is known only when it is there. */
 const MAX_CONNECTIONS = 256;
+const MAX_CONNECTIONS_OF_ONE = 192;
+/** Of callers who are refused: so many may ask for the reason, for so long. */
+const MAX_REFUSED = 16;
+const REFUSED_LIMIT_MS = 1_000;
 const DRAIN_LIMIT_MS = 1_000;
 
 /** Who posts to webhooks, as requests name it. */
@@ -59,21 +71,25 @@ function refuseForeignCallers(request) {
     }
 }
 
-/** Read a JSON object; an empty body is an empty object. @throws {HttpError} 400 or 413 */
-async function readJson(request) {
+/**
+ * Read a JSON object; an empty body is an empty object.
+ *
+ * @param {import('node:http').IncomingMessage} request
+ * @param {number} [most] bytes
+ * @param {() => Promise<void>|void} [beyond] is waited for once more than a MiB has come, which is usually
+ *   the most
+ * @throws {HttpError} 400 or 413
+ */
+async function readJson(request, most = MAX_BODY_BYTES, beyond = () => {}) {
     const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
     if ((length === undefined || length === '0') && encoding === undefined) return {};
     const chunks = [];
     let size = 0;
     for await (const chunk of request) {
+        if (size <= MAX_BODY_BYTES && size + chunk.length > MAX_BODY_BYTES) await beyond();
         size += chunk.length;
-        if (size > MAX_BODY_BYTES)
-            throw new HttpError(
-                413,
-                `the body is longer than ${MAX_BODY_BYTES} bytes`,
-                {},
-                { Connection: 'close' },
-            );
+        if (size > most)
+            throw new HttpError(413, `the body is longer than ${most} bytes`, {}, { Connection: 'close' });
         chunks.push(chunk);
     }
     if (size === 0) return {};
@@ -87,6 +103,14 @@ async function readJson(request) {
         throw new HttpError(400, 'the body is not a JSON object');
     }
     return value;
+}
+
+/** Have a body there in time. @throws {HttpError} 408 */
+function inTime(body, limitMs) {
+    return withLimit(body, limitMs, 'the body').catch((error) => {
+        if (!(error instanceof TimeLimitError)) throw error;
+        throw new HttpError(408, error.message, {}, { Connection: 'close' });
+    });
 }
 
 function writeJson(response, status, body, more) {
@@ -126,6 +150,11 @@ class Router {
             if (route.path.includes('{')) this.#varying.push({ route, pattern: route.path.split('/') });
             else this.#fixed.set(route.path, [...(this.#fixed.get(route.path) ?? []), route]);
         }
+    }
+
+    /** Tell whether there is such a path, and that method. */
+    has(method, pathname) {
+        return this.#fixed.get(pathname)?.some((route) => route.method === method) === true;
     }
 
     /** @throws {HttpError} 400, 404, 405 */
@@ -171,17 +200,61 @@ function readParams(path, pathname) {
     return params;
 }
 
+/** Who has the connections of one listening socket: one caller leaves some of them to others. */
+class Places {
+    #callerOf;
+    #held = new Map();
+    #refused = new Set();
+
+    constructor(callerOf) {
+        this.#callerOf = callerOf;
+    }
+
+    /** Count a connection whose caller is let in; close it where it is one too many of theirs. */
+    give(socket) {
+        const uid = this.#callerOf(socket);
+        if (uid === undefined || socket.destroyed) return;
+        const held = (this.#held.get(uid) ?? 0) + 1;
+        if (held > MAX_CONNECTIONS_OF_ONE) {
+            socket.destroy();
+            return;
+        }
+        this.#held.set(uid, held);
+        socket.once('close', () => {
+            const left = this.#held.get(uid) - 1;
+            if (left === 0) this.#held.delete(uid);
+            else this.#held.set(uid, left);
+        });
+    }
+
+    /** Leave a caller who is refused the time to ask and be told why; of many, the first have had theirs. */
+    refuse(socket) {
+        if (socket.destroyed) return;
+        this.#refused.add(socket);
+        const limit = setTimeout(() => socket.destroy(), REFUSED_LIMIT_MS);
+        socket.once('close', () => {
+            clearTimeout(limit);
+            this.#refused.delete(socket);
+        });
+        if (this.#refused.size > MAX_REFUSED) this.#refused.values().next().value.destroy();
+    }
+}
+
 /**
  * Serves routes on any number of listening sockets.
  *
- * A route is `{method, path, handle}`; `handle({request, response, params, query, body})` returns the JSON of
- * a 200 answer, as a value or as text, or writes the answer itself and returns undefined, or throws an
- * HttpError.
+ * A route is `{method, path, handle, read}`. `handle({request, response, params, query, body})` returns the
+ * JSON of a 200 answer, as a value or as text, or writes the answer itself and returns undefined, or throws
+ * an HttpError. `body` is a JSON object, or what `read(request, response)` makes of the body.
  */
 class HttpServer {
     #router;
+    /** @type {(() => any[])|null} */
+    #all;
     #log;
     #judge;
+    #callerOf;
+    #jsonLimitMs;
     #servers = [];
     #verdicts = new WeakMap();
     #draining = false;
@@ -193,12 +266,21 @@ class HttpServer {
     });
 
     /**
-     * @param {object[]} routes
-     * @param {(socket: import('node:net').Socket) => Promise<string|null>} judge is asked once for each
-     *     connection; resolves with the reason why it is refused, or null
+     * @param {object} options
+     * @param {import('./types').Log} options.log
+     * @param {number} [options.jsonLimitMs]
+     * @param {{first: object[], all: () => object[]}} options.routes those that are known now, and all of
+     *   them: asked for once another one is called
+     * @param {(socket: import('node:net').Socket) => Promise<string|null>} options.judge is asked once for
+     *   each connection; resolves with the reason why it is refused, or null
+     * @param {(socket: import('node:net').Socket) => number|undefined} [options.callerOf] tells who was
+     *     judged
      */
-    constructor({ routes, log, judge }) {
-        this.#router = new Router(routes);
+    constructor({ routes, log, judge, callerOf = foundUid, jsonLimitMs = JSON_LIMIT_MS }) {
+        this.#callerOf = callerOf;
+        this.#jsonLimitMs = jsonLimitMs;
+        this.#router = new Router(routes.first);
+        this.#all = routes.all;
         this.#log = log;
         this.#judge = judge;
     }
@@ -211,29 +293,37 @@ class HttpServer {
     async listen(where) {
         const server = http.createServer(LIMITS, (request, response) => this.#serve(request, response));
         server.maxConnections = MAX_CONNECTIONS;
+        const places = new Places(this.#callerOf);
         server.on('connection', (socket) => {
             const verdict = this.#judge(socket).then((reason) => {
                 this.#verdicts.set(socket, reason);
+                if (reason === null) places.give(socket);
+                else places.refuse(socket);
                 return reason;
             });
             this.#verdicts.set(socket, verdict);
         });
-        server.on('clientError', (error, socket) => {
+        server.on('clientError', (/** @type {NodeJS.ErrnoException} */ error, socket) => {
             if (!socket.writable) return;
             const status = {
                 HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
                 ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
             };
-            const line = `HTTP/1.1 ${status[error.code] ?? '400 Bad Request'}`;
+            const line = `HTTP/1.1 ${status[error.code ?? ''] ?? '400 Bad Request'}`;
             socket.end(`${line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+            // Who goes on sending is not read any more; hung up on at once, they would not see the answer.
+            socket.pause();
+            setTimeout(() => socket.destroy(), DRAIN_LIMIT_MS).unref();
         });
-        await new Promise((resolve, reject) => {
+        /** @type {Promise<void>} */
+        const listening = new Promise((resolve, reject) => {
             server.once('error', reject);
             server.listen(where, () => {
                 server.off('error', reject);
                 resolve();
             });
         });
+        await listening;
         server.on('error', (error) => this.#log.error('listening failed', { reason: error.message }));
         this.#servers.push(server);
     }
@@ -267,8 +357,9 @@ class HttpServer {
             if (reason !== null) throw new HttpError(403, reason, {}, { Connection: 'close' });
             refuseForeignCallers(request);
             const { pathname, query } = readTarget(request.url);
-            const { route, params } = this.#router.find(request.method, pathname);
-            const body = request.method === 'POST' ? await readJson(request) : {};
+            const { route, params } = this.#find(request.method, pathname);
+            const read = route.read ?? this.#readJson;
+            const body = WITH_BODY.has(request.method) ? await read(request, response) : {};
             const handled = route.handle({ request, response, params, query, body });
             const answer = handled instanceof Promise ? await handled : handled;
             if (answer !== undefined) writeJson(response, 200, answer);
@@ -277,6 +368,18 @@ class HttpServer {
         }
         this.#firstAnswer();
     }
+
+    /** @throws {HttpError} 400, 404, 405 */
+    #find(method, pathname) {
+        if (this.#all !== null && !this.#router.has(method, pathname)) {
+            this.#router = new Router(this.#all());
+            this.#all = null;
+        }
+        return this.#router.find(method, pathname);
+    }
+
+    /** @throws {HttpError} 400, 408, 413 */
+    #readJson = (request) => inTime(readJson(request), this.#jsonLimitMs);
 
     #fail(response, error) {
         if (!(error instanceof HttpError) && error.code !== 'ECONNRESET') {
@@ -294,4 +397,4 @@ class HttpServer {
     }
 }
 
-module.exports = { HttpError, HttpServer, WEBHOOK_AGENT, writeJson };
+module.exports = { HttpError, HttpServer, MAX_BODY_BYTES, WEBHOOK_AGENT, inTime, readJson, writeJson };

@@ -27,7 +27,8 @@ function oneLine(text) {
  * Make the log of one server.
  *
  * @param {string} label whom the server belongs to: starts each line
- * @param {{journal: boolean, write: (line: string) => void}} sink
+ * @param {{journal?: boolean, write?: (line: string) => void}} [sink]
+ * @returns {import('./types').Log}
  */
 function createLog(label, { journal = Boolean(process.env.JOURNAL_STREAM), write } = {}) {
     const out = write ?? ((line) => process.stdout.write(line));

@@ -8,7 +8,7 @@
 
 const fs = require('node:fs/promises');
 
-const { SessionError } = require('./errors');
+const { SessionError, messageOf } = require('./errors');
 
 const SITE = 'https://web.whatsapp.com';
 const MAX_BYTES = 16 * 1024 * 1024;
@@ -26,7 +26,7 @@ async function read(file) {
     } catch (error) {
         throw new SessionError(
             'pinned_page_missing',
-            `the pinned page cannot be read: ${error.message}`,
+            `the pinned page cannot be read: ${messageOf(error)}`,
             'put it where every user of this host can read it, or take the setting back ' +
                 '(instances.web_version; WAPORTD_WEB_VERSION when run by hand)',
         );

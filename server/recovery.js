@@ -18,7 +18,8 @@ const STEPS = ['wait', 'ask', 'reload', 'browser', 'process'];
 
 const STATES = {
     opening: ['generating'],
-    linking: ['qr', 'pairing', 'passkey_required'],
+    linking: ['qr', 'pairing'],
+    passkey: ['passkey_required'],
     loading: ['authenticated'],
     linked: ['ready', 'disconnected'],
     /** No browser runs: what comes next is a time that is shown, or somebody who asks. */
@@ -27,7 +28,13 @@ const STATES = {
 
 /**
  * `limit`: seconds, or the name of the limit that holds: `start` and `ready` as configured, `code` = as long
- * as the code is valid, `pause` = as `ROUNDS` says. null = it may last. `cause`: what is shown then.
+ * as the code is valid, `passkey` = as passkey.js gives each stage, `pause` = as `ROUNDS` says. null = it may
+ * last. `cause`: what is shown then.
+ */
+/**
+ * @param {number|string|null} limit
+ * @param {string[]} tries
+ * @param {string|null} cause
  */
 const rule = (limit, tries, cause = null) => Object.freeze({ limit, tries: Object.freeze(tries), cause });
 
@@ -36,6 +43,8 @@ const REST = rule('pause', ['browser']);
 const OPENS = rule('start', ['wait', 'browser', 'process'], 'upstream_silent');
 const SHOWS = rule('code', ['wait', 'ask', 'reload', 'browser'], 'upstream_silent');
 const ASKS = rule(15, ['ask', 'reload', 'browser'], 'upstream_silent');
+/** What WhatsApp's connection is meanwhile says nothing: the screen does. */
+const PASSKEY = rule('passkey', ['wait', 'ask', 'reload', 'browser'], 'passkey_failed');
 const LINKS = rule('ready', ['wait', 'browser'], 'upstream_silent');
 const LOADS = rule('ready', ['wait', 'reload', 'browser', 'process'], 'never_ready');
 const LOST = rule(60, ['wait', 'ask', 'reload', 'browser', 'process'], 'connection_lost');
@@ -43,8 +52,10 @@ const ODD = rule(10, ['wait', 'ask', 'reload', 'browser', 'process'], 'connectio
 const UNPAIRED = rule(10, ['wait', 'ask', 'reload', 'browser', 'process'], 'unpaired');
 const refused = (cause) => rule(0, ['browser', 'process'], cause);
 
-const row = (opening, linking, loading, linked) => ({ opening, linking, loading, linked, resting: REST });
-const everywhere = (one) => row(one, one, one, one);
+const row = (opening, linking, loading, linked, passkey = PASSKEY) => ({
+    ...{ opening, linking, passkey, loading, linked, resting: REST },
+});
+const everywhere = (one) => row(one, one, one, one, one);
 
 /** WhatsApp's connection state × phase. `none`: the page has told none; `other`: one not known here. */
 const PLAN = {
@@ -53,7 +64,7 @@ const PLAN = {
     PAIRING: row(LINKS, LINKS, LOADS, LOST),
     UNPAIRED: row(OPENS, SHOWS, UNPAIRED, UNPAIRED),
     UNPAIRED_IDLE: row(ASKS, ASKS, UNPAIRED, UNPAIRED),
-    CONNECTED: row(LOADS, LOADS, LOADS, GOAL),
+    CONNECTED: row(LOADS, LOADS, LOADS, GOAL, LOADS),
     TIMEOUT: row(OPENS, SHOWS, LOADS, LOST),
     UNLAUNCHED: row(OPENS, SHOWS, LOADS, ODD),
     CONFLICT: everywhere(refused('conflict')),
@@ -92,11 +103,14 @@ const EASE_MS = 15_000;
 const QUICK_STARTS = 9;
 /** So many times in an hour the page is loaded anew; then another browser has to help. */
 const RELOADS = 20;
+/** As a note may have it: a timer of node that is longer than 24 days is over at once. */
+const MOST_ROUNDS = 100_000;
 const HOUR_MS = 3_600_000;
 
 /**
  * Kinds of trouble. `from`: the first round that can help, for a linked session and for one that is not;
- * `exit`: how the process ends where a new one is to help; `error`: shown as such from the beginning.
+ * `exit`: how the process ends where a new one is to help; `error`: shown as such from the beginning;
+ * `stays`: no new one can help.
  */
 const TROUBLES = {
     page_hung: { from: [0, 0], exit: EXIT.pageHung },
@@ -108,12 +122,15 @@ const TROUBLES = {
     browser_lost: { from: [1, 1], exit: EXIT.browserLost },
     no_code: { from: [1, 1], exit: EXIT.pageHung },
     no_start: { from: [2, 4], exit: EXIT.browserLost, error: true },
+    /** Another process has no more room on the disk, and nowhere to read what was tried before it. */
+    no_room: { from: [2, 4], exit: EXIT.browserLost, error: true, stays: true },
     refused: { from: [4, 4], exit: EXIT.disconnected, error: true },
 };
 
 /** Return the phase that a state of ours belongs to. */
 function phaseOf(state) {
-    return Object.keys(STATES).find((phase) => STATES[phase].includes(state));
+    const phases = /** @type {(keyof typeof STATES)[]} */ (Object.keys(STATES));
+    return phases.find((phase) => STATES[phase].includes(state)) ?? 'resting';
 }
 
 /** Return what may last how long, and what is tried then: a rule of `PLAN`. */
@@ -132,6 +149,11 @@ function isRefusal(connection) {
     return isKnown(connection) && PLAN[connection].linked.limit === 0;
 }
 
+/** Tell whether a page that is loaded anew helps a linked session against such trouble. */
+function isOfPage(kind) {
+    return TROUBLES[kind].from[0] === 0;
+}
+
 /** Return `{pause, step}` of a round, counted from 0. */
 function roundOf(number) {
     if (number < ROUNDS.length) return ROUNDS[number];
@@ -145,8 +167,11 @@ const lastHour = (times) => times.filter((time) => performance.now() - time < HO
 class Recovery {
     /** The round that comes next; 0 = all is well. */
     round = 0;
+    /** @type {number[]} */
     #starts = [];
+    /** @type {number[]} */
     #reloads = [];
+    /** @type {number|null} */
     #readySince = null;
 
     /** The session is ready. */
@@ -156,7 +181,10 @@ class Recovery {
 
     /** In how many milliseconds of being ready the next round is the first again. */
     get calmIn() {
-        return Math.max(0, this.round * EASE_MS - (performance.now() - this.#readySince));
+        return Math.max(
+            0,
+            this.round * EASE_MS - (performance.now() - (this.#readySince ?? performance.now())),
+        );
     }
 
     /** A phone that is not linked got what it asked for: whatever was before is over. */
@@ -169,6 +197,15 @@ class Recovery {
         this.#starts = [...lastHour(this.#starts), performance.now()];
     }
 
+    /**
+     * In how many milliseconds somebody who asks may have another browser: at once, unless trouble has taken
+     * as many as may follow each other quickly.
+     */
+    get askedIn() {
+        if (this.round === 0 || lastHour(this.#starts).length < QUICK_STARTS) return 0;
+        return Math.max(0, this.#starts[this.#starts.length - 1] + LAST.pause * 1000 - performance.now());
+    }
+
     /** Whether what goes on has gone on for a while. */
     get serious() {
         return this.round > SERIOUS;
@@ -177,12 +214,12 @@ class Recovery {
     /**
      * Decide what comes next.
      *
-     * @param {string} kind one of `TROUBLES`
+     * @param {import('./types').Trouble} kind
      * @param {{linked: boolean, page: boolean}} now `page`: there is one that can be loaded anew
      * @returns {{step: string, pause: number, error: boolean, exit: number}} pause in milliseconds
      */
     next(kind, { linked, page }) {
-        const { from, exit, error = false } = TROUBLES[kind];
+        const { from, exit, error = false, stays = false } = TROUBLES[kind];
         if (this.#readySince !== null) {
             const eased = Math.floor((performance.now() - this.#readySince) / EASE_MS);
             this.round = Math.max(0, this.round - eased);
@@ -194,7 +231,7 @@ class Recovery {
         this.round = number + 1;
         let { step, pause } = roundOf(number);
         // Only a linked session must not depend on this process; whoever asks for a code asks again.
-        if (step === 'process' && !linked) step = 'browser';
+        if (step === 'process' && (stays || !linked)) step = 'browser';
         if (step === 'reload') this.#reloads.push(performance.now());
         else if (lastHour(this.#starts).length >= QUICK_STARTS) pause = LAST.pause;
         return { step, pause: pause * 1000, error: error || !linked || number >= SERIOUS, exit };
@@ -208,12 +245,13 @@ class Recovery {
 
     /** Go on counting where the process before this one stopped; an old note says nothing any more. */
     resume(note) {
-        const age = Date.now() - note?.at;
+        const age = Number.isFinite(note?.at) ? Date.now() - note.at : NaN;
         if (!(age >= 0 && age < HOUR_MS) || !Number.isInteger(note.round) || !Array.isArray(note.starts)) {
             return;
         }
-        this.round = Math.max(0, note.round);
-        this.#starts = note.starts.filter(Number.isFinite).map((ago) => performance.now() - ago - age);
+        this.round = Math.min(Math.max(0, note.round), MOST_ROUNDS);
+        const starts = note.starts.filter((ago) => Number.isFinite(ago) && ago >= 0);
+        this.#starts = starts.map((ago) => performance.now() - ago - age);
     }
 }
 
@@ -227,6 +265,7 @@ module.exports = {
     TROUBLES,
     Recovery,
     isKnown,
+    isOfPage,
     isRefusal,
     roundOf,
     ruleFor,

@@ -2,20 +2,20 @@
 
 /** The paths of this server, and the shapes of their answers. */
 
-const chats = require('./chats');
-const { SessionError, TimeLimitError, withLimit } = require('./errors');
+const contract = require('./contract.json');
+const { NOT_LOADED, SessionError, TimeLimitError, causeOf, messageOf } = require('./errors');
 const { EVENT_STREAM } = require('./events');
 const { HttpError } = require('./http');
-const { reason } = require('./reasons');
-const { BusyError, DOWNLOAD_LIMIT_MS } = require('./turns');
+const { reason } = require('./session_errors');
+const { LIMITS } = require('./turn');
+const { BusyError } = require('./turns');
 
-const CHATS_LIMIT_MS = 9_000;
-const SEND_LIMIT_MS = 14_000;
-/** A call has this much time beyond its own limit, which then tells more. */
-const REST_MS = 500;
 /** What changes nothing, and may be done again. */
-const READING = new Set(['chats', 'history', 'media_in']);
-const MAX_TEXT = 65_536;
+const READING = new Set(['chats', 'history', 'media_in', 'people', 'pictures', 'groups']);
+
+const [LEAST_DIGITS, MOST_DIGITS] = contract.limits.phone_digits;
+/** The digits of a phone number with its country code. */
+const PHONE = new RegExp(`^[1-9]\\d{${LEAST_DIGITS - 1},${MOST_DIGITS - 1}}$`);
 
 /** The four words that the web app's page knows. */
 function legacyStatus({ state, qr }) {
@@ -25,14 +25,14 @@ function legacyStatus({ state, qr }) {
 }
 
 /** What that page polls for. */
-function legacyCode(picture) {
+function legacyCode(document) {
     return {
-        qr: picture.qr,
-        ready: picture.ready,
-        hasQr: picture.qr !== null,
-        status: legacyStatus(picture),
-        message: picture.message,
-        ...(picture.hint === null ? {} : { hint: picture.hint }),
+        qr: document.qr,
+        ready: document.ready,
+        hasQr: document.qr !== null,
+        status: legacyStatus(document),
+        message: document.message,
+        ...(document.hint === null ? {} : { hint: document.hint }),
     };
 }
 
@@ -43,12 +43,35 @@ function explained(error, status) {
     return new HttpError(status, error.message, { code: cause, cause, hint });
 }
 
+/** The header by which the daemon says what it does about turns. */
+const TURNS = 'waportd-turns';
+const OTHER_USER_STATUS = 409;
+
+/** The ids of users that a call names; whoever names none means the user of the port. */
+function usersNamed({ query, body }) {
+    const all = [...query.getAll('user_id'), body.user_id ?? ''];
+    return all.filter((each) => each !== '').map((each) => (typeof each === 'number' ? `${each}` : each));
+}
+
+/**
+ * A web app that mixes up ports would show one user the code of another, and send in their name.
+ *
+ * @throws {HttpError} 409
+ */
+function refuseOtherUsers(call, user) {
+    if (user === null) return;
+    const other = usersNamed(call).find((each) => each !== user);
+    if (other !== undefined) throw explained(reason.otherUser(user, other), OTHER_USER_STATUS);
+}
+
 /** How errors of a session are answered, by their cause. The web app knows 400 for "not connected". */
-const STATUS = { upstream_changed: 501, perhaps_sent: 504 };
+/** @type {Record<string, number>} */
+const STATUS = { upstream_changed: 501, perhaps_sent: 504, perhaps_done: 504 };
 const OTHER_STATUS = 400;
+/** @type {Record<string, number>} */
 const PAIRING_STATUS = { already_linked: 409, upstream_changed: 501 };
 const BUSY_S = 5;
-const MAX_ERROR = 500;
+const MAX_ERROR_CHARACTERS = 500;
 
 /** Turn what went wrong with a call on the session into its answer. */
 function answerFor(error, what, build) {
@@ -57,8 +80,8 @@ function answerFor(error, what, build) {
     if (error instanceof BusyError) {
         return new HttpError(503, error.message, { code: 'busy' }, { 'Retry-After': String(BUSY_S) });
     }
-    const text = String(error?.message ?? error).slice(0, MAX_ERROR);
-    if (chats.NOT_LOADED.test(text)) {
+    const text = messageOf(error).slice(0, MAX_ERROR_CHARACTERS);
+    if (NOT_LOADED.test(text)) {
         const [, module = 'a module'] = text.match(/module "?([\w.$]+)/i) ?? [];
         const lost = { feature: what, module, member: '', found: 'no such module' };
         return explained(reason.upstreamChanged(build, lost), STATUS.upstream_changed);
@@ -66,54 +89,93 @@ function answerFor(error, what, build) {
     return new HttpError(500, `${what} failed: ${text}`);
 }
 
-function createRoutes({ state, session, events }) {
+/**
+ * Make the paths that whoever waits for this server's start may call, and the others when one of them is
+ * called.
+ *
+ * @param {object} options
+ * @param {import('./state').SessionState} options.state
+ * @param {import('./session').Session} options.session
+ * @param {import('./events').EventStreams} options.events
+ * @param {(tools: {add: any, answering: any, onSession: any}) => void} options.addRest adds the others
+ * @returns {{first: object[], all: () => object[]}}
+ */
+function createRoutes({ state, session, events, addRest }) {
     const routes = [];
-    const add = (method, path, about, handle) => routes.push({ method, path, about, handle });
+    const addForAll = (method, path, about, handle, more) =>
+        routes.push({ method, path, about, handle, ...more });
+    const add = (method, path, about, handle, more) => {
+        const handleOurs = (call) => {
+            refuseOtherUsers(call, state.document().user);
+            return handle(call);
+        };
+        addForAll(method, path, about, handleOurs, more);
+    };
 
-    /** Work with the session for a request, if its page has what a feature needs. @throws {HttpError} */
-    const onSession = async (feature, work, limit, what) => {
-        const { build, missing } = state.picture().upstream;
+    /** Do work for a request, if the page has what a feature needs. @throws {HttpError} */
+    const answering = async (feature, what, work) => {
+        const { build, missing } = state.document().upstream;
         try {
             const lost = missing.find((each) => each.feature === feature);
             if (lost !== undefined) throw reason.upstreamChanged(build, lost);
-            return await session.use(work, limit, what, { isReading: READING.has(feature) });
+            return await work();
         } catch (error) {
             throw answerFor(error, what, build);
         }
     };
 
+    /** The same work with the session. @throws {HttpError} */
+    const onSession = (feature, work, limit, what) =>
+        answering(feature, what, () => session.use(work, limit, what, { isReading: READING.has(feature) }));
+
     add('GET', '/', 'this list', () => {
-        const picture = state.picture();
+        const document = state.document();
         return {
             service: 'waportd whatsapp server',
-            port: picture.port,
-            user: picture.user,
-            status: legacyStatus(picture),
-            state: picture.state,
-            ready: picture.ready,
-            endpoints: routes.map(({ method, path, about }) => `${method} ${path} – ${about}`),
+            port: document.port,
+            user: document.user,
+            status: legacyStatus(document),
+            state: document.state,
+            ready: document.ready,
+            endpoints: all().map(({ method, path, about }) => `${method} ${path} – ${about}`),
         };
     });
 
-    add('GET', '/health', 'whether this server answers', () => ({
+    // Nothing of a user is in it, and older web apps kill what holds the port unless it is answered 200.
+    addForAll('GET', '/health', 'whether this server answers', () => ({
         status: 'ok',
-        ready: state.picture().ready,
+        ready: state.document().ready,
     }));
 
-    // It is what pages poll: written once for each picture.
-    let polled = null;
+    // It is what pages poll: written once for each document.
+    let polled = /** @type {{document: object, text: string}|null} */ (null);
     add('GET', '/qr', 'the code to scan; opens a browser', () => {
         session.ask();
-        const picture = state.picture();
-        if (polled?.picture !== picture) polled = { picture, text: JSON.stringify(legacyCode(picture)) };
+        const document = state.document();
+        if (polled?.document !== document) polled = { document, text: JSON.stringify(legacyCode(document)) };
         return polled.text;
+    });
+
+    /** Follow the session. The daemon says with it that it gives turns, or that this one's is there. */
+    const follow = (call) => {
+        const turns = call.request.headers[TURNS];
+        if (turns === 'begin') session.begin();
+        return events.open(call, turns === undefined ? undefined : () => session.followTurns());
+    };
+
+    add('POST', '/begin', 'a linked session has its turn to start its browser; or {"limit"}', ({ body }) => {
+        const { limit } = body;
+        if (limit === undefined) session.begin();
+        else if (Object.hasOwn(LIMITS, limit)) session.wait(limit);
+        else throw new HttpError(400, `limit is one of: ${Object.keys(LIMITS).join(', ')}`);
+        return state.document();
     });
 
     add('POST', '/qr/new', 'ask for a code now (Accept: text/event-stream, and follow it)', (call) => {
         session.askNow();
         const { request, response } = call;
-        if (request.headers.accept === EVENT_STREAM) return events.open(call);
-        const text = JSON.stringify(state.picture());
+        if (request.headers.accept === EVENT_STREAM) return follow(call);
+        const text = JSON.stringify(state.document());
         response.writeHead(202, {
             'Content-Type': 'application/json; charset=utf-8',
             'Cache-Control': 'no-store',
@@ -123,23 +185,23 @@ function createRoutes({ state, session, events }) {
     });
 
     add('GET', '/status', 'the connection, in detail', () => {
-        const picture = state.picture();
-        const retrying = picture.state === 'disconnected' || (picture.state === 'error' && picture.linked);
+        const document = state.document();
+        const retrying = document.state === 'disconnected' || (document.state === 'error' && document.linked);
         return {
-            ready: picture.ready,
-            hasQr: picture.qr !== null,
-            actuallyConnected: picture.ready,
+            ready: document.ready,
+            hasQr: document.qr !== null,
+            actuallyConnected: document.ready,
             clientInitialized: session.initialized,
-            isAuthenticated: ['authenticated', 'ready', 'disconnected'].includes(picture.state),
-            isConnecting: session.opening || picture.state === 'authenticated' || retrying,
-            phone_number: picture.phone_number,
+            isAuthenticated: ['authenticated', 'ready', 'disconnected'].includes(document.state),
+            isConnecting: session.opening || document.state === 'authenticated' || retrying,
+            phone_number: document.phone_number,
             clientInfo:
-                picture.phone_number === null
+                document.phone_number === null
                     ? null
                     : {
-                          wid: `${picture.phone_number}@c.us`,
-                          pushname: picture.pushname,
-                          platform: picture.platform,
+                          wid: `${document.phone_number}@c.us`,
+                          pushname: document.pushname,
+                          platform: document.platform,
                       },
             // It is tried for ever: there is always one attempt left.
             reconnectInfo: {
@@ -150,15 +212,14 @@ function createRoutes({ state, session, events }) {
         };
     });
 
-    add('GET', '/session', 'the whole picture', () => state.picture());
-    add('GET', '/events', 'the whole picture, and again at each change (server-sent events)', (call) =>
-        events.open(call),
-    );
+    add('GET', '/session', 'the whole document', () => state.document());
+    add('GET', '/events', 'the whole document, and again at each change (server-sent events)', follow);
 
     add('POST', '/pairing-code', 'a code to type on the phone {"phone"}', async ({ body }) => {
         const phone = typeof body.phone === 'string' ? body.phone.replace(/[\s().+-]/g, '') : '';
-        if (!/^[1-9]\d{7,14}$/.test(phone)) {
-            throw new HttpError(400, 'phone must be a number with its country code: 8 to 15 digits', {
+        if (!PHONE.test(phone)) {
+            const digits = `${LEAST_DIGITS} to ${MOST_DIGITS} digits`;
+            throw new HttpError(400, `phone must be a number with its country code: ${digits}`, {
                 code: 'bad_phone',
             });
         }
@@ -167,11 +228,11 @@ function createRoutes({ state, session, events }) {
         } catch (error) {
             if (error instanceof TimeLimitError)
                 throw new HttpError(504, error.message, { code: 'pairing_timeout' });
-            const { build, missing } = state.picture().upstream;
+            const { build, missing } = state.document().upstream;
             const lost = missing.find(({ feature }) => feature === 'pairing');
             const why =
-                lost && error.cause === 'pairing_refused' ? reason.upstreamChanged(build, lost) : error;
-            throw explained(why, PAIRING_STATUS[why.cause] ?? 503);
+                lost && causeOf(error) === 'pairing_refused' ? reason.upstreamChanged(build, lost) : error;
+            throw explained(why, PAIRING_STATUS[causeOf(why)] ?? 503);
         }
     });
 
@@ -179,31 +240,6 @@ function createRoutes({ state, session, events }) {
         session.scanInstead();
         response.writeHead(204);
         response.end();
-    });
-
-    add('POST', '/send', 'send a text {"phone", "message"}', async ({ body }) => {
-        const { phone, message } = body;
-        if (
-            !['string', 'number'].includes(typeof phone) ||
-            phone === '' ||
-            typeof message !== 'string' ||
-            message === ''
-        ) {
-            throw new HttpError(400, 'phone and message are needed');
-        }
-        if (message.length > MAX_TEXT)
-            throw new HttpError(400, `message is longer than ${MAX_TEXT} characters`);
-        const chatId = chats.recipient(phone);
-        const work = (client) => chats.sendText(client, chatId, message);
-        const sending = async (client, leftMs) => {
-            try {
-                return await withLimit(work(client), leftMs - REST_MS, 'sending');
-            } catch (error) {
-                throw error instanceof TimeLimitError ? reason.perhapsSent() : error;
-            }
-        };
-        const messageId = await onSession('send', sending, SEND_LIMIT_MS + REST_MS, 'sending');
-        return { success: true, messageId };
     });
 
     add('POST', '/disconnect', 'log out: unlink the phone and delete the session', async () => {
@@ -214,35 +250,17 @@ function createRoutes({ state, session, events }) {
         }
     });
 
-    add('GET', '/chats', 'chats, newest first (?limit, ?offset)', ({ query }) => {
-        const page = { limit: query.get('limit'), offset: query.get('offset') };
-        const work = (client) => chats.listChats(client, page);
-        return onSession('chats', work, CHATS_LIMIT_MS, 'listing chats');
-    });
+    let isComplete = false;
+    function all() {
+        if (!isComplete) {
+            isComplete = true;
+            addRest({ add, answering, onSession });
+            require('./passkey_routes').addPasskeyRoutes({ add, session, state, explained });
+        }
+        return routes;
+    }
 
-    add(
-        'GET',
-        '/chats/{id}/messages',
-        'messages of a chat, oldest first (?limit, ?before)',
-        ({ params, query }) => {
-            const page = { limit: query.get('limit'), before: query.get('before') };
-            return onSession(
-                'history',
-                (client) => chats.listMessages(client, params.id, page),
-                CHATS_LIMIT_MS,
-                'reading messages',
-            );
-        },
-    );
-
-    add('GET', '/media/{id}', 'the media of a message', async ({ request, response, params }) => {
-        const work = (client) => chats.readMedia(client, params.id);
-        const { bytes, headers } = await onSession('media_in', work, DOWNLOAD_LIMIT_MS, 'reading media');
-        response.writeHead(200, headers);
-        response.end(request.method === 'HEAD' ? undefined : bytes);
-    });
-
-    return routes;
+    return { first: routes, all };
 }
 
 module.exports = { createRoutes, legacyStatus };

@@ -2,8 +2,9 @@
 
 /**
  * The life of the WhatsApp session: when a browser is opened, when it is closed, and what is done about
- * trouble. What the browser tells comes through watch.js; what a code becomes is in linking.js, what a login
- * becomes in linked.js; what is tried against trouble, and when, in recovery.js.
+ * trouble. What the browser tells comes through page_events.js, which has the phases before and after the
+ * login: phase_linking.js and phase_linked.js. What is tried against trouble, and when, is in recovery.js,
+ * the next try itself in retry.js. Who waits for a pairing code is in pairing.js.
  *
  * A browser runs only for a stored login or while somebody asks for a code. Trouble is mended in this process
  * as long as that helps: the page is loaded anew, then another browser opened, after growing pauses. Only
@@ -12,25 +13,31 @@
 
 const { setTimeout: pause } = require('node:timers/promises');
 
-const { BrowserChoice, browserEnvironment, browserVersion, findBrowsers } = require('./browser');
-const { Demand } = require('./demand');
-const { BROWSER_GONE, PAGE_CRASHED, PAGE_GONE, SessionError, withLimit } = require('./errors');
+const { BrowserChoice } = require('./browser');
+const { BrowserVersions } = require('./browser_version');
+const { Demand } = require('./interest');
+const { describeSession } = require('./describe');
+const {
+    BROWSER_GONE,
+    PAGE_CRASHED,
+    PAGE_GONE,
+    SessionError,
+    explain,
+    messageOf,
+    withLimit,
+} = require('./errors');
 const { EXIT } = require('./exit');
-const { Linked } = require('./linked');
-const { Linking, PairingRequest } = require('./linking');
-const { Login } = require('./login');
-const { reason } = require('./reasons');
-const { Recovery } = require('./recovery');
-const { BrowserRun } = require('./run');
-const { timestamp } = require('./state');
-const { Watch } = require('./watch');
+const { Login } = require('./stored_login');
+const { Pairing } = require('./pairing');
+const { reason } = require('./session_errors');
+const { Recovery, isOfPage } = require('./recovery');
+const { Retry, clockTime } = require('./retry');
+const { BrowserRun } = require('./browser_run');
+const { LIMITS, Turn } = require('./turn');
+const { Watch } = require('./page_events');
 
 /** A `/qr` that comes after so long without any is a person, not a forgotten tab. */
 const QUIET_MS = 60_000;
-const PAIRING_LIMIT_MS = 60_000;
-/** How long no pairing code is asked for after WhatsApp has said that it was asked too often; then twice. */
-const PAIRING_PAUSE_MS = 300_000;
-const PAIRING_PAUSE_MAX_MS = 3_600_000;
 /** So long a call waits for a session that comes back, and so much of its time is left for its work. */
 const BACK_LIMIT_MS = 10_000;
 const WORK_LEFT_MS = 2_000;
@@ -38,67 +45,76 @@ const WORK_LEFT_MS = 2_000;
 const GONE_MS = 300;
 /** So many times in a row a page has to show a code before a login that it should have is given up. */
 const MISSING_LOGINS = 3;
-const UNLINK_LIMIT_MS = 10_000;
 const LOOK_LIMIT_MS = 3_000;
 
-/** How WhatsApp's server, not its page, says that it was asked too often. */
-const TOO_OFTEN = /\b429\b|rate-?_?over-?_?limit|too.?many/i;
-
 const WAITING = 'waiting until somebody asks for a code';
+const WAITS_FOR_TURN = 'waiting for its turn to start the browser: not all sessions start at once';
+const TRIES_IN_TURN = 'waiting for its turn to try again';
 const ASK_FOR_CODE = 'ask for a code to link a phone again';
-
-/** The time of day in so many milliseconds, in UTC. */
-const clockTime = (ms) => timestamp(Date.now() + ms).slice(11, 19);
-
-/** What is shown of a reason while something is tried. */
-const explain = ({ message, cause, hint }, next) => ({ message: `${message}; ${next}`, cause, hint });
+const NOT_DELETED = { cause: 'profile_error', hint: 'delete the folder of this session' };
 
 class Session {
     #config;
     #storage;
+    #erase;
     #state;
     #log;
-    #onMessage;
+    #onEvent;
     #end;
     #loadLibrary;
+    #startBrowser;
     #choice;
+    #versions;
+    /** Called when the first browser is started, or nobody wants one, or it cannot be. */
+    #begunFirst = () => {};
     #login;
     #settled = false;
     /** Whether it was decided if a browser is opened. */
     #begun = false;
     /** Whether a browser is to be opened once that may be. */
     #wanted = false;
-    #run = null;
+    /** The browser that runs, with who listens to it. @type {Watch|null} */
+    #watch = null;
+    /** @type {Promise<unknown>} */
     #closing = Promise.resolve();
     #ending = false;
     #demand = new Demand();
+    #turn;
     #recovery = new Recovery();
-    /** What is being mended. */
+    /** What is being mended. @type {SessionError|null} */
     #why = null;
-    #retryAt = 0;
-    #retryTimer = null;
-    #pairing = null;
-    #pairingPause = PAIRING_PAUSE_MS;
-    #pairingFrom = 0;
+    /** The next try, while no browser runs because of trouble. */
+    #retry = new Retry((next) => this.#tryAgain(next));
+    #pairing = new Pairing();
     #missingLogins = 0;
-    /** Why a browser did not start, and which: to hear that, it is started once more. */
-    #diagnosis = { path: null, why: null };
-
     /**
      * @param {object} options
+     * @param {import('./types').Config} options.config
+     * @param {import('./storage').Storage} options.storage
+     * @param {import('./state').SessionState} options.state
+     * @param {import('./types').Log} options.log
+     * @param {import('./types').StartBrowser} options.startBrowser
+     * @param {() => Promise<void>} options.erase delete what is kept of the session
      * @param {(code: number, why: string) => void} options.end finish the process
-     * @param {() => Promise<{SessionClient: Function}>} options.loadLibrary called when the library is needed
-     * @param {(message: object) => void} options.onMessage takes each incoming message of the library
+     * @param {() => Promise<{SessionClient: import('./types').SessionClientClass}>} options.loadLibrary
+     *   called when the library is needed
+     * @param {import('./types').RunEvents['onEvent']} options.onEvent takes what happens (describe.js),
+     *   with whom can be asked about its people
      */
-    constructor({ config, storage, state, log, end, loadLibrary, onMessage }) {
+    constructor({ config, storage, erase, state, log, end, loadLibrary, startBrowser, onEvent }) {
         this.#config = config;
         this.#storage = storage;
+        this.#erase = erase;
         this.#state = state;
         this.#log = log;
         this.#end = end;
         this.#loadLibrary = loadLibrary;
-        this.#onMessage = onMessage;
+        this.#onEvent = onEvent;
         this.#choice = new BrowserChoice(config.stateDirectory);
+        this.#versions = new BrowserVersions(storage.authDirectory);
+        this.#startBrowser = startBrowser;
+        this.#turn = new Turn(state, config.turnWait);
+        state.on('state', () => onEvent(describeSession(state.document()), null));
         this.#login = new Login({ storage, log, onChange: (linked) => state.update({ linked }) });
     }
 
@@ -106,8 +122,22 @@ class Session {
         return this.#login.linked;
     }
 
+    get #run() {
+        return this.#watch?.run ?? null;
+    }
+
+    /** What becomes of the codes of the browser that runs. */
+    get #linking() {
+        return this.#watch?.linking ?? null;
+    }
+
+    /** How many codes the browser that runs has shown. */
+    get #attempt() {
+        return this.#linking?.attempt ?? 0;
+    }
+
     get opening() {
-        return this.#run !== null && this.#run.linking.attempt === 0 && !this.linked;
+        return this.#run !== null && this.#attempt === 0 && !this.linked;
     }
 
     get retries() {
@@ -132,16 +162,18 @@ class Session {
         this.#recovery.resume(this.#storage.trouble());
     }
 
-    /** Have the browser tell its version ahead of time (a fifth of a second); trouble is told when needed. */
-    async warmUp() {
-        const path = await this.#choice.pick(await findBrowsers(this.#config.browser));
-        await browserVersion(path, browserEnvironment(this.#storage.cacheDirectory));
-    }
-
-    /** From here on a browser may be opened, and is if somebody has asked: until now others came first. */
+    /**
+     * From here on a browser may be opened, and is if somebody has asked: until now others came first.
+     *
+     * @returns {Promise<void>} resolves when that one is started, or cannot be
+     */
     settle() {
         this.#settled = true;
-        if (this.#wanted) this.#open(this.#pairing?.phone);
+        if (!this.#wanted) return Promise.resolve();
+        return new Promise((resolve) => {
+            this.#begunFirst = resolve;
+            this.#open(this.#pairing.phone);
+        });
     }
 
     /** Begin: open a browser if a login is stored (or may be), else wait to be asked. */
@@ -149,36 +181,67 @@ class Session {
         const limit = this.#config.idleTimeout;
         this.#demand.whenIdle(
             limit * 1000,
-            () => this.linked || this.#ending,
+            () => this.linked || this.#ending || Boolean(this.#linking?.step),
             () => this.#end(EXIT.stopped, `idle: nobody asked for a code for ${limit} s`),
         );
         this.#begun = true;
-        if (this.#run !== null) return;
-        if (this.linked || !this.#login.isRead) this.#open();
-        else this.#rest(WAITING);
+        // Somebody has asked already, and perhaps in vain: that stays to be seen.
+        const isTried = this.#run !== null || this.#retry.isSet;
+        if (!isTried && (this.linked || !this.#login.isRead)) {
+            this.#state.enter('generating', { message: WAITS_FOR_TURN, attempt: 0 });
+            this.#turn.take(() => this.#open());
+            return;
+        }
+        this.#turn.forgo();
+        if (!isTried) this.#rest(WAITING);
+    }
+
+    /** It is this session's turn to start its browser. */
+    begin() {
+        this.#turn.come();
+    }
+
+    /** A limit of the host, a key of `LIMITS`, leaves no room for its browser: its turn is still to come. */
+    wait(limit) {
+        if (!this.#turn.hold()) return;
+        const message = LIMITS[limit];
+        this.#state.update({ message: this.#why === null ? message : `${this.#why.message}; ${message}` });
+    }
+
+    /** Somebody listens who tells when its turn comes. @returns {() => void} to be called at the end */
+    followTurns() {
+        return this.#turn.follow();
     }
 
     /** Somebody looks for a code. Opens a browser unless that somebody may be a tab left open. */
     ask() {
         const quiet = this.#demand.ask() > QUIET_MS;
+        this.#linking?.step?.followed();
         if (this.#run !== null || this.#ending) return;
         const wanted = {
-            generating: true,
+            generating: !this.#turn.isAwaited,
             qr_timeout: quiet,
-            passkey_required: quiet,
-            error: performance.now() >= this.#retryAt,
+            error: performance.now() >= this.#retry.at && !this.#turn.isAwaited,
         };
         if (wanted[this.#state.name]) this.#open();
     }
 
-    /** Somebody asks for a code right now. Does nothing when a browser runs already. */
+    /**
+     * Somebody asks for a code right now. Does nothing when a browser runs already. Where many have failed
+     * the next try only comes sooner.
+     */
     askNow() {
         this.#demand.ask();
-        if (this.#run === null && !this.#ending) this.#open();
+        this.#linking?.step?.followed();
+        if (this.#run !== null || this.#ending) return;
+        const wait = this.#recovery.askedIn;
+        if (wait === 0 || !this.#retry.isSet) this.#open();
+        else this.#hasten(wait);
     }
 
     /**
-     * Get a pairing code for a phone. A code of the same phone that is still valid is given again.
+     * Get a pairing code for a phone. A code of the same phone that is still valid is given again. A step for
+     * a passkey ends by it: somebody starts over.
      *
      * @param {string} phone digits with country code
      * @returns {Promise<{code: string, expires_at: string}>}
@@ -189,17 +252,44 @@ class Session {
         this.#demand.ask();
         if (this.#ending) throw reason.stopping();
         if (this.linked && this.#login.isRead) throw reason.alreadyLinked();
-        const wait = this.#pairingFrom - performance.now();
-        if (wait > 0) throw reason.pairingLimited(clockTime(wait));
-        if (this.#pairing?.phone !== phone) this.#startOver(reason.superseded(), phone);
-        return withLimit(this.#pairing.code, PAIRING_LIMIT_MS, 'the pairing code');
+        this.#pairing.check();
+        if (this.#pairing.phone !== phone || this.#linking?.step) {
+            this.#refuseIfHeld();
+            this.#startOver(reason.superseded(), phone);
+        }
+        return this.#pairing.code();
     }
 
     /** Go from the pairing code, asked for or shown, back to codes to scan: unless the phone has answered. */
     scanInstead() {
         this.#demand.ask();
-        if (this.#pairing === null || this.#ending || this.#run?.linking.answered) return;
-        this.#startOver(reason.scanInstead());
+        if (this.#pairing.phone === null || this.#ending || this.#linking?.answered) return;
+        this.#scanInstead();
+    }
+
+    #scanInstead() {
+        const why = this.#why;
+        const wait = this.#askedIn;
+        if (wait === 0 || why === null) {
+            this.#startOver(reason.scanInstead());
+            return;
+        }
+        this.#pairing.refuse(reason.scanInstead());
+        if (this.#run !== null) this.#close(this.#run);
+        this.#tryLater({ step: 'browser', exit: EXIT.browserLost, error: true, pause: wait }, why, 0);
+    }
+
+    /**
+     * Follow the step in which WhatsApp wants a passkey.
+     *
+     * @returns {import('./passkey').PasskeyStep|null} null = it wants none
+     */
+    followPasskey() {
+        this.#demand.ask();
+        const step = this.#linking?.step ?? null;
+        if (step === null || this.#ending) return null;
+        step.followed();
+        return step;
     }
 
     /**
@@ -211,15 +301,7 @@ class Session {
         const run = this.#run;
         let told = false;
         if (run !== null && this.linked && this.initialized && !this.#ending) {
-            run.unlinking = true;
-            try {
-                await withLimit(run.client.unlink(), UNLINK_LIMIT_MS, 'unlinking');
-                told = true;
-            } catch (error) {
-                // The page goes away while it answers: that is how a logout looks from outside.
-                told = PAGE_GONE.test(error.message);
-                this.#log.warning('unlinking was not confirmed', { reason: error.message });
-            }
+            told = await run.unlink();
         }
         const message =
             told || !this.linked
@@ -233,10 +315,14 @@ class Session {
      * Work with the library while the session is ready. A linked session that is away for a moment (its page
      * loads again, or the connection is lost) is waited for.
      *
-     * @param {(client: object, leftMs: number) => Promise<any>} work
+     * @template Result
+     * @param {(client: import('./types').SessionClient, leftMs: number) => Promise<Result>} work
      * @param {number} limitMs for waiting and work together
-     * @param {{isReading: boolean}} options whether the work changes nothing: if its page goes away under it,
+     * @param {string} what that is, for who waits too long
+     * @param {object} [options]
+     * @param {boolean} [options.isReading] whether the work changes nothing: if its page goes away under it,
      *   it is done once more in the next one
+     * @returns {Promise<Result>}
      * @throws {SessionError} `not_connected`
      * @throws {TimeLimitError}
      */
@@ -244,8 +330,7 @@ class Session {
         const end = performance.now() + limitMs;
         const left = () => end - performance.now();
         for (let first = true; ; first = false) {
-            await this.#untilReady(Math.min(BACK_LIMIT_MS, left() - WORK_LEFT_MS));
-            const run = this.#run;
+            const run = await this.#untilReady(Math.min(BACK_LIMIT_MS, left() - WORK_LEFT_MS));
             try {
                 return await withLimit(
                     run.working(() => work(run.client, left())),
@@ -253,30 +338,36 @@ class Session {
                     what,
                 );
             } catch (error) {
-                if (!isReading || !first || !PAGE_GONE.test(error?.message)) throw error;
+                if (!isReading || !first || !PAGE_GONE.test(messageOf(error))) throw error;
                 await pause(GONE_MS);
             }
         }
     }
 
-    /** Wait until the session is ready, as long as it may come back in that time. @throws {SessionError} */
+    /**
+     * Wait until the session is ready, as long as it may come back in that time.
+     *
+     * @returns {Promise<BrowserRun>} what runs then
+     * @throws {SessionError}
+     */
     async #untilReady(limitMs) {
-        if (this.#state.name === 'ready' && this.#run !== null) return;
+        if (this.#state.name === 'ready' && this.#run !== null) return this.#run;
         if (!this.linked) throw reason.notConnected();
         const end = performance.now() + limitMs;
         const comesBack = () =>
-            this.linked && !this.#ending && (!this.#begun || this.#run !== null || this.#retryAt < end);
-        let look;
+            this.linked && !this.#ending && (!this.#begun || this.#run !== null || this.#retry.at < end);
+        let look = () => {};
         const decided = new Promise((resolve) => {
             look = () => {
-                if (this.#state.name === 'ready' || !comesBack()) resolve();
+                if (this.#state.name === 'ready' || !comesBack()) resolve(undefined);
             };
         });
         this.#state.on('state', look);
         look();
         await withLimit(decided, limitMs, 'a session that comes back').catch(() => {});
         this.#state.off('state', look);
-        if (this.#state.name !== 'ready' || this.#run === null) throw reason.notNow(this.#state.picture());
+        if (this.#state.name === 'ready' && this.#run !== null) return this.#run;
+        throw reason.notNow(this.#state.document());
     }
 
     /**
@@ -284,7 +375,7 @@ class Session {
      * means is found out, and mended, elsewhere.
      */
     expects(error) {
-        return PAGE_GONE.test(String(error?.message ?? error));
+        return PAGE_GONE.test(messageOf(error));
     }
 
     /**
@@ -292,46 +383,65 @@ class Session {
      */
     async close() {
         this.#ending = true;
-        clearTimeout(this.#retryTimer);
+        this.#retry.clear();
+        this.#turn.end();
         this.#demand.close();
-        this.#refusePairing(reason.stopping());
+        this.#pairing.refuse(reason.stopping());
         if (this.#run !== null) this.#close(this.#run);
         await Promise.all([this.#closing, this.#login.noted]);
     }
 
     // ---- opening and closing a browser ----------------------------------------------------------
 
+    /** @param {string|null} [phone] */
     #open(phone = null, attempt = 0) {
         if (this.#ending) return;
         if (!this.#settled) {
             this.#wanted = true;
             return;
         }
-        clearTimeout(this.#retryTimer);
+        this.#retry.clear();
+        // Whoever asks for it waits for no turn.
+        if (this.#turn.isAwaited) this.#turn.end();
         const run = new BrowserRun({
             config: this.#config,
             storage: this.#storage,
             choice: this.#choice,
+            versions: this.#versions,
+            startBrowser: this.#startBrowser,
             log: this.#log,
             phone,
         });
-        const session = this.#handle(run);
-        const shared = { run, config: this.#config, state: this.#state, log: this.#log, session };
-        run.linking = new Linking({ ...shared, attempt });
-        run.linked = new Linked(shared);
-        run.watch = new Watch(shared);
-        this.#run = run;
-        this.#retryAt = 0;
-        if (this.#isRecovering) this.#state.update({ message: `${this.#why.message}; trying again now` });
+        const session = this.#eventsOf(run);
+        const parts = { run, config: this.#config, state: this.#state, log: this.#log, session };
+        this.#watch = new Watch(parts, attempt);
+        // Now: one that is missing, or does not start, has been tried, too.
+        this.#recovery.started();
+        const why = this.#isRecovering ? this.#why : null;
+        if (why !== null) this.#state.update({ message: `${why.message}; trying again now` });
         else this.#state.enter('generating', { message: 'starting the browser', attempt });
-        this.#drive(run).catch((error) => this.#failed(run, error));
+        this.#drive(this.#watch)
+            .catch((error) => this.#failed(run, error))
+            .finally(() => this.#begunFirst());
     }
 
-    /** What a run may decide, and tell, about the session. */
-    #handle(run) {
+    /** Load WhatsApp's page: for a linked session in its turn, for whoever asks for a code at once. */
+    #inTurn(work) {
+        if (this.linked) this.#turn.take(work);
+        else work();
+    }
+
+    #openAgain(attempt) {
+        this.#inTurn(() => this.#open(null, attempt));
+        if (!this.#turn.isAwaited || this.#why === null) return;
+        this.#state.update({ message: `${this.#why.message}; ${TRIES_IN_TURN}` });
+    }
+
+    /** What a run may decide, and tell, about the session. @returns {import('./types').RunEvents} */
+    #eventsOf(/** @type {BrowserRun} */ run) {
         return {
             login: this.#login,
-            onMessage: this.#onMessage,
+            onEvent: this.#onEvent,
             failed: (error) => this.#failed(run, error),
             silent: () => this.#silent(run),
             trouble: (kind, why) => this.#trouble(run, kind, why),
@@ -342,21 +452,22 @@ class Session {
                 if (!this.linked) this.#recovery.calm();
             },
             linked: () => {
-                this.#pairing = null;
+                this.#pairing.forget();
                 this.#missingLogins = 0;
             },
             ready: () => {
                 this.#recovery.ready();
+                this.#turn.end();
                 this.#why = null;
                 run.after('calm', this.#recovery.calmIn, () => this.#forgetTrouble());
             },
-            paired: (code) => {
-                this.#pairing?.give(code);
-                this.#pairingPause = PAIRING_PAUSE_MS;
-            },
+            paired: (code) => this.#pairing.give(code),
             unpaired: (error) => this.#unpaired(run, error),
+            phoneAnswered: () => this.#demand.ask(),
+            isFollowed: (ms) => this.#demand.silence <= ms,
+            scanAgain: () => this.#scanInstead(),
             giveUp: () => {
-                this.#pairing = null;
+                this.#pairing.forget();
                 this.#close(run);
             },
             serious: () => this.#recovery.serious,
@@ -369,41 +480,40 @@ class Session {
     }
 
     /** Go on with another browser, for the pairing code of a phone or for codes to scan. */
-    #startOver(why, phone = null) {
-        this.#refusePairing(why);
+    #startOver(/** @type {SessionError} */ why, /** @type {string|null} */ phone = null) {
+        this.#pairing.refuse(why);
         if (this.#run !== null) this.#close(this.#run);
-        if (phone !== null) this.#pairing = new PairingRequest(phone);
+        if (phone !== null) this.#pairing.ask(phone);
         this.#open(phone);
     }
 
-    #refusePairing(error) {
-        this.#pairing?.reject(error);
-        this.#pairing = null;
-    }
-
-    async #drive(run) {
+    async #drive(/** @type {Watch} */ watch) {
+        const { run } = watch;
         await this.#closing;
         if (!this.#login.isRead) await this.#login.read();
         // Whoever asks right after the start comes before the library is loaded: that blocks everything else.
-        await run.prepare();
-        if (!this.linked) await this.#storage.noteLogin(false);
+        await run.start();
+        this.#begunFirst();
+        if (!this.linked) {
+            this.#turn.end();
+            await this.#storage.noteLogin(false);
+        }
         const { SessionClient } = await this.#loadLibrary();
         run.makeClient(SessionClient);
         if (run.closed) return;
         this.#state.update({ browser: { path: run.path, running: false } });
-        run.watch.start();
+        watch.start();
         run.after('start', this.#config.startTimeout * 1000, () => this.#silent(run));
-        this.#recovery.started();
-        await run.launch().catch((error) => {
+        await run.load().catch((error) => {
             // The library was still at its first page when that was given up for another one.
             if (run.era === 0) throw error;
         });
     }
 
-    #close(run) {
-        if (this.#run === run) this.#run = null;
+    #close(/** @type {BrowserRun} */ run) {
+        if (this.#run === run) this.#watch = null;
         this.#closing = Promise.all([this.#closing, run.close()]).then(() => {
-            const { browser } = this.#state.picture();
+            const { browser } = this.#state.document();
             if (this.#run === null && browser?.running) {
                 this.#state.update({ browser: { ...browser, running: false } });
             }
@@ -414,28 +524,58 @@ class Session {
     // ---- endings --------------------------------------------------------------------------------
 
     /** Something is wrong with a run: show it, and do what recovery.js says. */
-    #trouble(run, kind, why) {
+    #trouble(
+        /** @type {BrowserRun} */ run,
+        /** @type {import('./types').Trouble} */ kind,
+        /** @type {SessionError} */ why,
+    ) {
         if (run.closed || run.unlinking || this.#ending) return;
+        // Its page is loaded anew as soon as it is its turn.
+        if (this.#turn.isAwaited && isOfPage(kind)) return;
         const { linked } = this;
         this.#why = why;
+        this.#turn.end();
         const next = this.#recovery.next(kind, { linked, page: run.browser !== null });
         if (next.step === 'reload') {
-            this.#reload(run, why);
+            this.#inTurn(() => this.#reload(run, why));
+            if (this.#turn.isAwaited) this.#show(next, true, explain(why, TRIES_IN_TURN));
             return;
         }
-        const { attempt } = run.linking;
+        const attempt = this.#attempt;
         this.#close(run);
-        this.#refusePairing(why);
+        this.#pairing.refuse(why);
         if (next.pause === 0 && (linked || this.#demand.silence <= QUIET_MS)) {
             this.#show(next, linked, explain(why, 'opening another browser'));
-            this.#open(null, attempt);
+            this.#openAgain(attempt);
             return;
         }
-        const what = next.step === 'process' ? 'the server starts anew' : 'next try';
-        const text = `${what} at ${clockTime(next.pause)} UTC`;
-        this.#retryAt = performance.now() + next.pause;
-        this.#show(next, true, explain(why, text));
-        this.#retryTimer = setTimeout(() => this.#retry(next, why, attempt), next.pause);
+        this.#tryLater(next, why, attempt);
+    }
+
+    /** Have the next try after its pause, and show when it comes. */
+    #tryLater({ step, exit, error, pause: ms }, /** @type {SessionError} */ why, attempt) {
+        const due = this.#retry.set({ step, exit, why, attempt }, ms);
+        this.#show({ error }, true, explain(why, due));
+    }
+
+    /** Have the next try in so many milliseconds, if it would come later. */
+    #hasten(ms) {
+        const message = this.#retry.hasten(ms);
+        if (message !== null) this.#state.update({ message });
+    }
+
+    /** In how many milliseconds another browser may be opened for somebody who asks. */
+    get #askedIn() {
+        return this.#why === null ? 0 : this.#recovery.askedIn;
+    }
+
+    /** @throws {SessionError} why no browser may be opened yet, and when one may */
+    #refuseIfHeld() {
+        const wait = this.#askedIn;
+        if (wait === 0 || this.#why === null) return;
+        this.#hasten(wait);
+        const { cause, message, hint } = this.#why;
+        throw new SessionError(cause, `${message}; ask again at ${clockTime(wait)} UTC`, hint);
     }
 
     /** Show trouble if it `lasts`, and have it logged: a change of the state is logged by itself. */
@@ -445,31 +585,36 @@ class Session {
         if (this.#state.name === before) this.#log.warning(fields.message, { cause: fields.cause });
     }
 
-    #retry({ step, exit }, why, attempt) {
+    #tryAgain(/** @type {import('./types').NextTry} */ { step, exit, why, attempt }) {
         if (this.#run !== null || this.#ending) return;
         if (step === 'process' && this.linked) this.#leave(exit, why.message);
-        else if (this.linked || this.#wasAsked) this.#open(null, attempt);
+        else if (this.linked || this.#wasAsked) this.#openAgain(attempt);
         else this.#state.update({ message: `${why.message}; next try when somebody asks for a code` });
     }
 
     /** Whether somebody asked shortly before the next try was due, however late its timer runs. */
     get #wasAsked() {
-        return this.#demand.silence - (performance.now() - this.#retryAt) <= QUIET_MS;
+        return this.#demand.silence - (performance.now() - this.#retry.at) <= QUIET_MS;
     }
 
-    /** Load the page anew in the same browser; why, if something was wrong with it. */
+    /**
+     * Load the page anew in the same browser.
+     *
+     * @param {BrowserRun} run
+     * @param {SessionError|null} why what was wrong with it, if something was
+     */
     async #reload(run, why = null) {
         if (run.closed || run.reloading) return;
-        run.linking.reloads();
+        this.#linking?.reloads();
         if (why !== null) {
             this.#log.warning(why.message, { cause: why.cause, next: 'its page is loaded anew' });
-            run.linked.reloads(explain(why, 'loading its page anew').message, why);
+            this.#watch?.linked.reloads(explain(why, 'loading its page anew').message, why);
         }
         try {
             await run.reload();
         } catch (error) {
             if (error instanceof SessionError) this.#failed(run, error);
-            else this.#trouble(run, 'page_lost', why ?? reason.pageLost(error?.message ?? error));
+            else this.#trouble(run, 'page_lost', why ?? reason.pageLost(messageOf(error)));
         }
     }
 
@@ -505,6 +650,7 @@ class Session {
         this.#missingLogins += 1;
         if (this.#missingLogins >= MISSING_LOGINS) {
             this.#log.error('the login is given up; its profile is kept', { cause: 'login_missing' });
+            this.#turn.end();
             this.#state.enter('generating', { message: 'the login is gone; waiting for a code' });
             return false;
         }
@@ -525,19 +671,23 @@ class Session {
         const refused = seen.refused === true;
         const what = refused ? `refuses ${browser}` : `gave neither code nor login in ${limit} s`;
         const next =
-            run.linking.attempt > 0 || this.#login.known === true
+            this.#attempt > 0 || this.#login.known === true
                 ? null
                 : await this.#choice
                       .passOn(run.candidates, run.path, `web.whatsapp.com ${what}`)
                       .catch(() => null);
         if (next !== null)
             this.#log.warning('the next start uses another browser', { path: next, instead_of: run.path });
-        const kind = run.linking.attempt > 0 ? 'no_code' : 'no_start';
+        const kind = this.#attempt > 0 ? 'no_code' : 'no_start';
         this.#failed(run, reason.silent(what, next, refused), kind);
     }
 
     /** A run could not be started, or not to its end: tell why, and try again. */
-    async #failed(run, error, kind = 'no_start') {
+    async #failed(
+        /** @type {BrowserRun} */ run,
+        /** @type {any} */ error,
+        /** @type {import('./types').Trouble} */ kind = 'no_start',
+    ) {
         if (run.closed || this.#ending) return;
         if (run.browser !== null && BROWSER_GONE.test(error?.message)) {
             this.#trouble(run, 'browser_lost', reason.browserLost());
@@ -554,27 +704,19 @@ class Session {
         }
         run.hush();
         const why = error instanceof SessionError ? error : await this.#explain(run, error);
-        if (this.#run === run) this.#trouble(run, kind, why);
+        if (this.#run === run) this.#trouble(run, why.cause === 'disk_full' ? 'no_room' : kind, why);
     }
 
     async #explain(run, error) {
         if (run.browser !== null || run.client === null) return reason.of(error);
-        if (this.#diagnosis.path !== run.path) {
-            this.#diagnosis = { path: run.path, why: await run.diagnose() };
-        }
-        return this.#diagnosis.why;
+        return run.diagnose();
     }
 
     #unpaired(run, error) {
-        const words = String(error?.message ?? error);
+        const words = messageOf(error);
         this.#log.warning('WhatsApp gave no pairing code', { reason: words });
-        let why = reason.pairingRefused();
-        if (TOO_OFTEN.test(words)) {
-            this.#pairingFrom = performance.now() + this.#pairingPause;
-            why = reason.pairingLimited(clockTime(this.#pairingPause));
-            this.#pairingPause = Math.min(2 * this.#pairingPause, PAIRING_PAUSE_MAX_MS);
-        }
-        this.#refusePairing(why);
+        const why = this.#pairing.refusal(words);
+        this.#pairing.refuse(why);
         this.#close(run);
         this.#state.enter('generating', {
             message: `${why.message}; ${WAITING}`,
@@ -597,7 +739,8 @@ class Session {
     async #finishLogout(message, hint = ASK_FOR_CODE) {
         if (this.#ending) return;
         this.#ending = true;
-        clearTimeout(this.#retryTimer);
+        this.#retry.clear();
+        this.#turn.end();
         this.#demand.close();
         this.#log.info('logging out');
         this.#state.enter('logged_out', {
@@ -607,22 +750,25 @@ class Session {
             phone_number: null,
             pushname: null,
             platform: null,
+            storage: null,
         });
         const erased = (async () => {
             if (this.#run !== null) await this.#close(this.#run);
             else await this.#closing;
             await this.#login.noted;
-            await this.#storage.erase();
+            await this.#erase();
         })();
         this.#closing = erased.catch(() => {});
         try {
             await erased;
         } catch (error) {
-            const text = `logged out, but the session is not deleted: ${error.message}`;
-            this.#state.update({ message: text, cause: error.cause, hint: error.hint });
-            throw new SessionError(error.cause, text, error.hint);
+            const text = `logged out, but the session is not deleted: ${messageOf(error)}`;
+            const known = error instanceof SessionError ? error : NOT_DELETED;
+            const why = new SessionError(known.cause, text, known.hint);
+            this.#state.update({ message: text, cause: why.cause, hint: why.hint });
+            throw why;
         } finally {
-            this.#end(EXIT.loggedOut, this.#state.picture().message);
+            this.#end(EXIT.loggedOut, this.#state.document().message);
         }
     }
 

@@ -1,7 +1,7 @@
 'use strict';
 
 /**
- * The session's state machine and the one picture of it that everybody is shown.
+ * The session's state machine and the one document of it that everybody is shown.
  *
  * The table says which state may follow which. An event that comes too late (a code after the login, a login
  * after the logout) asks for a transition that is not in the table and is refused, so no other module has to
@@ -10,53 +10,21 @@
 
 const { EventEmitter } = require('node:events');
 
+const contract = require('./contract.json');
 const { BUNDLED } = require('./engine');
 
+/** @typedef {import('./types').StateName} StateName */
+
+/** @param {StateName} state */
+const anyBut = (state) =>
+    /** @type {StateName[]} */ (Object.keys(contract.session_states)).filter((other) => other !== state);
+
+/** @type {Record<StateName, StateName[]>} */
 const NEXT = {
-    generating: [
-        'qr',
-        'pairing',
-        'authenticated',
-        'ready',
-        'disconnected',
-        'qr_timeout',
-        'passkey_required',
-        'logged_out',
-        'error',
-    ],
-    qr: [
-        'generating',
-        'pairing',
-        'authenticated',
-        'ready',
-        'disconnected',
-        'qr_timeout',
-        'passkey_required',
-        'logged_out',
-        'error',
-    ],
-    pairing: [
-        'generating',
-        'qr',
-        'authenticated',
-        'ready',
-        'disconnected',
-        'qr_timeout',
-        'passkey_required',
-        'logged_out',
-        'error',
-    ],
-    passkey_required: [
-        'generating',
-        'qr',
-        'pairing',
-        'authenticated',
-        'ready',
-        'disconnected',
-        'qr_timeout',
-        'logged_out',
-        'error',
-    ],
+    generating: anyBut('generating'),
+    qr: anyBut('qr'),
+    pairing: anyBut('pairing'),
+    passkey_required: anyBut('passkey_required'),
     authenticated: ['ready', 'disconnected', 'logged_out', 'error', 'generating'],
     ready: ['disconnected', 'logged_out', 'error'],
     disconnected: ['ready', 'authenticated', 'generating', 'logged_out', 'error'],
@@ -66,9 +34,12 @@ const NEXT = {
 };
 
 /** What a state shows unless a transition says otherwise: nothing of the state before it stays. */
-const CLEAN = { cause: null, hint: null, qr: null, expires_at: null, pairing: null, progress: null };
+const CLEAN = {
+    ...{ cause: null, hint: null, qr: null, expires_at: null },
+    ...{ pairing: null, passkey: null, progress: null },
+};
 
-/** What is known of WhatsApp's page before it was seen. */
+/** What is known of WhatsApp's page before it was seen. @type {import('./types').Upstream} */
 const UNSEEN = {
     build: null,
     library: null,
@@ -83,26 +54,31 @@ const UNSEEN = {
 const timestamp = (ms) => new Date(ms).toISOString();
 
 /**
- * Emits `change` with the picture, at most once per turn of the event loop, and `state` with (new, old) at
+ * Emits `change` with the document, at most once per turn of the event loop, and `state` with (new, old) at
  * once.
  */
 class SessionState extends EventEmitter {
-    /** Never changed, but replaced by another one. */
-    #picture;
+    /** Never changed, but replaced by another one. @type {Readonly<import('./types').SessionDocument>} */
+    #document;
     /** When something in it expires, in milliseconds since the epoch. */
     #expires = Infinity;
     #version = 1;
     #announced = false;
-    #expiry = null;
+    /** @type {NodeJS.Timeout|undefined} */
+    #expiry;
 
     /**
-     * @param {{port: number, user: string|null, attempts: number, upstream?: object}} identity `upstream` is
-     *   what is known before a browser runs of what WhatsApp's page meets here: `library`, `engine`, `pinned`
+     * @param {object} identity
+     * @param {number} identity.port
+     * @param {string|null} identity.user
+     * @param {number} identity.attempts
+     * @param {Partial<import('./types').Upstream>} [identity.upstream] what is known before a browser runs of
+     *   what WhatsApp's page meets here: `library`, `engine`, `pinned`
      */
     constructor({ port, user, attempts, upstream = {} }) {
         super();
         this.setMaxListeners(0);
-        this.#picture = Object.freeze({
+        this.#document = Object.freeze({
             port,
             user,
             state: 'generating',
@@ -118,50 +94,63 @@ class SessionState extends EventEmitter {
             platform: null,
             browser: null,
             upstream: { ...UNSEEN, ...upstream },
-            webhook: { queued: 0, delivered: 0, failed: 0, dropped: 0 },
+            turn: null,
+            storage: null,
+            journal: null,
+            webhook: {
+                ...{ queued: 0, delivered: 0, failed: 0, dropped: 0, undelivered: 0 },
+                ...{ oldest_at: null, error: null, error_at: null },
+            },
         });
     }
 
     get name() {
-        return this.#picture.state;
+        return this.#document.state;
     }
 
-    /** Counts changes; the id of the events that carry the picture. */
+    /** Counts changes; the id of the events that carry the document. */
     get version() {
         return this.#version;
     }
 
     /**
-     * Return the whole picture: the same object until something changes. A code that has expired is never in
+     * Return the whole document: the same object until something changes. A code that has expired is never in
      * it, however late its timer runs.
      */
-    picture() {
+    document() {
         if (Date.now() >= this.#expires) this.#dropExpired();
-        return this.#picture;
+        return this.#document;
     }
 
-    allows(state) {
+    allows(/** @type {import('./types').StateName} */ state) {
         return NEXT[this.name].includes(state);
     }
 
     /**
      * Enter a state, or renew the present one, and show `fields` with it.
      *
+     * @param {import('./types').StateName} state
+     * @param {Partial<import('./types').SessionDocument>} fields
      * @returns {boolean} false, and nothing changed, when the table does not allow it
      */
     enter(state, fields) {
         const before = this.name;
         if (!(state in NEXT)) throw new TypeError(`no such state: ${state}`);
         if (state !== before && !this.allows(state)) return false;
-        const since = state === before ? this.#picture.since : timestamp(Date.now());
+        const since = state === before ? this.#document.since : timestamp(Date.now());
         this.#apply({ ...CLEAN, ...fields, state, since, ready: state === 'ready' });
         if (state !== before) this.emit('state', state, before);
         return true;
     }
 
-    /** Show `fields` without touching the state. */
+    /**
+     * Show `fields` without touching the state.
+     *
+     * @param {Partial<import('./types').SessionDocument>} fields
+     */
     update(fields) {
-        const changed = Object.entries(fields).some(([key, value]) => this.#picture[key] !== value);
+        const names = /** @type {(keyof import('./types').SessionDocument)[]} */ (Object.keys(fields));
+        const changed = names.some((name) => this.#document[name] !== fields[name]);
         if (changed) this.#apply(fields);
     }
 
@@ -173,7 +162,7 @@ class SessionState extends EventEmitter {
     }
 
     #dropExpired() {
-        const { expires_at: until, pairing } = this.#picture;
+        const { expires_at: until, pairing } = this.#document;
         const isOver = (time) => Date.parse(time) <= Date.now();
         this.#show({
             ...(until !== null && isOver(until) ? { qr: null, expires_at: null } : {}),
@@ -182,9 +171,11 @@ class SessionState extends EventEmitter {
     }
 
     #show(fields) {
-        this.#picture = Object.freeze({ ...this.#picture, ...fields });
-        const { expires_at: until, pairing } = this.#picture;
-        const times = [until, pairing?.expires_at].filter(Boolean).map((time) => Date.parse(time));
+        this.#document = Object.freeze({ ...this.#document, ...fields });
+        const { expires_at: until, pairing } = this.#document;
+        const times = [until, pairing?.expires_at]
+            .map((time) => Date.parse(time ?? ''))
+            .filter(Number.isFinite);
         this.#expires = Math.min(...times);
     }
 
@@ -196,7 +187,7 @@ class SessionState extends EventEmitter {
         this.#announced = true;
         setImmediate(() => {
             this.#announced = false;
-            this.emit('change', this.picture());
+            this.emit('change', this.document());
         });
     }
 }
@@ -208,4 +199,4 @@ function maskPhone(number) {
 
 const STATES = Object.keys(NEXT);
 
-module.exports = { STATES, SessionState, maskPhone, timestamp };
+module.exports = { STATES, SessionState, UNSEEN, maskPhone, timestamp };

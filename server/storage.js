@@ -10,9 +10,15 @@ const fs = require('node:fs/promises');
 const os = require('node:os');
 const path = require('node:path');
 
-const { SessionError } = require('./errors');
+const { SessionError, codeOf } = require('./errors');
 
 const MIN_FREE_BYTES = 32 * 1024 * 1024;
+
+/** The folder of the journal and of what is being sent, beside the login. */
+const MESSAGES = 'messages';
+
+/** A browser's cache has some thousand files. */
+const MAX_FILES = 50_000;
 
 const isFull = (error) => error.code === 'ENOSPC' || error.code === 'EDQUOT';
 
@@ -68,12 +74,45 @@ async function makeFolder(folder) {
     try {
         await fs.mkdir(folder, { mode: 0o700 });
     } catch (error) {
-        if (error.code !== 'EEXIST' || !(await fs.stat(folder)).isDirectory()) throw error;
+        if (codeOf(error) !== 'EEXIST' || !(await fs.stat(folder)).isDirectory()) throw error;
     }
 }
 
+/** Yield what is in a folder, entry by entry, however much that is. What goes away meanwhile is no error. */
+async function* entriesOf(folder) {
+    try {
+        yield* await fs.opendir(folder);
+    } catch {
+        // It is gone, or may not be read.
+    }
+}
+
+/**
+ * Add up the lengths of the files below a folder. Links are not followed, and the folder `without` is left
+ * out. It ends where there are more bytes or more entries than that, and tells what it has found until there.
+ *
+ * @returns {Promise<{bytes: number, isOver: boolean}>}
+ */
+async function weigh(folder, maxBytes, maxFiles, /** @type {string|null} */ without = null) {
+    const folders = [folder];
+    let bytes = 0;
+    let files = 0;
+    while (folders.length > 0) {
+        const here = folders.pop();
+        for await (const entry of entriesOf(here)) {
+            const where = path.join(here, entry.name);
+            if (where === without) continue;
+            if (entry.isDirectory()) folders.push(where);
+            else bytes += (await fs.lstat(where).catch(() => ({ size: 0 }))).size;
+            files += 1;
+            if (bytes > maxBytes || files > maxFiles) return { bytes, isOver: true };
+        }
+    }
+    return { bytes, isOver: false };
+}
+
 /** Delete what is in a folder, and then the folder, if it may be deleted; `kept` stays to the last. */
-async function empty(directory, kept) {
+async function empty(directory, /** @type {string|null} */ kept = null) {
     for (const name of await fs.readdir(directory).catch(() => [])) {
         if (name === kept) continue;
         await fs.rm(path.join(directory, name), { recursive: true, force: true, maxRetries: 4 });
@@ -85,14 +124,23 @@ async function empty(directory, kept) {
 class Storage {
     #auth;
     #cache;
+    #cacheMax;
+    #maxFiles;
     #note;
     #trouble;
+    /** @type {Promise<unknown>} */
     #last = Promise.resolve();
 
-    /** @param {{authDirectory: string, cacheDirectory: string, clientId: string}} config */
-    constructor({ authDirectory, cacheDirectory, clientId }) {
+    /**
+     * @param {{authDirectory: string, cacheDirectory: string, clientId: string, cacheMax?: number,
+     *   maxFiles?: number}} config `cacheMax`: bytes that the cache may have when a browser starts;
+     *   `maxFiles`: so many files of a folder are looked at, to tell how large it is
+     */
+    constructor({ authDirectory, cacheDirectory, clientId, cacheMax = Infinity, maxFiles = MAX_FILES }) {
         this.#auth = authDirectory;
         this.#cache = cacheDirectory;
+        this.#cacheMax = cacheMax;
+        this.#maxFiles = maxFiles;
         this.#note = path.join(authDirectory, 'login.json');
         this.#trouble = path.join(authDirectory, 'trouble.json');
         this.profile = path.join(authDirectory, `session-${clientId}`);
@@ -117,7 +165,7 @@ class Storage {
             try {
                 readdirSync(this.#auth);
             } catch (error) {
-                if (error.code !== 'ENOENT') throw error;
+                if (codeOf(error) !== 'ENOENT') throw error;
             }
         });
         const note = readJson(this.#note);
@@ -199,6 +247,41 @@ class Storage {
         });
     }
 
+    /**
+     * Empty the cache if it has outgrown its limit; tell whether it had. Only call it while no browser uses
+     * the profile. The login is not in there, and the browser fetches anew what it misses.
+     *
+     * @returns {Promise<boolean>}
+     * @throws {SessionError}
+     */
+    async trimCache() {
+        return this.#guard(async () => {
+            if (this.#cacheMax === Infinity) return false;
+            if (!(await weigh(this.#cache, this.#cacheMax, this.#maxFiles)).isOver) return false;
+            await empty(this.#cache);
+            await makeFolder(this.#cache);
+            return true;
+        });
+    }
+
+    /**
+     * Measure what is kept: the bytes of all files of the login, with its profile, of the cache, and of the
+     * journal of messages. Of more than 50,000 files in one of them only so many count. May be called at any
+     * time.
+     *
+     * @returns {Promise<{login: number, cache: number, journal: number}>}
+     */
+    async sizes() {
+        const journal = path.join(this.#auth, MESSAGES);
+        const weighed = {
+            login: await weigh(this.#auth, Infinity, this.#maxFiles, journal),
+            cache: await weigh(this.#cache, Infinity, this.#maxFiles),
+            journal: await weigh(journal, Infinity, this.#maxFiles),
+        };
+        const { login, cache, journal: messages } = weighed;
+        return { login: login.bytes, cache: cache.bytes, journal: messages.bytes };
+    }
+
     async #removeForeignLock() {
         const target = await fs.readlink(path.join(this.profile, 'SingletonLock')).catch(() => null);
         if (target === null) return;
@@ -227,7 +310,13 @@ class Storage {
         });
     }
 
-    /** One thing after the other: a run of the browser may begin before an earlier one noticed its end. */
+    /**
+     * One thing after the other: a run of the browser may begin before an earlier one noticed its end.
+     *
+     * @template Result
+     * @param {() => Result|Promise<Result>} work
+     * @returns {Promise<Result>}
+     */
     async #guard(work) {
         const done = this.#last.then(work);
         this.#last = done.catch(() => {});
@@ -239,4 +328,4 @@ class Storage {
     }
 }
 
-module.exports = { Storage, replaceFile, readJson };
+module.exports = { MESSAGES, Storage, replaceFile, readJson };

@@ -78,6 +78,19 @@ const MODULES = {
             startAltLinkingFlow: 'function/2',
         },
     },
+    // Read in the page's code, and never called so far: whether they come with the screen is a guess.
+    WAWebShortcakeLinkingAction: {
+        when: 'lazy',
+        members: {
+            startShortcakePasskeyPairing: 'function',
+            confirmShortcakeVerificationCode: 'function',
+            cancelShortcakePasskeyPairing: 'function',
+        },
+    },
+    WAWebShortcakeLinkingApi: {
+        when: 'lazy',
+        members: { getVerificationCode: 'function', getShortcakeLinkingStage: 'function' },
+    },
     WAWebSyncGatingUtils: { when: 'boot', members: { '': 'object' } },
     WAWebCallCollection: { when: 'boot', members: { '': 'object', on: 'function' } },
 
@@ -118,6 +131,10 @@ const MODULES = {
         },
     },
     WAWebFrontendContactGetters: { when: 'boot', members: { getIsMyContact: 'function' } },
+    WAWebContactProfilePicThumbBridge: {
+        when: 'boot',
+        members: { requestProfilePicFromServer: 'function' },
+    },
     WAWebFrontendVcardUtils: { when: 'main', members: { vcardFromContactModel: 'function' } },
 
     // ---- chats and messages ----------------------------------------------------------------------
@@ -138,6 +155,7 @@ const MODULES = {
             'Contact.getModelsArray': 'function',
             'Blocklist.get': 'function',
             'BusinessProfile.find': 'function',
+            'Reactions.find': 'function',
             'WAWebGroupMetadataCollection.update': 'function',
             'WAWebNewsletterCollection.get': 'function',
         },
@@ -156,6 +174,7 @@ const MODULES = {
     WAWebChatGetters: { when: 'boot', members: { getIsNewsletter: 'function', getIsBroadcast: 'function' } },
     WAWebFindChatAction: { when: 'boot', members: { findOrCreateLatestChat: 'function' } },
     WAWebChatLoadMessages: { when: 'boot', members: { loadEarlierMsgs: 'function' } },
+    WAWebSendNonMessageDataRequest: { when: 'main', members: { sendPeerDataOperationRequest: 'function/2' } },
     WAWebUpdateUnreadChatAction: { when: 'boot', members: { sendSeen: 'function' } },
     WAWebGetEphemeralFieldsMsgActionsUtils: { when: 'boot', members: { getEphemeralFields: 'function' } },
     WAWebSendMsgChatAction: { when: 'boot', members: { addAndSendMsgToChat: 'function' } },
@@ -216,6 +235,22 @@ const MODULES = {
 
     // ---- groups, typing --------------------------------------------------------------------------
     WAWebGroupQueryJob: { when: 'boot', members: { queryAndUpdateGroupMetadataById: 'function' } },
+    WAWebWidToJid: { when: 'boot', members: { widToGroupJid: 'function', widToUserJid: 'function' } },
+    WAWebModifyParticipantsGroupAction: {
+        when: 'main',
+        members: {
+            removeParticipants: 'function',
+            promoteParticipants: 'function',
+            demoteParticipants: 'function',
+        },
+    },
+    WASmaxGroupsAddParticipantsRPC: { when: 'main', members: { sendAddParticipantsRPC: 'function' } },
+    WAWebGroupModifyInfoJob: {
+        when: 'main',
+        members: { setGroupSubject: 'function', setGroupDescription: 'function' },
+    },
+    WAWebExitGroupAction: { when: 'main', members: { sendExitGroup: 'function' } },
+    WAWebGroupCreateJob: { when: 'lazy', members: { createGroup: 'function' } },
     WAWebChatStateBridge: {
         when: 'boot',
         members: {
@@ -261,6 +296,17 @@ const FEATURES = {
                 'initializeQRLinking',
                 'startAltLinkingFlow',
             ],
+        },
+    },
+    passkey: {
+        core: false,
+        uses: {
+            WAWebShortcakeLinkingAction: [
+                'startShortcakePasskeyPairing',
+                'confirmShortcakeVerificationCode',
+                'cancelShortcakePasskeyPairing',
+            ],
+            WAWebShortcakeLinkingApi: ['getVerificationCode', 'getShortcakeLinkingStage'],
         },
     },
     login: { core: true, uses: { WAWebSocketModel: ['Socket.hasSynced', 'Socket.logout'] } },
@@ -339,6 +385,10 @@ const FEATURES = {
             WAWebChatLoadMessages: ['loadEarlierMsgs'],
         },
     },
+    earlier: {
+        core: false,
+        uses: { WAWebSendNonMessageDataRequest: ['sendPeerDataOperationRequest'] },
+    },
     people: {
         core: false,
         uses: {
@@ -369,6 +419,10 @@ const FEATURES = {
             WAWebFrontendContactGetters: ['getIsMyContact'],
             WAWebFrontendVcardUtils: ['vcardFromContactModel'],
         },
+    },
+    pictures: {
+        core: false,
+        uses: { WAWebContactProfilePicThumbBridge: ['requestProfilePicFromServer'] },
     },
     reply: {
         core: false,
@@ -408,14 +462,39 @@ const FEATURES = {
             WAWebGroupQueryJob: ['queryAndUpdateGroupMetadataById'],
         },
     },
+    group_participants: {
+        core: false,
+        uses: {
+            WAWebModifyParticipantsGroupAction: [
+                'removeParticipants',
+                'promoteParticipants',
+                'demoteParticipants',
+            ],
+            WASmaxGroupsAddParticipantsRPC: ['sendAddParticipantsRPC'],
+            WAWebWidToJid: ['widToGroupJid', 'widToUserJid'],
+            WAWebQueryExistsJob: ['queryWidExists'],
+        },
+    },
+    group_info: {
+        core: false,
+        uses: { WAWebGroupModifyInfoJob: ['setGroupSubject', 'setGroupDescription'] },
+    },
+    group_leave: { core: false, uses: { WAWebExitGroupAction: ['sendExitGroup'] } },
+    group_create: { core: false, uses: { WAWebGroupCreateJob: ['createGroup'] } },
+    /** What is told of a message beside its words, and of what happens to it later. */
+    events: {
+        core: false,
+        uses: {
+            WAWebCollections: ['Chat.get', 'Contact.get', 'Reactions.find'],
+            WAWebApiContact: ['getCurrentLid', 'getPhoneNumber'],
+            WAWebAddonReactionTableMode: ['reactionTableMode.bulkUpsert'],
+            WAWebCallCollection: ['on'],
+        },
+    },
     typing: {
         core: false,
         uses: {
-            WAWebChatStateBridge: [
-                'sendChatStateComposing',
-                'sendChatStateRecording',
-                'sendChatStatePaused',
-            ],
+            WAWebChatStateBridge: ['sendChatStateComposing', 'sendChatStateRecording', 'sendChatStatePaused'],
             WAWebPresenceChatAction: ['sendPresenceAvailable', 'sendPresenceUnavailable'],
             WAWebStreamModel: ['Stream.markAvailable', 'Stream.markUnavailable'],
             WAWebUpdateUnreadChatAction: ['sendSeen'],

@@ -47,6 +47,7 @@ class Notifier {
     #socket;
     #log;
     #pending = new Map();
+    /** @type {Promise<void>|null} */
     #running = null;
     #failed = false;
 
@@ -76,6 +77,7 @@ class Notifier {
         }
     }
 
+    /** @returns {Promise<void>} */
     #run(args) {
         return new Promise((resolve) => {
             const child = spawn('systemd-notify', args, {
@@ -90,7 +92,9 @@ class Notifier {
                 this.#failed = Boolean(reason);
                 resolve();
             };
-            child.on('error', (error) => done(`systemd-notify: ${error.code ?? error.message}`));
+            child.on('error', (/** @type {NodeJS.ErrnoException} */ error) =>
+                done(`systemd-notify: ${error.code ?? error.message}`),
+            );
             child.on('exit', (code, signal) =>
                 done(code === 0 ? null : `systemd-notify: ${signal ?? `exit ${code}`}`),
             );

@@ -11,6 +11,10 @@ const { withLimit } = require('./errors');
 const MOST_WAITING = 16;
 /** So long whoever asks for a download waits for it, and so long it holds up those after it. */
 const DOWNLOAD_LIMIT_MS = 60_000;
+/** So long whoever asks the phone for something waits for it. */
+const REQUEST_LIMIT_MS = 10_000;
+/** So long whoever changes a group waits for it. */
+const CHANGE_LIMIT_MS = 30_000;
 
 class Turns {
     #taken = new Map();
@@ -59,4 +63,4 @@ class BusyError extends Error {
     }
 }
 
-module.exports = { BusyError, DOWNLOAD_LIMIT_MS, Turns };
+module.exports = { BusyError, CHANGE_LIMIT_MS, DOWNLOAD_LIMIT_MS, REQUEST_LIMIT_MS, Turns };

@@ -2,14 +2,8 @@
 
 /**
  * Looks at WhatsApp Web as a session does, up to its first code, and tells what it found: the part of
- * `waportctl doctor --upstream` that needs a browser. Nobody logs in. Its profile is its own, and is deleted
- * before it tells, or when it is ended, or when who asked has gone.
- *
- *     node server/upstream.js
- *
- * reads one line of JSON from standard input, the environment variables of a session. Not from its own
- * environment: that of a unit may be read by anybody, and these may hold a proxy's password. When standard
- * input ends, so does this. It writes one line of JSON:
+ * `waportctl doctor --upstream` that needs a browser. Nobody logs in. Asked and ended as answer.js says, it
+ * writes one line of JSON:
  *
  * - `browser`: `{path, version}`, or null
  * - `reached`: the site answered with a page for this browser
@@ -20,18 +14,17 @@
  * - `error`: `{cause, message, hint}`, or null
  */
 
-const fs = require('node:fs/promises');
-const os = require('node:os');
-const path = require('node:path');
-const { createInterface } = require('node:readline');
 const { setTimeout: pause } = require('node:timers/promises');
 
-const { readConfig } = require('./config');
+const { answer } = require('./answer');
+const { BrowserVersions } = require('./browser_version');
 const { describeEngine, loadEngine } = require('./engine');
 const { SessionError, withLimit } = require('./errors');
-const { isQr } = require('./linking');
-const { reason } = require('./reasons');
-const { BrowserRun } = require('./run');
+const { BrowserProcess } = require('./launch');
+const { isQr } = require('./phase_linking');
+const { reason } = require('./session_errors');
+const { BrowserRun } = require('./browser_run');
+const { UNSEEN } = require('./state');
 const { Storage } = require('./storage');
 
 /** From the browser's first page until there is a code, in milliseconds. */
@@ -79,19 +72,17 @@ class Look {
         // However long a session may wait: somebody sits there.
         this.#config = { ...config, startTimeout: CODE_LIMIT_MS / 1000 };
         this.#found.upstream = {
-            build: null,
+            ...UNSEEN,
             ...describeEngine(config.engine),
             pinned: config.webVersion,
-            ok: true,
-            checked: [],
-            missing: [],
-            shims: {},
         };
         this.#run = new BrowserRun({
             config: this.#config,
             storage: new Storage(config),
             // No session has found out yet that the first one is of no use.
             choice: { pick: async ([first]) => first },
+            versions: new BrowserVersions(null),
+            startBrowser: (...args) => new BrowserProcess(...args),
             log: { ...SILENT, info: (_, { path: file, version }) => this.#took(file, version) },
             phone: null,
         });
@@ -117,15 +108,15 @@ class Look {
 
     async #untilCode() {
         const run = this.#run;
-        await run.prepare();
+        await run.start();
         const library = loadEngine(this.#config.engine);
         const { createSessionClient } = require('./whatsapp');
         run.makeClient(createSessionClient(library));
         const { client } = run;
         let began = 0;
         const loading = new Promise((resolve) => {
-            client.once('browser', (browser, page) => {
-                run.browser = browser;
+            client.once('browser', (browser, page, version) => {
+                run.opened(browser, version, () => {});
                 began = performance.now();
                 page.on('response', (response) => this.#answered(response, page));
                 resolve();
@@ -145,7 +136,7 @@ class Look {
             });
             // The library leaves some of its promises unwatched.
             process.on('unhandledRejection', reject);
-            run.launch().catch(reject);
+            run.load().catch(reject);
         });
         failed.catch(() => {});
         await Promise.race([loading, failed]);
@@ -195,42 +186,11 @@ class Look {
     }
 }
 
-/** Resolves with the first line of standard input; `ended` rejects when that ends, or a signal comes. */
-function listen() {
-    const lines = createInterface({ input: process.stdin });
-    const first = new Promise((resolve) => {
-        lines.once('line', resolve);
-    });
-    const ended = new Promise((_, reject) => {
-        const end = (why) => reject(new Error(why));
-        lines.once('close', () => end('nobody wants to know any more'));
-        for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => end(signal));
-        process.on('uncaughtException', (error) => end(error?.message ?? error));
-    });
-    ended.catch(() => {});
-    return { first, ended };
-}
-
-async function serve() {
-    process.umask(0o077);
-    const { first, ended } = listen();
-    const folder = await fs.mkdtemp(path.join(os.tmpdir(), 'waportd-upstream-'));
-    // The browser's sockets and settings, too, go with it.
-    Object.assign(process.env, { HOME: folder, TMPDIR: folder });
-    let look = null;
+answer(async (config, givenUp) => {
+    const look = new Look(config);
     try {
-        const given = JSON.parse(await Promise.race([first, ended]));
-        const places = { PORT: '1', STATE_DIRECTORY: folder, CACHE_DIRECTORY: folder };
-        look = new Look(readConfig({ ...given, ...places }, [], folder));
-        const found = await look.take(ended);
+        return await look.take(givenUp);
+    } finally {
         await look.close();
-        await fs.rm(folder, { recursive: true, force: true, maxRetries: 4 });
-        process.stdout.write(`${JSON.stringify(found)}\n`, () => process.exit(0));
-    } catch (error) {
-        await look?.close();
-        await fs.rm(folder, { recursive: true, force: true, maxRetries: 4 });
-        process.stderr.write(`${error.message}\n`, () => process.exit(1));
     }
-}
-
-serve();
+});

@@ -1,21 +1,54 @@
 'use strict';
 
 /**
- * Hands incoming messages to the web app: one at a time, in order, from a bounded queue, and never in the way
- * of the session. A web app that is down is waited for; a message that it refuses is given up.
+ * One call of the web app with one event: what is sent, how long its answer is waited for, which redirects
+ * are followed, and what the answer means. Signed as Standard Webhooks has it (standardwebhooks.com).
  */
 
 const http = require('node:http');
 
+const { codeOf } = require('./errors');
 const { WEBHOOK_AGENT } = require('./http');
 
-const MAX_MESSAGES = 1000;
-const MAX_BYTES = 8 * 1024 * 1024;
-const ANSWER_LIMIT_MS = 5_000;
-const DELAY_FIRST_MS = 1_000;
-const DELAY_MAX_MS = 60_000;
-/** Answers of 5xx to one message before it is given up: it may be the message that the web app fails on. */
-const MAX_ANSWERS = 10;
+/** How long the rest of an answer is waited for once its status is there, in milliseconds. */
+const REST_LIMIT_MS = 1_000;
+const MAX_REDIRECTS = 5;
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+/** The only statuses of 4xx that say "not now" rather than "not this". */
+const NOT_NOW = new Set([408, 425, 429]);
+/** A web app that asks for a longer pause is asked again after this one, in milliseconds. */
+const MAX_RETRY_AFTER_MS = 3_600_000;
+const SECRET_PREFIX = 'whsec_';
+/** Headers that say where a request ends: nobody else sets these. */
+const FRAMING = /^(connection|content-length|expect|host|te|trailer|transfer-encoding|upgrade)$/i;
+
+const UNTRUSTED = 'its certificate is from nobody who is trusted on this host';
+const NO_TLS = 'it does not speak TLS: webhook_url has to begin with http:';
+const DENIED = "this session may not reach its network: see instances.deny_networks, and the host's firewall";
+const REASONS = {
+    ECONNREFUSED: 'nobody listens there',
+    ECONNRESET: 'it closed the connection without an answer',
+    EPIPE: 'it closed the connection without an answer',
+    EACCES: DENIED,
+    EPERM: DENIED,
+    ETIMEDOUT: 'its host does not answer',
+    EHOSTUNREACH: 'its host cannot be reached',
+    ENETUNREACH: 'its network cannot be reached',
+    ENOTFOUND: 'its name is not known',
+    EAI_AGAIN: 'its name cannot be looked up now',
+    EPROTO: NO_TLS,
+    ERR_SSL_WRONG_VERSION_NUMBER: NO_TLS,
+    ERR_SSL_PACKET_LENGTH_TOO_LONG: NO_TLS,
+    CERT_HAS_EXPIRED: 'its certificate has expired',
+    DEPTH_ZERO_SELF_SIGNED_CERT: UNTRUSTED,
+    SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
+    UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
+    UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
+    ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another name',
+    ERR_INVALID_CHAR: 'webhook_headers has a value that HTTP does not allow',
+    ERR_INVALID_HTTP_TOKEN: 'webhook_headers has a name that HTTP does not allow',
+};
+const FIX_URL = 'webhook_url has to be the address that takes the messages';
 
 /** Tell whether a URL leads to this host and `port`. */
 function isOwn(url, port) {
@@ -23,133 +56,192 @@ function isOwn(url, port) {
     return local && Number(url.port || { 'http:': 80, 'https:': 443 }[url.protocol]) === port;
 }
 
+/**
+ * Return where a redirect leads if that is the same web app: the same host and port, or its TLS. Else null:
+ * what else listens on a host did not ask for the messages.
+ */
+function redirected(url, location) {
+    let next;
+    try {
+        next = new URL(location ?? 'nowhere:', url);
+    } catch {
+        return null;
+    }
+    const isUpgrade = `${url.protocol}${url.port}>${next.protocol}${next.port}` === 'http:>https:';
+    if (next.hostname !== url.hostname || (next.origin !== url.origin && !isUpgrade)) return null;
+    if (next.username === '') Object.assign(next, { username: url.username, password: url.password });
+    return next;
+}
+
+/** Read Retry-After, a number of seconds or a date. @returns {number|null} milliseconds, bounded */
+function retryAfter(text, now) {
+    if (text === undefined) return null;
+    const isDate = /^[A-Z][a-z]{2,8}, /.test(text);
+    const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : isDate ? Date.parse(text) - now : NaN;
+    return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
+}
+
+/**
+ * @typedef {object} Answer
+ * @property {'delivered'|'refused'|'later'|'unanswered'|'unreachable'} outcome `refused`: not this one;
+ *   `later`: not now, or not there; `unanswered`: it has the event, and said nothing of it; `unreachable`: it
+ *   does not have it
+ * @property {string|null} reason without anything of the URL or of the event; null if it was delivered
+ * @property {number|null} [retryAfterMs] the pause that it asks for, an hour at most
+ */
+
 class Webhook {
     #url;
-    #log;
-    #onCount;
-    #queue = [];
-    #bytes = 0;
-    #counts = { delivered: 0, failed: 0, dropped: 0 };
-    #delay = DELAY_FIRST_MS;
-    #timer = null;
-    #request = null;
-    #busy = false;
-    #closed = false;
+    #keys;
+    #headers;
+    #limitMs;
+    #open = new Set();
 
     /**
-     * @param {URL|null} url null = messages are not handed on
-     * @param {(counts: {queued, delivered, failed, dropped}) => void} onCount called when a count changes;
-     *   `failed` counts tries, `dropped` messages
+     * @param {object} options
+     * @param {URL} options.url
+     * @param {string[]} options.secrets `whsec_` and base64; each signs
+     * @param {object} options.headers further headers; they give way to those of a call
+     * @param {number} options.limitMs how long one call may take, redirects included
      */
-    constructor({ url, log, onCount = () => {} }) {
+    constructor({ url, secrets = [], headers = {}, limitMs }) {
         this.#url = url;
-        this.#log = log;
-        this.#onCount = onCount;
+        this.#keys = secrets.map((secret) => Buffer.from(secret.slice(SECRET_PREFIX.length), 'base64'));
+        this.#headers = Object.fromEntries(Object.entries(headers).filter(([name]) => !FRAMING.test(name)));
+        this.#limitMs = limitMs;
     }
 
-    get counts() {
-        return { queued: this.#queue.length, ...this.#counts };
-    }
-
-    /** Queue a message (a plain object). When the queue is full the oldest one gives way. */
-    push(message) {
-        if (this.#url === null || this.#closed) return;
-        const body = Buffer.from(JSON.stringify(message));
-        this.#queue.push({ body, answers: 0 });
-        this.#bytes += body.length;
-        while (this.#queue.length > MAX_MESSAGES || (this.#bytes > MAX_BYTES && this.#queue.length > 1)) {
-            this.#remove(this.#queue[this.#busy && this.#queue.length > 1 ? 1 : 0]);
-            this.#counts.dropped += 1;
-        }
-        this.#onCount(this.counts);
-        if (this.#timer === null) this.#next();
-    }
-
-    /** Stop. What is still queued is lost, and said. */
-    close() {
-        this.#closed = true;
-        clearTimeout(this.#timer);
-        this.#request?.destroy();
-        if (this.#queue.length > 0) this.#log.warning('messages not delivered', { lost: this.#queue.length });
-    }
-
-    #remove(item) {
-        const index = this.#queue.indexOf(item);
-        if (index < 0) return;
-        this.#queue.splice(index, 1);
-        this.#bytes -= item.body.length;
-    }
-
-    async #next() {
-        if (this.#busy || this.#closed) return;
-        this.#busy = true;
-        this.#timer = null;
-        while (this.#queue.length > 0 && this.#timer === null && !this.#closed)
-            await this.#deliver(this.#queue[0]);
-        this.#busy = false;
-    }
-
-    async #deliver(item) {
-        const { status, reason } = await this.#post(item.body);
-        if (this.#closed) return;
-        if (status >= 200 && status < 300) {
-            this.#remove(item);
-            this.#counts.delivered += 1;
-            this.#delay = DELAY_FIRST_MS;
-        } else {
-            this.#counts.failed += 1;
-            const again = status === null || status >= 500 || status === 408 || status === 429;
-            if (status !== null) item.answers += 1;
-            if (!again || item.answers >= MAX_ANSWERS) {
-                this.#remove(item);
-                this.#counts.dropped += 1;
-                this.#log.warning('the web app does not take a message', { reason });
-            } else {
-                this.#log.warning('the web app did not take a message', {
-                    reason,
-                    retry_in_s: this.#delay / 1000,
-                });
-                this.#timer = setTimeout(() => {
-                    this.#timer = null;
-                    this.#next();
-                }, this.#delay);
-                this.#delay = Math.min(this.#delay * 2, DELAY_MAX_MS);
+    /**
+     * Hand an event over once. Never rejects.
+     *
+     * @param {string} id the same at each try
+     * @param {Buffer} body its JSON
+     * @returns {Promise<Answer>}
+     */
+    async post(id, body) {
+        const limit = new AbortController();
+        this.#open.add(limit);
+        const timer = setTimeout(() => limit.abort(), this.#limitMs);
+        try {
+            const headers = this.#headersOf(id, body);
+            /** @type {URL|null} */
+            let url = this.#url;
+            for (let hops = 0; ; hops += 1) {
+                const said = await send(url, headers, body, limit.signal);
+                if (!REDIRECTS.has(said.status)) return this.#judge(said);
+                url = redirected(url, said.location);
+                if (url === null) {
+                    const reason = `HTTP ${said.status}: it redirects to another host or port; ${FIX_URL}`;
+                    return { outcome: 'later', reason, retryAfterMs: null };
+                }
+                if (hops === MAX_REDIRECTS) {
+                    const reason = `HTTP ${said.status}: it redirects again and again; ${FIX_URL}`;
+                    return { outcome: 'later', reason, retryAfterMs: null };
+                }
             }
+        } finally {
+            clearTimeout(timer);
+            this.#open.delete(limit);
         }
-        this.#onCount(this.counts);
     }
 
-    /** Post one body; resolves with the status (null: no answer) and, if it is no success, the reason. */
-    #post(body) {
-        return new Promise((resolve) => {
-            // Loaded when it is needed: TLS takes 2 ms of the time until this server answers.
-            const { request: send } = this.#url.protocol === 'https:' ? require('node:https') : http;
-            const request = send(
-                this.#url,
-                {
-                    method: 'POST',
-                    headers: {
-                        'Content-Type': 'application/json',
-                        'Content-Length': body.length,
-                        'User-Agent': WEBHOOK_AGENT,
-                        Connection: 'close',
-                    },
-                    agent: false,
-                    // "localhost" is ::1 first, where many a web app does not listen. Node 18 gives up then.
-                    autoSelectFamily: true,
-                    signal: AbortSignal.timeout(ANSWER_LIMIT_MS),
-                },
-                (response) => {
-                    response.resume();
-                    response.on('error', () => {});
-                    resolve({ status: response.statusCode, reason: `HTTP ${response.statusCode}` });
-                },
-            );
-            request.on('error', (error) => resolve({ status: null, reason: error.code ?? error.message }));
-            request.end(body);
-            this.#request = request;
-        });
+    /** Break off what is under way. */
+    close() {
+        for (const limit of this.#open) limit.abort();
     }
+
+    #headersOf(id, body) {
+        const time = String(Math.floor(Date.now() / 1000));
+        return {
+            ...this.#headers,
+            'Content-Type': 'application/json',
+            'Content-Length': body.length,
+            'User-Agent': WEBHOOK_AGENT,
+            Connection: 'close',
+            'webhook-id': id,
+            'webhook-timestamp': time,
+            ...(this.#keys.length === 0 ? {} : { 'webhook-signature': this.#sign(`${id}.${time}.`, body) }),
+        };
+    }
+
+    #sign(head, body) {
+        // Loaded when it is needed, as TLS below: most have no secret.
+        const { createHmac } = require('node:crypto');
+        const sign = (key) => createHmac('sha256', key).update(head).update(body).digest('base64');
+        return this.#keys.map((key) => `v1,${sign(key)}`).join(' ');
+    }
+
+    /** @returns {Answer} */
+    #judge({ status, code, isSent, wanted }) {
+        if (status === null) {
+            const limit = `${this.#limitMs / 1000} s`;
+            const late = isSent ? `no answer within ${limit}` : `no connection within ${limit}`;
+            const plain = code.startsWith('HPE_') ? 'what it answers is no HTTP' : code;
+            const reason = code === 'ABORT_ERR' ? late : (REASONS[code] ?? plain);
+            return { outcome: isSent ? 'unanswered' : 'unreachable', reason, retryAfterMs: null };
+        }
+        if (status >= 200 && status < 300) return { outcome: 'delivered', reason: null, retryAfterMs: null };
+        const isRefused = status >= 400 && status < 500 && !NOT_NOW.has(status);
+        return {
+            outcome: isRefused ? 'refused' : 'later',
+            reason: `HTTP ${status}`,
+            retryAfterMs: isRefused ? null : retryAfter(wanted, Date.now()),
+        };
+    }
+}
+
+/**
+ * Send one request. Never rejects.
+ *
+ * @returns {Promise<object>} `{status, location, wanted}`: the answer, and the pause that it asks for; or
+ *   `{status: null, code, isSent}`: why there is none, and whether the web app may have all of the body
+ */
+function send(url, headers, body, signal) {
+    return new Promise((resolve) => {
+        let isAnswered = false;
+        const take = (response) => {
+            isAnswered = true;
+            const { location, 'retry-after': wanted } = response.headers;
+            const rest = setTimeout(() => response.destroy(), REST_LIMIT_MS);
+            response.on('error', () => {});
+            // Until then the web app may be at work for it.
+            response.on('close', () => {
+                clearTimeout(rest);
+                resolve({ status: response.statusCode, location, wanted });
+            });
+            response.resume();
+        };
+        try {
+            const { request: open } = url.protocol === 'https:' ? require('node:https') : http;
+            const request = open(
+                url,
+                {
+                    ...{ method: 'POST', headers, signal, agent: false },
+                    // "localhost" is ::1 first, where many a web app does not listen. Node 18 gives up then.
+                    ...{ autoSelectFamily: true },
+                },
+                take,
+            );
+            // Not its message: that may name the URL, which may hold a token.
+            request.on('error', (/** @type {NodeJS.ErrnoException} */ { code, name }) => {
+                if (isAnswered) return;
+                resolve({ status: null, code: code ?? name, isSent: request.writableFinished });
+            });
+            // An answer that changes the protocol is neither an answer nor an error to node.
+            request.on('close', () => {
+                if (!isAnswered) {
+                    resolve({ status: null, code: 'ECONNRESET', isSent: request.writableFinished });
+                }
+            });
+            request.end(body);
+        } catch (error) {
+            resolve({
+                status: null,
+                code: codeOf(error) ?? (error instanceof Error ? error.name : null),
+                isSent: false,
+            });
+        }
+    });
 }
 
 module.exports = { Webhook, isOwn };

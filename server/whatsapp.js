@@ -13,22 +13,30 @@ const { randomBytes } = require('node:crypto');
 const { once } = require('node:events');
 const { setTimeout: pause } = require('node:timers/promises');
 
-const { isHeadlessShell } = require('./browser');
-const chatsPage = require('./chats_page');
 const { prepareDocument } = require('./compatibility');
-const { DOCUMENT_GONE, withLimit } = require('./errors');
+const { DOCUMENT_GONE, TimeLimitError, messageOf, withLimit } = require('./errors');
+const { preparePasskeys } = require('./passkey_page');
+const passkeyScreen = require('./passkey_screen');
+const { withCalls } = require('./page_calls');
 const { pinPage } = require('./pinned');
-const { reason } = require('./reasons');
+const { logInToProxy } = require('./proxy_login');
+const { reason } = require('./session_errors');
+const { connection, look } = require('./session_page');
 const { inspect, isCore, missingOf, wantedOf } = require('./surface_check');
-const { DOWNLOAD_LIMIT_MS, Turns } = require('./turns');
+const { CHANGE_LIMIT_MS, DOWNLOAD_LIMIT_MS, REQUEST_LIMIT_MS, Turns } = require('./turns');
 
 const SITE = 'https://web.whatsapp.com/';
+const REFERER = 'https://whatsapp.com/';
+/** How much longer than a start any question to the browser may take, in milliseconds. */
+const PROTOCOL_SLACK_MS = 120_000;
 /** How long a page that was logged out may take until it is loaded again, and says why, in milliseconds. */
 const LEAVING_MS = 5_000;
 /** So much of what WhatsApp says about a logout is told, in characters. */
-const MAX_WORDS = 200;
+const MAX_WORDS_CHARACTERS = 200;
 /** How long each way of asking for new codes may take to bring one, in milliseconds. */
 const NEW_CODES_MS = 3_000;
+/** By so much of the time for a start a new browser's first page, which is empty, has to be there. */
+const OPENS_AFTER = 1 / 3;
 /** How long a page may take for a sign of life, and then for its end, before it is loaded anew. */
 const SIGN_MS = 2_000;
 /** How long a browser whose page gives none may take for a sign of its own, in milliseconds. */
@@ -38,54 +46,29 @@ const MAIN_CHECKS_MS = [2_000, 10_000, 60_000];
 /** When a page that lacks what no session can do without is looked at again, in milliseconds. */
 const BOOT_CHECKS_MS = [500, 1_500, 4_000];
 
+/** So many bytes of a file are read from the browser at a time. */
+const PIECE_BYTES = 64 * 1024;
+
+/** Events for which the library asks the page for a whole chat, by the function that the page calls. */
+const CHAT_EVENTS = {
+    onChatUnreadCountEvent: 'unread_count',
+    onRemoveChatEvent: 'chat_removed',
+    onArchiveChatEvent: 'chat_archived',
+};
+
+/** What happened has happened, wherever it was heard: also in a document that has gone since. */
+const HAPPENINGS = new Set([
+    'onAddMessageEvent',
+    'onChangeMessageTypeEvent',
+    'onEditMessageEvent',
+    'onIncomingCall',
+    'onMessageAckEvent',
+    'onReaction',
+    'onRemoveMessageEvent',
+]);
+
 /** What we throw at work in a document that has gone: one of `DOCUMENT_GONE`. */
 const ANOTHER_DOCUMENT = 'another document is loaded';
-
-/** Runs in the page: WhatsApp's connection, whether there is a login, and whether its account is loaded. */
-function connection() {
-    const { Socket } = window.require('WAWebSocketModel');
-    const attempt = (work) => {
-        try {
-            return work() ?? null;
-        } catch {
-            // Then the connection has to tell.
-            return null;
-        }
-    };
-    const mode = attempt(() => window.require('WAWebStreamModel').Stream.mode);
-    const me = attempt(() => {
-        const { getMaybeMePnUser, getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
-        return getMaybeMePnUser() ?? getMaybeMeLidUser();
-    });
-    const state = Socket.state ?? null;
-    const loaded = Socket.hasSynced === true || (mode === 'MAIN' && state === 'CONNECTED');
-    return { state, login: me !== null, loaded };
-}
-
-/** Runs in the page: what can be seen of its progress without changing it, in no language. */
-function look() {
-    const loaded = window.Debug?.VERSION !== undefined;
-    const attempt = (work) => {
-        try {
-            return (loaded ? work() : null) ?? null;
-        } catch {
-            return null;
-        }
-    };
-    return {
-        loaded,
-        state: attempt(() => window.require('WAWebSocketModel').Socket.state),
-        mode: attempt(() => window.require('WAWebStreamModel').Stream.mode),
-        synced: attempt(() => window.require('WAWebSocketModel').Socket.hasSynced) === true,
-        pairing_type: attempt(() => window.require('WAWebAltDeviceLinkingApi').getPairingType()),
-        // A browser that WhatsApp does not take gets a page without any of its modules.
-        refused:
-            document.readyState === 'complete' &&
-            location.protocol === 'https:' &&
-            window.Debug === undefined &&
-            typeof window.require !== 'function',
-    };
-}
 
 /** Make what runs in the page run in one document only, and its errors tell something. */
 function guarded(work, document) {
@@ -106,34 +89,29 @@ function guarded(work, document) {
  * login looks fine and is lost at the next start; whoever owns the browser deletes the profile once the
  * browser is gone.
  */
-const keptAuthOf = (LocalAuth) => class KeptAuth extends LocalAuth {
-    #hooks;
-    #page = null;
+const keptAuthOf = (LocalAuth) =>
+    class KeptAuth extends LocalAuth {
+        #loginNeeded;
 
-    constructor(options, hooks) {
-        super(options);
-        this.#hooks = hooks;
-    }
+        constructor(options, loginNeeded) {
+            super(options);
+            this.#loginNeeded = loginNeeded;
+        }
 
-    async afterBrowserInitialized() {
-        if (this.#page === this.client.pupPage) return;
-        this.#page = this.client.pupPage;
-        await this.#hooks.pageOpened(this.client.pupBrowser, this.#page);
-    }
+        async onAuthenticationNeeded() {
+            this.#loginNeeded();
+            return super.onAuthenticationNeeded();
+        }
 
-    async onAuthenticationNeeded() {
-        this.#hooks.loginNeeded();
-        return super.onAuthenticationNeeded();
-    }
-
-    async logout() {}
-};
+        async logout() {}
+    };
 
 /**
  * One run of the library in one browser. Each event is of the document that is loaded now; what comes from
  * one before it is dropped. Beyond the library's events it emits
  *
- * - `browser` (browser, page): the page is there, before anything is loaded
+ * - `browser` (browser, page, version): the page is there, before anything is loaded; `version` is the
+ *   browser's own, or null
  * - `http_error` (status): the site answered, but not with its page
  * - `document`: another document began to load in the main frame; changes within one and frames are none
  * - `login_needed` / `login_found`: whether the profile holds a login
@@ -141,467 +119,581 @@ const keptAuthOf = (LocalAuth) => class KeptAuth extends LocalAuth {
  * - `logout` (why, words): the page was logged out; WhatsApp's number for why it did that itself, null =
  *   somebody unlinked it; and what WhatsApp says about it, or null
  * - `banned` ({code, until}): WhatsApp bans the account for a while; `until` in milliseconds, or null
- * - `passkey` (isWanted): the page asks for a passkey, because WhatsApp wants one of the phone that has
- *   answered, or (false) perhaps only as an offer of its own
+ * - `passkey_screen`: the page shows the screen on which WhatsApp wants a passkey
+ * - `passkey_call` ({id, options, limitMs, answer, refuse}): the page asks the browser for a passkey; it
+ *   waits for `answer(credential)` or `refuse(name of an error)`, so many milliseconds at most
+ * - `passkey_over` (id, why): the page waits for that answer no longer: `timeout`, `aborted`, `superseded`
  * - `failed` (error): injection into a page that was loaded again failed
  * - `load_failed` (error): there is a login, and the library cannot be made ready
  * - `check_failed` (error): what the page of a ready session has could not be looked at
  * - `pairing_failed` (error): WhatsApp gave no pairing code
  */
-const sessionClientOf = (Client, KeptAuth) => class SessionClient extends Client {
-    /** Calls that keep the page busy, and downloads, which keep the network busy and nobody else waiting. */
-    turns = new Turns();
-    downloads = new Turns(DOWNLOAD_LIMIT_MS);
+const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
+    class SessionClient extends withCalls(Client) {
+        /**
+         * Calls that keep the page busy, and downloads, which keep the network busy and nobody else waiting.
+         */
+        turns = new Turns();
+        downloads = new Turns(DOWNLOAD_LIMIT_MS);
+        /** What the phone is asked for, which takes as long as the phone does. */
+        requests = new Turns(REQUEST_LIMIT_MS);
+        /** What others see of this account, but messages. */
+        changes = new Turns(CHANGE_LIMIT_MS);
+        /** Whether the browser gave no sign of life when it was asked for one. */
+        standsStill = false;
 
-    #limitMs;
-    #pinned;
-    /** The document that is loaded now, and the one whose work goes on. */
-    #document = null;
-    #bound = null;
-    /** What the newest injection is into, and found. */
-    #injection = null;
-    #injecting = null;
-    #started = false;
-    #reloading = false;
-    #last = Promise.resolve();
-    #evaluate;
-    /** The library's own function for a login that is loaded. */
-    #makeReady = null;
-    /** Whether the page has told of a logout of which there is no other sign yet, and when that is sought. */
-    #isLeaving = false;
-    #leaving = null;
-    /** What the browser is asked past the page. */
-    #devtools = null;
-    #frame = null;
-    #upstream = null;
-    #nextCheck = null;
+        #process;
+        #identity;
+        #limitMs;
+        #pinned;
+        #proxy;
+        /** The document that is loaded now, and the one whose work goes on. */
+        /** @type {{name: string}|null} */
+        #document = null;
+        #bound = null;
+        /** What the newest injection is into, and found. */
+        /** @type {{document: {name: string}|null, needed: boolean, loaded: boolean}|null} */
+        #injection = null;
+        /** @type {Promise<void>|null} */
+        #injecting = null;
+        #started = false;
+        #reloading = false;
+        #last = Promise.resolve();
+        #evaluate;
+        /** The library's own function for a login that is loaded. */
+        /** @type {((...args: any[]) => any)|null} */
+        #makeReady = null;
+        /**
+         * Whether the page has told of a logout of which there is no other sign yet, and when that is sought.
+         */
+        #isLeaving = false;
+        /** @type {NodeJS.Timeout|undefined} */
+        #leaving;
+        /** What the browser is asked past the page. @type {any} */
+        #devtools = null;
+        #frame = null;
+        /** @type {import('./types').PageEvents['upstream'][0]|null} */
+        #upstream = null;
+        /** @type {NodeJS.Timeout|undefined} */
+        #nextCheck;
+        /** New codes that are being asked for. */
+        /** @type {Promise<void>|null} */
+        #refreshing = null;
 
-    /**
-     * @param {{clientId, dataPath, executablePath, args, identity, env, signal, phone, startLimitMs, pinned}}
-     *   options `signal` kills the browser, even while it starts; `phone` asks for pairing codes instead of
-     *   QR; `pinned` is the file of a pinned page, or null
-     */
-    constructor(options) {
-        const hooks = {
-            pageOpened: (browser, page) => this.#pageOpened(browser, page, options.identity),
-            loginNeeded: () => {
-                this.#injection.needed = true;
+        /**
+         * @param {object} options
+         * @param {string} options.clientId
+         * @param {string} options.dataPath
+         * @param {import('./launch').BrowserProcess} options.process the browser, which may still be starting
+         * @param {(version: string) => object} options.identity as whom a browser of that version shows
+         *   itself
+         * @param {string|null} options.phone asks for pairing codes in place of codes to scan
+         * @param {number} options.startLimitMs
+         * @param {string|null} options.pinned the file of a pinned page
+         * @param {object|null} options.proxy has the login of the proxy
+         */
+        constructor(options) {
+            const loginNeeded = () => {
+                if (this.#injection !== null) this.#injection.needed = true;
                 if (this.#isLeaving) this.#left(null, null);
                 this.emit('login_needed');
-            },
-        };
-        super({
-            authStrategy: new KeptAuth({ clientId: options.clientId, dataPath: options.dataPath }, hooks),
-            webVersionCache: { type: 'none' },
-            userAgent: false,
-            authTimeoutMs: options.startLimitMs,
-            qrMaxRetries: 0,
-            // Pairing hangs unless it is asked for before the page is loaded.
-            pairWithPhoneNumber: {
-                phoneNumber: options.phone ?? '',
-                showNotification: true,
-                intervalMs: 3_600_000,
-            },
-            puppeteer: {
-                executablePath: options.executablePath,
-                headless: isHeadlessShell(options.executablePath) ? 'shell' : true,
-                // Over a TCP port any local user could take the session over; with the pipe the browser also
-                // ends when this process does.
-                pipe: true,
-                handleSIGINT: false,
-                handleSIGTERM: false,
-                handleSIGHUP: false,
-                args: options.args,
-                env: options.env,
-                signal: options.signal,
-                timeout: options.startLimitMs,
-                protocolTimeout: options.startLimitMs + 120_000,
+            };
+            super({
+                authStrategy: new KeptAuth(
+                    { clientId: options.clientId, dataPath: options.dataPath },
+                    loginNeeded,
+                ),
+                webVersionCache: { type: 'none' },
+                userAgent: false,
+                authTimeoutMs: options.startLimitMs,
+                qrMaxRetries: 0,
+                // Pairing hangs unless it is asked for before the page is loaded.
+                pairWithPhoneNumber: {
+                    phoneNumber: options.phone ?? '',
+                    showNotification: true,
+                    intervalMs: 3_600_000,
+                },
+            });
+            this.#process = options.process;
+            this.#identity = options.identity;
+            this.#limitMs = options.startLimitMs;
+            this.#pinned = options.pinned ?? null;
+            this.#proxy = options.proxy ?? null;
+        }
+
+        /** Tell whether the page works for somebody: a page that is busy is not dead. */
+        get busy() {
+            return this.turns.busy || this.downloads.busy;
+        }
+
+        /**
+         * Take the browser over, and load the page; resolves when the library is in it. The library's own
+         * starts its browser, which runs by now, and takes navigations of any frame for its own.
+         */
+        async initialize() {
+            const { write, read } = this.#process.pipe;
+            this.pupBrowser = await connect({
+                transport: new PipeTransport(write, read),
+                protocolTimeout: this.#limitMs + PROTOCOL_SLACK_MS,
                 defaultViewport: null,
-            },
-        });
-        this.#limitMs = options.startLimitMs;
-        this.#pinned = options.pinned ?? null;
-    }
-
-    /** Tell whether the page works for somebody: a page that is busy is not dead. */
-    get busy() {
-        return this.turns.busy || this.downloads.busy;
-    }
-
-    async #pageOpened(browser, page, identity) {
-        await page.setUserAgent(identity);
-        page.on('response', (response) => {
-            const request = response.request();
-            const main = request.isNavigationRequest() && request.frame() === page.mainFrame();
-            if (main && response.status() >= 400) this.emit('http_error', response.status());
-        });
-        this.#evaluate = page.evaluate.bind(page);
-        page.evaluate = (work, ...args) =>
-            typeof work === 'string' && this.#bound === null
-                ? this.#evaluate(work)
-                : this.#evaluate(guarded(work, this.#bound), ...args);
-        const expose = page.exposeFunction.bind(page);
-        // Frames have the function, too, but not the proof.
-        const proof = randomBytes(16).toString('hex');
-        await expose('waportdTell', (given, document, what, ...more) => {
-            if (given === proof) this.#told(document, what, more);
-        });
-        page.exposeFunction = (name, heard) => {
-            if (name === 'onAppStateHasSyncedEvent') this.#makeReady = heard;
-            return expose(name, (...args) => this.#heard(name, heard, args));
-        };
-        await page.evaluateOnNewDocument(prepareDocument, proof);
-        // Now: a page that hangs takes nothing that is opened later.
-        this.#devtools = await page.createCDPSession();
-        this.#frame = (await this.#devtools.send('Page.getFrameTree')).frameTree.frame.id;
-        this.emit('browser', browser, page);
-    }
-
-    // ---- what the page tells ---------------------------------------------------------------------
-
-    /** The page calls one of our functions. */
-    #told(document, what, [value, ...more]) {
-        if (what === 'document') {
-            this.#documentBegan(document, value);
-        } else if (document !== this.#document?.name) {
-            return;
-        } else if (what === 'passkey') {
-            this.emit('passkey', value);
-        } else if (what === 'banned') {
-            this.emit('banned', readBan(value, ...more));
-        } else if (what === 'changed') {
-            this.#lookAtLogin();
+            });
+            const timeout = this.#limitMs;
+            const first = await this.pupBrowser.waitForTarget((target) => target.type() === 'page', {
+                timeout,
+            });
+            await withLimit(this.#takePage(first), timeout * OPENS_AFTER, "the browser's page").catch(
+                (error) => {
+                    throw error instanceof TimeLimitError ? reason.pageHung() : error;
+                },
+            );
+            if (this.#pinned !== null) await pinPage(this.pupPage, this.#pinned);
+            await this.pupPage.goto(SITE, { waitUntil: 'load', timeout: 0, referer: REFERER });
+            await this.#begin();
         }
-    }
 
-    /** The page calls one of the library's functions. Three of them are ours to answer. */
-    #heard(name, heard, args) {
-        const isNow = this.#injection !== null && this.#injection.document === this.#document;
-        // A message is one, wherever it was heard.
-        if (!isNow && name !== 'onAddMessageEvent') return undefined;
-        switch (name) {
-            // The library's own throws in node (it calls window), so that no code follows the last one.
-            case 'onAuthAppStateChangedEvent':
-                this.emit('socket', ...args);
-                // Its screen may have come before its connection.
-                if (args[0] === 'CONNECTED') this.#lookAtLogin();
+        /** What ends a page before somebody listens to it tells nobody, and leaves one that never answers. */
+        async #takePage(target) {
+            this.pupPage = await target.page();
+            const crashed = new Promise((_, reject) => {
+                this.pupPage.once('error', reject);
+            });
+            await Promise.race([this.#prepare(this.pupBrowser, this.pupPage), crashed]);
+        }
+
+        async #prepare(browser, page) {
+            const version = (await browser.version()).match(/\d+(\.\d+){1,3}/)?.[0] ?? null;
+            await page.setUserAgent(this.#identity(version));
+            page.on('response', (response) => {
+                const request = response.request();
+                const main = request.isNavigationRequest() && request.frame() === page.mainFrame();
+                if (main && response.status() >= 400) this.emit('http_error', response.status());
+            });
+            this.#evaluate = page.evaluate.bind(page);
+            page.evaluate = (work, ...args) =>
+                typeof work === 'string' && this.#bound === null
+                    ? this.#evaluate(work)
+                    : this.#evaluate(guarded(work, this.#bound), ...args);
+            const expose = page.exposeFunction.bind(page);
+            // Frames have the function, too, but not the proof.
+            const proof = randomBytes(16).toString('hex');
+            await expose('waportdTell', (given, document, what, ...more) =>
+                given === proof ? this.#told(document, what, more) : undefined,
+            );
+            page.exposeFunction = (name, heard) => {
+                if (name === 'onAppStateHasSyncedEvent') this.#makeReady = heard;
+                return expose(name, (...args) => this.#heard(name, heard, args));
+            };
+            await page.evaluateOnNewDocument(prepareDocument, proof);
+            await page.evaluateOnNewDocument(preparePasskeys, proof);
+            // Now: a page that hangs takes nothing that is opened later.
+            this.#devtools = await page.createCDPSession();
+            await logInToProxy(this.#devtools, this.#proxy, this.#pinned !== null);
+            this.#frame = (await this.#devtools.send('Page.getFrameTree')).frameTree.frame.id;
+            this.emit('browser', browser, page, version);
+        }
+
+        // ---- what the page tells ---------------------------------------------------------------------
+
+        /** The page calls our function. @returns {Promise<object>|undefined} what it waits for, if it does */
+        #told(document, what, /** @type {any[]} */ [value, ...more]) {
+            if (what === 'document') {
+                this.#documentBegan(document, value);
+            } else if (document !== this.#document?.name) {
                 return undefined;
-            // Any change is a login for the library, also the one that a logout makes.
-            case 'onAppStateHasSyncedEvent':
+            } else if (what === 'passkey_call') {
+                return this.#hold(value, ...more);
+            } else if (['passkey_screen', 'passkey_over'].includes(what)) {
+                this.emit(what, value, ...more);
+            } else if (what === 'banned') {
+                this.emit('banned', readBan(value, ...more));
+            } else if (what === 'changed') {
                 this.#lookAtLogin();
-                return undefined;
-            // It waits for a navigation, and takes each that follows for a logout.
-            case 'onLogoutEvent':
-                this.#isLeaving = true;
-                this.#awaitLeaving();
-                return undefined;
-            // It closes the browser in most states.
-            case 'onAppStateChangedEvent':
-                return undefined;
-            default:
-                return heard(...args);
-        }
-    }
-
-    #documentBegan(name, address) {
-        const { searchParams } = new URL(address);
-        this.#document = { name };
-        clearTimeout(this.#nextCheck);
-        clearTimeout(this.#leaving);
-        this.#leaving = null;
-        if (searchParams.has('post_logout')) {
-            const why = searchParams.get('logout_reason') ?? '';
-            const said = [...searchParams].filter(([key]) => key.startsWith('logout_message_'));
-            const words = said.map(([, text]) => text.slice(0, MAX_WORDS)).join(': ');
-            this.#left(/^\d{1,3}$/.test(why) ? Number(why) : null, words || null);
-        }
-        if (!this.#started) return;
-        this.emit('document');
-        this.#injecting = this.#injectInto(this.#document);
-        this.#injecting.catch((error) => {
-            if (!this.#reloading) this.emit('failed', error);
-        });
-    }
-
-    #awaitLeaving() {
-        this.#leaving ??= setTimeout(() => this.#lookIfLeft(), LEAVING_MS).unref();
-    }
-
-    /**
-     * The page told of a logout and was not loaded again: it is one if the page shows that it has no login
-     * any more. A connection that is lost meanwhile, or an account that still loads, tells neither.
-     */
-    async #lookIfLeft() {
-        const document = this.#document;
-        const seen = await this.#evaluate(look).catch(() => null);
-        if (document !== this.#document) return;
-        this.#leaving = null;
-        if (seen === null) return;
-        const { state, synced } = seen;
-        if (/^UNPAIRED/.test(state) || (this.#injection.loaded && state !== null && !synced)) {
-            this.#left(null, null);
-        } else if (synced && state === 'CONNECTED') {
-            this.#isLeaving = false;
-            this.#lookAtLogin();
-        } else {
-            this.#awaitLeaving();
-        }
-    }
-
-    #left(why, words) {
-        this.#isLeaving = false;
-        this.emit('logout', why, words);
-    }
-
-    /** The library takes any navigation of any frame to such an address for a logout. */
-    emit(event, ...args) {
-        if (event === 'disconnected' && args[0] === 'LOGOUT') return false;
-        return super.emit(event, ...args);
-    }
-
-    // ---- injection -------------------------------------------------------------------------------
-
-    /** Called by the library at first, and at each navigation of any frame. Documents tell of themselves. */
-    async inject() {
-        if (this.#started) return;
-        this.#started = true;
-        if (this.#document === null) throw new Error('the page does not tell of its document');
-        await this.#injectInto(this.#document);
-    }
-
-    /**
-     * Do work in one document, after what was begun before it: the library's functions are made of several
-     * steps, and the page may load itself again between two of them. What a document that has gone leaves
-     * undone is no error.
-     */
-    #alone(document, work) {
-        const turn = this.#last.then(async () => {
-            if (document !== this.#document) return;
-            this.#bound = document;
-            try {
-                await work();
-            } catch (error) {
-                const isGone = document !== this.#document || DOCUMENT_GONE.test(error?.message ?? error);
-                if (!isGone) throw error;
-            } finally {
-                this.#bound = null;
             }
-        });
-        this.#last = turn.catch(() => {});
-        return turn;
-    }
-
-    #injectInto(document) {
-        return this.#alone(document, async () => {
-            this.#injection = { document, needed: false, loaded: false };
-            await super.inject();
-            if (document !== this.#document) return;
-            // A phone that was quick, a sync that was over before the library listened.
-            const { state, login } = await this.pupPage.evaluate(connection);
-            // A connection that is refused does not ask for a login, and is none.
-            if (this.#injection.needed || !login) this.emit('socket', state);
-            else this.emit('login_found');
-            this.#lookAtLogin();
-        });
-    }
-
-    /** Let the library make itself ready, once in a document, if the state of the page is that of a login. */
-    #lookAtLogin() {
-        const injection = this.#injection;
-        // A page is seen to change before the library is put into its first document.
-        if (injection === null) return;
-        const looked = this.#alone(injection.document, async () => {
-            if (injection.loaded || this.#leaving !== null || this.#makeReady === null) return;
-            if (!(await this.pupPage.evaluate(connection)).loaded) return;
-            injection.loaded = true;
-            this.#isLeaving = false;
-            await this.#makeReady();
-            this.#checkMain(injection.document, MAIN_CHECKS_MS);
-        });
-        looked.catch((error) => this.emit('load_failed', error));
-    }
-
-    /** Called by the library once its utilities are loaded, before it listens to messages. */
-    async attachEventListeners() {
-        await this.pupPage.evaluate(() => window.waportd.main());
-        return super.attachEventListeners();
-    }
-
-    /**
-     * Called by the library before it loads the page. Nothing is cached; the library's version would keep a
-     * listener with an unwatched promise.
-     */
-    async initWebVersionCache() {
-        if (this.#pinned !== null) await pinPage(this.pupPage, this.#pinned);
-    }
-
-    // ---- what the page has -----------------------------------------------------------------------
-
-    /** Called by the library when the page has told its build, before anything else is done with it. */
-    async getWWebVersion() {
-        return this.#bound === null ? super.getWWebVersion() : this.#checkBoot();
-    }
-
-    /** See that the page has what no session can do without. @throws {SessionError} `upstream_changed` */
-    async #checkBoot() {
-        for (const wait of [...BOOT_CHECKS_MS, null]) {
-            const { build, missing } = await this.#check('boot');
-            const lost = missing.find(isCore);
-            if (lost === undefined) return build;
-            if (wait === null) throw reason.upstreamChanged(build, lost);
-            await pause(wait);
-        }
-        return undefined;
-    }
-
-    #checkMain(document, [wait, ...later]) {
-        if (wait === undefined) return;
-        this.#nextCheck = setTimeout(() => {
-            this.#alone(document, async () => {
-                const { missing } = await this.#check('main');
-                if (missing.length > 0) this.#checkMain(document, later);
-            }).catch((error) => this.emit('check_failed', error));
-        }, wait);
-        this.#nextCheck.unref();
-    }
-
-    /** Look at what the page has, and tell it if that is news. */
-    async #check(part) {
-        const seen = await this.pupPage.evaluate(inspect, wantedOf(part));
-        const missing = missingOf(part, seen);
-        const checked = part === 'main' ? ['boot', 'main'] : ['boot'];
-        const shims = { ...seen.shims };
-        if (part === 'main') shims.synced = this.#makeReady === null ? 'absent' : 'applied';
-        const upstream = { build: seen.build, ok: missing.length === 0, checked, missing, shims };
-        // What is known of the rest of a build stays known while the page is loaded again.
-        const last = this.#upstream;
-        const knewMore = last?.build === seen.build && last.checked.length > checked.length;
-        if (knewMore && missing.length === 0) return upstream;
-        if (JSON.stringify(upstream) !== JSON.stringify(this.#upstream)) {
-            this.#upstream = upstream;
-            this.emit('upstream', upstream);
-        }
-        return upstream;
-    }
-
-    // ---- what is asked of the page ---------------------------------------------------------------
-
-    /** Called unwatched by the library when the page is ready to give a code. */
-    async requestPairingCode(...args) {
-        const document = this.#document;
-        try {
-            return await super.requestPairingCode(...args);
-        } catch (error) {
-            if (document === this.#document) this.emit('pairing_failed', error);
             return undefined;
         }
-    }
 
-    /**
-     * Tell what the page shows.
-     *
-     * @returns {Promise<{loaded, state, mode, synced, pairing_type, refused}>} whether its modules are there;
-     *   WhatsApp's words for its connection, its screen and how a phone links; whether the account is loaded;
-     *   whether WhatsApp does not take this browser
-     */
-    async look() {
-        const seen = await this.#evaluate(look);
-        if (seen.synced && this.#injection?.loaded === false) this.#lookAtLogin();
-        return seen;
-    }
-
-    /**
-     * Load the page anew in this browser, whatever state it is in; resolves when the library is injected into
-     * it.
-     *
-     * @throws {Error} what the browser, or the library, has against it
-     */
-    async reload() {
-        this.#reloading = true;
-        try {
-            const sign = this.#evaluate('true').catch(() => false);
-            // One that hangs, or has crashed, would keep its process, and with it every page of the site.
-            if (!(await Promise.race([sign, pause(SIGN_MS, false)]))) {
-                // Of a browser that stands still no page comes back.
-                await withLimit(this.pupBrowser.version(), BROWSER_SIGN_MS, 'a sign of the browser');
-                await this.#endPage();
-            }
-            await this.pupPage.goto(SITE, { waitUntil: 'load', timeout: this.#limitMs });
-            await this.#injecting;
-        } finally {
-            this.#reloading = false;
+        /** The page asks for a passkey. What is answered to a document that has gone is lost with it. */
+        #hold(id, options, limitMs) {
+            return new Promise((resolve) => {
+                const answer = (credential) => resolve({ credential });
+                const refuse = (error) => resolve({ error });
+                const isHeard = this.emit('passkey_call', { id, options, limitMs, answer, refuse });
+                if (!isHeard) refuse('NotAllowedError');
+            });
         }
-    }
 
-    async #endPage() {
-        const ended = new Promise((resolve) => {
-            this.pupPage.once('error', resolve);
-        });
-        // It is never answered.
-        this.#devtools.send('Page.crash').catch(() => {});
-        await Promise.race([ended, pause(SIGN_MS)]);
-    }
+        /** The page calls one of the library's functions. Three of them are ours to answer. */
+        #heard(name, heard, args) {
+            const isNow = this.#injection !== null && this.#injection.document === this.#document;
+            if (!isNow && !HAPPENINGS.has(name)) return undefined;
+            if (name in CHAT_EVENTS && this.listenerCount(CHAT_EVENTS[name]) === 0) return undefined;
+            switch (name) {
+                // The library's own throws in node (it calls window), so that no code follows the last one.
+                case 'onAuthAppStateChangedEvent':
+                    this.emit('socket', ...args);
+                    // Its screen may have come before its connection.
+                    if (args[0] === 'CONNECTED') this.#lookAtLogin();
+                    return undefined;
+                // Any change is a login for the library, also the one that a logout makes.
+                case 'onAppStateHasSyncedEvent':
+                    this.#lookAtLogin();
+                    return undefined;
+                // It waits for a navigation, and takes each that follows for a logout.
+                case 'onLogoutEvent':
+                    this.#isLeaving = true;
+                    this.#awaitLeaving();
+                    return undefined;
+                // What the library cannot read is a message all the same.
+                case 'onAddMessageEvent':
+                    try {
+                        return heard(...args);
+                    } catch {
+                        this.emit('message_create', { rawData: args[0] });
+                        return undefined;
+                    }
+                // It closes the browser in most states.
+                case 'onAppStateChangedEvent':
+                    return undefined;
+                default:
+                    return heard(...args);
+            }
+        }
 
-    /**
-     * Tell whether the site can be reached from this browser, whatever its page does: `{error, status}`,
-     * Chromium's name of what is wrong, and the number of the answer; each may be null.
-     */
-    async reach() {
-        const { resource } = await this.#devtools.send('Network.loadNetworkResource', {
-            frameId: this.#frame,
-            url: SITE,
-            options: { disableCache: true, includeCredentials: false },
-        });
-        if (resource.stream) await this.#devtools.send('IO.close', { handle: resource.stream });
-        return { error: resource.netErrorName ?? null, status: resource.httpStatusCode ?? null };
-    }
+        #documentBegan(name, address) {
+            const { searchParams } = new URL(address);
+            this.#document = { name };
+            clearTimeout(this.#nextCheck);
+            clearTimeout(this.#leaving);
+            this.#leaving = undefined;
+            if (searchParams.has('post_logout')) {
+                const why = searchParams.get('logout_reason') ?? '';
+                const said = [...searchParams].filter(([key]) => key.startsWith('logout_message_'));
+                const words = said.map(([, text]) => text.slice(0, MAX_WORDS_CHARACTERS)).join(': ');
+                this.#left(/^\d{1,3}$/.test(why) ? Number(why) : null, words || null);
+            }
+            if (!this.#started) return;
+            this.emit('document');
+            this.#injecting = this.#injectInto(this.#document);
+            this.#injecting.catch((error) => {
+                if (!this.#reloading) this.emit('failed', error);
+            });
+        }
 
-    /**
-     * Have the page ask WhatsApp for a new batch of codes, in each way that it has, until a code comes.
-     *
-     * @throws {Error} none came
-     */
-    async refreshQr() {
-        for (const way of [0, 1, 2]) {
+        #awaitLeaving() {
+            this.#leaving ??= setTimeout(() => this.#lookIfLeft(), LEAVING_MS).unref();
+        }
+
+        /**
+         * The page told of a logout and was not loaded again: it is one if the page shows that it has no
+         * login any more. A connection that is lost meanwhile, or an account that still loads, tells neither.
+         */
+        async #lookIfLeft() {
+            const document = this.#document;
+            const seen = await this.#evaluate(look).catch(() => null);
+            if (document !== this.#document) return;
+            this.#leaving = undefined;
+            if (seen === null) return;
+            const { state, synced } = seen;
+            if (/^UNPAIRED/.test(state) || (this.#injection?.loaded && state !== null && !synced)) {
+                this.#left(null, null);
+            } else if (synced && state === 'CONNECTED') {
+                this.#isLeaving = false;
+                this.#lookAtLogin();
+            } else {
+                this.#awaitLeaving();
+            }
+        }
+
+        #left(why, words) {
+            this.#isLeaving = false;
+            this.emit('logout', why, words);
+        }
+
+        // ---- injection -------------------------------------------------------------------------------
+
+        /** The first document is there. Those that follow tell of themselves. */
+        async #begin() {
+            this.#started = true;
+            if (this.#document === null) throw new Error('the page does not tell of its document');
+            await this.#injectInto(this.#document);
+        }
+
+        /**
+         * Do work in one document, after what was begun before it: the library's functions are made of
+         * several steps, and the page may load itself again between two of them. What a document that has
+         * gone leaves undone is no error.
+         */
+        #alone(document, work) {
+            const turn = this.#last.then(async () => {
+                if (document !== this.#document) return;
+                this.#bound = document;
+                try {
+                    await work();
+                } catch (error) {
+                    const isGone = document !== this.#document || DOCUMENT_GONE.test(messageOf(error));
+                    if (!isGone) throw error;
+                } finally {
+                    this.#bound = null;
+                }
+            });
+            this.#last = turn.catch(() => {});
+            return turn;
+        }
+
+        #injectInto(document) {
+            return this.#alone(document, async () => {
+                this.#injection = { document, needed: false, loaded: false };
+                await super.inject();
+                if (document !== this.#document) return;
+                // A phone that was quick, a sync that was over before the library listened.
+                const { state, login } = await this.pupPage.evaluate(connection);
+                // A connection that is refused does not ask for a login, and is none.
+                if (this.#injection.needed || !login) this.emit('socket', state);
+                else this.emit('login_found');
+                this.#lookAtLogin();
+            });
+        }
+
+        /**
+         * Let the library make itself ready, once in a document, if the state of the page is that of a login.
+         */
+        #lookAtLogin() {
+            const injection = this.#injection;
+            // A page is seen to change before the library is put into its first document.
+            if (injection === null) return;
+            const looked = this.#alone(injection.document, async () => {
+                if (injection.loaded || this.#leaving !== undefined || this.#makeReady === null) return;
+                if (!(await this.pupPage.evaluate(connection)).loaded) return;
+                injection.loaded = true;
+                this.#isLeaving = false;
+                await this.#makeReady();
+                this.#checkMain(injection.document, MAIN_CHECKS_MS);
+            });
+            looked.catch((error) => this.emit('load_failed', error));
+        }
+
+        /** Called by the library once its utilities are loaded, before it listens to messages. */
+        async attachEventListeners() {
+            await this.pupPage.evaluate(() => window.waportd.main());
+            return super.attachEventListeners();
+        }
+
+        // ---- what the page has -----------------------------------------------------------------------
+
+        /** Called by the library when the page has told its build, before anything else is done with it. */
+        async getWWebVersion() {
+            return this.#bound === null ? super.getWWebVersion() : this.#checkBoot();
+        }
+
+        /** See that the page has what no session can do without. @throws {SessionError} `upstream_changed` */
+        async #checkBoot() {
+            for (const wait of [...BOOT_CHECKS_MS, null]) {
+                const { build, missing } = await this.#check('boot');
+                const lost = missing.find(isCore);
+                if (lost === undefined) return build;
+                if (wait === null) throw reason.upstreamChanged(build, lost);
+                await pause(wait);
+            }
+            return undefined;
+        }
+
+        #checkMain(document, /** @type {number[]} */ [wait, ...later]) {
+            if (wait === undefined) return;
+            this.#nextCheck = setTimeout(() => {
+                this.#alone(document, async () => {
+                    const { missing } = await this.#check('main');
+                    if (missing.length > 0) this.#checkMain(document, later);
+                }).catch((error) => this.emit('check_failed', error));
+            }, wait);
+            this.#nextCheck.unref();
+        }
+
+        /** Look at what the page has, and tell it if that is news. */
+        async #check(part) {
+            const seen = await this.pupPage.evaluate(inspect, wantedOf(part));
+            const missing = missingOf(part, seen);
+            const checked = part === 'main' ? ['boot', 'main'] : ['boot'];
+            const shims = { ...seen.shims };
+            if (part === 'main') shims.synced = this.#makeReady === null ? 'absent' : 'applied';
+            const upstream = { build: seen.build, ok: missing.length === 0, checked, missing, shims };
+            // What is known of the rest of a build stays known while the page is loaded again.
+            const last = this.#upstream;
+            const knewMore =
+                last !== null && last.build === seen.build && last.checked.length > checked.length;
+            if (knewMore && missing.length === 0) return upstream;
+            if (JSON.stringify(upstream) !== JSON.stringify(this.#upstream)) {
+                this.#upstream = upstream;
+                this.emit('upstream', upstream);
+            }
+            return upstream;
+        }
+
+        // ---- what is asked of the page ---------------------------------------------------------------
+
+        /** Called unwatched by the library when the page is ready to give a code. */
+        async requestPairingCode(...args) {
+            const document = this.#document;
+            try {
+                return await super.requestPairingCode(...args);
+            } catch (error) {
+                if (document === this.#document) this.emit('pairing_failed', error);
+                return undefined;
+            }
+        }
+
+        /**
+         * Tell what the page shows.
+         *
+         * @returns {Promise<{loaded, state, mode, synced, passkey, refused}>} whether its modules are there;
+         *   WhatsApp's words for its connection and its screen; whether the account is loaded; whether a
+         *   passkey is wanted; whether WhatsApp does not take this browser
+         */
+        async look() {
+            const seen = await this.#evaluate(look);
+            if (seen.synced && this.#injection?.loaded === false) this.#lookAtLogin();
+            return seen;
+        }
+
+        /**
+         * Load the page anew in this browser, whatever state it is in; resolves when the library is injected
+         * into it.
+         *
+         * @throws {Error} what the browser, or the library, has against it
+         */
+        async reload() {
+            this.#reloading = true;
+            try {
+                const sign = this.#evaluate('true').catch(() => false);
+                // One that hangs, or has crashed, would keep its process, and with it every page of the site.
+                if (!(await Promise.race([sign, pause(SIGN_MS, false)]))) {
+                    // Of a browser that stands still no page comes back.
+                    await this.#signOfBrowser();
+                    await this.#endPage();
+                }
+                await this.pupPage.goto(SITE, { waitUntil: 'load', timeout: this.#limitMs });
+                await this.#injecting;
+            } finally {
+                this.#reloading = false;
+            }
+        }
+
+        async #signOfBrowser() {
+            try {
+                await withLimit(this.pupBrowser.version(), BROWSER_SIGN_MS, 'a sign of the browser');
+            } catch (error) {
+                this.standsStill = error instanceof TimeLimitError;
+                throw error;
+            }
+        }
+
+        async #endPage() {
+            const ended = new Promise((resolve) => {
+                this.pupPage.once('error', resolve);
+            });
+            // It is never answered.
+            this.#devtools.send('Page.crash').catch(() => {});
+            await Promise.race([ended, pause(SIGN_MS)]);
+        }
+
+        /**
+         * Tell whether the site can be reached from this browser, whatever its page does: `{error, status}`,
+         * Chromium's name of what is wrong, and the number of the answer; each may be null.
+         */
+        async reach() {
+            const { resource } = await this.#devtools.send('Network.loadNetworkResource', {
+                frameId: this.#frame,
+                url: SITE,
+                options: { disableCache: true, includeCredentials: false },
+            });
+            if (resource.stream) await this.#devtools.send('IO.close', { handle: resource.stream });
+            return { error: resource.netErrorName ?? null, status: resource.httpStatusCode ?? null };
+        }
+
+        /**
+         * Have the page ask WhatsApp for a new batch of codes, in each way that it has, until a code comes.
+         * Whoever asks meanwhile waits for the same codes.
+         *
+         * @throws {Error} none came
+         */
+        refreshQr() {
+            this.#refreshing ??= this.#askForCodes().finally(() => {
+                this.#refreshing = null;
+            });
+            return this.#refreshing;
+        }
+
+        async #askForCodes() {
+            for (const way of [0, 1, 2]) {
+                if (await this.#codesCame(way)) return;
+            }
+            throw new Error('the page gives no new codes');
+        }
+
+        async #codesCame(way) {
             const waiting = new AbortController();
-            const came = once(this, 'qr', { signal: waiting.signal }).then(
+            const came = once(/** @type {any} */ (this), 'qr', { signal: waiting.signal }).then(
                 () => true,
                 () => false,
             );
-            const asked = await this.#evaluate((each) => window.waportd.newCodes(each), way);
-            const isThere = asked && (await Promise.race([came, pause(NEW_CODES_MS, false)]));
-            waiting.abort();
-            if (isThere) return;
+            try {
+                const asked = await this.#evaluate((each) => window.waportd.newCodes(each), way);
+                return asked && (await Promise.race([came, pause(NEW_CODES_MS, false)]));
+            } finally {
+                waiting.abort();
+            }
         }
-        throw new Error('the page gives no new codes');
-    }
 
-    /** Tell chats, newest first: `{chats, total}`. */
-    listChats(limit, offset) {
-        return this.pupPage.evaluate(chatsPage.listChats, limit, offset);
-    }
+        /** Tell what the screen shows on which WhatsApp wants a passkey, or null: see passkey_page.js. */
+        passkeyScreen() {
+            return this.#evaluate(() => window.waportd.passkeys.read());
+        }
 
-    /** Tell the id by which the page knows a chat, or null. */
-    findChat(id) {
-        return this.pupPage.evaluate(chatsPage.findChat, id);
-    }
+        /** Press a button of that screen: see passkey_screen.js. */
+        pressPasskey(name) {
+            const { mouse } = this.pupPage;
+            return passkeyScreen.press({ evaluate: this.#evaluate, mouse, devtools: this.#devtools }, name);
+        }
 
-    /** Tell the ids of own messages in a chat with this text, not older than a time in seconds. */
-    async findSent(chat, text, since) {
-        const known = await this.findChat(chat);
-        return known === null ? [] : this.pupPage.evaluate(chatsPage.findSent, known, text, since);
-    }
+        /**
+         * Read a file that is open, in pieces: the browser gives them past the page, which would have to make
+         * a text of each.
+         */
+        async *readFile(ticket) {
+            const expression = `window.waportd.files.get(${JSON.stringify(ticket)}).blob`;
+            const { result } = await this.#devtools.send('Runtime.evaluate', { expression });
+            const { objectId } = result;
+            const { uuid } = await this.#devtools.send('IO.resolveBlob', { objectId });
+            const handle = `blob:${uuid}`;
+            try {
+                for (let isEnd = false; !isEnd;) {
+                    const { data, eof, base64Encoded } = await this.#devtools.send('IO.read', {
+                        handle,
+                        size: PIECE_BYTES,
+                    });
+                    isEnd = eof;
+                    if (data !== '') yield Buffer.from(data, base64Encoded ? 'base64' : 'utf8');
+                }
+            } finally {
+                // The browser may be gone.
+                this.#devtools.send('IO.close', { handle }).catch(() => {});
+                this.#devtools.send('Runtime.releaseObject', { objectId }).catch(() => {});
+            }
+        }
 
-    /** Unlink this device: the phone forgets it, the page logs out. */
-    unlink() {
-        return this.#evaluate(() => window.require('WAWebSocketModel').Socket.logout());
-    }
-};
+        /** Unlink this device: the phone forgets it, the page logs out. */
+        unlink() {
+            return this.#evaluate(() => window.require('WAWebSocketModel').Socket.logout());
+        }
+    };
 
 /** Read what the page was told of a ban: a code, and its end as seconds from now or as a time. */
 function readBan(told, more) {
-    const { code, expiry, expire = expiry, expires = expire } =
-        typeof told === 'object' && told !== null ? told : { code: told, expires: more };
+    const {
+        code,
+        expiry,
+        expire = expiry,
+        expires = expire,
+    } = typeof told === 'object' && told !== null ? told : { code: told, expires: more };
     const seconds = Number(expires);
     let until = null;
     if (seconds > 1e12) until = seconds;
@@ -613,8 +705,10 @@ function readBan(told, more) {
 /**
  * Make the client of sessions from the classes of a library.
  *
- * @param {{Client: Function, LocalAuth: Function}} library as `loadEngine` gives it
+ * @param {{Client: Function, LocalAuth: Function, connect: Function, PipeTransport: Function}} library as
+ *   `loadEngine` gives it
  */
-const createSessionClient = ({ Client, LocalAuth }) => sessionClientOf(Client, keptAuthOf(LocalAuth));
+const createSessionClient = ({ LocalAuth, ...library }) =>
+    sessionClientOf({ ...library, KeptAuth: keptAuthOf(LocalAuth) });
 
 module.exports = { createSessionClient };

@@ -2,7 +2,11 @@
 
 /** Whether a login is stored, as far as that is known, in memory and in the note beside the profile. */
 class Login {
-    /** Whether the profile holds a login: true, false, or 'unknown' until a page has shown it. */
+    /**
+     * Whether the profile holds a login; 'unknown' until a page has shown it.
+     *
+     * @type {boolean|'unknown'}
+     */
     known = false;
 
     #storage;
@@ -11,7 +15,12 @@ class Login {
     #read = false;
     #noted = Promise.resolve();
 
-    /** @param {(linked: boolean) => void} onChange called with `linked` whenever it may have changed */
+    /**
+     * @param {object} options
+     * @param {import('./storage').Storage} options.storage
+     * @param {import('./types').Log} options.log
+     * @param {(linked: boolean) => void} options.onChange called with `linked` whenever it may have changed
+     */
     constructor({ storage, log, onChange }) {
         this.#storage = storage;
         this.#log = log;
@@ -46,7 +55,7 @@ class Login {
     }
 
     /** Take what the page shows for the truth, and write it down. */
-    set(known) {
+    set(/** @type {boolean} */ known) {
         if (known === this.known) return;
         this.known = known;
         this.#onChange(this.linked);
@@ -54,7 +63,7 @@ class Login {
     }
 
     /** Write down what a start after a crash has to know of the login; one note after the other. */
-    note(known) {
+    note(/** @type {boolean|'unknown'} */ known) {
         this.#noted = this.#noted
             .then(() => this.#storage.noteLogin(known))
             .catch((error) => this.#log.error(error.message, { cause: error.cause }));

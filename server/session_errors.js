@@ -4,7 +4,7 @@
 
 const path = require('node:path');
 
-const { SessionError } = require('./errors');
+const { SessionError, messageOf } = require('./errors');
 const { ruleFor } = require('./recovery');
 
 const CHECK_NETWORK = "check this host's Internet connection, firewall and proxy";
@@ -50,13 +50,81 @@ const REFUSALS = {
     ],
 };
 
+const SAME_CARD = 'open the page with the code anew, and confirm again: what is asked for has changed';
+
+/** What goes wrong with passkeys, and the way out. */
+const PASSKEYS = {
+    passkey_failed: [
+        'WhatsApp did not accept the passkey, or got none in time',
+        'take the passkey of the account that is being linked, and keep WhatsApp open on the phone',
+    ],
+    passkey_button_missing: [
+        'WhatsApp wants a passkey, and the button of its page that leads there is not found',
+        'use a newer version of waportd: the page has changed, and the log tells what is on it',
+    ],
+    no_passkey_request: ['WhatsApp does not want a passkey just now', 'see GET /session'],
+    passkey_given: ['the passkey was given already', 'wait: the phone, and then WhatsApp, have the word'],
+    no_passkey_code: ['WhatsApp shows no code to confirm just now', 'see GET /session'],
+    passkey_code_changed: ['WhatsApp shows another code by now', 'compare that one with the phone'],
+    passkey_malformed: [
+        'this is not the JSON of a credential',
+        'hand over what PublicKeyCredential.toJSON() gives, as it is',
+    ],
+    passkey_wrong_origin: [
+        'the passkey was used on another site than https://web.whatsapp.com',
+        'use it on that site only: an answer of any other is void',
+    ],
+    passkey_wrong_challenge: ['this is the answer to another request, or to an older one', SAME_CARD],
+    passkey_wrong_type: ['this is no answer to a login with a passkey', SAME_CARD],
+    passkey_wrong_site: ['this passkey is for another site than WhatsApp', SAME_CARD],
+    passkey_not_verified: [
+        'the person was not verified',
+        'unlock the passkey by fingerprint, face or PIN when the browser asks for it',
+    ],
+    passkey_not_allowed: [
+        'this passkey is none that WhatsApp wants',
+        'take the passkey of the account that is being linked',
+    ],
+};
+
 const dateTime = (ms) => `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
 
+const PROXY_SETTING = '(instances.proxy, or `waportctl proxy USER`; WAPORTD_PROXY when run by hand)';
+
+/** What is wrong with the proxy: the words are Chromium's, or HTTP's. */
+const proxyAuth = (words) =>
+    new SessionError(
+        'proxy_auth',
+        `the proxy wants a name and a password, or other ones (${words})`,
+        `give it the right ones ${PROXY_SETTING}`,
+    );
+const proxyUnreachable = (words) =>
+    new SessionError(
+        'proxy_unreachable',
+        `the proxy cannot be reached (${words})`,
+        `check that it runs, its host and its port ${PROXY_SETTING}`,
+    );
 const proxyRefused = (words) =>
     new SessionError(
         'proxy_refused',
         `the proxy does not let the browser through to web.whatsapp.com (${words})`,
-        "check the proxy's address, user name and password for this user",
+        `see what it allows, and whether it reaches web.whatsapp.com; or take another ${PROXY_SETTING}`,
+    );
+/** Chromium says nothing else of a SOCKS proxy that wants a login, and of one that does not lead there. */
+const socksRefused = (words) =>
+    new SessionError(
+        'proxy_refused',
+        `the SOCKS proxy does not let the browser through to web.whatsapp.com (${words})`,
+        'if it wants a name and a password, it cannot be used, since browsers give SOCKS proxies none: ' +
+            'take one for HTTP; else see what it allows, and whether it reaches web.whatsapp.com ' +
+            PROXY_SETTING,
+    );
+const proxyUnusable = (words) =>
+    new SessionError(
+        'proxy_refused',
+        `the browser cannot use a proxy of this kind (${words})`,
+        'it takes http, https, socks5 and socks4, and a name and a password only from the setting ' +
+            PROXY_SETTING,
     );
 
 const reason = {
@@ -64,12 +132,21 @@ const reason = {
         new SessionError('already_linked', 'a phone is linked already', 'log it out first: POST /disconnect'),
     notConnected: () =>
         new SessionError('not_connected', 'WhatsApp is not connected', 'link a phone first: see GET /qr'),
+    otherUser: (user, other) => {
+        const isId = typeof other === 'string' && /^[\w.@-]{1,64}$/.test(other);
+        const named = isId ? `user ${other}` : 'another user';
+        return new SessionError(
+            'other_user',
+            `this is the server of user ${user}, not of ${named}`,
+            "call the port of that user's own server, which waportd tells: GET /v1/users/{user}",
+        );
+    },
     superseded: () =>
         new SessionError('superseded', 'a code for another phone was asked for meanwhile', 'ask again'),
     scanInstead: () =>
         new SessionError('superseded', 'a code to scan was asked for meanwhile', 'scan it, or ask again'),
     stopping: () => new SessionError('stopping', 'the server is stopping', 'ask again in a moment'),
-    /** @param {{message: string, hint: string|null}} picture what is shown of the session */
+    /** @param {{message: string, hint: string|null}} document what is shown of the session */
     notNow: ({ message, hint }) =>
         new SessionError(
             'not_connected',
@@ -96,7 +173,7 @@ const reason = {
         ),
     httpError: (status) =>
         status === 407
-            ? proxyRefused('HTTP 407: it wants a user name and a password, or other ones')
+            ? proxyAuth('HTTP 407')
             : new SessionError(
                   'upstream_unreachable',
                   `web.whatsapp.com answered HTTP ${status}`,
@@ -112,8 +189,14 @@ const reason = {
         new SessionError(
             'upstream_silent',
             `the phone answered, but linking did not finish in ${seconds} s`,
-            'ask for a new code; if WhatsApp on the phone asks for a passkey, remove the passkey there first',
+            'ask for a new code, and keep WhatsApp open on the phone meanwhile',
         ),
+
+    /** @param {string} cause one of `PASSKEYS` */
+    passkey: (cause) => {
+        const [message, hint] = PASSKEYS[cause];
+        return new SessionError(cause, message, hint);
+    },
 
     perhapsSent: () =>
         new SessionError(
@@ -121,7 +204,16 @@ const reason = {
             "WhatsApp's page did not say what became of the message: it may have been sent",
             'look into the chat before sending it again',
         ),
-    /** @param {{feature: string, module: string, member: string, found: string}} lost */
+    perhapsDone: () =>
+        new SessionError(
+            'perhaps_done',
+            "WhatsApp's page did not say what became of it: it may have been done",
+            'look at the group before doing it again',
+        ),
+    /**
+     * @param {string|null} build
+     * @param {import('./types').Upstream['missing'][0]} lost
+     */
     upstreamChanged: (build, { feature, module, member, found }) =>
         new SessionError(
             'upstream_changed',
@@ -131,8 +223,7 @@ const reason = {
         ),
 
     pageHung: () => new SessionError('page_hung', "WhatsApp's page does not answer any more", BY_ITSELF),
-    pageCrashed: (words) =>
-        new SessionError('page_crashed', `WhatsApp's page crashed (${words})`, BY_ITSELF),
+    pageCrashed: (words) => new SessionError('page_crashed', `WhatsApp's page crashed (${words})`, BY_ITSELF),
     pageLost: (words) =>
         new SessionError('page_lost', `WhatsApp's page did not come back: ${words}`, BY_ITSELF),
     browserLost: () => new SessionError('browser_lost', 'the browser ended unexpectedly', BY_ITSELF),
@@ -224,7 +315,7 @@ const reason = {
 
     /** Turn what the library or the browser throws (also plain strings) into a reason. */
     of(error) {
-        const text = String(error?.message ?? error);
+        const text = messageOf(error);
         const network = text.match(/net::(ERR_[A-Z0-9_]+)/)?.[1];
         if (network === undefined) {
             return new SessionError(
@@ -233,7 +324,11 @@ const reason = {
                 'WhatsApp may have changed its page: look for a newer version of this server',
             );
         }
-        if (/PROXY|TUNNEL|AUTH_CREDENTIALS|UNSUPPORTED_AUTH/.test(network)) return proxyRefused(network);
+        if (/PROXY_AUTH|AUTH_CREDENTIALS|UNSUPPORTED_AUTH/.test(network)) return proxyAuth(network);
+        if (network === 'ERR_PROXY_CONNECTION_FAILED') return proxyUnreachable(network);
+        if (network === 'ERR_NO_SUPPORTED_PROXIES') return proxyUnusable(network);
+        if (/SOCKS/.test(network)) return socksRefused(network);
+        if (/PROXY|TUNNEL/.test(network)) return proxyRefused(network);
         let hint = CHECK_NETWORK;
         if (/NAME_NOT_RESOLVED|DNS/.test(network)) {
             hint = "check this host's DNS: it cannot resolve web.whatsapp.com";
@@ -245,4 +340,4 @@ const reason = {
     },
 };
 
-module.exports = { reason };
+module.exports = { PASSKEYS, reason };

@@ -7,43 +7,47 @@
 const { setTimeout: pause } = require('node:timers/promises');
 
 const browsers = require('./browser');
-const { SessionError, TimeLimitError, withLimit } = require('./errors');
-const { reason } = require('./reasons');
+const { browserArguments, describeWay, identity } = require('./browser_arguments');
+const { PAGE_GONE, SessionError, TimeLimitError, messageOf, withLimit } = require('./errors');
+const { reason } = require('./session_errors');
 
 const CLOSE_LIMIT_MS = 4_000;
+const UNLINK_LIMIT_MS = 10_000;
 const GONE_LIMIT_MS = 3_000;
 const CLOCK_SLACK_MS = 2_000;
 const LAUNCH_END_LIMIT_MS = 1_000;
 /** How long a page may be silent, in probe intervals; and while it loads, or works for us. */
-const PATIENCE = 3;
-const PATIENCE_AT_WORK = 12;
+const PATIENCE_INTERVALS = 3;
+const PATIENCE_AT_WORK_INTERVALS = 12;
 /** After so much of a probe interval without an answer one looks whether the page's process lives. */
-const LOOK_AFTER = 0.25;
+const LOOK_AFTER_INTERVALS = 0.25;
 /** How much later than the probing the watchdog takes a page for hung: recovery in here comes first. */
 const WATCHDOG_SLACK_MS = 60_000;
-/** How long the page may take to be loaded anew until the library is in it again. */
-const RELOAD_LIMIT_MS = 60_000;
+/**
+ * How long the page may take to be loaded anew until the library is in it again: less than a turn lasts. One
+ * whose new process is killed under it never says so; then another browser is tried.
+ */
+const RELOAD_LIMIT_MS = 25_000;
+
+/** What a run has once it was started: nobody asks before. @type {any} */
+const NOT_YET = null;
 
 class BrowserRun {
     /** The browser's path, and all that could have been taken. */
-    path = null;
+    path = '';
+    /** @type {string[]} */
     candidates = [];
-    client = null;
-    /** Set once the page is there. */
+    /** @type {import('./types').SessionClient} there once the browser was started, and the library loaded */
+    client = NOT_YET;
+    /** Set once the page is there. @type {import('node:events').EventEmitter|null} */
     browser = null;
     /** Whether the site has answered at all. */
     answered = false;
     unlinking = false;
-    /** What becomes of its codes. @type {import('./linking').Linking} */
-    linking = null;
-    /** What becomes of its login. @type {import('./linked').Linked} */
-    linked = null;
-    /** Who listens to it. @type {import('./watch').Watch} */
-    watch = null;
     closed = false;
     /** When the page last answered, by the monotonic clock in milliseconds; 0 = it is not probed yet. */
     answeredAt = 0;
-    /** WhatsApp's connection state, as the page last told it; null before it has. */
+    /** WhatsApp's connection state, as the page last told it; null before it has. @type {string|null} */
     connection = null;
     /** Whether the page is being loaded anew by us. */
     reloading = false;
@@ -52,70 +56,109 @@ class BrowserRun {
     #storage;
     #choice;
     #log;
-    #args = [];
-    #identity = null;
     #env;
-    #abort = new AbortController();
-    #launch = Promise.resolve();
+    /** The browser's processes. @type {import('./types').BrowserProcess|null} */
+    #process = null;
+    #startBrowser;
+    #versions;
+    #loading = Promise.resolve();
+    /** @type {Promise<void>|null} */
     #gone = null;
+    /** @type {Map<string, NodeJS.Timeout>} */
     #timers = new Map();
+    /** @type {Set<{since: number}>} */
     #work = new Set();
     #era = 0;
     #drew = false;
     /** When the page was asked last. */
     #askedAt = 0;
+    /** Tells whether the page loads itself or the account. */
+    #loads = () => false;
 
-    /** @param {string|null} phone whose pairing code is wanted; null = QR codes */
-    constructor({ config, storage, choice, log, phone }) {
+    /** @param {import('./types').RunOptions} options */
+    constructor({ config, storage, choice, versions, startBrowser, log, phone }) {
         this.#config = config;
         this.#storage = storage;
         this.#choice = choice;
+        this.#versions = versions;
+        this.#startBrowser = startBrowser;
         this.#log = log;
         this.#env = browsers.browserEnvironment(storage.cacheDirectory);
         this.phone = phone;
     }
 
     /**
-     * Choose the browser, and make the profile fit for it: all that can be done before the library is loaded.
+     * Choose the browser, make the profile fit for it, and start it: all that can be done before the library
+     * is loaded.
      *
      * @throws {SessionError} why that cannot be
      */
-    async prepare() {
+    async start() {
         this.candidates = await browsers.findBrowsers(this.#config.browser);
         this.path = await this.#choice.pick(this.candidates);
         const [version] = await Promise.all([
-            browsers.browserVersion(this.path, this.#env),
-            this.#storage.prepare().then(() => this.#awaitFreeProfile()),
+            this.#versions.of(this.path, this.#env),
+            this.#prepareFolders(),
         ]);
-        this.#identity = browsers.identity(version);
-        this.#args = browsers.browserArguments(this.path, {
+        const args = browserArguments(this.path, {
             cacheDirectory: this.#storage.cacheDirectory,
-            userAgent: this.#identity.userAgent,
+            userAgent: identity(version).userAgent,
             extra: this.#config.browserArgs,
+            proxy: this.#config.proxy,
         });
-        if (!this.closed) this.#log.info('starting the browser', { path: this.path, version });
+        if (this.closed) return;
+        const proxy = describeWay(args, this.#env);
+        this.#log.info('starting the browser', { path: this.path, version, proxy });
+        this.#process = this.#startBrowser(this.path, args, this.#storage.profile, this.#env);
     }
 
-    /** Make the client that will start the browser. */
+    /** Make the client that takes the browser over. */
     makeClient(SessionClient) {
         this.client = new SessionClient({
             clientId: this.#config.clientId,
             dataPath: this.#storage.authDirectory,
-            executablePath: this.path,
-            args: [...this.#args],
-            identity: this.#identity,
-            env: this.#env,
-            signal: this.#abort.signal,
+            process: this.#process,
+            identity,
             phone: this.phone,
             startLimitMs: this.#config.startTimeout * 1000,
             pinned: this.#config.webVersion,
+            proxy: this.#config.proxy,
         });
     }
 
-    /** Start the browser and load the page; resolves when the page waits for a login or has one. */
-    launch() {
-        this.#launch = this.client.initialize();
-        return this.#launch;
+    /** Load the page; resolves when it waits for a login or has one. */
+    load() {
+        const ended = this.#running.ended.then(() => {
+            throw new Error('Target closed: the browser has ended');
+        });
+        this.#loading = Promise.race([this.client.initialize(), ended]);
+        return this.#loading;
+    }
+
+    /**
+     * The browser answers. Its first process is the parent of all others, as Debian's wrapper script is:
+     * without it nobody reaps or kills them.
+     *
+     * @param {string|null} version what it says of itself
+     * @param {() => void} onGone called when its first process has ended
+     * @returns {number|undefined} its process id
+     */
+    opened(browser, version, onGone) {
+        this.browser = browser;
+        this.#running.ended.then(onGone);
+        this.#correctVersion(version).catch((error) => this.#log.warning(error.message));
+        return this.#running.pid;
+    }
+
+    /** The browser's processes, of which there are some. */
+    get #running() {
+        if (this.#process === null) throw new Error('no browser was started');
+        return this.#process;
+    }
+
+    async #correctVersion(version) {
+        if (version === null || !(await this.#versions.correct(this.path, version))) return;
+        this.#log.info('the browser is of another version than before', { path: this.path, version });
     }
 
     /** Start (or start again) a named timer; none of them outlives the run. */
@@ -177,10 +220,8 @@ class BrowserRun {
      */
     get #silenceLimit() {
         const busy =
-            this.reloading ||
-            this.linked?.loads === true ||
-            [...this.#work].some(({ since }) => since <= this.#askedAt);
-        return (busy ? PATIENCE_AT_WORK : PATIENCE) * this.#interval;
+            this.reloading || this.#loads() || [...this.#work].some(({ since }) => since <= this.#askedAt);
+        return (busy ? PATIENCE_AT_WORK_INTERVALS : PATIENCE_INTERVALS) * this.#interval;
     }
 
     get #interval() {
@@ -191,13 +232,10 @@ class BrowserRun {
      * Ask the page for a sign of life, again and again until the run ends. One question at a time: a page
      * that was busy answers it when it goes on.
      *
-     * @param {() => Promise<any>} ask asks the page
-     * @param {(seen: any) => void} onSeen takes what it answers
-     * @param {() => void} onBusy called each interval in which it does not answer
-     * @param {(kind: string) => void} onHung called with `page_hung`, or `browser_lost` where the browser has
-     *   lost the processes that draw its pages; ends the probing
+     * @param {import('./types').Probing} how
      */
-    probe({ ask, onSeen, onBusy, onHung }) {
+    probe({ ask, loads, onSeen, onBusy, onHung }) {
+        this.#loads = loads;
         if (this.answeredAt === 0) {
             this.answeredAt = performance.now();
             this.#look();
@@ -208,12 +246,17 @@ class BrowserRun {
             if (verdict.hung) onHung(verdict.hung);
             else {
                 if (!verdict.error) onSeen(verdict.seen);
-                this.probe({ ask, onSeen, onBusy, onHung });
+                this.probe({ ask, loads, onSeen, onBusy, onHung });
             }
         });
     }
 
-    /** Ask once. @returns {Promise<{seen?, error?, hung?}|null>} null: it does not matter any more */
+    /**
+     * Ask once.
+     *
+     * @returns {Promise<{seen?: any, error?: any, hung?: 'page_hung'|'browser_lost'}|null>} null: it does not
+     *   matter any more
+     */
     async #question(ask, onBusy) {
         const era = this.#era;
         this.#askedAt = performance.now();
@@ -222,7 +265,7 @@ class BrowserRun {
             (error) => ({ error }),
         );
         for (let looked = false; ;) {
-            const patience = looked ? this.#interval : this.#interval * LOOK_AFTER;
+            const patience = looked ? this.#interval : this.#interval * LOOK_AFTER_INTERVALS;
             const asked = performance.now();
             const got = await withLimit(answer, patience, 'an answer').catch(() => null);
             if (this.closed || era !== this.#era) return null;
@@ -239,13 +282,13 @@ class BrowserRun {
 
     /** Tell whether the processes that draw the browser's pages were there, and are not any more. */
     async #hasLostProcesses() {
-        const group = this.browser?.process()?.pid;
+        const group = this.#process?.pid;
         return this.#drew && group !== undefined && !(await browsers.groupDraws(group));
     }
 
     /** The page is there: remember whether the processes that draw it can be seen. */
     async #look() {
-        const group = this.browser?.process()?.pid;
+        const group = this.#process?.pid;
         this.#drew = group !== undefined && (await browsers.groupDraws(group));
     }
 
@@ -284,6 +327,19 @@ class BrowserRun {
         }
     }
 
+    /** Have the page unlink the phone. @returns {Promise<boolean>} whether the phone was told */
+    async unlink() {
+        this.unlinking = true;
+        try {
+            await withLimit(this.client.unlink(), UNLINK_LIMIT_MS, 'unlinking');
+            return true;
+        } catch (error) {
+            this.#log.warning('unlinking was not confirmed', { reason: messageOf(error) });
+            // The page goes away while it answers: that is how a logout looks from outside.
+            return PAGE_GONE.test(messageOf(error));
+        }
+    }
+
     /** Nothing is waited for any more: what went wrong is being found out. */
     hush() {
         for (const name of [...this.#timers.keys()]) this.cancel(name);
@@ -305,9 +361,14 @@ class BrowserRun {
     }
 
     /** Tell why a browser did not start. @returns {Promise<SessionError>} */
-    async diagnose() {
-        this.#abort.abort();
-        return browsers.diagnose(this.path, this.#args, this.#storage.profile, this.#env);
+    diagnose() {
+        return this.#running.explain();
+    }
+
+    async #prepareFolders() {
+        await this.#storage.prepare();
+        await this.#awaitFreeProfile();
+        if (await this.#storage.trimCache()) this.#log.info('the cache was over its limit and is emptied');
     }
 
     async #awaitFreeProfile() {
@@ -326,14 +387,15 @@ class BrowserRun {
     async #reap() {
         // The library knows the browser a moment before it tells.
         const browser = this.client?.pupBrowser ?? null;
-        const group = browser?.process()?.pid;
-        if (browser !== null) {
+        const group = this.#process?.pid;
+        // One that stands still cannot say goodbye.
+        if (browser !== null && !this.client.standsStill) {
             await withLimit(this.client.destroy(), CLOSE_LIMIT_MS, 'closing the browser').catch((error) =>
                 this.#log.warning('the browser is killed', { reason: error.message }),
             );
         }
-        this.#abort.abort();
-        await withLimit(this.#launch, LAUNCH_END_LIMIT_MS, 'the end of the start').catch(() => {});
+        this.#process?.kill();
+        await withLimit(this.#loading, LAUNCH_END_LIMIT_MS, 'the end of the start').catch(() => {});
         for (
             const end = performance.now() + GONE_LIMIT_MS;
             group !== undefined && performance.now() < end;

@@ -4,7 +4,8 @@
 class Demand {
     /** By the monotonic clock: the other one can be set. */
     #asked = performance.now();
-    #timer = null;
+    /** @type {NodeJS.Timeout|undefined} */
+    #timer;
 
     /** Somebody asks. @returns {number} for how long nobody had, in milliseconds */
     ask() {

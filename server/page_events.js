@@ -1,17 +1,54 @@
 'use strict';
 
-/** What the browser and its page tell, and whom it concerns: linking, the linked session, or its end. */
+/**
+ * What the browser and its page tell, and whom it concerns: the phase before the login, the one after it, or
+ * the session.
+ */
 
-const { SessionError } = require('./errors');
-const { PASSKEY, isQr } = require('./linking');
-const { reason } = require('./reasons');
+const {
+    describeAck,
+    describeCall,
+    describeEdit,
+    describeMessage,
+    describeReaction,
+    describeRevoke,
+} = require('./describe');
+const { SessionError, messageOf } = require('./errors');
+const { Linked } = require('./phase_linked');
+const { Linking, isQr } = require('./phase_linking');
+const { reason } = require('./session_errors');
 
 /** States in which the connection is that of a linked session. */
 const LINKED = ['authenticated', 'ready', 'disconnected'];
 
-/** Listens to one run of the browser until that is closed. */
+/**
+ * Have everything told that happens to messages, and calls.
+ *
+ * @param {import('./types').SessionClient} client
+ * @param {import('./types').RunEvents['onEvent']} tell takes each event, as in describe.js
+ */
+function hear(client, tell) {
+    const on = (name, describe) =>
+        client.on(name, (...args) => {
+            const event = describe(...args);
+            if (event !== null) tell(event, client);
+        });
+    on('message_create', (message) => describeMessage(message));
+    on('message_ack', (message, ack) => describeAck(message, ack));
+    on('message_edit', (message, body, previous) => describeEdit(message, body, previous));
+    on('message_revoke_everyone', (message) => describeRevoke(message));
+    on('message_revoke_me', (message) => describeRevoke(message, { everyone: false }));
+    on('message_reaction', (reaction) => describeReaction(reaction));
+    on('call', (call) => describeCall(call));
+}
+
+/** Listens to one run of the browser until that is closed, and has its two phases. */
 class Watch {
-    #run;
+    /** What becomes of its codes, and of its login. */
+    linking;
+    linked;
+    run;
+
     #state;
     #log;
     #session;
@@ -19,27 +56,31 @@ class Watch {
     #loginNeeded = false;
 
     /**
-     * @param {object} options
-     * @param {import('./run').BrowserRun} options.run
-     * @param {object} options.session what is decided there: that the run `failed`, is in `trouble`, is
-     *   `loggedOut` or `linked`, has `succeeded` so far, has a pairing code (`paired`) or none (`unpaired`),
-     *   got a message (`onMessage`), shows a code where a login should be (`loginMissing`); and its `login`
+     * @param {import('./types').RunParts} parts
+     * @param {number} attempt how many codes a run before this one has shown
      */
-    constructor({ run, state, log, session }) {
-        this.#run = run;
-        this.#state = state;
-        this.#log = log;
-        this.#session = session;
+    constructor(parts, attempt) {
+        this.run = parts.run;
+        this.linking = new Linking({ ...parts, attempt });
+        this.linked = new Linked(parts);
+        this.#state = parts.state;
+        this.#log = parts.log;
+        this.#session = parts.session;
     }
 
     start() {
-        const run = this.#run;
+        const run = this.run;
         const session = this.#session;
+        /**
+         * @template {keyof import('./types').PageEvents} Name
+         * @param {Name} event
+         * @param {(...args: import('./types').PageEvents[Name]) => void} listener
+         */
         const on = (event, listener) =>
             run.client.on(event, (...args) => {
                 if (!run.closed) listener(...args);
             });
-        on('browser', (browser, page) => this.#opened(browser, page));
+        on('browser', (...opened) => this.#opened(...opened));
         on('http_error', (status) => session.failed(reason.httpError(status)));
         on('document', () => this.#documentBegan());
         on('login_needed', () => {
@@ -49,40 +90,39 @@ class Watch {
         on('code', (code) => this.#pairingCodeCame(code));
         on('pairing_failed', (error) => session.unpaired(error));
         on('socket', (connection) => this.#connectionChanged(connection));
-        on('passkey', (isWanted) => run.linking.passkey(isWanted));
+        on('passkey_screen', () => this.linking.passkey.begin());
+        on('passkey_call', (call) => this.linking.passkey.called(call));
+        on('passkey_over', (id, why) => this.linking.passkey.over(id, why));
         on('login_found', () => this.#loginFound('login found, WhatsApp is loading'));
         on('authenticated', () => this.#loginFound('linked, WhatsApp is loading'));
-        on('loading_screen', (percent) => run.linked.loading(percent));
+        on('loading_screen', (percent) => this.linked.loading(percent));
         on('ready', () => this.#ready());
-        on('message', (message) => session.onMessage(message));
         on('logout', (why, words) => session.loggedOut(why, words));
         on('upstream', (upstream) => this.#pageSeen(upstream));
         on('load_failed', (error) => {
-            this.#log.warning('WhatsApp is not made ready', { reason: error?.message ?? error });
-            run.linked.notMade(error);
+            this.#log.warning('WhatsApp is not made ready', { reason: messageOf(error) });
+            this.linked.notMade(error);
         });
         on('check_failed', (error) =>
-            this.#log.warning('what the page has is not known', { reason: error?.message ?? error }),
+            this.#log.warning('what the page has is not known', { reason: messageOf(error) }),
         );
         on('banned', (ban) => session.trouble('refused', reason.banned(ban.until)));
         on('auth_failure', () => session.failed(reason.authFailure()));
         on('failed', (error) => {
             if (error instanceof SessionError) session.failed(error);
-            else session.trouble('page_lost', reason.pageLost(error?.message ?? error));
+            else session.trouble('page_lost', reason.pageLost(messageOf(error)));
         });
+        hear(run.client, session.onEvent);
     }
 
-    #opened(browser, page) {
-        const run = this.#run;
-        run.browser = browser;
-        const child = browser.process();
-        this.#log.info('browser started', { path: run.path, pid: child?.pid });
+    #opened(browser, page, version) {
+        const run = this.run;
+        const gone = () => this.#session.trouble('browser_lost', reason.browserLost());
+        const pid = run.opened(browser, version, gone);
+        this.#log.info('browser started', { path: run.path, pid });
         const message = this.#state.name === 'generating' ? { message: 'loading WhatsApp Web' } : {};
         this.#state.update({ ...message, browser: { path: run.path, running: true } });
-        const gone = () => this.#session.trouble('browser_lost', reason.browserLost());
         browser.on('disconnected', gone);
-        // Debian's wrapper script stays the browser's parent: without it, nobody reaps or kills the browser.
-        child?.once('exit', gone);
         page.on('error', (error) => {
             if (!run.reloading) this.#session.trouble('page_crashed', reason.pageCrashed(error.message));
         });
@@ -93,7 +133,7 @@ class Watch {
 
     /** What the page has of what is used; the log tells it once for each build. */
     #pageSeen(upstream) {
-        const before = this.#state.picture().upstream;
+        const before = this.#state.document().upstream;
         this.#state.update({ upstream: { ...before, ...upstream } });
         const { build, ok, missing } = upstream;
         if (before.build === build && before.missing.length === missing.length) return;
@@ -103,21 +143,22 @@ class Watch {
 
     #documentBegan() {
         this.#loginNeeded = false;
-        this.#run.connection = null;
-        this.#run.linking.reloads();
-        this.#run.linked.reloads();
+        this.run.connection = null;
+        this.linking.reloads();
+        this.linked.reloads();
     }
 
     /** A code or a login has come: from now on the page itself is probed. */
     #started() {
-        const run = this.#run;
+        const run = this.run;
         run.cancel('start');
         this.#session.succeeded();
         if (run.answeredAt > 0) return;
         run.probe({
             ask: () => (this.#session.login.linked ? run.client.getState() : run.client.look()),
+            loads: () => this.linked.loads,
             onSeen: (seen) => this.#seen(seen),
-            onBusy: () => run.linked.busy(),
+            onBusy: () => this.linked.busy(),
             onHung: (kind) => {
                 const why = kind === 'browser_lost' ? reason.browserLost() : reason.pageHung();
                 this.#session.trouble(kind, why);
@@ -127,9 +168,9 @@ class Watch {
 
     /** The page has told its connection's state, or all that it shows: an event may have been missed. */
     #seen(seen) {
-        if (seen?.pairing_type === PASSKEY) this.#run.linking.passkey(true);
+        if (seen?.passkey) this.linking.passkey.begin();
         const connection = typeof seen === 'string' ? seen : seen?.state;
-        if (typeof connection === 'string' && connection !== this.#run.connection) {
+        if (typeof connection === 'string' && connection !== this.run.connection) {
             this.#connectionChanged(connection);
         }
     }
@@ -141,14 +182,14 @@ class Watch {
             // The page has no login, or says so: what became of it is found out first.
         } else {
             this.#started();
-            this.#run.linking.qr(text);
+            this.linking.qr(text);
         }
     }
 
     #pairingCodeCame(code) {
         if (this.#isLoggedIn('a pairing code')) return;
         this.#started();
-        this.#session.paired(this.#run.linking.pairingCode(code));
+        this.#session.paired(this.linking.pairingCode(code));
     }
 
     /** Tell whether there is a login although the page gives codes. Only what the page found counts. */
@@ -167,30 +208,32 @@ class Watch {
 
     #connectionChanged(connection) {
         this.#log.debug('connection', { state: connection });
-        this.#run.connection = connection;
-        if (this.#run.unlinking) return;
+        this.run.connection = connection;
+        if (this.run.unlinking) return;
         // Only what is logged in is connected; the library tells of a login when all of it is loaded.
         if (connection === 'CONNECTED' && !LINKED.includes(this.#state.name)) {
             this.#loginFound('linked, WhatsApp is loading');
         }
-        if (LINKED.includes(this.#state.name)) this.#run.linked.socket(connection);
-        else this.#run.linking.socket(connection);
+        if (LINKED.includes(this.#state.name)) this.linked.socket(connection);
+        else this.linking.socket(connection);
     }
 
     #loginFound(message) {
-        if (this.#run.unlinking) return;
+        if (this.run.unlinking) return;
         this.#session.login.set(true);
         this.#started();
         this.#session.linked();
-        this.#run.linked.found(message);
+        this.linking.linked();
+        this.linked.found(message);
     }
 
     #ready() {
         this.#session.login.set(true);
         this.#started();
         this.#session.linked();
-        this.#run.linked.ready();
+        this.linking.linked();
+        this.linked.ready();
     }
 }
 
-module.exports = { Watch };
+module.exports = { Watch, hear };

@@ -3,7 +3,7 @@
 /** From the page to the login: codes and their lifetimes, pairing codes, and what the phone answers. */
 
 const { withLimit } = require('./errors');
-const { reason } = require('./reasons');
+const { reason } = require('./session_errors');
 const { isRefusal, ruleFor } = require('./recovery');
 const { timestamp } = require('./state');
 
@@ -14,9 +14,9 @@ const ASK_FOR_CODE_MS = 5_000;
 const RELOAD_FOR_CODE_MS = ruleFor('UNPAIRED_IDLE', 'qr').limit * 1000;
 /** So long a page that was loaded anew may take for its code, before another browser is taken. */
 const CODE_AFTER_RELOAD_MS = 30_000;
-/** WhatsApp's own word for linking that needs a passkey. */
-const PASSKEY = 'SHORTCAKE_PASSKEY';
 const LOOK_MS = 3_000;
+/** A code that the page made when the step for a passkey had ended came so recently. */
+const FRESH_CODE_MS = 1_500;
 /** WhatsApp's own validity of a pairing code. */
 const PAIRING_CODE_MS = 180_000;
 
@@ -27,25 +27,6 @@ function isQr(text) {
     const fields = String(text).split(',');
     const missing = ['', 'undefined', 'null'];
     return fields.length >= 4 && fields.every((field) => !missing.includes(field));
-}
-
-/** Somebody waits for the pairing code of a phone; several may. */
-class PairingRequest {
-    constructor(phone) {
-        this.phone = phone;
-        /** Becomes what is answered: `{code, expires_at}`. */
-        this.code = new Promise((resolve, reject) => {
-            this.resolve = resolve;
-            this.reject = reject;
-        });
-        this.code.catch(() => {});
-    }
-
-    /** There is a code: the first, or one that takes its place. */
-    give(answer) {
-        this.resolve(answer);
-        this.code = Promise.resolve(answer);
-    }
 }
 
 /** What happens in one run of the browser until a phone is linked. */
@@ -59,17 +40,18 @@ class Linking {
     #state;
     #log;
     #session;
+    /** @type {string|null} */
     #code = null;
+    /** The newest code that came after the phone's answer, and when. @type {string|null} */
     #late = null;
+    #lateAt = -Infinity;
     #freshBatch = true;
-    #passkeyAsked = false;
+    /** @type {import('./passkey').PasskeyStep|null} */
+    #passkey = null;
 
     /**
-     * @param {object} options
-     * @param {import('./run').BrowserRun} options.run
-     * @param {object} options.session what is decided there: to `giveUp` this run, that it `failed`, that its
-     *   page is `silent`, is to be loaded anew (`reload`) or is in `trouble`; and its `login`
-     * @param {number} options.attempt how many codes a run before this one has shown
+     * @param {import('./types').RunParts & {attempt: number}} parts `attempt`: how many codes a run before
+     *   this one has shown
      */
     constructor({ run, config, state, log, session, attempt }) {
         this.attempt = attempt;
@@ -85,6 +67,7 @@ class Linking {
         if (this.answered) {
             // The page has its next code before it says that the phone did not link.
             this.#late = text;
+            this.#lateAt = performance.now();
             return;
         }
         if (text === this.#code) return;
@@ -109,7 +92,7 @@ class Linking {
         if (shown) this.#state.expireAt(expires + CODE_GAP_MS, () => this.#codeExpired());
     }
 
-    /** The page has a pairing code. @returns {{code: string, expires_at: string}} */
+    /** The page has a pairing code. @returns {import('./types').PairingCode} */
     pairingCode(code) {
         const text = String(code).replace(/^(.{4})(.{4})$/, '$1-$2');
         const expires = Date.now() + PAIRING_CODE_MS;
@@ -117,7 +100,7 @@ class Linking {
         this.#state.enter('pairing', {
             message: 'waiting for the pairing code to be typed on the phone',
             hint: 'on the phone: WhatsApp, Linked devices, Link with phone number instead',
-            pairing: { ...answer, phone: this.#run.phone },
+            pairing: { ...answer, phone: this.#run.phone ?? '' },
         });
         this.#state.expireAt(expires, () => this.#giveUp('the pairing code was not used'));
         return answer;
@@ -125,6 +108,7 @@ class Linking {
 
     /** The page is being loaded again, by itself or by us: its codes are void. */
     reloads() {
+        this.#passkey?.drop();
         if (!['qr', 'pairing', 'passkey_required', 'generating'].includes(this.#state.name)) return;
         if (this.attempt === 0 && this.#state.name === 'generating') return;
         this.answered = false;
@@ -140,24 +124,76 @@ class Linking {
     /** WhatsApp's connection state changed, before a login. */
     socket(state) {
         if (isRefusal(state)) this.#session.trouble('refused', reason.refused(state));
+        // Which states there are while a passkey is wanted is not known: its screen tells what happens.
+        else if (this.step !== null) return;
         else if (state === 'PAIRING') this.#phoneAnswered();
         else if (state === 'UNPAIRED' && this.answered) this.#phoneDidNotLink();
         else if (state === 'UNPAIRED_IDLE' && this.#run.phone === null) this.#askForCode();
     }
 
+    // ---- a passkey -------------------------------------------------------------------------------
+
+    /** The step in which WhatsApp wants a passkey; made, and its parts loaded, when it first does. */
+    get passkey() {
+        if (this.#passkey === null) {
+            const { PasskeyStep } = require('./passkey');
+            this.#passkey = new PasskeyStep({
+                run: this.#run,
+                config: this.#config,
+                state: this.#state,
+                log: this.#log,
+                session: this.#session,
+                codes: this,
+            });
+        }
+        return this.#passkey;
+    }
+
+    /** That step while it lasts, else null. */
+    get step() {
+        return this.#passkey?.active === true ? this.#passkey : null;
+    }
+
+    /** How long ago a code came that is not shown, in milliseconds. */
+    get codeAge() {
+        return performance.now() - this.#lateAt;
+    }
+
+    /** A login was found. */
+    linked() {
+        this.#passkey?.drop();
+    }
+
     /**
-     * The page asks for a passkey: that concerns a phone that has answered, not the page's own offers.
+     * WhatsApp wants a passkey: no code is shown, asked for or counted until `resume`.
      *
-     * @param {boolean} isWanted WhatsApp wants it, so that a phone has answered
+     * @returns {boolean} false = it can want none of anybody: nobody had a code to scan or to type
      */
-    passkey(isWanted = false) {
-        this.#passkeyAsked = true;
-        if (isWanted && !this.answered) this.#phoneAnswered();
-        if (!this.answered || this.#state.name === 'passkey_required') return;
-        this.#state.enter('passkey_required', {
-            message: 'WhatsApp asks for a passkey to link this account, which a server cannot give',
-            hint: 'on the phone: WhatsApp, Settings, Account, Passkeys: remove it, then ask for a new code',
-        });
+    pauseForPasskey() {
+        const wanted = this.#run.phone !== null || this.attempt > 0;
+        if (!wanted || !['qr', 'pairing', 'generating'].includes(this.#state.name)) return false;
+        this.answered = true;
+        this.#late = null;
+        this.#lateAt = -Infinity;
+        this.#session.login.note('unknown');
+        for (const timer of ['start', 'code', 'ready']) this.#run.cancel(timer);
+        return true;
+    }
+
+    /**
+     * The phone did not link, and codes are shown again; `shown` says why.
+     *
+     * @param {import('./types').Told} shown
+     * @param {boolean} [isOver] whether the page has ended the step: a code that came with that is its next
+     *   one
+     */
+    resume({ message, cause = null, hint = null }, isOver = true) {
+        // Somebody was there who scanned: codes before that were not in vain.
+        this.attempt = Math.min(this.attempt, 1, this.#config.qrMaxRetries - 1);
+        this.#log.info('the phone did not link', { cause });
+        // One that came before that may have been made with keys that are void by now.
+        if (!isOver || this.codeAge > FRESH_CODE_MS) this.#late = null;
+        this.#codesAgain({ message, cause, hint });
     }
 
     #phoneAnswered() {
@@ -166,39 +202,36 @@ class Linking {
         this.answered = true;
         this.#session.login.note('unknown');
         this.#state.enter('pairing', { message: 'the phone has answered, linking' });
-        this.#run.after('ready', this.#config.readyTimeout * 1000, () => this.#stalled());
-        if (this.#passkeyAsked) this.passkey();
+        const limit = this.#config.readyTimeout;
+        this.#run.after('ready', limit * 1000, () => this.#session.failed(reason.linkStalled(limit)));
     }
 
     #phoneDidNotLink() {
+        this.#log.info('the phone did not link');
+        this.#codesAgain({ message: 'the phone did not link; waiting for the next code' });
+    }
+
+    #codesAgain(shown) {
         this.answered = false;
-        this.#passkeyAsked = false;
         this.#freshBatch = true;
         this.#session.login.note(false);
         this.#run.cancel('ready');
-        this.#log.info('the phone did not link');
         if (this.#run.phone !== null) {
             this.#giveUp('the phone did not link');
             return;
         }
-        this.#awaitCode('the phone did not link; waiting for the next code');
+        this.#awaitCode(shown);
         if (this.#late !== null) this.qr(this.#late);
-    }
-
-    #stalled() {
-        // Why it stalls is known then, and stays on show; any other reason is an error.
-        if (this.#state.name === 'passkey_required') this.#session.giveUp();
-        else this.#session.failed(reason.linkStalled(this.#config.readyTimeout));
     }
 
     #codeExpired() {
         if (this.#run.closed) return;
         if (this.attempt >= this.#config.qrMaxRetries) this.#codesUsedUp();
-        else this.#awaitCode('waiting for the next code');
+        else this.#awaitCode({ message: 'waiting for the next code' });
     }
 
-    #awaitCode(message) {
-        this.#state.enter('generating', { message, attempt: this.attempt });
+    #awaitCode(shown) {
+        this.#state.enter('generating', { ...shown, attempt: this.attempt });
         this.#run.after('start', this.#config.startTimeout * 1000, () => this.#session.silent());
         this.#run.after('code', ASK_FOR_CODE_MS, () => this.#askForCode());
     }
@@ -208,8 +241,8 @@ class Linking {
         const look = withLimit(this.#run.client.look(), LOOK_MS, 'a look');
         const seen = await look.catch(() => null);
         if (this.#run.closed || this.answered) return;
-        if (seen?.pairing_type === PASSKEY) {
-            this.passkey(true);
+        if (seen?.passkey) {
+            this.passkey.begin();
             return;
         }
         this.#log.info('no code was scanned', { codes: this.attempt });
@@ -237,4 +270,4 @@ class Linking {
     }
 }
 
-module.exports = { Linking, PASSKEY, PairingRequest, isQr };
+module.exports = { Linking, isQr };

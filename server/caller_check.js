@@ -9,6 +9,8 @@ const fs = require('node:fs/promises');
 const net = require('node:net');
 const os = require('node:os');
 
+const { codeOf, messageOf } = require('./errors');
+
 /** A client with an IPv6 socket that talks to an IPv4 address stands in the second one only. */
 const TABLES = ['/proc/net/tcp', '/proc/net/tcp6'];
 const PIECE_BYTES = 16 * 1024;
@@ -55,7 +57,7 @@ async function readTable(path) {
     try {
         file = await fs.open(path);
     } catch (error) {
-        if (error.code === 'ENOENT') return '';
+        if (codeOf(error) === 'ENOENT') return '';
         throw error;
     }
     try {
@@ -84,14 +86,21 @@ async function callerUid(socket, tables = TABLES) {
             for (const start of starts) {
                 const at = text.indexOf(start);
                 const row = at < 0 ? null : STATE_TO_INODE.exec(text.slice(at + start.length, at + 200));
-                if (row?.groups.state === ESTABLISHED && row.groups.inode !== '0' && !socket.destroyed) {
-                    return Number(row.groups.uid);
+                const owner = row?.groups;
+                if (owner?.state === ESTABLISHED && owner.inode !== '0' && !socket.destroyed) {
+                    return Number(owner.uid);
                 }
             }
         }
     }
     return null;
 }
+
+/** Whose connections those are whose caller a judge has found. */
+const found = new WeakMap();
+
+/** Return the uid at the other end of a connection; undefined where its judge did not look. */
+const foundUid = (socket) => found.get(socket);
 
 /** Tell whether the other end of a connection is on this host. */
 function isLoopbackPeer(socket) {
@@ -107,9 +116,14 @@ const isDynamic = (uid) => uid >= DYNAMIC.first && uid <= DYNAMIC.last;
  * Make the judge of connections: `judge(socket)` resolves with null, or with the reason why whoever is at the
  * other end may not call. It never rejects.
  *
- * @param {number[]|null} uids who may call; null = every user of this host, save the sessions of others
+ * @param {object} options
+ * @param {number[]|null} options.uids who may call; null = every user of this host, save the sessions of
+ *   others
+ * @param {import('./types').Log} options.log
+ * @param {string[]} [options.tables]
+ * @param {number} [options.own] the user that this server runs as
  */
-function createJudge({ uids, log, tables = TABLES, own = process.getuid() }) {
+function createJudge({ uids, log, tables = TABLES, own = process.getuid?.() }) {
     const told = new Set();
     const refuse = (who, reason) => {
         if (!told.has(who)) log.warning('a caller is refused', { uid: who, reason });
@@ -123,14 +137,15 @@ function createJudge({ uids, log, tables = TABLES, own = process.getuid() }) {
         try {
             const uid = await callerUid(socket, tables);
             if (uid === null) return refuse('unknown', 'who calls is not known: keep the connection open');
+            found.set(socket, uid);
             if (uids === null && (uid === own || !isDynamic(uid))) return null;
             if (uids !== null && uids.includes(uid)) return null;
             const rule = uids === null ? 'a service with DynamicUser= has to be' : 'it is not';
             return refuse(uid, `user id ${uid} may not call this server: ${rule} in api.allow_users`);
         } catch (error) {
-            return refuse('unknown', `who calls is not known: ${error.message}`);
+            return refuse('unknown', `who calls is not known: ${messageOf(error)}`);
         }
     };
 }
 
-module.exports = { callerUid, createJudge };
+module.exports = { callerUid, createJudge, foundUid };

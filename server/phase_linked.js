@@ -2,7 +2,8 @@
 
 /** From the login to `ready`, and what becomes of the connection after it. */
 
-const { reason } = require('./reasons');
+const { messageOf } = require('./errors');
+const { reason } = require('./session_errors');
 const { isKnown, isRefusal, ruleFor } = require('./recovery');
 const { maskPhone } = require('./state');
 
@@ -19,21 +20,17 @@ class Linked {
     #state;
     #log;
     #session;
-    /** What `ready` said, and whether the page is being loaded again since. */
+    /** What `ready` said, and whether the page is being loaded again since. @type {string|null} */
     #info = null;
     #reloading = false;
     /** How far the loading has come, and since when nothing has moved. */
     #progress = -1;
     #movedAt = 0;
     #pause = ASK_FIRST_MS;
-    /** What was thrown when the library was to be made ready. */
+    /** What was thrown when the library was to be made ready. @type {string|null} */
     #obstacle = null;
 
-    /**
-     * @param {object} options
-     * @param {import('./run').BrowserRun} options.run
-     * @param {object} options.session what is decided there: `trouble`, and that the session is `ready`
-     */
+    /** @param {import('./types').RunParts} parts */
     constructor({ run, config, state, log, session }) {
         this.#run = run;
         this.#config = config;
@@ -53,7 +50,7 @@ class Linked {
     /** There is a login; WhatsApp loads the account. */
     found(message) {
         // What keeps happening stays on show until it has ended.
-        const { cause, hint } = this.#session.serious() ? this.#state.picture() : {};
+        const { cause, hint } = this.#session.serious() ? this.#state.document() : {};
         const shown = { message, cause: cause ?? null, hint: hint ?? null };
         if (!this.#state.enter('authenticated', shown)) return;
         if (!this.#reloading || !this.#run.awaits('ready')) this.#expectReady();
@@ -61,9 +58,7 @@ class Linked {
 
     /** There is a login, and the library could not be made ready: why, in case that stays so. */
     notMade(error) {
-        this.#obstacle = String(error?.message ?? error)
-            .split('\n')[0]
-            .slice(0, 200);
+        this.#obstacle = messageOf(error).split('\n')[0].slice(0, 200);
     }
 
     loading(percent) {
@@ -108,7 +103,12 @@ class Linked {
         if (connection !== null && connection !== 'CONNECTED') this.socket(connection);
     }
 
-    /** The page is being loaded again, by itself or by us; why, if that is known. */
+    /**
+     * The page is being loaded again, by itself or by us; why, if that is known.
+     *
+     * @param {string} message
+     * @param {{cause?: string|null, hint?: string|null}} why
+     */
     reloads(message = 'WhatsApp Web loads its page again', { cause = null, hint = null } = {}) {
         if (!['ready', 'disconnected', 'authenticated', 'error'].includes(this.#state.name)) return;
         this.#run.cancel('connection');
@@ -134,7 +134,7 @@ class Linked {
             this.#run.cancel('connection');
             this.#pause = ASK_FIRST_MS;
             if (now === 'disconnected' && this.#isBack) {
-                this.#state.enter('ready', { message: this.#info });
+                this.#state.enter('ready', { message: this.#info ?? 'ready' });
                 this.#session.ready();
             }
             return;

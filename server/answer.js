@@ -1,0 +1,59 @@
+'use strict';
+
+/**
+ * What waportctl asks of this host's browsers: a program that reads one line of JSON from standard input, the
+ * environment variables of a session, and writes one line of JSON. Not from its own environment: that of a
+ * unit may be read by anybody, and these may hold a proxy's password. Its folder, with a profile of its own,
+ * is deleted before it tells, or when it is ended, or when standard input ends, because who asked has gone.
+ */
+
+const fs = require('node:fs/promises');
+const os = require('node:os');
+const path = require('node:path');
+const { createInterface } = require('node:readline');
+
+const { messageOf } = require('./errors');
+const { readConfig } = require('./config');
+
+/** Resolves with the first line of standard input; `ended` rejects when that ends, or a signal comes. */
+function listen() {
+    const lines = createInterface({ input: process.stdin });
+    const first = new Promise((resolve) => {
+        lines.once('line', resolve);
+    });
+    const ended = new Promise((_, reject) => {
+        const end = (why) => reject(new Error(why));
+        lines.once('close', () => end('nobody wants to know any more'));
+        for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => end(signal));
+        process.on('uncaughtException', (error) => end(messageOf(error)));
+    });
+    ended.catch(() => {});
+    return { first, ended };
+}
+
+/**
+ * Run such a program, and end the process.
+ *
+ * @param {(config: object, givenUp: Promise<never>) => Promise<object>} work finds out what is told, and has
+ *   nothing left running when it is done; `givenUp` rejects when nobody wants to know any more
+ */
+async function answer(work) {
+    process.umask(0o077);
+    const { first, ended } = listen();
+    const folder = await fs.mkdtemp(path.join(os.tmpdir(), 'doctor-'));
+    // The browser's sockets and settings, too, go with it. A short name: a socket's has 107 bytes at most.
+    Object.assign(process.env, { HOME: folder, TMPDIR: folder });
+    const cleanUp = () => fs.rm(folder, { recursive: true, force: true, maxRetries: 4 });
+    try {
+        const given = JSON.parse(await Promise.race([first, ended]));
+        const places = { PORT: '1', STATE_DIRECTORY: folder, CACHE_DIRECTORY: folder };
+        const found = await work(readConfig({ ...given, ...places }, [], folder), ended);
+        await cleanUp();
+        process.stdout.write(`${JSON.stringify(found)}\n`, () => process.exit(0));
+    } catch (error) {
+        await cleanUp();
+        process.stderr.write(`${error.message}\n`, () => process.exit(1));
+    }
+}
+
+module.exports = { answer };

@@ -1,0 +1,68 @@
+'use strict';
+
+/**
+ * How large an event may be. Whoever writes to an account chooses what is in it, and each event is in memory
+ * whole, here and at whoever reads it. Pure functions.
+ */
+
+/** All of it as JSON, in bytes. */
+const MOST_BYTES = 1024 * 1024;
+/** Of one text, as WhatsApp's own page has it, and of one list: the largest groups have so many members. */
+const MOST_CHARACTERS = 65_536;
+const MOST_ENTRIES = 5_000;
+
+/** A text without what is too much, and without half a character at its end. */
+const shortened = (text, most) => text.slice(0, most).replace(/[\ud800-\udbff]$/, '');
+
+/** Makes copies in which each text and list is so long at most. */
+class Cut {
+    /** Names of what was cut, and the characters that are left. */
+    names = new Set();
+    characters = 0;
+    #most;
+
+    constructor(most) {
+        this.#most = most;
+    }
+
+    of(value, path = []) {
+        if (typeof value === 'string') return this.#text(value, path);
+        if (Array.isArray(value)) {
+            if (value.length > this.#most.entries) this.names.add(path.join('.'));
+            return value.slice(0, this.#most.entries).map((each) => this.of(each, path));
+        }
+        if (typeof value !== 'object' || value === null) return value;
+        const members = Object.entries(value).map(([name, each]) => [name, this.of(each, [...path, name])]);
+        return Object.fromEntries(members);
+    }
+
+    #text(text, path) {
+        const isLong = text.length > this.#most.characters;
+        if (isLong) this.names.add(path.join('.'));
+        const kept = isLong ? shortened(text, this.#most.characters) : text;
+        this.characters += kept.length;
+        return kept;
+    }
+}
+
+/**
+ * Return an event that is not too large.
+ *
+ * @param {object} event of plain values
+ * @returns {object} the same where it is not; else with what is too long cut, and `truncated`: the names of
+ *   its members in which something is missing, such as `contacts.vcard`
+ */
+function bounded(event) {
+    // Nearly all are far smaller.
+    if (JSON.stringify(event).length <= MOST_CHARACTERS) return event;
+    for (let part = 1; ; part *= 2) {
+        const cut = new Cut({ characters: MOST_CHARACTERS / part, entries: Math.ceil(MOST_ENTRIES / part) });
+        const made = cut.of(event);
+        if (cut.names.size > 0) made.truncated = [...cut.names];
+        // That they are too many is known before it is written.
+        if (cut.characters > MOST_BYTES || Buffer.byteLength(JSON.stringify(made)) > MOST_BYTES) continue;
+        return cut.names.size > 0 ? made : event;
+    }
+}
+
+module.exports = { MOST_BYTES, bounded };

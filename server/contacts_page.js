@@ -1,0 +1,97 @@
+'use strict';
+
+/** What runs in WhatsApp's page for people, and for pictures of chats. */
+
+const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
+const { keepFile, openFiles } = require('./media_page');
+
+/** The models of somebody: one for each id by which the page knows them. */
+function contactsBy(id) {
+    const { Contact } = window.require('WAWebCollections');
+    return [...new Set(idsOf(id).map((each) => attempt(() => Contact.get(each))))].filter(Boolean);
+}
+
+/** What is known of somebody, of whom there may be two models. */
+function person(contacts) {
+    const { Blocklist } = window.require('WAWebCollections');
+    const getters = window.require('WAWebContactGetters');
+    const ids = contacts.flatMap((contact) => idsOf(textOf(contact.id))).map(textOf);
+    const first = (tell) => contacts.map((each) => attempt(() => tell(each))).find((told) => told) ?? null;
+    const numbered = ids.find((each) => /@(c\.us|hosted)$/.test(each));
+    return {
+        id: textOf(contacts[0].id),
+        name: first(getters.getName),
+        pushname: first(getters.getPushname) ?? first(getters.getVerifiedName),
+        number: numbered?.split('@')[0] ?? first((contact) => contact.phoneNumber.user),
+        lid: ids.find((each) => /@(hosted\.)?lid$/.test(each)) ?? null,
+        is_business: first((contact) => contact.isBusiness || getters.getIsEnterprise(contact)) !== null,
+        blocked:
+            first((contact) => contact.isContactBlocked) !== null ||
+            ids.some((each) => attempt(() => Blocklist.get(each)) !== null),
+    };
+}
+
+/**
+ * Runs in the page: people, those with a saved name first. Who is known by number and by another id is one;
+ * who cannot be read is left out; groups, channels, lists and this account are none.
+ *
+ * @returns {{contacts: object[], total: number}}
+ */
+function listContacts(limit, offset) {
+    const { Contact } = window.require('WAWebCollections');
+    const { getIsMe } = window.require('WAWebContactGetters');
+    const people = new Map();
+    for (const contact of Contact.getModelsArray()) {
+        attempt(() => {
+            const id = textOf(contact.id);
+            const isPerson = /@(c\.us|lid|hosted|hosted\.lid|bot)$/.test(id) && id !== '0@c.us';
+            if (!isPerson || getIsMe(contact)) return;
+            const key = idsOf(id).map(textOf).sort()[0] ?? id;
+            people.set(key, [...(people.get(key) ?? []), contact]);
+        });
+    }
+    const all = [...people.values()].map((contacts) => attempt(() => person(contacts))).filter(Boolean);
+    const rank = ({ name, pushname }) => (name ? `0${name}` : pushname ? `1${pushname}` : '2').toLowerCase();
+    const ranks = new Map(all.map((each) => [each, `${rank(each)}\n${each.id}`]));
+    all.sort((one, other) => (String(ranks.get(one)) < String(ranks.get(other)) ? -1 : 1));
+    return { contacts: all.slice(offset, offset + limit), total: all.length };
+}
+
+/** Runs in the page: somebody that it knows, by any of their ids; or null. */
+function readContact(id) {
+    const contacts = contactsBy(id);
+    return contacts.length === 0 ? null : person(contacts);
+}
+
+/**
+ * Runs in the page: download the picture of a person or group, as `openFile` does the file of a message.
+ *
+ * @returns {Promise<object>} its problem is `none` where there is no picture, or this account may not see it
+ */
+async function openPicture(id, most, ticket) {
+    const { requestProfilePicFromServer } = window.require('WAWebContactProfilePicThumbBridge');
+    const whose = chatBy(id) ?? contactsBy(id)[0] ?? { id: idsOf(id)[0] };
+    let address;
+    try {
+        const told = await requestProfilePicFromServer(whose);
+        address = told?.eurl ?? told?.imgFull ?? told?.img;
+    } catch (error) {
+        // Errors of some builds have no name: 401 = not for this account, 404 = there is none.
+        const { status = 0 } = /** @type {{status?: number}} */ (error ?? {});
+        if (![401, 403, 404].includes(status)) throw error;
+    }
+    if (!address) return { problem: 'none' };
+    return keepFile(ticket, most, async (signal) => {
+        const answer = await fetch(address, { signal });
+        if (!answer.ok) throw Object.assign(new Error(`the picture: ${answer.status}`), { status: 404 });
+        return { data: await answer.arrayBuffer(), type: answer.headers.get('content-type'), name: null };
+    });
+}
+
+const PERSON = [attempt, textOf, idsOf, person];
+
+module.exports = {
+    listContacts: withParts(listContacts, ...PERSON),
+    openPicture: withParts(openPicture, attempt, textOf, idsOf, chatBy, contactsBy, openFiles, keepFile),
+    readContact: withParts(readContact, ...PERSON, contactsBy),
+};

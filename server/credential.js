@@ -1,0 +1,80 @@
+'use strict';
+
+/**
+ * Whether what a person's browser gave answers the request for a passkey that WhatsApp's page made: all that
+ * can be told without the account's public key, which WhatsApp alone has.
+ */
+
+const { createHash } = require('node:crypto');
+
+const { reason } = require('./session_errors');
+
+const ORIGIN = 'https://web.whatsapp.com';
+/** Bits of the authenticator's data: a person was there, and was verified. */
+const USER_PRESENT = 1;
+const USER_VERIFIED = 4;
+/** Where those bits are, after the hash of the site. */
+const FLAGS_AT = 32;
+
+const TEXT = /^[\w-]+$/;
+
+/** Bytes as base64url without padding, so many of them. @throws {SessionError} `passkey_malformed` */
+function readBytes(text, least, most) {
+    if (typeof text !== 'string' || !TEXT.test(text)) throw reason.passkey('passkey_malformed');
+    const bytes = Buffer.from(text, 'base64url');
+    const isWhole = bytes.toString('base64url') === text;
+    if (!isWhole || bytes.length < least || bytes.length > most) throw reason.passkey('passkey_malformed');
+    return bytes;
+}
+
+/** What the browser says that it signed. @throws {SessionError} `passkey_malformed` */
+function readClientData(bytes) {
+    try {
+        const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+        const data = JSON.parse(text);
+        if (typeof data === 'object' && data !== null && !Array.isArray(data)) return data;
+    } catch {
+        // Told below.
+    }
+    throw reason.passkey('passkey_malformed');
+}
+
+/**
+ * Check a credential, and make it anew from what was checked: bytes as they came.
+ *
+ * @param {any} given `PublicKeyCredential.toJSON()`
+ * @param {{challenge, rpId, allowCredentials, userVerification}} options those of the page's call, as JSON
+ * @returns {{id: string, authenticatorAttachment: string|null, response: object}}
+ * @throws {SessionError} `passkey_malformed`, `passkey_wrong_origin` and others
+ */
+function checkCredential(given, options) {
+    const { type, id, rawId, response, authenticatorAttachment: attachment = null } = given ?? {};
+    const isKind = type === 'public-key' && id === rawId && typeof response === 'object' && response !== null;
+    const isAttached = [null, 'platform', 'cross-platform'].includes(attachment);
+    if (!isKind || !isAttached) throw reason.passkey('passkey_malformed');
+    readBytes(id, 1, 1023);
+    const { clientDataJSON, authenticatorData, signature, userHandle = null } = response;
+    const data = readBytes(authenticatorData, 37, 4096);
+    const client = readClientData(readBytes(clientDataJSON, 20, 4096));
+    readBytes(signature, 8, 2048);
+    if (userHandle !== null) readBytes(userHandle, 1, 64);
+
+    if (client.origin !== ORIGIN || client.crossOrigin === true) throw reason.passkey('passkey_wrong_origin');
+    if (client.type !== 'webauthn.get') throw reason.passkey('passkey_wrong_type');
+    if (client.challenge !== options.challenge) throw reason.passkey('passkey_wrong_challenge');
+    const site = createHash('sha256').update(options.rpId).digest();
+    if (!data.subarray(0, FLAGS_AT).equals(site)) throw reason.passkey('passkey_wrong_site');
+    const wanted = USER_PRESENT | (options.userVerification === 'required' ? USER_VERIFIED : 0);
+    if ((data[FLAGS_AT] & wanted) !== wanted) throw reason.passkey('passkey_not_verified');
+    const allowed = options.allowCredentials ?? [];
+    if (allowed.length > 0 && !allowed.some((each) => each.id === id)) {
+        throw reason.passkey('passkey_not_allowed');
+    }
+    return {
+        id,
+        authenticatorAttachment: attachment,
+        response: { clientDataJSON, authenticatorData, signature, userHandle },
+    };
+}
+
+module.exports = { checkCredential };

@@ -1,0 +1,376 @@
+'use strict';
+
+/**
+ * What the library knows of a message, a reaction, a call, … as an event: one object of plain values, in the
+ * shape that docs/server.md tells member by member. Pure functions. The same happening gives the same
+ * `event_id`, whether it is heard, heard again, or read back from the history of its chat.
+ *
+ * What the page itself knows of the people and the chat comes with a message (`waportd`, compatibility.js).
+ * A number is told only where an id has it in it or WhatsApp has told it: the digits of other ids are
+ * nobody's.
+ */
+
+const { createHash } = require('node:crypto');
+
+const content = require('./content');
+const { chatType, isLid, numberIn, plainId, serialized } = require('./ids');
+
+/** WhatsApp's numbers for how far a message has come. The page may have anything in their place. */
+const ACKS = {
+    __proto__: null,
+    '-1': 'error',
+    0: 'pending',
+    1: 'server',
+    2: 'device',
+    3: 'read',
+    4: 'played',
+};
+
+const ackOf = (value) => ACKS[content.number(value)];
+
+/** What is told so long after it happened, in milliseconds, is told late. */
+const LATE_MS = 60_000;
+
+/** An id of its own for a happening, which tells nothing of it; without a dot, which signatures split at. */
+const eventId = (...parts) => createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
+
+/** What the page gave; a message of the library keeps it. */
+const dataOf = (message) => message.rawData ?? message._data ?? message;
+
+/**
+ * What the page knows of a message's people and chat: `{chat, me, people}`, as far as it told. People are
+ * looked up by ids, which are texts of others: no member is there that the page did not give.
+ */
+const knownOf = (/** @type {any} */ { waportd }) => ({
+    chat: waportd?.chat,
+    me: Array.isArray(waportd?.me) ? waportd.me : null,
+    people: { __proto__: null, ...waportd?.people },
+});
+const NOTHING = knownOf({});
+
+/** Describe somebody: `{id, phone, lid, name}`, each null where it is not known. */
+function person(id, { people } = NOTHING, /** @type {string|null} */ name = null) {
+    const own = plainId(id);
+    if (own === null || chatType(own) !== 'person') return { id: own, phone: null, lid: null, name };
+    const known = people[serialized(id)] ?? people[own] ?? {};
+    return {
+        id: own,
+        phone: numberIn(own) ?? content.text(known.phone),
+        lid: isLid(own) ? own : content.text(known.lid),
+        name: name ?? content.text(known.name),
+    };
+}
+
+/** Who is who in a message: texts of ids, or null. */
+function partiesOf(message) {
+    const data = dataOf(message);
+    const key = data.id ?? {};
+    const fromMe = Boolean(key.fromMe ?? message.fromMe);
+    const from = serialized(data.from ?? message.from);
+    const chat = serialized(key.remote) ?? (fromMe ? serialized(data.to) : from);
+    // In a group, and of a status, that is the group; of a channel nobody else is told.
+    const author = serialized(data.author) ?? serialized(key.participant);
+    const isOne = fromMe || ['person', 'channel', 'broadcast'].includes(chatType(from));
+    return { fromMe, from, chat, sender: author ?? (isOne ? from : null) };
+}
+
+const describeChat = (id, known) => ({
+    id: plainId(id),
+    type: chatType(id),
+    name: content.text(known?.chat),
+});
+
+/** The message that is answered, as far as the answer carries it: `{id, sender, body, type}`; or null. */
+function quotedOf(data, { chat, fromMe, from }, known) {
+    const { quotedMsg, quotedParticipant } = data;
+    const stanza = content.text(data.quotedStanzaID);
+    if (!quotedMsg && stanza === null) return null;
+    const by = serialized(quotedParticipant);
+    const isOwn = known.me ? known.me.includes(plainId(by)) : fromMe === (by === from);
+    // Without the page's word only one of the two in a chat can be told from the other.
+    const isTold = known.me ?? (chatType(chat) === 'person' && isLid(by) === isLid(from));
+    const key = [isOwn, chat, stanza, ...(chatType(chat) === 'group' ? [by] : [])];
+    return {
+        id: isTold && by !== null && stanza !== null ? key.join('_') : null,
+        sender: person(by, known),
+        body: quotedMsg ? content.wordsOf(quotedMsg) : '',
+        type: content.text(quotedMsg?.type),
+    };
+}
+
+/** What a message is, beside its text and times: the same in an event and in the history. */
+function membersOf(message) {
+    const data = dataOf(message);
+    const known = knownOf(data);
+    const parties = partiesOf(message);
+    const id = serialized(data.id);
+    const type = content.text(data.type);
+    const media = content.mediaOf(data, id);
+    const chat = describeChat(parties.chat, known);
+    return {
+        id,
+        type,
+        chat,
+        isGroup: chat.type === 'group',
+        fromMe: parties.fromMe,
+        ephemeral: Boolean(data.isEphemeral || (content.number(data.ephemeralDuration) ?? 0) > 0),
+        forwarded: Boolean(data.isForwarded || (content.number(data.forwardingScore) ?? 0) > 0),
+        sender: person(parties.sender, known, parties.fromMe ? null : content.text(data.notifyName)),
+        quoted: quotedOf(data, parties, known),
+        mentions: content.list(data.mentionedJidList).map((each) => {
+            const { id: mentioned, phone } = person(each, known);
+            return { id: mentioned, phone };
+        }),
+        hasMedia: media !== null,
+        media,
+        mimetype: media?.type ?? null,
+        filename: media?.name ?? null,
+        size: media?.size ?? null,
+        mediaUrl: media?.url ?? null,
+        location: content.locationOf(data),
+        contacts: content.contactsOf(data),
+        poll: content.pollOf(data),
+        edited_at: content.editedAt(data),
+        ...content.ofKind(data),
+    };
+}
+
+/** What an event about a message that there is says of it. */
+function about(event, message, { timestamp, recovered }) {
+    const data = dataOf(message);
+    const parties = partiesOf(message);
+    const known = knownOf(data);
+    const chat = describeChat(parties.chat, known);
+    return {
+        event,
+        timestamp,
+        id: serialized(data.id),
+        type: content.text(data.type),
+        chat,
+        isGroup: chat.type === 'group',
+        fromMe: parties.fromMe,
+        recovered,
+        sender: person(parties.sender, known, content.text(data.notifyName)),
+    };
+}
+
+/**
+ * Describe a message that came (`message`), that was sent, here or on the phone (`message.sent`), or of which
+ * only its revocation is there.
+ *
+ * @param {object} message of the library, heard or read back
+ * @param {{recovered?: boolean, now?: number}} options whether it was read back; milliseconds
+ * @returns {object|null} null where it is none that somebody sent
+ */
+function describeMessage(message, { recovered = false, now = Date.now() } = {}) {
+    const data = dataOf(message);
+    if (data.type === 'revoked') return describeRevoke(message, { recovered, now });
+    const { from, chat } = partiesOf(message);
+    if (content.isTechnical(data) || chat?.endsWith('@call')) return null;
+    const members = membersOf(message);
+    const { id, fromMe, sender } = members;
+    const body = content.wordsOf(data);
+    const timestamp = content.milliseconds(data.t ?? message.timestamp);
+    return {
+        from,
+        phone: sender.phone,
+        body,
+        message: body,
+        timestamp,
+        event: fromMe ? 'message.sent' : 'message',
+        event_id: id === null ? eventId('message', chat, sender.id, timestamp, body) : eventId('message', id),
+        recovered,
+        ...members,
+    };
+}
+
+/**
+ * Describe a message for the history of its chat, whatever it is. `contactName` is the name in a contact card
+ * that it holds.
+ */
+function describeEntry(message) {
+    const data = dataOf(message);
+    const { id, ...members } = membersOf(message);
+    return {
+        id,
+        body: content.wordsOf(data),
+        from: partiesOf(message).from,
+        timestamp: content.milliseconds(data.t ?? message.timestamp),
+        messageId: id,
+        contactName: members.contacts?.[0]?.name ?? null,
+        phone: members.sender.phone,
+        ack: ackOf(data.ack) ?? null,
+        ...members,
+    };
+}
+
+/**
+ * Describe how far an own message has come.
+ *
+ * @returns {object|null} null where it is not an own one: that one was read tells nobody anything
+ */
+function describeAck(message, ack, { recovered = false, now = Date.now() } = {}) {
+    const told = about('message.ack', message, { timestamp: now, recovered });
+    if (!told.fromMe || ackOf(ack) === undefined) return null;
+    return { ...told, event_id: eventId('ack', told.id, ack), ack: ackOf(ack) };
+}
+
+/**
+ * Describe an edit.
+ *
+ * @param {string} body the words that it has now
+ * @param {string|null|undefined} previous the words before, where they are known
+ * @returns {object|null} null where something else of the message changed
+ */
+function describeEdit(message, body, previous, { recovered = false, now = Date.now() } = {}) {
+    const data = dataOf(message);
+    const at = content.editedAt(data);
+    const hadWords = typeof previous === 'string' && previous !== '';
+    // A picture that is drawn, or a message that could not be read before, changes its text, too.
+    if (content.isTechnical(data) || content.wordsOf(data) !== body || previous === body) return null;
+    if (at === null && !hadWords) return null;
+    const told = about('message.edited', message, { timestamp: at ?? now, recovered });
+    return {
+        ...told,
+        event_id: eventId('edited', told.id, at ?? body),
+        body,
+        previous: hadWords ? previous : null,
+        edited_at: at ?? now,
+    };
+}
+
+/**
+ * Describe that a message was deleted.
+ *
+ * @param {object} message as it is now: where everybody lost it, without what it held
+ * @param {object} [options]
+ * @param {boolean} [options.everyone] false = only this account
+ * @param {boolean} [options.recovered]
+ * @param {number} [options.now]
+ */
+function describeRevoke(message, { everyone = true, recovered = false, now = Date.now() } = {}) {
+    const data = dataOf(message);
+    const told = about('message.revoked', message, { timestamp: now, recovered });
+    const id = (everyone && serialized(data.protocolMessageKey)) || told.id;
+    const revoker = data.revokeSender ?? (everyone ? told.sender.id : null);
+    return {
+        ...told,
+        event_id: eventId('revoked', id, everyone),
+        id,
+        everyone,
+        by: revoker === null ? null : person(revoker, knownOf(data)),
+    };
+}
+
+/**
+ * Describe all that a message tells of when it is read back: that it came or was sent, that it was edited,
+ * how far it has come, or that it was deleted.
+ *
+ * @param {object} message of the library, or as the page gave it
+ * @returns {object[]} events, each the same as it was heard, or would have been
+ */
+function describeReadBack(message, { now = Date.now() } = {}) {
+    const data = dataOf(message);
+    const how = { recovered: true, now };
+    const isUnderWay = data.ack === 0;
+    return [
+        describeMessage(message, how),
+        content.editedAt(data) === null ? null : describeEdit(message, content.wordsOf(data), null, how),
+        isUnderWay || content.isTechnical(data) ? null : describeAck(message, data.ack, how),
+    ].filter((event) => event !== null);
+}
+
+/**
+ * Describe a reaction; `reaction` is '' where it was taken back. `id` is the message that it is for. The page
+ * tells of those in an account's history, too, while it loads that: they count as recovered.
+ */
+function describeReaction(reaction, { recovered = false, now = Date.now() } = {}) {
+    const key = reaction.id ?? {};
+    const target = reaction.msgId ?? {};
+    const chat = describeChat(serialized(target.remote) ?? serialized(key.remote));
+    const isOne = chat.type !== 'group' && !key.fromMe;
+    const sender = person(
+        serialized(reaction.senderId) ?? serialized(key.participant) ?? (isOne ? chat.id : null),
+    );
+    const at = content.time(reaction.timestamp) ?? 0;
+    const timestamp = at > 0 ? Math.round(at) : now;
+    const id = serialized(target);
+    const text = content.text(reaction.reaction) ?? '';
+    return {
+        event: 'message.reaction',
+        // By its own key: whoever reacted may be known by another id when it is read back.
+        event_id: eventId('reaction', id, content.text(key.id) ?? sender.id, text, at > 0 ? timestamp : null),
+        timestamp,
+        id,
+        chat,
+        isGroup: chat.type === 'group',
+        fromMe: Boolean(key.fromMe),
+        recovered: recovered || now - timestamp > LATE_MS,
+        sender,
+        reaction: text,
+    };
+}
+
+/** Describe a call. @returns {object|null} null where it is an own one */
+function describeCall(call, { now = Date.now() } = {}) {
+    if (call.fromMe) return null;
+    const from = person(call.from);
+    const id = serialized(call.id);
+    const [video, group] = [Boolean(call.isVideo), Boolean(call.isGroup)];
+    return {
+        event: 'call',
+        event_id: eventId('call', id, from.id),
+        timestamp: content.milliseconds(call.timestamp) ?? now,
+        chat: describeChat(call.from),
+        isGroup: group,
+        fromMe: false,
+        recovered: false,
+        sender: from,
+        call: { id, from: from.id, phone: from.phone, video, group },
+    };
+}
+
+/**
+ * Describe that the session has another state.
+ *
+ * @param {object} document as in state.js; the codes in it stay there
+ */
+function describeSession({ state, since, cause, message }) {
+    return {
+        event: 'session',
+        event_id: eventId('session', state, since),
+        timestamp: Date.parse(since),
+        recovered: false,
+        session: { state, cause, message },
+    };
+}
+
+/** Return the id of whom an event comes from, where WhatsApp has to be asked for the number; else null. */
+function unknownSender({ sender, by }) {
+    const of = by === undefined ? sender : by;
+    return of?.phone === null && isLid(of.id) ? of.id : null;
+}
+
+/** Return the members of an event that change when the number of whom it comes from is known. */
+function withNumber({ event, sender, by, call }, id, phone) {
+    const members = {};
+    if (sender?.id === id) members.sender = { ...sender, phone };
+    if (by?.id === id) members.by = { ...by, phone };
+    if (call?.from === id) members.call = { ...call, phone };
+    if (members.sender && (event === 'message' || event === 'message.sent')) members.phone = phone;
+    return members;
+}
+
+module.exports = {
+    describeAck,
+    describeCall,
+    describeEdit,
+    describeEntry,
+    describeMessage,
+    describeReaction,
+    describeReadBack,
+    describeRevoke,
+    describeSession,
+    unknownSender,
+    withNumber,
+};

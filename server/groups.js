@@ -1,0 +1,140 @@
+'use strict';
+
+/** Groups: read, and changed as far as WhatsApp's page can. */
+
+const { PAGE_GONE, TimeLimitError, messageOf, withLimit } = require('./errors');
+const { readIdOf } = require('./given_ids');
+const { HttpError } = require('./http');
+const { readPage } = require('./query');
+const { reason } = require('./session_errors');
+
+const GROUPS_MAX = 100_000;
+const MAX_NAME_CHARACTERS = 100;
+const MAX_DESCRIPTION_CHARACTERS = 2048;
+/** So many people may be added, removed, … with one call: each takes a while. */
+const MAX_PEOPLE = 20;
+const ACTIONS = ['add', 'remove', 'promote', 'demote'];
+/** A call has this much time beyond its own limit, which then tells more. */
+const REST_MS = 500;
+
+const noSuchGroup = () => new HttpError(404, 'no such group', { code: 'no_such_group' });
+const bad = (text) => new HttpError(400, text, { code: 'bad_request' });
+const refused = (text, code = 'refused') => new HttpError(422, text, { code });
+
+const readGroupId = (text) => readIdOf(['group'], text);
+
+/** Refuse what a call does not know: who sends it thinks that it does something. @throws {HttpError} 400 */
+function onlyKnown(body, ...members) {
+    const unknown = Object.keys(body).find((each) => !members.includes(each) && each !== 'user_id');
+    if (unknown !== undefined) throw bad(`there is no member ${JSON.stringify(unknown.slice(0, 50))}`);
+}
+
+function readText(value, name, most) {
+    if (typeof value !== 'string' || value.trim() === '') throw bad(`${name} must be a text`);
+    if ([...value].length > most) throw bad(`${name} is longer than ${most} characters`);
+    return value;
+}
+
+/** Read whom a call is about: numbers with country code, or ids. @throws {HttpError} 400 */
+function readPeople(value) {
+    if (!Array.isArray(value) || value.length === 0) throw bad('participants must be numbers or ids');
+    if (value.length > MAX_PEOPLE) throw bad(`there are more than ${MAX_PEOPLE} participants`);
+    const ids = value.map((each) => {
+        if (!['string', 'number'].includes(typeof each)) throw bad('each participant is a number or an id');
+        const digits = `${each}`.replace(/[\s().+-]/g, '');
+        return /^\d{5,15}$/.test(digits) ? `${digits}@c.us` : readIdOf(['person'], `${each}`);
+    });
+    return [...new Set(ids)];
+}
+
+/**
+ * Change something, once: what is not known to be done is told as that, so that nobody repeats it blindly.
+ *
+ * @param {number} limitMs
+ * @throws {SessionError} `perhaps_done`
+ */
+async function change(client, work, limitMs) {
+    try {
+        return await withLimit(client.changes.take(Symbol('change'), work), limitMs - REST_MS, 'a change');
+    } catch (error) {
+        const isUnknown = error instanceof TimeLimitError || PAGE_GONE.test(messageOf(error));
+        throw isUnknown ? reason.perhapsDone() : error;
+    }
+}
+
+/** Return groups, by name. @throws {HttpError} 400 */
+async function listGroups(client, page) {
+    const { many, first } = readPage(page, GROUPS_MAX, GROUPS_MAX);
+    const all = await client.turns.take('groups', () => client.listGroups());
+    return { groups: all.slice(first, first + many), total: all.length };
+}
+
+/** Return a group with its participants. @throws {HttpError} 400 or 404 */
+async function readGroup(client, givenId) {
+    const id = readGroupId(givenId);
+    const found = await client.turns.take(`group ${id}`, () => client.readGroup(id));
+    if (found === null) throw noSuchGroup();
+    return found;
+}
+
+/**
+ * Add people, remove them, make them admins, or no admins any more.
+ *
+ * @returns {Promise<{participants: {id: string, outcome: string, code: string|null}[]}>}
+ * @throws {HttpError} 400, 404, 422 `not_admin`
+ */
+async function changeParticipants(client, givenId, body, limitMs) {
+    const id = readGroupId(givenId);
+    onlyKnown(body, 'action', 'participants');
+    if (!ACTIONS.includes(body.action)) throw bad(`action must be one of ${ACTIONS.join(', ')}`);
+    const people = readPeople(body.participants);
+    const work = () => client.changeParticipants(id, body.action, people);
+    const { problem, participants } = await change(client, work, limitMs);
+    if (problem === 'none') throw noSuchGroup();
+    if (problem === 'not_admin') throw refused('this account is no admin of the group', 'not_admin');
+    return { participants };
+}
+
+/**
+ * Make a group.
+ *
+ * @returns {Promise<{id: string, name: string, participants: object[]}>}
+ * @throws {HttpError} 400; 422 `not_on_whatsapp`: nobody of them is there
+ */
+async function createGroup(client, body, limitMs) {
+    onlyKnown(body, 'subject', 'participants');
+    const name = readText(body.subject, 'subject', MAX_NAME_CHARACTERS);
+    const people = readPeople(body.participants);
+    const { id, participants } = await change(client, () => client.makeGroup(name, people), limitMs);
+    if (id === null) {
+        throw refused('nobody of them is on WhatsApp: no group was made', 'not_on_whatsapp');
+    }
+    return { id, name, participants };
+}
+
+/** Give a group another name or description. @throws {HttpError} 400, 404 or 422 */
+async function changeGroup(client, givenId, body, limitMs) {
+    const id = readGroupId(givenId);
+    onlyKnown(body, 'subject', 'description');
+    const { subject, description } = body;
+    if (subject === undefined && description === undefined) throw bad('subject or description is needed');
+    if (subject !== undefined) readText(subject, 'subject', MAX_NAME_CHARACTERS);
+    // An empty one is none.
+    if (description !== undefined && description !== '')
+        readText(description, 'description', MAX_DESCRIPTION_CHARACTERS);
+    const work = () => client.changeGroup(id, { name: subject, description });
+    const problem = await change(client, work, limitMs);
+    if (problem === 'none') throw noSuchGroup();
+    if (problem === 'refused') throw refused('WhatsApp does not let this account change the group');
+    const changed = { name: subject, description };
+    return { id, ...Object.fromEntries(Object.entries(changed).filter(([, value]) => value !== undefined)) };
+}
+
+/** Leave a group. @throws {HttpError} 400 or 404 */
+async function leaveGroup(client, givenId, limitMs) {
+    const id = readGroupId(givenId);
+    if ((await change(client, () => client.leaveGroup(id), limitMs)) === 'none') throw noSuchGroup();
+    return { id, left: true };
+}
+
+module.exports = { changeGroup, changeParticipants, createGroup, leaveGroup, listGroups, readGroup };

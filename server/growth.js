@@ -1,0 +1,50 @@
+'use strict';
+
+/** How much a session keeps on disk, measured when nobody waits for it: once it is ready, then every hour. */
+
+const { timestamp } = require('./state');
+
+const HOUR_MS = 3_600_000;
+/** A session that is ready again and again is not measured each time. */
+const FRESH_MS = 60_000;
+
+class Growth {
+    #storage;
+    #state;
+    #measuring = false;
+    #measuredAt = -Infinity;
+    /** @type {NodeJS.Timeout|undefined} */
+    #timer;
+
+    /** @param {{storage: object, state: object}} parts the figures become `storage` of the document */
+    constructor({ storage, state }) {
+        this.#storage = storage;
+        this.#state = state;
+    }
+
+    /** @param {number} intervalMs between two measurements, whatever the session does */
+    start(intervalMs = HOUR_MS) {
+        this.#state.on('state', (name) => {
+            if (name === 'ready' && performance.now() - this.#measuredAt >= FRESH_MS) this.#measure();
+        });
+        this.#timer = setInterval(() => this.#measure(), intervalMs).unref();
+    }
+
+    close() {
+        clearInterval(this.#timer);
+    }
+
+    async #measure() {
+        // Of a slow disk one is enough.
+        if (this.#measuring) return;
+        this.#measuring = true;
+        const sizes = await this.#storage.sizes();
+        this.#measuring = false;
+        this.#measuredAt = performance.now();
+        // What was deleted meanwhile is not there any more.
+        if (this.#state.name === 'logged_out') return;
+        this.#state.update({ storage: { ...sizes, measured_at: timestamp(Date.now()) } });
+    }
+}
+
+module.exports = { Growth };

@@ -1,0 +1,185 @@
+'use strict';
+
+/** What is asked of WhatsApp's page about chats, messages, people, groups and files: a call for each. */
+
+const chatsPage = require('./chats_page');
+const contactsPage = require('./contacts_page');
+const groupsPage = require('./groups_page');
+const mediaPage = require('./media_page');
+const missedPage = require('./missed_page');
+const sendingPage = require('./sending_page');
+
+/**
+ * Add the calls to a client of a page.
+ *
+ * @param {new (...options: any[]) => any} Client has the page as `pupPage`
+ */
+const withCalls = (Client) =>
+    class extends Client {
+        /**
+         * Tell all chats, newest first: `{stamp, chats}`; no chats where nothing has changed since a stamp.
+         */
+        listChats(known) {
+            return this.pupPage.evaluate(chatsPage.listChats, known);
+        }
+
+        /** Tell one chat, by whichever id, or null. */
+        readChat(id) {
+            return this.pupPage.evaluate(chatsPage.readChat, id);
+        }
+
+        /**
+         * Tell one page of a chat's messages, as the library's models: see `readHistory` of chats_page.js.
+         */
+        readHistory(id, limit, before, most) {
+            return this.pupPage.evaluate(chatsPage.readHistory, id, limit, before, most);
+        }
+
+        /** Have the phone hand over older messages: `{asked, hasEarlier}`; null = there is no such chat. */
+        askForEarlier(id, most) {
+            return this.pupPage.evaluate(chatsPage.askForEarlier, id, most);
+        }
+
+        /** Load what has come from the phone: `{arrived, hasEarlier}`. */
+        loadEarlier(id) {
+            return this.pupPage.evaluate(chatsPage.loadEarlier, id);
+        }
+
+        /** Tell the id by which the page knows a chat, or null. */
+        findChat(id) {
+            return this.pupPage.evaluate(chatsPage.findChat, id);
+        }
+
+        /** Tell the ids of chats in which something happened since a time in seconds, the newest first. */
+        changedChats(since) {
+            return this.pupPage.evaluate(missedPage.changedChats, since);
+        }
+
+        /** Tell the ids of messages of a chat since a time in seconds, as missed_page.js does. */
+        messagesSince(chat, since, limits) {
+            return this.pupPage.evaluate(missedPage.messagesSince, chat, since, limits);
+        }
+
+        /** Tell messages by their ids. */
+        messagesOf(ids) {
+            return this.pupPage.evaluate(missedPage.messagesOf, ids);
+        }
+
+        /** Tell the reactions to messages by their ids. */
+        reactionsOf(ids) {
+            return this.pupPage.evaluate(missedPage.reactionsOf, ids);
+        }
+
+        // ---- sending ---------------------------------------------------------------------------------
+
+        /** Tell who has a number: see sending_page.js, here and below. */
+        lookUp(ids) {
+            return this.pupPage.evaluate(sendingPage.lookUp, ids);
+        }
+
+        /** Find the chat that a message is for, and choose the message's id. */
+        prepareSend(to) {
+            return this.pupPage.evaluate(sendingPage.prepareSend, to);
+        }
+
+        /**
+         * Hand a message over, unless the page has it already.
+         *
+         * @param {string|null} file path of its file: the browser reads it from the disk
+         */
+        async handOver(where, what, file) {
+            if (file === null) return this.pupPage.evaluate(sendingPage.handOver, where, what, null);
+            const input = await this.pupPage.evaluateHandle(() =>
+                Object.assign(document.createElement('input'), { type: 'file' }),
+            );
+            try {
+                await input.uploadFile(file);
+                return await this.pupPage.evaluate(sendingPage.handOver, where, what, input);
+            } finally {
+                await input.dispose().catch(() => {});
+            }
+        }
+
+        /** Tell how far a message has come, when it is at the server, or so many milliseconds later. */
+        awaitAck(id, ms) {
+            return this.pupPage.evaluate(sendingPage.awaitAck, id, ms);
+        }
+
+        edit(id, text, mentions) {
+            return this.pupPage.evaluate(sendingPage.edit, id, text, mentions);
+        }
+
+        remove(id, isForAll) {
+            return this.pupPage.evaluate(sendingPage.remove, id, isForAll);
+        }
+
+        react(id, reaction) {
+            return this.pupPage.evaluate(sendingPage.react, id, reaction);
+        }
+
+        forward(id, where, begun) {
+            return this.pupPage.evaluate(sendingPage.forward, id, where, begun);
+        }
+
+        copiesOf(id, chat, since) {
+            return this.pupPage.evaluate(sendingPage.copiesOf, id, chat, since);
+        }
+
+        signal(what, ids) {
+            return this.pupPage.evaluate(sendingPage.signal, what, ids);
+        }
+
+        /** Tell people: `{contacts, total}`. */
+        listContacts(limit, offset) {
+            return this.pupPage.evaluate(contactsPage.listContacts, limit, offset);
+        }
+
+        /** Tell somebody, by whichever id, or null. */
+        readContact(id) {
+            return this.pupPage.evaluate(contactsPage.readContact, id);
+        }
+
+        /** Tell groups, by name. */
+        listGroups() {
+            return this.pupPage.evaluate(groupsPage.listGroups);
+        }
+
+        /** Tell a group with its participants, or null. */
+        readGroup(id) {
+            return this.pupPage.evaluate(groupsPage.readGroup, id);
+        }
+
+        /** Change groups: see groups_page.js for these. */
+        changeParticipants(id, action, ids) {
+            return this.pupPage.evaluate(groupsPage.changeParticipants, id, action, ids);
+        }
+
+        makeGroup(name, ids) {
+            return this.pupPage.evaluate(groupsPage.createGroup, name, ids);
+        }
+
+        changeGroup(id, changes) {
+            return this.pupPage.evaluate(groupsPage.changeGroup, id, changes);
+        }
+
+        leaveGroup(id) {
+            return this.pupPage.evaluate(groupsPage.leaveGroup, id);
+        }
+
+        /** Have the page download the file of a message: see `openFile` of media_page.js. */
+        openFile(id, most, ticket) {
+            return this.pupPage.evaluate(mediaPage.openFile, id, most, ticket);
+        }
+
+        /** The same of the picture of a person or group. */
+        openPicture(id, most, ticket) {
+            return this.pupPage.evaluate(contactsPage.openPicture, id, most, ticket);
+        }
+
+        /** Let go of a file, or give its download up. */
+        closeFile(ticket) {
+            return this.pupPage.evaluate(mediaPage.closeFile, ticket);
+        }
+    };
+
+module.exports = { withCalls };

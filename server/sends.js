@@ -1,0 +1,232 @@
+'use strict';
+
+/**
+ * Which sends have begun, by their idempotency key: on disk before a message is handed over, so that whoever
+ * repeats a call after a kill, a restart or a move gets the first message, and not a second one. No text of a
+ * message is kept.
+ *
+ * A file of lines, each a checksum and JSON, to which is added; what a crash left of the last line is passed
+ * over. It is written anew where most of it is of no use any more.
+ */
+
+const { createHash } = require('node:crypto');
+const { readFileSync } = require('node:fs');
+const fs = require('node:fs/promises');
+const path = require('node:path');
+
+const { codeOf, messageOf } = require('./errors');
+
+/** How long a key is known, in milliseconds. */
+const KEPT_MS = 24 * 60 * 60 * 1000;
+/** So many keys are known at most; those that are older are forgotten before their time. */
+const MOST_KEPT = 50_000;
+/** So many lines that are of no use any more may be in the file, beyond as many as are of use. */
+const MOST_WASTE = 1_000;
+
+const FILE = 'sends';
+
+const checksum = (text) => createHash('sha256').update(text).digest('hex').slice(0, 12);
+const lineOf = (record) => {
+    const text = JSON.stringify(record);
+    return `${checksum(text)} ${text}\n`;
+};
+
+/** Return what a line holds; null where it is damaged. */
+function readLine(line) {
+    const text = line.slice(13);
+    if (line.slice(0, 12) !== checksum(text)) return null;
+    try {
+        return JSON.parse(text);
+    } catch {
+        return null;
+    }
+}
+
+async function makeFolder(folder) {
+    await fs.mkdir(folder, { mode: 0o700 }).catch((error) => {
+        if (error.code !== 'EEXIST') throw error;
+    });
+}
+
+class Sends {
+    #directory;
+    #log;
+    #now;
+    /** By key, oldest first: `{key, print, chat, id, at, others?, copy?, sent?}`. */
+    #kept = new Map();
+    #lines = 0;
+    /** @type {import('node:fs/promises').FileHandle|null} */
+    #handle = null;
+    #waiting = [];
+    /** @type {Promise<void>|null} */
+    #writing = null;
+
+    /**
+     * Read what was kept. Never fails: a file that cannot be read is told, and begun anew.
+     *
+     * @param {{directory: string, log: object, now?: () => number}} options `directory`: the folder of the
+     *   user's messages; it is made when something is to be kept
+     */
+    constructor({ directory, log, now = Date.now }) {
+        this.#directory = directory;
+        this.#log = log;
+        this.#now = now;
+        this.#read();
+    }
+
+    get #file() {
+        return path.join(this.#directory, FILE);
+    }
+
+    #read() {
+        let lines = [];
+        try {
+            lines = readFileSync(this.#file, 'utf8').split('\n').slice(0, -1);
+        } catch (error) {
+            if (codeOf(error) !== 'ENOENT') {
+                this.#log.warning('sends cannot be read', { reason: messageOf(error) });
+            }
+        }
+        let damaged = 0;
+        for (const line of lines) {
+            const record = readLine(line);
+            if (record === null) damaged += 1;
+            else this.#apply(record);
+        }
+        // The rest of a last line would be taken for the beginning of the next.
+        this.#lines = Infinity;
+        if (damaged > 0) this.#log.warning('sends that cannot be read are passed over', { lines: damaged });
+        this.#trim();
+    }
+
+    #apply({ key, ...given }) {
+        if (given.forgotten) this.#kept.delete(key);
+        else if (given.id !== undefined || this.#kept.has(key))
+            this.#kept.set(key, { ...this.#kept.get(key), key, ...given });
+    }
+
+    #trim() {
+        const oldest = this.#now() - KEPT_MS;
+        for (const [key, { at }] of this.#kept) {
+            if (at >= oldest && this.#kept.size <= MOST_KEPT) break;
+            this.#kept.delete(key);
+        }
+    }
+
+    /**
+     * Tell what is known of a key: `{key, print, chat, id, at, others, copy, sent}`, or undefined. `print`,
+     * `others`: see `begin`; `copy`: see `settle`; `sent`: whether WhatsApp's server is known to have the
+     * message.
+     */
+    find(key) {
+        this.#trim();
+        return this.#kept.get(key);
+    }
+
+    /** Tell whether a message was begun under a key. */
+    has(id) {
+        return [...this.#kept.values()].some((each) => each.id === id || each.copy === id);
+    }
+
+    /** The ids of messages that were sent on under a key. */
+    copies() {
+        return [...this.#kept.values()].map(({ copy }) => copy).filter((copy) => copy);
+    }
+
+    /**
+     * Keep that a message is about to be handed over. Resolves when it is on the disk.
+     *
+     * @param {{key, print, chat, id, others?: string[]}} send `print` is equal for equal calls; `others`: of
+     *   a message that is sent on, the copies that are in the chat already
+     * @throws {Error} the disk does not take it
+     */
+    begin(send) {
+        return this.#write({ ...send, at: this.#now() });
+    }
+
+    /**
+     * Keep what became of a message: `sent`, WhatsApp's server has it; `copy`, the id under which the page
+     * forwarded it, or null. It can be asked again where the disk does not take it.
+     *
+     * @param {string} key
+     * @param {{sent?: boolean, copy?: string|null}} what
+     */
+    async settle(key, what = { sent: true }) {
+        this.#apply({ key, ...what });
+        await this.#write({ key, ...what }).catch(() => {});
+    }
+
+    /** The message was not handed over: the key is free again. */
+    async forget(key) {
+        await this.#write({ key, forgotten: true }).catch(() => {});
+    }
+
+    /** Wait for what is being written, and close the file. */
+    async close() {
+        while (this.#writing !== null) await this.#writing;
+        await this.#handle?.close();
+        this.#handle = null;
+    }
+
+    /** What comes while the disk is busy is written together. */
+    #write(record) {
+        const written = new Promise((resolve, reject) => {
+            this.#waiting.push({ record, resolve, reject });
+        });
+        this.#writing ??= this.#writeAll();
+        return written;
+    }
+
+    async #writeAll() {
+        while (this.#waiting.length > 0) {
+            const batch = this.#waiting;
+            this.#waiting = [];
+            try {
+                await this.#append(batch.map(({ record }) => record));
+                for (const { record, resolve } of batch) {
+                    this.#apply(record);
+                    resolve();
+                }
+            } catch (error) {
+                // Half a line may be in it.
+                this.#lines = Infinity;
+                for (const { reject } of batch) reject(error);
+            }
+        }
+        // In the same turn: what comes from now on is written anew.
+        this.#writing = null;
+    }
+
+    async #append(records) {
+        this.#trim();
+        const isWasteful = this.#lines > 2 * this.#kept.size + MOST_WASTE;
+        const handle = isWasteful || this.#handle === null ? await this.#rewrite() : this.#handle;
+        await handle.appendFile(records.map(lineOf).join(''));
+        await handle.datasync();
+        this.#lines += records.length;
+    }
+
+    async #rewrite() {
+        await this.#handle?.close();
+        this.#handle = null;
+        await makeFolder(path.dirname(this.#directory));
+        await makeFolder(this.#directory);
+        const temporary = `${this.#file}.new`;
+        const handle = await fs.open(temporary, 'w', 0o600);
+        try {
+            await handle.appendFile([...this.#kept.values()].map(lineOf).join(''));
+            await handle.datasync();
+            await fs.rename(temporary, this.#file);
+            const folder = await fs.open(this.#directory, 'r');
+            await folder.sync().finally(() => folder.close());
+        } catch (error) {
+            await handle.close();
+            throw error;
+        }
+        this.#handle = handle;
+        this.#lines = this.#kept.size;
+        return handle;
+    }
+}
+
+module.exports = { KEPT_MS, Sends };

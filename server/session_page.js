@@ -1,0 +1,51 @@
+'use strict';
+
+/** What runs in WhatsApp's page to see how far its session has come. */
+
+/** Runs in the page: WhatsApp's connection, whether there is a login, and whether its account is loaded. */
+function connection() {
+    const { Socket } = window.require('WAWebSocketModel');
+    const attempt = (work) => {
+        try {
+            return work() ?? null;
+        } catch {
+            // Then the connection has to tell.
+            return null;
+        }
+    };
+    const mode = attempt(() => window.require('WAWebStreamModel').Stream.mode);
+    const me = attempt(() => {
+        const { getMaybeMePnUser, getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
+        return getMaybeMePnUser() ?? getMaybeMeLidUser();
+    });
+    const state = Socket.state ?? null;
+    const loaded = Socket.hasSynced === true || (mode === 'MAIN' && state === 'CONNECTED');
+    return { state, login: me !== null, loaded };
+}
+
+/** Runs in the page: what can be seen of its progress without changing it, in no language. */
+function look() {
+    const loaded = window.Debug?.VERSION !== undefined;
+    const attempt = (work) => {
+        try {
+            return (loaded ? work() : null) ?? null;
+        } catch {
+            return null;
+        }
+    };
+    return {
+        loaded,
+        state: attempt(() => window.require('WAWebSocketModel').Socket.state),
+        mode: attempt(() => window.require('WAWebStreamModel').Stream.mode),
+        synced: attempt(() => window.require('WAWebSocketModel').Socket.hasSynced) === true,
+        passkey: attempt(() => window.waportd.passkeys.isThere()) === true,
+        // A browser that WhatsApp does not take gets a page without any of its modules.
+        refused:
+            document.readyState === 'complete' &&
+            location.protocol === 'https:' &&
+            window.Debug === undefined &&
+            typeof window.require !== 'function',
+    };
+}
+
+module.exports = { connection, look };

@@ -1,0 +1,77 @@
+'use strict';
+
+/**
+ * What comes when while a server starts. Whoever waits for it called before it listened, and is answered
+ * first: while a program is started, or a module loaded, nothing is.
+ */
+
+const { executionAsyncResource } = require('node:async_hooks');
+const { setTimeout: pause } = require('node:timers/promises');
+
+const { keepSmall } = require('./nursery');
+const shortcuts = require('./shortcuts');
+
+/** A call that came while this server started is read in the first turn of the event loop. */
+const FIRST_CALL_MS = 5;
+/** Whoever waited for the first answer has more to ask. */
+const NEXT_CALL_MS = 5;
+/** How long the library waits for the browser's start, if one is wanted: it starts while that is loaded. */
+const BROWSER_MS = 150;
+/** What is used only once it is wanted is loaded before: the files of a running server may be replaced. */
+const WANTED_LATE = ['./passkey', './passkey_routes'];
+
+const kept = [];
+
+/**
+ * Let those who called while the server started have their answers.
+ *
+ * @param {Promise<unknown>} answered resolves with the first answer
+ */
+async function letFirstCallsPass(answered) {
+    if (!shortcuts.startOrder) return;
+    const called = await Promise.race([answered.then(() => true), pause(FIRST_CALL_MS, false)]);
+    if (called) await pause(NEXT_CALL_MS);
+}
+
+/**
+ * Keep one of the objects that `process.nextTick()` makes. Where V8 finds none of them alive when it tidies
+ * up a process at rest, it forgets their shape, and makes each by a slow path from then on: that takes a
+ * fifth of the requests a second (node 20.20).
+ */
+function keepTickShape() {
+    if (!shortcuts.v8) return;
+    process.nextTick(() => kept.push(executionAsyncResource()));
+}
+
+/**
+ * Load something large without the memory that it takes for a moment.
+ *
+ * @template Loaded
+ * @param {() => Loaded} load
+ * @returns {Loaded}
+ */
+function loadSmall(load) {
+    const done = keepSmall();
+    try {
+        return load();
+    } finally {
+        done();
+    }
+}
+
+/**
+ * Load what is quickly loaded while the browser starts, and give it time to.
+ *
+ * @param {Promise<unknown>} browserStarted
+ */
+async function loadBesideBrowser(browserStarted) {
+    loadSmall(() => require('./numbers').loadPlans());
+    if (shortcuts.startOrder) await Promise.race([browserStarted, pause(BROWSER_MS)]);
+}
+
+/** Load what is used only once somebody wants it. */
+function loadWantedLate() {
+    WANTED_LATE.forEach((file) => require(file));
+}
+
+module.exports = { keepTickShape, letFirstCallsPass, loadBesideBrowser, loadSmall, loadWantedLate };

@@ -1,0 +1,378 @@
+/**
+ * What the modules of this server tell each other, each once. Nothing of it exists at run time: `tsc` checks
+ * it (`make lint`).
+ */
+
+import type { EventEmitter } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
+
+import type { BrowserChoice } from './browser';
+import type { BrowserVersions } from './browser_version';
+import type { SessionError } from './errors';
+import type { Login } from './stored_login';
+import type { BrowserRun } from './browser_run';
+import type { SessionState } from './state';
+import type contract from './contract.json';
+import type { Storage } from './storage';
+import type { Turns } from './turns';
+
+// ---- the whole server -------------------------------------------------------------------------------------
+
+/** The configuration, as config.js reads it: times in seconds, sizes in bytes, null = not set. */
+export interface Config {
+    readonly port: number;
+    readonly user: string | null;
+    readonly label: string;
+    readonly clientId: string;
+    readonly stateDirectory: string;
+    readonly authDirectory: string;
+    readonly cacheDirectory: string;
+    readonly allowUids: number[] | null;
+    readonly webhookUrl: URL | string | null;
+    readonly webhookSecrets: string[];
+    readonly webhookHeaders: Readonly<Record<string, string>>;
+    readonly webhookEvents: string[];
+    readonly webhookTimeout: number;
+    readonly webhookRetry: number;
+    readonly ignore: string[];
+    readonly journalAge: number;
+    readonly journalSize: number;
+    readonly defaultCountry: string | null;
+    readonly mediaFromPrivate: boolean;
+    readonly sendRate: number;
+    readonly clientIdPrefix: string;
+    readonly browser: string;
+    readonly browserArgs: string[];
+    readonly proxy: ProxyChoice;
+    readonly engine: string | null;
+    readonly webVersion: string | null;
+    readonly qrMaxRetries: number;
+    readonly qrLifetime: [first: number, later: number];
+    readonly startTimeout: number;
+    readonly readyTimeout: number;
+    readonly probeInterval: number;
+    readonly idleTimeout: number;
+    readonly turnWait: number;
+    readonly cacheMax: number;
+    readonly mediaMax: number;
+}
+
+/** `auto`, `none`, or a proxy with its login. */
+export type ProxyChoice = any;
+
+type Line = (event: string, fields?: object) => void;
+
+/** The log of one server: a line each, with fields. */
+export interface Log {
+    error: Line;
+    warning: Line;
+    info: Line;
+    debug: Line;
+}
+
+// ---- what is shown ----------------------------------------------------------------------------------------
+
+export type StateName = keyof typeof contract.session_states;
+export type PasskeyStage = keyof typeof contract.passkey_stages;
+export type TurnName = keyof typeof contract.turns;
+
+/** What people are told of something: what happened, a cause that programs know, and the way out. */
+export interface Told {
+    message: string;
+    cause?: string | null;
+    hint?: string | null;
+}
+
+export interface PairingCode {
+    code: string;
+    expires_at: string;
+}
+
+/** What is known of WhatsApp's page, and of the library that meets it. */
+export interface Upstream {
+    build: string | null;
+    library: string | null;
+    engine: string;
+    pinned: string | null;
+    ok: boolean;
+    checked: string[];
+    missing: { feature: string; module: string; member: string; found?: string }[];
+    shims: Record<string, unknown>;
+}
+
+/** The one document of the session that everybody is shown: docs/server.md. Times are ISO 8601 in UTC. */
+export interface SessionDocument {
+    port: number;
+    user: string | null;
+    state: StateName;
+    since: string;
+    message: string;
+    cause: string | null;
+    hint: string | null;
+    qr: string | null;
+    expires_at: string | null;
+    pairing: (PairingCode & { phone: string }) | null;
+    passkey: {
+        stage: PasskeyStage | null;
+        options: object | null;
+        expires_at: string | null;
+        code: string | null;
+    } | null;
+    progress: number | null;
+    attempt: number;
+    attempts: number;
+    ready: boolean;
+    linked: boolean;
+    phone_number: string | null;
+    pushname: string | null;
+    platform: string | null;
+    browser: { path: string; running: boolean } | null;
+    upstream: Upstream;
+    turn: TurnName | null;
+    storage: object | null;
+    journal: object | null;
+    webhook: object;
+}
+
+// ---- the page ---------------------------------------------------------------------------------------------
+
+/** The page asks the browser for a passkey, and waits for one of the two answers, `limitMs` at most. */
+export interface PasskeyCall {
+    id: string;
+    options: any;
+    limitMs: number;
+    answer(credential: object): void;
+    refuse(error: string): void;
+}
+
+/** What the page, or the library in it, tells: the events of `SessionClient`, and what each comes with. */
+export interface PageEvents {
+    /** The page is there, before anything is loaded; `version` is the browser's own, or null. */
+    browser: [browser: EventEmitter, page: EventEmitter, version: string | null];
+    /** The site answered, but not with its page. */
+    http_error: [status: number];
+    /** Another document began to load in the main frame. */
+    document: [];
+    /** The profile holds no login. */
+    login_needed: [];
+    login_found: [];
+    /** A code to scan, and one to type. */
+    qr: [text: string];
+    code: [code: string];
+    pairing_failed: [error: any];
+    /** WhatsApp's own connection state, before and after the login. */
+    socket: [connection: string];
+    passkey_screen: [];
+    passkey_call: [call: PasskeyCall];
+    /** The page waits for the answer to a call no longer: `timeout`, `aborted`, `superseded`. */
+    passkey_over: [id: string, why: string];
+    authenticated: [];
+    loading_screen: [percent: number];
+    ready: [];
+    /**
+     * WhatsApp's number for why it logged the page out, null = somebody unlinked it; and its words, or null.
+     */
+    logout: [why: number | null, words: string | null];
+    upstream: [upstream: Pick<Upstream, 'build' | 'ok' | 'checked' | 'missing' | 'shims'>];
+    /** There is a login, and the library cannot be made ready. */
+    load_failed: [error: any];
+    /** What the page of a ready session has could not be looked at. */
+    check_failed: [error: any];
+    /** WhatsApp bans the account for a while: until then, in milliseconds since the epoch, or null. */
+    banned: [ban: { code: number | null; until: number | null }];
+    auth_failure: [];
+    /** Injection into a page that was loaded again failed. */
+    failed: [error: any];
+}
+
+/** What the page shows. */
+export interface Look {
+    state: string | null;
+    screen: string | null;
+    synced: boolean | null;
+    passkey: boolean;
+    refused: boolean;
+}
+
+/** The screen on which WhatsApp wants a passkey. */
+export interface PasskeyScreen {
+    card: string;
+    button: string | null;
+    failed: boolean;
+    code: string | null;
+}
+
+/**
+ * What a session needs of its browser's page: whatsapp.js makes it of the library, tests/light_server.js
+ * without a browser. What is asked about messages comes beside it (messaging.js).
+ */
+export interface SessionClient extends EventEmitter {
+    on<Name extends keyof PageEvents>(name: Name, listener: (...args: PageEvents[Name]) => void): this;
+    on(name: string, listener: (...args: any[]) => void): this;
+
+    readonly pupBrowser: object | null;
+    readonly info?: { wid?: { user?: string }; pushname?: string; platform?: string };
+    /** Whether the browser gave no sign of life when it was asked for one. */
+    readonly standsStill: boolean;
+    readonly turns: Turns;
+    readonly downloads: Turns;
+    readonly requests: Turns;
+    readonly changes: Turns;
+
+    initialize(): Promise<void>;
+    destroy(): Promise<void>;
+    /** WhatsApp's word for its connection. */
+    getState(): Promise<string | null>;
+    look(): Promise<Look>;
+    /** What the site answers to the browser; see session_errors.js. */
+    reach(): Promise<any>;
+    reload(): Promise<void>;
+    refreshQr(): Promise<void>;
+    unlink(): Promise<void>;
+    passkeyScreen(): Promise<PasskeyScreen | null>;
+    pressPasskey(button: string): Promise<{ way: string | null; outline: unknown }>;
+    /** What is asked about chats, messages, people and groups. */
+    [call: string]: any;
+}
+
+export interface SessionClientOptions {
+    clientId: string;
+    dataPath: string;
+    /** The browser, which may still be starting. */
+    process: BrowserProcess | null;
+    /** As whom a browser of that version shows itself. */
+    identity: (version: string) => { userAgent: string; [name: string]: unknown };
+    /** Whose pairing code is asked for; null = codes to scan. */
+    phone: string | null;
+    startLimitMs: number;
+    /** The file of a pinned page. */
+    pinned: string | null;
+    proxy: ProxyChoice;
+}
+
+export type SessionClientClass = new (options: SessionClientOptions) => SessionClient;
+
+// ---- the browser ------------------------------------------------------------------------------------------
+
+/** A browser's processes: launch.js starts them. */
+export interface BrowserProcess {
+    /** That of its group, too; undefined where it could not be started. */
+    readonly pid: number | undefined;
+    readonly pipe: { write: Writable; read: Readable };
+    /** Resolves when its first process has ended, or was never there. */
+    readonly ended: Promise<void>;
+    kill(): void;
+    /** Tell why it did not start; ends it. */
+    explain(): Promise<SessionError>;
+}
+
+export type StartBrowser = (
+    file: string,
+    args: string[],
+    profile: string,
+    env: NodeJS.ProcessEnv,
+) => BrowserProcess;
+
+/** What a run of the browser is made of. */
+export interface RunOptions {
+    config: Config;
+    storage: Storage;
+    choice: BrowserChoice;
+    versions: BrowserVersions;
+    startBrowser: StartBrowser;
+    log: Log;
+    /** Whose pairing code is wanted; null = QR codes. */
+    phone: string | null;
+}
+
+/** How a run asks its page for signs of life, and who takes what comes of it. */
+export interface Probing {
+    /** Asks the page once. */
+    ask(): Promise<unknown>;
+    /** Tells whether the page may have much to do: then it may be silent for longer. */
+    loads(): boolean;
+    /** Takes what it answers. */
+    onSeen(seen: unknown): void;
+    /** Called in each interval in which it does not answer. */
+    onBusy(): void;
+    /** `browser_lost`: the browser has lost the processes that draw its pages. Ends the probing. */
+    onHung(kind: 'page_hung' | 'browser_lost'): void;
+}
+
+// ---- a session and one run of its browser -----------------------------------------------------------------
+//
+// session.js makes and commands page_events.js, that the two phases, and all of them browser_run.js. What
+// happens goes the other way: as `PageEvents` from the page, as `Probing` from the run, as `RunEvents` to the
+// session.
+
+/** What can go wrong with a run: the keys of `TROUBLES`, in recovery.js. */
+export type Trouble = keyof typeof import('./recovery').TROUBLES;
+
+/** What one run of the browser may decide, and tell, about the session it belongs to. */
+export interface RunEvents {
+    readonly login: Login;
+    /** Something happened to a message, or a call came; with whom can be asked about it. */
+    onEvent(event: object, client: SessionClient | null): void;
+    /** The run could not be started, or not to its end. */
+    failed(error: Error): void;
+    /** The page gives neither a code nor a login. */
+    silent(): void;
+    trouble(kind: Trouble, why: SessionError): void;
+    /** The page is to be loaded anew, in the same browser. */
+    reload(): void;
+    /** The page was logged out: see `PageEvents.logout`. */
+    loggedOut(why: number | null, words: string | null): void;
+    /** The page shows a code where a login should be. Tells whether that is still to be found out. */
+    loginMissing(): boolean;
+    /** A code or a login has come. */
+    succeeded(): void;
+    linked(): void;
+    ready(): void;
+    /** There is a pairing code, or WhatsApp gave none. */
+    paired(code: PairingCode): void;
+    unpaired(error: any): void;
+    /** A phone has answered: somebody is there. */
+    phoneAnswered(): void;
+    /** Whether somebody has asked in the last so many milliseconds. */
+    isFollowed(ms: number): boolean;
+    /** Codes to scan take the place of one to type. */
+    scanAgain(): void;
+    /** Nobody wants this run any more. */
+    giveUp(): void;
+    /** Whether what goes wrong has gone on for a while. */
+    serious(): boolean;
+}
+
+/** What the phases of one run share: what becomes of its codes, and of its login. */
+export interface RunParts {
+    run: BrowserRun;
+    config: Config;
+    state: SessionState;
+    log: Log;
+    session: RunEvents;
+}
+
+/** What the step for a passkey asks of the codes that it comes between. */
+export interface Codes {
+    /** How long ago a code came that is not shown, in milliseconds. */
+    readonly codeAge: number;
+    /**
+     * No code is shown, asked for or counted until `resume`. Tells whether that is so: false = nobody had a
+     * code to scan or to type.
+     */
+    pauseForPasskey(): boolean;
+    /**
+     * Codes are shown again; `isOver`: whether the page has ended the step, so that a code which came with
+     * that is its next one.
+     */
+    resume(shown: Told, isOver?: boolean): void;
+}
+
+/** Where a linked session goes on: with its next try, and why. */
+export interface NextTry {
+    step: string;
+    exit: number;
+    why: SessionError;
+    /** How many codes were shown. */
+    attempt: number;
+}
