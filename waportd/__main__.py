@@ -1,15 +1,11 @@
 """The program ``waportd``, also as ``python3 -m waportd``."""
 
-import gc
 import sys
 
-# Nothing that is imported becomes garbage: to look for it meanwhile takes a tenth of the start, and later some of
-# every search.
-gc.disable()
-from waportd.daemon import main  # noqa: E402
+from waportd.shortcuts import collector_paused
 
-gc.freeze()
-gc.enable()
+with collector_paused():
+    from waportd.daemon import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,19 +1,27 @@
 """What a valid configuration does that nobody may have meant. None of it keeps the daemon from running."""
 
+import collections
+import contextlib
 import os
 import subprocess
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from waportd import accounts
-from waportd.config import Config
+from waportd import accounts, units
+from waportd.config import Bus, Config
 from waportd.errors import ConfigError
 from waportd.model import Port, User
+from waportd.units import TCP_UNIT, TCP_UNIT_MADE, addresses_held
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_CGROUPS = Path("/sys/fs/cgroup")
+_NAMED_USERS = 5
+"""Users who are named of many."""
+CGROUPS = Path("/sys/fs/cgroup")
+SYSTEMD = Path("/run/systemd/system")
+"""There where systemd has booted the machine: sd_booted(3)."""
 
 
 class Advice(NamedTuple):
@@ -28,8 +36,16 @@ class Advice(NamedTuple):
         return f"{self.key}: {self.message}; {self.hint}"
 
 
-def advise(config: Config, owners: Mapping[Port, User]) -> list[Advice]:
-    """Return what to look at in a configuration, where these users have these ports."""
+def advise_here(config: Config) -> list[Advice]:
+    """Return what to look at in a configuration, where users are as the environment files on this host say."""
+    folder = config.store.instances
+    return advise(config, units.environment_owners(folder), units.environment_webhooks(folder))
+
+
+def advise(
+    config: Config, owners: Mapping[Port, User], webhooks: Mapping[Port, str] = MappingProxyType({})
+) -> list[Advice]:
+    """Return what to look at in a configuration, where these users have these ports, and servers these webhooks."""
     found = [
         Advice(
             "api.allow_users",
@@ -43,7 +59,7 @@ def advise(config: Config, owners: Mapping[Port, User]) -> list[Advice]:
         Advice(
             "ports.reserved",
             f"user {owners[port]} has port {port} already, and keeps it",
-            f"`waportctl delete {owners[port]}` frees it, with the login; or let the web app use another port",
+            f"`waportctl move {owners[port]}` gives the user another one, login and all; or let the web app use another",
         )
         for port in sorted(owners)
         if port in config.ports.reserved
@@ -56,6 +72,7 @@ def advise(config: Config, owners: Mapping[Port, User]) -> list[Advice]:
                 "name the address that the web app listens on",
             )
         )
+    found += _webhooks_of_users(config, owners, webhooks)
     if config.limits.memory_max and not _has_memory_controller():
         found.append(
             Advice(
@@ -67,10 +84,53 @@ def advise(config: Config, owners: Mapping[Port, User]) -> list[Advice]:
     return found
 
 
+def _webhooks_of_users(
+    config: Config, owners: Mapping[Port, User], webhooks: Mapping[Port, str]
+) -> Iterator[Advice]:
+    """Yield whose webhook is a user's server. The addresses are not told: they may hold a token."""
+    of_server = collections.defaultdict[User, list[User]](list)
+    for port, url in sorted(webhooks.items()):
+        target = owners.get(Port(loopback_port(url) or 0))
+        if url != config.instances.webhook_url and target is not None and port in owners:
+            of_server[target].append(owners[port])
+    for target, users in sorted(of_server.items()):
+        whose = f"the webhook of user {users[0]} is"
+        if len(users) > 1:
+            whose = f"the webhooks of users {', '.join(users[:_NAMED_USERS])}{', …' * (len(users) > _NAMED_USERS)} are"
+        yield Advice(
+            "webhook_url",
+            f"{whose} the server of user {target}, which refuses the messages of others",
+            'give them another one (PATCH /v1/users/{user} {"webhook_url": …}); one of an earlier configuration goes '
+            "with a reload",
+        )
+
+
+def advise_held(config: Config) -> list[Advice]:
+    """Return which addresses of ``api.listen`` systemd does not hold, where it runs and could."""
+    if config.systemd.bus is not Bus.SYSTEM or not config.api.listen or not SYSTEMD.is_dir():
+        return []
+    shown = subprocess.run(  # noqa: S603  # nothing of it comes from anybody else
+        ["/usr/bin/systemctl", "show", "--property=Listen,ActiveState", "waportd.socket", TCP_UNIT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+        text=True,
+    ).stdout
+    held = addresses_held(shown)
+    return [
+        Advice("api.listen", f"nobody is answered on {address}: systemd does not hold it", TCP_UNIT_MADE)
+        for address in config.api.listen
+        if str(address) not in held
+    ]
+
+
 def loopback_port(url: str) -> int | None:
     """Return the port of this host that a URL names; None for another host's, or none."""
-    parts = urllib.parse.urlsplit(url)
-    return parts.port if parts.hostname in LOOPBACK else None
+    with contextlib.suppress(ValueError):
+        parts = urllib.parse.urlsplit(url)
+        return parts.port if parts.hostname in LOOPBACK else None
+    return None
 
 
 def check_readable(file: Path) -> None:
@@ -94,6 +154,6 @@ def check_readable(file: Path) -> None:
 
 def _has_memory_controller() -> bool:
     try:
-        return "memory" in (_CGROUPS / "cgroup.controllers").read_text("ascii").split()
+        return "memory" in (CGROUPS / "cgroup.controllers").read_text("ascii").split()
     except OSError:
-        return (_CGROUPS / "memory").is_dir()  # of the older layout
+        return (CGROUPS / "memory").is_dir()  # of the older layout

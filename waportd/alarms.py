@@ -7,8 +7,8 @@ The rule, with what is counted of one cause, of those that WhatsApp or the way t
 - A user *gets through* who becomes ready; where nobody who fails has a linked phone, a code will do.
 - The alarm is raised when at least 3 users began to fail within the last ten minutes, when at least one in twenty of the
   servers that run fails, and when as many fail as got through in these ten minutes.
-- It is gone when 3 users got through since the last of them failed, or when fewer than 3 fail. Who fails on is then no
-  news: the next alarm needs 3 who begin to fail after that.
+- It is gone when at least 3 users, and more than fail, got through within the last ten minutes, or when fewer than 3 fail:
+  a few who fail for ever hold up nobody. They are then no news: the next alarm needs 3 who begin to fail after that.
 
 A daemon that has just started does not know since when its users fail, and all others may have got through long ago.
 So in its first ten minutes one half of the servers has to fail; and who failed then is no news later on.
@@ -21,12 +21,12 @@ import dataclasses
 from collections.abc import Callable
 
 from waportd.model import Desired, ProcessState, SessionState, User
-from waportd.picture import Instance
+from waportd.registry import Instance
 
-WINDOW = 600.0
+WINDOW_S = 600.0
 """Seconds within which failures belong together. A session tries again after five minutes at most."""
-_LEAST = 3
-"""Users of whom an alarm speaks at least; and who get through one after the other before it is gone."""
+_MIN_USERS = 3
+"""Users of whom an alarm speaks at least; and who get through before it is gone."""
 _SHARE = 1 / 20
 _SHARE_AT_FIRST = 1 / 2
 
@@ -34,6 +34,7 @@ _LOOK = (
     "`waportctl doctor --upstream` says what changed; a newer waportd or another engine may know the new page: see \
 docs/operations.md, 'The day WhatsApp changes'"
 )
+_PROXY = "`waportctl doctor` tries it; see instances.proxy and `waportctl proxy USER`"
 _OTHER_WAY = "take another network, or a proxy"
 _PHONES = "open WhatsApp on the phones: it says why; send less from this host, and nothing to who did not ask"
 _NETWORK = "check network, DNS and proxy of this host: `waportctl doctor`"
@@ -53,10 +54,13 @@ SHARED = {
     "unpaired": ("WhatsApp says that they are not linked, but nothing of a logout", _LOOK),
     "disconnected": ("WhatsApp ends the connection", _LOOK),
     "connection_lost": ("the connection to WhatsApp is lost", _NETWORK),
-    "proxy_refused": ("the proxy refuses them", _NETWORK),
+    "proxy_auth": ("the proxy does not take their name and password", _PROXY),
+    "proxy_refused": ("the proxy does not let them through to WhatsApp", _PROXY),
+    "proxy_unreachable": ("their proxy cannot be reached", _PROXY),
     "proxy_blocked": ("WhatsApp does not accept connections from this network", _OTHER_WAY),
     "account_blocked": ("WhatsApp has blocked their accounts", _PHONES),
     "account_banned": ("WhatsApp has banned their accounts", _PHONES),
+    "passkey_button_missing": ("WhatsApp's page asks for passkeys in another way than is known", _LOOK),
     "pairing_refused": ("WhatsApp gives no pairing codes", _LOOK),
     "pairing_limited": (
         "WhatsApp gives no more pairing codes for now",
@@ -93,8 +97,6 @@ class _Failure:
     build: str | None
     began: float
     """Since when, without having got through."""
-    last: float
-    """When it failed last, after a new try."""
     seen: float
     """Until when it was seen to fail; infinity while it does."""
 
@@ -145,7 +147,7 @@ class Rule:
 
     def look(self, now: float, running: Callable[[], int]) -> Alarm | None:
         """Return the alarm that holds now; None where there is none. ``running`` counts the servers that run."""
-        for user in [user for user, failure in self._failures.items() if now - failure.seen > WINDOW]:
+        for user in [user for user, failure in self._failures.items() if now - failure.seen > WINDOW_S]:
             del self._failures[user]
         if self._alarm is not None:
             failing = self._failing(self._alarm.cause)
@@ -171,26 +173,25 @@ class Rule:
         return sum(at > after and (ready or code_is_enough) for at, ready in self._through.values())
 
     def _is_over(self, failing: list[_Failure], now: float) -> bool:
-        if len(failing) < _LEAST:
+        if len(failing) < _MIN_USERS:
             return True
-        last = max(failure.last for failure in failing)
-        return self._passed(failing, max(last, now - WINDOW)) >= _LEAST
+        return self._passed(failing, now - WINDOW_S) >= max(_MIN_USERS, len(failing) + 1)
 
     def _fresh(
         self, failing: list[_Failure], now: float, running: Callable[[], int]
     ) -> list[_Failure] | None:
         """Return those that count for an alarm; None where they raise none."""
-        settled = self._started + WINDOW
+        settled = self._started + WINDOW_S
         share, after = (
             (_SHARE_AT_FIRST, self._ended)
             if now < settled
-            else (_SHARE, max(self._ended, settled, now - WINDOW))
+            else (_SHARE, max(self._ended, settled, now - WINDOW_S))
         )
         fresh = [failure for failure in failing if failure.began >= after]
         if (
-            len(fresh) < _LEAST
+            len(fresh) < _MIN_USERS
             or len(failing) < share * running()
-            or len(failing) < self._passed(failing, now - WINDOW)
+            or len(failing) < self._passed(failing, now - WINDOW_S)
         ):
             return None
         return fresh
@@ -211,7 +212,7 @@ def _reached(instance: Instance) -> SessionState | None:
     session = instance.session
     if session is None or not instance.answering or session.cause is not None:
         return None
-    if session.state is SessionState.PAIRING:
+    if session.state is SessionState.PAIRING or session.passkey is not None:
         return SessionState.QR
     return session.state if session.state in {SessionState.QR, SessionState.READY} else None
 
@@ -225,7 +226,6 @@ def _failed(instance: Instance, cause: str, before: _Failure | None, now: float)
         # A unit that failed tells nothing of the page that its server had.
         (upstream.build if upstream else None) or (before.build if before else None),
         began=known.began if known else now,
-        last=known.last if known and known.seen > now else now,
         seen=float("inf"),
     )
 

@@ -1,20 +1,19 @@
-"""Changes what is kept of a user: on disk first, then in the picture, one change of a user at a time."""
+"""Changes what is kept of a user: on disk first, then in the registry, one change of a user at a time."""
 
 import asyncio
 import contextlib
 import dataclasses
 import logging
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from waportd import units
+from waportd import engines, proxies, units
 from waportd.config import Config
-from waportd.engines import chosen
 from waportd.errors import Conflict, StoreError, UnknownUser
 from waportd.model import Assignment, Desired, Port, User
-from waportd.picture import Instance, Picture
+from waportd.registry import Instance, Registry
+from waportd.runtime import Runtimes
 from waportd.store import AllocationStore
 from waportd.systemd.journal import log_fields
 
@@ -22,52 +21,67 @@ log = logging.getLogger(__name__)
 
 
 class Assignments:
-    """The stored side of the picture: assignments in the store, and one environment file for each."""
+    """The stored side of the registry: assignments in the store, and one environment file for each."""
 
-    def __init__(self, store: AllocationStore, picture: Picture, config: Config) -> None:
-        self.config = config
+    def __init__(
+        self, store: AllocationStore, registry: Registry, runtimes: Runtimes, config: Config
+    ) -> None:
+        self._config = config
         self._store = store
-        self._picture = picture
-        self._locks: weakref.WeakValueDictionary[User, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._registry = registry
+        self.runtimes = runtimes
         self._writing = asyncio.Lock()
-        """Held from the read of what a change starts from until the change is in the picture."""
+        """Held from the read of what a change starts from until the change is in the registry."""
+
+    def reconfigure(self, config: Config) -> None:
+        """Take over a new configuration."""
+        self._config = config
 
     async def load(self) -> None:
-        """Fill the picture with what is stored. Raises StoreError."""
+        """Fill the registry with what is stored. Raises StoreError."""
         for assignment in await self._store.load():
-            self._picture.put(Instance(assignment, engine=chosen(assignment, self.config)))
+            self.runtimes.keep(assignment.user)
+            self._registry.put(self._told(Instance(assignment)))
+
+    def _told(self, instance: Instance) -> Instance:
+        """Return an instance with what its server is told at its next start."""
+        assignment = instance.assignment
+        return dataclasses.replace(
+            instance,
+            engine=engines.chosen(assignment, self._config),
+            proxy=proxies.shown(proxies.chosen(assignment, self._config)),
+        )
 
     def known(self, user: User) -> Instance:
         """Return the user's instance; raise UnknownUser where there is none."""
-        instance = self._picture.get(user)
+        instance = self._registry.get(user)
         if instance is None:
             raise UnknownUser(
                 f"no port is assigned to user {user}", hint=f"assign one with `PUT /v1/users/{user}`"
             )
         return instance
 
-    def lock(self, user: User) -> asyncio.Lock:
-        """Return the lock under which a user's assignment changes. It lives as long as somebody holds it."""
-        lock = self._locks.get(user)
-        if lock is None:
-            lock = self._locks[user] = asyncio.Lock()
-        return lock
-
     @contextlib.asynccontextmanager
-    async def owned(self, user: User) -> AsyncIterator[Assignment]:
-        """Hold the lock of a user who has a port and is not being deleted; give the assignment."""
+    async def owned(self, user: User, *, moving: bool = False) -> AsyncIterator[Assignment]:
+        """Hold the lock of a user who has a port and is not being deleted; give the assignment.
+
+        Raises Conflict where a move was begun and could neither be finished nor undone, but for who comes for it.
+        """
         self.known(user)
-        async with self.lock(user):
+        async with self.runtimes[user].lock:
             assignment = self.known(user).assignment
             if assignment.desired is Desired.DELETED:
                 raise Conflict(f"user {user} is being deleted", hint="ask again in a moment", retry_after=1)
+            if not moving:
+                refuse_moving(assignment)
             yield assignment
 
     async def add(self, assignment: Assignment) -> None:
         """Keep a new assignment. Raises StoreError."""
         async with self._writing:
             await self._store.put([assignment])
-            self._picture.put(Instance(assignment, engine=chosen(assignment, self.config)))
+            self.runtimes.keep(assignment.user)
+            self._registry.put(self._told(Instance(assignment)))
 
     async def change(self, user: User, **values: Any) -> Assignment:
         """Keep other values of a user's assignment, and return it. Raises StoreError, UnknownUser."""
@@ -76,31 +90,33 @@ class Assignments:
             after = dataclasses.replace(before, **values)
             if after != before:
                 await self._store.put([after])
-                engine = chosen(after, self.config)
-                self._picture.put(dataclasses.replace(self.known(user), assignment=after, engine=engine))
+                self._registry.put(self._told(dataclasses.replace(self.known(user), assignment=after)))
             return after
 
     async def remove(self, assignment: Assignment) -> None:
         """Forget a user. Raises StoreError."""
-        await self.remove_environment(assignment.port)
+        for port in assignment.ports:
+            await self.remove_environment(port)
         async with self._writing:
             await self._store.remove(assignment.user)
-            self._picture.remove(assignment.user)
+            self._registry.remove(assignment.user)
+            self.runtimes.drop(assignment.user)
 
     async def write_environment(self, assignment: Assignment) -> None:
-        """Write what the user's server is told at its next start. Raises StoreError."""
+        """Write what the user's server is told at its next start. Raises StoreError, and Conflict during a move."""
+        refuse_moving(assignment)
         with self._reported(assignment.port):
-            await asyncio.to_thread(units.write_environment, self._folder, assignment, self.config)
+            await asyncio.to_thread(units.write_environment, self._folder, assignment, self._config)
 
     async def write_environments(self) -> None:
         """Write the environment of every user anew, and show what it says; what cannot be written is logged."""
-        for user in [instance.assignment.user for instance in self._picture]:
+        for user in [instance.assignment.user for instance in self._registry]:
             try:
-                async with self.lock(user):
-                    if instance := self._picture.get(user):
+                async with self.runtimes[user].lock:
+                    instance = self._registry.get(user)
+                    if instance is not None and instance.assignment.moving_to is None:
                         await self.write_environment(instance.assignment)
-                        engine = chosen(instance.assignment, self.config)
-                        self._picture.put(dataclasses.replace(self.known(user), engine=engine))
+                        self._registry.put(self._told(self.known(user)))
             except StoreError as error:
                 log.warning("Cannot update: %s", error, extra=log_fields(user))
 
@@ -112,7 +128,7 @@ class Assignments:
     async def orphaned_ports(self) -> list[Port]:
         """Return ports that have an environment and no owner: a crash came before the store was written."""
         ports = await asyncio.to_thread(units.environment_ports, self._folder)
-        return [port for port in ports if self._picture.on_port(port) is None]
+        return [port for port in ports if self._registry.on_port(port) is None]
 
     @contextlib.contextmanager
     def _reported(self, port: Port) -> Iterator[None]:
@@ -127,4 +143,15 @@ class Assignments:
 
     @property
     def _folder(self) -> Path:
-        return self.config.store.instances
+        return self._config.store.instances
+
+
+def refuse_moving(assignment: Assignment) -> None:
+    """Raise Conflict while a user is between two ports."""
+    if assignment.moving_to is not None:
+        raise Conflict(
+            f"user {assignment.user} is being moved from port {assignment.port} to {assignment.moving_to}",
+            hint=f"`waportctl move {assignment.user}` goes on with it, and tells what is in the way",
+            cause="moving",
+            retry_after=5,
+        )

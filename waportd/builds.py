@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from waportd.model import Missing, Upstream
 
-_MOST = 200
+_REMEMBERED_VERSIONS = 200
 """Versions that are remembered. WhatsApp has a new one each day or two; a server that makes some up is not listened to
 for ever."""
-_NAMED = 5
+_NAMED_MEMBERS = 5
 """Missing members that a sentence names."""
 
 
@@ -35,7 +35,7 @@ class Builds:
             return None
         version = (upstream.build, upstream.library, upstream.engine, upstream.pinned)
         first = version not in self._said
-        if first and len(self._said) >= _MOST:
+        if first and len(self._said) >= _REMEMBERED_VERSIONS:
             return None
         said = self._said.setdefault(version, set())
         missing = [each for each in upstream.missing if each not in said]
@@ -57,8 +57,8 @@ def _name(upstream: Upstream) -> str:
 
 def _describe(missing: list[Missing]) -> str:
     features = dict.fromkeys(each.feature for each in missing)
-    named = [f"{_member(each)} ({each.found})" for each in missing[:_NAMED]]
-    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    named = [f"{_member(each)} ({each.found})" for each in missing[:_NAMED_MEMBERS]]
+    more = f" and {len(missing) - _NAMED_MEMBERS} more" if len(missing) > _NAMED_MEMBERS else ""
     return f"changed for {', '.join(features)}: {', '.join(named)}{more}"
 
 

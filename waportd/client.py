@@ -7,20 +7,22 @@
     code = waportd.qr("2")               # at once, from memory
     if code.ready: ...                   # a phone is linked
     elif code.qr: ...                    # the text to draw as a QR code
-    code = waportd.qr("2", wait=25, known=code)  # as soon as there is another one
+    code = waportd.qr("2", timeout=25, known=code)  # as soon as there is another one
+    waportd.send("2", "+55 11 98888-7777", "Hello!")
+    for message in waportd.follow_messages("2", after=last_cursor): ...
 
 Whoever may open the socket may call: put the program's user into group ``waportd``. What goes wrong is a
 `WaportdUnavailable` (nobody answers; it says why) or an `ApiError` (waportd answered, and says what and why).
 Results are frozen dataclasses; members that a newer waportd adds are in their ``raw``.
 
-At the end are drop-ins for a front end that thinks in ports: `ensure_whatsapp_server_running`,
-`get_whatsapp_server_url` and `port_for`.
+For a front end that thinks in ports there is `waportd.compat`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import email.message
 import http.client
 import json
 import logging
@@ -30,25 +32,41 @@ import socket as sockets
 import threading
 import time
 import urllib.parse
-from collections.abc import Generator, Iterator, Mapping  # noqa: TC003  # for readers of annotations, too
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence  # noqa: TC003  # for readers of annotations, too
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeVar
 
 log = logging.getLogger("waportd.client")
 
 SOCKET = "/run/waportd/api.sock"
 """Where a packaged waportd answers."""
 
-_TIMEOUT = 10.0
+_TIMEOUT_S = 10.0
 """Seconds for an answer that waits for nothing; it takes a millisecond."""
-_CHANGE_TIMEOUT = 90.0
+_CHANGE_TIMEOUT_S = 90.0
 """Seconds for a change: a logout may first have to get the session connected, which is given half of it."""
-_PATIENCE = {"none": 0.0, "listening": 30.0, "qr": 90.0, "ready": 180.0}
+_PASSKEY_TIMEOUT_S = 35.0
+"""Seconds for an answer about a passkey; the user's server is given 20."""
+_ASK_TIMEOUT_S = 50.0
+"""Seconds for what a user's server looks up; it is given 40, and for media 90."""
+_SEND_TIMEOUT_S = 130.0
+"""Seconds for what goes out to WhatsApp; a server is given 120 after the last piece of a file."""
+_PIECE_BYTES = 64 * 1024
+"""Bytes of a file that are in memory at a time."""
+_PATIENCE_S = {"none": 0.0, "listening": 30.0, "qr": 90.0, "ready": 180.0}
 """Seconds that waportd waits for a server unless told otherwise."""
-_SILENCE = 45.0
+_SILENCE_S = 45.0
 """Seconds without a sign of life after which a stream is taken for dead: heartbeats come every 15."""
-_RECONNECT = 30.0
+_STUCK_S = 300.0
+"""Seconds for which messages may wait for the web app."""
+RECONNECT_S = 30.0
 """Seconds that a broken stream is given to come back: a restart of waportd takes one or two."""
+MOST_EVENT_BYTES = 16 << 20
+"""Bytes of one event of a stream; a message has one MiB at most."""
+_MOST_DIGITS = 9
+_PACE_S = 120.0
+"""Seconds that a call waits, in all, where this caller may change nothing more for a while: two times its minute."""
 
 
 # What goes wrong
@@ -63,8 +81,8 @@ class WaportdClientError(Exception):
 class WaportdUnavailable(WaportdClientError):
     """Nobody answers. ``reason`` is for programs.
 
-    ``no_socket``, ``permission_denied``, ``refused``, ``unreachable``, ``timeout`` or ``connection_lost``.
-    After the last two it is open whether the call was carried out.
+    ``no_socket``, ``permission_denied``, ``refused``, ``unreachable``, ``timeout``, ``connection_lost`` or
+    ``bad_answer``: what answers is no waportd. After the last three it is open whether the call was carried out.
     """
 
     def __init__(self, reason: str, message: str, hint: str | None = None) -> None:
@@ -109,7 +127,7 @@ class BadRequest(ApiError):
     """The call cannot be understood: a user's name, a phone number or an option is not valid."""
 
     codes = frozenset({"bad_request", "bad_phone", "method_not_allowed", "too_large", "too_slow"})
-    statuses = frozenset({400, 405, 408, 413})
+    statuses = frozenset({400, 405, 408, 413, 422})
 
 
 class NotAllowed(ApiError):
@@ -134,23 +152,23 @@ class UnknownUser(NotFound):
 
 
 class Conflict(ApiError):
-    """What was asked for does not fit the state of things: already linked, no code now, port held, no such engine."""
+    """What was asked for does not fit the state of things: already linked or not at all, no code now, port held."""
 
-    codes = frozenset({"conflict", "already_linked", "no_code", "port_held", "unknown_engine"})
+    codes = frozenset({"conflict", "already_linked", "not_linked", "no_code", "port_held", "unknown_engine"})
     statuses = frozenset({409})
 
 
 class NoRoom(ApiError):
     """A limit is reached, or asked too often. ``retry_after`` says when it is worth another try."""
 
-    codes = frozenset({"limit_reached", "ports_exhausted", "too_many_requests"})
+    codes = frozenset({"limit_reached", "ports_exhausted", "too_many_requests", "busy"})
     statuses = frozenset({429})
 
 
 class ServerFailed(ApiError):
-    """The user's server does not run, or gave up; ``cause`` says why and ``hint`` what mends it."""
+    """The user's server does not run, or not as far as was asked; ``cause`` says why and ``hint`` what mends it."""
 
-    codes = frozenset({"server_failed"})
+    codes = frozenset({"server_failed", "not_running", "not_connected"})
     statuses = frozenset({502})
 
 
@@ -159,6 +177,19 @@ class NotInTime(ApiError):
 
     codes = frozenset({"timeout"})
     statuses = frozenset({504})
+
+
+class PerhapsSent(ApiError):
+    """Nobody knows whether a message was sent. The same call with the same key joins the first one."""
+
+    codes = frozenset({"perhaps_sent"})
+
+
+class CursorGone(ApiError):
+    """The journal does not reach back to that cursor. Without one it is read from its oldest message."""
+
+    codes = frozenset({"cursor_gone"})
+    statuses = frozenset({410})
 
 
 _KINDS: tuple[type[ApiError], ...] = (
@@ -170,6 +201,8 @@ _KINDS: tuple[type[ApiError], ...] = (
     NoRoom,
     ServerFailed,
     NotInTime,
+    PerhapsSent,
+    CursorGone,
 )
 
 
@@ -182,9 +215,9 @@ def _api_error(status: int, problem: Mapping[str, Any], retry_after: str | None)
         status,
         code or f"http_{status}",
         str(problem.get("detail") or problem.get("error") or f"waportd answers with HTTP status {status}"),
-        problem.get("hint"),
-        problem.get("cause"),
-        float(retry_after) if retry_after and retry_after.isdigit() else None,
+        _text(problem.get("hint")),
+        _text(problem.get("cause")),
+        _whole(retry_after),
         problem,
     )
 
@@ -192,12 +225,55 @@ def _api_error(status: int, problem: Mapping[str, Any], retry_after: str | None)
 # What comes back
 
 
+def _bad_answer(what: str) -> WaportdUnavailable:
+    return WaportdUnavailable(
+        "bad_answer", f"what answers is no waportd: {what}", "is another program at that address?"
+    )
+
+
+# A member that is not what the API says is read as one that is missing: ``raw`` has it as it came.
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _part(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _parts(value: Any) -> list[Mapping[str, Any]]:
+    return [_part(each) for each in _list(value)]
+
+
+def _whole(text: str | None) -> float | None:
+    """Return the number that a few digits are."""
+    is_number = text is not None and len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit()
+    return float(text) if text is not None and is_number else None
+
+
 def _time(text: Any) -> dt.datetime | None:
-    # Python 3.9 does not read the Z.
-    return dt.datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+    with contextlib.suppress(ValueError):
+        # Python 3.9 does not read the Z.
+        time = dt.datetime.fromisoformat(text.replace("Z", "+00:00")) if isinstance(text, str) else None
+        return time if time is not None and time.tzinfo is not None else None
+    return None
+
+
+def _time_of(milliseconds: Any) -> dt.datetime | None:
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)) or not milliseconds:
+        return None
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return dt.datetime.fromtimestamp(milliseconds / 1000, dt.timezone.utc)
+    return None
 
 
 _R = TypeVar("_R", bound="_Result")
+_N = TypeVar("_N", int, float)
 
 
 @dataclass(frozen=True)
@@ -227,6 +303,24 @@ class Process(_Result):
     restarts: int = 0
     next_start: dt.datetime | None = None
     """When a server that ended again and again is started next."""
+
+
+@dataclass(frozen=True)
+class Summary(_Result):
+    """What matters of a user now: the session while the server runs, else the process; and messages that wait."""
+
+    state: str = "stopped"
+    """As that of a `Session`, or of a `Process`."""
+    message: str = ""
+    cause: str | None = None
+    """What is wrong: as that of a session or process, or ``not_answering``, or ``undelivered``."""
+    hint: str | None = None
+    since: dt.datetime | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Summary:
+        """Read what the API calls a summary."""
+        return cls._of(document, since=_time(document.get("since")))
 
 
 @dataclass(frozen=True)
@@ -264,8 +358,43 @@ class Upstream(_Result):
         """Read what the API calls upstream."""
         return cls._of(
             document,
-            checked=tuple(document.get("checked") or ()),
-            missing=tuple(Missing._of(each) for each in document.get("missing") or ()),  # noqa: SLF001
+            checked=tuple(_list(document.get("checked"))),
+            missing=tuple(Missing._of(each) for each in _parts(document.get("missing"))),  # noqa: SLF001
+        )
+
+
+@dataclass(frozen=True)
+class Webhook(_Result):
+    """What became of a server's incoming messages since it started."""
+
+    queued: int = 0
+    """Messages that wait to be delivered."""
+    delivered: int = 0
+    failed: int = 0
+    """Tries, each of which was followed by another one or by a drop."""
+    dropped: int = 0
+    error: str | None = None
+    """Why the last try failed; None once a message was delivered since."""
+    error_at: dt.datetime | None = None
+    undelivered: int = 0
+    """Messages that were given up and are kept; `Client.redeliver` has them sent again."""
+    oldest_at: dt.datetime | None = None
+    """Since when the oldest message waits."""
+
+    @property
+    def stuck(self) -> bool:
+        """Messages have waited for the web app for more than five minutes."""
+        if not self.queued or self.oldest_at is None:
+            return False
+        return (dt.datetime.now(dt.timezone.utc) - self.oldest_at).total_seconds() > _STUCK_S
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Webhook:
+        """Read what the API calls a webhook."""
+        return cls._of(
+            document,
+            error_at=_time(document.get("error_at")),
+            oldest_at=_time(document.get("oldest_at")),
         )
 
 
@@ -286,14 +415,36 @@ class Session(_Result):
     name: str | None = None
     answering: bool = True
     upstream: Upstream | None = None
+    webhook: Webhook = field(default_factory=Webhook)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Session:
         """Read what the API calls a session."""
-        upstream = document.get("upstream")
+        upstream = _part(document.get("upstream"))
         return cls._of(
-            document, since=_time(document.get("since")), upstream=upstream and Upstream.of(upstream)
+            document,
+            since=_time(document.get("since")),
+            upstream=Upstream.of(upstream) if upstream else None,
+            webhook=Webhook.of(_part(document.get("webhook"))),
         )
+
+
+@dataclass(frozen=True)
+class Storage(_Result):
+    """What a session keeps on disk, as its server measured it last."""
+
+    login: int = 0
+    """Bytes of the login with its browser profile."""
+    cache: int = 0
+    """Bytes of the browser's cache."""
+    journal: int = 0
+    """Bytes of the journal of messages."""
+    measured_at: dt.datetime | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Storage:
+        """Read what the API calls storage."""
+        return cls._of(document, measured_at=_time(document.get("measured_at")))
 
 
 @dataclass(frozen=True)
@@ -312,6 +463,14 @@ class User(_Result):
     note: str | None = None
     """Why it is not the preferred port."""
     own_webhook: bool = False
+    own_webhook_secret: bool = False
+    webhook_events: tuple[str, ...] | None = None
+    """What goes to the webhook; None for what the configuration says, here and in the next three."""
+    ignore: tuple[str, ...] | None = None
+    """Chats that are passed over."""
+    default_country: str | None = None
+    send_rate: int | None = None
+    """Messages a minute; 0 for no limit."""
     memory_max: int | None = None
     """Bytes."""
     autostart: bool = True
@@ -319,7 +478,15 @@ class User(_Result):
     """Which version of whatsapp-web.js the server starts with next; what runs now is ``session.upstream.engine``."""
     own_engine: bool = False
     """The user's own; else it is that of the configuration."""
+    proxy: str = "auto"
+    """The proxy that the browser starts with next: ``auto``, ``none``, or its URL without the password."""
+    own_proxy: bool = False
+    """The user's own; else it is that of the configuration."""
     created_at: dt.datetime | None = None
+    storage: Storage | None = None
+    """None where it was not measured since the login was deleted."""
+    summary: Summary = field(default_factory=Summary)
+    """What matters now; what it follows from is in ``process`` and ``session``."""
     process: Process = field(default_factory=Process)
     session: Session | None = None
     memory: int | None = None
@@ -335,17 +502,41 @@ class User(_Result):
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> User:
         """Read what the API calls a user."""
-        process, session = document.get("process") or {}, document.get("session")
+        process, session = _part(document.get("process")), _part(document.get("session"))
+        storage = _part(document.get("storage"))
+        events, ignored = document.get("webhook_events"), document.get("ignore")
         return cls._of(
             document,
+            webhook_events=None if events is None else tuple(_list(events)),
+            ignore=None if ignored is None else tuple(_list(ignored)),
             created_at=_time(document.get("created_at")),
+            storage=Storage.of(storage) if storage else None,
+            summary=Summary.of(_part(document.get("summary"))),
             process=Process._of(  # noqa: SLF001
                 process, since=_time(process.get("since")), next_start=_time(process.get("next_start"))
             ),
-            session=session and Session.of(session),
-            memory=(document.get("memory") or {}).get("bytes"),
-            cpu=(document.get("cpu") or {}).get("seconds"),
+            session=Session.of(session) if session else None,
+            memory=_part(document.get("memory")).get("bytes"),
+            cpu=_part(document.get("cpu")).get("seconds"),
         )
+
+
+@dataclass(frozen=True)
+class Passkey(_Result):
+    """What WhatsApp wants of a passkey now. ``options`` and ``code`` are secrets, as codes to scan are."""
+
+    stage: str = ""
+    """opening, asked, given, code or failed. The next step is a person's in ``asked`` and ``code``."""
+    options: Mapping[str, Any] | None = field(default=None, repr=False)
+    """What is to be signed, in ``asked``: for ``navigator.credentials.get`` on a page of https://web.whatsapp.com."""
+    expires_at: dt.datetime | None = None
+    code: str | None = field(default=None, repr=False)
+    """What the phone has to show, too, in ``code``."""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Passkey:
+        """Read what the API calls a passkey."""
+        return cls._of(document, expires_at=_time(document.get("expires_at")))
 
 
 @dataclass(frozen=True)
@@ -363,6 +554,8 @@ class QR(_Result):
     message: str = ""
     cause: str | None = None
     hint: str | None = None
+    passkey: Passkey | None = None
+    """What WhatsApp wants of a passkey now; the connect link (`Client.connect_link`) leads a person through it."""
     etag: str | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -373,7 +566,13 @@ class QR(_Result):
     @classmethod
     def of(cls, document: Mapping[str, Any], etag: str | None = None) -> QR:
         """Read what the API calls a QR."""
-        return cls._of(document, expires_at=_time(document.get("expires_at")), etag=etag)
+        passkey = _part(document.get("passkey"))
+        return cls._of(
+            document,
+            expires_at=_time(document.get("expires_at")),
+            passkey=Passkey.of(passkey) if passkey else None,
+            etag=etag,
+        )
 
 
 @dataclass(frozen=True)
@@ -421,6 +620,27 @@ class LogLine(_Result):
 
 
 @dataclass(frozen=True)
+class Change(_Result):
+    """A call of the API that changed something, or tried to; whatever is None was not there."""
+
+    time: dt.datetime | None = None
+    caller: str | None = None
+    """The account, what the token is for, or whose link it was."""
+    uid: str | None = None
+    token: str | None = None
+    """The id of the token that was shown."""
+    link: str | None = None
+    """Whose connect link was shown."""
+    address: str | None = None
+    """Where the call came from; None for the unix socket."""
+    user: str | None = None
+    action: str | None = None
+    """Method and path, such as ``PUT /v1/users/2``."""
+    status: str | None = None
+    """The HTTP status of the answer."""
+
+
+@dataclass(frozen=True)
 class ConnectLink(_Result):
     """A link to the connect page of one user, for that user alone. A secret until it expires."""
 
@@ -460,11 +680,11 @@ class Health(_Result):
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Health:
         """Read what the API calls health."""
-        alarm = document.get("alarm")
+        alarm = _part(document.get("alarm"))
         return cls._of(
             document,
-            unassigned_ports=tuple(document.get("unassigned_ports") or ()),
-            alarm=alarm and Alarm._of(alarm, since=_time(alarm.get("since"))),  # noqa: SLF001
+            unassigned_ports=tuple(_list(document.get("unassigned_ports"))),
+            alarm=Alarm._of(alarm, since=_time(alarm.get("since"))) if alarm else None,  # noqa: SLF001
         )
 
 
@@ -538,6 +758,91 @@ class Event(_Result):
 
 
 @dataclass(frozen=True)
+class Message(_Result):
+    """One thing that happened to a user's messages. What else is known of it is in ``raw``."""
+
+    cursor: str = ""
+    """Its place in the journal: `Client.messages` goes on after it."""
+    event: str = "message"
+    """``message``, ``message.sent``, ``message.ack``, ``session`` and so on; ``reset`` where a stream begins anew."""
+    event_id: str = ""
+    """Unique: what is told twice has the same."""
+    id: str | None = None
+    type: str | None = None
+    """WhatsApp's word for its kind: ``chat`` is a text."""
+    chat: str | None = None
+    """The id of the chat, which is what to answer to."""
+    phone: str | None = None
+    """The sender's number, where it is known."""
+    name: str | None = None
+    """The name that the sender goes by."""
+    body: str = field(default="", repr=False)
+    """The text, or the caption."""
+    from_me: bool = False
+    recovered: bool = False
+    """It was read back later: nobody listened when it came."""
+    time: dt.datetime | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Message:
+        """Read what the API calls a message."""
+        chat, sender = document.get("chat"), document.get("sender")
+        return cls._of(
+            document,
+            chat=chat.get("id") if isinstance(chat, dict) else document.get("from"),
+            name=sender.get("name") if isinstance(sender, dict) else None,
+            body=_text(document.get("body")) or "",
+            from_me=bool(document.get("fromMe")),
+            time=_time_of(document.get("timestamp")),
+        )
+
+
+@dataclass(frozen=True)
+class Messages(_Result):
+    """Some messages of a journal, the oldest first."""
+
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+    next: str | None = None
+    """What to read on after."""
+    more: bool = False
+    """There are more already."""
+
+
+@dataclass(frozen=True)
+class Outcome(_Result):
+    """What became of a message that was sent."""
+
+    id: str | None = None
+    outcome: str = ""
+    """``sent``: WhatsApp's server has it. ``pending``: nobody knows yet. ``failed``: ``code`` says why."""
+    code: str | None = None
+    ack: str | None = None
+    """How far it came: pending, server, device, read, played or error."""
+
+
+@dataclass(frozen=True)
+class Number(_Result):
+    """Whether a phone number is on WhatsApp."""
+
+    number: str = ""
+    exists: bool = False
+    id: str | None = None
+    """What to send to."""
+    lid: str | None = None
+
+
+@dataclass(frozen=True)
+class Media(_Result):
+    """A picture, video or file of a message, which was written where it was wanted."""
+
+    content_type: str = ""
+    """As the sender has told it: nothing to rely on."""
+    name: str | None = None
+    size: int = 0
+    """Bytes."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """An HTTP answer as it came, for those who pass it on."""
 
@@ -546,9 +851,25 @@ class Answer:
     body: bytes = field(repr=False)
     headers: http.client.HTTPMessage = field(repr=False)
 
-    def json(self) -> Any:
-        """Return the document in it."""
-        return json.loads(self.body)
+    def json(self) -> Mapping[str, Any]:
+        """Return the document in it: all that waportd answers in JSON are objects. Raises WaportdUnavailable."""
+        return _document(self.body)
+
+
+def _document(text: str | bytes) -> Mapping[str, Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(text)
+        if isinstance(document, dict):
+            return document
+    raise _bad_answer("it is no JSON object")
+
+
+def _count(document: Mapping[str, Any], name: str) -> int:
+    """Return a number without which an answer is none."""
+    number = document.get(name)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise _bad_answer(f"it names no {name}")
+    return number
 
 
 # The way there
@@ -603,19 +924,23 @@ class Client:
         *,
         url: str | None = None,
         token: str | None = None,
-        timeout: float = _TIMEOUT,
+        timeout: float = _TIMEOUT_S,
+        pace: float = _PACE_S,
     ) -> None:
         """Set up a client; nothing is opened yet.
 
         ``socket`` is where waportd answers (default: ``$WAPORTD_SOCKET``, else ``/run/waportd/api.sock``). With
         ``url`` and ``token`` it is called over TCP instead, e.g. ``http://127.0.0.1:8080``. ``timeout`` is the
-        number of seconds for an answer, beyond what a call is told to wait.
+        number of seconds for an answer, beyond what a call is told to wait. ``pace``: who changes something too often
+        (3000 times a minute) has to wait; a call does so by itself for this number of seconds at most, and logs a
+        warning. Where that is not enough it raises NoRoom.
         """
         if url is not None and socket is not None:
             raise ValueError("give either a socket or a url")
         self.socket = None if url else os.fspath(socket or os.environ.get("WAPORTD_SOCKET") or SOCKET)
         self.url = url
         self.timeout = timeout
+        self.pace = pace
         self._address = urllib.parse.urlsplit(url or "")
         if url is not None and (self._address.scheme not in {"http", "https"} or not self._address.hostname):
             raise ValueError("the url must look like http://127.0.0.1:8080")
@@ -642,7 +967,7 @@ class Client:
     def users(self, *, usage: bool = False) -> list[User]:
         """Return all users by port; with ``usage`` also their memory and CPU, which takes longer."""
         document = self._get("/v1/users", {"usage": "true"} if usage else None)
-        return [User.of(user) for user in document["users"]]
+        return [User.of(user) for user in _parts(document.get("users"))]
 
     def status(self, user: str | int) -> User:
         """Return a user with memory and CPU. Raises UnknownUser."""
@@ -658,14 +983,14 @@ class Client:
         """Give the user a port and a running server, and return when it is as far as ``wait`` says.
 
         ``wait``: ``none``, ``listening`` (it answers), ``qr`` (there is a code, or a phone is linked already) or
-        ``ready``. ``timeout`` seconds at most. ``options``: ``webhook_url``, ``memory_max``, ``autostart``,
-        ``engine``; what is not named stays as it is. Raises ServerFailed with the cause, NotInTime, NoRoom.
+        ``ready``. ``timeout`` seconds at most. ``options``: ``webhook_url``, ``webhook_secret``, ``webhook_events``,
+        ``ignore``, ``default_country``, ``send_rate``, ``memory_max``, ``autostart``, ``engine``, ``proxy``; what is not named stays as it is. Raises ServerFailed with the cause, NotInTime, NoRoom.
         """
         return self._bring_up("PUT", _path(user), wait, timeout, options)
 
     def set_options(self, user: str | int, **options: Any) -> User:
         """Change options of a user who has a port, as `ensure` takes them; no server starts by that. Raises UnknownUser."""
-        answer = self.request("PATCH", _path(user), body=options, timeout=_CHANGE_TIMEOUT)
+        answer = self.request("PATCH", _path(user), body=options, timeout=_CHANGE_TIMEOUT_S)
         return User.of(answer.json())
 
     def start(self, user: str | int, wait: str = "listening", timeout: float | None = None) -> User:
@@ -674,32 +999,44 @@ class Client:
 
     def stop(self, user: str | int) -> User:
         """Stop the user's server and keep its login."""
-        return User.of(self._post(_path(user, "stop"), timeout=_CHANGE_TIMEOUT))
+        return User.of(self._post(_path(user, "stop"), timeout=_CHANGE_TIMEOUT_S))
 
     def restart(self, user: str | int) -> User:
         """Start the user's server anew; requests on its port wait meanwhile."""
-        return User.of(self._post(_path(user, "restart"), timeout=_CHANGE_TIMEOUT, repeatable=False))
+        return User.of(self._post(_path(user, "restart"), timeout=_CHANGE_TIMEOUT_S, repeatable=False))
 
     def logout(self, user: str | int) -> User:
         """Unlink the phone and delete the session; the port stays the user's."""
-        return User.of(self._post(_path(user, "logout"), timeout=_CHANGE_TIMEOUT))
+        return User.of(self._post(_path(user, "logout"), timeout=_CHANGE_TIMEOUT_S))
+
+    def move(self, user: str | int, port: int | None = None) -> User:
+        """Give the user another port, with the login; without ``port`` one that waportd chooses.
+
+        Raises UnknownUser, Conflict: that port cannot be had.
+        """
+        body = {} if port is None else {"port": port}
+        return User.of(self._post(_path(user, "move"), body, timeout=_CHANGE_TIMEOUT_S, repeatable=False))
 
     def delete(self, user: str | int) -> None:
         """Stop the server, delete the session, free the port. Raises UnknownUser."""
-        self.request("DELETE", _path(user), timeout=_CHANGE_TIMEOUT)
+        self.request("DELETE", _path(user), timeout=_CHANGE_TIMEOUT_S)
 
     # Linking a phone
 
-    def qr(self, user: str | int, wait: float = 0.0, known: QR | None = None) -> QR:
+    def qr(
+        self, user: str | int, timeout: float = 0.0, known: QR | None = None, *, wait: float | None = None
+    ) -> QR:
         """Return the code to scan, or why there is none; ensures that the user has a server.
 
-        With ``wait`` the answer is held for so many seconds (60 at most), until it is another one than ``known``,
+        With ``timeout`` the answer is held for so many seconds (60 at most), until it is another one than ``known``,
         or than it was at the time of the call. ``known`` itself comes back where nothing changed.
+        ``wait`` is the former name of ``timeout``.
         """
-        query = {"wait": f"{wait:g}"} if wait else None
+        timeout = _renamed(timeout, wait)
+        query = {"timeout": f"{timeout:g}"} if timeout else None
         headers = {"If-None-Match": known.etag} if known is not None and known.etag else {}
         answer = self.request(
-            "GET", _path(user, "qr"), query=query, headers=headers, timeout=self.timeout + wait
+            "GET", _path(user, "qr"), query=query, headers=headers, timeout=self.timeout + timeout
         )
         if answer.status == 304 and known is not None:  # noqa: PLR2004
             return known
@@ -717,6 +1054,28 @@ class Client:
     def end_pairing(self, user: str | int) -> None:
         """Show codes to scan again in place of a pairing code, unless a phone has answered. Raises NotFound."""
         self.request("DELETE", _path(user, "pairing-code"))
+
+    def passkey(self, user: str | int) -> Passkey:
+        """Return what WhatsApp wants of a passkey now. Raises Conflict: it wants none (``no_passkey_request``)."""
+        return Passkey.of(self._get(_path(user, "passkey")))
+
+    def give_passkey(self, user: str | int, credential: Mapping[str, Any]) -> Passkey:
+        """Hand over what a browser has signed with the account's passkey; return what is wanted since.
+
+        ``credential`` is what ``PublicKeyCredential.toJSON()`` gives. Raises BadRequest (``code`` says why it cannot be
+        right; another one may follow), Conflict (none is wanted, or there is one), NoRoom (too many within a minute).
+        """
+        path = _path(user, "passkey")
+        return Passkey.of(self._post(path, dict(credential), timeout=_PASSKEY_TIMEOUT_S, repeatable=False))
+
+    def confirm_passkey(self, user: str | int, code: str) -> Passkey:
+        """Confirm that the phone shows this code, too, once a person has compared them. Raises Conflict, NoRoom."""
+        path = _path(user, "passkey", "confirm")
+        return Passkey.of(self._post(path, {"code": code}, timeout=_PASSKEY_TIMEOUT_S, repeatable=False))
+
+    def cancel_passkey(self, user: str | int) -> None:
+        """Give the passkey's step up, and go back to codes to scan. Raises Conflict: there is none."""
+        self.request("DELETE", _path(user, "passkey"), timeout=_PASSKEY_TIMEOUT_S, repeatable=False)
 
     def connect_link(self, user: str | int, ttl: int = 600) -> ConnectLink:
         """Return a link to the connect page of that user, which holds for ``ttl`` seconds."""
@@ -742,13 +1101,225 @@ class Client:
     def logs(self, user: str | int, lines: int = 100) -> list[LogLine]:
         """Return the last lines of the journal of a user's server, the newest last."""
         document = self._get(_path(user, "logs"), {"lines": lines})
-        return [_log_line(line) for line in document["lines"]]
+        return [_log_line(line) for line in _parts(document.get("lines"))]
 
     def follow_logs(self, user: str | int, lines: int = 10) -> Generator[LogLine, None, None]:
         """Yield the last lines of the journal of a user's server, and then each new one."""
         for event, _, document in self._stream(_path(user, "logs"), {"lines": lines, "follow": "true"}, None):
             if event == "log":
                 yield _log_line(document)
+
+    # Messages
+
+    def messages(
+        self,
+        user: str | int,
+        after: str | None = None,
+        *,
+        timeout: int = 0,
+        limit: int = 100,
+        events: Sequence[str] | None = None,
+        chat: str | None = None,
+        state: str | None = None,
+        wait: int | None = None,
+    ) -> Messages:
+        """Return what came and went, the oldest first, ``after`` a cursor; reading takes nothing away.
+
+        Where there is nothing, something is waited for, ``timeout`` seconds (60 at most). ``events`` names which are
+        told, ``chat`` where they happened; ``state`` is ``pending`` for those that still wait for the webhook,
+        ``undelivered`` for those that were given up, and goes without ``timeout``, of which ``wait`` is the former name.
+        Raises CursorGone, ServerFailed, Conflict (no phone is linked).
+        """
+        timeout = _renamed(timeout, wait)
+        query = _query(
+            after=after,
+            timeout=timeout or None,
+            limit=limit,
+            events=events and ",".join(events),
+            chat=chat,
+            state=state,
+        )
+        answer = self.request(
+            "GET", _path(user, "messages"), query=query, timeout=max(self.timeout, _ASK_TIMEOUT_S) + timeout
+        )
+        document = answer.json()
+        return Messages._of(  # noqa: SLF001
+            document, messages=tuple(Message.of(each) for each in _parts(document.get("messages")))
+        )
+
+    def follow_messages(
+        self, user: str | int, after: str | None = None, *, events: Sequence[str] | None = None
+    ) -> Generator[Message, None, None]:
+        """Yield what comes and goes, after a cursor, for ever; goes on where it was after an interruption.
+
+        An event ``reset`` says that the journal begins later than that. Raises what `messages` raises, and
+        WaportdUnavailable when waportd is gone for half a minute.
+        """
+        query = _query(events=events and ",".join(events))
+        for event, cursor, document in self._stream(_path(user, "messages"), query, after):
+            yield Message.of({"event": event, "cursor": cursor or "", **document})
+
+    def send(
+        self,
+        user: str | int,
+        to: str,
+        text: str | None = None,
+        *,
+        file: str | os.PathLike[str] | BinaryIO | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        **more: Any,
+    ) -> Outcome:
+        """Send a text, a file with ``text`` as its caption, or whatever ``more`` names (``location=…``, ``poll=…``).
+
+        ``to`` is a phone number or the id of a chat. ``kind`` is image, video, document, audio, voice or sticker;
+        by default what fits the name of the file. ``key`` is the idempotency key: a call with the same one joins the
+        first, for a day. There always is one, so that a call that was cut off is sent again without a second message.
+        ``more`` may also be ``quote``, ``mentions``, ``link_preview``. Raises BadRequest, Conflict, NoRoom,
+        ServerFailed, and PerhapsSent.
+        """
+        message: dict[str, Any] = {"to": to, **more}
+        headers = {"Idempotency-Key": key or os.urandom(16).hex()}
+        path = _path(user, "messages")
+        if file is None:
+            if text is not None:
+                message["text"] = text
+            answer = self.request(
+                "POST", path, body=message, headers=headers, timeout=_SEND_TIMEOUT_S, repeatable=True
+            )
+            return Outcome._of(answer.json())  # noqa: SLF001
+        with contextlib.ExitStack() as stack:
+            stream = (
+                stack.enter_context(open(file, "rb"))  # noqa: PTH123  # a path or whatever names a file
+                if isinstance(file, (str, os.PathLike))
+                else file
+            )
+            name = name or os.path.basename(str(getattr(stream, "name", ""))) or "file"  # noqa: PTH119
+            upload = _Upload(stream, name, kind, message, text)
+            headers.update({"Content-Type": upload.content_type, "Content-Length": str(upload.size)})
+            answer = self.request(
+                "POST", path, body=upload, headers=headers, timeout=_SEND_TIMEOUT_S, repeatable=True
+            )
+        return Outcome._of(answer.json())  # noqa: SLF001
+
+    def redeliver(self, user: str | int, cursor: str | None = None) -> int:
+        """Have messages sent to the webhook again that it did not take: one, or all; return how many."""
+        body: dict[str, Any] = {"all": True} if cursor is None else {"cursor": cursor}
+        document = self._post(_path(user, "messages/redeliver"), body, timeout=_ASK_TIMEOUT_S)
+        return _count(document, "redelivered")
+
+    def outcome(self, user: str | int, message: str) -> Outcome:
+        """Return how far a message of the user's own has come."""
+        return Outcome._of(self._ask("GET", _path(user, "messages", message)))  # noqa: SLF001
+
+    def edit(self, user: str | int, message: str, text: str) -> None:
+        """Put another text in the place of a message's own."""
+        self._ask("PATCH", _path(user, "messages", message), {"text": text})
+
+    def delete_message(self, user: str | int, message: str, *, for_all: bool = True) -> None:
+        """Delete a message, for all or for the user only."""
+        self._ask("DELETE", f"{_path(user, 'messages', message)}?for={'all' if for_all else 'me'}")
+
+    def react(self, user: str | int, message: str, reaction: str) -> None:
+        """React to a message with an emoji; an empty text takes the reaction back."""
+        self._ask("POST", _path(user, "messages", message, "reaction"), {"reaction": reaction})
+
+    def forward(self, user: str | int, message: str, to: str, *, key: str | None = None) -> Outcome:
+        """Send a message on to another chat. ``key`` and what it raises are as for ``send``."""
+        path = _path(user, "messages", message, "forward")
+        headers = {"Idempotency-Key": key or os.urandom(16).hex()}
+        answer = self.request(
+            "POST", path, body={"to": to}, headers=headers, timeout=_SEND_TIMEOUT_S, repeatable=True
+        )
+        return Outcome._of(answer.json())  # noqa: SLF001
+
+    def signal(self, user: str | int, chat: str, what: str, *, on: bool = True) -> None:
+        """Have the other one see that the user is ``typing`` or ``recording`` (or no more), or has ``seen`` it all."""
+        self._ask("POST", _path(user, "chats", chat, what), None if what == "seen" else {"on": on})
+
+    def number(self, user: str | int, number: str) -> Number:
+        """Return whether a phone number, as people write it, is on WhatsApp."""
+        return Number._of(self._ask("GET", _path(user, "numbers", number)))  # noqa: SLF001
+
+    def chats(self, user: str | int, limit: int | None = None, offset: int = 0) -> Mapping[str, Any]:
+        """Return ``chats``, the newest first, and ``total``, as the API has them."""
+        return self._ask("GET", _path(user, "chats"), query=_query(limit=limit, offset=offset or None))
+
+    def chat(self, user: str | int, chat: str) -> Mapping[str, Any]:
+        """Return one chat. Raises NotFound."""
+        return self._ask("GET", _path(user, "chats", chat))
+
+    def history(
+        self, user: str | int, chat: str, limit: int = 100, before: str | None = None
+    ) -> Mapping[str, Any]:
+        """Return ``messages`` of a chat, the oldest first, and ``nextCursor``, to read on ``before`` it."""
+        return self._ask(
+            "GET", _path(user, "chats", chat, "messages"), query=_query(limit=limit, before=before)
+        )
+
+    def ask_for_earlier(self, user: str | int, chat: str) -> Mapping[str, Any]:
+        """Have the phone hand over older messages of a chat."""
+        return self._ask("POST", _path(user, "chats", chat, "earlier"))
+
+    def contacts(self, user: str | int, limit: int | None = None, offset: int = 0) -> Mapping[str, Any]:
+        """Return contacts, as the API has them."""
+        return self._ask("GET", _path(user, "contacts"), query=_query(limit=limit, offset=offset or None))
+
+    def contact(self, user: str | int, contact: str) -> Mapping[str, Any]:
+        """Return one contact. Raises NotFound."""
+        return self._ask("GET", _path(user, "contacts", contact))
+
+    def groups(self, user: str | int, limit: int | None = None, offset: int = 0) -> Mapping[str, Any]:
+        """Return groups, as the API has them."""
+        return self._ask("GET", _path(user, "groups"), query=_query(limit=limit, offset=offset or None))
+
+    def group(self, user: str | int, group: str) -> Mapping[str, Any]:
+        """Return one group and who is in it. Raises NotFound."""
+        return self._ask("GET", _path(user, "groups", group))
+
+    def create_group(self, user: str | int, subject: str, participants: Sequence[str]) -> Mapping[str, Any]:
+        """Make a group of these people."""
+        return self._ask(
+            "POST", _path(user, "groups"), {"subject": subject, "participants": list(participants)}
+        )
+
+    def change_participants(
+        self, user: str | int, group: str, action: str, participants: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """``add``, ``remove``, ``promote`` or ``demote`` people of a group; return what became of each."""
+        body = {"action": action, "participants": list(participants)}
+        return self._ask("POST", _path(user, "groups", group, "participants"), body)
+
+    def change_group(
+        self, user: str | int, group: str, *, subject: str | None = None, description: str | None = None
+    ) -> None:
+        """Give a group another name or description."""
+        self._ask("PATCH", _path(user, "groups", group), _query(subject=subject, description=description))
+
+    def leave_group(self, user: str | int, group: str) -> None:
+        """Leave a group."""
+        self._ask("DELETE", _path(user, "groups", group))
+
+    def media(self, user: str | int, message: str, into: BinaryIO) -> Media:
+        """Write the picture, video or file of a message into an open file, piece by piece. Raises NotFound."""
+        size, failure = 0, None
+        with self._opened(_path(user, "media", message), {"Accept": "*/*"}, _SEND_TIMEOUT_S) as response:
+            while piece := response.read(_PIECE_BYTES):
+                try:
+                    into.write(piece)
+                except OSError as error:
+                    failure = error  # of the caller's file, not of the connection
+                    break
+                size += len(piece)
+            if response.length and failure is None:
+                raise http.client.IncompleteRead(b"", response.length)
+            head = email.message.Message()
+            head["Content-Disposition"] = response.headers.get("Content-Disposition", "attachment")
+            kind = response.headers.get("Content-Type", "application/octet-stream")
+        if failure is not None:
+            raise failure
+        return Media(dict(response.headers), kind, head.get_filename(), size)
 
     # The rest
 
@@ -758,14 +1329,14 @@ class Client:
         if not document.get("success"):
             # The front end's own shape has its errors in answers of status 200.
             raise _api_error(200, document, None)
-        return int(document["port"])
+        return _count(document, "port")
 
     def port_info(self, port: int) -> Port:
         """Return whom a port is assigned to, and who listens on it."""
         document = self._get(f"/v1/ports/{int(port)}")
         return Port._of(  # noqa: SLF001
             document,
-            holders=tuple(Holder._of(holder) for holder in document["holders"]),  # noqa: SLF001
+            holders=tuple(Holder._of(holder) for holder in _parts(document.get("holders"))),  # noqa: SLF001
         )
 
     def health(self) -> Health:
@@ -775,16 +1346,31 @@ class Client:
     def host(self) -> Host:
         """Return memory and load of the host, and how many more sessions fit."""
         document = self._get("/v1/host")
+        memory = _part(document.get("memory"))
         return Host._of(  # noqa: SLF001
             document,
-            load=tuple(document.get("load", ())),
-            memory_total=document["memory"]["total"],
-            memory_available=document["memory"]["available"],
+            load=tuple(_list(document.get("load"))),
+            memory_total=memory.get("total", 0),
+            memory_available=memory.get("available", 0),
         )
+
+    def changes(
+        self, user: str | int | None = None, *, since: int = 7 * 86_400, limit: int = 100
+    ) -> list[Change]:
+        """Return who changed what through the API, the oldest first: the newest ``limit`` (1000 at most).
+
+        ``user`` is whose changes only, ``since`` how many seconds to look back. Raises ApiError
+        ``journal_unavailable`` where waportd cannot read the journal: that is never an empty list.
+        """
+        query = {"since": since, "limit": limit} | ({} if user is None else {"user": user})
+        return [
+            Change._of(change, time=_time(change.get("time")))  # noqa: SLF001
+            for change in _parts(self._get("/v1/audit", query).get("changes"))
+        ]
 
     def tokens(self) -> list[Token]:
         """Return the keys to the API over TCP, without the secrets."""
-        return [Token.of(token) for token in self._get("/v1/tokens")["tokens"]]
+        return [Token.of(token) for token in _parts(self._get("/v1/tokens").get("tokens"))]
 
     def create_token(self, name: str, scope: str = "admin", ttl: int | None = None) -> Token:
         """Make a key to the API over TCP. Only this answer holds the secret.
@@ -823,18 +1409,48 @@ class Client:
         if query:
             path = f"{path}?{urllib.parse.urlencode(query)}"
         sent = {**self._headers, **headers} if headers else dict(self._headers)
-        data = None
-        if body is not None:
+        data: bytes | _Upload | None = None
+        if isinstance(body, _Upload):
+            data = body
+        elif body is not None:
             data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         if repeatable is None:
             repeatable = method != "POST"
-        answer = self._exchange(method, path, data, sent, timeout or self.timeout, repeatable=repeatable)
-        if answer.status >= 400:  # noqa: PLR2004
-            raise _api_error(answer.status, _problem(answer.body), answer.headers["Retry-After"])
-        return answer
+        patience = self.pace
+        while True:
+            answer = self._exchange(method, path, data, sent, timeout or self.timeout, repeatable=repeatable)
+            if answer.status < 400:  # noqa: PLR2004
+                return answer
+            error = _api_error(answer.status, _problem(answer.body), answer.headers["Retry-After"])
+            wait = error.retry_after
+            if error.cause != "too_many_changes" or wait is None or wait > patience:
+                raise error
+            # It was refused before anything was done, so it may be sent again whatever it is.
+            patience -= wait
+            self._wait(wait)
 
     # How it is done
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until this caller may change something again."""
+        log.warning("waportd takes no more changes of this caller for %g s; waiting", seconds)
+        time.sleep(seconds)
+
+    def _ask(
+        self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """Call what goes through to the user's server. Whatever changes something is sent once."""
+        answer = self.request(
+            method,
+            path,
+            body=body,
+            query=query,
+            timeout=_ASK_TIMEOUT_S if method == "GET" else _SEND_TIMEOUT_S,
+            repeatable=method == "GET",
+        )
+        document: Mapping[str, Any] = answer.json() if answer.body else {}
+        return document
 
     def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         document: Mapping[str, Any] = self.request("GET", path, query=query).json()
@@ -855,7 +1471,7 @@ class Client:
             query["wait"] = wait
         if timeout is not None:
             query["timeout"] = f"{timeout:g}"
-        patience = _PATIENCE.get(wait, 0.0) if timeout is None else timeout
+        patience = _PATIENCE_S.get(wait, 0.0) if timeout is None else timeout
         answer = self.request(
             method,
             path,
@@ -870,7 +1486,7 @@ class Client:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: bytes | _Upload | None,
         headers: dict[str, str],
         timeout: float,
         *,
@@ -903,15 +1519,16 @@ class Client:
         connection: http.client.HTTPConnection,
         method: str,
         path: str,
-        body: bytes | None,
+        body: bytes | _Upload | None,
         headers: dict[str, str],
         timeout: float,
     ) -> Answer:
         complete = False
+        response: http.client.HTTPResponse | None = None
         try:
             connection.sock.settimeout(timeout)
             try:
-                connection.request(method, path, body, headers)
+                _put(connection, method, path, body, headers)
                 response = connection.getresponse()
             except ConnectionError as error:
                 raise _NoAnswer from error
@@ -929,6 +1546,8 @@ class Client:
             ) from error
         finally:
             if not complete:
+                if response is not None:
+                    response.close()
                 connection.close()
                 self._kept.connection = None
         if connection.sock is None:
@@ -964,14 +1583,18 @@ class Client:
                         pause = retry or pause
                         last_event_id = identifier or last_event_id
                         if data:
-                            yield event, identifier, json.loads(data)
+                            yield event, identifier, _document(data)
             except ApiError as error:
-                if error.code != "restarting":
+                # A server that starts anew is not there for a moment.
+                returns = lost_at is not None and error.status in {502, 503}
+                if error.code != "restarting" and not (
+                    returns and lost_at is not None and time.monotonic() - lost_at < RECONNECT_S
+                ):
                     raise
             except WaportdUnavailable as error:
                 if lost_at is None and error.reason != "connection_lost":
                     raise  # it never was there
-                if lost_at is not None and time.monotonic() - lost_at > _RECONNECT:
+                if lost_at is not None and time.monotonic() - lost_at > RECONNECT_S:
                     raise
             lost_at = time.monotonic() if lost_at is None else lost_at
             time.sleep(pause)
@@ -980,21 +1603,28 @@ class Client:
     def _opened_stream(
         self, path: str, query: Mapping[str, Any] | None, last_event_id: str | None
     ) -> Iterator[http.client.HTTPResponse]:
-        """Open a stream on a connection of its own."""
-        headers = {**self._headers, "Accept": "text/event-stream"}
+        headers = {"Accept": "text/event-stream"}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
+        target = f"{path}?{urllib.parse.urlencode(query)}" if query else path
+        with self._opened(target, headers, _SILENCE_S) as response:
+            yield response
+
+    @contextlib.contextmanager
+    def _opened(
+        self, target: str, headers: Mapping[str, str], silence: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Open an answer that is read as it comes, on a connection of its own."""
         connection = self._open(self.timeout)
         try:
-            connection.sock.settimeout(_SILENCE)
-            connection.request(
-                "GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path, headers=headers
-            )
-            response = connection.getresponse()
-            if response.status != 200:  # noqa: PLR2004
-                problem = _problem(response.read())
-                raise _api_error(response.status, problem, response.headers["Retry-After"])
-            yield response
+            connection.sock.settimeout(silence)
+            connection.request("GET", target, headers={**self._headers, **headers})
+            # Where it ends with the connection, that is closed without it.
+            with contextlib.closing(connection.getresponse()) as response:
+                if response.status != 200:  # noqa: PLR2004
+                    problem = _problem(response.read())
+                    raise _api_error(response.status, problem, response.headers["Retry-After"])
+                yield response
         except (OSError, http.client.HTTPException) as error:
             raise self._lost() from error
         finally:
@@ -1041,17 +1671,98 @@ class Client:
         return WaportdUnavailable("unreachable", f"{place} cannot be opened: {error.strerror or error}")
 
 
-def _path(user: str | int, action: str = "") -> str:
+def _path(user: str | int, action: str = "", *parts: str) -> str:
     path = f"/v1/users/{urllib.parse.quote(str(user), safe='')}"
-    return f"{path}/{action}" if action else path
+    rest = (urllib.parse.quote(part, safe="") for part in parts)
+    return "/".join((path, *((action,) if action else ()), *rest))
+
+
+def _renamed(timeout: _N, wait: _N | None) -> _N:
+    """Return the seconds to wait, which were called ``wait`` in the release before this one."""
+    if wait is None:
+        return timeout
+    if timeout:
+        raise TypeError("timeout and wait are both given: leave wait out")
+    warnings.warn("say timeout, not wait, for the seconds to wait", DeprecationWarning, stacklevel=3)
+    return wait
+
+
+def _query(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _put(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | _Upload | None,
+    headers: dict[str, str],
+) -> None:
+    """Send a request. Where the answer comes before all of a file is out, that is what counts."""
+    if not isinstance(body, _Upload):
+        connection.request(method, path, body, headers)
+        return
+    connection.putrequest(method, path)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    try:
+        for piece in body.pieces():
+            connection.send(piece)
+    except (BrokenPipeError, ConnectionResetError):
+        if not select.select([connection.sock], [], [], 0)[0]:
+            raise
+
+
+class _Upload:
+    """A file in the form of multipart/form-data (RFC 7578), read as it is sent."""
+
+    def __init__(
+        self, file: BinaryIO, name: str, kind: str | None, message: dict[str, Any], text: str | None
+    ) -> None:
+        """``text`` is its caption; raises ValueError for a file whose size cannot be told."""
+        import mimetypes  # noqa: PLC0415  # few callers send files, and it takes its time
+
+        type_ = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        family = type_.partition("/")[0]
+        kind = kind or (family if family in {"image", "video", "audio"} else "document")
+        if text is not None:
+            message[kind] = {**message.get(kind, {}), "caption": text}
+        boundary = os.urandom(16).hex()
+        safe = urllib.parse.quote(name, safe=" !#$&'()+,-.;=@[]^_`{}~", encoding="utf-8")
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="message"\r\n'
+            f"Content-Type: application/json\r\n\r\n{json.dumps(message)}\r\n"
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{kind}"; filename="{safe}"\r\n'
+            f"Content-Type: {type_}\r\n\r\n"
+        )
+        self._head, self._tail = head.encode(), f"\r\n--{boundary}--\r\n".encode()
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        if not file.seekable():
+            raise ValueError("the file has no end that can be told beforehand: a pipe cannot be sent")
+        self._file, self._start = file, file.tell()
+        self._length = file.seek(0, os.SEEK_END) - self._start
+        self.size = len(self._head) + self._length + len(self._tail)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield it from its beginning. Raises OSError for a file that shrinks meanwhile."""
+        self._file.seek(self._start)
+        left = self._length
+        yield self._head
+        while left:
+            piece = self._file.read(min(left, _PIECE_BYTES))
+            if not piece:
+                raise OSError("the file became shorter while it was sent")
+            left -= len(piece)
+            yield piece
+        yield self._tail
 
 
 def _problem(body: bytes) -> Mapping[str, Any]:
-    with contextlib.suppress(ValueError):
-        document = json.loads(body)
-        if isinstance(document, dict):
-            return document
-    return {}
+    try:
+        return _document(body)
+    except WaportdUnavailable:
+        return {}
 
 
 def _log_line(document: Mapping[str, Any]) -> LogLine:
@@ -1073,7 +1784,11 @@ def _parse_stream(
     """Yield name, id, data and retry of each event, as the HTML standard reads server-sent events."""
     event, identifier, retry = "message", None, None
     data: list[str] = []
-    while read := response.readline():
+    size = 0
+    while read := response.readline(MOST_EVENT_BYTES):
+        size += len(read)
+        if size >= MOST_EVENT_BYTES:
+            raise _bad_answer("an event of it has no end")
         line = read.decode("utf-8", "replace").rstrip("\r\n")
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -1081,14 +1796,15 @@ def _parse_stream(
             yield event, identifier, "\n".join(data), retry
             event, identifier, retry = "message", None, None
             data.clear()
+            size = 0
         elif name == "event":
             event = value
         elif name == "data":
             data.append(value)
-        elif name == "id":
-            identifier = value
-        elif name == "retry" and value.isdigit():
-            retry = int(value) / 1000
+        elif name == "id" and value.isascii() and value.isprintable():
+            identifier = value  # what is sent back as a header
+        elif name == "retry" and (wait := _whole(value)) is not None:
+            retry = min(wait / 1000, RECONNECT_S)
 
 
 def _account() -> str:
@@ -1100,94 +1816,30 @@ def _account() -> str:
         return str(os.geteuid())
 
 
-# For a front end that thinks in ports
-#
-# It knows user N by port 5001 + (N - 1), and calls with that number. But user 2's port is not 5002 where that is
-# the front end's own, or another program's; so a port is a name for a user here, and the answer to "where is the
-# server?" is a question to waportd. Three kinds of number come in:
-#
-# - what `port_for` returned: it carries its user along, and means that user;
-# - a number that nobody has, or whose owner is the one who would get it by number: it means that user;
-# - a number that is user A's port, and would be user B's by number: it may mean either. Guessing wrong would show
-#   one user's WhatsApp to another, so that is an error; ``user_id`` settles it.
+# What was in this file until 0.1, and is accepted here for one release
 
 
-class UserPort(int):
-    """A port that knows whose it is."""
+_IN_COMPAT = frozenset(
+    {
+        "AmbiguousPort",
+        "UserPort",
+        "ensure_whatsapp_server_running",
+        "get_whatsapp_server_url",
+        "port_for",
+        "use",
+    }
+)
 
-    user: str
+if not TYPE_CHECKING:  # or no wrong name would be noticed
 
-    def __new__(cls, port: int, user: str) -> UserPort:  # noqa: D102, PYI034
-        made = super().__new__(cls, port)
-        made.user = user
-        return made
+    def __getattr__(name: str) -> Any:
+        if name not in _IN_COMPAT:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if __name__ != "waportd.client":  # a copy, whose classes are not those of another one
+            raise ImportError(
+                f"{name} is in waportd/compat.py now: copy both files, as docs/integration.md says"
+            )
+        warnings.warn(f"import {name} from waportd.compat", DeprecationWarning, stacklevel=2)
+        from waportd import compat  # noqa: PLC0415  # it imports this file
 
-    def __reduce__(self) -> tuple[type[UserPort], tuple[int, str]]:  # copy and pickle
-        return UserPort, (int(self), self.user)
-
-
-class AmbiguousPort(WaportdClientError):
-    """A number that is one user's port, and another user's by number."""
-
-    hint = "pass what port_for(user_id) returned, or user_id= itself"
-
-
-_default: Client | None = None
-
-
-def use(client: Client) -> None:
-    """Have the functions below call this client rather than ``Client()``."""
-    global _default  # noqa: PLW0603  # functions with given signatures have nowhere else to keep it
-    _default = client
-
-
-def port_for(user_id: str | int) -> UserPort:
-    """Return the user's port, assigning one where there is none. Raises what calls raise."""
-    return UserPort(_client().port(user_id), str(user_id))
-
-
-def ensure_whatsapp_server_running(port: int, user_id: str | int | None = None) -> bool:
-    """Tell whether the server of the user whom ``port`` names answers; start it if need be.
-
-    Never raises: why there is none is logged, to ``waportd.client``.
-    """
-    try:
-        _client().ensure(_user_of(port, user_id))
-    except (WaportdClientError, ValueError) as error:
-        log.warning("Cannot ensure the WhatsApp server of port %s: %s", port, error)
-        return False
-    return True
-
-
-def get_whatsapp_server_url(port: int, user_id: str | int | None = None) -> str:
-    """Return where the server of the user whom ``port`` names is: ``http://localhost:`` and the user's real port.
-
-    Raises what calls raise: an address that is only guessed might be another user's, and that of a user who was stopped
-    anybody's (Conflict, cause ``stopped``).
-    """
-    return f"http://localhost:{_client().port(_user_of(port, user_id))}"
-
-
-def _client() -> Client:
-    if _default is None:
-        use(Client())
-    assert _default is not None
-    return _default
-
-
-def _user_of(port: int, user_id: str | int | None) -> str:
-    """Return the user whom a port names; see above."""
-    if user_id is not None:
-        return str(user_id)
-    if isinstance(port, UserPort):
-        return port.user
-    info = _client().port_info(port)
-    if info.user is not None and info.preferred_by in {None, info.user}:
-        return info.user
-    if info.user is not None:
-        raise AmbiguousPort(
-            f"port {info.port} is user {info.user}'s, and user {info.preferred_by}'s by number; {AmbiguousPort.hint}"
-        )
-    if info.preferred_by is None:
-        raise ValueError(f"port {info.port} is nobody's, neither assigned nor by number")
-    return info.preferred_by
+        return getattr(compat, name)

@@ -1,8 +1,8 @@
 """The program ``waportd``: puts the parts together, and ends them in order."""
 
-import argparse
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -14,14 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from waportd import __version__, accounts, engines, units
-from waportd.advice import advise, check_readable
+from waportd import __version__, accounts, engines, networks, units
+from waportd.advice import advise, advise_held, advise_here, check_readable
 from waportd.api.access import Access
 from waportd.api.pages import Embedders
 from waportd.api.server import ApiServer, make_app
+from waportd.command_line import Command, Example, argument, flag, parser
 from waportd.config import Address, Bus, Config, changes, load, reloaded
-from waportd.errors import ConfigError, StoreError, WaportdError
-from waportd.links import Links
+from waportd.connect_links import Links
+from waportd.errors import ConfigError, StoreError, StoreTooNewError, WaportdError
+from waportd.shortcuts import ALL, Shortcuts
 from waportd.store import SqliteStore
 from waportd.supervisor import Supervisor
 from waportd.systemd import activation, journal, notify
@@ -32,9 +34,9 @@ from waportd.tokens import Tokens
 log = logging.getLogger("waportd.daemon")
 
 DEFAULT_CONFIG = Path("/etc/waportd/config.yaml")
-_USES_INTERVAL = 60.0
+_USES_INTERVAL_S = 60.0
 """Seconds from one note on disk of when tokens were used to the next."""
-_BUS_LOST_PAUSE = 0.5
+_BUS_LOST_PAUSE_S = 0.5
 """Seconds from the loss of D-Bus to the end of the daemon.
 
 A unit that changes its state before systemd has noticed that dbus-daemon died makes systemd 252 connect to the
@@ -42,6 +44,7 @@ bus's socket at once, which nobody serves, and wait for an answer: for 90 s syst
 (manager_recheck_dbus(); measured in one of five kills when the daemon ended at once).
 """
 EXIT_FAILURE = 1
+EXIT_STORE = 65
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: what no restart mends."""
 
@@ -55,7 +58,8 @@ class SocketInUse(WaportdError):
 class Daemon:
     """One run of the daemon, from the opening of its store to its last answer."""
 
-    def __init__(self, config: Config, config_path: Path | None) -> None:
+    def __init__(self, config: Config, config_path: Path | None, shortcuts: Shortcuts = ALL) -> None:
+        self._shortcuts = shortcuts
         self._config = config
         self._config_path = config_path
         self._stop = asyncio.Event()
@@ -70,8 +74,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
-            listeners = stack.enter_context(_listeners(self._config.api.socket))
-            for listener in _tcp_listeners(self._config, listeners):
+            listeners = only_named(self._config, stack.enter_context(unix_listeners(self._config.api.socket)))
+            for listener in tcp_listeners(self._config, listeners):
                 listeners.append(stack.enter_context(listener))
             _make_folders(self._config)
             store = await SqliteStore.open(self._config.store.database)
@@ -84,7 +88,7 @@ class Daemon:
                 engines.refusal, self._config.instances.engine, self._config
             ):
                 log.error("Cannot start servers as instances.engine says: %s; %s", *refused)
-            supervisor = Supervisor(self._config, store, manager)
+            supervisor = Supervisor(self._config, store, manager, self._shortcuts)
             manager.on_call = supervisor.metrics.note_call
             stack.push_async_callback(supervisor.close)
             await supervisor.start()
@@ -105,7 +109,7 @@ class Daemon:
             )
             loop.add_signal_handler(signal.SIGHUP, self._reloads.put_nowait, None)
             reloader = asyncio.create_task(
-                self._reload_on_request(supervisor, access, embedders), name="reload"
+                self._reload_on_request(supervisor, access, embedders, server), name="reload"
             )
             stack.push_async_callback(_cancel, reloader)
             _advise(self._config, supervisor)
@@ -113,7 +117,7 @@ class Daemon:
             log.info("ready: version %s, %s", __version__, _status(supervisor))
             await self._until_stopped(manager)
             notify.stopping()
-            supervisor.picture.release()
+            supervisor.registry.release()
             await server.drain()
 
     async def _until_stopped(self, manager: DBusUnitManager) -> None:
@@ -124,20 +128,24 @@ class Daemon:
         finally:
             await _cancel(stop)
         if manager.lost.done() and not self._stop.is_set():
-            await asyncio.sleep(_BUS_LOST_PAUSE)
+            await asyncio.sleep(_BUS_LOST_PAUSE_S)
             raise BusLost(
                 "the connection to D-Bus is gone",
                 hint="systemd starts waportd anew; if that fails too, see `systemctl status dbus`",
             )
 
-    async def _reload_on_request(self, supervisor: Supervisor, access: Access, embedders: Embedders) -> None:
+    async def _reload_on_request(
+        self, supervisor: Supervisor, access: Access, embedders: Embedders, server: ApiServer
+    ) -> None:
         while True:
             await self._reloads.get()
             notify.reloading()
-            outcome = await self._reload(supervisor, access, embedders)
+            outcome = await self._reload(supervisor, access, embedders, server)
             notify.ready(outcome)
 
-    async def _reload(self, supervisor: Supervisor, access: Access, embedders: Embedders) -> str:
+    async def _reload(
+        self, supervisor: Supervisor, access: Access, embedders: Embedders, server: ApiServer
+    ) -> str:
         """Take over what a changed file allows; an invalid one changes nothing. Say what came of it."""
         if self._config_path is None:
             log.warning("Cannot reload: there is no configuration file, all is default")
@@ -148,6 +156,7 @@ class Daemon:
         except ConfigError as error:
             log.error("Cannot reload, going on as before:\n%s", error)  # noqa: TRY400  # no traceback: it says it all
             return "reload refused: the configuration is not valid"
+        withdrawn = self.withdraw(config, server)
         changed = changes(self._config, config)
         for change in changed:
             log.info(
@@ -155,7 +164,7 @@ class Daemon:
                 change.key,
                 "taken over" if change.reloadable else "holds after `systemctl restart waportd`",
             )
-        if not changed:
+        if not changed and not withdrawn:
             log.info("reloaded; nothing changed")
         self._config = config = reloaded(self._config, config)
         logging.getLogger().setLevel(config.log.level.upper())
@@ -165,6 +174,17 @@ class Daemon:
         _advise(config, supervisor)
         return _status(supervisor)
 
+    def withdraw(self, config: Config, server: ApiServer) -> bool:
+        """Serve no address any more that was taken out of ``api.listen``; tell whether there was one."""
+        before = self._config.api
+        kept = tuple(address for address in before.listen if address in config.api.listen)
+        for address in before.listen:
+            if address not in kept:
+                server.withdraw(address)
+                log.info("api.listen: %s is not served any more", address)
+        self._config = dataclasses.replace(self._config, api=dataclasses.replace(before, listen=kept))
+        return kept != before.listen
+
     def _check_engine(self, config: Config) -> None:
         """Refuse a new engine that is not there. One that was taken away keeps nothing else from being taken over."""
         if config.instances.engine == self._config.instances.engine:
@@ -173,9 +193,62 @@ class Daemon:
             raise ConfigError(f"instances.engine: {refused[0]}", hint=refused[1])
 
 
+PROGRAM = Command(
+    "waportd",
+    "gives every user of a web app a WhatsApp Web server of their own, supervised by systemd",
+    """
+    Without a command it runs the daemon. Exit status 65: the store was written by a newer waportd. Exit status 78: the
+    configuration is wrong. systemd does not start it again after these two.
+    """,
+    (
+        argument(
+            "--config",
+            metavar="FILE",
+            type=Path,
+            help=f"the configuration (default: {DEFAULT_CONFIG}, if it exists)",
+        ),
+        flag("--check-config", help="check the configuration and exit: 0 or 78"),
+        argument("--version", action="version", version=f"waportd {__version__}", help="show the version"),
+    ),
+    commands=(
+        Command(
+            "generate-units",
+            "write the systemd units that fit the configuration, for the system bus",
+            "Prints the name of each file that it writes. `systemctl daemon-reload` has systemd read them.",
+            (
+                argument("--output", metavar="DIR", type=Path, required=True, help="where to write them"),
+                argument(
+                    "--prefix",
+                    metavar="DIR",
+                    type=Path,
+                    help="the folder that waportd is installed below, if it is not the one of this program",
+                ),
+                flag("--tcp", help="only waportd-tcp.socket, which holds the addresses of api.listen"),
+            ),
+            (
+                Example(
+                    "write the units where systemd looks for them",
+                    "waportd generate-units --output /etc/systemd/system",
+                ),
+            ),
+        ),
+        Command(
+            "deny-networks",
+            "have systemd keep the servers from instances.deny_networks, as root",
+            "Prints which networks are denied, and the exceptions. The unit whatsapp-networks runs it after each change.",
+            examples=(Example("apply a changed configuration", "sudo waportd deny-networks"),),
+        ),
+    ),
+    needs_command=False,
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program; return its exit status: 0, 1 for a failure, 2 for wrong usage, 78 for the configuration."""
-    options = _parser().parse_args(arguments)
+    """Run the program; return its exit status: 0, 1 for a failure, 2 for wrong usage, 65 and 78 for what stays wrong.
+
+    65 is the store of a newer waportd, 78 the configuration: systemd does not start it again.
+    """
+    options = parser(PROGRAM).parse_args(arguments)
     try:
         if options.check_config:
             _check(options.config)
@@ -185,47 +258,21 @@ def main(arguments: list[str] | None = None) -> int:
             for file in units.generate_units(options.output, config, options.prefix, tcp_only=options.tcp):
                 print(file)
             return 0
+        if options.command == "deny-networks":
+            denied, allowed = networks.apply(config)
+            print(f"denied: {', '.join(denied) or 'nothing'}; but for: {', '.join(allowed) or 'nothing'}")
+            return 0
         journal.set_up_logging(config.log.level)
-        asyncio.run(Daemon(config, path).run())
+        asyncio.run(Daemon(config, path, Shortcuts.chosen()).run())
     except ConfigError as error:
         _complain(error)
+        if options.command == "deny-networks":
+            networks.keep_name_servers()
         return EXIT_CONFIG
     except WaportdError as error:
         _complain(error)
-        return EXIT_FAILURE
+        return EXIT_STORE if isinstance(error, StoreTooNewError) else EXIT_FAILURE
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="waportd",
-        description="Gives every user of a web app a WhatsApp Web server of their own, supervised by systemd.",
-    )
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        help=f"the configuration (default: {DEFAULT_CONFIG}, if it exists)",
-    )
-    parser.add_argument(
-        "--check-config", action="store_true", help="check the configuration and exit: 0 or 78"
-    )
-    parser.add_argument("--version", action="version", version=f"waportd {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    generate = commands.add_parser(
-        "generate-units", help="write the systemd units that fit the configuration, for the system bus"
-    )
-    generate.add_argument("--output", metavar="DIR", type=Path, required=True, help="where to write them")
-    generate.add_argument(
-        "--prefix",
-        metavar="DIR",
-        type=Path,
-        help="what waportd is installed below, if it is another than this one",
-    )
-    generate.add_argument(
-        "--tcp", action="store_true", help="only waportd-tcp.socket, which holds the addresses of api.listen"
-    )
-    return parser
 
 
 def _load(path: Path | None) -> tuple[Path | None, Config]:
@@ -245,12 +292,17 @@ def _check(path: Path | None) -> None:
     print(f"{path or 'built-in defaults'}: ok")
     if path is None and accounts.daemon() is not None:
         print(f"warning: the packaged service does not start without {DEFAULT_CONFIG}", file=sys.stderr)
-    for advice in advise(config, units.environment_owners(config.store.instances)):
+    found = advise_here(config)
+    if path == DEFAULT_CONFIG:
+        found += advise_held(config)
+    for advice in found:
         print(f"warning: {advice}", file=sys.stderr)
 
 
 def _advise(config: Config, supervisor: Supervisor) -> None:
-    for advice in advise(config, supervisor.picture.owners()):
+    assignments = [instance.assignment for instance in supervisor.registry]
+    webhooks = {each.port: each.webhook_url for each in assignments if each.webhook_url}
+    for advice in advise(config, supervisor.registry.owners(), webhooks):
         log.warning("%s", advice)
 
 
@@ -261,7 +313,7 @@ def _complain(error: WaportdError) -> None:
 
 
 def _status(supervisor: Supervisor) -> str:
-    count = len(supervisor.picture)
+    count = len(supervisor.registry)
     return f"{count} user" if count == 1 else f"{count} users"
 
 
@@ -277,7 +329,7 @@ def _make_folders(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def _listeners(path: Path) -> Iterator[list[socket.socket]]:
+def unix_listeners(path: Path) -> Iterator[list[socket.socket]]:
     """Give the sockets that systemd hands over, or else one of our own at ``path``."""
     inherited = [listener for named in activation.listen_sockets().values() for listener in named]
     if inherited:
@@ -311,7 +363,25 @@ def _bind(path: Path) -> socket.socket:
     return listener
 
 
-def _tcp_listeners(config: Config, inherited: list[socket.socket]) -> Iterator[socket.socket]:
+def only_named(config: Config, inherited: list[socket.socket]) -> list[socket.socket]:
+    """Return what is to be served of what systemd handed over; close addresses that ``api.listen`` does not name."""
+    named = {(address.host, address.port) for address in config.api.listen}
+    served = []
+    for listener in inherited:
+        if listener.family == socket.AF_UNIX or listener.getsockname()[:2] in named:
+            served.append(listener)
+            continue
+        address = Address(*listener.getsockname()[:2])
+        listener.close()
+        log.warning(
+            "Cannot serve %s, which systemd holds: api.listen does not name it; as root: %s",
+            address,
+            units.tcp_unit_made(config.api.listen),
+        )
+    return served
+
+
+def tcp_listeners(config: Config, inherited: list[socket.socket]) -> Iterator[socket.socket]:
     """Yield a socket for each address of ``api.listen`` that systemd has not handed over.
 
     What cannot be had is told and left out: the unix socket is served all the same. Where systemd runs the daemon it is
@@ -328,7 +398,7 @@ def _tcp_listeners(config: Config, inherited: list[socket.socket]) -> Iterator[s
             )
         else:
             try:
-                listener = _bind_address(address)
+                listener = bind_address(address)
             except SocketInUse as error:
                 log.error("Cannot listen: %s; %s", error, error.hint)  # noqa: TRY400  # it says it all
                 continue
@@ -336,7 +406,8 @@ def _tcp_listeners(config: Config, inherited: list[socket.socket]) -> Iterator[s
             yield listener
 
 
-def _bind_address(address: Address) -> socket.socket:
+def bind_address(address: Address) -> socket.socket:
+    """Return a socket that is bound to an address and does not listen yet; raise SocketInUse."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         listener = socket.create_server((address.host, address.port), family=family, backlog=1024)
@@ -384,7 +455,7 @@ async def _feed_watchdog() -> None:
 
 async def _keep_uses_regularly(tokens: Tokens) -> None:
     while True:
-        await asyncio.sleep(_USES_INTERVAL)
+        await asyncio.sleep(_USES_INTERVAL_S)
         await _keep_uses(tokens)
 
 

@@ -1,11 +1,15 @@
 """What a unit's state means: systemd's words turned into a state, a cause and a way out."""
 
 import asyncio
+import dataclasses
 import datetime as dt
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from waportd.contract import EXIT_CODES
+from waportd.errors import ServerFailed, WaportdError
 from waportd.model import Port, Process, ProcessState
 from waportd.systemd.manager import UnitStatus
 
@@ -21,18 +25,29 @@ class Finding(NamedTuple):
     message: str
     hint: str | None
 
+    @classmethod
+    def of(cls, error: WaportdError) -> "Finding":
+        """Return what an error says."""
+        return cls(error.cause or error.code, error.message, error.hint)
 
-_EXIT_STATUS = {
-    1: Finding("crashed", "the server ended with an error", None),
-    2: Finding("server_config", "the server refused its configuration", None),
-    11: Finding("browser_lost", "the browser ended without being asked to", None),
-    12: Finding("page_hung", "the WhatsApp page crashed or stopped answering", None),
-    13: Finding(
+    def error(self) -> ServerFailed:
+        """Return it as an error."""
+        return ServerFailed(self.message, cause=self.cause, hint=self.hint)
+
+
+EXIT_STATUS = {
+    EXIT_CODES["unexpected"]: Finding("crashed", "the server ended with an error", None),
+    EXIT_CODES["configuration"]: Finding("server_config", "the server refused its configuration", None),
+    EXIT_CODES["browser_lost"]: Finding("browser_lost", "the browser ended without being asked to", None),
+    EXIT_CODES["page_hung"]: Finding("page_hung", "the WhatsApp page crashed or stopped answering", None),
+    EXIT_CODES["never_ready"]: Finding(
         "never_ready",
         "the login was accepted but WhatsApp never became ready",
         "it is tried again; if it stays so, log out and link the phone anew",
     ),
-    14: Finding("disconnected", "WhatsApp ended the connection", "it is tried again by itself"),
+    EXIT_CODES["disconnected"]: Finding(
+        "disconnected", "WhatsApp ended the connection", "it is tried again by itself"
+    ),
 }
 """Exit statuses of whatsapp_server.js, and below 200 of node."""
 
@@ -46,9 +61,14 @@ _SYSTEMD_EXIT_STATUS = {
     217: Finding(
         "unit_user",
         "the unit's user cannot be made",
-        "check that /run has room (`df /run`); the unit's journal says more",
+        "in a container (LXC, Proxmox): `features: nesting=1` on its host; else `df /run` must show room. The unit's "
+        "journal says more",
     ),
-    226: Finding("unit_namespace", "the unit's sandbox cannot be set up on this system", None),
+    226: Finding(
+        "unit_namespace",
+        "the unit's sandbox cannot be set up on this system",
+        "in a container (LXC, Proxmox): `features: nesting=1` on its host; else the unit's journal names what is missing",
+    ),
     238: Finding(
         "state_directory",
         "the session's state directory cannot be made",
@@ -81,6 +101,11 @@ _RESULT = {
 }
 
 
+def explain_setup(exit_status: int) -> Finding | None:
+    """Say why systemd could not set a service up, going by the exit status that it gives then; None for another one."""
+    return _SYSTEMD_EXIT_STATUS.get(exit_status)
+
+
 def explain_exit(status: UnitStatus) -> Finding:
     """Say why the service's last run ended, going by systemd's Result and the exit status."""
     story = f"see `journalctl -u {status.name}`"
@@ -104,7 +129,7 @@ def explain_exit(status: UnitStatus) -> Finding:
         if status.exit_code in {_KILLED, _DUMPED}:
             finding = _killed(status)
         else:
-            finding = _SYSTEMD_EXIT_STATUS.get(status.exit_status) or _EXIT_STATUS.get(status.exit_status)
+            finding = _SYSTEMD_EXIT_STATUS.get(status.exit_status) or EXIT_STATUS.get(status.exit_status)
             if finding is None:
                 finding = Finding("crashed", f"the server ended with exit status {status.exit_status}", None)
     elif status.result in {"signal", "core-dump"}:
@@ -125,15 +150,22 @@ def _killed(status: UnitStatus) -> Finding:
     return Finding("killed", f"the server was ended by {name}", None)
 
 
-_UNDER_WAY = {
-    "active": ProcessState.RUNNING,
-    "reloading": ProcessState.RUNNING,
-    "refreshing": ProcessState.RUNNING,
-    "activating": ProcessState.STARTING,
-    "deactivating": ProcessState.STOPPING,
+_OF_THE_DAEMON = {
+    ProcessState.STOPPING: "stopping",
+    ProcessState.STARTING: "waiting for its turn to start",
 }
-_LOGGED_OUT = 10
+"""What is said of a state that the daemon brings about, before systemd does."""
+_RUNS = {"active", "reloading", "refreshing"}
+_LOGGED_OUT = EXIT_CODES["logged_out"]
 """Exit status of whatsapp_server.js after a logout: success, and nothing to restart."""
+
+
+_LIMIT = "it was started too often in a short time, and systemd starts it no more"
+_LIFT = "start the user again, which lifts that limit; waportd itself does so within minutes for a linked one"
+
+
+BEFORE_RESTART: Final = "before-auto-restart"
+"""How the state of a service ends, from version 254 of systemd on, that has ended and is restarted by systemd itself."""
 
 
 def running_message(port: Port) -> str:
@@ -141,50 +173,98 @@ def running_message(port: Port) -> str:
     return f"running on port {port}"
 
 
-def describe(
-    service: UnitStatus,
-    socket: UnitStatus | None,
-    port: Port,
-    *,
-    by_admin: bool,
-    known: Finding | None = None,
-    next_start: float | None = None,
-) -> Process:
-    """Turn the two units of a port into the state of its process.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the state of a process follows from."""
 
-    ``socket`` is None where its state is not known. ``by_admin``: the socket was stopped by somebody else.
-    ``known`` is why a start failed, where that is more than the units themselves tell. ``next_start`` is when a server
-    that ended again and again, and waits for that, is started next, in seconds since the epoch.
-    """
-    finding: Finding | None = None
-    state = _UNDER_WAY.get(service.active_state)
-    if next_start is not None and state not in {ProcessState.RUNNING, ProcessState.STOPPING}:
-        state = ProcessState.CRASH_LOOP
-        finding = known or _explain_loop(service)
-        at = dt.datetime.fromtimestamp(next_start, dt.UTC).astimezone()
-        message = f"{finding.message}; it is started again at {at:%H:%M:%S}"
-    elif state is ProcessState.STARTING and service.sub_state.startswith("auto-restart"):
-        finding = known or explain_exit(service)
-        message = f"{finding.message}; systemd starts it again"
-    elif state is not None:
-        message = running_message(port) if state is ProcessState.RUNNING else str(state)
-    elif service.load_state in {"loaded", ""} and _gave_up(service, socket):
-        state = ProcessState.CRASH_LOOP
-        finding = known or _explain_loop(service)
-        first = f"{finding.hint}; then " if finding.hint else ""
-        finding = finding._replace(hint=f"{first}start the user again")
-        message = f"{finding.message}; systemd gave up"
-    elif known and not by_admin:
-        state = ProcessState.FAILED
-        finding = known
-        message = finding.message
-    elif service.active_state == "failed" or service.load_state not in {"loaded", ""}:
-        state = ProcessState.FAILED
-        finding = explain_exit(service)
-        message = finding.message
-    else:
-        state = ProcessState.STOPPED
-        message = _why_stopped(service, socket, by_admin=by_admin)
+    service: UnitStatus
+    socket: UnitStatus | None
+    """None where its state is not known."""
+    port: Port
+    by_admin: bool = False
+    """The socket was stopped by somebody else."""
+    known: Finding | None = None
+    """Why a start failed, where that is more than the units themselves tell."""
+    next_start: float | None = None
+    """When a server that ended again and again, and waits for that, is started next, in seconds since the epoch."""
+    is_switching: bool = False
+    """The daemon is opening or closing the port."""
+    is_launching: bool = False
+    """The daemon's start is under way, though the unit may not show it yet."""
+    has_answered: bool = False
+    """The server has answered, though systemd has not heard yet that it is ready."""
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether systemd starts it, and does not wait for that.
+
+        From version 254 on systemd shows each restart for a moment as an end, which no poll may answer by a start.
+        """
+        begins = self.service.active_state == "activating" or self.service.sub_state.endswith(BEFORE_RESTART)
+        return begins and self.next_start is None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether systemd has the unit, as far as is known."""
+        return self.service.load_state in {"loaded", ""}
+
+
+class Rule(NamedTuple):
+    """A fact, and the state that follows from it."""
+
+    fact: str
+    holds: Callable[[Facts], object]
+    state: ProcessState
+    by_daemon: bool = False
+    """What the units have to tell is of before."""
+
+
+RULES: Final = (
+    Rule("systemd runs the service", lambda now: now.service.active_state in _RUNS, ProcessState.RUNNING),
+    Rule("systemd stops it", lambda now: now.service.active_state == "deactivating", ProcessState.STOPPING),
+    Rule(
+        "systemd starts it, and it has answered",
+        lambda now: now.is_starting and now.has_answered,
+        ProcessState.RUNNING,
+    ),
+    Rule("systemd starts it", lambda now: now.is_starting, ProcessState.STARTING),
+    Rule(
+        "the daemon opens or closes the port",
+        lambda now: now.is_switching,
+        ProcessState.STOPPING,
+        by_daemon=True,
+    ),
+    Rule(
+        "the daemon starts it, and it has answered",
+        lambda now: now.is_launching and now.has_answered,
+        ProcessState.RUNNING,
+        by_daemon=True,
+    ),
+    Rule("the daemon starts it", lambda now: now.is_launching, ProcessState.STARTING, by_daemon=True),
+    Rule("it waits for its next start", lambda now: now.next_start is not None, ProcessState.CRASH_LOOP),
+    Rule(
+        "systemd's limit of starts is reached",
+        lambda now: now.is_loaded and _is_at_its_limit(now.service, now.socket),
+        ProcessState.CRASH_LOOP,
+    ),
+    Rule("a start has failed", lambda now: now.known and not now.by_admin, ProcessState.FAILED),
+    Rule(
+        "the unit has failed, or cannot be loaded",
+        lambda now: now.service.active_state == "failed" or not now.is_loaded,
+        ProcessState.FAILED,
+    ),
+    Rule("nothing of that", lambda _: True, ProcessState.STOPPED),
+)
+"""The state of a process: that of the first rule that holds. docs/architecture.md shows them."""
+
+
+def describe(now: Facts) -> Process:
+    """Return the state of a process, and what there is to say of it."""
+    rule = next(rule for rule in RULES if rule.holds(now))
+    state, service = rule.state, now.service
+    if rule.by_daemon:
+        return Process(state, message=_OF_THE_DAEMON.get(state) or running_message(now.port))
+    finding, message = _explained(now, state)
     return Process(
         state=state,
         since=service.since,
@@ -193,14 +273,35 @@ def describe(
         hint=finding.hint if finding else None,
         pid=service.main_pid or None,
         restarts=service.restarts,
-        next_start=next_start if state is ProcessState.CRASH_LOOP else None,
+        next_start=now.next_start if state is ProcessState.CRASH_LOOP else None,
     )
 
 
-def _gave_up(service: UnitStatus, socket: UnitStatus | None) -> bool:
-    """Tell whether a start limit was hit.
+def _explained(now: Facts, state: ProcessState) -> tuple[Finding | None, str]:
+    """Return what is wrong, if anything is, and a message."""
+    service = now.service
+    if state is ProcessState.STARTING and "auto-restart" in service.sub_state:
+        finding = now.known or explain_exit(service)
+        return finding, f"{finding.message}; systemd starts it again"
+    if state is ProcessState.CRASH_LOOP:
+        finding = now.known or _explain_loop(service)
+        if now.next_start is not None:
+            at = dt.datetime.fromtimestamp(now.next_start, dt.UTC).astimezone()
+            return finding, f"{finding.message}; it is started again at {at:%H:%M:%S}"
+        first = f"{finding.hint}; then " if finding.hint else ""
+        return finding._replace(hint=f"{first}{_LIFT}"), f"{finding.message}; {_LIMIT}"
+    if state is ProcessState.FAILED:
+        finding = (None if now.by_admin else now.known) or explain_exit(service)
+        return finding, finding.message
+    if state is ProcessState.STOPPED:
+        return None, _why_stopped(service, now.socket, by_admin=now.by_admin)
+    return None, running_message(now.port) if state is ProcessState.RUNNING else str(state)
 
-    After restarts the service keeps the result of its last run, and only its socket tells (seen on systemd 252:
+
+def _is_at_its_limit(service: UnitStatus, socket: UnitStatus | None) -> bool:
+    """Tell whether systemd starts it no more, because it was started too often: 200 times in a minute, as the unit says.
+
+    So often it is only started while no daemon puts pauses between. After restarts the service keeps the result of its last run, and only its socket tells (seen on systemd 252:
     service ``exit-code``, socket ``service-start-limit-hit``).
     """
     if socket is not None and socket.active_state == "failed" and socket.result.endswith("limit-hit"):
@@ -214,17 +315,27 @@ def _explain_loop(service: UnitStatus) -> Finding:
     return Finding("crash_loop", "the server ended again and again", f"see `journalctl -u {service.name}`")
 
 
+LOGGED_OUT: Final = "logged out; the session was deleted"
+"""What is told of a user whose server has ended so."""
+
+
+def has_logged_out(service: UnitStatus) -> bool:
+    """Tell whether a server has ended because its session was logged out and deleted."""
+    ended = service.active_state in {"inactive", "failed"}
+    return ended and service.exit_code == _EXITED and service.exit_status == _LOGGED_OUT
+
+
 def _why_stopped(service: UnitStatus, socket: UnitStatus | None, *, by_admin: bool) -> str:
     if by_admin:
         return "stopped (by admin)"
-    if service.exit_code == _EXITED and service.exit_status == _LOGGED_OUT:
-        return "logged out; the session was deleted"
+    if has_logged_out(service):
+        return LOGGED_OUT
     if socket is not None and socket.active_state == "active":
         return "not running; the next request on its port starts it"
     return "stopped"
 
 
-_PARSE_TIMEOUT = 10.0
+PARSE_TIMEOUT_S = 10.0
 """Seconds for ``node --check``, which takes a tenth of one."""
 _REINSTALL = "install waportd again, or mend instances.script"
 
@@ -244,7 +355,7 @@ async def explain_script(node: Path, script: Path) -> Finding | None:
     except OSError:
         return _SYSTEMD_EXIT_STATUS[203]
     try:
-        _, said = await asyncio.wait_for(check.communicate(), _PARSE_TIMEOUT)
+        _, said = await asyncio.wait_for(check.communicate(), PARSE_TIMEOUT_S)
     except TimeoutError:
         return None
     finally:

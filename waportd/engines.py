@@ -18,7 +18,7 @@ MANIFEST: Final = "engine.json"
 """What makes a folder an engine: it is written last, when the library in it was tried."""
 
 _VERSION = re.compile(ENGINE_PATTERN)
-_MAX_MANIFEST: Final = 16 * 1024
+_MAX_MANIFEST_BYTES: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def folder_of(name: str, config: Config) -> Path | None:
 def installed(config: Config) -> list[Engine]:
     """Return all engines, the bundled one first, then by version, the newest first."""
     try:
-        found = [engine for path in config.engines.iterdir() if (engine := _read(path))]
+        found = [engine for path in config.engines.iterdir() if (engine := read(path))]
     except OSError:  # none was ever installed
         found = []
     return [_bundled(), *sorted(found, key=lambda engine: _order(engine.name), reverse=True)]
@@ -81,12 +81,13 @@ def _bundled() -> Engine:
     return Engine(BUNDLED, version if isinstance(version, str) else None)
 
 
-def _read(path: Path) -> Engine | None:
+def read(path: Path) -> Engine | None:
+    """Return the engine in a folder; None where there is none, or its manifest cannot be read."""
     if not is_version(path.name) or path.is_symlink():
         return None
     try:
         with (path / MANIFEST).open("rb") as file:
-            manifest = json.loads(file.read(_MAX_MANIFEST))
+            manifest = json.loads(file.read(_MAX_MANIFEST_BYTES))
         return Engine(
             path.name,
             str(manifest["library"]),
@@ -94,7 +95,7 @@ def _read(path: Path) -> Engine | None:
             source=str(manifest["source"]),
             installed_at=float(manifest["installed_at"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 
 

@@ -1,14 +1,14 @@
 """One hierarchy of errors. Each has a code for programs, a message and a way out for people."""
 
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 class WaportdError(Exception):
     """Base of all that waportd reports. Its text holds no secret and names cause and way out."""
 
-    code: ClassVar[str] = "internal_error"
-    status: ClassVar[int] = 500
+    code: str = "internal_error"
+    status: int = 500
     """HTTP status."""
     title: ClassVar[str] = "Internal error"
 
@@ -26,20 +26,6 @@ class WaportdError(Exception):
         self.cause = cause
         self.retry_after = retry_after
         """Seconds after which asking again makes sense."""
-
-    def as_problem(self) -> dict[str, Any]:
-        """Return the members of an RFC 9457 problem document."""
-        problem: dict[str, Any] = {
-            "type": f"urn:waportd:error:{self.code}",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.message,
-            "code": self.code,
-            "hint": self.hint,
-        }
-        if self.cause is not None:
-            problem["cause"] = self.cause
-        return problem
 
     def headers(self) -> dict[str, str]:
         """Return what HTTP wants such an answer's head to tell."""
@@ -166,6 +152,14 @@ class NoCode(WaportdError):
     title = "No code to scan"
 
 
+class NoPasskeyRequest(WaportdError):
+    """WhatsApp wants no passkey of that user now."""
+
+    code = "no_passkey_request"
+    status = 409
+    title = "No passkey is wanted"
+
+
 class TooManyRequests(WaportdError):
     """Asked for more often than is allowed."""
 
@@ -205,6 +199,11 @@ class TooManyRunning(WaportdError):
     status = 503
     title = "No room for another server"
 
+    def __init__(self, message: str, *, limit: str, hint: str, retry_after: int) -> None:
+        super().__init__(message, hint=hint, retry_after=retry_after)
+        self.limit = limit
+        """Its key in the section ``limits``."""
+
 
 class ServerFailed(WaportdError):
     """The user's server did not start, or ended; ``cause`` says why."""
@@ -212,6 +211,52 @@ class ServerFailed(WaportdError):
     code = "server_failed"
     status = 502
     title = "The user's server does not run"
+
+
+class NotRunning(WaportdError):
+    """The user's server does not run, so that it cannot be asked; ``cause`` says why."""
+
+    code = "not_running"
+    status = 503
+    title = "The user's server does not run now"
+
+
+class NotLinked(WaportdError):
+    """No phone is linked, so that there are no messages."""
+
+    code = "not_linked"
+    status = 409
+    title = "No phone is linked"
+
+
+class Refused(WaportdError):
+    """The user's server says why it does not do what it was asked; the code is its own."""
+
+    code = "refused"
+    status = 502
+    title = "The user's server refused"
+
+    def __init__(
+        self,
+        message: str,
+        status: int,
+        code: str,
+        *,
+        hint: str | None = None,
+        cause: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, cause=cause, retry_after=retry_after)
+        self.status = status
+        self.code = code
+
+
+class PerhapsSent(WaportdError):
+    """Nobody knows whether a message was sent."""
+
+    code = "perhaps_sent"
+    status = 504
+    title = "Perhaps sent"
 
 
 class StartTimeout(WaportdError):
@@ -236,6 +281,13 @@ class StoreError(WaportdError):
     code = "store_error"
     status = 507
     title = "The store failed"
+
+
+class StoreTooNewError(StoreError):
+    """The store is that of a newer waportd. Another try does not mend it."""
+
+    code = "store_too_new"
+    title = "The store is too new"
 
 
 class ConfigError(WaportdError):

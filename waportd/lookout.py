@@ -1,25 +1,25 @@
-"""Watches over all users at once: raises the alarm when many fail in the same way, and then has starts wait."""
+"""Watches over all users at once: raises the alarm when many fail in the same way, and gives turns to start."""
 
 import asyncio
 import contextlib
 import dataclasses
 import logging
 import time
+from collections.abc import AsyncIterator
 
 from waportd.alarms import Alarm, Rule
-from waportd.model import ProcessState
-from waportd.picture import Change, Picture
+from waportd.model import ProcessState, SessionState, User
+from waportd.registry import Change, Registry
+from waportd.turns import Turns
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 1000
+_CHANGES_PER_LOOK = 1000
 """Changes that are looked at before others have a turn."""
-_PAUSE = 0.2
+PAUSE_S = 0.2
 """Seconds from one look to the next, however many change: with 10,000 users each takes 2 ms while some fail."""
-_INTERVAL = 30.0
+_INTERVAL_S = 30.0
 """Seconds after which it is looked anew though nobody changed."""
-_PROBE = 30.0
-"""Seconds from one start that the daemon makes by itself to the next, while there is an alarm."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,17 +32,17 @@ class Raised:
 
 
 class Lookout:
-    """Follows the picture. What it sees is not decided here: the supervisor and the starter ask before they start."""
+    """Follows the registry. Whom to start is not decided here: the supervisor asks for a turn before it does."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, registry: Registry, at_once: int) -> None:
+        """``at_once`` is how many linked sessions the daemon starts at a time by itself."""
         self.raised: Raised | None = None
         """The alarm, if there is one."""
-        self._picture = picture
+        self._registry = registry
         self._rule = Rule(time.monotonic())
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._probe_at = 0.0
-        """When the next start is due, by the monotonic clock."""
+        self._turns: Turns[asyncio.Future[None]] = Turns(at_once)
+        self._timer: asyncio.TimerHandle | None = None
+        """Until the next turn while there is an alarm."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -55,48 +55,67 @@ class Lookout:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             log.error("Cannot look out for alarms any more: %s", error, exc_info=error)
         # Nobody is to wait for one that nobody ends.
         self.raised = None
-        self._quiet.set()
+        self._give_turns()
 
-    def admits(self) -> bool:
-        """Tell whether the daemon may start a linked session by itself now, and count that as done.
+    def reconfigure(self, at_once: int) -> None:
+        """Take over how many the daemon starts at a time by itself."""
+        self._turns.at_once = at_once
+        self._give_turns()
 
-        While there is an alarm one start every half minute shows whether things are mended; hundreds would only take
-        the machine's time, and make WhatsApp wary of its address. Starts that somebody asks for need no leave.
+    @contextlib.asynccontextmanager
+    async def turn(self, user: User) -> AsyncIterator[None]:
+        """Wait until the daemon may start this user's linked session by itself; the turn lasts as long as the block.
+
+        Starts that somebody asks for need no turn.
         """
-        now = time.monotonic()
-        if self.raised is None:
-            return True
-        if now < self._probe_at:
-            return False
-        self._probe_at = now + _PROBE
-        return True
+        ticket = asyncio.get_running_loop().create_future()
+        self._turns.join(ticket)
+        try:
+            self._give_turns()
+            await ticket
+            yield
+        finally:
+            self._turns.end(ticket, time.monotonic(), through=self._is_through(user))
+            self._give_turns()
 
-    async def turn(self) -> None:
-        """Return when `admits` does."""
-        while not self.admits():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), max(0.0, self._probe_at - time.monotonic()))
+    def _is_through(self, user: User) -> bool:
+        instance = self._registry.get(user)
+        session = instance.session if instance is not None and instance.answering else None
+        return session is not None and session.state is SessionState.READY
+
+    def _give_turns(self) -> None:
+        now, alarm = time.monotonic(), self.raised is not None
+        for ticket in self._turns.give(now, alarm=alarm):
+            if not ticket.done():
+                ticket.set_result(None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (due := self._turns.next_at(alarm=alarm)) is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._give_turns)
 
     async def _follow(self) -> None:
-        picture, known, look_at = self._picture, 0, 0.0
-        while not picture.released:
-            changes = picture.changes_since(known, _AT_ONCE)
+        registry, known, look_at = self._registry, 0, 0.0
+        while not registry.released:
+            changes = registry.changes_since(known, _CHANGES_PER_LOOK)
             for change in changes:
                 self._note(change)
                 known = change.version
             now = time.monotonic()
             if now >= look_at:
                 self._look(now)
-                look_at = now + (_PAUSE if changes else _INTERVAL)
+                look_at = now + (PAUSE_S if changes else _INTERVAL_S)
             elif changes:
-                look_at = min(look_at, now + _PAUSE)
-            await (asyncio.sleep(0) if changes else picture.wait_for_change(known, look_at - now))
+                look_at = min(look_at, now + PAUSE_S)
+            await (asyncio.sleep(0) if changes else registry.wait_for_change(known, look_at - now))
 
     def _note(self, change: Change) -> None:
         if change.instance is None:
@@ -105,7 +124,7 @@ class Lookout:
             self._rule.note(change.instance, time.monotonic(), time.time())
 
     def _running(self) -> int:
-        return sum(instance.process.state is ProcessState.RUNNING for instance in self._picture)
+        return sum(instance.process.state is ProcessState.RUNNING for instance in self._registry)
 
     def _look(self, now: float) -> None:
         alarm, before = self._rule.look(now, self._running), self.raised
@@ -122,10 +141,9 @@ class Lookout:
         if before is not None and (raised is None or raised.since != before.since):
             log.warning("alarm is over: %s", before.alarm.cause)
         if raised is None:
-            self._quiet.set()
-            return
-        self._quiet.clear()
-        if before is None or raised.since != before.since:
+            if before is not None:
+                self._give_turns()
+        elif before is None or raised.since != before.since:
             alarm = raised.alarm
             build = f" (WhatsApp Web {alarm.build})" if alarm.build else ""
             log.error("alarm: %s%s. %s", alarm.message, build, alarm.hint)

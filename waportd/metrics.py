@@ -1,9 +1,10 @@
 """What is measured, for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
-What happens is counted when it happens; what is, is read from the picture when somebody asks.
+What happens is counted when it happens; what is, is read from the registry when somebody asks.
 """
 
 import collections
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,18 +15,22 @@ from prometheus_client.registry import Collector
 
 from waportd import __version__
 from waportd.alarms import SHARED, Alarm
-from waportd.host import Room
-from waportd.model import ProcessState, SessionState, Usage, User, Webhook
-from waportd.picture import Instance
+from waportd.capacity import Capacity
+from waportd.model import SIZES, UNDELIVERED_S, ProcessState, SessionState, Usage, User, Webhook
+from waportd.registry import Instance
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_QUICK_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds: of what takes milliseconds when all is well."""
 _MOST_SERIES = 50
 """Series of a metric whose labels servers name: those of most sessions are told."""
-_SLOW = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90)
+_SLOW_S = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90)
 """Seconds: of what starts a program or waits for another site."""
+
+
+_OUTCOMES = ("delivered", "failed", "dropped", "undelivered")
+"""What may become of a message that is sent to the web app."""
 
 
 class Metrics:
@@ -38,20 +43,20 @@ class Metrics:
             "waportd_http_request_duration_seconds",
             "Time to answer a request, without event streams and calls that wait for a change.",
             ["route", "method", "status"],
-            buckets=_QUICK,
+            buckets=_QUICK_S,
             registry=self.registry,
         )
         self.dbus_calls = Histogram(
             "waportd_dbus_call_duration_seconds",
             "Time until systemd answered a call over D-Bus.",
             ["method"],
-            buckets=_QUICK,
+            buckets=_QUICK_S,
             registry=self.registry,
         )
         self.starts = Histogram(
             "waportd_server_start_duration_seconds",
             "Time from the start of a server until it listens.",
-            buckets=_SLOW,
+            buckets=_SLOW_S,
             registry=self.registry,
         )
         self.failed_starts = Counter(
@@ -63,7 +68,7 @@ class Metrics:
         self.first_codes = Histogram(
             "waportd_first_code_duration_seconds",
             "Time from the question for a code until there is one, with the start of the server where that is needed.",
-            buckets=_SLOW,
+            buckets=_SLOW_S,
             registry=self.registry,
         )
         self.restarts = Counter(
@@ -71,11 +76,11 @@ class Metrics:
         )
         self.webhook_calls = Counter(
             "waportd_webhook_messages",
-            "Incoming messages by what came of them: delivered, dropped, or a try that failed.",
+            "Messages by what came of them: delivered, undelivered, dropped, or a try that failed.",
             ["outcome"],
             registry=self.registry,
         )
-        for outcome in ("delivered", "failed", "dropped"):
+        for outcome in _OUTCOMES:
             self.webhook_calls.labels(outcome)
         ProcessCollector(registry=self.registry)
         self._cpu_total = 0.0
@@ -87,7 +92,7 @@ class Metrics:
 
     def note_webhook(self, before: Webhook, now: Webhook) -> None:
         """Count what a server's webhook has done since its figures were ``before``."""
-        for outcome in ("delivered", "failed", "dropped"):
+        for outcome in _OUTCOMES:
             grown = getattr(now, outcome) - getattr(before, outcome)
             if grown > 0:
                 self.webhook_calls.labels(outcome).inc(grown)
@@ -115,7 +120,7 @@ class Snapshot:
     usages: Mapping[User, Usage]
     cpu_total: float
     """Seconds of processor time that all servers have used since the daemon started to look."""
-    room: Room
+    capacity: Capacity
     unassigned: int
     alarm: Alarm | None
     warm_answers: int
@@ -132,7 +137,7 @@ def render(metrics: Metrics, snapshot: Snapshot) -> bytes:
 
 
 class _Everything(Collector):
-    """What was counted, and the picture as metrics."""
+    """What was counted, and the registry as metrics."""
 
     def __init__(self, metrics: Metrics, snapshot: Snapshot) -> None:
         self._metrics = metrics
@@ -191,6 +196,7 @@ class _Everything(Collector):
             "Memory of all servers with their browsers.",
             sum(usage.memory or 0 for usage in now.usages.values()),
         )
+        yield _storage(now.instances)
         yield CounterMetricFamily(
             "waportd_servers_cpu_seconds", "Processor time of all servers with their browsers.", now.cpu_total
         )
@@ -200,16 +206,36 @@ class _Everything(Collector):
             sum(_queued(instance) for instance in now.instances),
         )
         yield GaugeMetricFamily(
+            "waportd_webhook_failing",
+            "Users whose last message was not delivered.",
+            sum(_is_failing(instance) for instance in now.instances),
+        )
+        yield GaugeMetricFamily(
+            "waportd_webhook_undelivered",
+            "Messages that were given up, and are kept.",
+            sum(_undelivered(instance) for instance in now.instances),
+        )
+        yield GaugeMetricFamily(
+            "waportd_webhook_oldest_age_seconds",
+            "How long the oldest of all messages waits to be delivered; 0 where none does.",
+            max((_waited(instance) for instance in now.instances), default=0.0),
+        )
+        yield GaugeMetricFamily(
+            "waportd_webhook_stuck",
+            "Users whose messages have waited to be delivered for five minutes.",
+            sum(_waited(instance) > UNDELIVERED_S for instance in now.instances),
+        )
+        yield GaugeMetricFamily(
             "waportd_unassigned_servers", "Units that run although nobody owns their port.", now.unassigned
         )
         yield GaugeMetricFamily(
             "waportd_host_memory_available_bytes",
             "Memory that the host could give to more servers.",
-            now.room.memory_available,
+            now.capacity.memory_available,
         )
-        if now.room.more_sessions is not None:
+        if now.capacity.more_sessions is not None:
             yield GaugeMetricFamily(
-                "waportd_room_sessions", "How many more servers fit.", now.room.more_sessions
+                "waportd_room_sessions", "How many more servers fit.", now.capacity.more_sessions
             )
         yield GaugeMetricFamily(
             "waportd_http_open_requests", "Requests being answered, with event streams.", now.open_requests
@@ -232,6 +258,11 @@ class _Everything(Collector):
         memory = GaugeMetricFamily(
             "waportd_user_memory_bytes", "Memory of the server with its browser.", labels=labels
         )
+        storage = GaugeMetricFamily(
+            "waportd_user_storage_bytes",
+            "What the session keeps on disk, as it was measured last, by kind.",
+            labels=["user", "kind"],
+        )
         cpu = CounterMetricFamily(
             "waportd_user_cpu_seconds", "Processor time of the server with its browser.", labels=labels
         )
@@ -243,6 +274,22 @@ class _Everything(Collector):
         queue = GaugeMetricFamily(
             "waportd_user_webhook_queue_length", "Messages that wait to be delivered.", labels=labels
         )
+        dropped = CounterMetricFamily(
+            "waportd_user_webhook_dropped", "Messages that are lost, since the server's start.", labels=labels
+        )
+        failing = GaugeMetricFamily(
+            "waportd_user_webhook_failing",
+            "1 while the last message was not delivered, else 0.",
+            labels=labels,
+        )
+        undelivered = GaugeMetricFamily(
+            "waportd_user_webhook_undelivered", "Messages that were given up, and are kept.", labels=labels
+        )
+        oldest = GaugeMetricFamily(
+            "waportd_user_webhook_oldest_age_seconds",
+            "How long the oldest message waits to be delivered; 0 where none does.",
+            labels=labels,
+        )
         for instance in self._snapshot.instances:
             name = [instance.assignment.user]
             running.add_metric(name, instance.process.state is ProcessState.RUNNING)
@@ -250,12 +297,34 @@ class _Everything(Collector):
             linked.add_metric(name, instance.assignment.linked)
             restarts.add_metric(name, instance.process.restarts)
             queue.add_metric(name, _queued(instance))
+            dropped.add_metric(name, instance.session.webhook.dropped if instance.session else 0)
+            failing.add_metric(name, _is_failing(instance))
+            undelivered.add_metric(name, _undelivered(instance))
+            oldest.add_metric(name, _waited(instance))
+            for kind, size in instance.storage.sizes.items() if instance.storage else ():
+                storage.add_metric([*name, kind], size)
             usage = self._snapshot.usages.get(instance.assignment.user)
             if usage and usage.memory is not None:
                 memory.add_metric(name, usage.memory)
             if usage and usage.cpu is not None:
                 cpu.add_metric(name, usage.cpu)
-        yield from (running, ready, linked, memory, cpu, restarts, queue)
+        yield from (running, ready, linked, memory, storage, cpu, restarts, queue, dropped, failing)
+        yield from (undelivered, oldest)
+
+
+def _storage(instances: list[Instance]) -> Metric:
+    sums = collections.Counter[str]()
+    for instance in instances:
+        if instance.storage:
+            sums.update(instance.storage.sizes)
+    family = GaugeMetricFamily(
+        "waportd_storage_bytes",
+        "What all sessions keep on disk, as it was measured last, by kind.",
+        labels=["kind"],
+    )
+    for kind in SIZES:
+        family.add_metric([kind], sums[kind])
+    return family
 
 
 def _upstream(instances: list[Instance]) -> Iterator[Metric]:
@@ -302,3 +371,15 @@ def _is_ready(instance: Instance) -> bool:
 
 def _queued(instance: Instance) -> int:
     return instance.session.webhook.queued if instance.session and instance.answering else 0
+
+
+def _undelivered(instance: Instance) -> int:
+    return instance.session.webhook.undelivered if instance.session and instance.answering else 0
+
+
+def _waited(instance: Instance) -> float:
+    return instance.session.webhook.waited(time.time()) if instance.session and instance.answering else 0.0
+
+
+def _is_failing(instance: Instance) -> bool:
+    return bool(instance.session and instance.answering and instance.session.webhook.error)

@@ -3,7 +3,9 @@
 import dataclasses
 import enum
 import re
-from typing import NewType
+from typing import Final, NewType, TypedDict
+
+from waportd.contract import CONTRACT, LIMITS, PATTERNS
 
 User = NewType("User", str)
 """Whom a server belongs to: a number of the web app, or a string such as ``2_1``."""
@@ -11,10 +13,10 @@ User = NewType("User", str)
 Port = NewType("Port", int)
 """The TCP port on loopback that a user's server answers on, 1 to 65535."""
 
-USER_PATTERN = "[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}"
+USER_PATTERN = PATTERNS["user"]
 """What may name a user, as a regular expression for the whole of it."""
 
-BUNDLED = "bundled"
+BUNDLED: Final[str] = CONTRACT["bundled_engine"]
 """Names the version of whatsapp-web.js that comes with waportd."""
 
 _NUMBER = "(?:0|[1-9][0-9]{0,5})"
@@ -32,8 +34,8 @@ def is_user(text: str) -> bool:
     return _USER.fullmatch(text) is not None
 
 
-TARGET = "whatsapp.target"
-"""The unit that stands for all servers: to stop it stops them, which is no decision about one of their users."""
+LIFE = "whatsapp-life.target"
+"""The unit that is stopped first of all servers, and is started last: what stops in between was no decision about a user."""
 
 
 def service_unit(port: Port) -> str:
@@ -56,6 +58,21 @@ def pause_unit(port: Port) -> str:
     return f"whatsapp-pause@{port}.service"
 
 
+class MoveStep(enum.StrEnum):
+    """What the unit of a move does."""
+
+    CHECK = ":check"
+    """Looks whether something of the target's would be in the way; both ports may be up."""
+    THERE = ""
+    BACK = ":back"
+    """Undoes what was done the other way round, as far as it was done."""
+
+
+def move_unit(source: Port, target: Port, step: MoveStep) -> str:
+    """Name the unit that gives what is kept for one port to another."""
+    return f"whatsapp-move@{source}:{target}{step}.service"
+
+
 def port_of_pause(unit: str) -> Port | None:
     """Return the port that the name of a pause carries; None for another unit."""
     return _port(_PAUSE.fullmatch(unit))
@@ -76,6 +93,10 @@ class ProcessState(enum.StrEnum):
     CRASH_LOOP = "crash_loop"
 
 
+AT_REST: Final = {ProcessState(state) for state in CONTRACT["at_rest"]}
+"""States in which no server runs, and none is about to within moments."""
+
+
 class SessionState(enum.StrEnum):
     """What the server says of its WhatsApp session."""
 
@@ -91,6 +112,28 @@ class SessionState(enum.StrEnum):
     ERROR = "error"
 
 
+class PasskeyStage(enum.StrEnum):
+    """How far the passkey has come that WhatsApp wants of who links a phone."""
+
+    OPENING = "opening"
+    """WhatsApp's page says that it wants one; what is to be signed is still to come."""
+    ASKED = "asked"
+    """There is something to sign."""
+    GIVEN = "given"
+    """It was signed; the phone is awaited."""
+    CODE = "code"
+    """The person compares a code with the one on the phone."""
+    FAILED = "failed"
+    """It came to nothing, and may be tried again."""
+
+
+class Turn(enum.StrEnum):
+    """Whether it is a linked session's turn to load WhatsApp's page: few do so at a time."""
+
+    AWAITED = "awaited"
+    TAKEN = "taken"
+
+
 class Desired(enum.StrEnum):
     """What should be: kept in the store, so that a restart of the daemon or the host moves back to it."""
 
@@ -98,6 +141,66 @@ class Desired(enum.StrEnum):
     STOPPED = "stopped"
     DELETED = "deleted"
     """The session data is being removed; until that is done the port belongs to nobody else."""
+
+
+class Event(enum.StrEnum):
+    """What a user's server tells of: every happening is one of these."""
+
+    MESSAGE = "message"
+    SENT = "message.sent"
+    ACK = "message.ack"
+    EDITED = "message.edited"
+    REVOKED = "message.revoked"
+    REACTION = "message.reaction"
+    SESSION = "session"
+    CALL = "call"
+
+
+class Ignored(enum.StrEnum):
+    """Chats of a kind that a server may pass over, as if nothing was said there."""
+
+    GROUPS = "groups"
+    CHANNELS = "channels"
+    STATUS = "status"
+    BROADCASTS = "broadcasts"
+
+
+SIZES = ("login", "cache", "journal")
+"""What a session keeps on disk, by what it is for."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Storage:
+    """What a session keeps on disk, as its server has measured it."""
+
+    login: int
+    """Bytes of the login with its browser profile."""
+    cache: int
+    """Bytes of the browser's cache."""
+    journal: int
+    """Bytes of the journal of messages."""
+    measured_at: float
+    """Seconds since the epoch."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The bytes by what they are for."""
+        return {kind: getattr(self, kind) for kind in SIZES}
+
+
+class Options(TypedDict, total=False):
+    """What a caller may set for a user. A member that is missing stays as it is; None means the default."""
+
+    webhook_url: str | None
+    webhook_secret: tuple[str, ...] | None
+    webhook_events: tuple[Event, ...] | None
+    ignore: tuple[Ignored, ...] | None
+    default_country: str | None
+    send_rate: int | None
+    memory_max: int | None
+    autostart: bool
+    engine: str | None
+    proxy: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,17 +216,38 @@ class Assignment:
     """Bring a linked session back at boot."""
     webhook_url: str | None = dataclasses.field(default=None, repr=False)
     """Where incoming messages go; None means ``instances.webhook_url``. May hold a token."""
+    webhook_secret: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
+    """What signs them; None means ``instances.webhook_secret``."""
+    webhook_events: tuple[Event, ...] | None = None
+    """What else goes there; None means ``instances.webhook_events``."""
+    ignore: tuple[Ignored, ...] | None = None
+    """Chats that are passed over; None means ``instances.ignore``."""
+    default_country: str | None = None
+    """Calling code of numbers without one; None means ``instances.default_country``."""
+    send_rate: int | None = None
+    """Messages a minute; None means ``instances.send_rate``."""
     memory_max: int | None = None
     """Bytes; None means ``limits.memory_max``."""
     engine: str | None = None
     """Which version of whatsapp-web.js runs; None means ``instances.engine``."""
+    proxy: str | None = dataclasses.field(default=None, repr=False)
+    """The way of the browser to WhatsApp; None means ``instances.proxy``. May hold a password."""
     created_at: float = 0.0
     """Seconds since the epoch."""
     note: str | None = None
-    """Why the user did not get the preferred port."""
+    """Why the user did not get the preferred port, or which one it was before."""
     socket_boot: str | None = None
     """The life of the units (Observer.boot) in which the socket unit was last started; None once it was stopped from
     here. If it is this life's and the unit is down although it should be up, somebody stopped it by hand."""
+    storage: Storage | None = None
+    """As it was measured last; None where it was not since the login was deleted."""
+    moving_to: Port | None = None
+    """Where the user is being moved. Until that is done, or undone, neither port has an environment."""
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The port, and during a move the one to come: what is kept of the user lies at either."""
+        return (self.port,) if self.moving_to is None else (self.port, self.moving_to)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -152,15 +276,45 @@ class PairingCode:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Webhook:
-    """What became of a server's incoming messages since it started, in numbers."""
+class Passkey:
+    """What WhatsApp wants of a passkey now, of which a person has to do the next step. A secret, as codes are."""
 
-    queued: int = 0
+    stage: PasskeyStage
+    options: str | None = dataclasses.field(default=None, repr=False)
+    """What is to be signed, in `asked`: a PublicKeyCredentialRequestOptionsJSON as it came, in JSON."""
+    expires_at: float | None = None
+    """Until when the stage lasts at most, in seconds since the epoch; None where nobody knows."""
+    code: str | None = dataclasses.field(default=None, repr=False)
+    """What the phone has to show, too, in `code`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Webhook:
+    """What became of a server's incoming messages since it started. Figures are no news: nobody is woken for them."""
+
+    queued: int = dataclasses.field(default=0, compare=False)
     """Messages that wait to be delivered."""
-    delivered: int = 0
-    failed: int = 0
+    delivered: int = dataclasses.field(default=0, compare=False)
+    failed: int = dataclasses.field(default=0, compare=False)
     """Tries, each of which is followed by another or by a drop."""
-    dropped: int = 0
+    dropped: int = dataclasses.field(default=0, compare=False)
+    """Messages that are lost."""
+    error: str | None = None
+    """Why the last try failed; None once a message was delivered since. Nothing of the URL or of a message is in it."""
+    error_at: float | None = dataclasses.field(default=None, compare=False)
+    """When that was, in seconds since the epoch."""
+    undelivered: int = dataclasses.field(default=0, compare=False)
+    """Messages that were given up, and are kept: they can be sent again."""
+    oldest_at: float | None = dataclasses.field(default=None, compare=False)
+    """Since when the oldest message waits, in seconds since the epoch; None where none does."""
+
+    def waited(self, now: float) -> float:
+        """Return for how many seconds the oldest message waits; 0 where none does."""
+        return max(0.0, now - self.oldest_at) if self.queued and self.oldest_at is not None else 0.0
+
+
+UNDELIVERED_S: Final = float(LIMITS["undelivered_s"])
+"""Seconds for which messages may wait for the web app: who waits longer is not well."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -220,7 +374,11 @@ class Session:
     attempt: int = 0
     attempts: int = 0
     pairing: PairingCode | None = dataclasses.field(default=None, repr=False)
+    passkey: Passkey | None = None
+    """None where WhatsApp wants none now, or nothing can be done about it."""
     linked: bool = False
+    turn: Turn | None = None
+    """None where it needs none, or has come back."""
     progress: int | None = None
     phone_number: str | None = None
     pushname: str | None = None
@@ -228,8 +386,9 @@ class Session:
     browser_running: bool = False
     upstream: Upstream | None = None
     """None where the server does not tell."""
-    webhook: Webhook = dataclasses.field(default=Webhook(), compare=False)
-    """Figures that are no news: nobody is woken for them."""
+    storage: Storage | None = None
+    """None until the server has measured it."""
+    webhook: Webhook = Webhook()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Facts that come up: unit changes from systemd and words of the servers, brought into the picture."""
+"""Facts that come up: unit changes from systemd and words of the servers, brought into the registry."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 
 from waportd.builds import Builds
-from waportd.diagnosis import Finding, describe, running_message
+from waportd.diagnosis import LOGGED_OUT, Facts, Finding, describe, has_logged_out
+from waportd.event_streams import EventStreams
 from waportd.metrics import Metrics
 from waportd.model import (
-    TARGET,
+    AT_REST,
+    LIFE,
     Assignment,
     Desired,
     Port,
@@ -19,6 +21,7 @@ from waportd.model import (
     ProcessState,
     Session,
     SessionState,
+    Turn,
     User,
     Webhook,
     port_of_unit,
@@ -26,9 +29,9 @@ from waportd.model import (
     socket_unit,
 )
 from waportd.pacer import Pacer
-from waportd.picture import Instance, Picture
 from waportd.quotas import SESSION_LINES, Pace, retry_after
-from waportd.sessions import Sessions
+from waportd.registry import Instance, Registry
+from waportd.runtime import Runtimes
 from waportd.systemd.journal import log_fields
 from waportd.systemd.manager import NoSuchUnit, UnitManager, UnitStatus
 
@@ -45,24 +48,48 @@ _PAST_A_QUESTION = {
 """States in which a question for a code brings none."""
 _LAST_WORDS = {SessionState.QR_TIMEOUT, SessionState.LOGGED_OUT}
 """What stays true of a session after its server has ended."""
-AT_REST = {ProcessState.STOPPED, ProcessState.FAILED, ProcessState.CRASH_LOOP}
-"""States in which no server runs, and none is about to within moments."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Port:
+    """What is known of a port, whoever has it."""
+
+    service: UnitStatus | None = None
+    """None where systemd has told of none; so for the socket."""
+    socket: UnitStatus | None = None
+    finding: Finding | None = None
+    """Why a start failed, where that is more than the unit's own state tells."""
+    is_switching: bool = False
+    """Changes of its units are our own doing."""
+    has_answered: bool = False
+    """Its server has answered, though systemd has not heard yet that it is ready."""
+    code_awaited: float | None = None
+    """Since when, by the monotonic clock, a first code is waited for."""
+    opened: asyncio.Event | None = None
+    """Set when systemd holds the port, for who waits for that."""
+    webhook: tuple[int | None, Webhook] | None = None
+    """What its server's process last said of its webhook."""
 
 
 class Observer:
-    """Keeps the picture in line with what systemd and the servers say. Decides nothing."""
+    """Keeps the registry in line with what systemd and the servers say. Decides nothing."""
 
     def __init__(
         self,
-        picture: Picture,
+        registry: Registry,
+        runtimes: Runtimes,
         manager: UnitManager,
         metrics: Metrics,
         on_link: Callable[[User, bool], None],
+        on_storage: Callable[[User], None],
         on_life: Callable[[], None],
         on_failure: Callable[[User], None],
+        on_turn: Callable[[User], None],
     ) -> None:
         """``on_link`` is called when a session is linked, or not any more, other than the assignment says.
 
+        ``on_storage`` is called when its size on disk is another one than the assignment says.
+        ``on_turn`` is called when a session waits for its turn to load WhatsApp's page.
         ``on_life`` is called when another life of the units has begun; ``on_failure`` when a server has failed that
         systemd does not start again by itself.
         """
@@ -70,66 +97,57 @@ class Observer:
         """This life of the units: another one after a boot, and after each start of the target of all servers.
 
         What somebody stopped in an earlier one was stopped with all others, or before them, and may run again."""
-        self.launching: set[User] = set()
-        """Users whose start is under way, though their unit may not show it yet."""
         self.unassigned: set[Port] = set()
         """Ports whose unit runs although nobody owns them; reported, never touched."""
-        self.sessions = Sessions(self._on_session, self._on_silence, self._runs)
+        self.streams = EventStreams(self._on_session, self._on_silence, self._runs)
         self.held: set[Port] = set()
         """Ports that systemd holds."""
-        self._picture = picture
+        self._registry = registry
+        self._runtimes = runtimes
         self._manager = manager
         self._metrics = metrics
         self._on_link = on_link
+        self._on_storage = on_storage
         self._on_life = on_life
         self._on_failure = on_failure
+        self._on_turn = on_turn
         self.pacer = Pacer(manager, self.refresh)
         self._systemd_boot = ""
-        self._units: dict[str, UnitStatus] = {}
-        self._findings: dict[Port, Finding] = {}
-        self._moving: set[Port] = set()
+        self._ports: dict[Port, _Port] = {}
         self._began = time.time()
-        self._webhooks: dict[Port, tuple[int | None, Webhook]] = {}
-        """What each server's process last said of its webhook."""
         self._lines = Pace(*SESSION_LINES)
         """Of the journal, about the session on each port."""
-        self._code_awaited: dict[Port, float] = {}
-        """Since when, by the monotonic clock, a first code is waited for."""
-        self._opened: dict[Port, asyncio.Event] = {}
-        """Set when systemd holds a port that is waited for."""
         self._builds = Builds()
-        self._up: set[Port] = set()
-        """Ports whose server has answered, though systemd has not heard yet that it is ready."""
 
     async def start(self) -> None:
         """Look at all units, and follow them from now on. Raises SystemdError."""
         self.boot = self._systemd_boot = await self._manager.boot()
-        self._manager.watch(_ALL_UNITS, self._on_unit)
-        self._manager.watch(TARGET, self._on_target)
-        self._note_life(await self._status(TARGET))
+        # First the pauses: what is told of a server is understood by them.
         await self.pacer.start()
+        self._manager.watch(_ALL_UNITS, self._on_unit)
+        self._manager.watch(LIFE, self._on_life_unit)
+        self._note_life(await self._status(LIFE))
         for status in await self._manager.list_units(_ALL_UNITS):
             # A change that came meanwhile is newer.
             port = port_of_unit(status.name)
-            if status.name not in self._units and port is not None:
+            if port is not None and self._known_status(status.name, port) is None:
                 self._note(status, port)
-        for port in {port_of_unit(name) for name in self._units} | set(self._picture.owners()):
-            if port is not None:
-                self.refresh(port)
+        for port in {*self._ports, *self._registry.owners()}:
+            self.refresh(port)
 
-    async def look_at(self, port: Port) -> None:
+    async def refresh_from_systemd(self, port: Port) -> None:
         """Take over the state of a port's units now: the signals of a job that is done may still be on their way."""
         units = (socket_unit(port), service_unit(port))
         for status in await asyncio.gather(*map(self._status, units)):
             self._on_unit(status)
 
-    async def see_up(self, port: Port) -> None:
-        """Take a server that was started into the picture. Asks systemd only for what its signals have not told."""
+    async def note_started(self, port: Port) -> None:
+        """Take a server that was started into the registry. Asks systemd only for what its signals have not told."""
         service = self.service(port)
         if service.active_state in {"activating", "active"} and service.main_pid and self.holds(port):
             self.refresh(port)
         else:
-            await self.look_at(port)
+            await self.refresh_from_systemd(port)
 
     async def _status(self, unit: str) -> UnitStatus:
         try:
@@ -139,11 +157,21 @@ class Observer:
 
     def service(self, port: Port) -> UnitStatus:
         """Return what is known of the port's service."""
-        return self._units.get(service_unit(port), UnitStatus(service_unit(port)))
+        return self._of(port).service or UnitStatus(service_unit(port))
 
     def socket(self, port: Port) -> UnitStatus:
         """Return what is known of the port's socket."""
-        return self._units.get(socket_unit(port), UnitStatus(socket_unit(port)))
+        return self._of(port).socket or UnitStatus(socket_unit(port))
+
+    def _known_status(self, unit: str, port: Port) -> UnitStatus | None:
+        known = self._of(port)
+        return known.service if unit == service_unit(port) else known.socket
+
+    def _of(self, port: Port) -> _Port:
+        known = self._ports.get(port)
+        if known is None:
+            known = self._ports[port] = _Port()
+        return known
 
     def holds(self, port: Port) -> bool:
         """Tell whether systemd holds the port for its owner."""
@@ -152,43 +180,52 @@ class Observer:
     async def until_held(self, port: Port) -> None:
         """Return when systemd holds the port."""
         while not self.holds(port):
-            await self._opened.setdefault(port, asyncio.Event()).wait()
+            known = self._of(port)
+            known.opened = known.opened or asyncio.Event()
+            await known.opened.wait()
 
     def stopped_by_admin(self, assignment: Assignment) -> bool:
         """Tell whether somebody else closed the socket: it was opened in this life, and not closed by us."""
         return (
             assignment.desired is Desired.RUNNING
             and assignment.socket_boot == self.boot
-            and assignment.port not in self._moving
+            and not self._of(assignment.port).is_switching
             and self.socket(assignment.port).active_state == "inactive"
         )
 
     @contextlib.contextmanager
-    def moving(self, port: Port) -> Iterator[None]:
+    def switching(self, port: Port) -> Iterator[None]:
         """Take the changes of a port's units inside the block for our own doing, not for an administrator's."""
-        self._moving.add(port)
+        self._of(port).is_switching = True
         try:
             yield
         finally:
-            self._moving.discard(port)
+            self._of(port).is_switching = False
             self.refresh(port)
 
     def note_answer(self, port: Port) -> None:
         """Take a starting server for a running one: it has answered."""
-        self._up.add(port)
+        self._of(port).has_answered = True
 
-    def blame(self, port: Port, finding: Finding) -> None:
+    def set_finding(self, port: Port, finding: Finding) -> None:
         """Remember why a start failed, where that is more than the unit's own state tells; until it runs."""
-        self._findings[port] = finding
+        self._of(port).finding = finding
         self.refresh(port)
 
-    def absolve(self, port: Port) -> None:
+    def clear_finding(self, port: Port) -> None:
         """Forget why an earlier start failed."""
-        self._findings.pop(port, None)
+        self._of(port).finding = None
+
+    def forget(self, port: Port) -> None:
+        """Forget what was known of a port's owner, who is gone. What systemd has there is known all the same."""
+        self.streams.unfollow(port)
+        self.pacer.forget(port)
+        if known := self._ports.pop(port, None):
+            self._ports[port] = _Port(known.service, known.socket)
 
     def refresh(self, port: Port) -> None:
-        """Bring the picture of a port in line with what is known of its units."""
-        instance = self._picture.on_port(port)
+        """Bring the registry of a port in line with what is known of its units."""
+        instance = self._registry.on_port(port)
         if instance is None:
             self._note_unassigned(port)
             return
@@ -206,14 +243,14 @@ class Observer:
         if _is_left_alone(process) and not (_is_left_alone(before) and before.since):
             self._on_failure(instance.assignment.user)
         if process.state is ProcessState.RUNNING:
-            self.absolve(port)
-            self._picture.put(dataclasses.replace(instance, process=process, held=self.holds(port)))
-            self.sessions.follow(port)
+            self.clear_finding(port)
+            self._registry.put(dataclasses.replace(instance, process=process, held=self.holds(port)))
+            self.streams.follow(port)
         else:
-            self.sessions.unfollow(port)
+            self.streams.unfollow(port)
             if process.state in AT_REST:
-                self._code_awaited.pop(port, None)
-            self._picture.put(
+                self._of(port).code_awaited = None
+            self._registry.put(
                 dataclasses.replace(
                     instance,
                     process=process,
@@ -225,32 +262,32 @@ class Observer:
 
     def await_code(self, port: Port) -> None:
         """Note that a code was asked for just now, where none is there or on its way."""
-        instance = self._picture.on_port(port)
+        instance = self._registry.on_port(port)
         state = instance.session.state if instance and instance.session and instance.answering else None
-        if state not in _PAST_A_QUESTION:
-            self._code_awaited.setdefault(port, time.monotonic())
+        under_way = instance is not None and instance.passkey is not None
+        if state not in _PAST_A_QUESTION and not under_way:
+            known = self._of(port)
+            known.code_awaited = known.code_awaited or time.monotonic()
 
     def _process(self, instance: Instance) -> Process:
         assignment, before = instance.assignment, instance.process
         port = assignment.port
-        by_admin = self.stopped_by_admin(assignment)
+        known, by_admin = self._of(port), self.stopped_by_admin(assignment)
         process = describe(
-            self.service(port),
-            self.socket(port),
-            port,
-            by_admin=by_admin,
-            known=self._findings.get(port),
-            next_start=self.pacer.due(port),
+            Facts(
+                self.service(port),
+                self.socket(port),
+                port,
+                by_admin=by_admin,
+                known=known.finding,
+                next_start=self.pacer.due(port),
+                is_switching=known.is_switching,
+                is_launching=self._runtimes[assignment.user].start is not None,
+                has_answered=known.has_answered,
+            )
         )
-        if process.state in AT_REST and port in self._moving:
-            # Its socket is still to go, or to come.
-            process = Process(ProcessState.STOPPING, message="stopping")
-        elif process.state in AT_REST and assignment.user in self.launching:
-            process = Process(ProcessState.STARTING, message="waiting for its turn to start")
-        elif process.state is ProcessState.STOPPED and (by_admin or assignment.desired is Desired.STOPPED):
+        if process.state is ProcessState.STOPPED and (by_admin or assignment.desired is Desired.STOPPED):
             process = dataclasses.replace(process, hint=f"`POST /v1/users/{assignment.user}/start` starts it")
-        if process.state is ProcessState.STARTING and port in self._up:
-            process = dataclasses.replace(process, state=ProcessState.RUNNING, message=running_message(port))
         if process.state is before.state and before.since:
             return dataclasses.replace(process, since=before.since)
         return process if process.since else dataclasses.replace(process, since=time.time())
@@ -265,48 +302,73 @@ class Observer:
     def _on_unit(self, status: UnitStatus) -> None:
         port = port_of_unit(status.name)
         if port is not None:
+            ran = self.service(port).active_state in {"active", "deactivating"}
             self._note(status, port)
-            if self.holds(port) and (opened := self._opened.pop(port, None)):
-                opened.set()
+            if ran and status.name == service_unit(port) and has_logged_out(status):
+                self._on_logout(port)
+            known = self._of(port)
+            if known.opened and self.holds(port):
+                known.opened.set()
+                known.opened = None
             if status.name == service_unit(port) and status.active_state != "activating":
-                self._up.discard(port)
+                known.has_answered = False
             self.refresh(port)
 
-    def _on_target(self, status: UnitStatus) -> None:
+    def _on_logout(self, port: Port) -> None:
+        """Take over what a server would have said last, had its stream not ended with it."""
+        instance = self._registry.on_port(port)
+        if instance is None or not instance.assignment.linked:
+            return
+        if instance.session is not None and instance.session.state is SessionState.LOGGED_OUT:
+            return
+        user = instance.assignment.user
+        session = Session(SessionState.LOGGED_OUT, since=time.time(), message=LOGGED_OUT)
+        self._tell_change(session, user, port)
+        self._registry.put(dataclasses.replace(instance, session=session))
+        self._on_link(user, session.linked)
+
+    def _on_life_unit(self, status: UnitStatus) -> None:
         if self._note_life(status):
             self._on_life()
 
-    def _note_life(self, target: UnitStatus) -> bool:
+    def _note_life(self, unit: UnitStatus) -> bool:
         """Take over which life of the units this is; tell whether it is another one. None begins with a stop."""
-        if target.active_state != "active":
+        if unit.active_state != "active":
             return False
-        before, self.boot = self.boot, f"{self._systemd_boot}:{target.since:.6f}"
+        before, self.boot = self.boot, f"{self._systemd_boot}:{unit.since:.6f}"
         return self.boot != before
 
     def _note(self, status: UnitStatus, port: Port) -> None:
-        self._units[status.name] = status
+        known = self._of(port)
         if status.name == service_unit(port):
+            known.service = status
             self.pacer.note(status)
         if status.name == socket_unit(port):
+            known.socket = status
             (self.held.add if status.active_state == "active" else self.held.discard)(port)
 
     def _on_session(self, port: Port, session: Session) -> None:
-        instance = self._picture.on_port(port)
+        instance = self._registry.on_port(port)
         if instance is None or instance.process.state is not ProcessState.RUNNING:
             return
         user = instance.assignment.user
         if instance.session is None or instance.session.state is not session.state:
             self._tell_change(session, user, port)
         if session.state is not SessionState.GENERATING:
-            asked_at = self._code_awaited.pop(port, None)
+            known = self._of(port)
+            asked_at, known.code_awaited = known.code_awaited, None
             if asked_at is not None and session.state is SessionState.QR:
                 self._metrics.first_codes.observe(time.monotonic() - asked_at)
         if news := self._builds.news(session.upstream):
             log.log(news.level, "%s", news.text)
         self._count_webhook(instance, session.webhook)
-        self._picture.put(dataclasses.replace(instance, session=session, answering=True))
+        self._registry.put(dataclasses.replace(instance, session=session, answering=True))
         if session.linked != instance.assignment.linked:
             self._on_link(user, session.linked)
+        if session.storage not in {None, instance.assignment.storage}:
+            self._on_storage(user)
+        if session.turn is Turn.AWAITED:
+            self._on_turn(user)
 
     def _tell_change(self, session: Session, user: User, port: Port) -> None:
         wait = self._lines.count(port, time.monotonic())
@@ -322,17 +384,18 @@ class Observer:
     def _count_webhook(self, instance: Instance, now: Webhook) -> None:
         """Count what the webhook did since this process was last heard of, in this life of the daemon."""
         port, pid = instance.assignment.port, instance.process.pid
-        known_pid, before = self._webhooks.get(port, (None, now))
+        known = self._of(port)
+        known_pid, before = known.webhook or (None, now)
         if known_pid != pid:
             before = Webhook() if instance.process.since >= self._began else now
-        self._webhooks[port] = (pid, now)
+        known.webhook = (pid, now)
         self._metrics.note_webhook(before, now)
 
     def _on_silence(self, port: Port, reason: str) -> None:
-        instance = self._picture.on_port(port)
+        instance = self._registry.on_port(port)
         if instance is not None and instance.answering:
             log.warning("%s", reason, extra=log_fields(instance.assignment.user, port))
-            self._picture.put(dataclasses.replace(instance, answering=False))
+            self._registry.put(dataclasses.replace(instance, answering=False))
 
     async def _runs(self, port: Port) -> bool:
         """Tell whether the server may be called without starting it by that."""
@@ -347,4 +410,4 @@ def _is_left_alone(process: Process) -> bool:
 def _last_word(session: Session | None) -> Session | None:
     if session is None or session.state not in _LAST_WORDS:
         return None
-    return dataclasses.replace(session, qr=None, expires_at=None, pairing=None)
+    return dataclasses.replace(session, qr=None, expires_at=None, pairing=None, passkey=None)

@@ -9,29 +9,34 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
+from waportd.concurrency import Background
+from waportd.diagnosis import BEFORE_RESTART
 from waportd.model import Port, pause_unit, port_of_pause, port_of_unit
 from waportd.systemd.manager import SystemdError, UnitManager, UnitStatus
-from waportd.units import LONGEST_PAUSE
+from waportd.units import LONGEST_PAUSE_S
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 3
+RESTARTS_AT_ONCE = 3
 """Restarts in a row that need not wait."""
-PAUSES = (15.0, 60.0, 120.0, 120.0, float(LONGEST_PAUSE))
+PAUSES_S = (15.0, 60.0, 120.0, 120.0, float(LONGEST_PAUSE_S))
 """Seconds before the next restarts in a row; the last one holds from then on.
 
 A fault that lasts costs 18 starts in its first hour, and 12 in each one after that. One that is gone within five minutes
 is noticed two minutes later at most."""
 
+_RESTART_STATES = (BEFORE_RESTART, "auto-restart-queued")
+"""How states are called, from version 254 on, that come before a restart by systemd itself."""
 _PAUSES_OF_ALL = "whatsapp-pause@*"
 
 
 def pause_before(restart: int) -> float:
     """Return the seconds before the restart of that number in a row, from 1."""
-    return 0.0 if restart <= AT_ONCE else PAUSES[min(restart - AT_ONCE, len(PAUSES)) - 1]
+    return (
+        0.0 if restart <= RESTARTS_AT_ONCE else PAUSES_S[min(restart - RESTARTS_AT_ONCE, len(PAUSES_S)) - 1]
+    )
 
 
 @dataclasses.dataclass
@@ -43,6 +48,8 @@ class _Series:
     seen: int
     server: UnitStatus
     """The server's service as it is now."""
+    paced: int = 0
+    """How long the series was when the server was last put to wait."""
     timer: asyncio.TimerHandle | None = None
     due: float | None = None
     """When the server that waits is to start, in seconds since the epoch."""
@@ -51,7 +58,7 @@ class _Series:
     def length(self) -> int:
         return self.seen - self.well_at
 
-    def settle(self) -> None:
+    def stop_waiting(self) -> None:
         """Nothing waits any more."""
         if self.timer is not None:
             self.timer.cancel()
@@ -68,8 +75,10 @@ class Pacer:
         self._series: dict[Port, _Series] = {}
         self._pausing: set[Port] = set()
         """Ports whose servers could not start now."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._closing = False
+        self._names_restarts = False
+        """Whether this systemd tells an end that it follows up by a restart from another one."""
 
     async def start(self) -> None:
         """Find the pauses that an earlier life of the daemon has left, and follow all. Raises SystemdError."""
@@ -81,10 +90,8 @@ class Pacer:
         """Let go; pauses that are under way end by themselves."""
         self._closing = True
         for series in self._series.values():
-            series.settle()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            series.stop_waiting()
+        await self._background.close()
 
     def due(self, port: Port) -> float | None:
         """Return when a server that waits is to start, in seconds since the epoch; None where none waits."""
@@ -102,25 +109,56 @@ class Pacer:
             known = 0 if port in self._pausing else server.restarts
             series = self._series[port] = _Series(known, known, server)
         if server.restarts < series.seen:
-            series.well_at = series.seen = 0  # somebody has started it, or reset its failures
-        has_ended, series.seen, series.server = server.restarts > series.seen, server.restarts, server
-        if has_ended and (seconds := pause_before(series.length)):
-            self._wait(port, series, seconds)
-        elif _is_up(server):
-            series.settle()
-            if series.length >= AT_ONCE:
+            series.well_at = series.seen = series.paced = 0  # somebody has started it, or reset its failures
+        series.seen, series.server = server.restarts, server
+        if _is_up(server):
+            series.stop_waiting()
+            if series.length >= RESTARTS_AT_ONCE:
                 # For the next end: until then nothing waits for it.
                 self._pause(port)
-        is_down = server.active_state == "inactive" and series.due is None
-        if port in self._pausing and (series.length < AT_ONCE or is_down):
-            # Its failures were reset, it has ended in order, or somebody restarts it.
-            self._in_background(self.release(port), f"release {port}")
+        else:
+            self._consider(port, series)
+        self._names_restarts = self._names_restarts or server.sub_state.endswith(_RESTART_STATES)
+        if (port in self._pausing or series.due is not None) and (
+            series.length < RESTARTS_AT_ONCE or _is_down(server)
+        ):
+            # Its failures were reset, it has ended in order, or somebody stops or restarts it.
+            if series.length < RESTARTS_AT_ONCE or self._names_restarts:
+                series.stop_waiting()
+                self._background.run(self.release(port), f"release {port}")
+            else:
+                self._background.run(self._look_again(port, server.name), f"look at {port}")
+
+    async def _look_again(self, port: Port, unit: str) -> None:
+        """Release a server that was stopped. Before version 254, systemd shows each restart as an end first: a job follows."""
+        status = await self._manager.status(unit)
+        series = self._series.get(port)
+        if series is not None and _is_down(status) and not status.has_job:
+            series.stop_waiting()
+            await self.release(port)
+            self._on_change(port)
+
+    def _consider(self, port: Port, series: _Series) -> None:
+        """Have a server wait that has ended, or tell until when it does.
+
+        Told by where it stands: systemd may have counted a restart while the start before it was seen, so that the pause
+        for the next end is there an end too early; and of a pause that begins it may first be heard that it does not run.
+        """
+        waits_already = port in self._pausing
+        if not _waits(series.server) or (
+            series.length == series.paced and (not waits_already or series.due is not None)
+        ):
+            return
+        if seconds := pause_before(
+            max(series.length, RESTARTS_AT_ONCE + 1) if waits_already else series.length
+        ):
+            self._wait(port, series, seconds)
 
     async def release(self, port: Port) -> None:
         """Let the server start now: somebody asks for it. Its ends so far are forgotten. Raises SystemdError."""
         if series := self._series.get(port):
-            series.settle()
-            series.well_at = series.seen
+            series.stop_waiting()
+            series.well_at, series.paced = series.seen, 0
         if port in self._pausing:
             self._pausing.discard(port)
             await self._manager.stop(pause_unit(port))
@@ -128,19 +166,23 @@ class Pacer:
     def forget(self, port: Port) -> None:
         """Forget a port that has lost its owner."""
         if series := self._series.pop(port, None):
-            series.settle()
+            series.stop_waiting()
 
     def _wait(self, port: Port, series: _Series, seconds: float) -> None:
-        """Have the server wait for its next start, if it is not on its way already."""
+        """Have the server wait so long for its next start, from its end on, which an earlier life of the daemon has seen."""
         self._pause(port)
-        series.settle()
-        series.due = time.time() + seconds
-        series.timer = asyncio.get_running_loop().call_later(seconds, self._end_pause, port)
+        series.stop_waiting()
+        series.paced = series.length
+        now = time.time()
+        # No longer, whatever became of the clock meanwhile.
+        left = min(max(0.0, series.server.since + seconds - now), seconds)
+        series.due = now + left
+        series.timer = asyncio.get_running_loop().call_later(left, self._end_pause, port)
 
     def _pause(self, port: Port) -> None:
         if port not in self._pausing:
             self._pausing.add(port)
-            self._in_background(self._begin_pause(port), f"pause {port}")
+            self._background.run(self._begin_pause(port), f"pause {port}")
 
     async def _begin_pause(self, port: Port) -> None:
         try:
@@ -150,40 +192,37 @@ class Pacer:
             raise
 
     def _end_pause(self, port: Port) -> None:
-        self._in_background(self._manager.stop(pause_unit(port)), f"end the pause of {port}")
+        self._background.run(self._manager.stop(pause_unit(port)), f"end the pause of {port}")
 
     def _on_pause(self, status: UnitStatus) -> None:
         port = port_of_pause(status.name)
         if port is None:
             return
+        series = self._series.get(port)
         if status.active_state == "activating":
             self._pausing.add(port)
+            if series is not None and series.due is None:
+                self._consider(port, series)
+                self._on_change(port)
             return
         self._pausing.discard(port)
-        series = self._series.get(port)
         if series is None:
             return
-        series.settle()
+        if _is_down(series.server) and not self._names_restarts:
+            # It waits until its start is heard of: a page that polls would have it started as one that is stopped.
+            self._background.run(self._look_again(port, series.server.name), f"look at {port}")
+        else:
+            series.stop_waiting()
         if _is_well(series.server):
-            series.well_at = series.seen
-        elif _is_up(series.server) and series.length >= AT_ONCE:
+            series.well_at, series.paced = series.seen, 0
+        elif _is_up(series.server) and series.length >= RESTARTS_AT_ONCE:
             self._pause(port)
         self._on_change(port)
-
-    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.warning("Cannot %s: %s", task.get_name(), error)
 
 
 def _is_well(server: UnitStatus) -> bool:
     """Tell whether a server has run for as long as the longest pause, but for what clocks and timers make of it."""
-    return server.active_state == "active" and time.time() - server.since >= LONGEST_PAUSE * 0.9
+    return server.active_state == "active" and time.time() - server.since >= LONGEST_PAUSE_S * 0.9
 
 
 def _is_up(server: UnitStatus) -> bool:
@@ -191,3 +230,13 @@ def _is_up(server: UnitStatus) -> bool:
     return server.active_state == "active" or (
         server.active_state == "activating" and server.sub_state.startswith("start")
     )
+
+
+def _is_down(server: UnitStatus) -> bool:
+    """Tell whether nothing starts the server again. From version 254 on systemd shows a restart as an end first."""
+    return server.active_state == "inactive" and not server.sub_state.endswith("auto-restart")
+
+
+def _waits(server: UnitStatus) -> bool:
+    """Tell whether the server has ended, and systemd starts it again by itself as soon as it may."""
+    return server.active_state == "activating" and server.sub_state.startswith("auto-restart")

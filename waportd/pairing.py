@@ -6,21 +6,24 @@ import math
 import re
 from collections.abc import Hashable
 
+from waportd.contract import LIMITS
 from waportd.errors import TooManyRequests
 from waportd.model import User
 from waportd.quotas import Pace, retry_after
 
-INTERVAL = 30.0
+INTERVAL_S = 30.0
 """Seconds from one code of a user to the next one."""
 PER_HOUR = 5
 """Codes of a user in an hour. WhatsApp refuses an account's codes for hours where too many are asked for; how many
 that is it does not say."""
 PER_HOST = 120
 """Codes that all users together may ask for in an hour."""
-_HOUR = 3600.0
-_SWEPT_FROM = 1000
+_HOUR_S = 3600.0
+SWEPT_FROM = 1000
 """Users from whom on those are forgotten whose hour is over."""
-PHONE_PATTERN = r"[ ().+\u00a0-]*[1-9](?:[ ().+\u00a0-]*[0-9]){7,14}[ ().+\u00a0-]*"
+_LEAST, _MOST = LIMITS["phone_digits"]
+_BETWEEN = r"[ ().+\u00a0-]*"
+PHONE_PATTERN = rf"{_BETWEEN}[1-9](?:{_BETWEEN}[0-9]){{{_LEAST - 1},{_MOST - 1}}}{_BETWEEN}"
 """A phone number with its country code, as people write it (ITU-T E.164: at most 15 digits)."""
 
 
@@ -42,8 +45,8 @@ class PairingLimit:
 
     def __init__(self) -> None:
         self._asked: dict[User, _Asked] = {}
-        self._phones = Pace(PER_HOUR, _HOUR)
-        self._host = Pace(PER_HOST, _HOUR)
+        self._phones = Pace(PER_HOUR, _HOUR_S)
+        self._host = Pace(PER_HOST, _HOUR_S)
 
     def admit(self, user: User, phone: str, code: Hashable, now: float) -> None:
         """Count a request; raise TooManyRequests where it is one too many.
@@ -54,19 +57,19 @@ class PairingLimit:
         asked = self._asked.get(user)
         if asked is None:
             self._admit_phone(phone, now)
-            if len(self._asked) >= _SWEPT_FROM:
+            if len(self._asked) >= SWEPT_FROM:
                 self._sweep(now)
             self._asked[user] = _Asked(collections.deque([now]), code)
             return
         if asked.code == code and now < asked.until:
             return
-        while asked.times and asked.times[0] <= now - _HOUR:
+        while asked.times and asked.times[0] <= now - _HOUR_S:
             asked.times.popleft()
         wait = 0.0
         if len(asked.times) >= PER_HOUR:
-            wait = asked.times[0] + _HOUR - now
+            wait = asked.times[0] + _HOUR_S - now
         elif asked.times:
-            wait = asked.times[-1] + INTERVAL - now
+            wait = asked.times[-1] + INTERVAL_S - now
         if wait > 0:
             raise TooManyRequests(
                 f"user {user} has asked for {len(asked.times)} pairing codes within the hour, "
@@ -107,7 +110,12 @@ class PairingLimit:
         if user in self._asked:
             self._asked[user].until = -math.inf
 
+    @property
+    def remembered(self) -> int:
+        """How many users are remembered."""
+        return len(self._asked)
+
     def _sweep(self, now: float) -> None:
         """Drop those who have asked for nothing within the hour."""
-        for user in [user for user, asked in self._asked.items() if asked.times[-1] <= now - _HOUR]:
+        for user in [user for user, asked in self._asked.items() if asked.times[-1] <= now - _HOUR_S]:
             del self._asked[user]

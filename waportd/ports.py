@@ -73,6 +73,16 @@ def next_free(
     return None if _obstacle(number, rules, assigned, held, within) else Port(number)
 
 
+def obstacle(
+    port: Port, rules: Ports, assigned: Mapping[Port, User], held: Callable[[Port], str | None]
+) -> str | None:
+    """Return what keeps that very port, of either range, from being given to somebody; None for nothing.
+
+    In words that follow "port N is".
+    """
+    return _obstacle(port, rules, assigned, held, rules.overflow if port in rules.overflow else None)
+
+
 def taken_below(rules: Ports, assigned: Mapping[Port, User], known: int = 0) -> int:
     """Return below which port all of the overflow range are assigned, where that was so below ``known`` before.
 

@@ -15,19 +15,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from waportd.errors import StoreError
-from waportd.model import Assignment, Desired, Port, User
+from waportd.errors import StoreError, StoreTooNewError
+from waportd.model import SIZES, Assignment, Desired, Event, Ignored, Port, Storage, User
 from waportd.tokens import Token
 
 _T = TypeVar("_T")
+_Word = TypeVar("_Word", bound=str)
 
 _APPLICATION_ID = 0x57415054
 """'WAPT' in the file's header (PRAGMA application_id): tells our file from another program's."""
 
-_BUSY_TIMEOUT = 5.0
+BUSY_TIMEOUT_S = 5.0
 """Seconds to wait for another process that holds the file, such as a backup."""
 
-_MIGRATIONS = (
+MIGRATIONS = (
     """
     CREATE TABLE assignment (
         user        TEXT PRIMARY KEY,
@@ -63,24 +64,40 @@ _MIGRATIONS = (
     "ALTER TABLE assignment ADD COLUMN engine TEXT",
     "ALTER TABLE token ADD COLUMN scope TEXT",
     "ALTER TABLE token ADD COLUMN expires_at REAL",
+    "ALTER TABLE assignment ADD COLUMN proxy TEXT",
+    "ALTER TABLE assignment ADD COLUMN storage TEXT",
+    "ALTER TABLE assignment ADD COLUMN moving_to INTEGER",
+    "ALTER TABLE assignment ADD COLUMN webhook_secret TEXT",
+    "ALTER TABLE assignment ADD COLUMN webhook_events TEXT",
+    "ALTER TABLE assignment ADD COLUMN ignore TEXT",
+    "ALTER TABLE assignment ADD COLUMN default_country TEXT",
+    "ALTER TABLE assignment ADD COLUMN send_rate INTEGER",
 )
 """Step N takes the schema from version N to N + 1 (PRAGMA user_version). Steps are never edited, only added."""
 
-_COLUMNS = (
+COLUMNS = (
     "user",
     "port",
     "desired",
     "linked",
     "autostart",
     "webhook_url",
+    "webhook_secret",
+    "webhook_events",
+    "ignore",
+    "default_country",
+    "send_rate",
     "memory_max",
     "engine",
+    "proxy",
     "created_at",
     "note",
     "socket_boot",
+    "storage",
+    "moving_to",
 )
 
-_TOKEN_COLUMNS = ("id", "name", "user", "digest", "created_at", "last_used_at", "scope", "expires_at")
+TOKEN_COLUMNS = ("id", "name", "user", "digest", "created_at", "last_used_at", "scope", "expires_at")
 
 
 class AllocationStore(Protocol):
@@ -129,23 +146,23 @@ class SqliteStore:
 
     async def load(self) -> list[Assignment]:
         """Return all assignments."""
-        query = f"SELECT {', '.join(_COLUMNS)}, checksum FROM assignment ORDER BY port"  # noqa: S608
-        rows = await self._run(lambda db: db.execute(query).fetchall())
+        query = f"SELECT {', '.join(COLUMNS)}, checksum FROM assignment ORDER BY port"  # noqa: S608
+        rows = await self.run(lambda db: db.execute(query).fetchall())
         for user, *values, checksum in rows:
-            if _checksum(_COLUMNS, (user, *values)) != checksum:
+            if _checksum(COLUMNS, (user, *values)) != checksum:
                 raise _damaged(self._path, f"what it holds of user {user!r:.80} is not what was written")
         return [_from_row(row[:-1]) for row in rows]
 
     async def put(self, assignments: Iterable[Assignment]) -> None:
         """Insert or replace, all or none; raise StoreError if a port would belong to two users."""
-        rows = [_to_row(assignment) for assignment in assignments]
-        columns = (*_COLUMNS, "checksum")
+        rows = [to_row(assignment) for assignment in assignments]
+        columns = (*COLUMNS, "checksum")
         updates = ", ".join(f"{column} = excluded.{column}" for column in columns[1:])
         statement = (
             f"INSERT INTO assignment ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "  # noqa: S608
             f"ON CONFLICT (user) DO UPDATE SET {updates}"
         )
-        await self._write(statement, [(*row, _checksum(_COLUMNS, row)) for row in rows])
+        await self._write(statement, [(*row, _checksum(COLUMNS, row)) for row in rows])
 
     async def remove(self, user: User) -> None:
         """Forget a user; one that is unknown is fine."""
@@ -153,22 +170,22 @@ class SqliteStore:
 
     async def load_tokens(self) -> list[Token]:
         """Return all tokens, the oldest first."""
-        query = f"SELECT {', '.join(_TOKEN_COLUMNS)}, checksum FROM token ORDER BY created_at"  # noqa: S608
-        rows = await self._run(lambda db: db.execute(query).fetchall())
+        query = f"SELECT {', '.join(TOKEN_COLUMNS)}, checksum FROM token ORDER BY created_at"  # noqa: S608
+        rows = await self.run(lambda db: db.execute(query).fetchall())
         for *values, checksum in rows:
-            if _checksum(_TOKEN_COLUMNS, values) != checksum:
+            if _checksum(TOKEN_COLUMNS, values) != checksum:
                 raise _damaged(
                     self._path, f"what it holds of token {values[0]!r:.80} is not what was written"
                 )
-        return [Token(**dict(zip(_TOKEN_COLUMNS, row[:-1], strict=True))) for row in rows]
+        return [Token(**dict(zip(TOKEN_COLUMNS, row[:-1], strict=True))) for row in rows]
 
     async def put_token(self, token: Token) -> None:
         """Insert or replace."""
-        row = tuple(getattr(token, column) for column in _TOKEN_COLUMNS)
-        columns = (*_TOKEN_COLUMNS, "checksum")
+        row = tuple(getattr(token, column) for column in TOKEN_COLUMNS)
+        columns = (*TOKEN_COLUMNS, "checksum")
         marks = ", ".join("?" * len(columns))
         statement = f"REPLACE INTO token ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608  # names of our own
-        await self._write(statement, [(*row, _checksum(_TOKEN_COLUMNS, row))])
+        await self._write(statement, [(*row, _checksum(TOKEN_COLUMNS, row))])
 
     async def remove_token(self, identifier: str) -> None:
         """Forget a token; one that is unknown is fine."""
@@ -182,7 +199,7 @@ class SqliteStore:
             (value,) = db.execute("SELECT value FROM secret WHERE name = ?", (name,)).fetchone()
             return str(value)
 
-        value = await self._run(read)
+        value = await self.run(read)
         if not re.fullmatch("[0-9a-f]{64}", value):
             raise _damaged(self._path, f"its secret {name!r} is not what was written")
         return bytes.fromhex(value)
@@ -204,9 +221,11 @@ class SqliteStore:
             # write is executing.
             db.executemany(statement, rows)
 
-        await self._run(write)
+        await self.run(write)
 
-    async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do something in a transaction, on the thread of the store; return what it returns. Raises StoreError."""
+
         def transaction() -> _T:
             try:
                 with self._connection:
@@ -230,7 +249,7 @@ def _open(path: Path) -> sqlite3.Connection:
             if not os.access(place, os.R_OK | os.W_OK, effective_ids=True):
                 raise PermissionError(errno.EACCES, f"{place} cannot be written")
         with contextlib.ExitStack() as undo:
-            connection = sqlite3.connect(path, check_same_thread=False, timeout=_BUSY_TIMEOUT)
+            connection = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_TIMEOUT_S)
             undo.callback(connection.close)
             # Text that is no UTF-8 fails its checksum; sqlite3's own error would repeat it.
             connection.text_factory = lambda text: text.decode("utf-8", "replace")
@@ -299,9 +318,9 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version < 1:
         raise _damaged(path, f"it has schema version {version}")
-    if version > len(_MIGRATIONS):
-        raise StoreError(
-            f"the store {path} has schema version {version}; this waportd knows up to {len(_MIGRATIONS)}",
+    if version > len(MIGRATIONS):
+        raise StoreTooNewError(
+            f"the store {path} has schema version {version}; this waportd knows up to {len(MIGRATIONS)}",
             hint="install the newer waportd again, or restore the store's backup from before the upgrade",
         )
     (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
@@ -311,7 +330,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 def _migrate(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for number, step in enumerate(_MIGRATIONS[version:], start=version + 1):
+    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(step)
@@ -343,7 +362,7 @@ def _store_error(path: Path, error: sqlite3.Error) -> StoreError:
     return StoreError(f"the store {path} failed: {error}", hint=hints[code])
 
 
-def _to_row(assignment: Assignment) -> tuple[str | int | float | None, ...]:
+def to_row(assignment: Assignment) -> tuple[str | int | float | None, ...]:
     """Return the values as SQLite gives them back, so that the checksum before is the checksum after."""
     values = dataclasses.asdict(assignment)
     values.update(
@@ -351,8 +370,10 @@ def _to_row(assignment: Assignment) -> tuple[str | int | float | None, ...]:
         linked=int(assignment.linked),
         autostart=int(assignment.autostart),
         created_at=float(assignment.created_at),
+        storage=None if assignment.storage is None else json.dumps(values["storage"]),
+        **{name: _joined(values[name]) for name in ("webhook_secret", "webhook_events", "ignore")},
     )
-    return tuple(values[column] for column in _COLUMNS)
+    return tuple(values[column] for column in COLUMNS)
 
 
 def _checksum(columns: Sequence[str], row: Sequence[object]) -> int:
@@ -365,7 +386,7 @@ def _checksum(columns: Sequence[str], row: Sequence[object]) -> int:
 
 
 def _from_row(row: tuple[object, ...]) -> Assignment:
-    values = dict(zip(_COLUMNS, row, strict=True))
+    values = dict(zip(COLUMNS, row, strict=True))
     return Assignment(
         user=User(str(values["user"])),
         port=Port(int(str(values["port"]))),
@@ -375,7 +396,32 @@ def _from_row(row: tuple[object, ...]) -> Assignment:
         webhook_url=None if values["webhook_url"] is None else str(values["webhook_url"]),
         memory_max=None if values["memory_max"] is None else int(str(values["memory_max"])),
         engine=None if values["engine"] is None else str(values["engine"]),
+        proxy=None if values["proxy"] is None else str(values["proxy"]),
         created_at=float(str(values["created_at"])),
         note=None if values["note"] is None else str(values["note"]),
         socket_boot=None if values["socket_boot"] is None else str(values["socket_boot"]),
+        storage=None if values["storage"] is None else _storage(str(values["storage"])),
+        moving_to=None if values["moving_to"] is None else Port(int(str(values["moving_to"]))),
+        webhook_secret=_words(values["webhook_secret"], str),
+        webhook_events=_words(values["webhook_events"], Event),
+        ignore=_words(values["ignore"], Ignored),
+        default_country=None if values["default_country"] is None else str(values["default_country"]),
+        send_rate=None if values["send_rate"] is None else int(str(values["send_rate"])),
+    )
+
+
+def _joined(words: Sequence[str] | None) -> str | None:
+    """Return words without commas as one text; `_words` gives them back."""
+    return None if words is None else ",".join(words)
+
+
+def _words(stored: object, word: type[_Word]) -> tuple[_Word, ...] | None:
+    return None if stored is None else tuple(word(text) for text in str(stored).split(",") if text)
+
+
+def _storage(text: str) -> Storage:
+    known = json.loads(text)
+    # Rows of earlier versions have the journal in the login.
+    return Storage(
+        **{kind: int(known.get(kind, 0)) for kind in SIZES}, measured_at=float(known["measured_at"])
     )

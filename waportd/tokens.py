@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from waportd.errors import Conflict, UnknownToken
 from waportd.model import User
 
-MOST: Final = 1000
+MAX_TOKENS: Final = 1000
 """Tokens that there are at most."""
 
 _FORM = re.compile(r"waportd_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -101,8 +101,8 @@ class Tokens:
 
         ``kind`` is READ or METRICS; otherwise it follows from ``user``. ``lifetime`` is in seconds.
         """
-        if len(self._tokens) >= MOST:
-            raise Conflict(f"there are {MOST} tokens already", hint="delete those that nobody uses")
+        if len(self._tokens) >= MAX_TOKENS:
+            raise Conflict(f"there are {MAX_TOKENS} tokens already", hint="delete those that nobody uses")
         identifier = secrets.token_hex(6)
         text = f"waportd_{identifier}_{secrets.token_urlsafe(32)}"
         now = time.time()

@@ -13,9 +13,9 @@ from waportd.systemd.manager import SystemdError, UnitManager, UnitStatus
 
 log = logging.getLogger(__name__)
 
-_FRESH = 10.0
+FRESH_S = 10.0
 """Seconds for which a measurement is served again: summing over a browser's processes takes milliseconds each."""
-_CGROUP_ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+CGROUP_ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
 class UsageMeter:
@@ -37,7 +37,7 @@ class UsageMeter:
         """
         now = time.monotonic()
         known = self._known.get(unit)
-        if known and now - known[0] < (_FRESH if fresh is None else fresh) and known[1] == pid:
+        if known and now - known[0] < (FRESH_S if fresh is None else fresh) and known[1] == pid:
             return known[2]
         try:
             status = await self._manager.status(unit)
@@ -70,7 +70,7 @@ def _sum_processes(status: UnitStatus) -> Usage:
     cpu = 0.0
     readable = True
     seen = 0
-    for pid in _pids(status):
+    for pid in pids(status):
         try:
             process = psutil.Process(pid)
             with process.oneshot():
@@ -90,9 +90,10 @@ def _sum_processes(status: UnitStatus) -> Usage:
     return Usage(pss if readable else rss, "pss" if readable else "rss", cpu, "processes")
 
 
-def _pids(status: UnitStatus) -> list[int]:
+def pids(status: UnitStatus) -> list[int]:
+    """Return the processes of a unit."""
     # An empty name would be that of the root group, with everything in it.
-    for root in _CGROUP_ROOTS if status.control_group else ():
+    for root in CGROUP_ROOTS if status.control_group else ():
         try:
             listed = (root / status.control_group.lstrip("/") / "cgroup.procs").read_text(encoding="ascii")
         except OSError:

@@ -7,6 +7,7 @@ that rebind their name to this host: a browser sends neither along by itself.
 
 import contextlib
 import dataclasses
+import logging
 import re
 import time
 import urllib.parse
@@ -16,10 +17,11 @@ from aiohttp import hdrs, web
 
 from waportd.accounts import name_of, uid_of
 from waportd.api import audit
-from waportd.api.connections import Connection, uid_of_peer
-from waportd.api.failures import Failures
+from waportd.api.connections import Connection
 from waportd.api.operations import Scope
-from waportd.api.requests import EXPIRES, SIGNATURE
+from waportd.api.parameters import EXPIRES, SIGNATURE
+from waportd.api.throttle import Failures
+from waportd.connect_links import Links
 from waportd.errors import (
     Conflict,
     Forbidden,
@@ -29,10 +31,23 @@ from waportd.errors import (
     Unauthorized,
     WaportdError,
 )
-from waportd.links import Links
 from waportd.model import User
-from waportd.quotas import LINK, TOKEN, UID, USER_TOKEN, Share
+from waportd.plain import one_line
+from waportd.quotas import (
+    CHANGE_LINES,
+    LINK,
+    REFUSED,
+    TOKEN,
+    UID,
+    USER_TOKEN,
+    Changes,
+    Pace,
+    Share,
+    retry_after,
+)
 from waportd.tokens import Kind, Token, Tokens
+
+log = logging.getLogger(__name__)
 
 _BEARER = re.compile(rb"\nAuthorization: *Bearer +([\x21-\x7e]{1,100})", re.IGNORECASE)
 _LINK = re.compile(
@@ -53,9 +68,8 @@ _CALLER = "waportd.caller"
 
 def peer_uid(request: web.BaseRequest) -> int | None:
     """Return the uid of the caller's process; None where the connection is no unix socket."""
-    transport = request.transport
-    peer = None if transport is None else transport.get_extra_info("socket")
-    return None if peer is None else uid_of_peer(peer)
+    connection = request.protocol
+    return connection.uid if isinstance(connection, Connection) else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,6 +138,8 @@ class Access:
         self.tokens = tokens
         self.links = links
         self._failures = Failures()
+        self._changes = Changes()
+        self._refusals = Pace(*CHANGE_LINES)
 
     def allow(self, allowed: Iterable[str | int]) -> None:
         """Replace the list."""
@@ -136,7 +152,7 @@ class Access:
     def admit(
         self, request: web.Request, needed: Scope, owner: User | None, also: Container[Scope] = ()
     ) -> None:
-        """Let a call pass, and note who made it; raise a WaportdError that says why not.
+        """Let a call pass, and keep who made it; raise a WaportdError that says why not.
 
         ``owner`` is the user whom the call concerns, None where it concerns nobody in particular.
         """
@@ -157,6 +173,25 @@ class Access:
             connection.door.belongs_to(connection, caller.identity, caller.share)
         request[_OWNER] = owner
 
+    def begin_change(self, request: web.Request) -> None:
+        """Have a call written down that was let in and is about to change something; raise TooManyRequests for one too many."""
+        if audit.is_change(request):
+            return
+        caller = caller_of(request)
+        now = time.monotonic()
+        if wait := self._changes.count(caller.identity, caller.share, now):
+            minute, hour = caller.share.changes
+            if not self._refusals.count(caller.identity, now):
+                log.warning("%s changes too much, and has to wait %.0f s", one_line(self._name(caller)), wait)
+            raise TooManyRequests(
+                f"this caller has changed something {minute} times within the minute, or {hour} times within the hour, "
+                "which is as often as may be",
+                hint=f"wait {retry_after(wait)} s",
+                cause="too_many_changes",
+                retry_after=retry_after(wait),
+            )
+        audit.mark(request)
+
     def confirm(self, request: web.Request) -> None:
         """Raise what `admit` would, where it would not let the same caller in any more."""
         caller = caller_of(request)
@@ -168,13 +203,20 @@ class Access:
             raise Unauthorized("that token was deleted meanwhile, or has ended", presented=True)
         raise LinkExpired("the link has expired", hint="ask for a new link where this one came from")
 
-    def note(self, request: web.Request, status: int) -> None:
+    def note(self, request: web.Request, status: int, path: str) -> None:
         """Write down who has changed something, now that it is answered with that status."""
-        if request.method in audit.CHANGING and _OWNER in request:
+        if audit.is_change(request):
             caller = caller_of(request)
-            token = None if caller.token is None else self.tokens.get(caller.token)
-            name = (None if token is None else token.name) or caller.token
-            audit.note(request, caller, name, request[_OWNER], status)
+            audit.note(request, path, caller, self._name(caller), request[_OWNER], status)
+
+    def _name(self, caller: Caller) -> str:
+        """Return how the journal names who called."""
+        if caller.uid is not None:
+            return name_of(caller.uid)
+        if caller.token is None:
+            return f"a link of user {caller.user}"
+        token = self.tokens.get(caller.token)
+        return (None if token is None else token.name) or caller.token
 
     def for_caller(self, request: web.Request, error: WaportdError) -> WaportdError:
         """Return an error as whoever called may see it: who has a link learns nothing of the machine's programs."""
@@ -199,6 +241,10 @@ class Access:
                 until = self.links.check(user, query.get(EXPIRES.name, ""), query.get(SIGNATURE.name, ""))
                 caller = Caller(Scope.LINK, user, until=until)
         return (caller.identity, caller.share) if caller else None
+
+    def share_of(self, uid: int) -> Share:
+        """Tell what a user id may have of the unix socket."""
+        return UID if self.permits(uid) else REFUSED
 
     def still_admits(self, caller: Caller) -> bool:
         """Tell whether the caller may still call: is on the list, or has a token or link that holds."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from waportd.accounts import name_of
 from waportd.model import User
 from waportd.plain import one_line
 from waportd.systemd.journal import AUDIT_LOGGER, log_fields
@@ -17,26 +16,40 @@ if TYPE_CHECKING:
     from waportd.api.access import Caller
 
 CHANGING: Final = frozenset({"PUT", "PATCH", "POST", "DELETE"})
+_MARK: Final = "waportd.changes"
 
 log = logging.getLogger(AUDIT_LOGGER)
 log.setLevel(logging.INFO)  # whatever log.level says
 
 
+def mark(request: web.Request) -> None:
+    """Say that this request changes something."""
+    request[_MARK] = True
+
+
+def is_change(request: web.Request) -> bool:
+    """Tell whether the request is to be written down."""
+    return _MARK in request
+
+
 def note(
-    request: web.Request, caller: "Caller", token_name: str | None, user: User | None, status: int
+    request: web.Request,
+    path: str,
+    caller: "Caller",
+    name: str,
+    user: User | None,
+    status: int,
 ) -> None:
     """Write the line of a call that was let in, and that is answered with that status.
 
-    ``token_name`` tells what the token is for that was shown, ``user`` whom the call concerns.
+    ``path`` is how the line names it, ``name`` who called, ``user`` whom the call concerns.
     """
-    action = f"{request.method} {request.path}"
+    action = f"{request.method} {path}"
     fields = {**log_fields(user), "WAPORTD_ACTION": action, "WAPORTD_STATUS": str(status)}
+    fields["WAPORTD_CALLER"] = name
     if caller.uid is not None:
-        who = name_of(caller.uid)
-        fields |= {"WAPORTD_CALLER": who, "WAPORTD_CALLER_UID": str(caller.uid)}
+        fields["WAPORTD_CALLER_UID"] = str(caller.uid)
     else:
         fields["WAPORTD_ADDRESS"] = request.remote or "unknown"
-        who = token_name or f"a link of user {caller.user}"
-        fields |= {"WAPORTD_CALLER": who}
         fields |= {"WAPORTD_TOKEN": caller.token} if caller.token else {"WAPORTD_LINK": str(caller.user)}
-    log.info("%s by %s: %d", one_line(action), one_line(who), status, extra=fields)
+    log.info("%s by %s: %d", one_line(action), one_line(name), status, extra=fields)

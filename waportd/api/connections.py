@@ -6,29 +6,30 @@ a first request and for a reader. asyncio's own loop that accepts goes on where 
 
 import asyncio
 import collections
+import contextlib
 import itertools
 import logging
 import re
 import socket
 import struct
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from waportd.api.failures import network
 from waportd.api.problems import problem
+from waportd.api.throttle import network
 from waportd.errors import BadRequest, TooManyRequests
 from waportd.quotas import (
-    ARRIVALS,
+    ARRIVALS_PER_TURN,
     BAD_REQUEST_LINES,
-    FIRST_REQUEST,
+    FIRST_REQUEST_S,
     NOBODY,
-    READ,
-    SILENT,
-    TURN,
+    READ_BYTES,
+    SILENT_CONNECTIONS,
+    TURN_S,
     UID,
-    UNREAD,
+    UNREAD_S,
     Pace,
     Share,
 )
@@ -37,20 +38,20 @@ log = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096
 """Connections that wait in the kernel."""
-_ACCEPTING = 0.006
+_ACCEPTING_S = 0.006
 """Seconds for which connections are accepted before those who are connected are answered again."""
-_PAUSE = 0.5
+_NO_DESCRIPTOR_PAUSE_S = 0.5
 """Seconds for which none is accepted where there is no descriptor left."""
-_LOOKED_AT = 64
+LOOKED_AT = 64
 """Connections of a caller that are looked at for one that is idle; the longest unused come first. All of a link's or of
 a user's token."""
-_PROGRESS = 64 * 1024
-"""Bytes that a reader has to take in `UNREAD` seconds, where there are as many."""
+PROGRESS_BYTES = 64 * 1024
+"""Bytes that a reader has to take in `UNREAD_S` seconds, where there are as many."""
 _UCRED = struct.Struct("iII")
 """struct ucred: pid, uid, gid; ids above 2^31 are valid."""
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 """aiohttp 3.8 takes line ends without CR, too."""
-_PEEKED = 4096
+_PEEKED_BYTES = 4096
 """Bytes of a first request that are looked at for who sends it."""
 _NOBODY = "nobody"
 
@@ -70,7 +71,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
     """A connection that takes no more than its share, and whose every answer is a problem document.
 
     What is sent ahead of an answer is not read: not by aiohttp beyond the next request's head, and not from the kernel
-    beyond `READ` bytes.
+    beyond `READ_BYTES` bytes.
     """
 
     def __init__(self, door: "Door", caller: Hashable, share: Share, *arguments: Any, **options: Any) -> None:
@@ -79,12 +80,14 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         self.caller = caller
         """For whom it counts; None for one that does not count any more."""
         self.share = share
-        self.uid: int | None = None
+        self.uid = caller if isinstance(caller, int) else None
         """Whose process it is, over the unix socket."""
         self._held = b""
         """What has arrived and is not looked at yet."""
         self._holds = False
         """Whether that keeps it from reading on."""
+        self._tied: asyncio.Task[Any] | None = None
+        """What is given up when the caller leaves."""
         self._alarm: asyncio.TimerHandle | None = None
         """Ends what lasts too long: the wait for a first request, or for a reader."""
 
@@ -100,11 +103,10 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first request, if there is room."""
         super().connection_made(transport)
-        self.uid = uid_of_peer(transport.get_extra_info("socket"))
         if not self.door.let_in(self):
             transport.abort()  # type: ignore[attr-defined]  # of Transport, which it is
             return
-        self._alarm = self._loop.call_later(FIRST_REQUEST, self.force_close)
+        self._alarm = self._loop.call_later(FIRST_REQUEST_S, self.force_close)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
@@ -112,11 +114,24 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         self._held = b""
         self.door.see_off(self)
         super().connection_lost(exc)
+        if self._tied is not None:
+            self._tied.cancel()
+
+    @contextlib.contextmanager
+    def tied(self) -> Iterator[None]:
+        """Cancel the current task, which answers a request of this connection, if the caller leaves meanwhile."""
+        self._tied = asyncio.current_task()
+        try:
+            if self.transport is None:
+                raise ConnectionResetError("the caller is gone")
+            yield
+        finally:
+            self._tied = None
 
     # What arrives
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Return where to put what arrives: never more than `READ` bytes at a time."""
+        """Return where to put what arrives: never more than `READ_BYTES` bytes at a time."""
         return self.door.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -140,8 +155,10 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         while self._held and not self._is_busy():
             if self.share.turns and not self.door.turns.take(self, self.caller, self.share.turns, self._feed):
                 break
-            head = _END_OF_HEAD.search(self._held)
-            end = head.end() if head else len(self._held)
+            end = self._body_left()
+            if end is None:
+                head = _END_OF_HEAD.search(self._held)
+                end = head.end() if head else len(self._held)
             piece, self._held = self._held[:end], self._held[end:]
             super().data_received(piece)
             if self._messages and hasattr(self._messages[-1][0], "exc"):
@@ -154,6 +171,17 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         elif self._holds:
             self._holds = False
             self.resume_reading()
+
+    def _body_left(self) -> int | None:
+        """Return how many bytes of a body are still to come; None where none is being read, or nobody knows."""
+        if self._messages:
+            message, body = self._messages[-1]
+        elif self._current_request is not None:
+            message, body = self._current_request._message, self._current_request.content  # noqa: SLF001
+        else:
+            return None
+        length = None if body.is_eof() else getattr(message, "headers", {}).get(hdrs.CONTENT_LENGTH)
+        return int(length) - body.total_bytes if length and length.isdecimal() else None
 
     def _is_busy(self) -> bool:
         """Tell whether a request that has arrived as a whole waits for its answer."""
@@ -195,15 +223,15 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
     def _await_reader(self, transport: asyncio.Transport) -> None:
         self._end_alarm()
         self._alarm = self._loop.call_later(
-            UNREAD, self._look_at_reader, transport, transport.get_write_buffer_size()
+            UNREAD_S, self._look_at_reader, transport, transport.get_write_buffer_size()
         )
 
     def _look_at_reader(self, transport: asyncio.Transport, before: int) -> None:
-        if before - transport.get_write_buffer_size() >= _PROGRESS:
+        if before - transport.get_write_buffer_size() >= PROGRESS_BYTES:
             self._await_reader(transport)
             return
         if not self.door.lines.count(("unread", self.caller), self._loop.time()):
-            log.info("dropped a reader, who read nothing for %g s", UNREAD)
+            log.info("dropped a reader, who read nothing for %g s", UNREAD_S)
         transport.abort()
 
     def _end_alarm(self) -> None:
@@ -235,7 +263,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
 
 
 class Turns:
-    """Spreads what callers do over time: each gets so many turns every `TURN` seconds, and what is more waits for its own."""
+    """Spreads what callers do over time: each gets so many turns every `TURN_S` seconds, and what is more waits for its own."""
 
     def __init__(self) -> None:
         self._taken: collections.Counter[Hashable] = collections.Counter()
@@ -253,7 +281,7 @@ class Turns:
         now = loop.time()
         if now >= self._ends:
             self._taken.clear()
-            self._ends = now + TURN
+            self._ends = now + TURN_S
         line = self._lines.get(caller)
         if self._taken[caller] < most and (not line or self._calling):
             self._taken[caller] += 1
@@ -261,6 +289,20 @@ class Turns:
         self._lines.setdefault(caller, collections.OrderedDict()).setdefault(who, (most, then))
         self._set_timer()
         return False
+
+    async def wait(self, caller: Hashable, most: int) -> None:
+        """Take a turn of the caller's; where there is none left, return when there is."""
+        turn = asyncio.get_running_loop().create_future()
+
+        def take() -> None:
+            if self.take(turn, caller, most, take):
+                turn.set_result(None)
+
+        take()
+        try:
+            await turn
+        finally:
+            self.leave(turn, caller)
 
     @property
     def are_waited_for(self) -> bool:
@@ -277,6 +319,11 @@ class Turns:
         if line is not None:
             line.pop(who, None)
 
+    @property
+    def lines(self) -> int:
+        """How many lines are kept, each of a caller; an empty one until the next turns."""
+        return len(self._lines)
+
     def first(self, caller: Hashable) -> Hashable:
         """Return who has waited longest."""
         return next(iter(self._lines[caller]))
@@ -291,7 +338,7 @@ class Turns:
         loop = asyncio.get_running_loop()
         self._timer = None
         self._taken.clear()
-        self._ends = loop.time() + TURN
+        self._ends = loop.time() + TURN_S
         self._calling = True
         try:
             self._call_all()
@@ -315,7 +362,7 @@ class Turns:
 
     def _set_timer(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TURN, self._next)
+            self._timer = asyncio.get_running_loop().call_later(TURN_S, self._next)
 
 
 class Door:
@@ -326,20 +373,28 @@ class Door:
     """
 
     def __init__(
-        self, most: int, recognise: Recognise, make: Callable[["Door", Hashable, Share], Connection]
+        self,
+        most: int,
+        recognise: Recognise,
+        make: Callable[["Door", Hashable, Share], Connection],
+        share_of: Callable[[int], Share] = lambda _: UID,
     ) -> None:
-        """``most`` connections at a time, each made by ``make``."""
-        self.buffer = memoryview(bytearray(READ))
+        """``most`` connections at a time, each made by ``make``; ``share_of`` tells the share of a user id."""
+        self.buffer = memoryview(bytearray(READ_BYTES))
         self.lines = Pace(*BAD_REQUEST_LINES)
         """Of the journal, for each source."""
         self.turns = Turns()
-        self._most = most
+        self.most = most
+        """Connections at a time."""
         self._recognise = recognise
         self._make = make
+        self._share_of = share_of
         self._count = 0
         self._callers: dict[Hashable, collections.OrderedDict[Connection, None]] = {}
         """The connections of each caller, the longest unused first."""
         self._listeners: list[socket.socket] = []
+        self._withdrawn: set[tuple[str, int]] = set()
+        """Addresses of TCP that are served no more."""
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         self._silent: collections.OrderedDict[socket.socket, asyncio.TimerHandle] = collections.OrderedDict()
         """Those by whom nothing has come yet, and what ends the wait for it."""
@@ -363,9 +418,29 @@ class Door:
         listener.listen(BACKLOG)
         if listener.family != socket.AF_UNIX:
             # The kernel keeps back who says nothing (tcp(7)), so that most can be told apart as they are accepted.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(FIRST_REQUEST))
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(FIRST_REQUEST_S))
         self._listeners.append(listener)
         self._accept_on(listener)
+
+    def withdraw(self, host: str, port: int) -> None:
+        """Serve an address of TCP no more: accept nobody there, and end the connections that came by it."""
+        self._withdrawn.add((host, port))
+        for listener in [one for one in self._listeners if one.getsockname()[:2] == (host, port)]:
+            asyncio.get_running_loop().remove_reader(listener)
+            if pause := self._pauses.pop(listener, None):
+                pause.cancel()
+            self._listeners.remove(listener)
+            listener.close()
+        for connection in [one for owned in self._callers.values() for one in owned]:
+            if self._is_withdrawn(connection):
+                self._end(connection)
+
+    def _is_withdrawn(self, connection: Connection) -> bool:
+        if not self._withdrawn or connection.transport is None:
+            return False
+        host, port = connection.transport.get_extra_info("sockname")[:2]
+        # Of an address that means all of the host's, a connection has one of these.
+        return not self._withdrawn.isdisjoint({(host, port), ("::" if ":" in host else "0.0.0.0", port)})  # noqa: S104
 
     def shut(self) -> None:
         """Accept no more. The listeners stay open: where systemd keeps them too, callers wait for the successor."""
@@ -392,7 +467,7 @@ class Door:
 
     def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        until = loop.time() + _ACCEPTING
+        until = loop.time() + _ACCEPTING_S
         while loop.time() < until:
             try:
                 arrived, _ = listener.accept()
@@ -403,12 +478,12 @@ class Door:
                 if not self.lines.count("accept", loop.time()):
                     log.warning("Cannot accept connections for a moment: %s", error.strerror)
                 loop.remove_reader(listener)
-                self._pauses[listener] = loop.call_later(_PAUSE, self._accept_on, listener)
+                self._pauses[listener] = loop.call_later(_NO_DESCRIPTOR_PAUSE_S, self._accept_on, listener)
                 return
             arrived.setblocking(False)  # noqa: FBT003
             uid = uid_of_peer(arrived)
             if uid is not None:
-                self._line_up(arrived, uid, UID)
+                self._line_up(arrived, uid, self._share_of(uid))
                 continue
             self._look_at(arrived)
 
@@ -422,7 +497,7 @@ class Door:
     def _look_at(self, arrived: socket.socket) -> None:
         """See by what has come who it is. It stays where it is, to be read as a request."""
         try:
-            head = arrived.recv(_PEEKED, socket.MSG_PEEK)
+            head = arrived.recv(_PEEKED_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
             self._await_word(arrived)
             return
@@ -441,9 +516,9 @@ class Door:
             loop.remove_reader(arrived)
             self._look_at(arrived)
 
-        if len(self._silent) >= SILENT:
+        if len(self._silent) >= SILENT_CONNECTIONS:
             self._hang_up(next(iter(self._silent)))
-        self._silent[arrived] = loop.call_later(FIRST_REQUEST, self._hang_up, arrived)
+        self._silent[arrived] = loop.call_later(FIRST_REQUEST_S, self._hang_up, arrived)
         loop.add_reader(arrived, has_come)
 
     def _line_up(self, arrived: socket.socket, caller: Hashable, share: Share) -> None:
@@ -452,7 +527,7 @@ class Door:
 
         # A line of its own: who is connected already waits for nobody who arrives.
         line = ("arrivals", caller)
-        if self.turns.take(arrived, line, share.turns or ARRIVALS, come_in):
+        if self.turns.take(arrived, line, share.turns or ARRIVALS_PER_TURN, come_in):
             task = asyncio.get_running_loop().create_task(self._welcome(arrived, caller, share))
             self._arrivals.add(task)
             task.add_done_callback(self._arrivals.discard)
@@ -472,6 +547,9 @@ class Door:
 
     def let_in(self, connection: Connection) -> bool:
         """Count a connection; tell whether there is room for it, after another one was closed perhaps."""
+        if self._is_withdrawn(connection):
+            connection.caller = None
+            return False
         self._count += 1
         self._add(connection, connection.caller, connection.share)
         if self._is_over(connection) and not self._make_room(connection):
@@ -482,7 +560,7 @@ class Door:
             self._add(connection, _NOBODY, NOBODY)
             if self._is_over(connection):
                 self._make_room(connection)
-        if self._count <= self._most:
+        if self._count <= self.most:
             return True
         caller = connection.caller
         largest = max(self._callers, key=lambda one: (len(self._callers[one]), one != caller))
@@ -530,7 +608,7 @@ class Door:
     def _make_room(self, newcomer: Connection) -> bool:
         """Close the longest unused other connection of the same caller; tell whether one could be closed."""
         others = self._callers[newcomer.caller]
-        for connection in list(itertools.islice(others, _LOOKED_AT)):
+        for connection in list(itertools.islice(others, LOOKED_AT)):
             if connection.idle and connection is not newcomer:
                 self._end(connection)
                 return True

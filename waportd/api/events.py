@@ -8,27 +8,26 @@ import asyncio
 import re
 import time
 import weakref
-from typing import Any
+from typing import Annotated
 
 from aiohttp import web
 
-from waportd.api import representation
+from waportd.api import documents
 from waportd.api.access import by_link
+from waportd.api.documents import QrDocument, UserDocument
+from waportd.api.json_schema import Document, event, of
 from waportd.api.operations import READERS, Answer, Operation, Scope
-from waportd.api.representation import QR
-from waportd.api.representation import USER as USER_DOCUMENT
-from waportd.api.requests import USER, Parameter, supervisor_of
-from waportd.api.schemas import event, integer, record, text
-from waportd.api.sse import HEARTBEAT, HEARTBEAT_FRAME, Send, frame, stream
+from waportd.api.parameters import USER, Parameter, supervisor_of
+from waportd.api.sse import HEARTBEAT_FRAME, HEARTBEAT_S, Send, frame, stream
 from waportd.errors import UnknownUser
-from waportd.kinds import Kind, Schema
-from waportd.picture import Change, Instance, Picture
+from waportd.registry import Change, Instance, Registry
+from waportd.value_types import Kind, Schema
 
 _AT_ONCE = 50
 """Users who are sent in one piece, of about 50 KiB."""
-_PAUSE = 0.2
+PIECE_PAUSE_S = 0.2
 """Seconds from one piece to the next: however often users change, a reader costs five writes a second at most."""
-_MARGIN = 0.01
+_EXPIRY_MARGIN_S = 0.01
 """Seconds after a code's end until it is told, so that it has ended by every clock."""
 _IDENTIFIER = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,18})")
 
@@ -39,10 +38,24 @@ _SEEN = Parameter[str | None](
     "The last event that was received: only what came after it is told.",
     "header",
 )
-_USER_EVENT = event("user", USER_DOCUMENT)
-_DELETED = event("deleted", record("Deleted", user=text("Who is gone.")))
+
+
+class DeletedDocument(Document):
+    """A user who was deleted."""
+
+    user: Annotated[str, "Who is gone."]
+
+
+class CompleteDocument(Document):
+    """All users were told."""
+
+    users: Annotated[int, "How many users there are."]
+
+
+_USER_EVENT = event("user", of(UserDocument))
+_DELETED = event("deleted", of(DeletedDocument))
 _RESET = event("reset", {"type": "object"})
-_COMPLETE = event("complete", record("Complete", users=integer("How many users there are.")))
+_COMPLETE = event("complete", of(CompleteDocument))
 
 
 def operations() -> list[Operation]:
@@ -63,7 +76,7 @@ def operations() -> list[Operation]:
             "/v1/users/{user}/events",
             follow_one,
             Scope.LINK,
-            {200: _events(_USER_EVENT, event("qr", QR), _DELETED, _RESET)},
+            {200: _events(_USER_EVENT, event("qr", of(QrDocument)), _DELETED, _RESET)},
             (USER, _SEEN),
             errors=(UnknownUser,),
             endless=True,
@@ -88,13 +101,13 @@ class Frames:
             weakref.WeakKeyDictionary(),
         )
         """As they are, and as they are for who has a connect link."""
-        self._codes: tuple[weakref.WeakKeyDictionary[Change, tuple[dict[str, Any], bytes]], ...] = (
+        self._codes: tuple[weakref.WeakKeyDictionary[Change, tuple[QrDocument, bytes]], ...] = (
             weakref.WeakKeyDictionary(),
             weakref.WeakKeyDictionary(),
         )
 
-    def mark(self, event: str, version: int, **data: Any) -> bytes:
-        """Return an event that is about nobody."""
+    def event(self, event: str, version: int, data: object) -> bytes:
+        """Return an event whose data is a document."""
         return frame(event, data, f"{self._epoch}-{version}")
 
     def of_user(self, change: Change, *, veil: bool = False) -> bytes:
@@ -102,27 +115,26 @@ class Frames:
         users = self._users[veil]
         written = users.get(change)
         if written is None:
-            event, data = "deleted", {"user": str(change.user)}
+            event: str = "deleted"
+            data: UserDocument | DeletedDocument = DeletedDocument(user=change.user)
             if change.instance is not None:
-                event, data = "user", representation.user(_seen_through(change.instance, veil=veil))
-            written = users[change] = self.mark(event, change.version, **data)
+                event, data = "user", documents.user(_seen_through(change.instance, veil=veil))
+            written = users[change] = self.event(event, change.version, data)
         return written
 
-    def of_code(
-        self, change: Change, instance: Instance, *, veil: bool = False
-    ) -> tuple[dict[str, Any], bytes]:
+    def of_code(self, change: Change, instance: Instance, *, veil: bool = False) -> tuple[QrDocument, bytes]:
         """Return ``qr``: what there is to scan now, as a document and as an event. A secret."""
         code = instance.live_qr(time.time())
         codes = self._codes[veil]
         written = codes.get(change)
-        if written is None or written[0]["qr"] != code:
-            document = representation.qr(_seen_through(instance, veil=veil))
-            written = codes[change] = (document, self.mark("qr", change.version, **document))
+        if written is None or written[0].qr != code:
+            document = documents.qr(_seen_through(instance, veil=veil))
+            written = codes[change] = (document, self.event("qr", change.version, document))
         return written
 
 
 def _seen_through(instance: Instance, *, veil: bool) -> Instance:
-    return representation.veiled(instance) if veil else instance
+    return documents.veiled(instance) if veil else instance
 
 
 async def follow_all(request: web.Request) -> web.StreamResponse:
@@ -130,33 +142,33 @@ async def follow_all(request: web.Request) -> web.StreamResponse:
 
     Events are ``user`` with a user's state, ``complete`` when these were all, and ``deleted``. No code is in it. After a Last-Event-ID only those who changed since are told, or after ``reset`` all anew.
     """
-    picture = supervisor_of(request).picture
+    registry = supervisor_of(request).registry
     frames: Frames = request.app["frames"]
-    seen = _seen(request, picture)
+    seen = _seen(request, registry)
 
     async def tell(send: Send) -> None:
         known = seen or 0
         # Who starts from nothing is told of nobody who left before.
-        gone = picture.version if seen is None else 0
+        gone = registry.version if seen is None else 0
         complete = False
         if seen is None and _resumes(request):
-            await send(frames.mark("reset", 0))
-        while not picture.released:
-            changes = picture.changes_since(known, _AT_ONCE)
+            await send(frames.event("reset", 0, {}))
+        while not registry.released:
+            changes = registry.changes_since(known, _AT_ONCE)
             if changes:
                 known = changes[-1].version
                 told = (change for change in changes if change.instance or change.version > gone)
                 await send(b"".join(map(frames.of_user, told)))
             elif not complete:
                 complete = True
-                await send(frames.mark("complete", known, users=len(picture)))
+                await send(frames.event("complete", known, CompleteDocument(users=len(registry))))
             else:
-                await picture.wait_for_change(known, HEARTBEAT)
-                if picture.version == known:
+                await registry.wait_for_change(known, HEARTBEAT_S)
+                if registry.version == known:
                     await send(HEARTBEAT_FRAME)
                 continue
             if complete:
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(PIECE_PAUSE_S)
 
     return await stream(request, tell)
 
@@ -168,20 +180,20 @@ async def follow_one(request: web.Request) -> web.StreamResponse:
     """
     user = USER.of(request)
     supervisor = supervisor_of(request)
-    picture = supervisor.picture
+    registry = supervisor.registry
     frames: Frames = request.app["frames"]
-    seen = _seen(request, picture)
+    seen = _seen(request, registry)
     veil = by_link(request)
-    if seen is None or not (last := picture.change_of(user)) or last.version <= seen:
+    if seen is None or not (last := registry.change_of(user)) or last.version <= seen:
         # Unless it is to be told that the user is gone.
         supervisor.known(user)
 
     async def tell(send: Send) -> None:
         known = seen or 0
-        shown: dict[str, Any] | None = None
+        shown: QrDocument | None = None
         if seen is None and _resumes(request):
-            await send(frames.mark("reset", 0))
-        while not picture.released and (change := picture.change_of(user)):
+            await send(frames.event("reset", 0, {}))
+        while not registry.released and (change := registry.change_of(user)):
             instance = change.instance
             if instance is None:
                 await send(frames.of_user(change, veil=veil))
@@ -192,25 +204,28 @@ async def follow_one(request: web.Request) -> web.StreamResponse:
             )
             known, shown = change.version, document
             await send(news or HEARTBEAT_FRAME)
-            await asyncio.sleep(_PAUSE)
-            await picture.wait(user, lambda _: picture.change_of(user) is not change, _patience(instance))
+            if instance.passkey is not None:
+                # The server runs, and goes on with that step while somebody is there for it.
+                supervisor.note_poll(instance)
+            await asyncio.sleep(PIECE_PAUSE_S)
+            await registry.wait(user, lambda _: registry.change_of(user) is not change, _patience(instance))
 
     return await stream(request, tell)
 
 
 def _patience(instance: Instance) -> float:
-    """Return for how many seconds there is nothing to tell: an expiry changes the code, and nothing in the picture."""
+    """Return for how many seconds there is nothing to tell: an expiry changes the code, and nothing in the registry."""
     now = time.time()
-    return min(HEARTBEAT, instance.code_ends_at(now) - now + _MARGIN)
+    return min(HEARTBEAT_S, instance.code_ends_at(now) - now + _EXPIRY_MARGIN_S)
 
 
 def _resumes(request: web.Request) -> bool:
     return _SEEN.of(request) is not None
 
 
-def _seen(request: web.Request, picture: Picture) -> int | None:
+def _seen(request: web.Request, registry: Registry) -> int | None:
     """Return the version up to which the reader knows all; None where it knows nothing that can be gone on from."""
     match = _IDENTIFIER.fullmatch(_SEEN.of(request) or "")
-    if not match or match[1] != picture.epoch or not picture.remembers(int(match[2])):
+    if not match or match[1] != registry.epoch or not registry.remembers(int(match[2])):
         return None
     return int(match[2])

@@ -1,53 +1,61 @@
 """``/v1/host``: what the machine has, and how many more servers fit on it."""
 
+from typing import Annotated
+
 from aiohttp import web
 
+from waportd.api.documents import respond
+from waportd.api.json_schema import Document, of
 from waportd.api.operations import READERS, Answer, Operation, Scope
-from waportd.api.representation import respond
-from waportd.api.requests import supervisor_of
-from waportd.api.schemas import array, integer, nullable, number, record
+from waportd.api.parameters import supervisor_of
 
-_HOST = record(
-    "Host",
-    memory=record(
-        "HostMemory",
-        total=integer("Bytes."),
-        available=integer("Bytes that could be given to programs without swapping."),
-    ),
-    cpus=integer("Processors."),
-    load=array(number(), "Processes that run or want to, on average over 1, 5 and 15 minutes."),
-    running=integer("Servers that run."),
-    max_running=integer("`limits.max_running`: how many may; 0 for no limit."),
-    min_available_memory=integer(
-        "`limits.min_available_memory`: bytes that a start leaves free; 0 for none."
-    ),
-    memory_per_session=integer(
-        "Bytes of a server: the measured average, or 250 MiB where none was measured."
-    ),
-    more_sessions=nullable(integer("How many more servers fit; null where no limit is set.")),
-)
+
+class HostMemory(Document):
+    """The machine's memory."""
+
+    total: Annotated[int, "Bytes."]
+    available: Annotated[int, "Bytes that could be given to programs without swapping."]
+
+
+class HostDocument(Document):
+    """The machine, and how many servers fit on it."""
+
+    memory: HostMemory
+    cpus: Annotated[int, "Processors."]
+    load: Annotated[tuple[float, ...], "Processes that run or want to, on average over 1, 5 and 15 minutes."]
+    running: Annotated[int, "Servers that run."]
+    max_running: Annotated[int, "`limits.max_running`: how many may; 0 for no limit."]
+    min_available_memory: Annotated[
+        int, "`limits.min_available_memory`: bytes that a start leaves free; 0 for none."
+    ]
+    memory_per_session: Annotated[
+        int, "Bytes of a server: the measured average, or 250 MiB where none was measured."
+    ]
+    more_sessions: Annotated[int | None, "How many more servers fit; null where no limit is set."]
 
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
     return [
-        Operation("GET", "/v1/host", show, Scope.ADMIN, {200: Answer("the machine", _HOST)}, also=READERS)
+        Operation(
+            "GET", "/v1/host", show, Scope.ADMIN, {200: Answer("the machine", of(HostDocument))}, also=READERS
+        )
     ]
 
 
 async def show(request: web.Request) -> web.Response:
     """Show what the machine has, and how many more servers fit on it."""
     supervisor = supervisor_of(request)
-    room, limits = await supervisor.room(), supervisor.limits
+    capacity, limits = await supervisor.capacity(), supervisor.limits
     return respond(
-        {
-            "memory": {"total": room.memory_total, "available": room.memory_available},
-            "cpus": room.cpus,
-            "load": [round(average, 2) for average in room.load],
-            "running": room.running,
-            "max_running": limits.max_running,
-            "min_available_memory": limits.min_available_memory,
-            "memory_per_session": room.memory_per_session,
-            "more_sessions": room.more_sessions,
-        }
+        HostDocument(
+            memory=HostMemory(total=capacity.memory_total, available=capacity.memory_available),
+            cpus=capacity.cpus,
+            load=tuple(round(average, 2) for average in capacity.load),
+            running=capacity.running,
+            max_running=limits.max_running,
+            min_available_memory=limits.min_available_memory,
+            memory_per_session=capacity.memory_per_session,
+            more_sessions=capacity.more_sessions,
+        )
     )

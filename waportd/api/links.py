@@ -1,31 +1,36 @@
 """``/v1/users/{user}/connect-link``: lets a person who has no token link a phone."""
 
 import urllib.parse
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import hdrs, web
 
 from waportd.api.access import access_of, peer_uid
+from waportd.api.documents import moment, respond
+from waportd.api.json_schema import Document, Moment, of
 from waportd.api.operations import Answer, Operation, Scope
-from waportd.api.representation import respond, timestamp
-from waportd.api.requests import EXPIRES, NO_BODY, SIGNATURE, USER, Body, Member
-from waportd.api.schemas import moment, record, text
+from waportd.api.parameters import EXPIRES, NO_BODY, SIGNATURE, USER, Body, Member
+from waportd.connect_links import MAX_LIFETIME_S
 from waportd.errors import StoreError
-from waportd.kinds import number
-from waportd.links import MAX_LIFETIME
+from waportd.value_types import number
 
-_LIFETIME = 600
-"""Seconds."""
+_LIFETIME_S = 600
 _TTL = Body[dict[str, int] | None](
-    (Member("ttl", number(1, MAX_LIFETIME), f"Seconds for which the link holds; {_LIFETIME} by default."),),
-    f'{{"ttl": {_LIFETIME}}}',
+    (
+        Member(
+            "ttl", number(1, MAX_LIFETIME_S), f"Seconds for which the link holds; {_LIFETIME_S} by default."
+        ),
+    ),
+    f'{{"ttl": {_LIFETIME_S}}}',
 )
-_LINK = record(
-    "ConnectLink",
-    url=text("The link. A secret until it ends: whoever has it can link a phone for the user."),
-    path=text("The same without the host, for a web app that passes the page through."),
-    expires_at=moment("When it ends."),
-)
+
+
+class ConnectLink(Document):
+    """A connect link. Holds a secret."""
+
+    url: Annotated[str, "The link. A secret until it ends: whoever has it can link a phone for the user."]
+    path: Annotated[str, "The same without the host, for a web app that passes the page through."]
+    expires_at: Annotated[Moment, "When it ends."]
 
 
 def operations() -> list[Operation]:
@@ -36,7 +41,7 @@ def operations() -> list[Operation]:
             "/v1/users/{user}/connect-link",
             create,
             Scope.USER,
-            {201: Answer("the link", _LINK)},
+            {201: Answer("the link", of(ConnectLink))},
             (USER,),
             _TTL,
         ),
@@ -65,14 +70,14 @@ async def create(request: web.Request) -> web.Response:
     """Make a link to the connect page of a user.
 
     It opens the page and the calls that the page makes, for this user and until it ends: the code, the events, a
-    pairing code, and to start the server. The user need not have a port yet.
+    pairing code, a passkey, and to start the server. The user need not have a port yet.
     """
     user = USER.of(request)
     wish: dict[str, Any] = _TTL.of(request) or {}
-    expires, signature = access_of(request).links.sign(user, wish.get("ttl", _LIFETIME))
+    expires, signature = access_of(request).links.sign(user, wish.get("ttl", _LIFETIME_S))
     query = urllib.parse.urlencode({USER.name: user, EXPIRES.name: expires, SIGNATURE.name: signature})
     path = f"/connect?{query}"
     # Where the caller itself called; a unix socket has no address that a browser could open.
     host = request.headers.get(hdrs.HOST) if peer_uid(request) is None else None
     url = f"{request.scheme}://{host}{path}" if host else path
-    return respond({"url": url, "path": path, "expires_at": timestamp(expires)}, 201)
+    return respond(ConnectLink(url=url, path=path, expires_at=moment(expires)), 201)

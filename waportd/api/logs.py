@@ -1,31 +1,30 @@
 """``/v1/users/{user}/logs``: what the journal has about a user's server."""
 
 import asyncio
-import collections
 import contextlib
-from collections.abc import Hashable, Iterator
-from typing import Any
+from typing import Annotated
 
 from aiohttp import web
 
 from waportd.api.access import caller_of
+from waportd.api.crowds import Crowd
+from waportd.api.documents import moment, respond
+from waportd.api.json_schema import As, Document, Moment, event, of, words
 from waportd.api.operations import READERS, Answer, Operation, Scope
-from waportd.api.representation import respond, timestamp
-from waportd.api.requests import USER, Parameter, supervisor_of
-from waportd.api.schemas import array, event, integer, moment, record, text, words
-from waportd.api.sse import HEARTBEAT, HEARTBEAT_FRAME, Send, frame, stream
+from waportd.api.parameters import USER, Parameter, supervisor_of
+from waportd.api.sse import HEARTBEAT_FRAME, HEARTBEAT_S, Send, frame, stream
 from waportd.errors import TooManyRequests, UnknownUser
-from waportd.kinds import FLAG, Kind, number
 from waportd.model import service_unit
-from waportd.picture import Instance
-from waportd.quotas import LOGS, OF_LOGS
+from waportd.quotas import LOGS, LOGS_PER_CALLER
+from waportd.registry import Instance
 from waportd.supervisor import Supervisor
-from waportd.systemd.lines import AT_ONCE, JournalUnavailable, Line, ServerLog
+from waportd.systemd.server_log import LINES_AT_ONCE, JournalUnavailable, Line, ServerLog
+from waportd.value_types import FLAG, Kind, number
 
 _MAX_LINES = 1000
-_PAUSE = 0.2
+_READ_PAUSE_S = 0.2
 """Seconds from one read of new lines to the next."""
-_FOREVER = 1e9
+_FOREVER_S = 1e9
 _MAX_DIGITS = 18
 
 
@@ -34,19 +33,23 @@ def _parse_id(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
 
 
-_LINE = record(
-    "LogLine",
-    time=moment("When it was written."),
-    priority=integer("From 0 (emergency) to 7 (debug), as in syslog."),
-    source=words("server", "systemd", "waportd", doc="Who wrote it."),
-    message=text("The line."),
-)
-_LOG = record(
-    "Log",
-    user=text("Whose server."),
-    unit=text("The server's systemd unit."),
-    lines=array(_LINE, "The newest lines, the oldest of them first."),
-)
+class LogLine(Document):
+    """A line of the journal."""
+
+    time: Annotated[Moment, "When it was written."]
+    priority: Annotated[int, "From 0 (emergency) to 7 (debug), as in syslog."]
+    source: Annotated[str, As(words("server", "systemd", "waportd")), "Who wrote it."]
+    message: Annotated[str, "The line."]
+
+
+class LogDocument(Document):
+    """What the journal has about a user's server."""
+
+    user: Annotated[str, "Whose server."]
+    unit: Annotated[str, "The server's systemd unit."]
+    lines: Annotated[tuple[LogLine, ...], "The newest lines, the oldest of them first."]
+
+
 _LINES = Parameter[int]("lines", number(1, _MAX_LINES), "How many lines at most.", default=100)
 _FOLLOW = Parameter[bool](
     "follow", FLAG, "Whether lines that come later are told too, as events `log`.", default=False
@@ -71,8 +74,8 @@ def operations() -> list[Operation]:
             {
                 200: Answer(
                     "the lines; with `follow=true` server-sent events, of which the schema is that of each",
-                    _LOG,
-                    others={"text/event-stream": event("log", _LINE)},
+                    of(LogDocument),
+                    others={"text/event-stream": event("log", of(LogLine))},
                 )
             },
             (USER, _LINES, _FOLLOW, _SEEN),
@@ -83,29 +86,13 @@ def operations() -> list[Operation]:
     ]
 
 
-class Followers:
-    """Who follows logs."""
-
-    def __init__(self) -> None:
-        self._callers: collections.Counter[Hashable] = collections.Counter()
-
-    @contextlib.contextmanager
-    def one_more(self, caller: Hashable) -> Iterator[None]:
-        """Count one more as long as it lasts; raise TooManyRequests where that is too many."""
-        whose = f"you follow {self._callers[caller]} logs" if self._callers[caller] >= OF_LOGS else ""
-        if self._callers.total() >= LOGS:
-            whose = f"{self._callers.total()} logs are being followed"
-        if whose:
-            raise TooManyRequests(
-                f"{whose}, which is as many as can be",
-                hint="close some of them, or ask without `follow=true`",
-                retry_after=30,
-            )
-        self._callers[caller] += 1
-        try:
-            yield
-        finally:
-            self._callers -= collections.Counter({caller: 1})
+def followers() -> Crowd:
+    """Return who follows logs: nobody yet."""
+    return Crowd(
+        "you follow {} logs",
+        "{} logs are being followed",
+        "close some of them, or ask without `follow=true`",
+    )
 
 
 async def show(request: web.Request) -> web.StreamResponse:
@@ -124,12 +111,12 @@ async def show(request: web.Request) -> web.StreamResponse:
     finally:
         log.close()
     unit = service_unit(instance.assignment.port)
-    return respond({"user": user, "unit": unit, "lines": [_document(line) for line in lines]})
+    return respond(LogDocument(user=user, unit=unit, lines=tuple(map(_document, lines))))
 
 
 async def _follow(request: web.Request, supervisor: Supervisor, instance: Instance) -> web.StreamResponse:
-    followers: Followers = request.app["followers"]
-    with followers.one_more(caller_of(request).identity):
+    followers: Crowd = request.app["followers"]
+    with followers.one_more(caller_of(request).identity, LOGS_PER_CALLER, LOGS):
         log = await supervisor.open_log(instance.assignment.user)
         try:
             return await stream(request, lambda send: _tell(request, supervisor, instance, log, send))
@@ -147,15 +134,15 @@ async def _tell(
         return now is None or now.assignment.created_at != assignment.created_at
 
     news = asyncio.Event()
-    gone = asyncio.create_task(supervisor.picture.wait(assignment.user, is_gone, _FOREVER), name="log")
+    gone = asyncio.create_task(supervisor.registry.wait(assignment.user, is_gone, _FOREVER_S), name="log")
     gone.add_done_callback(lambda _: news.set())
     try:
         lines = await log.last(_LINES.of(request), _SEEN.of(request))
         while True:
             await send(b"".join(frame("log", _document(line), str(line.time)) for line in lines))
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_READ_PAUSE_S)
             with log.notified(news), contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT):
+                async with asyncio.timeout(HEARTBEAT_S):
                     await news.wait()
             if gone.done():
                 return
@@ -163,7 +150,7 @@ async def _tell(
                 await send(HEARTBEAT_FRAME)
             news.clear()
             lines = await log.following()
-            if len(lines) == AT_ONCE:
+            if len(lines) == LINES_AT_ONCE:
                 news.set()
     except JournalUnavailable:
         # Told to whoever asks next; this answer has begun.
@@ -173,10 +160,7 @@ async def _tell(
         await asyncio.gather(gone, return_exceptions=True)
 
 
-def _document(line: Line) -> dict[str, Any]:
-    return {
-        "time": timestamp(line.time / 1e6),
-        "priority": line.priority,
-        "source": line.source,
-        "message": line.message,
-    }
+def _document(line: Line) -> LogLine:
+    return LogLine(
+        time=moment(line.time / 1e6), priority=line.priority, source=line.source, message=line.message
+    )

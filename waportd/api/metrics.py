@@ -6,10 +6,12 @@ import time
 from aiohttp import web
 
 from waportd.api.operations import WATCHERS, Answer, Operation, Scope
+from waportd.api.parameters import supervisor_of
 from waportd.api.problems import Handler
-from waportd.api.requests import supervisor_of
 from waportd.metrics import CONTENT_TYPE, Snapshot, render
 
+_WAITS = ("wait=", "timeout=")
+"""What a call that waits has in its query."""
 _METHODS = {"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"}
 
 
@@ -24,7 +26,7 @@ async def time_requests(request: web.Request, handler: Handler) -> web.StreamRes
     """Time each answer, by what was asked for, but for those that wait for something to happen."""
     began = time.perf_counter()
     response = await handler(request)
-    if isinstance(response, web.Response) and "wait=" not in request.query_string:
+    if isinstance(response, web.Response) and not any(name in request.query_string for name in _WAITS):
         resource = request.match_info.route.resource
         # Callers may send any path and any method; each series lasts.
         supervisor_of(request).metrics.requests.labels(
@@ -41,16 +43,16 @@ async def show(request: web.Request) -> web.Response:
     `docs/metrics.md` lists it all. Memory and processor time are at most half a minute old.
     """
     supervisor = supervisor_of(request)
-    room = await supervisor.room()
-    instances, usages = list(supervisor.picture), supervisor.usages()
+    capacity = await supervisor.capacity()
+    instances, usages = list(supervisor.registry), supervisor.usages()
     snapshot = Snapshot(
         instances=instances,
         usages=usages,
         cpu_total=supervisor.metrics.add_cpu(usages, instances),
-        room=room,
+        capacity=capacity,
         unassigned=len(supervisor.unassigned),
         alarm=supervisor.alarm.alarm if supervisor.alarm else None,
-        warm_answers=request.app["warm"].answered,
+        warm_answers=request.app["response_cache"].answered,
         open_requests=request.app["traffic"].open,
         per_user=supervisor.metrics_per_user,
     )

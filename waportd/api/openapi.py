@@ -8,9 +8,10 @@ from typing import Any
 from aiohttp import web
 
 from waportd import __version__
+from waportd.api.json_schema import of
 from waportd.api.operations import Answer, Operation, Scope
-from waportd.api.requests import SIGNATURE, Parameter
-from waportd.api.schemas import integer, nullable, record, text
+from waportd.api.parameters import SIGNATURE, Parameter
+from waportd.api.problems import ProblemDocument
 from waportd.errors import (
     BadRequest,
     Forbidden,
@@ -22,22 +23,9 @@ from waportd.errors import (
     Unauthorized,
     WaportdError,
 )
-from waportd.kinds import Schema
+from waportd.value_types import Schema
 
-PROBLEM = record(
-    "Problem",
-    optional=["cause"],
-    type=text("`urn:waportd:error:` and the code."),
-    title=text("The kind of error, in words."),
-    status=integer("The HTTP status."),
-    detail=text("What went wrong."),
-    code=text("The kind of error, for programs."),
-    hint=nullable(text("What mends it.")),
-    cause=text("What exactly made a server fail, for programs."),
-)
-"""RFC 9457."""
-
-
+_PROBLEM = of(ProblemDocument)
 _SCHEMES = {
     "token": {
         "type": "http",
@@ -124,10 +112,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if parameters:
         item["parameters"] = parameters
     body = operation.body
-    if body is not None and body.members:
+    if body is not None and body.content:
         item["requestBody"] = {
             "required": body.required,
-            "content": {"application/json": {"schema": body.schema}},
+            "content": {media: {"schema": schema} for media, schema in body.content.items()},
         }
     item["security"] = _SECURITY[operation.scope]
     responses = _errors(operation)
@@ -182,12 +170,17 @@ def _errors(operation: Operation) -> dict[str, Any]:
     by_status: dict[int, list[type[WaportdError]]] = {}
     for kind in kinds:
         by_status.setdefault(kind.status, []).append(kind)
+    told = {
+        status: [f"{kind.title} (`{kind.code}`)" for kind in known] for status, known in by_status.items()
+    }
+    for status, about in operation.refusals.items():
+        told.setdefault(status, []).append(about)
     return {
         str(status): {
-            "description": "; ".join(f"{kind.title} (`{kind.code}`)" for kind in by_status[status]),
-            "content": {"application/problem+json": {"schema": PROBLEM}},
+            "description": "; ".join(words),
+            "content": {"application/problem+json": {"schema": _PROBLEM}},
         }
-        for status in by_status
+        for status, words in told.items()
     }
 
 

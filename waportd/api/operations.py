@@ -3,6 +3,7 @@
 The OpenAPI document, the routes and the check of what callers send are all made from it.
 """
 
+import dataclasses
 import enum
 import re
 from collections.abc import Callable, Mapping
@@ -11,8 +12,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from waportd.api.problems import Handler, problem
-from waportd.api.requests import EXPIRES, OF_USER, SIGNATURE, Body, Parameter, read_body, read_parameters
+from waportd.api import audit
+from waportd.api.parameters import EXPIRES, OF_USER, SIGNATURE, Body, Parameter, read_body, read_parameters
+from waportd.api.problems import Handler, answer_to, problem
 from waportd.errors import (
     BadRequest,
     Conflict,
@@ -24,8 +26,8 @@ from waportd.errors import (
     TooManyRunning,
     WaportdError,
 )
-from waportd.kinds import Schema
 from waportd.systemd.manager import AccessDenied, BusTimeout, SystemdError, UnitBusy, UnitMasked
+from waportd.value_types import Schema
 
 CHANGE_ERRORS = (
     Conflict,
@@ -97,38 +99,65 @@ class Operation:
     """Which of METRICS and READ open it, too."""
     endless: bool = False
     """The answer is a stream that does not end by itself, so that HEAD has none."""
-    on_error: Callable[[WaportdError], web.StreamResponse] | None = None
-    """Answers errors in another shape than a problem document."""
+    refusals: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    """Errors that are the user's server's own: what they are about, by status."""
+    narrowed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Regular expressions of parts of the path, where another operation has a path that would fit this one, too."""
+    discreet: bool = False
+    """Its path tells who writes to whom, and stands in no line of the journal."""
+    traffic: bool = False
+    """It changes nothing of what is administered, and may be made many times a second: nobody writes down who made it."""
+    on_error: Callable[[WaportdError], web.Response] = problem
+    """Answers errors; the web front end's own page has another shape for them."""
 
     def route(self) -> web.RouteDef:
         """Return the route that answers it."""
+        path = self.path
+        for name, pattern in self.narrowed.items():
+            path = path.replace(f"{{{name}}}", f"{{{name}:{pattern}}}")
         if self.method == "GET":
-            return web.get(self.path, self.answer, allow_head=not self.endless)
-        return web.route(self.method, self.path, self.answer)
+            return web.get(path, self.answer, allow_head=not self.endless)
+        return web.route(self.method, path, self.answer)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, after a check that it is what is described."""
+        status = web.HTTPInternalServerError.status_code  # of what is cut short
         try:
             if not self.lenient and request.query_string:
                 self._refuse_unknown(request)
             read_parameters(request, self.parameters)
             owner = next((one.of(request) for one in self.parameters if one.kind is OF_USER), None)
-            request.app["access"].admit(request, self.scope, owner, self.also)
+            access = request.app["access"]
+            access.admit(request, self.scope, owner, self.also)
+            if self.method in audit.CHANGING and not self.traffic:
+                access.begin_change(request)
             if self.body is not None:
                 await read_body(request, self.body)
             response = await self.handler(request)
             if not response.prepared and response.status != 204:  # noqa: PLR2004  # which tells nothing
                 # It may have waited: what was shown at its beginning has to hold still.
                 request.app["access"].confirm(request)
-        except WaportdError as error:
-            response = (self.on_error or problem)(request.app["access"].for_caller(request, error))
-        request.app["access"].note(request, response.status)
+            status = response.status
+        except Exception as error:  # noqa: BLE001  # told by `answer_to`
+            response = answer_to(error, request, self.on_error)
+            status = response.status
+        finally:
+            # However it ends: it may have changed something by then.
+            request.app["access"].note(request, status, self._told_as(request))
         return response
 
+    def _told_as(self, request: web.Request) -> str:
+        """Return the path as the journal has it."""
+        if not self.discreet:
+            return request.path
+        return self.path.replace("{user}", request.match_info.get("user", "{user}"))
+
     def _refuse_unknown(self, request: web.Request) -> None:
-        known = [parameter.name for parameter in self.described if parameter.place == "query"]
+        parameters = [parameter for parameter in self.described if parameter.place == "query"]
+        known = [parameter.name for parameter in parameters]
+        former = [parameter.former for parameter in parameters]
         for name in request.query:
-            if name not in known:
+            if name not in known and name not in former:
                 raise BadRequest(
                     f"unknown parameter {name!r:.80}", hint=f"allowed: {', '.join(known) or 'none'}"
                 )

@@ -7,23 +7,35 @@ import functools
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
 
+from waportd import extension
+from waportd.api.accept import best_language
+from waportd.api.documents import written
+from waportd.api.json_schema import Document, of, text
 from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.parameters import Parameter
 from waportd.api.problems import Handler
-from waportd.api.requests import Parameter
-from waportd.api.schemas import text
+from waportd.config import Connect
 from waportd.errors import NotFound
-from waportd.kinds import Kind
+from waportd.value_types import Kind
 
 _WEB = Path(__file__).resolve().parent.parent / "web"
 _TYPES = {
     ".html": "text/html",
     ".css": "text/css",
+    ".js": "text/javascript",
     ".mjs": "text/javascript",
     ".svg": "image/svg+xml",
+    ".json": "application/json",
+    ".zip": "application/zip",
+}
+_EXTENSIONS = "passkey-extensions.json"
+_ARCHIVES = {
+    "passkey-extension.zip": extension.Browser.CHROME,
+    "passkey-extension-firefox.zip": extension.Browser.FIREFOX,
 }
 _LANGUAGES = {"en": "en", "pt": "pt-BR"}
 _POLICY = "; ".join(
@@ -43,6 +55,25 @@ _NAME = Parameter[str](
     "name", _TEXT, "A file that the pages load.", "path", required=True, example="base.css"
 )
 
+
+class PasskeyExtension(Document):
+    """A browser extension that signs in with a passkey."""
+
+    id: Annotated[str, "Its id in Chromium."]
+    url: Annotated[str, "Where it is to be had; relative to this daemon's address where it is its own."]
+    firefox: Annotated[str | None, "Where the one for Firefox is to be had."]
+    own: Annotated[bool, "Whether it is waportd's own, which is asked over a port."]
+
+
+class PasskeyExtensions(Document):
+    """The extensions of the connect page."""
+
+    extensions: Annotated[
+        tuple[PasskeyExtension, ...], "Those that the connect page offers and uses, in this order."
+    ]
+
+
+_FILES = {kind: {} if "zip" in kind else text() for kind in _TYPES.values() if "json" not in kind}
 _UNCHANGED = Answer("the caller has this answer already")
 
 
@@ -62,7 +93,7 @@ def operations() -> list[Operation]:
             show_asset,
             Scope.PUBLIC,
             {
-                200: Answer("the file", others={kind: text() for kind in _TYPES.values()}),
+                200: Answer("the file", of(PasskeyExtensions), others=_FILES),
                 304: _UNCHANGED,
             },
             (_NAME, _KNOWN),
@@ -102,11 +133,38 @@ async def show_connect(request: web.Request) -> web.Response:
 
 
 async def show_asset(request: web.Request) -> web.Response:
-    """Show a file that the pages load."""
+    """Show a file that the pages load.
+
+    `passkey-extensions.json` names the browser extensions that the connect page offers and uses to sign in with a passkey:
+    waportd's own one first, then those of `connect.passkey_extensions`. `passkey-extension.zip` and, for Firefox,
+    `passkey-extension-firefox.zip` are its own one.
+    """
     name = _NAME.of(request)
+    if name == _EXTENSIONS:
+        return _respond(request, name, _offered(request.app["supervisor"].connect))
+    if name in _ARCHIVES:
+        return _respond(request, name, _archive(_ARCHIVES[name]))
     if name not in load() or name.endswith(".html"):
         raise NotFound(f"there is nothing at {request.path}", hint="the pages are at / and /connect")
     return _respond(request, name, load()[name])
+
+
+def _offered(config: Connect) -> bytes:
+    own = []
+    if config.own_passkey_extension:
+        address, for_firefox = (f"assets/{name}" for name in _ARCHIVES)
+        known = extension.chrome_id(extension.load())
+        own = [PasskeyExtension(id=known, url=address, firefox=for_firefox, own=True)]
+    others = [
+        PasskeyExtension(id=known, url=address, firefox=None, own=False)
+        for known, address in config.passkey_extensions
+    ]
+    return written(PasskeyExtensions(extensions=(*own, *others)))
+
+
+@functools.cache
+def _archive(browser: extension.Browser) -> bytes:
+    return extension.archive(browser, extension.load())
 
 
 def _page(request: web.Request, name: str, language: str, ancestors: str) -> web.Response:
@@ -128,25 +186,19 @@ def _respond(request: web.Request, name: str, body: bytes) -> web.Response:
     }
     if etag in (_KNOWN.of(request) or ""):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers=headers, content_type=_TYPES[Path(name).suffix], charset="utf-8")
+    kind = _TYPES[Path(name).suffix]
+    return web.Response(
+        body=body, headers=headers, content_type=kind, charset=None if kind.endswith("zip") else "utf-8"
+    )
 
 
 def _language(request: web.Request) -> str:
-    """Return the language that is wanted most of those there are (RFC 9110, "Accept-Language")."""
-    ranked: list[tuple[float, str]] = []
-    for entry in (_LANG.of(request) or _ACCEPTED.of(request) or "").split(","):
-        tag, _, parameter = entry.partition(";")
-        try:
-            quality = float(parameter.strip().removeprefix("q=") or 1)
-        except ValueError:
-            quality = 0.0
-        ranked.append((-quality, tag.strip().partition("-")[0].lower()))
-    # Sorting keeps the order of what is wanted equally.
-    ranked.sort(key=lambda entry: entry[0])
-    return next((_LANGUAGES[tag] for _, tag in ranked if tag in _LANGUAGES), "en")
+    """Return the language of the pages that the browser's user wants most."""
+    return best_language(_LANG.of(request) or _ACCEPTED.of(request) or "", _LANGUAGES, "en")
 
 
 @functools.cache
 def load() -> dict[str, bytes]:
     """Return all files by name, read once and ahead of the first call, so that an upgrade mixes nothing."""
+    extension.load()
     return {path.name: path.read_bytes() for path in sorted(_WEB.iterdir()) if path.suffix in _TYPES}

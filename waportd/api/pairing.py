@@ -1,24 +1,25 @@
 """``/v1/users/{user}/pairing-code``: a code to type on the phone, for whom scanning is no way."""
 
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 from aiohttp import web
 
 from waportd.api.access import by_link
+from waportd.api.documents import moment, respond
+from waportd.api.json_schema import Document, Moment, of
 from waportd.api.operations import START_ERRORS, Answer, Operation, Scope
-from waportd.api.representation import respond, timestamp
-from waportd.api.requests import NO_BODY, USER, Body, Member, supervisor_of
-from waportd.api.schemas import moment, record, text
+from waportd.api.parameters import NO_BODY, USER, Body, Member, supervisor_of
 from waportd.errors import AlreadyLinked, ServerFailed, TooManyRequests, UnknownUser
-from waportd.kinds import Kind
 from waportd.pairing import PHONE_PATTERN, phone_digits
+from waportd.value_types import Kind
 
-_PAIRING_CODE = record(
-    "PairingCode",
-    user=text("Whose server."),
-    code=text("What to type on the phone: eight characters and a dash. A secret."),
-    expires_at=moment("Until when it can be typed."),
-)
+
+class PairingCode(Document):
+    """A pairing code. Holds a secret."""
+
+    user: Annotated[str, "Whose server."]
+    code: Annotated[str, "What to type on the phone: eight characters and a dash. A secret."]
+    expires_at: Annotated[Moment, "Until when it can be typed."]
 
 
 class _Request(TypedDict):
@@ -57,7 +58,7 @@ def operations() -> list[Operation]:
             "/v1/users/{user}/pairing-code",
             create,
             Scope.LINK,
-            {200: Answer("the code", _PAIRING_CODE)},
+            {200: Answer("the code", of(PairingCode))},
             (USER,),
             _REQUEST,
             errors=(AlreadyLinked, TooManyRequests, *START_ERRORS),
@@ -82,10 +83,10 @@ async def create(request: web.Request) -> web.Response:
     it is valid; a new one may be asked for every 30 seconds, and five times an hour.
     """
     user = USER.of(request)
-    code = await supervisor_of(request).pairing_code(
+    code = await supervisor_of(request).linking.pairing_code(
         user, _REQUEST.of(request)["phone"], undo_stop=not by_link(request)
     )
-    return respond({"user": user, "code": code.code, "expires_at": timestamp(code.expires_at)})
+    return respond(PairingCode(user=user, code=code.code, expires_at=moment(code.expires_at)))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -93,5 +94,5 @@ async def delete(request: web.Request) -> web.Response:
 
     Does nothing where there is no pairing code, or where a phone has answered already.
     """
-    await supervisor_of(request).end_pairing(USER.of(request))
+    await supervisor_of(request).linking.end_pairing(USER.of(request))
     return web.Response(status=204)

@@ -1,34 +1,38 @@
 """``/v1/ports/{port}``: whom a port belongs to, and who holds it."""
 
+from typing import Annotated
+
 from aiohttp import web
 
+from waportd.api.documents import respond
+from waportd.api.json_schema import Document, of
 from waportd.api.operations import READERS, Answer, Operation, Scope
-from waportd.api.representation import respond
-from waportd.api.requests import PORT, supervisor_of
-from waportd.api.schemas import array, flag, integer, nullable, record, text
+from waportd.api.parameters import PORT, supervisor_of
 from waportd.model import socket_unit
 
-_PORT = record(
-    "Port",
-    port=integer("The port."),
-    user=nullable(text("Whom it is assigned to.")),
-    preferred_by=nullable(text("Whose number prefers it, which need not be whom it is assigned to.")),
-    unit=nullable(text("The systemd unit that holds it for that user.")),
-    held=flag("Somebody listens on it."),
-    holders=array(
-        record(
-            "Holder",
-            user=nullable(text("Whose process it is; null where that may not be seen.")),
-            pid=nullable(integer("The process; null where it may not be seen.")),
-            command=nullable(text("What it runs; null where it may not be seen.")),
-        )
-    ),
-)
+
+class HolderDocument(Document):
+    """A process that listens on a port."""
+
+    user: Annotated[str | None, "Whose process it is; null where that may not be seen."]
+    pid: Annotated[int | None, "The process; null where it may not be seen."]
+    command: Annotated[str | None, "What it runs; null where it may not be seen."]
+
+
+class PortDocument(Document):
+    """Whom a port belongs to, and who holds it."""
+
+    port: Annotated[int, "The port."]
+    user: Annotated[str | None, "Whom it is assigned to."]
+    preferred_by: Annotated[str | None, "Whose number prefers it, which need not be whom it is assigned to."]
+    unit: Annotated[str | None, "The systemd unit that holds it for that user."]
+    held: Annotated[bool, "Somebody listens on it."]
+    holders: tuple[HolderDocument, ...]
 
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
-    answers = {200: Answer("the port", _PORT)}
+    answers = {200: Answer("the port", of(PortDocument))}
     return [Operation("GET", "/v1/ports/{port}", show, Scope.ADMIN, answers, (PORT,), also=READERS)]
 
 
@@ -39,17 +43,15 @@ async def show(request: web.Request) -> web.Response:
     """
     port = PORT.of(request)
     supervisor = supervisor_of(request)
-    instance = supervisor.picture.on_port(port)
+    instance = supervisor.registry.on_port(port)
     holders = await supervisor.holders(port)
     return respond(
-        {
-            "port": port,
-            "user": instance.assignment.user if instance else None,
-            "preferred_by": supervisor.preferred_by(port),
-            "unit": socket_unit(port) if instance else None,
-            "held": bool(holders),
-            "holders": [
-                {"user": holder.user, "pid": holder.pid, "command": holder.command} for holder in holders
-            ],
-        }
+        PortDocument(
+            port=port,
+            user=instance.assignment.user if instance else None,
+            preferred_by=supervisor.preferred_by(port),
+            unit=socket_unit(port) if instance else None,
+            held=bool(holders),
+            holders=tuple(HolderDocument(user=one.user, pid=one.pid, command=one.command) for one in holders),
+        )
     )

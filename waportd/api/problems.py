@@ -1,12 +1,16 @@
-"""Every error leaves as an RFC 9457 problem document, with a code for programs and a hint for people."""
+"""Every error leaves as an RFC 9457 problem document, with a code for programs and a hint for people.
 
-import asyncio
+`answer_to` is the one way from an exception to an answer.
+"""
+
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 
 from aiohttp import web
 
+from waportd.api.json_schema import MISSING, Document, Missing, members
 from waportd.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge, WaportdError
 
 log = logging.getLogger(__name__)
@@ -14,10 +18,32 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class ProblemDocument(Document):
+    """RFC 9457."""
+
+    type: Annotated[str, "`urn:waportd:error:` and the code."]
+    title: Annotated[str, "The kind of error, in words."]
+    status: Annotated[int, "The HTTP status."]
+    detail: Annotated[str, "What went wrong."]
+    code: Annotated[str, "The kind of error, for programs."]
+    hint: Annotated[str | None, "What mends it."]
+    cause: Annotated[str | Missing, "What exactly made a server fail, for programs."] = MISSING
+
+
 def problem(error: WaportdError) -> web.Response:
-    """Turn an error into a response."""
+    """Return an error as a problem document."""
+    document = ProblemDocument(
+        type=f"urn:waportd:error:{error.code}",
+        title=error.title,
+        status=error.status,
+        detail=error.message,
+        code=error.code,
+        hint=error.hint,
+        cause=MISSING if error.cause is None else error.cause,
+    )
     return web.Response(
-        text=json.dumps(error.as_problem()),
+        # In ASCII: an error may repeat what was sent, such as half a character.
+        text=json.dumps(document, default=members),
         status=error.status,
         headers={"Cache-Control": "no-store", **error.headers()},
         content_type="application/problem+json",
@@ -29,20 +55,32 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Answer every exception of a handler with a problem document."""
     try:
         return await handler(request)
-    except WaportdError as error:
-        return problem(error)
-    except web.HTTPException as error:
-        return problem(_from_aiohttp(error, request))
-    except web.RequestPayloadError:
-        return problem(BadRequest("the body does not arrive as the headers announce it"))
-    except asyncio.CancelledError:
-        raise
-    except Exception:
-        # The text of an unforeseen error may hold anything, so it goes to the journal and not to the caller.
-        log.exception("Cannot answer %s %s", request.method, request.path)
-        return problem(
-            WaportdError("an unexpected error", hint="the daemon's journal has it: `journalctl -u waportd`")
-        )
+    except Exception as error:  # noqa: BLE001  # told by `answer_to`
+        return answer_to(error, request)
+
+
+def answer_to(
+    error: Exception,
+    request: web.Request,
+    shape: Callable[[WaportdError], web.Response] = problem,
+) -> web.Response:
+    """Return the answer to a request that ended with an exception, as the caller may see it."""
+    return shape(request.app["access"].for_caller(request, _explained(error, request)))
+
+
+def _explained(error: Exception, request: web.Request) -> WaportdError:
+    """Return what the caller is told of an error; one that nobody foresaw is written to the journal."""
+    if isinstance(error, WaportdError):
+        return error
+    if isinstance(error, web.HTTPException):
+        return _from_aiohttp(error, request)
+    if isinstance(error, web.RequestPayloadError):
+        return BadRequest("the body does not arrive as the headers announce it")
+    if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+        return BadRequest("the caller left before the answer")  # as callers do, and nobody reads it
+    # The text of an unforeseen error may hold anything, so it goes to the journal and not to the caller.
+    log.error("Cannot answer %s %s", request.method, request.path, exc_info=error)
+    return WaportdError("an unexpected error", hint="the daemon's journal has it: `journalctl -u waportd`")
 
 
 def _from_aiohttp(error: web.HTTPException, request: web.Request) -> WaportdError:

@@ -4,22 +4,22 @@ import asyncio
 import hashlib
 import time
 import weakref
-from typing import Any
 
 from aiohttp import web
 
-from waportd.api.access import by_link
+from waportd.api.accept import best_type
+from waportd.api.access import access_of, by_link
+from waportd.api.documents import QrDocument, qr, respond, veiled, written
+from waportd.api.json_schema import of, text
 from waportd.api.operations import START_ERRORS, Answer, Operation, Scope
-from waportd.api.representation import QR, qr, respond, veiled
-from waportd.api.requests import USER, Parameter, best_accepted, supervisor_of
-from waportd.api.schemas import text
-from waportd.api.warm import mark_lasting
-from waportd.drawing import Format, draw
+from waportd.api.parameters import USER, Parameter, supervisor_of
+from waportd.api.response_cache import mark_lasting
 from waportd.errors import NoCode, UnknownUser
-from waportd.kinds import Kind, seconds, word
 from waportd.model import User
-from waportd.picture import Change, Instance
+from waportd.qr_image import Format, draw
+from waportd.registry import Change, Instance
 from waportd.supervisor import Supervisor
+from waportd.value_types import Kind, seconds, word
 
 _CONTENT_TYPES = {
     Format.SVG: "image/svg+xml",
@@ -41,8 +41,12 @@ _FORMAT = Parameter[str | None](
     "How the code is told. Without it an Accept header decides, and JSON is what all else gets. `svg` and `png` are "
     "pictures, `dataurl` is the PNG as a `data:` URL, `txt` is drawn for a dark terminal.",
 )
-_WAIT = Parameter[float](
-    "wait", seconds(60), "Seconds for which the answer is held at most until it is another.", default=0.0
+_TIMEOUT = Parameter[float](
+    "timeout",
+    seconds(60),
+    "Seconds for which the answer is held at most until it is another.",
+    default=0.0,
+    former="wait",
 )
 _KNOWN = Parameter[str | None](
     "If-None-Match", Kind("an ETag", str), "The answer that the caller has.", "header"
@@ -60,10 +64,10 @@ def operations() -> list[Operation]:
             show,
             Scope.LINK,
             {
-                200: Answer("the code, or why there is none", QR, others=pictures, headers=etag),
+                200: Answer("the code, or why there is none", of(QrDocument), others=pictures, headers=etag),
                 304: Answer("the caller has this answer already", headers=etag),
             },
-            (USER, _FORMAT, _WAIT, _KNOWN),
+            (USER, _FORMAT, _TIMEOUT, _KNOWN),
             errors=(UnknownUser, NoCode, *START_ERRORS),
         )
     ]
@@ -97,31 +101,33 @@ async def show(request: web.Request) -> web.Response:
     """Show the code to scan, starting the server where that is of use.
 
     ``?format=svg`` or an Accept header draws it; where there is none to draw, the answer is a 409 with the reason.
-    ``?wait=25`` holds the answer until it is another than the caller's: than the one named by If-None-Match, or
+    ``?timeout=25`` holds the answer until it is another than the caller's: than the one named by If-None-Match, or
     else than the one at the time of the call. 304 where an If-None-Match still holds.
     """
-    name, wait, known = USER.of(request), _WAIT.of(request), _KNOWN.of(request)
+    name, timeout, known = USER.of(request), _TIMEOUT.of(request), _KNOWN.of(request)
     form = _wanted(request)
     supervisor = supervisor_of(request)
-    instance = await supervisor.ask(name)
-    if not wait and form is None:
+    instance = await supervisor.poll(name, lambda: access_of(request).begin_change(request))
+    if not timeout and form is None:
         mark_lasting(request, instance)
     shown = veiled if by_link(request) else _as_it_is
     document = qr(shown(instance))
-    seen = known or _etag(document, form)
-    if wait and _etag(document, form) == seen:
+    body = written(document)
+    seen = known or _etag(body, form)
+    if timeout and _etag(body, form) == seen:
         # An expiry changes the answer and nothing in the picture, so the wait ends with it at the latest.
         now = time.time()
-        patience = min(wait, max(0.05, instance.code_ends_at(now) - now + 0.05))
-        await supervisor.picture.wait(
-            name, lambda now: now is None or _etag(qr(shown(now)), form) != seen, patience
+        patience = min(timeout, max(0.05, instance.code_ends_at(now) - now + 0.05))
+        await supervisor.registry.wait(
+            name, lambda now: now is None or _etag(written(qr(shown(now))), form) != seen, patience
         )
         document = qr(shown(supervisor.known(name)))
-    headers = {"ETag": _etag(document, form), "Cache-Control": "no-store", "Vary": "Accept"}
+        body = written(document)
+    headers = {"ETag": _etag(body, form), "Cache-Control": "no-store", "Vary": "Accept"}
     if headers["ETag"] == known:
         return web.Response(status=304, headers=headers)
     if form is None:
-        return respond(document, 200, **headers)
+        return respond(body, 200, **headers)
     return web.Response(
         body=await _drawn(request, supervisor, name, document, form),
         content_type=_CONTENT_TYPES[form],
@@ -138,26 +144,26 @@ def _wanted(request: web.Request) -> Format | None:
     """Return how the code is to be told; None stands for JSON."""
     named = _FORMAT.of(request)
     if named is None:
-        return best_accepted(request, _OFFERS)
+        return best_type(request, _OFFERS)
     return None if named == "json" else Format(named)
 
 
 async def _drawn(
-    request: web.Request, supervisor: Supervisor, user: User, document: dict[str, Any], form: Format
+    request: web.Request, supervisor: Supervisor, user: User, document: QrDocument, form: Format
 ) -> bytes:
-    code = document["qr"]
-    change = supervisor.picture.change_of(user)
+    code = document.qr
+    change = supervisor.registry.change_of(user)
     if code is None or change is None:
         raise NoCode(
-            f"there is no code to draw: {document['message']}",
-            hint=document["hint"]
-            or "ask again in a moment, or with `?wait=25`; JSON shows the state without one",
-            cause=document["cause"] or document["status"],
+            f"there is no code to draw: {document.message}",
+            hint=document.hint
+            or "ask again in a moment, or with `?timeout=25`; JSON shows the state without one",
+            cause=document.cause or document.status,
         )
     drawings: Drawings = request.app["drawings"]
     return await drawings.of(change, code, form)
 
 
-def _etag(document: dict[str, Any], form: Format | None) -> str:
+def _etag(body: bytes, form: Format | None) -> str:
     # A digest, since headers end in logs and the code is a secret.
-    return f'"{hashlib.sha256(repr((document, form)).encode()).hexdigest()[:16]}"'
+    return f'"{hashlib.sha256(body + (form or "").encode()).hexdigest()[:16]}"'

@@ -5,33 +5,36 @@ import functools
 import logging
 import socket
 from collections.abc import Hashable, Iterable
-from typing import cast
 
 from aiohttp import web
 
 from waportd.api import (
+    changes,
     events,
-    frontend,
     health,
     host,
+    legacy,
     links,
     logs,
+    messages,
     metrics,
     openapi,
     pages,
     pairing,
+    passkey,
     ports,
     qr,
     tokens,
     users,
 )
-from waportd.api.access import Access
-from waportd.api.connections import Connection, Door
+from waportd.api.access import Access, peer_uid
+from waportd.api.connections import Connection, Door, Turns
+from waportd.api.cross_site import refuse_other_sites
 from waportd.api.operations import Operation
-from waportd.api.origin import refuse_other_sites
 from waportd.api.problems import Handler, problems
-from waportd.api.warm import WarmAnswers
-from waportd.quotas import READ, TCP_CONNECTIONS, UNIX_CONNECTIONS, Share
+from waportd.api.response_cache import ResponseCache
+from waportd.config import Address
+from waportd.quotas import READ_BYTES, TCP_CONNECTIONS, UNIX_CONNECTIONS, Share
 from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -40,8 +43,11 @@ _RESOURCES = (
     users,
     qr,
     pairing,
+    passkey,
     events,
+    messages,
     logs,
+    changes,
     links,
     ports,
     tokens,
@@ -49,15 +55,15 @@ _RESOURCES = (
     health,
     metrics,
     openapi,
-    frontend,
+    legacy,
     pages,
 )
 
-_MAX_BODY = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
-_DRAIN = 6.0
+_DRAIN_S = 6.0
 """Seconds that open requests are given at the end."""
-_IDLE_DRAIN = 1.5
+IDLE_DRAIN_S = 1.5
 """Seconds that idle connections are given at the end: a busy client comes back on them and is told to close."""
 
 
@@ -67,17 +73,19 @@ def make_app(
     """Build the application from its resources."""
     app = web.Application(
         middlewares=[_follow_traffic, metrics.time_requests, problems, refuse_other_sites],
-        client_max_size=_MAX_BODY,
+        client_max_size=MAX_BODY_BYTES,
     )
     app["supervisor"] = supervisor
     app["access"] = access
     app["embedders"] = embedders or pages.Embedders()
     pages.load()
-    app["frames"] = events.Frames(supervisor.picture.epoch)
-    app["followers"] = logs.Followers()
+    app["frames"] = events.Frames(supervisor.registry.epoch)
+    app["followers"] = logs.followers()
+    app["passages"] = messages.passages()
+    app["turns"] = Turns()
     app["drawings"] = qr.Drawings()
-    app["warm"] = WarmAnswers(supervisor)
-    app["max_body"] = _MAX_BODY
+    app["response_cache"] = ResponseCache(supervisor, access, enabled=supervisor.shortcuts.response_cache)
+    app["max_body"] = MAX_BODY_BYTES
     app["traffic"] = _Traffic()
     app["operations"] = operations()
     app.add_routes(operation.route() for operation in app["operations"])
@@ -115,9 +123,10 @@ class ApiServer:
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
-        self._warm: WarmAnswers = app["warm"]
+        self._cache: ResponseCache = app["response_cache"]
         self._runner = web.AppRunner(app, handle_signals=False)
-        self._doors: list[Door] = []
+        self.doors: list[Door] = []
+        """That over TCP, and that of the unix socket."""
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Begin to answer."""
@@ -128,11 +137,12 @@ class ApiServer:
             self._answer, self._runner.server.request_handler
         )
         access: Access = self._app["access"]
-        self._doors = [
-            Door(most, access.recognise, self._connection) for most in (TCP_CONNECTIONS, UNIX_CONNECTIONS)
+        self.doors = [
+            Door(most, access.recognise, self._connection, access.share_of)
+            for most in (TCP_CONNECTIONS, UNIX_CONNECTIONS)
         ]
         for listener in sockets:
-            self._doors[listener.family == socket.AF_UNIX].open(listener)
+            self.doors[listener.family == socket.AF_UNIX].open(listener)
 
     def _connection(self, door: Door, caller: Hashable, share: Share) -> Connection:
         return Connection(
@@ -143,22 +153,27 @@ class ApiServer:
             loop=asyncio.get_running_loop(),
             access_log=None,  # none, as AppRunner takes it
             keepalive_timeout=75.0,
-            read_bufsize=READ,
+            read_bufsize=READ_BYTES,
             auto_decompress=False,  # a small body could grow without end; none that the API knows is compressed
         )
 
     async def _answer(self, through_app: Handler, request: web.Request) -> web.StreamResponse:
-        uid = cast("Connection", request.protocol).uid
-        if uid is None or not self._app["access"].permits(uid):
+        uid = peer_uid(request)
+        if uid is None:
             return await through_app(request)
-        warm = self._warm.answer(request)
-        if warm is None:
+        kept = self._cache.answer(request, uid)
+        if kept is None:
             response = await through_app(request)
-            self._warm.keep(request, response)
+            self._cache.keep(request, response)
             return response
         if self._app["traffic"].draining:
-            warm.force_close()
-        return warm
+            kept.force_close()
+        return kept
+
+    def withdraw(self, address: Address) -> None:
+        """Serve an address of TCP no more."""
+        tcp, _ = self.doors
+        tcp.withdraw(address.host, address.port)
 
     async def drain(self) -> None:
         """Stop accepting, and return when every request that was accepted is answered, 6 s later at most.
@@ -169,18 +184,18 @@ class ApiServer:
         traffic: _Traffic = self._app["traffic"]
         traffic.draining = True
         loop = asyncio.get_running_loop()
-        for door in self._doors:
+        for door in self.doors:
             door.shut()
         server = self._runner.server
         assert server is not None
         began = loop.time()
         # Who was accepted and waits for a turn is not for the successor any more.
-        while server.connections or traffic.open or any(door.arriving for door in self._doors):
-            if loop.time() > began + (_DRAIN if traffic.open else _IDLE_DRAIN):
+        while server.connections or traffic.open or any(door.arriving for door in self.doors):
+            if loop.time() > began + (_DRAIN_S if traffic.open else IDLE_DRAIN_S):
                 break
             await asyncio.sleep(0.02)  # aiohttp tells nobody when a connection ends
         if traffic.open:
-            log.warning("%d requests are not answered: they took longer than %g s", traffic.open, _DRAIN)
+            log.warning("%d requests are not answered: they took longer than %g s", traffic.open, _DRAIN_S)
 
     async def close(self) -> None:
         """Close what is left."""
@@ -188,5 +203,5 @@ class ApiServer:
             await self._runner.server.shutdown(timeout=1.0)
         await self._runner.cleanup()
         await asyncio.sleep(0)  # the connections' cancelled tasks end in the turn after
-        for door in self._doors:
+        for door in self.doors:
             await door.close()

@@ -4,28 +4,30 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 
 from waportd.api.access import access_of, caller_of
+from waportd.api.json_schema import members
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT = 15.0
+HEARTBEAT_S = 15.0
 """Seconds of silence after which a comment is sent: proxies cut silent connections, and clients notice dead ones."""
 HEARTBEAT_FRAME = b":\n\n"
 _RETRY = b"retry: 2000\n\n"
-_PATIENCE = 30.0
+STALLED_READER_S = 30.0
 """Seconds for which a reader may read nothing of what there is to read."""
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=members)
 
 Send = Callable[[bytes], Awaitable[None]]
 """Sends whole frames; returns when the reader is ready for more, which bounds what is kept for it."""
 
 
-def frame(event: str, data: dict[str, Any], identifier: str | None = None) -> bytes:
-    """Write one event."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+def frame(event: str, data: object, identifier: str | None = None) -> bytes:
+    """Write one event, whose data is a document."""
+    text = _ENCODER.encode(data)
     head = "" if identifier is None else f"id: {identifier}\n"
     return f"{head}event: {event}\ndata: {text}\n\n".encode()
 
@@ -55,11 +57,11 @@ async def stream(request: web.Request, tell: Callable[[Send], Awaitable[None]]) 
             # Off the list, the token deleted, the link ended: a stream that stays open would outlive it.
             raise ConnectionAbortedError
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(STALLED_READER_S):
                 await writer.write(frames)
                 await writer.drain()
         except TimeoutError:
-            log.info("dropped a reader of %s, who read nothing for %g s", request.path, _PATIENCE)
+            log.info("dropped a reader of %s, who read nothing for %g s", request.path, STALLED_READER_S)
             transport.abort()
             raise ConnectionAbortedError from None
 

@@ -1,36 +1,47 @@
 """``/v1/tokens``: who may call over TCP."""
 
 import re
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from aiohttp import web
 
 from waportd.api.access import access_of
+from waportd.api.documents import moment, respond, timestamp
+from waportd.api.json_schema import Document, Moment, of
 from waportd.api.operations import READERS, Answer, Operation, Scope
-from waportd.api.representation import respond, timestamp
-from waportd.api.requests import NO_BODY, Body, Member, Parameter
-from waportd.api.schemas import array, moment, nullable, record, text
+from waportd.api.parameters import NO_BODY, Body, Member, Parameter
 from waportd.config import has_control_characters
 from waportd.errors import Conflict, StoreError, UnknownToken
-from waportd.kinds import Kind as ValueKind
-from waportd.kinds import matching, number
 from waportd.model import USER_PATTERN, User
 from waportd.tokens import Kind, Token
+from waportd.value_types import Kind as ValueKind
+from waportd.value_types import matching, number
 
 _WHOLE = tuple(kind for kind in Kind if kind is not Kind.USER)
-_MEMBERS = {
-    "id": text("Names the token; no secret."),
-    "name": text("What it is for, as whoever made it put it."),
-    "scope": text("`admin`, `read`, `metrics`, or `user:` and the user whose calls it is good for."),
-    "created_at": moment("When it was made."),
-    "last_used_at": nullable(moment("When it was used last, to the minute; null for never.")),
-    "expires_at": nullable(moment("When it ends by itself; null for never.")),
-}
-_TOKEN = record("Token", **_MEMBERS)
-_NEW_TOKEN = record("NewToken", token=text("The token. A secret, shown here and never again."), **_MEMBERS)
+_MAX_TTL_S = 10 * 366 * 86_400
 
 
-_LONGEST = 10 * 366 * 86_400
+class TokenDocument(Document):
+    """A token, without what is secret of it."""
+
+    id: Annotated[str, "Names the token; no secret."]
+    name: Annotated[str, "What it is for, as whoever made it put it."]
+    scope: Annotated[str, "`admin`, `read`, `metrics`, or `user:` and the user whose calls it is good for."]
+    created_at: Annotated[Moment, "When it was made."]
+    last_used_at: Annotated[Moment | None, "When it was used last, to the minute; null for never."]
+    expires_at: Annotated[Moment | None, "When it ends by itself; null for never."]
+
+
+class NewToken(TokenDocument):
+    """A token that was just made. Holds a secret."""
+
+    token: Annotated[str, "The token. A secret, shown here and never again."]
+
+
+class TokensDocument(Document):
+    """All tokens."""
+
+    tokens: tuple[TokenDocument, ...]
 
 
 class _Wish(TypedDict):
@@ -78,7 +89,7 @@ _WISH = Body[_Wish](
             "and without changes, `metrics` for metrics and health.",
             required=True,
         ),
-        Member("ttl", number(60, _LONGEST), "Seconds after which it ends by itself; without it never."),
+        Member("ttl", number(60, _MAX_TTL_S), "Seconds after which it ends by itself; without it never."),
     ),
     '{"name": "web app", "scope": "admin"}',
 )
@@ -89,8 +100,8 @@ _ID = Parameter[str](
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
-    listed = Answer("all tokens, the oldest first", record("Tokens", tokens=array(_TOKEN)))
-    created = Answer("the token", _NEW_TOKEN)
+    listed = Answer("all tokens, the oldest first", of(TokensDocument))
+    created = Answer("the token", of(NewToken))
     return [
         Operation("GET", "/v1/tokens", index, Scope.ADMIN, {200: listed}, also=READERS),
         Operation(
@@ -117,7 +128,7 @@ def operations() -> list[Operation]:
 
 async def index(request: web.Request) -> web.Response:
     """List the tokens that open the API over TCP, without what is secret of them."""
-    return respond({"tokens": [_shown(token) for token in access_of(request).tokens]})
+    return respond(TokensDocument(tokens=tuple(map(_shown, access_of(request).tokens))))
 
 
 async def create(request: web.Request) -> web.Response:
@@ -126,7 +137,7 @@ async def create(request: web.Request) -> web.Response:
     scope = wish["scope"]
     user, kind = (None, scope) if isinstance(scope, Kind) else (scope, None)
     token, secret = await access_of(request).tokens.create(wish["name"], user, kind, wish.get("ttl"))
-    return respond({**_shown(token), "token": secret}, 201)
+    return respond(NewToken(**vars(_shown(token)), token=secret), 201)
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -135,12 +146,12 @@ async def delete(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _shown(token: Token) -> dict[str, Any]:
-    return {
-        "id": token.id,
-        "name": token.name,
-        "scope": str(token.kind) if token.user is None else f"user:{token.user}",
-        "created_at": timestamp(token.created_at),
-        "last_used_at": timestamp(token.last_used_at),
-        "expires_at": timestamp(token.expires_at),
-    }
+def _shown(token: Token) -> TokenDocument:
+    return TokenDocument(
+        id=token.id,
+        name=token.name,
+        scope=str(token.kind) if token.user is None else f"user:{token.user}",
+        created_at=moment(token.created_at),
+        last_used_at=timestamp(token.last_used_at),
+        expires_at=timestamp(token.expires_at),
+    )

@@ -3,19 +3,24 @@
 from aiohttp import web
 
 from waportd.api.access import by_link
+from waportd.api.documents import UserDocument, respond, user, veiled
+from waportd.api.json_schema import Document, of
 from waportd.api.operations import CHANGE_ERRORS, READERS, START_ERRORS, Answer, Operation, Scope
+from waportd.api.parameters import MOVE, NO_BODY, OPTIONS, TIMEOUT, USER, WAIT, Parameter, supervisor_of
 from waportd.api.problems import Handler
-from waportd.api.representation import USER as USER_DOCUMENT
-from waportd.api.representation import respond, user, veiled
-from waportd.api.requests import NO_BODY, OPTIONS, TIMEOUT, USER, WAIT, Parameter, supervisor_of
-from waportd.api.schemas import array, record
 from waportd.errors import Forbidden, UnknownEngine, UnknownUser
-from waportd.kinds import FLAG
-from waportd.picture import Instance
+from waportd.registry import Instance
+from waportd.value_types import FLAG
 
 _USAGE = Parameter[bool]("usage", FLAG, "Whether memory and CPU are told, too.", default=False)
-_USERS = record("Users", users=array(USER_DOCUMENT))
-_SHOWN = Answer("the user, as it is now", USER_DOCUMENT)
+_DOCUMENT = of(UserDocument)
+_SHOWN = Answer("the user, as it is now", _DOCUMENT)
+
+
+class UsersDocument(Document):
+    """All users."""
+
+    users: tuple[UserDocument, ...]
 
 
 def operations() -> list[Operation]:
@@ -27,7 +32,7 @@ def operations() -> list[Operation]:
             "/v1/users",
             index,
             Scope.ADMIN,
-            {200: Answer("all users", _USERS)},
+            {200: Answer("all users", of(UsersDocument))},
             (_USAGE,),
             also=READERS,
         ),
@@ -38,8 +43,8 @@ def operations() -> list[Operation]:
             ensure,
             Scope.LINK,
             {
-                200: Answer("the user, who had a port before", USER_DOCUMENT),
-                201: Answer("the user, who has a port now", USER_DOCUMENT, headers={"Location": "The user."}),
+                200: Answer("the user, who had a port before", _DOCUMENT),
+                201: Answer("the user, who has a port now", _DOCUMENT, headers={"Location": "The user."}),
             },
             (USER, WAIT, TIMEOUT),
             OPTIONS,
@@ -75,6 +80,16 @@ def operations() -> list[Operation]:
             NO_BODY,
             errors=(UnknownUser, *START_ERRORS),
         ),
+        Operation(
+            "POST",
+            f"{one}/move",
+            move,
+            Scope.ADMIN,
+            {200: Answer("the user, on the new port", _DOCUMENT)},
+            (USER,),
+            MOVE,
+            errors=(UnknownUser, *START_ERRORS),
+        ),
         _change("stop", stop),
         _change("restart", restart),
         _change("logout", log_out),
@@ -100,10 +115,10 @@ async def index(request: web.Request) -> web.Response:
     Memory and CPU are told only on demand, since they take milliseconds for each user.
     """
     supervisor = supervisor_of(request)
-    instances = sorted(supervisor.picture, key=lambda instance: instance.assignment.port)
+    instances = sorted(supervisor.registry, key=lambda instance: instance.assignment.port)
     measured = _USAGE.of(request)
     users = [user(instance, await supervisor.usage(instance) if measured else None) for instance in instances]
-    return respond({"users": users})
+    return respond(UsersDocument(users=tuple(users)))
 
 
 async def show(request: web.Request) -> web.Response:
@@ -134,8 +149,8 @@ async def ensure(request: web.Request) -> web.Response:
 async def set_options(request: web.Request) -> web.Response:
     """Set options of a user who has a port.
 
-    No server starts by that. What changes the server holds from its next start; another `webhook_url` starts it anew.
-    Options that are missing stay as they are.
+    No server starts by that. Another `engine` holds from the server's next start; what else the server reads when it
+    starts, such as `webhook_url` or `proxy`, starts it anew. Options that are missing stay as they are.
     """
     return _shown(
         request, await supervisor_of(request).set_options(USER.of(request), OPTIONS.of(request) or {})
@@ -163,6 +178,17 @@ async def restart(request: web.Request) -> web.Response:
 async def log_out(request: web.Request) -> web.Response:
     """Unlink the phone and delete the session."""
     return _shown(request, await supervisor_of(request).log_out(USER.of(request)))
+
+
+async def move(request: web.Request) -> web.Response:
+    """Give the user another port.
+
+    Login, cache, options and the drop-ins of the units move along, and the port before is free again. A server that was
+    up is down for some seconds, and is connected again without a scan; one that was stopped stays so. Where it fails,
+    all is as before. What a crash cuts short is finished when waportd starts.
+    """
+    port = (MOVE.of(request) or {}).get("port")
+    return _shown(request, await supervisor_of(request).move(USER.of(request), port))
 
 
 async def delete(request: web.Request) -> web.Response:

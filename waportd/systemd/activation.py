@@ -4,12 +4,12 @@ import socket
 
 from systemd import daemon
 
-_used = False
+used = False
 
 
 def was_used() -> bool:
     """Tell whether systemd has handed over sockets."""
-    return _used
+    return used
 
 
 def listen_sockets() -> dict[str, list[socket.socket]]:
@@ -18,11 +18,11 @@ def listen_sockets() -> dict[str, list[socket.socket]]:
     They do not block and are not inherited by children. The second call returns nothing. Raises OSError where
     something other than a socket was handed over.
     """
-    global _used  # noqa: PLW0603  # the variables that tell are unset
+    global used  # noqa: PLW0603  # the variables that tell are unset
     sockets: dict[str, list[socket.socket]] = {}
     for descriptor, name in daemon.listen_fds_with_names(unset_environment=True).items():
         listener = socket.socket(fileno=descriptor)
-        _used = True
+        used = True
         listener.setblocking(False)  # noqa: FBT003
         sockets.setdefault(name, []).append(listener)
     return sockets

@@ -30,8 +30,8 @@ BusName = Literal["system", "session"]
 
 _THREADS = 16
 """Calls under way at the same time. The system bus allows 128 unanswered ones per connection."""
-_SUBSCRIBE_TIMEOUT = 10.0
-_CLOSE_TIMEOUT = 5.0
+_SUBSCRIBE_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 5.0
 _TYPES = {"system": Gio.BusType.SYSTEM, "session": Gio.BusType.SESSION}
 _HINTS = {
     "system": "see `systemctl status dbus`; where systemd does not run the machine, use `systemd.bus: session`",
@@ -90,7 +90,7 @@ class Connection:
         if self._bus is not None:
             # Ends `_attend` by the signal "closed". Not awaited: on a bus that hangs it never completes.
             self._bus.con.close(None, None)
-            await asyncio.to_thread(self._thread.join, _CLOSE_TIMEOUT)
+            await asyncio.to_thread(self._thread.join, _CLOSE_TIMEOUT_S)
         self._callers.shutdown(wait=False, cancel_futures=True)
 
     async def call(
@@ -161,7 +161,7 @@ class Connection:
         source.set_callback(lambda *_: subscribe())
         source.attach(self._context)
         try:
-            await asyncio.wait_for(subscribed, _SUBSCRIBE_TIMEOUT)
+            await asyncio.wait_for(subscribed, _SUBSCRIBE_TIMEOUT_S)
         except TimeoutError:
             raise self._late("subscription") from None
 

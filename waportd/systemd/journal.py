@@ -16,7 +16,7 @@ from waportd.model import Port, User, service_unit
 log = logging.getLogger(__name__)
 
 _IDENTIFIER = "waportd"
-_READ_TIMEOUT = 5.0
+READ_TIMEOUT_S = 5.0
 _PRIORITIES = (
     (logging.CRITICAL, syslog.LOG_CRIT),
     (logging.ERROR, syslog.LOG_ERR),
@@ -57,7 +57,7 @@ def log_fields(user: User | str | None = None, port: Port | None = None) -> dict
 def set_up_logging(level: str) -> None:
     """Log to the journal where standard error leads there, else to standard error; ``level`` as in logging."""
     handler: logging.Handler
-    if _stderr_is_the_journal():
+    if stderr_is_the_journal():
         handler = _JournalHandler()
     else:
         handler = logging.StreamHandler(sys.stderr)
@@ -71,7 +71,7 @@ async def last_lines(unit: str, count: int) -> list[str]:
     Empty where there is no journal or no right to read it (membership in the group ``systemd-journal``).
     """
     try:
-        return await asyncio.wait_for(asyncio.to_thread(_last_lines, unit, count), _READ_TIMEOUT)
+        return await asyncio.wait_for(asyncio.to_thread(_last_lines, unit, count), READ_TIMEOUT_S)
     except (OSError, TimeoutError) as error:
         log.debug("Cannot read the journal of %s: %s", unit, error)
         return []
@@ -93,7 +93,7 @@ def _last_lines(unit: str, count: int) -> list[str]:
     return lines[::-1]
 
 
-def _stderr_is_the_journal() -> bool:
+def stderr_is_the_journal() -> bool:
     """Compare standard error with what systemd says it connected to the journal (systemd.exec(5))."""
     try:
         status = os.fstat(sys.stderr.fileno())

@@ -22,8 +22,8 @@ class UnitStatus:
     """``success``, ``exit-code``, ``signal``, ``core-dump``, ``watchdog``, ``timeout``, ``oom-kill``,
     ``start-limit-hit``, ``resources``, ``service-start-limit-hit``, …
 
-    A service that systemd gave up restarting keeps the result of its last run (``exit-code``); it is its socket
-    that says ``service-start-limit-hit``."""
+    A service that was restarted more often than StartLimitBurst= allows keeps the result of its last run
+    (``exit-code``); it is its socket that says ``service-start-limit-hit``."""
     since: float = 0.0
     """Seconds since the epoch at which the unit entered its state."""
     main_pid: int = 0
@@ -33,13 +33,9 @@ class UnitStatus:
     """ExecMainCode: 1 exited, 2 killed, 3 dumped core (the CLD_ constants of waitid(2)); 0 never ended."""
     exit_status: int = 0
     """ExecMainStatus: exit status or signal number."""
-    status_text: str = ""
-    """What the service last said of itself (sd_notify STATUS)."""
     control_group: str = ""
     has_job: bool = False
     """systemd is about to start or to stop it. Known where it was asked for, not where it changed by itself."""
-    condition: bool = True
-    """False when an Assert or Condition of the unit failed at the last start."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,10 +138,11 @@ class UnitManager(Protocol):
     async def reset_failed(self, unit: str) -> None:
         """Forget failures and start limits; a unit that is not loaded is fine."""
 
-    async def clean(self, unit: str, keep: float = 0.0) -> None:
-        """Delete state and cache directories of a stopped unit; return when they are gone.
+    async def keep_loaded(self, unit: str, seconds: float) -> None:
+        """Have systemd keep the unit loaded for so long: who starts it by then need not wait until it is."""
 
-        systemd keeps the unit loaded for ``keep`` seconds more: who starts it by then need not wait for that.
+    async def clean(self, unit: str) -> None:
+        """Delete state and cache directories of a stopped unit; return when they are gone.
 
         Raises UnitBusy where it runs or is failed (`reset_failed` comes first then), SystemdError where something
         could not be deleted.

@@ -14,11 +14,6 @@ def ready(status: str) -> None:
     _notify("READY=1", _status(status))
 
 
-def status(text: str) -> None:
-    """Say in one line how things are, for ``systemctl status``."""
-    _notify(_status(text))
-
-
 def reloading() -> None:
     """Say that the configuration is being read again; `ready` ends it."""
     _notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")

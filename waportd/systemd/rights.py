@@ -4,6 +4,7 @@ Run as that user, ``python3 -m waportd.systemd.rights`` prints the calls that ar
 """
 
 import asyncio
+import enum
 import json
 import sys
 from typing import Any
@@ -20,6 +21,7 @@ _SYSTEMD = "org.freedesktop.systemd1"
 _UNIT = "whatsapp@1000.service"
 """One of the units that the rule is about, and nobody's: users get ports from 1024 on."""
 _PAUSE = "whatsapp-pause@1000.service"
+_MOVE = "whatsapp-move@1000:1001.service"
 _NO_START = "triggering"
 """A mode of jobs that systemd takes for a stop only, and refuses after it has asked polkit."""
 _CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
@@ -32,30 +34,43 @@ _CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     ("CleanUnit", "(sas)", (_UNIT, [])),
     ("StartUnit", "(ss)", (_PAUSE, _NO_START)),
     ("StopUnit", "(ss)", (_PAUSE, "replace")),
+    ("StartUnit", "(ss)", (_MOVE, _NO_START)),
 )
-_TIMEOUT = 5.0
+_TIMEOUT_S = 5.0
 _OF_THE_BUS = ("Rejected send message", "Sender is not authorized")
 """How dbus-daemon and dbus-broker begin what they say to who may not send; whatever else refuses is polkit."""
+_POLKIT = "polkit.service"
 
 
-def refused_by_bus(message: str) -> bool:
-    """Tell by the words of a refusal whether the bus's policy was against it, and not polkit."""
-    return message.startswith(_OF_THE_BUS)
+class Refuser(enum.StrEnum):
+    """Who is against a call of the daemon's."""
+
+    BUS = "the bus"
+    POLKIT = "polkit"
+    NO_POLKIT = "polkit, which does not start,"
+
+
+def refuser(message: str) -> Refuser:
+    """Tell by the words of a refusal who refused."""
+    if message.startswith(_OF_THE_BUS):
+        return Refuser.BUS
+    # The bus starts polkit when systemd asks it, and systemd passes on what keeps the unit from a start.
+    return Refuser.NO_POLKIT if _POLKIT in message else Refuser.POLKIT
 
 
 async def refused() -> dict[str, str]:
     """Return the calls that this process's user may not make, and the words of the refusal. Raises SystemdError."""
     found = {}
-    connection = await Connection.open("system", _SYSTEMD, _TIMEOUT)
+    connection = await Connection.open("system", _SYSTEMD, _TIMEOUT_S)
     try:
         for method, signature, arguments in _CALLS:
             try:
                 await connection.call(
                     "/org/freedesktop/systemd1", f"{_SYSTEMD}.Manager", method,
-                    Variant(signature, arguments), "r", _TIMEOUT,
+                    Variant(signature, arguments), "r", _TIMEOUT_S,
                 )  # fmt: skip
             except RemoteError as error:
-                if error.name in DENIALS:
+                if error.name in DENIALS or refuser(error.message) is Refuser.NO_POLKIT:
                     found[method] = error.message
     finally:
         await connection.close()

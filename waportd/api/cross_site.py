@@ -16,7 +16,7 @@ from waportd.errors import Forbidden
 @web.middleware
 async def refuse_other_sites(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer calls of our own pages and of programs. The pages themselves may be visited from anywhere."""
-    if request.path.startswith(("/v1/", "/api/")) and _is_foreign(request):
+    if request.path.startswith(("/v1/", "/api/", "/metrics")) and _is_foreign(request):
         raise Forbidden(
             "a page of another site may not call",
             hint="call from the site's server; a proxy has to pass the Host header on",

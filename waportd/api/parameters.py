@@ -6,22 +6,32 @@ Whatever is not as it is described is a BadRequest that says what is allowed.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from aiohttp import web
 
-from waportd.config import ENGINE, MEMORY_MAX, WEBHOOK_URL
+from waportd.config import (
+    DEFAULT_COUNTRY,
+    ENGINE,
+    IGNORE,
+    MEMORY_MAX,
+    PROXY,
+    SEND_RATE,
+    WEBHOOK_EVENTS,
+    WEBHOOK_SECRET,
+    WEBHOOK_URL,
+)
 from waportd.errors import BadRequest, TooSlow
-from waportd.kinds import FLAG, Kind, Schema, choice, number, seconds
-from waportd.model import USER_PATTERN, Port, User, is_user
-from waportd.quotas import BODY
-from waportd.supervisor import Options, Supervisor, Wait
+from waportd.model import USER_PATTERN, Options, Port, User, is_user
+from waportd.quotas import BODY_S
+from waportd.readiness import Wait
+from waportd.supervisor import Supervisor
+from waportd.value_types import FLAG, Kind, Schema, choice, number, seconds
 
 T = TypeVar("T")
 
-_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _READ = "waportd.read"
 """Where a request keeps what was read of it."""
 
@@ -44,6 +54,8 @@ class Parameter(Generic[T]):
     """What it is where it is missing; None is a value like any other."""
     required: bool = False
     example: str | None = None
+    former: str | None = None
+    """Its name in the release before this one: still read, and described nowhere."""
 
     def of(self, request: web.Request) -> T:
         """Return the value, which was read before the handler was called."""
@@ -51,7 +63,7 @@ class Parameter(Generic[T]):
 
     def read(self, request: web.Request) -> T | None:
         """Read the value; raise BadRequest for one that is not allowed."""
-        text = self._text(request)
+        text = self.text(request)
         if text is not None:
             try:
                 return cast("T", self.kind.parse(text))
@@ -64,7 +76,8 @@ class Parameter(Generic[T]):
             raise BadRequest(f"{self.name} is missing", hint=f"add it{example}")
         return self.default
 
-    def _text(self, request: web.Request) -> str | None:
+    def text(self, request: web.Request) -> str | None:
+        """Return the value as it was sent; raise BadRequest where it was sent twice."""
         if self.place == "path":
             return request.match_info[self.name]
         if self.place == "header":
@@ -72,6 +85,12 @@ class Parameter(Generic[T]):
         if not request.query_string:
             return None
         values = request.query.getall(self.name, [])
+        if self.former is not None and self.former in request.query:
+            if values:
+                raise BadRequest(
+                    f"{self.name} and {self.former} are both given", hint=f"leave {self.former} out"
+                )
+            values = request.query.getall(self.former)
         if len(values) > 1:
             raise BadRequest(f"{self.name} is given {len(values)} times")
         return values[0] if values else None
@@ -103,20 +122,32 @@ class Member:
         try:
             if isinstance(value, float) and value.is_integer():
                 value = int(value)  # JSON has one kind of number, and 1.0 is 1
-            self._check_type(value)
-            return self.kind.parse(value if isinstance(value, str) else json.dumps(value))
+            return self._value(value)
         except ValueError:
             allowed = f"null, or {self.kind.allowed}" if self.nullable else self.kind.allowed
             raise BadRequest(f"{self.name}: must be {allowed}") from None
 
-    def _check_type(self, value: object) -> None:
-        """Raise ValueError where text is no text of the schema, or is missing; numbers are for the kind to judge."""
-        types, pattern = self.kind.schema["type"], self.kind.schema.get("pattern", "")
-        if isinstance(value, str):
-            if "string" not in types or not re.search(pattern, value):
-                raise ValueError
-        elif types == "string":
+    def _value(self, value: object) -> Any:
+        """Return what a value means; raise ValueError for one that is not allowed."""
+        kind = self.kind
+        if kind.item is None:
+            return _scalar(kind, value)
+        if kind.alone and isinstance(value, str):
+            value = [value] if value else []
+        if not isinstance(value, list):
+            raise ValueError  # noqa: TRY004 - as each other check
+        return kind.parse([_scalar(kind.item, item) for item in value])
+
+
+def _scalar(kind: Kind, value: object) -> Any:
+    """Return what a text, number or flag means; raise ValueError where it is none that the kind's schema allows."""
+    types, pattern = kind.schema["type"], kind.schema.get("pattern", "")
+    if isinstance(value, str):
+        if "string" not in types or not re.search(pattern, value):
             raise ValueError
+    elif types == "string":
+        raise ValueError
+    return kind.parse(value if isinstance(value, str) else json.dumps(value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +172,18 @@ class Body(Generic[T]):
             "additionalProperties": False,
         }
 
+    @property
+    def content(self) -> Mapping[str, Schema]:
+        """What may be sent, by its content type."""
+        return {"application/json": self.schema} if self.members else {}
+
     def of(self, request: web.Request) -> T:
         """Return the members that were sent, read before the handler was called; None where there is no body."""
         return cast("T", request[_READ][self])
 
     async def read(self, request: web.Request) -> dict[str, Any] | None:
         """Read the body; raise BadRequest for one that is not allowed."""
-        text = (await _whole_body(request)).strip() if request.body_exists else b""
+        text = (await whole_body(request)).strip() if request.body_exists else b""
         if not text and not self.required:
             return None
         hint = (
@@ -173,33 +209,15 @@ class Body(Generic[T]):
         return {name: known[name].read(value) for name, value in document.items()}
 
 
-async def _whole_body(request: web.Request) -> bytes:
+async def whole_body(request: web.Request) -> bytes:
+    """Return the body; raise TooSlow, or BadRequest where the caller left meanwhile."""
     try:
-        async with asyncio.timeout(BODY):
+        async with asyncio.timeout(BODY_S):
             return await request.read()
+    except ConnectionError:  # from aiohttp 3.9 on, which does not cancel the call
+        raise BadRequest("the caller left before the body was there") from None
     except TimeoutError:
-        raise TooSlow(f"the body did not arrive within {BODY:g} s", hint="send it in one go") from None
-
-
-def best_accepted(request: web.Request, offers: Mapping[T, str]) -> T:
-    """Return which of the offered media types the Accept header likes best; of equals the first."""
-    accepted = _accepted(",".join(request.headers.getall("Accept", [])))
-    return max(offers, key=lambda offer: accepted(offers[offer]))
-
-
-def _accepted(header: str) -> Callable[[str], float]:
-    """Return how welcome a media type is: the quality of the range that fits it best (RFC 9110, section 12.5.1)."""
-    ranges: dict[str, float] = {}
-    for part in header.lower().split(","):
-        name, *parameters = (word.strip() for word in part.split(";"))
-        quality = next((word[2:] for word in parameters if word.startswith("q=")), "1")
-        ranges[name] = float(quality) if _QUALITY.fullmatch(quality) else 0.0
-
-    def quality_of(media_type: str) -> float:
-        fitting = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-        return next((ranges[name] for name in fitting if name in ranges), 0.0)
-
-    return quality_of
+        raise TooSlow(f"the body did not arrive within {BODY_S:g} s", hint="send it in one go") from None
 
 
 def read_parameters(request: web.Request, parameters: tuple[Parameter[Any], ...]) -> None:
@@ -257,6 +275,38 @@ OPTIONS: Final = Body[Options | None](
             nullable=True,
         ),
         Member(
+            "webhook_secret",
+            WEBHOOK_SECRET,
+            "What signs them: one or two secrets, such as `whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`, empty for no "
+            "signature, null for `instances.webhook_secret`.",
+            nullable=True,
+        ),
+        Member(
+            "webhook_events",
+            WEBHOOK_EVENTS,
+            "What goes to this user's webhook; null for `instances.webhook_events`.",
+            nullable=True,
+        ),
+        Member(
+            "ignore",
+            IGNORE,
+            "Chats of this user that are passed over; null for `instances.ignore`.",
+            nullable=True,
+        ),
+        Member(
+            "default_country",
+            DEFAULT_COUNTRY,
+            "The calling code of numbers that are written without one; empty for none, null for "
+            "`instances.default_country`.",
+            nullable=True,
+        ),
+        Member(
+            "send_rate",
+            SEND_RATE,
+            "Messages that this user sends in a minute at most; 0 for no limit, null for `instances.send_rate`.",
+            nullable=True,
+        ),
+        Member(
             "memory_max",
             MEMORY_MAX,
             "Bytes that the server with its browser may use, or a text such as `512M`; 0 for no limit, null for "
@@ -271,7 +321,25 @@ OPTIONS: Final = Body[Options | None](
             "(`waportctl engine list`); null for `instances.engine`.",
             nullable=True,
         ),
+        Member(
+            "proxy",
+            PROXY,
+            "The proxy that this user's browser takes to WhatsApp, such as `http://name:password@proxy:3128`; `none` "
+            "for no proxy, `auto` for what the environment of the unit says, null for `instances.proxy`.",
+            nullable=True,
+        ),
     ),
     '{"webhook_url": "http://…"}',
+)
+MOVE: Final = Body[dict[str, Port | None] | None](
+    (
+        Member(
+            "port",
+            number(1, 65535),
+            "The port to move to; null for the one that a new user of that name would get.",
+            nullable=True,
+        ),
+    ),
+    '{"port": 5009}',
 )
 NO_BODY: Final = Body[None]()

@@ -11,7 +11,7 @@ from typing import Final
 from waportd.errors import LinkExpired, LinkInvalid
 from waportd.model import User
 
-MAX_LIFETIME: Final = 24 * 3600
+MAX_LIFETIME_S: Final = 24 * 3600
 """Seconds."""
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _HINT = "ask for a new link where this one came from"

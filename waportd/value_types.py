@@ -2,7 +2,7 @@
 
 import enum
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +20,22 @@ class Kind:
     parse: Callable[[Any], Any]
     """Turns a scalar's text, or a list's parsed items, into the value; raises ValueError, never shown."""
     item: "Kind | None" = None
-    """What each item of a list may be; None where the value is a scalar."""
+    """What each item of a list, or each value of a mapping, may be; None where the value is a scalar."""
+    name: "Kind | None" = None
+    """What each name of a mapping may be; None where the value is none."""
+    alone: bool = False
+    """An item may stand for a list of just itself, and an empty text for an empty list."""
     secret: bool = False
     """The value may hold a token: no message repeats it."""
     show: Callable[[Any], str] = str
     """Returns a value as it is written in the configuration."""
     schema: Schema = field(default_factory=lambda: {"type": "string"})
     """The same for the value in JSON, where a number is no text."""
+
+
+def shown_list(items: Iterable[Any]) -> str:
+    """Return a list as it is written in the configuration."""
+    return f"[{', '.join(map(str, items))}]"
 
 
 def whole(text: str) -> int:
@@ -77,6 +86,19 @@ def word(*words: str) -> Kind:
         return text
 
     return Kind(" or ".join(words), parse, schema={"type": "string", "enum": [str(one) for one in words]})
+
+
+def several(choices: type[enum.StrEnum]) -> Kind:
+    """Take a list of some words, each once."""
+
+    def parse(items: list[Any]) -> tuple[Any, ...]:
+        if len(set(items)) < len(items):
+            raise ValueError(items)
+        return tuple(items)
+
+    one = choice(choices)
+    schema = {"type": "array", "items": one.schema, "uniqueItems": True}
+    return Kind("a list, without repetition", parse, one, show=shown_list, schema=schema)
 
 
 def matching(pattern: str, allowed: str) -> Kind:

@@ -12,7 +12,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE
 
-from waportd.picture import Instance
+from waportd.api.access import Access
+from waportd.registry import Instance
 from waportd.supervisor import Supervisor
 
 _MOST = 4096
@@ -73,19 +74,22 @@ def mark_lasting(request: web.Request, instance: Instance) -> None:
     request[_MARK] = instance, instance.code_ends_at(time.time())
 
 
-class WarmAnswers:
-    """Remembers what was answered to whom over the unix socket."""
+class ResponseCache:
+    """Remembers what was answered over the unix socket. Where it is not ``enabled``, it keeps nothing."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, access: Access, *, enabled: bool) -> None:
+        self._enabled = enabled
         self._supervisor = supervisor
+        self._access = access
         self._kept: dict[_Question, _Kept] = {}
         self.answered = 0
         """How often a kept answer was given."""
 
-    def answer(self, request: web.BaseRequest) -> web.StreamResponse | None:
+    def answer(self, request: web.BaseRequest, uid: int) -> web.StreamResponse | None:
         """Return the answer that still holds; None where there is none.
 
-        None too for a question whose answer depends on more: on what the caller has, or on which site's page asks.
+        None too for a question whose answer depends on more: on what the caller has, or on which site's page asks; and
+        for a caller who may not ask.
         """
         headers = request.headers
         question = (request.raw_path, headers.get("Accept"))
@@ -95,23 +99,26 @@ class WarmAnswers:
             or request.method != "GET"
             or request.version != HttpVersion11
             or any(name in headers for name in _CONDITIONS)
+            or not self._access.permits(uid)
         ):
             return None
         instance = kept.instance
         if (
             kept.until <= time.time()
-            or self._supervisor.picture.get(instance.assignment.user) is not instance
+            or self._supervisor.registry.get(instance.assignment.user) is not instance
         ):
             del self._kept[question]
             return None
-        self._supervisor.note_question(instance)
+        if self._supervisor.starts_by_poll(instance):
+            return None  # which is written down with who asked
+        self._supervisor.note_poll(instance)
         self.answered += 1
         return _Whole(kept)
 
     def keep(self, request: web.Request, response: web.StreamResponse) -> None:
         """Remember an answer that its handler has marked as lasting."""
         mark: tuple[Instance, float] | None = request.get(_MARK)
-        if mark is None or request.method != "GET" or response.status != 200:  # noqa: PLR2004
+        if not self._enabled or mark is None or request.method != "GET" or response.status != 200:  # noqa: PLR2004
             return
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return

@@ -1,31 +1,40 @@
-"""Who listens on a port: found with psutil, named as far as may be seen, never harmed without proof."""
+"""Who holds a port: found with psutil, named as far as may be seen, never harmed without proof."""
 
 import asyncio
 import dataclasses
+import errno
 import os
 import re
+import select
+import signal
+import socket
 from pathlib import Path
 
 import psutil
 
 from waportd.accounts import name_of
 from waportd.model import Port
+from waportd.tcp_table import LISTENING, sockets
 
 _SERVER_SCRIPT = "whatsapp_server.js"
 _SUPERVISED = re.compile(r"/whatsapp@[0-9]+\.service(/|$)", re.MULTILINE)
-_TERM_SECONDS = 5.0
-_MAX_NAME = 64
+TERM_S = 5.0
+_NAME_CHARS = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that listens on a port. What may not be seen is None."""
+    """A process that holds a port. What may not be seen is None."""
 
     user: str | None = None
     pid: int | None = None
     command: str | None = None
+    listens: bool = True
+    """One that has bound the port only keeps others from it, and is in no table of proc(5)."""
 
     def __str__(self) -> str:
+        if not self.listens:
+            return "a process that has bound it and does not listen"
         if self.pid is None:
             return f"a process of user {self.user}" if self.user else "another process"
         return f"{self.command or 'a process'} (pid {self.pid}, user {self.user or 'unknown'})"
@@ -34,6 +43,12 @@ class Holder:
 async def listeners(port: Port) -> list[Holder]:
     """Return who listens on that TCP port, on any address. Reads /proc on another thread."""
     return await asyncio.to_thread(_listeners, port)
+
+
+async def holding(port: Port) -> list[Holder]:
+    """Return who keeps others from that port: who listens there; else, without a name, who has only bound it."""
+    found = await listeners(port)
+    return found or ([Holder(listens=False)] if await asyncio.to_thread(_is_bound, port) else [])
 
 
 async def end_stale_server(port: Port, holder: Holder, *, of_anybody: bool = False) -> bool:
@@ -64,6 +79,19 @@ def _listeners(port: Port) -> list[Holder]:
     return holders
 
 
+def _is_bound(port: Port) -> bool:
+    """Tell whether systemd could not listen on the port, which tries it in the same way."""
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        try:
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address, port))
+        except OSError as error:  # of another kind: there is no IPv6
+            if error.errno == errno.EADDRINUSE:
+                return True
+    return False
+
+
 def _describe(pid: int) -> Holder:
     try:
         process = psutil.Process(pid)
@@ -75,47 +103,48 @@ def _describe(pid: int) -> Holder:
 
 def _printable(name: str) -> str:
     """Return what can be stored, logged and shown of a name that any local user may choose."""
-    return "".join(char if char.isprintable() else "?" for char in name[:_MAX_NAME])
+    return "".join(char if char.isprintable() else "?" for char in name[:_NAME_CHARS])
 
 
 def _owners(port: Port) -> list[str]:
-    """Name the users whose sockets listen on the port, by the uid column of /proc/net/tcp (proc(5))."""
-    listening = "0A"
-    users = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if fields[3] == listening and int(fields[1].rpartition(":")[2], 16) == port:
-                users.add(name_of(int(fields[7])))
-    return sorted(users)
+    """Name the users whose sockets listen on the port."""
+    return sorted(
+        {name_of(each.uid) for each in sockets() if each.state == LISTENING and each.local[1] == port}
+    )
 
 
 def _end_stale_server(port: Port, pid: int, *, of_anybody: bool) -> bool:
     try:
-        process = psutil.Process(pid)
-        if not (of_anybody or process.uids().real == os.getuid()) or not is_stale_server(process, port):
+        process = os.pidfd_open(pid)
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)
+    try:
+        seen = psutil.Process(pid)
+        if not (of_anybody or seen.uids().real == os.getuid()) or not is_stale_server(seen, port):
             return False
-        # psutil checks the start time before it signals, so a pid used anew is never hit.
-        process.terminate()
-        try:
-            process.wait(_TERM_SECONDS)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(_TERM_SECONDS)
-    except psutil.NoSuchProcess:
-        return True
+        # By the descriptor: whoever has the number by now may be another one. It has not ended, so it was looked at.
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not _ends(process, 0.0):
+                signal.pidfd_send_signal(process, number)
+                _ends(process, TERM_S)
     except (psutil.Error, OSError):
-        return False
-    return True
+        pass  # gone, or nothing that may be looked at or ended
+    finally:
+        gone = _ends(process, 0.0)
+        os.close(process)
+    return gone
+
+
+def _ends(process: int, seconds: float) -> bool:
+    """Tell whether a process has ended by then; a descriptor of it is readable from its end on (pidfd_open(2))."""
+    waiting = select.poll()
+    waiting.register(process, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
 
 
 def is_stale_server(process: psutil.Process, port: Port) -> bool:
     """Tell whether a process is a ``whatsapp_server.js`` on that port that no unit of ours runs."""
-    if _SUPERVISED.search(_control_groups(process.pid)):
+    if _SUPERVISED.search(control_groups(process.pid)):
         return False
     arguments = process.cmdline()
     scripts = [index for index, word in enumerate(arguments) if Path(word).name == _SERVER_SCRIPT]
@@ -128,5 +157,6 @@ def is_stale_server(process: psutil.Process, port: Port) -> bool:
     )
 
 
-def _control_groups(pid: int) -> str:
+def control_groups(pid: int) -> str:
+    """Return the control groups of a process, as /proc lists them; raise OSError."""
     return Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace")

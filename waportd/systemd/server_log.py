@@ -19,11 +19,11 @@ from waportd.plain import plain
 
 T = TypeVar("T")
 
-AT_ONCE = 500
+LINES_AT_ONCE = 500
 """Lines that are read in one go."""
-_MAX_MESSAGE = 2000
+_MESSAGE_CHARS = 2000
 """Characters kept of a line."""
-_TIMEOUT = 10.0
+TIMEOUT_S = 10.0
 """Seconds that a read may take: on a disk that has much else to do, a large journal takes its time."""
 _THREADS = 2
 """Reads at the same time: the journal may be slow, and nothing else of the daemon shall wait for it."""
@@ -52,6 +52,31 @@ class Line:
     source: str
     """Who says it: ``server``, ``systemd`` or ``waportd``."""
     message: str
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Read the journal in one of the few threads for that. Raises JournalUnavailable, also after ten seconds."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await asyncio.get_running_loop().run_in_executor(_threads, work)
+    except TimeoutError:
+        reason = f"no answer within {TIMEOUT_S:g} s"
+    except OSError as error:
+        reason = str(error.strerror or error)
+    raise JournalUnavailable(
+        f"the journal cannot be read: {reason}", hint="see `journalctl --verify` and the disk"
+    )
+
+
+def check_readable(reader: Any) -> None:
+    """Raise JournalUnavailable where a reader without a match finds nothing: a journal is never empty."""
+    reader.seek_tail()
+    if not reader.get_previous():
+        raise JournalUnavailable(
+            "there is no journal that the daemon's user may read",
+            hint="make that user a member of the group systemd-journal and restart waportd; "
+            "where there is no journal at all, install and start systemd-journald",
+        )
 
 
 class ServerLog:
@@ -112,26 +137,11 @@ class ServerLog:
             with self._lock:
                 return work()
 
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                return await asyncio.get_running_loop().run_in_executor(_threads, locked)
-        except TimeoutError:
-            reason = f"no answer within {_TIMEOUT:g} s"
-        except OSError as error:
-            reason = str(error.strerror or error)
-        raise JournalUnavailable(
-            f"the journal cannot be read: {reason}", hint="see `journalctl --verify` and the disk"
-        )
+        return await in_thread(locked)
 
     def _open(self) -> None:
         self._reader = journal.Reader(converters={"__REALTIME_TIMESTAMP": int})
-        self._reader.seek_tail()
-        if not self._reader.get_previous():
-            raise JournalUnavailable(
-                "there is no journal that the daemon's user may read",
-                hint="make that user a member of the group systemd-journal and restart waportd; "
-                "where there is no journal at all, install and start systemd-journald",
-            )
+        check_readable(self._reader)
         for number, match in enumerate(self._matches):
             if number:
                 self._reader.add_disjunction()
@@ -165,7 +175,7 @@ class ServerLog:
     def _following(self) -> list[Line]:
         self._reader.process()
         lines: list[Line] = []
-        while len(lines) < AT_ONCE and (entry := self._reader.get_next()):
+        while len(lines) < LINES_AT_ONCE and (entry := self._reader.get_next()):
             line = _line(entry)
             if line.time >= self._since:
                 lines.append(line)
@@ -201,5 +211,5 @@ def _line(entry: dict[str, Any]) -> Line:
         priority=priority if isinstance(priority, int) else _INFO,
         source=str(identifier) if identifier in {"systemd", "waportd"} else "server",
         # What a terminal would take for a command has no business there.
-        message=plain(text[:_MAX_MESSAGE], "\ufffd"),
+        message=plain(text[:_MESSAGE_CHARS], "\ufffd"),
     )

@@ -1,4 +1,4 @@
-"""The one picture of all users in memory, from which every read is answered."""
+"""The one registry of all users in memory, from which every read is answered."""
 
 import asyncio
 import collections
@@ -6,9 +6,22 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Iterator
 
-from waportd.model import BUNDLED, Assignment, Port, Process, Session, SessionState, User
+from waportd.model import (
+    BUNDLED,
+    Assignment,
+    Passkey,
+    PasskeyStage,
+    Port,
+    Process,
+    Session,
+    SessionState,
+    Storage,
+    User,
+)
+from waportd.proxies import AUTO
+from waportd.quotas import TURN_S, WOKEN_PER_TURN
 
-_REMEMBERED = 1000
+REMEMBERED_CHANGES = 1000
 """Removed users who are told to those that ask what changed; who was away for more sees everything anew."""
 
 
@@ -24,8 +37,16 @@ class Instance:
     """The server's event stream is open, so ``session`` is what it says now."""
     engine: str = BUNDLED
     """Which version of whatsapp-web.js the server starts with next."""
+    proxy: str = AUTO
+    """The proxy that its browser takes next, as anybody may see it."""
     held: bool = False
     """systemd holds the port for the user, so that who calls it calls nobody else."""
+
+    @property
+    def storage(self) -> Storage | None:
+        """What the session keeps on disk, as it was measured last: by this server or by an earlier one."""
+        said = self.session.storage if self.session else None
+        return said or self.assignment.storage
 
     def live_qr(self, now: float) -> str | None:
         """Return the code that can be scanned at this time, in seconds since the epoch; never an expired one."""
@@ -39,6 +60,18 @@ class Instance:
         ):
             return None
         return session.qr
+
+    @property
+    def passkey(self) -> Passkey | None:
+        """What WhatsApp wants of a passkey now; None where it wants none, or the server is not heard."""
+        return self.session.passkey if self.answering and self.session else None
+
+    @property
+    def hint(self) -> str | None:
+        """What mends the session, or is the next step. That to a passkey leads by a page that its server knows not."""
+        if self.passkey is not None and self.passkey.stage in {PasskeyStage.OPENING, PasskeyStage.ASKED}:
+            return f"open the connect link: `POST /v1/users/{self.assignment.user}/connect-link` makes one"
+        return self.session.hint if self.session else None
 
     def code_ends_at(self, now: float) -> float:
         """Return when the code that is live at ``now`` ends to be so; never (infinity) where there is none.
@@ -55,13 +88,13 @@ class Change:
     """The last thing that happened to a user. Lives until the next one does, and compares by identity."""
 
     version: int
-    """Counts all changes of a picture: a later change has a higher one."""
+    """Counts all changes of a registry: a later change has a higher one."""
     user: User
     instance: Instance | None
     """What the user's server is since; None where the user was removed."""
 
 
-class Picture:
+class Registry:
     """Holds the instances; wakes whoever waits for a change of one, or of any.
 
     Not a place for decisions: the supervisor and the event streams write, everybody reads.
@@ -69,7 +102,7 @@ class Picture:
 
     def __init__(self) -> None:
         self.epoch = secrets.token_hex(4)
-        """Names this picture: versions of another one mean nothing here."""
+        """Names this registry: versions of another one mean nothing here."""
         self.version = 0
         """That of the last change."""
         self.released = False
@@ -82,7 +115,20 @@ class Picture:
         self._forgotten = 0
         """Version of the last removal that is not remembered any more."""
         self._waiters: dict[User | None, set[asyncio.Future[None]]] = {}
+        self._woken: dict[User | None, collections.deque[asyncio.Future[None]]] = {}
+        """Waiters whose change has come, and whose turn is still to come."""
+        self._turn: asyncio.TimerHandle | None = None
         """By whom they wait for; None is anybody."""
+
+    @property
+    def waiting(self) -> dict[User | None, int]:
+        """How many wait for a change of each user; None is anybody."""
+        return {whom: len(waiters) for whom, waiters in self._waiters.items()}
+
+    @property
+    def remembered(self) -> int:
+        """How many changes are remembered: the last one of each user, removals among them."""
+        return len(self._changes)
 
     def get(self, user: User) -> Instance | None:
         """Return the user's instance, or None if no port is assigned."""
@@ -123,7 +169,7 @@ class Picture:
         if instance is not None:
             del self._users[instance.assignment.port]
             self._removals.append(self._note(user, None))
-            if len(self._removals) > _REMEMBERED:
+            if len(self._removals) > REMEMBERED_CHANGES:
                 self._forget(self._removals.popleft())
 
     def change_of(self, user: User) -> Change | None:
@@ -149,14 +195,15 @@ class Picture:
     def release(self) -> None:
         """End every wait now and from now on: the daemon is going down and another takes over."""
         self.released = True
-        for whom in list(self._waiters):
-            self._wake(whom)
+        for waiters in (*self._woken.values(), *self._waiters.values()):
+            for waiter in waiters:
+                _finish(waiter)
 
     async def wait(
         self,
         user: User,
         until: Callable[[Instance | None], bool],
-        timeout: float,  # noqa: ASYNC109  # the picture is returned, not an exception raised, when time is up
+        timeout: float,  # noqa: ASYNC109  # the registry is returned, not an exception raised, when time is up
     ) -> Instance | None:
         """Return the instance once ``until`` holds, or as it is after ``timeout`` seconds or `release`."""
         loop = asyncio.get_running_loop()
@@ -208,8 +255,20 @@ class Picture:
             self._forgotten = removal.version
 
     def _wake(self, whom: User | None) -> None:
-        for waiter in self._waiters.pop(whom, ()):
-            _finish(waiter)
+        waiters = self._waiters.pop(whom, None)
+        if waiters:
+            self._woken.setdefault(whom, collections.deque()).extend(waiters)
+            if self._turn is None:
+                self._wake_some()
+
+    def _wake_some(self) -> None:
+        """Wake a few, and the rest later: a thousand streams that write at once would keep all other callers waiting."""
+        for whom, waiters in list(self._woken.items()):
+            for _ in range(min(WOKEN_PER_TURN, len(waiters))):
+                _finish(waiters.popleft())
+            if not waiters:
+                del self._woken[whom]
+        self._turn = asyncio.get_running_loop().call_later(TURN_S, self._wake_some) if self._woken else None
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:

@@ -9,16 +9,15 @@ from waportd.quotas import Pace, retry_after
 log = logging.getLogger(__name__)
 
 MOST: Final = 10
-"""Failures of an address that are answered as such, within `WINDOW`."""
-WINDOW: Final = 60.0
-"""Seconds."""
+"""Failures of an address that are answered as such, within `WINDOW_S`."""
+WINDOW_S: Final = 60.0
 
 
 class Failures:
     """How often which network failed lately. Times are those of one monotonic clock."""
 
     def __init__(self) -> None:
-        self._pace = Pace(MOST, WINDOW)
+        self._pace = Pace(MOST, WINDOW_S)
 
     def count(self, address: str, now: float) -> int | None:
         """Count a failure; return for how many seconds the caller shall wait, or None where it is not one too many."""
@@ -29,6 +28,11 @@ class Failures:
         if self._pace.counted(caller) == MOST + 1:
             log.warning("%s calls with wrong tokens or links again and again, and is told to wait", caller)
         return retry_after(wait)
+
+    @property
+    def remembered(self) -> int:
+        """How many callers are remembered."""
+        return self._pace.remembered
 
 
 def network(address: str) -> str:

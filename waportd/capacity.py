@@ -13,7 +13,7 @@ MEMORY_PER_SESSION = 250 * 1024**2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Room:
+class Capacity:
     """The machine at one moment."""
 
     memory_total: int
@@ -31,7 +31,7 @@ class Room:
     """How many more servers fit; None where nothing limits them."""
 
 
-def measure(limits: Limits, running: int, memory: Collection[int]) -> Room:
+def measure(limits: Limits, running: int, memory: Collection[int]) -> Capacity:
     """Look at the machine. ``memory`` is what servers use that were measured."""
     host = psutil.virtual_memory()
     each = max(1, sum(memory) // len(memory)) if memory else MEMORY_PER_SESSION
@@ -39,7 +39,7 @@ def measure(limits: Limits, running: int, memory: Collection[int]) -> Room:
     by_memory = (
         [max(0, host.available - limits.min_available_memory) // each] if limits.min_available_memory else []
     )
-    return Room(
+    return Capacity(
         memory_total=host.total,
         memory_available=host.available,
         cpus=os.cpu_count() or 1,

@@ -1,0 +1,447 @@
+"""How things look in JSON. Names here are a promise: members are added, never renamed or removed."""
+
+import dataclasses
+import datetime as dt
+import json
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from aiohttp import web
+
+from waportd import summary
+from waportd.api.json_schema import MISSING, As, Document, Missing, Moment, members, words
+from waportd.model import (
+    Desired,
+    Event,
+    Ignored,
+    Passkey,
+    PasskeyStage,
+    ProcessState,
+    Session,
+    SessionState,
+    Storage,
+    Upstream,
+    Usage,
+    Webhook,
+    service_unit,
+)
+from waportd.proxies import AUTO
+from waportd.registry import Instance
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=members)
+"""Made once: `json.dumps` makes one for each call, which takes as long as a small document."""
+
+
+def written(document: object) -> bytes:
+    """Write a document as JSON."""
+    return _ENCODER.encode(document).encode()
+
+
+def respond(document: object, status: int = 200, **headers: str) -> web.Response:
+    """Answer with a JSON document that nobody may keep; bytes are one that is written."""
+    return web.Response(
+        body=document if isinstance(document, bytes) else written(document),
+        status=status,
+        headers={"Cache-Control": "no-store", **headers},
+        content_type="application/json",
+        charset="utf-8",
+    )
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Write seconds since the epoch, as `moment`; None for never."""
+    return moment(seconds) if seconds else None
+
+
+def moment(seconds: float) -> str:
+    """Write seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
+    written = dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds")
+    return written.replace("+00:00", "Z")
+
+
+def url(instance: Instance) -> str | None:
+    """Name the address of a user's server; None where anybody might have taken the port."""
+    return f"http://localhost:{instance.assignment.port}" if instance.held else None
+
+
+Status = Annotated[str, As(words(SessionState, ProcessState))]
+Cause = Annotated[str | None, "What exactly is wrong, for programs; null where nothing is."]
+Hint = Annotated[str | None, "What mends it."]
+
+
+class MissingMember(Document):
+    """A member of WhatsApp's page that something needs."""
+
+    feature: Annotated[str, "What does not work without it: `link`, `send`, `media_out`."]
+    module: Annotated[str, "The module of WhatsApp's page."]
+    member: Annotated[str, "What is needed of it."]
+    found: Annotated[str, "What is there in its place: `undefined`, `no such module`, `number`."]
+
+
+class UpstreamDocument(Document):
+    """WhatsApp's page as a server has found it."""
+
+    build: Annotated[str | None, "The version of WhatsApp's page; null until the page has told it."]
+    library: Annotated[str | None, "The version of whatsapp-web.js that runs."]
+    engine: Annotated[str | None, "Which of the installed ones that is: `bundled`, or a version."]
+    pinned: Annotated[
+        str | None, "The file that is served in place of the site's page; null for the site's own."
+    ]
+    ok: Annotated[bool, "Nothing that was looked at is missing."]
+    checked: Annotated[tuple[str, ...], "What was looked at: `boot` before a login, `main` after it."]
+    missing: Annotated[tuple[MissingMember, ...], "What the page does not have as it is needed."]
+    shims: Annotated[
+        Mapping[str, str],
+        "What was done for the library in the page, by name: `absent`, `not needed`, `applied` or `failed`.",
+    ]
+
+
+class StorageDocument(Document):
+    """What a session keeps on disk."""
+
+    login: Annotated[int, "Bytes of the login with its browser profile."]
+    cache: Annotated[int, "Bytes of the browser's cache, which `instances.cache_max` limits at each start."]
+    journal: Annotated[int, "Bytes of the journal of messages, which `instances.journal_size` limits."]
+    measured_at: Annotated[Moment, "When the server measured it: when its session is ready, then every hour."]
+
+
+class SummaryDocument(Document):
+    """How a user's server is."""
+
+    state: Annotated[
+        Status, "What matters now: the state of the session while the server runs, else that of the process."
+    ]
+    message: Annotated[str, "The state, in words."]
+    cause: Annotated[
+        str | None,
+        "What exactly is wrong, for programs; null where nothing is. `not_answering`: the server runs and is not heard. "
+        "`undelivered`: messages have waited for the web app for more than five minutes.",
+    ]
+    hint: Hint
+    since: Annotated[Moment | None, "When that began: the state, or the wait of the oldest message."]
+
+
+class ProcessDocument(Document):
+    """A server's process."""
+
+    state: Annotated[ProcessState, "What systemd says of the server's process."]
+    since: Annotated[Moment | None, "When it entered that state."]
+    message: Annotated[str, "The state, in words."]
+    cause: Cause
+    hint: Hint
+    pid: Annotated[int | None, "The server's process."]
+    restarts: Annotated[int, "How often systemd restarted it by itself."]
+    next_start: Annotated[
+        Moment | None,
+        "When a server that ended again and again is started next. Requests on its port wait for that.",
+    ]
+
+
+class WebhookDocument(Document):
+    """What became of a server's incoming messages."""
+
+    queued: Annotated[int, "Messages that wait to be delivered."]
+    delivered: Annotated[int, "Messages that were delivered since the server started."]
+    failed: Annotated[int, "Tries that failed, each of which was followed by another one or by a drop."]
+    dropped: Annotated[int, "Messages that are lost."]
+    undelivered: Annotated[int, "Messages that were given up and are kept: `POST …/messages/redeliver`."]
+    oldest_at: Annotated[Moment | None, "Since when the oldest message waits; null where none does."]
+    error: Annotated[str | None, "Why the last try failed; null once a message was delivered since."]
+    error_at: Annotated[Moment | None, "When it failed."]
+
+
+class SessionDocument(Document):
+    """A server's session."""
+
+    state: Annotated[SessionState, "What the server says of its WhatsApp session."]
+    since: Annotated[Moment | None, "When it entered that state."]
+    message: Annotated[str, "The state, in words."]
+    cause: Cause
+    hint: Hint
+    attempt: Annotated[int, "Which of the codes is shown, from 1."]
+    attempts: Annotated[int, "How many codes are shown before the server waits to be asked again."]
+    progress: Annotated[int | None, "How much of the chats is loaded after a scan, in percent."]
+    phone_number: Annotated[str | None, "The linked phone."]
+    name: Annotated[str | None, "What its owner is called there."]
+    answering: Annotated[bool, "The server is heard, so this is what it says now; else its last word."]
+    upstream: UpstreamDocument | None
+    webhook: WebhookDocument
+
+
+class MemoryDocument(Document):
+    """What a server takes of memory."""
+
+    bytes: Annotated[int | None, "What the server and its browser use."]
+    source: Annotated[
+        str | None,
+        "`systemd` (its own figure), or `pss` or `rss`, summed over the processes; null: not measured.",
+    ]
+
+
+class CpuDocument(Document):
+    """What a server has taken of the processors."""
+
+    seconds: Annotated[float | None, "Processor time of the server and its browser."]
+    source: Annotated[str | None, "`systemd`, or `processes`; null: not measured."]
+
+
+class UserDocument(Document):
+    """A user's server. No secret is in it: the QR code has a resource of its own."""
+
+    user: Annotated[str, "Whose server it is."]
+    port: Annotated[int, "The port of the server."]
+    url: Annotated[
+        str | None,
+        "The address of the server, for calls of the web app; null where the port is not held for it, as that of a "
+        "user who was stopped: whoever listens there is somebody else.",
+    ]
+    unit: Annotated[str, "The systemd unit."]
+    desired: Annotated[Desired, "What was asked for last."]
+    linked: Annotated[bool, "A phone was linked when the server was last heard of."]
+    note: Annotated[
+        str | None,
+        "Why the user did not get the port that would have been preferred, or which one it was before a move.",
+    ]
+    own_webhook: Annotated[
+        bool, "The user has a `webhook_url` of their own. It may hold a token, so it is not told."
+    ]
+    own_webhook_secret: Annotated[bool, "The user has a `webhook_secret` of their own."]
+    webhook_events: Annotated[
+        tuple[Event, ...] | None, "What goes to the webhook; null for `instances.webhook_events`."
+    ]
+    ignore: Annotated[tuple[Ignored, ...] | None, "Chats that are passed over; null for `instances.ignore`."]
+    default_country: Annotated[
+        str | None, "The calling code of numbers without one; null for `instances.default_country`."
+    ]
+    send_rate: Annotated[int | None, "Messages a minute, 0 for no limit; null for `instances.send_rate`."]
+    memory_max: Annotated[int | None, "Bytes that the server may use; null for `limits.memory_max`."]
+    autostart: Annotated[bool, "A linked session is started again at boot."]
+    engine: Annotated[
+        str,
+        "Which version of whatsapp-web.js the server starts with next: `bundled`, or that of another engine. What "
+        "runs now is `session.upstream.engine`.",
+    ]
+    own_engine: Annotated[bool, "The user has an `engine` of their own; else it is `instances.engine`."]
+    proxy: Annotated[
+        str,
+        "The proxy that the browser starts with next: `auto`, `none`, or its URL, with `***` in place of a password.",
+    ]
+    own_proxy: Annotated[bool, "The user has a `proxy` of their own; else it is `instances.proxy`."]
+    created_at: Annotated[Moment | None, "When the port was assigned."]
+    storage: StorageDocument | None
+    summary: SummaryDocument
+    process: ProcessDocument
+    session: SessionDocument | None
+    memory: MemoryDocument | Missing = MISSING
+    cpu: CpuDocument | Missing = MISSING
+
+
+class PasskeyDocument(Document):
+    """What WhatsApp wants of a passkey. Holds a secret."""
+
+    stage: Annotated[
+        PasskeyStage,
+        "`opening`: what is to be signed is on its way. `asked`: it is there. `given`: it was signed, and the phone is "
+        "awaited. `code`: a person compares `code` with the phone. `failed`: it came to nothing, and is tried again.",
+    ]
+    options: Annotated[
+        Mapping[str, Any] | None,
+        "What is to be signed, in `asked`: a PublicKeyCredentialRequestOptionsJSON of WhatsApp's, whole. It is another "
+        "one at each try.",
+    ]
+    expires_at: Annotated[Moment | None, "Until when the stage lasts at most."]
+    code: Annotated[str | None, "What the phone has to show, too, in `code`."]
+
+
+class QrDocument(Document):
+    """The code to scan, or why there is none. Holds a secret."""
+
+    user: Annotated[str, "Whose code it is."]
+    port: Annotated[int, "The port of the server."]
+    status: Annotated[Status, "The session's state; that of the process where it matters more."]
+    qr: Annotated[str | None, "The code to draw. A secret: whoever scans it links a phone of theirs."]
+    expires_at: Annotated[Moment | None, "Until when the code can be scanned."]
+    attempt: Annotated[int, "Which of the codes it is, from 1."]
+    attempts: Annotated[int, "How many are shown before the server waits to be asked again."]
+    message: Annotated[str, "The state, in words."]
+    cause: Cause
+    hint: Hint
+    passkey: Annotated[
+        PasskeyDocument | None,
+        "The passkey that WhatsApp wants now; null where it wants none. As secret as a code.",
+    ]
+
+
+def user(instance: Instance, usage: Usage | None = None) -> UserDocument:
+    """Describe a user's server, with memory and CPU where they were measured."""
+    assignment, process, session = instance.assignment, instance.process, instance.session
+    moving_to = assignment.moving_to
+    return UserDocument(
+        user=assignment.user,
+        port=assignment.port,
+        url=url(instance),
+        unit=service_unit(assignment.port),
+        desired=assignment.desired,
+        linked=assignment.linked,
+        note=assignment.note if moving_to is None else f"is being moved to port {moving_to}",
+        # The address may hold a token, so only whether there is one of the user's own.
+        own_webhook=assignment.webhook_url is not None,
+        own_webhook_secret=assignment.webhook_secret is not None,
+        webhook_events=assignment.webhook_events,
+        ignore=assignment.ignore,
+        default_country=assignment.default_country,
+        send_rate=assignment.send_rate,
+        memory_max=assignment.memory_max,
+        autostart=assignment.autostart,
+        engine=instance.engine,
+        own_engine=assignment.engine is not None,
+        proxy=instance.proxy,
+        own_proxy=assignment.proxy is not None,
+        created_at=timestamp(assignment.created_at),
+        storage=storage(instance.storage),
+        summary=_summary(instance),
+        process=ProcessDocument(
+            state=process.state,
+            since=timestamp(process.since),
+            message=process.message,
+            cause=process.cause,
+            hint=process.hint,
+            pid=process.pid,
+            restarts=process.restarts,
+            next_start=timestamp(process.next_start),
+        ),
+        session=None if session is None else _session(session, instance),
+        memory=MISSING if usage is None else MemoryDocument(bytes=usage.memory, source=usage.memory_source),
+        cpu=MISSING if usage is None else CpuDocument(seconds=usage.cpu, source=usage.cpu_source),
+    )
+
+
+def _summary(instance: Instance) -> SummaryDocument:
+    shown = summary.of_server(instance, time.time())
+    return SummaryDocument(
+        state=shown.state,
+        message=shown.message,
+        cause=shown.cause,
+        hint=shown.hint,
+        since=timestamp(shown.since),
+    )
+
+
+def _session(session: Session, instance: Instance) -> SessionDocument:
+    webhook = session.webhook
+    return SessionDocument(
+        state=session.state,
+        since=timestamp(session.since),
+        message=session.message,
+        cause=session.cause,
+        hint=instance.hint,
+        attempt=session.attempt,
+        attempts=session.attempts,
+        progress=session.progress,
+        phone_number=session.phone_number,
+        name=session.pushname,
+        answering=instance.answering,
+        upstream=upstream(session.upstream),
+        webhook=WebhookDocument(
+            queued=webhook.queued,
+            delivered=webhook.delivered,
+            failed=webhook.failed,
+            dropped=webhook.dropped,
+            undelivered=webhook.undelivered,
+            oldest_at=timestamp(webhook.oldest_at),
+            error=webhook.error,
+            error_at=timestamp(webhook.error_at),
+        ),
+    )
+
+
+def storage(kept: Storage | None) -> StorageDocument | None:
+    """Describe what a session keeps on disk; None where it was not measured since the login was deleted."""
+    if kept is None:
+        return None
+    return StorageDocument(
+        login=kept.login, cache=kept.cache, journal=kept.journal, measured_at=moment(kept.measured_at)
+    )
+
+
+def upstream(found: Upstream | None) -> UpstreamDocument | None:
+    """Describe WhatsApp's page as a server has found it; None where the server does not tell."""
+    if found is None:
+        return None
+    return UpstreamDocument(
+        build=found.build,
+        library=found.library,
+        engine=found.engine,
+        pinned=found.pinned,
+        ok=found.ok,
+        checked=found.checked,
+        missing=tuple(
+            MissingMember(feature=one.feature, module=one.module, member=one.member, found=one.found)
+            for one in found.missing
+        ),
+        shims=dict(found.shims),
+    )
+
+
+def veiled(instance: Instance) -> Instance:
+    """Return a user's server as the owner of a phone may see it, who has a connect link and is nobody known.
+
+    Whose phone was linked before, the process, the proxy and what is wrong with the machine are not for them.
+    """
+    process, session = instance.process, instance.session
+    hint = None if process.hint is None else "tell whoever gave you this link"
+    message = process.message if process.cause is None else "the server cannot run now"
+    if session is not None:
+        session = dataclasses.replace(
+            session, phone_number=None, pushname=None, upstream=None, storage=None, webhook=Webhook()
+        )
+    return dataclasses.replace(
+        instance,
+        assignment=dataclasses.replace(
+            instance.assignment,
+            note=None,
+            memory_max=None,
+            storage=None,
+            webhook_events=None,
+            ignore=None,
+            default_country=None,
+            send_rate=None,
+        ),
+        process=dataclasses.replace(process, pid=None, message=message, hint=hint),
+        session=session,
+        proxy=AUTO,
+    )
+
+
+def qr(instance: Instance) -> QrDocument:
+    """Describe the code to scan, or why there is none. Holds a secret."""
+    code = instance.live_qr(time.time())
+    shown = summary.of_code(instance)
+    status, message = shown.state, shown.message
+    if code is None and status == SessionState.QR:
+        status, message = SessionState.GENERATING, "the last code has expired; the next one is on its way"
+    session = instance.session
+    return QrDocument(
+        user=instance.assignment.user,
+        port=instance.assignment.port,
+        status=status,
+        qr=code,
+        expires_at=timestamp(session.expires_at) if code and session else None,
+        attempt=session.attempt if session else 0,
+        attempts=session.attempts if session else 0,
+        message=message,
+        cause=shown.cause,
+        hint=shown.hint,
+        passkey=passkey(instance.passkey) if instance.passkey else None,
+    )
+
+
+def passkey(wanted: Passkey) -> PasskeyDocument:
+    """Describe what WhatsApp wants of a passkey. Holds a secret."""
+    return PasskeyDocument(
+        stage=wanted.stage,
+        options=None if wanted.options is None else json.loads(wanted.options),
+        expires_at=timestamp(wanted.expires_at),
+        code=wanted.code,
+    )

@@ -1,0 +1,811 @@
+"""``/v1/users/{user}/messages``, ``/chats``, ``/media``, …: calls that go through to the user's own server.
+
+One table says which there are. A call is checked here (who may make it, how many are under way, whether the server can
+be called) and then passed on, and its answer back, piece by piece: nothing of it is kept or written down.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import re
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import aiohttp
+from aiohttp import hdrs, web
+
+from waportd.api.access import access_of, caller_of
+from waportd.api.connections import Connection, Turns
+from waportd.api.crowds import Crowd
+from waportd.api.happenings import ENTRY, HAPPENING
+from waportd.api.json_schema import array, event, flag, integer, nullable, record, text, words
+from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.parameters import NO_BODY, USER, Body, Parameter, supervisor_of
+from waportd.api.problems import Handler
+from waportd.contract import LIMITS, PATTERNS
+from waportd.errors import (
+    BadRequest,
+    Conflict,
+    NotLinked,
+    NotRunning,
+    PerhapsSent,
+    ServerFailed,
+    ShuttingDown,
+    TooSlow,
+    UnknownUser,
+)
+from waportd.model import Desired, Event
+from waportd.quotas import PASSAGES, PASSAGES_PER_CALLER, PIECE_S, PIECES_PER_TURN, READ_BYTES
+from waportd.registry import Instance
+from waportd.value_types import Kind, Schema, matching, word
+from waportd.value_types import number as whole_number
+
+_T = TypeVar("_T")
+
+_READ_LIMIT_S: Final = 40.0
+"""Seconds that a server has to begin with what it knows."""
+_SEND_LIMIT_S: Final = 120.0
+"""Seconds that a server has to say what became of a message, after the last piece of it has come."""
+LOOK_AFTER_S: Final = 15.0
+"""Seconds after which a silent stream is looked at: whether its reader may still read it, and is there."""
+_SILENCE_S: Final = 40.0
+"""Seconds of silence after which a server is given up; in a stream it sends a comment every 15 s."""
+_FOREVER_S: Final = 1e9
+_JSON: Final = "application/json"
+_EVENTS: Final = "text/event-stream"
+_PASSED_ON: Final = ("Idempotency-Key", "Last-Event-ID", hdrs.RANGE, hdrs.IF_RANGE)
+_OF_BODY: Final = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
+_PASSED_BACK: Final = (hdrs.CONTENT_LENGTH, hdrs.CONTENT_RANGE, hdrs.ACCEPT_RANGES, "Retry-After")
+_SHOWN_INLINE: Final = ("image/", "video/", "audio/")
+
+# ---- What is said -----------------------------------------------------------------------------------
+
+_OBJECT: Schema = {"type": "object"}
+_PAGE = record(
+    "Messages",
+    messages=array(HAPPENING, "The oldest first."),
+    next=nullable(text("What to send as `after` the next time.")),
+    more=flag("There are more already."),
+)
+_OUTCOME = record(
+    "Outcome",
+    optional=["code", "ack"],
+    id=nullable(text("The message's id; null where there is none yet.")),
+    outcome=words(
+        "sent",
+        "pending",
+        "failed",
+        doc="`sent`: WhatsApp's server has it. `pending`: nobody knows yet; an event `message.ack` follows.",
+    ),
+    code=text("Why it failed or is pending, for programs."),
+    ack=nullable(text("How far it came.")),
+)
+_CHANGED = record("Changed", id=text("The message's id."))
+_TOLD = record("Told", ok=flag("It was told."))
+_NUMBER = record(
+    "Number",
+    optional=["lid"],
+    number=text("The number as WhatsApp has it, digits only."),
+    exists=flag("It is on WhatsApp."),
+    id=nullable(text("What to send to.")),
+    lid=nullable(text("The id that stands for it where nobody is told the number.")),
+)
+_REDELIVERED = record("Redelivered", redelivered=integer("How many are tried again."))
+_CHATS = record(
+    "Chats",
+    optional=["success"],
+    success=flag("Always true."),
+    chats=array(_OBJECT, "The newest first."),
+    total=integer("How many there are in all."),
+)
+_HISTORY = record(
+    "History",
+    optional=["success", "total", "hasEarlier"],
+    success=flag("Always true."),
+    messages=array(ENTRY, "The oldest first."),
+    total=integer("How many these are."),
+    hasMore=flag("There are older ones."),
+    nextCursor=nullable(text("What to send as `before` for the older ones.")),
+    hasEarlier=nullable(
+        flag("The phone has older ones: `POST …/earlier` asks it for them; null = not known.")
+    ),
+)
+_DOCUMENT = record("ServersDocument")
+"""What a server tells of a chat, a contact or a group; it may have any members."""
+
+# ---- What may be sent -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Passed(Body[None]):
+    """A body that the user's server reads, as it comes."""
+
+    document: Schema = dataclasses.field(default_factory=lambda: _OBJECT)
+    others: Mapping[str, Schema] = dataclasses.field(default_factory=dict)
+    """What else than JSON it may be."""
+
+    @property
+    def required(self) -> bool:
+        """Whether there must be a body."""
+        return bool(self.document.get("required"))
+
+    @property
+    def schema(self) -> Schema:
+        """The object."""
+        return self.document
+
+    @property
+    def content(self) -> Mapping[str, Schema]:
+        """What may be sent, by its content type."""
+        return {_JSON: self.document, **self.others}
+
+    async def read(self, _request: web.Request) -> dict[str, Any] | None:
+        """Leave it where it is."""
+        return None
+
+
+def _members(needed: tuple[str, ...] = (), /, example: object = None, **members: Schema) -> Passed:
+    document = {"type": "object", "properties": members, "required": list(needed)}
+    return Passed(document=document | ({} if example is None else {"examples": [example]}))
+
+
+_FILE: Schema = {
+    "type": "object",
+    "properties": {
+        "url": text(
+            "Where it is fetched; not from private addresses, unless `instances.media_from_private`."
+        ),
+        "data": text("The file in Base64, in place of a URL."),
+        "type": text("Its media type."),
+        "name": text("Its name."),
+        "caption": text("The text below it."),
+    },
+}
+_SOMEBODY = "+55 11 98888-7777"
+_TO = text("A phone number as people write it, or the id of a chat.")
+_SEND: Schema = {
+    "type": "object",
+    "properties": {
+        "to": _TO,
+        "text": text("The text."),
+        **{
+            kind: {**_FILE, "description": f"A file to send as {kind}."}
+            for kind in ("image", "video", "document", "audio", "voice", "sticker")
+        },
+        "location": {**_OBJECT, "description": "`latitude`, `longitude`, and perhaps `name` and `address`."},
+        "contact": {"description": "A card, `name` with `phone` or `vcard`, or a list of such."},
+        "poll": {**_OBJECT, "description": "`question`, `options`, and perhaps `multiple`."},
+        "quote": text("The id of the message that is answered."),
+        "mentions": array(text(), "Numbers or ids of who is mentioned."),
+        "link_preview": flag("Whether a link gets a preview."),
+    },
+    "required": ["to"],
+    "examples": [{"to": _SOMEBODY, "text": "Hello!"}],
+}
+_MESSAGE_TO_SEND = Passed(
+    document=_SEND,
+    others={
+        "multipart/form-data": {
+            "type": "object",
+            "properties": {"message": {"type": "string", "contentMediaType": _JSON, "contentSchema": _SEND}},
+            "required": ["message"],
+        }
+    },
+)
+
+# ---- Parameters -------------------------------------------------------------------------------------
+
+
+def _identifier(noun: str) -> Kind:
+    # Not "." and "..", which lead elsewhere (https://url.spec.whatwg.org).
+    return matching(r"(?!\.{1,2}$)[0-9A-Za-z@._:+=-]{1,300}", f"the id of a {noun}")
+
+
+_EVENT = "|".join(re.escape(one) for one in Event)
+_LEAST = r"[!-~]{1,100}"
+_MESSAGE_ID = Parameter[str](
+    "id",
+    _identifier("message"),
+    "The message's id, percent-encoded.",
+    "path",
+    required=True,
+    example="true_5511988887777@c.us_3EB0AA",
+)
+_CHAT_ID = Parameter[str](
+    "id",
+    _identifier("chat"),
+    "The chat's id, percent-encoded.",
+    "path",
+    required=True,
+    example="5511988887777@c.us",
+)
+_WHO = Parameter[str](
+    "id", _identifier("chat"), "The chat's id or the person's number.", "path", required=True
+)
+_CONTACT_ID = Parameter[str]("id", _identifier("contact"), "The contact's id.", "path", required=True)
+_GROUP_ID = Parameter[str]("id", _identifier("group"), "The group's id.", "path", required=True)
+_NUMBER_ASKED = Parameter[str](
+    "number",
+    matching(r"(?!\.{1,2}$)[0-9A-Za-z@._+() -]{1,60}", "a phone number"),
+    "A phone number as people write it.",
+    "path",
+    required=True,
+)
+_AFTER = Parameter[str | None](
+    "after",
+    matching(_LEAST, "a cursor"),
+    "Only what came after this cursor is told; without it, from the oldest.",
+)
+_TIMEOUT = Parameter[int | None](
+    "timeout",
+    whole_number(0, LIMITS["wait_s"]),
+    "Seconds to wait for something to tell, where there is nothing.",
+    former="wait",
+)
+_LIMIT = Parameter[int | None]("limit", whole_number(1, LIMITS["page"]), "How many at most.")
+_OFFSET = Parameter[int | None](
+    "offset", whole_number(0, 1_000_000), "How many are left out at the beginning."
+)
+_KINDS = Parameter[str | None](
+    "events",
+    matching(f"(?:{_EVENT})(?:,(?:{_EVENT}))*", f"some of {', '.join(Event)}, with commas between"),
+    "Which events are told.",
+)
+_OF_CHAT = Parameter[str | None]("chat", _identifier("chat"), "Only what was written in this chat is told.")
+_STATE = Parameter[str | None](
+    "state",
+    word("pending", "undelivered"),
+    "Only what still waits for the webhook is told, or what was given up; goes with neither `timeout` nor a stream.",
+)
+_SEEN = Parameter[str | None](
+    "Last-Event-ID",
+    matching(_LEAST, "an event's id"),
+    "The last event of a stream that was received: only what came after it is told.",
+    "header",
+)
+_KEY = Parameter[str | None](
+    "Idempotency-Key",
+    matching(PATTERNS["idempotency_key"], "1 to 255 visible characters of ASCII"),
+    "A repeated call with the same key joins the first one, for a day: nothing is sent twice.",
+    "header",
+)
+_BEFORE = Parameter[str | None]("before", matching(_LEAST, "a cursor"), "The `nextCursor` of the page after.")
+_FOR = Parameter[str | None](
+    "for", word("all", "me"), "For whom it is deleted; for all where it is not said."
+)
+
+# ---- The table --------------------------------------------------------------------------------------
+
+_REFUSALS: Final = {
+    400: "What was sent cannot be understood (`bad_request`, `bad_number`, `bad_id`, `bad_cursor`)",
+    404: (
+        "There is no such thing (`not_found`, `no_such_chat`, `no_such_contact`, `no_such_group`, `no_picture`, "
+        "`no_media`, `media_gone`)"
+    ),
+    409: "It does not fit the state of things",
+    410: "The journal begins later (`cursor_gone`)",
+    413: "It is too large (`too_large`)",
+    422: "It cannot be done (`not_on_whatsapp`, `not_admin`, `refused`)",
+    429: "It is too much at a time (`rate_limited`)",
+    500: "The server failed",
+    501: "WhatsApp's page has no more what this needs (`upstream_changed`)",
+    503: "The session is busy, or not connected now (`busy`, `not_connected`)",
+    504: "It took too long (`timeout`, `perhaps_sent`, `perhaps_done`)",
+}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A call that goes through."""
+
+    name: str
+    method: str
+    path: str
+    """At the user's server."""
+    about: str
+    """What it does: a summary, then whatever else there is, as a handler's docstring."""
+    answer: Answer
+    parameters: tuple[Parameter[Any], ...] = ()
+    body: Body[Any] | None = None
+    limit: float = _READ_LIMIT_S
+    """Seconds until the answer must begin, after the last piece of the body has come."""
+    sends: bool = False
+    """Where nobody answers, the message may be out."""
+    audited: bool = False
+    """It changes what stays, such as who is in a group: who made it is written down."""
+    other: Mapping[int, Answer] = dataclasses.field(default_factory=dict)
+
+
+_SENT = Answer("it was sent", _OUTCOME)
+_PENDING = {202: Answer("nobody knows yet whether it was sent", _OUTCOME)}
+
+
+def _found(schema: Schema = _DOCUMENT) -> Answer:
+    return Answer("what the server knows", schema)
+
+
+_ANY_BYTES = Answer(
+    "the bytes, of the content type that the sender has told",
+    others={"*/*": {"type": "string", "format": "binary"}},
+)
+
+TABLE: Final = (
+    Passage(
+        "read",
+        "GET",
+        "/messages",
+        """Tell what came and went, from the user's journal of messages.
+
+        The oldest first, after a cursor; with `timeout`, once there is something. Asked for `text/event-stream`, it is a
+        stream that goes on after `Last-Event-ID`. A cursor older than the journal is 410 `cursor_gone`; the stream then
+        tells `reset`, and begins with the oldest. What is read is not taken away.
+        """,
+        Answer(
+            "the messages; as `text/event-stream`, events named after what has happened",
+            _PAGE,
+            others={_EVENTS: {"anyOf": [event("message", HAPPENING), event("reset", _OBJECT)]}},
+        ),
+        (_AFTER, _TIMEOUT, _LIMIT, _KINDS, _OF_CHAT, _STATE, _SEEN),
+    ),
+    Passage(
+        "send",
+        "POST",
+        "/messages",
+        """Send a message: a text, a file, a location, contacts or a poll.
+
+        A file comes as a URL, in Base64, or as a part of `multipart/form-data` that is named after its kind, beside a
+        part `message` with the JSON. A message that was handed over is never answered as failed: where it is not known
+        yet whether WhatsApp has it, the answer is 202, and an event `message.ack` follows.
+        """,
+        _SENT,
+        (_KEY,),
+        _MESSAGE_TO_SEND,
+        _SEND_LIMIT_S,
+        sends=True,
+        other=_PENDING,
+    ),
+    Passage(
+        "redeliver",
+        "POST",
+        "/messages/redeliver",
+        """Send undelivered messages to the webhook again.
+
+        They are those that it refused, or did not take for `instances.webhook_retry`; `GET …/messages?state=undelivered`
+        lists them.
+        """,
+        Answer("how many are tried again", _REDELIVERED),
+        (),
+        _members(example={"all": True}, cursor=text("Which one."), all=flag("All of them.")),
+        audited=True,
+    ),
+    Passage(
+        "state",
+        "GET",
+        "/messages/{id}",
+        """Tell how far a message of the user's own has come.""",
+        Answer("what became of it", _OUTCOME),
+        (_MESSAGE_ID,),
+    ),
+    Passage(
+        "edit",
+        "PATCH",
+        "/messages/{id}",
+        """Put another text in the place of a message's own.""",
+        Answer("it was changed", _CHANGED),
+        (_MESSAGE_ID,),
+        _members(("text",), text=text("The text."), mentions=array(text(), "Who is mentioned.")),
+        _SEND_LIMIT_S,
+    ),
+    Passage(
+        "delete",
+        "DELETE",
+        "/messages/{id}",
+        """Delete a message, for all or for the user only.""",
+        Answer("it was deleted", _CHANGED),
+        (_MESSAGE_ID, _FOR),
+        NO_BODY,
+        _SEND_LIMIT_S,
+        audited=True,
+    ),
+    Passage(
+        "react",
+        "POST",
+        "/messages/{id}/reaction",
+        """React to a message, or take the reaction back.""",
+        Answer("it was told", _CHANGED),
+        (_MESSAGE_ID,),
+        _members(("reaction",), example={"reaction": "👍"}, reaction=text("An emoji; empty takes it back.")),
+        _SEND_LIMIT_S,
+    ),
+    Passage(
+        "forward",
+        "POST",
+        "/messages/{id}/forward",
+        """Send a message on to another chat.""",
+        _SENT,
+        (_MESSAGE_ID, _KEY),
+        _members(("to",), example={"to": _SOMEBODY}, to=_TO),
+        _SEND_LIMIT_S,
+        sends=True,
+        other=_PENDING,
+    ),
+    *(
+        Passage(
+            name,
+            "POST",
+            f"/chats/{{id}}/{name}",
+            f"""Have the other one see that the user {sees}.""",
+            Answer("it was told", _TOLD),
+            (_WHO,),
+            body,
+        )
+        for name, sees, body in (
+            ("typing", "is writing", _members(on=flag("False ends it."))),
+            ("recording", "is recording", _members(on=flag("False ends it."))),
+            ("seen", "has read the messages", NO_BODY),
+        )
+    ),
+    Passage(
+        "number",
+        "GET",
+        "/numbers/{number}",
+        """Tell whether a phone number is on WhatsApp.""",
+        Answer("what WhatsApp says", _NUMBER),
+        (_NUMBER_ASKED,),
+    ),
+    Passage(
+        "chats", "GET", "/chats", """List the chats, the newest first.""", _found(_CHATS), (_LIMIT, _OFFSET)
+    ),
+    Passage("chat", "GET", "/chats/{id}", """Show one chat.""", _found(), (_CHAT_ID,)),
+    Passage(
+        "history",
+        "GET",
+        "/chats/{id}/messages",
+        """Show messages of a chat, the oldest first.
+
+        The page's own, the newest of them; older ones with `before`.
+        """,
+        _found(_HISTORY),
+        (_CHAT_ID, _LIMIT, _BEFORE),
+    ),
+    Passage(
+        "earlier",
+        "POST",
+        "/chats/{id}/earlier",
+        """Have the phone hand over older messages of a chat.""",
+        Answer("the phone was asked", _DOCUMENT),
+        (_CHAT_ID,),
+        NO_BODY,
+        _SEND_LIMIT_S,
+    ),
+    Passage("contacts", "GET", "/contacts", """List the contacts.""", _found(), (_LIMIT, _OFFSET)),
+    Passage("contact", "GET", "/contacts/{id}", """Show one contact.""", _found(), (_CONTACT_ID,)),
+    Passage(
+        "picture",
+        "GET",
+        "/contacts/{id}/picture",
+        """Show the picture of a contact.""",
+        dataclasses.replace(_ANY_BYTES, schema=_DOCUMENT),
+        (_CONTACT_ID,),
+    ),
+    Passage("groups", "GET", "/groups", """List the groups.""", _found(), (_LIMIT, _OFFSET)),
+    Passage(
+        "create_group",
+        "POST",
+        "/groups",
+        """Make a group.""",
+        Answer("the group", _DOCUMENT),
+        (),
+        _members(
+            ("subject", "participants"),
+            subject=text("Its name."),
+            participants=array(text(), "Numbers or ids of who is in it."),
+        ),
+        _SEND_LIMIT_S,
+        other={201: Answer("the group is made", _DOCUMENT)},
+        audited=True,
+    ),
+    Passage("group", "GET", "/groups/{id}", """Show a group and who is in it.""", _found(), (_GROUP_ID,)),
+    Passage(
+        "change_group",
+        "PATCH",
+        "/groups/{id}",
+        """Give a group another name or description.""",
+        Answer("the group", _DOCUMENT),
+        (_GROUP_ID,),
+        _members(subject=text("Its name."), description=text("What it is about.")),
+        _SEND_LIMIT_S,
+        audited=True,
+    ),
+    Passage(
+        "leave_group",
+        "DELETE",
+        "/groups/{id}",
+        """Leave a group.""",
+        Answer("the user is in it no more", _DOCUMENT),
+        (_GROUP_ID,),
+        NO_BODY,
+        _SEND_LIMIT_S,
+        audited=True,
+    ),
+    Passage(
+        "participants",
+        "POST",
+        "/groups/{id}/participants",
+        """Add people to a group, remove them, or make them admins or none.""",
+        Answer("what became of each", _DOCUMENT),
+        (_GROUP_ID,),
+        _members(
+            ("action", "participants"),
+            action=words("add", "remove", "promote", "demote"),
+            participants=array(text(), "Numbers or ids of whom it concerns."),
+        ),
+        _SEND_LIMIT_S,
+        audited=True,
+    ),
+    Passage(
+        "media",
+        "GET",
+        "/media/{id}",
+        """Show the picture, video or file of a message.""",
+        _ANY_BYTES,
+        (_MESSAGE_ID,),
+        limit=90.0,
+        other={206: dataclasses.replace(_ANY_BYTES, description="the bytes of `Range`")},
+    ),
+)
+
+
+def operations() -> list[Operation]:
+    """Return the operations of this resource."""
+    return [
+        Operation(
+            passage.method,
+            f"/v1/users/{{user}}{passage.path}",
+            _handler(passage),
+            Scope.USER,
+            {200: passage.answer, **passage.other},
+            (USER, *passage.parameters),
+            passage.body,
+            errors=(
+                *(UnknownUser, Conflict, NotLinked, NotRunning, ServerFailed, ShuttingDown, TooSlow),
+                *((PerhapsSent,) if passage.sends else ()),
+            ),
+            endless=True,
+            refusals=_REFUSALS,
+            narrowed={"id": "(?!redeliver$)[^/]+"} if passage.path == "/messages/{id}" else {},
+            discreet=True,
+            traffic=not passage.audited,
+        )
+        for passage in TABLE
+    ]
+
+
+def passages() -> Crowd:
+    """Return which calls are under way: none yet."""
+    return Crowd(
+        "{} calls of yours to users' servers are under way",
+        "{} calls to users' servers are under way",
+        "wait until some of them are answered, or use a webhook",
+    )
+
+
+# ---- Passing on -------------------------------------------------------------------------------------
+
+
+def _handler(passage: Passage) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        crowd: Crowd = request.app["passages"]
+        with crowd.one_more(caller_of(request).identity, PASSAGES_PER_CALLER, PASSAGES), _tied(request):
+            return await _pass(request, passage)
+
+    handler.__name__, handler.__doc__ = passage.name, passage.about
+    return handler
+
+
+def _tied(request: web.Request) -> contextlib.AbstractContextManager[None]:
+    """Give the call up when the caller leaves: the server shall not work for nobody."""
+    connection = request.protocol
+    return connection.tied() if isinstance(connection, Connection) else contextlib.nullcontext()
+
+
+async def _pass(request: web.Request, passage: Passage) -> web.StreamResponse:
+    supervisor = supervisor_of(request)
+    instance = supervisor.reachable(USER.of(request))
+    follows = passage.name == "read" and _EVENTS in request.headers.get(hdrs.ACCEPT, "")
+    timeout = (_TIMEOUT.of(request) or 0) if passage.name == "read" else 0
+    body = _pieces(request) if isinstance(passage.body, Passed) and request.body_exists else None
+    passed_on = _PASSED_ON if body is None else (*_PASSED_ON, *_OF_BODY)
+    headers = {name: request.headers[name] for name in passed_on if name in request.headers}
+    headers[hdrs.ACCEPT] = _EVENTS if follows else "*/*"
+    call = supervisor.relay.call(
+        instance.assignment.port,
+        passage.method,
+        _target(request, passage),
+        headers,
+        body,
+        passage.limit + timeout,
+        sends=passage.sends,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        if not follows and not timeout:
+            answer = await stack.enter_async_context(call)
+            return await _pass_back(request, passage, answer)
+        with _ending(request, instance) as gone:
+            begun = await _unless(gone, stack.enter_async_context(call))
+            if begun is None:
+                raise ShuttingDown("the server or waportd ends", hint="ask again", retry_after=1)
+            if follows:
+                return await _stream_back(request, begun, gone)
+            return await _pass_back(request, passage, begun)
+
+
+def _target(request: web.Request, passage: Passage) -> str:
+    """Return path and query as the server is asked for them: of what the caller sent, only what was checked."""
+    values = {
+        one.name: urllib.parse.quote(one.of(request), safe="")
+        for one in passage.parameters
+        if one.place == "path"
+    }
+    query = [
+        # A server may run since before waportd was updated, and then knows the former name only.
+        (one.former or one.name, text)
+        for one in passage.parameters
+        if one.place == "query" and (text := one.text(request)) is not None
+    ]
+    path = passage.path.format_map(values)
+    return f"{path}?{urllib.parse.urlencode(query)}" if query else path
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """Yield the caller's body as it comes. Raises TooSlow, and what `admit` would once they may not call any more."""
+    access = access_of(request)
+    piece = b""
+    while True:
+        await _turn(request, piece)
+        try:
+            async with asyncio.timeout(PIECE_S):
+                piece = await request.content.readany()
+        except TimeoutError:
+            raise TooSlow(
+                f"nothing of the body arrived for {PIECE_S:g} s", hint="send it in one go"
+            ) from None
+        except ConnectionError:
+            raise BadRequest("the caller left before the body was there") from None
+        # Also at the end: what is not there as a whole is not sent.
+        access.confirm(request)
+        if not piece:
+            return
+        yield piece
+
+
+@contextlib.contextmanager
+def _ending(request: web.Request, instance: Instance) -> Iterator[asyncio.Task[Any]]:
+    """Give a task that is done when the user's server is at that port no more, or waportd ends."""
+    assignment = instance.assignment
+
+    def is_gone(now: Instance | None) -> bool:
+        return (
+            now is None
+            or not now.held
+            or now.assignment.desired is not Desired.RUNNING
+            or (now.assignment.created_at, now.assignment.port) != (assignment.created_at, assignment.port)
+        )
+
+    waiting = supervisor_of(request).registry.wait(assignment.user, is_gone, _FOREVER_S)
+    gone = asyncio.create_task(waiting, name="passage")
+    try:
+        yield gone
+    finally:
+        gone.cancel()
+
+
+async def _unless(gone: asyncio.Task[Any], work: Awaitable[_T], patience: float | None = None) -> _T | None:
+    """Return what comes of the work; None where ``gone`` is done before, and TimeoutError after ``patience``."""
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task, gone}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if task in done:
+            return task.result()
+        if done:
+            return None
+        raise TimeoutError
+    finally:
+        # What comes of it now is nobody's.
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _pass_back(
+    request: web.Request, passage: Passage, answer: aiohttp.ClientResponse
+) -> web.StreamResponse:
+    """Answer with what the server answers."""
+    bytes_too = passage.answer.others is not None and "*/*" in passage.answer.others
+    if answer.content_type != _JSON and not bytes_too and answer.status != 204:  # noqa: PLR2004
+        raise ServerFailed("the server answers with something else than JSON", cause="bad_answer")
+    headers = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
+    headers |= {
+        hdrs.CONTENT_TYPE: answer.headers.get(hdrs.CONTENT_TYPE, "application/octet-stream"),
+        "Cache-Control": "private, no-store",
+        # The sender of a file chooses its type: nothing in it may run on a page of this origin.
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    if answer.content_type != _JSON:
+        headers["Content-Disposition"] = _disposition(answer)
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    access, caller = access_of(request), caller_of(request)
+    access.confirm(request)
+    await response.prepare(request)
+    try:
+        piece = b""
+        while True:
+            await _turn(request, piece)
+            async with asyncio.timeout(_SILENCE_S):
+                piece = await answer.content.readany()
+            if not piece:
+                break
+            if not access.still_admits(caller):
+                raise ConnectionAbortedError
+            await response.write(piece)
+    except (aiohttp.ClientError, OSError):
+        # Half of it is out: that the rest is missing is told by the end of the connection.
+        _hang_up(request)
+        return response
+    await response.write_eof()
+    return response
+
+
+def _disposition(answer: aiohttp.ClientResponse) -> str:
+    """Return whether a file is for showing or for download, with its name."""
+    said = answer.headers.get("Content-Disposition", "")
+    way, _, rest = said.partition(";")
+    safe = answer.content_type.startswith(_SHOWN_INLINE) and answer.content_type != "image/svg+xml"
+    way = "inline" if safe and way.strip() == "inline" else "attachment"
+    return f"{way};{rest}" if rest else way
+
+
+async def _stream_back(
+    request: web.Request, answer: aiohttp.ClientResponse, gone: asyncio.Task[Any]
+) -> web.StreamResponse:
+    """Answer with the server's events, as long as both ends are there and the caller may read them."""
+    if answer.content_type != _EVENTS:
+        raise ServerFailed("the server answers with something else than events", cause="bad_answer")
+    access, caller = access_of(request), caller_of(request)
+    access.confirm(request)
+    response = web.StreamResponse(
+        headers={hdrs.CONTENT_TYPE: _EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+    # Its end is the end of the connection: who waits for the daemon's last connections waits for no idle one.
+    response.force_close()
+    await response.prepare(request)
+    loop = asyncio.get_running_loop()
+    heard = loop.time()
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        while loop.time() < heard + _SILENCE_S and access.still_admits(caller):
+            try:
+                piece = await _unless(gone, answer.content.readany(), LOOK_AFTER_S)
+            except TimeoutError:
+                continue
+            if not piece:
+                break
+            heard = loop.time()
+            if not access.still_admits(caller):
+                break
+            await response.write(piece)
+            await _turn(request, piece)
+    return response
+
+
+async def _turn(request: web.Request, piece: bytes) -> None:
+    """Wait, after a large piece, until the caller may have another one passed on: all of them would take all the time."""
+    if len(piece) >= READ_BYTES:
+        turns: Turns = request.app["turns"]
+        await turns.wait(caller_of(request).identity, PIECES_PER_TURN)
+
+
+def _hang_up(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

@@ -1,0 +1,127 @@
+"""Files and folders in places that others may write to: opened without a link of theirs, and without waiting."""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+_MAX_LINKS: Final = 40
+"""Links on the way to a folder; the kernel follows as many (path_resolution(7))."""
+_THROUGH: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def opened(path: Path, above: int | None = None) -> Iterator[int]:
+    """Open a folder step by step, and give its descriptor; a relative path begins in the folder ``above``.
+
+    A link is followed where it belongs to root or to the caller: nobody else decides which folder is opened. Raises
+    OSError; its ``filename`` is the part of the path that cannot be opened.
+    """
+    descriptor = _walk(path, above)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _walk(path: Path, above: int | None) -> int:
+    here = os.dup(above) if above is not None else os.open(".", os.O_PATH | os.O_CLOEXEC)
+    left, way, links = list(path.parts), Path(), 0
+    try:
+        while left:
+            part = left.pop(0)
+            way = Path(part) if part.startswith("/") else way / part
+            step = _step(part, here, way)
+            if stat.S_ISLNK((found := os.fstat(step)).st_mode):
+                links += 1
+                left[:0] = _target(step, found.st_uid, way, links)
+                way = way.parent
+                os.close(step)
+            else:
+                os.close(here)
+                here = step
+        return _step(".", here, way, _LIST)
+    finally:
+        os.close(here)
+
+
+def _step(part: str, here: int, way: Path, flags: int = _THROUGH) -> int:
+    try:
+        return os.open(part, flags, dir_fd=here)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(way)) from None
+
+
+def _target(link: int, owner: int, way: Path, links: int) -> Sequence[str]:
+    """Return where a link leads that is open."""
+    if owner not in {0, os.geteuid()}:
+        os.close(link)
+        raise OSError(errno.ELOOP, f"a link that belongs to user id {owner} is not followed", str(way))
+    if links > _MAX_LINKS:
+        os.close(link)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(way))
+    return Path(os.readlink("", dir_fd=link)).parts
+
+
+def path_of(descriptor: int) -> Path:
+    """Return where a folder lies that is open, without links."""
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
+
+
+def open_to_others(folder: Path, owner: int) -> Path | None:
+    """Return what others than root and the owner may write of a folder, or of what it lies in; None for nothing.
+
+    What lies above the folder of an ordinary user is that user's own business.
+    """
+    for path in (folder, *folder.parents) if owner == 0 else (folder,):
+        found = path.lstat()
+        # In a folder like /tmp nobody can rename what is another's.
+        shared = found.st_mode & 0o022 and not (path != folder and found.st_mode & stat.S_ISVTX)
+        if found.st_uid not in {0, owner} or shared:
+            return path
+    return None
+
+
+def read(path: Path | str, most: int, above: int | None = None) -> bytes:
+    """Return the beginning of a file, at most ``most`` bytes of it.
+
+    Raises OSError, also for what is no regular file: a link, or a pipe, which would be waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return os.read(descriptor, most)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(root: int, parts: Sequence[str], mode: int = 0o700) -> int:
+    """Open a folder below another one, made where it is missing; no part of the way is a link."""
+    here = os.dup(root)
+    for part in parts:
+        above = here
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, mode, dir_fd=above)
+            here = os.open(part, _LIST, dir_fd=above)
+        finally:
+            os.close(above)
+    return here
+
+
+def write_new(root: int, parts: Sequence[str], content: IO[bytes], mode: int = 0o600) -> None:
+    """Write a file that is not there yet, in a folder that `make_folder` makes."""
+    folder = make_folder(root, parts[:-1])
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(parts[-1], flags, mode, dir_fd=folder)
+    finally:
+        os.close(folder)
+    with os.fdopen(descriptor, "wb") as file:
+        shutil.copyfileobj(content, file)

@@ -1,0 +1,29 @@
+"""The proxy that a user's browser takes to WhatsApp: which one, and how it is shown without its password."""
+
+import re
+from typing import Final
+
+from waportd.config import Config
+from waportd.model import Assignment
+
+AUTO: Final = "auto"
+"""What the environment of the unit says (HTTPS_PROXY), else no proxy."""
+NONE: Final = "none"
+
+_PASSWORD = re.compile(r"(?<=://)([^:@/]*):[^@/]*(?=@)")
+_HIDDEN: Final = "***"
+
+
+def chosen(assignment: Assignment, config: Config) -> str:
+    """Return what the user's browser starts with next: ``auto``, ``none``, or a URL that may hold a password."""
+    return config.instances.proxy if assignment.proxy is None else assignment.proxy
+
+
+def shown(proxy: str) -> str:
+    """Return a proxy as anybody may see it: ``http://ana:***@proxy:3128``."""
+    return _PASSWORD.sub(rf"\1:{_HIDDEN}", proxy)
+
+
+def has_password(proxy: str) -> bool:
+    """Tell whether a password is in it."""
+    return shown(proxy) != proxy

@@ -1,0 +1,102 @@
+"""What the daemon remembers of each user while it runs, beside what is stored and what the registry shows.
+
+One object per user. It begins with the assignment, or with who asks for one, and is dropped with the user. Limits that
+outlive a user (of pairing codes, of passkeys, of starts after a deletion) are kept elsewhere.
+
+Order of locks: a user's `Runtime.lock` first, then `Runtime.starting`, then what the store needs. Nobody who holds
+`starting` waits for a `lock`.
+"""
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncIterator, Iterator
+
+from waportd.concurrency import KeyedLocks
+from waportd.model import User
+
+NEVER = float("-inf")
+"""By the monotonic clock: before anything."""
+
+
+class Runtime:
+    """One user. Times are of the monotonic clock."""
+
+    def __init__(self, user: User, locks: KeyedLocks[tuple[User, str]]) -> None:
+        """``locks`` are those of all users: who comes next meets the same ones, even after this object has gone."""
+        self.user = user
+        self._locks = locks
+        self.start: asyncio.Task[None] | None = None
+        """The start that is under way, though the unit may not show it yet."""
+        self.is_asked = False
+        """Whether somebody asked for the start that is under way, and not only a page that polls, or a plan."""
+        self.is_prepared = False
+        """Whether the environment of the start that is under way was written just now, as the port was assigned."""
+        self.is_admitted = False
+        """Whether it has got past the limits."""
+        self.retry: asyncio.TimerHandle | None = None
+        """Begins the next start of a linked session whose last one failed."""
+        self.retried = 0
+        """How often in a row its start was tried again without anybody's asking."""
+        self.failed_at = NEVER
+        """When the last start failed."""
+        self.used_at = NEVER
+        """When somebody last asked for this user."""
+        self.relayed_at = NEVER
+        """When the server was last told that somebody still asks for a code."""
+        self.is_queued = False
+        """Whether the linked session waits for its turn to start, or has it."""
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Held by who changes the assignment, for the whole use case."""
+        return self._locks[self.user, "assignment"]
+
+    @property
+    def starting(self) -> asyncio.Lock:
+        """Held by a start, and by who must not be disturbed by one."""
+        return self._locks[self.user, "start"]
+
+    @contextlib.asynccontextmanager
+    async def no_start(self) -> AsyncIterator[None]:
+        """Give up the user's start, and let none begin inside the block: a page that polls asks all the time.
+
+        A start that somebody asks for meanwhile goes on afterwards, if the user is still to run.
+        """
+        lock = self.starting
+        if self.start is not None:
+            self.start.cancel()
+        async with lock:
+            yield
+
+
+class Runtimes:
+    """The users' objects. One without an assignment lives as long as somebody refers to it."""
+
+    def __init__(self) -> None:
+        self._all: weakref.WeakValueDictionary[User, Runtime] = weakref.WeakValueDictionary()
+        self._kept: dict[User, Runtime] = {}
+        self._locks: KeyedLocks[tuple[User, str]] = KeyedLocks()
+
+    def __getitem__(self, user: User) -> Runtime:
+        runtime = self._all.get(user)
+        if runtime is None:
+            runtime = self._all[user] = Runtime(user, self._locks)
+        return runtime
+
+    def __iter__(self) -> Iterator[Runtime]:
+        return iter(list(self._all.values()))
+
+    def keep(self, user: User) -> None:
+        """Keep the object of a user who has an assignment."""
+        self._kept[user] = self[user]
+
+    def drop(self, user: User) -> None:
+        """Forget a user. Who holds one of the locks goes on with it; what was remembered is gone."""
+        runtime = self._kept.pop(user, None)
+        if runtime is None:
+            return
+        if runtime.retry is not None:
+            runtime.retry.cancel()
+        runtime.retry, runtime.retried = None, 0
+        runtime.failed_at = runtime.used_at = runtime.relayed_at = NEVER
