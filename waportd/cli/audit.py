@@ -1,27 +1,42 @@
 """``audit``: who changed what through the API, from the journal."""
 
 import datetime as dt
-import os
 import re
 from typing import Any
 
-from waportd.cli import terminal
-from waportd.cli.exits import Exit, Problem
-from waportd.cli.main import Context
+from waportd.cli.commands import Commands
+from waportd.cli.context import Context
+from waportd.cli.exit_status import Exit, Problem
+from waportd.command_line import argument
+
+COMMANDS = Commands()
+
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
-_FIELDS = {
-    "caller": "WAPORTD_CALLER",
-    "uid": "WAPORTD_CALLER_UID",
-    "token": "WAPORTD_TOKEN",
-    "link": "WAPORTD_LINK",
-    "address": "WAPORTD_ADDRESS",
-    "user": "WAPORTD_USER",
-    "action": "WAPORTD_ACTION",
-    "status": "WAPORTD_STATUS",
-}
+_FIRST = dt.datetime.fromtimestamp(0, dt.UTC)
+"""Before it there is no journal: it counts from then on."""
 
 
+@COMMANDS.add(
+    "audit",
+    "show who changed what through the API, from the journal",
+    """
+    Shows each call that changed something, the oldest first: time, caller, address, status and call. It reads the
+    journal, not the daemon: it needs root or group systemd-journal. Exit status 4: this user may not read the
+    journal.
+    """,
+    argument("--user", metavar="USER", help="only what concerns this user"),
+    argument(
+        "--since",
+        metavar="WHEN",
+        default="7d",
+        help="how far to look back: 30m, 12h, 7d, or a day (default: 7d)",
+    ),
+    examples={
+        "see what was changed in the last day": "sudo waportctl audit --since 24h",
+        "see who changed user 2": "sudo waportctl audit --user 2",
+    },
+)
 def show(context: Context) -> Exit:
     """Show the calls that changed something, the oldest first."""
     entries = _entries(since(context.options.since), context.options.user)
@@ -47,48 +62,40 @@ def show(context: Context) -> Exit:
 def since(text: str) -> dt.datetime:
     """Read how far to look back: ``30m``, ``12h``, ``7d``, or a day such as 2026-01-31."""
     now = dt.datetime.now(dt.UTC)
-    if match := re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text, re.ASCII):
-        return now - dt.timedelta(seconds=int(match[1]) * _UNITS[match[2]])
     try:
-        return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
-    except ValueError:
+        if match := re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text, re.ASCII):
+            begin = now - dt.timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+        else:
+            begin = dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         raise Problem(
-            f"{text!r} is no time to look back to",
+            f"{text!r} is not a time to look back to",
             "say 30m, 12h, 7d, or a day such as 2026-01-31",
             Exit.USAGE,
             "usage",
         ) from None
+    return max(begin, _FIRST)
 
 
 def _entries(begin: dt.datetime, user: str | None) -> list[dict[str, Any]]:
     from systemd import journal
 
-    from waportd.systemd.journal import AUDIT_LOGGER
+    from waportd.systemd import changes
 
     with journal.Reader() as reader:
         reader.seek_tail()
         if not reader.get_previous():
             raise Problem(
-                "there is no journal that this user may read",
+                "this user may not read the journal",
                 "run it with sudo, or join the group systemd-journal",
                 Exit.NOT_PERMITTED,
                 "permission_denied",
             )
-        # Anybody may write a field that does not begin with "_": journald vouches for who wrote these.
-        more = {"WAPORTD_USER": user} if user else {}
-        reader.add_match(LOGGER=AUDIT_LOGGER, _SYSTEMD_UNIT="waportd.service", **more)
-        reader.add_disjunction()
-        reader.add_match(
-            f"_UID={os.getuid()}", LOGGER=AUDIT_LOGGER, _SYSTEMD_USER_UNIT="waportd.service", **more
-        )
+        changes.match(reader, user)
         reader.seek_realtime(begin)
-        return [_entry(entry) for entry in reader]
+        return [{"time": _time(entry), **changes.values(entry)} for entry in reader]
 
 
-def _entry(entry: dict[str, Any]) -> dict[str, Any]:
-    moment = entry["__REALTIME_TIMESTAMP"].astimezone(dt.UTC)
-    values = {name: entry.get(field) for name, field in _FIELDS.items()}
-    return {
-        "time": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        **{name: None if value is None else terminal.plain(str(value)) for name, value in values.items()},
-    }
+def _time(entry: dict[str, Any]) -> str:
+    moment: dt.datetime = entry["__REALTIME_TIMESTAMP"].astimezone(dt.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

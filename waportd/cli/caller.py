@@ -1,8 +1,8 @@
 """The client as a person uses it: a call that takes long says so, and why it may."""
 
 import contextlib
-import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,12 +18,15 @@ _LOOK = 5.0
 class Caller(Client):
     """Tells on standard error what is waited for. Long polls are no waiting: what they wait for is on show."""
 
-    def request(self, method: str, path: str, **options: Any) -> Answer:
-        """As Client.request."""
-        if path.endswith("/qr"):
-            return super().request(method, path, **options)
+    def _exchange(self, method: str, path: str, *arguments: Any, **options: Any) -> Answer:
+        if path.partition("?")[0].endswith("/qr"):
+            return super()._exchange(method, path, *arguments, **options)
         with _noticed(self.socket == SOCKET):
-            return super().request(method, path, **options)
+            return super()._exchange(method, path, *arguments, **options)
+
+    def _wait(self, seconds: float) -> None:
+        terminal.complain(f"waportd takes no more changes of this account for {seconds:g} s; waiting")
+        time.sleep(seconds)
 
 
 @contextlib.contextmanager
@@ -46,6 +49,8 @@ def _notice(packaged: bool) -> None:  # noqa: FBT001
 
 
 def _state_of_daemon() -> str | None:
+    import subprocess
+
     command = ["systemctl", "is-active", "waportd.service"]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LOOK, check=False)

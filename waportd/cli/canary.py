@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from waportd.cli.exits import Problem
-from waportd.client import Client, User, WaportdClientError
+from waportd.cli.exit_status import Problem
+from waportd.client import Client, UnknownUser, User, WaportdClientError
 
-_LEAST, _MOST = 60.0, 600.0
+LEAST, _MOST = 60.0, 600.0
 """Seconds: the limit of a user lies between these, whatever is usual."""
 _UNKNOWN = 180.0
 """Seconds for a user of whom it is not known what is usual."""
 _SLOWER = 3.0
 """By what factor a start may take longer than the one before."""
-_DEAD_ENDS = {"error", "qr_timeout", "passkey_required", "logged_out"}
-_POLL = 0.5
+_DEAD_ENDS = {"error", "qr_timeout", "logged_out"}
+POLL = 0.5
 """Seconds between two looks at a server that is watched."""
 
 
@@ -83,7 +83,7 @@ def limit_for(user: User) -> float:
     if not _is_there(user) or session is None or session.since is None or user.process.since is None:
         return _UNKNOWN
     usual = (session.since - user.process.since).total_seconds()
-    return min(max(_LEAST, _SLOWER * usual), _MOST)
+    return min(max(LEAST, _SLOWER * usual), _MOST)
 
 
 class Trial:
@@ -106,10 +106,20 @@ class Trial:
         self.outcomes.append(outcome)
         return outcome
 
-    def settle(self) -> None:
-        """Let the users follow the configuration again, which names the engine now: nothing starts anew by that."""
+    def settle(self) -> dict[str, str]:
+        """Let the users follow the configuration again, which names the engine now: nothing starts anew by that.
+
+        Returns who could not, and why.
+        """
+        failed = {}
         for user in self.switched:
-            self._client.set_options(user.user, engine=None)
+            try:
+                self._client.set_options(user.user, engine=None)
+            except UnknownUser:  # deleted meanwhile
+                continue
+            except WaportdClientError as error:
+                failed[user.user] = getattr(error, "detail", None) or str(error)
+        return failed
 
     def undo(self) -> list[str]:
         """Have all who were switched start as before; return who could not."""
@@ -157,11 +167,11 @@ def reach(client: Client, user: User, limit: float, watch: float, engine: str | 
                 return outcome(why)
             if time.monotonic() - began > limit:
                 return outcome(_words(shown))
-            time.sleep(_POLL)
-        reached = outcome(_other_engine(shown, engine))
+            time.sleep(POLL)
+        reached = outcome(other_engine(shown, engine))
         end = time.monotonic() + watch
         while reached.reached and time.monotonic() < end:
-            time.sleep(min(_POLL, watch))
+            time.sleep(min(POLL, watch))
             now = client.status(user.user)
             if now.process.pid != shown.process.pid:
                 return outcome(f"it ended: {now.process.message}")
@@ -172,7 +182,8 @@ def reach(client: Client, user: User, limit: float, watch: float, engine: str | 
     return reached
 
 
-def _other_engine(user: User, engine: str | None) -> str | None:
+def other_engine(user: User, engine: str | None) -> str | None:
+    """Return why a user's server does not count: it runs another engine; None where it counts, or ``engine`` is None."""
     upstream = user.session.upstream if user.session else None
     if engine is None or (upstream is not None and upstream.engine == engine):
         return None
@@ -187,17 +198,13 @@ def _given_up(user: User, *, is_new: bool) -> str | None:
 
 def _words(user: User) -> str:
     """Return how far a server is, in words."""
-    if user.process.state != "running":
-        return f"{user.process.state}: {user.process.message}"
-    if user.session is None or not user.session.answering:
-        return "its server does not answer"
-    return f"{user.session.state}: {user.session.message}"
+    return f"{user.summary.state}: {user.summary.message}"
 
 
 def none_to_try() -> Problem:
     """Return the problem of an engine that cannot be tried on anybody."""
     return Problem(
-        "no server runs whose phone is linked, or that shows a code, so that there is no user to try it on",
-        "`waportctl qr USER` shows a code; without --canary it is for all at once",
+        "there is no user to try it on: no running server has a linked phone or shows a code",
+        "`waportctl qr USER` shows a code; without --canary the engine is used for all at once",
         code="no_canary",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from waportd.cli.exits import Problem
+from waportd.cli.exit_status import Problem
 from waportd.config import Config, changes, parse
 from waportd.errors import ConfigError
 
@@ -36,10 +36,10 @@ def set_key(path: Path, section: str, name: str, value: str, *, write: bool = Tr
     except ConfigError as error:
         raise Problem(error.message, by_hand, code="config_error") from error
     except (yaml.YAMLError, ValueError):
-        raise Problem(f"{path} is written in a way that is not understood here", by_hand) from None
+        raise Problem(f"{path} is written in a way that waportctl cannot edit", by_hand) from None
     changed = [change.key for change in changes(before, after)]
     if set(changed) - {f"{section}.{name}"} or getattr(getattr(after, section), name) != value:
-        raise Problem(f"{path} is written in a way that is not understood here", by_hand)
+        raise Problem(f"{path} is written in a way that waportctl cannot edit", by_hand)
     if write and edited != text:
         try:
             _replace(path, edited.encode())

@@ -2,19 +2,44 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
-from waportd.advice import advise, check_readable
 from waportd.cli import terminal
-from waportd.cli.exits import Exit, Problem
-from waportd.cli.main import Context
-from waportd.cli.settings import CONFIG
-from waportd.config import InvalidConfig, load
-from waportd.errors import ConfigError
-from waportd.units import environment_owners
+from waportd.cli.commands import Commands
+from waportd.cli.context import Context
+from waportd.cli.exit_status import Exit, Problem
+from waportd.cli.locate import CONFIG
+from waportd.command_line import Command, argument
+
+COMMANDS = Commands()
 
 
+@COMMANDS.add(
+    "check",
+    "check a configuration file",
+    """
+    Shows every fault with its line and a suggestion, and warns of settings that do not go together. It needs no
+    daemon, and changes nothing. Exit status 1: the file has faults.
+    """,
+    argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        type=Path,
+        default=CONFIG,
+        help=f"the file (default: {CONFIG})",
+    ),
+    examples={
+        "check the configuration before a reload": "waportctl config check && sudo systemctl reload waportd",
+        "check another file": "waportctl config check ./config.yaml",
+    },
+)
 def check(context: Context) -> Exit:
     """Check a file; needs no daemon."""
+    from waportd.advice import advise_here, check_readable
+    from waportd.config import InvalidConfig, load
+    from waportd.errors import ConfigError
+
     path = context.options.file
     if path.exists() and not os.access(path, os.R_OK):
         raise Problem(
@@ -34,7 +59,7 @@ def check(context: Context) -> Exit:
         return Exit.FAILED
     except ConfigError as error:
         raise Problem(error.message, error.hint, code=error.code) from error
-    found = advise(config, environment_owners(config.store.instances))
+    found = advise_here(config)
     if context.screen.as_json:
         warnings = [advice._asdict() for advice in found]
         context.screen.document({"file": str(path), "ok": True, "faults": [], "warnings": warnings})
@@ -43,3 +68,11 @@ def check(context: Context) -> Exit:
         for advice in found:
             terminal.complain(f"warning: {advice}")
     return Exit.OK
+
+
+GROUP = Command(
+    "config",
+    "check the configuration",
+    "",
+    commands=tuple(COMMANDS),
+)

@@ -1,37 +1,71 @@
-"""``doctor``: all checks at once, each with what mends it."""
+"""``doctor``: all checks at once, each with what fixes it."""
 
+import collections
 import dataclasses
 
-from waportd.cli import checks, look
-from waportd.cli.checks import Site, Verdict
-from waportd.cli.exits import Exit, Problem
-from waportd.cli.main import Context
+from waportd.cli.arguments import CONFIG_FILE, engine
+from waportd.cli.commands import Commands
+from waportd.cli.context import Context
+from waportd.cli.exit_status import Exit, Problem
+from waportd.command_line import argument, flag
+
+COMMANDS = Commands()
 
 
+@COMMANDS.add(
+    "doctor",
+    "check everything that waportd needs, and say how to fix it",
+    """
+    Checks the configuration, programs, systemd, the service, users, memory, disk and the way to WhatsApp. For what
+    is wrong it shows a command or a change that fixes it. It changes nothing, and needs no daemon; run it as root to
+    check all. Exit status 0: nothing failed, though there may be warnings. Exit status 1: something failed.
+
+    With --upstream, it only checks WhatsApp's page: it loads the page in a browser of its own without a login, up to a
+    code that nobody scans. Its exit statuses are special: 0 the page is as it is known, 1 some features are affected,
+    2 no code or no session, 3 the page was not reached or refused this browser.
+    """,
+    CONFIG_FILE,
+    flag("--offline", help="do not try to reach WhatsApp"),
+    flag("--upstream", help="only check WhatsApp's page"),
+    argument("--user", metavar="USER", help="with --upstream: what the user's server has found, logged in"),
+    argument(
+        "--engine",
+        metavar="ENGINE",
+        type=engine,
+        help="with --upstream: look with this version of whatsapp-web.js (default: that of the configuration)",
+    ),
+    examples={
+        "check everything": "sudo waportctl doctor",
+        "see whether WhatsApp has changed its page": "sudo waportctl doctor --upstream",
+        "see what the server of user 2 has found": "waportctl doctor --upstream --user 2",
+    },
+)
 def run(context: Context) -> int:
     """Check everything; needs no daemon. Fails where a check fails, not for a warning."""
+    from waportd.cli import checks, look
+    from waportd.cli.checks import Host, Verdict
+
     options = context.options
     if options.engine and (options.user or not options.upstream):
-        raise Problem("--engine is for --upstream without --user", exit_status=Exit.USAGE, code="usage")
+        raise Problem("--engine needs --upstream, without --user", exit_status=Exit.USAGE, code="usage")
     if options.upstream:
         return look.run(context)
     if options.user:
-        raise Problem("--user is for --upstream", exit_status=Exit.USAGE, code="usage")
-    site = Site(context.socket, context.options.config, offline=context.options.offline)
-    findings = checks.examine(site)
-    failed = sum(finding.verdict is Verdict.FAIL for finding in findings)
+        raise Problem("--user needs --upstream", exit_status=Exit.USAGE, code="usage")
+    host = Host(context.socket, options.config, offline=options.offline)
+    found = checks.examine(host)
+    count = collections.Counter(finding.verdict for _, finding in found)
+    status = Exit.FAILED if count[Verdict.FAIL] else Exit.OK
     if context.screen.as_json:
-        context.screen.document(
-            {"ok": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]}
-        )
-        return Exit.FAILED if failed else Exit.OK
+        findings = [{"check": check, **dataclasses.asdict(finding)} for check, finding in found]
+        context.screen.document({"ok": status is Exit.OK, "findings": findings})
+        return status
     context.screen.findings(
-        [(str(found.verdict), found.check, found.message, found.fix) for found in findings]
+        [(finding.verdict, check, finding.message, finding.fix) for check, finding in found]
     )
-    warned = sum(finding.verdict is Verdict.WARN for finding in findings)
-    skipped = sum(finding.verdict is Verdict.SKIP for finding in findings)
-    summary = [f"{failed} failed, {warned} to look at, {len(findings) - failed - warned - skipped} fine"]
-    if skipped:
-        summary.append(f"{skipped} not looked at")
+    warnings = "1 warning" if count[Verdict.WARN] == 1 else f"{count[Verdict.WARN]} warnings"
+    summary = [f"{count[Verdict.FAIL]} failed, {warnings}, {count[Verdict.OK]} passed"]
+    if count[Verdict.SKIP]:
+        summary.append(f"{count[Verdict.SKIP]} not checked")
     context.screen.text(f"\n{'; '.join(summary)}.")
-    return Exit.FAILED if failed else Exit.OK
+    return status

@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from waportd import engines
-from waportd.cli import terminal
-from waportd.cli.exits import Exit, Problem
+from waportd import engines, files
+from waportd.cli import bounded, terminal
+from waportd.cli.exit_status import Exit, Problem
 from waportd.config import Config, shipped
 
 LIBRARY: Final = "whatsapp-web.js"
@@ -49,13 +49,13 @@ _ROOM: Final = 256 << 20
 """Bytes that must be free: an engine takes 70 MiB, and while npm makes it twice that."""
 _MAX_FILE: Final = 64 << 20
 _MAX_UNPACKED: Final = 256 << 20
-_MAX_MEMBERS: Final = 20_000
+MAX_MEMBERS: Final = 20_000
 _MAX_DEPTH: Final = 24
 _TOP: Final = "engine"
 """The one folder at the top of an archive."""
 _MAKING, _GOING = ".new-", ".gone-"
 _HISTORY: Final = "history.json"
-_SANDBOX: Final = (
+SANDBOX: Final = (
     *("systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--service-type=exec"),
     "--setenv=HOME=/nonexistent",  # puppeteer asks for one when it is loaded
     *(
@@ -113,7 +113,7 @@ def read_history(config: Config) -> History:
     try:
         noted = json.loads((config.engines / _HISTORY).read_text("utf-8"))
         return History(noted["previous"] and str(noted["previous"]), list(map(str, noted["canaries"])))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return History()
 
 
@@ -145,15 +145,20 @@ class Shelf:
                 file.seek(0)
                 target = folder / _TOP
                 target.mkdir(mode=0o700)
-                _unpack(file, target, path)
+                unpack(file, target, path)
             copy.unlink()
-            return self._place(target, _version_in(target, path), found, "file", pinned=integrity is not None)
+            return self._place(target, version_in(target, path), found, "file", pinned=integrity is not None)
 
     def remove(self, name: str) -> None:
         """Remove an engine. A server that has loaded it does not notice."""
         going = f"{_GOING}{secrets.token_hex(4)}"
         os.rename(name, going, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
         shutil.rmtree(going, dir_fd=self._descriptor)
+
+    @property
+    def history(self) -> "History":
+        """What the last call has noted."""
+        return read_history(self._config)
 
     def write_history(self, history: "History") -> None:
         """Note something for the next call."""
@@ -184,7 +189,7 @@ class Shelf:
     def _refuse_if_there(self, version: str) -> None:
         if os.path.lexists(self.folder / version):
             raise Problem(
-                f"engine {version} is there already",
+                f"engine {version} is already installed",
                 f"`waportctl engine remove {version}` removes it",
                 code="engine_exists",
             )
@@ -227,13 +232,13 @@ def opened(config: Config) -> Iterator[Shelf]:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise Problem(
-            f"{folder} cannot be used: {error.strerror}", "it must be a folder of root's"
+            f"{folder} cannot be used: {error.strerror}", "it must be a folder that belongs to root"
         ) from error
     finally:
         os.umask(before)
     try:
-        real = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if shared := open_to_others(real, os.geteuid()):
+        real = files.path_of(descriptor)
+        if shared := files.open_to_others(real, os.geteuid()):
             raise folder_open(shared)
         _lock(folder, descriptor)
         for left in os.listdir(descriptor):  # noqa: PTH208  # of the folder that is open
@@ -244,24 +249,10 @@ def opened(config: Config) -> Iterator[Shelf]:
         os.close(descriptor)
 
 
-def open_to_others(folder: Path, owner: int) -> Path | None:
-    """Return what others than root and the owner may write of a folder, or of what it lies in; None for nothing.
-
-    What lies above the folder of an ordinary user is that user's own business.
-    """
-    for path in (folder, *folder.parents) if owner == 0 else (folder,):
-        found = path.lstat()
-        # In a folder like /tmp nobody can rename what is another's.
-        shared = found.st_mode & 0o022 and not (path != folder and found.st_mode & stat.S_ISVTX)
-        if found.st_uid not in {0, owner} or shared:
-            return path
-    return None
-
-
 def folder_open(path: Path) -> Problem:
     """Return the problem of a folder that others may write to."""
     return Problem(
-        f"others than root may write in {path}, and so change what every server runs",
+        f"users other than root may write in {path}, and could change what every server runs",
         f"chown root:root {path} && chmod go-w {path}",
         code="folder_open",
     )
@@ -272,7 +263,7 @@ def _lock(folder: Path, descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Problem(
-            f"another `waportctl engine` is at work in {folder}", "wait until it is done", code="busy"
+            f"another `waportctl engine` is running in {folder}", "wait until it is done", code="busy"
         ) from None
 
 
@@ -295,7 +286,8 @@ def _fetch(folder: Path, version: str, integrity: str | None) -> str:
     """
     if not (npm := shutil.which("npm")):
         raise Problem(
-            "npm is not there", "apt install npm; or pack it on another machine, and install it with --file"
+            "npm is not installed",
+            "apt install npm; or pack the engine on another host, and install it with --file",
         )
     package = {"private": True, "dependencies": {LIBRARY: version}}
     (folder / "package.json").write_text(json.dumps(package), "utf-8")
@@ -312,19 +304,10 @@ def _fetch(folder: Path, version: str, integrity: str | None) -> str:
 def _npm(npm: str, folder: Path, *arguments: str) -> None:
     command = [npm, *arguments, *_NPM_OPTIONS, f"--cache={folder / '.npm'}"]
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            umask=0o022,
-            timeout=_NPM_LIMIT,
-            check=False,
-        )
+        done = bounded.run(command, cwd=folder, umask=0o022, seconds=_NPM_LIMIT)
     except subprocess.TimeoutExpired:
         raise Problem(
-            f"npm was not done in {_NPM_LIMIT:.0f} s", "is the registry reached? `npm ping` tells"
+            f"npm took more than {_NPM_LIMIT:.0f} s", "`npm ping` shows whether the registry can be reached"
         ) from None
     if done.returncode:
         said = re.findall(r"^npm (?:error|ERR!) (?!A complete log)(.*\S.*)$", done.stderr, re.MULTILINE)
@@ -351,7 +334,7 @@ def _locked_hash(lock: Any, version: str) -> str:
 def _wrong_hash(what: str, found: str, wanted: str | None) -> Problem:
     return Problem(
         f"{what} has the integrity {found}, and not {wanted}",
-        "it is not what was meant: compare where the hash came from; nothing was installed",
+        "nothing was installed; check where the expected checksum comes from",
         code="wrong_integrity",
     )
 
@@ -377,23 +360,23 @@ def _copy_file(path: Path, copy: Path) -> None:
         raise Problem(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _unpack(file: IO[bytes], target: Path, path: Path) -> None:
+def unpack(file: IO[bytes], target: Path, path: Path) -> None:
     """Unpack an archive of files and folders; refuse it as a whole where there is anything else in it."""
     root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     count = 0
     try:
-        with _Limited(fileobj=file) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
+        with Limited(fileobj=file) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
             for member in archive:
                 count += 1
-                if count > _MAX_MEMBERS:
-                    raise _refused(path, f"it holds more than {_MAX_MEMBERS} files")
+                if count > MAX_MEMBERS:
+                    raise _refused(path, f"it holds more than {MAX_MEMBERS} files")
                 parts = _parts(member, path)
                 if member.isdir():
-                    os.close(_folder(root, parts))
+                    os.close(files.make_folder(root, parts))
                 else:
                     content = archive.extractfile(member)
                     assert content is not None
-                    _write(root, parts, content)
+                    files.write_new(root, parts, content)
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         # Of a member that comes twice, too: its file is there already.
         raise _refused(path, terminal.plain(str(error))) from error
@@ -401,12 +384,13 @@ def _unpack(file: IO[bytes], target: Path, path: Path) -> None:
         os.close(root)
 
 
-class _Limited(gzip.GzipFile):
+class Limited(gzip.GzipFile):
     """Ends with an error where it gives more than an engine can have: what stands between its files counts, too."""
 
     left = _MAX_UNPACKED
 
     def read(self, size: int | None = -1) -> bytes:
+        """Return what is unpacked; raise ValueError where that is too much."""
         content = super().read(size)
         self.left -= len(content)
         if self.left < 0:
@@ -428,44 +412,20 @@ def _parts(member: tarfile.TarInfo, path: Path) -> list[str]:
     return parts
 
 
-def _folder(root: int, parts: list[str]) -> int:
-    """Open a folder below another one, made where it is missing; no part of the way is a link."""
-    here = os.dup(root)
-    for part in parts:
-        above = here
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, 0o700, dir_fd=above)
-            here = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-        finally:
-            os.close(above)
-    return here
-
-
-def _write(root: int, parts: list[str], content: IO[bytes]) -> None:
-    folder = _folder(root, parts[:-1])
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(parts[-1], flags, 0o600, dir_fd=folder)
-    finally:
-        os.close(folder)
-    with os.fdopen(descriptor, "wb") as file:
-        shutil.copyfileobj(content, file)
-
-
 def _refused(path: Path, why: str) -> Problem:
     return Problem(
         f"{path} is no engine: {why}",
-        "`waportctl engine pack VERSION` makes one, on any machine that reaches the npm registry",
+        "`waportctl engine pack VERSION` makes one, on any host that reaches the npm registry",
         code="bad_engine",
     )
 
 
-def _version_in(folder: Path, path: Path) -> str:
+def version_in(folder: Path, path: Path) -> str:
+    """Return the version of the library in an unpacked engine; raise a Problem about ``path`` where there is none."""
     try:
         text = (folder / "node_modules" / LIBRARY / "package.json").read_text("utf-8")
         version = json.loads(text)["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _refused(path, f"there is no {LIBRARY} in it") from error
     if not isinstance(version, str) or not engines.is_version(version):
         raise _refused(path, f"{version!r:.80} is not a version")
@@ -478,7 +438,7 @@ def pack(name: str, config: Config, output: Path, integrity: str | None) -> str:
     One that is installed is taken as it is; another one is fetched.
     """
     if os.path.lexists(output):
-        raise Problem(f"{output} is there already", "name another file: --output FILE", code="file_exists")
+        raise Problem(f"{output} already exists", "name another file: --output FILE", code="file_exists")
     folder = config.engines / name
     installed = name in (engine.name for engine in engines.installed(config))
     with contextlib.ExitStack() as stack:
@@ -489,15 +449,17 @@ def pack(name: str, config: Config, output: Path, integrity: str | None) -> str:
             try_engine(folder, config)
         new = output.with_name(f".{output.name}.new")
         try:
-            with new.open("xb") as file:
+            with new.open("x+b") as file:
                 _archive(folder, file)
+                # Of what was written: who may write in the output's folder could put another file there.
+                file.seek(0)
+                hashed = integrity_of(file)
             new.rename(output)
         except OSError as error:
             raise Problem(f"{output} cannot be written: {error.strerror}") from error
         finally:
             new.unlink(missing_ok=True)
-    with output.open("rb") as file:
-        return integrity_of(file)
+    return hashed
 
 
 @contextlib.contextmanager
@@ -533,8 +495,8 @@ def _archive(folder: Path, file: IO[bytes]) -> None:
 
 def _tidy(folder: Path) -> None:
     """Give every file the rights that it needs and no more; refuse what is neither file nor folder."""
-    for _, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
-        for name in (*folders, *files):
+    for _, folders, others, descriptor in os.fwalk(folder, follow_symlinks=False):
+        for name in (*folders, *others):
             found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             is_folder = stat.S_ISDIR(found.st_mode)
             if not is_folder and not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
@@ -551,29 +513,25 @@ def try_engine(folder: Path, config: Config) -> str:
     """
     node, program = str(config.instances.node_path), str(shipped("server/engine.js"))
     # Its own /tmp is another one than ours.
-    sandbox = (*_SANDBOX, f"--property=BindReadOnlyPaths={folder}") if os.geteuid() == 0 else ()
+    sandbox = (*SANDBOX, f"--property=BindReadOnlyPaths={folder}") if os.geteuid() == 0 else ()
     try:
-        done = subprocess.run(
+        done = bounded.run(
             [*sandbox, node, program, str(folder)],
             cwd="/",
             env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TRY_LIMIT + 10,
-            check=False,
+            seconds=_TRY_LIMIT + 10,
         )
         said = json.loads(done.stdout.splitlines()[-1])
         why = said.get("error")
         if done.returncode == 0 and why is None:
             return str(said["library"])
     except FileNotFoundError as error:
-        raise Problem(f"{error.filename} is not there", "`waportctl doctor` tells what is missing") from error
+        raise Problem(f"{error.filename} is missing", "`waportctl doctor` shows what is missing") from error
     except subprocess.TimeoutExpired:
-        why = f"it was not loaded in {_TRY_LIMIT:.0f} s"
-    except (ValueError, IndexError, AttributeError, KeyError):
-        why = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        why = f"loading it took more than {_TRY_LIMIT:.0f} s"
+    except (ValueError, IndexError, AttributeError, KeyError, RecursionError):
+        why = (done.stderr.strip().splitlines() or ["no output"])[-1]
     raise Problem(
         f"the library cannot be used: {terminal.plain(str(why)[:500])}",
         "nothing was installed",

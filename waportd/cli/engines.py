@@ -1,6 +1,5 @@
 """``engine list``, ``install``, ``pack``, ``use``, ``rollback``, ``remove``: which whatsapp-web.js the servers run."""
 
-import contextlib
 import dataclasses
 import datetime as dt
 import os
@@ -11,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from waportd import engines
-from waportd.cli import canary, config_file, engine_files, exits, terminal
+from waportd.cli import bounded, canary, config_file, engine_files, exit_status, terminal
 from waportd.cli.canary import Outcome, Trial
+from waportd.cli.context import Context
 from waportd.cli.engine_files import History, Shelf
-from waportd.cli.exits import Exit, Problem
-from waportd.cli.main import Context
-from waportd.cli.settings import read_config
+from waportd.cli.exit_status import Exit, Problem
+from waportd.cli.locate import read_config
 from waportd.client import User, WaportdUnavailable
 from waportd.config import Bus, Config
 from waportd.errors import ConfigError
 
-_RELOAD_LIMIT = 20.0
+RELOAD_LIMIT = 20.0
 """Seconds until a reload must have been taken over."""
 _POLL = 0.1
 DEFAULT = "default"
@@ -62,7 +61,7 @@ def list_engines(context: Context) -> Exit:
     ]
     context.screen.table(("ENGINE", "LIBRARY", "FROM", "AGE", "USERS", "RUN IT", "INTEGRITY"), rows)
     if history.canaries:
-        context.screen.text("A trial was cut short: `waportctl engine rollback` ends it.")
+        context.screen.text("A trial was interrupted: `waportctl engine rollback` ends it.")
     if config.instances.web_version:
         context.screen.text(
             f"All servers load a pinned page, {config.instances.web_version} (instances.web_version)."
@@ -90,7 +89,7 @@ def install(context: Context) -> Exit:
     if not made.pinned:
         whose = "as the registry has it" if made.source == "npm" else "of the file"
         context.screen.text(
-            f"Its integrity, {whose}: {made.integrity}\nGive that to --integrity wherever else it is installed."
+            f"Its integrity, {whose}: {made.integrity}\nPass it to --integrity when you install it on other hosts."
         )
     context.screen.text(f"No server runs it yet: waportctl engine use {made.name} --canary 1")
     return Exit.OK
@@ -115,26 +114,28 @@ def use(context: Context) -> Exit:
     """Make an engine the one that servers start with: for all, for some users, or for all after a trial."""
     options, config = context.options, _config(context)
     if options.user and options.canary:
-        raise Problem("--canary chooses users itself: leave --user out", None, Exit.USAGE, "bad_request")
+        raise Problem(
+            "--canary chooses the users: do not use it with --user", None, Exit.USAGE, "bad_request"
+        )
     if options.engine == DEFAULT and not options.user:
-        raise Problem("for whom? name the users: --user USER", None, Exit.USAGE, "bad_request")
+        raise Problem("default needs users: --user USER", None, Exit.USAGE, "bad_request")
     if options.engine != DEFAULT and (refused := engines.refusal(options.engine, config)):
         raise Problem(*refused, code="unknown_engine")
     if options.user:
         return _use_for_users(context, options.user)
     _need_root(config, "set the engine of all users")
     if options.engine == config.instances.engine:
-        raise Problem(f"engine {options.engine} is the default already", code="no_change")
+        raise Problem(f"engine {options.engine} is already the default", code="no_change")
     with engine_files.opened(config) as shelf:
         if engine_files.read_history(config).canaries:
             raise Problem(
-                "a trial was cut short", "`waportctl engine rollback` ends it", code="trial_unfinished"
+                "a trial was interrupted", "`waportctl engine rollback` ends it", code="trial_unfinished"
             )
         # Before anything starts anew.
         config_file.set_key(options.config, "instances", "engine", options.engine, write=False)
         if options.canary:
             return _use_after_trial(context, config, shelf)
-        if not context.agreed(f"Have all servers start with engine {options.engine} from now on?"):
+        if not context.agreed(f"Start all servers with engine {options.engine} from now on?"):
             return Exit.FAILED
         _set_default(context, config, shelf, options.engine)
         outcomes = _restarted(context)
@@ -148,17 +149,17 @@ def rollback(context: Context) -> Exit:
     with engine_files.opened(config) as shelf:
         history = engine_files.read_history(config)
         if history.canaries:
-            return _end_trial(context, shelf, history)
+            return _end_trial(context, config, shelf, history)
         previous = history.previous
         if previous is None:
             raise Problem(
-                "there is no engine before this one",
-                "`waportctl engine use` sets another",
+                "there is no earlier engine",
+                "`waportctl engine use` chooses one",
                 code="no_previous",
             )
         if refused := engines.refusal(previous, config):
             raise Problem(*refused, code="unknown_engine")
-        if not context.agreed(f"Have all servers start with engine {previous} again?"):
+        if not context.agreed(f"Start all servers with engine {previous} again?"):
             return Exit.FAILED
         _set_default(context, config, shelf, previous)
         outcomes = _restarted(context)
@@ -178,10 +179,15 @@ def remove(context: Context) -> Exit:
         users = context.client.users()
         if chosen := [user.user for user in users if user.engine == name]:
             hint = f"waportctl engine use default {_named(chosen, '--user ')}"
-            raise _in_use(name, f"it is that of user {_named(chosen)}", hint)
+            raise _in_use(name, f"it is the engine of user {_named(chosen)}", hint)
         if running := [user.user for user in users if _runs(user) == name]:
             hint = "; ".join(f"waportctl restart {user}" for user in running[:3])
             raise _in_use(name, f"the servers of user {_named(running)} run it", hint)
+        if silent := [user.user for user in users if _may_run_any(user)]:
+            hint = "; ".join(f"waportctl restart {user}" for user in silent[:3])
+            raise _in_use(
+                name, f"the servers of user {_named(silent)} do not say which engine they run", hint
+            )
         shelf.remove(name)
         if engine_files.read_history(config).previous == name:
             shelf.write_history(History())
@@ -225,24 +231,39 @@ def _use_after_trial(context: Context, config: Config, shelf: Shelf) -> Exit:
     before = engine_files.read_history(config)
     shelf.write_history(dataclasses.replace(before, canaries=[user.user for user in chosen]))
     try:
-        if all(trial.switch(user, options.limit, options.watch).reached for user in chosen):
-            _set_default(context, config, shelf, options.engine, settle=trial)
-            return _used(context, config, options.engine, trial.outcomes)
+        reached = all(trial.switch(user, options.limit, options.watch).reached for user in chosen)
+        if reached:
+            _set_default(context, config, shelf, options.engine)
     except BaseException:
         # Of Ctrl-C, too: whoever gives up wants nothing half done.
         _undo(trial, shelf, before)
         raise
+    if reached:
+        _settle(trial, shelf, options.engine)
+        return _used(context, config, options.engine, trial.outcomes)
     stuck = _undo(trial, shelf, before)
     if context.screen.as_json:
         document = {"engine": config.instances.engine, "tried": options.engine, "rolled_back": True}
         context.screen.document({**document, "not_back": stuck, **_outcome_documents(trial.outcomes)})
     elif stuck:
-        context.screen.text(
-            f"The engine is {config.instances.engine} again; look after user {_named(stuck)}."
-        )
+        context.screen.text(f"The engine is {config.instances.engine} again; check user {_named(stuck)}.")
     else:
         context.screen.text(f"Rolled back: everybody has engine {config.instances.engine}, as before.")
     return Exit.ROLLED_BACK
+
+
+def _settle(trial: Trial, shelf: Shelf, engine: str) -> None:
+    """Have those it was tried on follow the configuration, which names the engine now. Who does not is noted."""
+    stuck = trial.settle()
+    shelf.write_history(dataclasses.replace(shelf.history, canaries=list(stuck)))
+    if stuck:
+        why = next(iter(stuck.values()))
+        raise Problem(
+            f"engine {engine} is the default now, but user {_named(list(stuck))} still has it as their own engine: "
+            f"{why}",
+            "`waportctl engine rollback` ends the trial; run it again to go back to the engine before",
+            code="trial_unfinished",
+        )
 
 
 def _undo(trial: Trial, shelf: Shelf, before: History) -> list[str]:
@@ -252,7 +273,7 @@ def _undo(trial: Trial, shelf: Shelf, before: History) -> list[str]:
     return stuck
 
 
-def _end_trial(context: Context, shelf: Shelf, history: History) -> Exit:
+def _end_trial(context: Context, config: Config, shelf: Shelf, history: History) -> Exit:
     """Take back what a trial that was killed has switched."""
     trial = Trial(context.client, "", lambda text: _say(context, text))
     known = [user for user in context.client.users() if user.user in history.canaries and user.own_engine]
@@ -263,27 +284,30 @@ def _end_trial(context: Context, shelf: Shelf, history: History) -> Exit:
             {"rolled_back": True, "users": [user.user for user in known], "not_back": stuck}
         )
     else:
-        context.screen.text("The trial is ended; everybody has the engine of the configuration.")
+        context.screen.text("The trial is over; all users have the engine of the configuration.")
+        if history.previous not in {None, config.instances.engine}:
+            context.screen.text(
+                f"That is {config.instances.engine}. Back to {history.previous}: waportctl engine rollback"
+            )
     return Exit.FAILED if stuck else Exit.OK
 
 
-def _set_default(
-    context: Context, config: Config, shelf: Shelf, engine: str, *, settle: Trial | None = None
-) -> None:
-    """Write the engine into the configuration, and have the daemon take it over; else leave the file as it was."""
-    before, path = config.instances.engine, context.options.config
-    config_file.set_key(path, "instances", "engine", engine)
+def _set_default(context: Context, config: Config, shelf: Shelf, engine: str) -> None:
+    """Write the engine into the configuration, and have the daemon take it over; else leave all as it was.
+
+    The way back is noted first: whatever ends this call, one rollback leads there.
+    """
+    before, path, noted = config.instances.engine, context.options.config, shelf.history
+    shelf.write_history(dataclasses.replace(noted, previous=before))
     try:
+        config_file.set_key(path, "instances", "engine", engine)
         _reload(context, config, engine)
     except BaseException:
         config_file.set_key(path, "instances", "engine", before)
+        shelf.write_history(noted)
         # It may have begun to take the other one over.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            _ask_to_reload(config)
+        _ask_to_reload(config)
         raise
-    if settle is not None:
-        settle.settle()
-    shelf.write_history(History(before))
 
 
 def _reload(context: Context, config: Config, engine: str) -> None:
@@ -294,31 +318,35 @@ def _reload(context: Context, config: Config, engine: str) -> None:
         if error.reason in {"no_socket", "refused"}:
             return
         raise
-    done = _ask_to_reload(config)
-    deadline = time.monotonic() + _RELOAD_LIMIT
-    while done.returncode == 0 and time.monotonic() < deadline:
-        if _is_taken_over(context, engine):
+    refused = _ask_to_reload(config)
+    deadline = time.monotonic() + RELOAD_LIMIT
+    while refused is None and time.monotonic() < deadline:
+        if is_taken_over(context, engine):
             return
         time.sleep(_POLL)
-    why = (
-        terminal.plain(done.stderr.strip().splitlines()[-1])
-        if done.stderr.strip()
-        else "it goes on as before"
-    )
     raise Problem(
-        f"waportd does not take over instances.engine: {why}",
-        "the configuration is as it was; `journalctl -u waportd` tells why",
+        f"waportd does not use the new instances.engine: {refused or 'it continues as before'}",
+        "the configuration is as it was; `journalctl -u waportd` shows why",
         code="reload_failed",
     )
 
 
-def _ask_to_reload(config: Config) -> "subprocess.CompletedProcess[str]":
+def _ask_to_reload(config: Config) -> str | None:
+    """Ask systemd to reload the daemon; return why it does not, None where it does."""
     user = [] if config.systemd.bus is Bus.SYSTEM else ["--user"]
-    command = ["systemctl", *user, "reload", "waportd.service"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=_RELOAD_LIMIT, check=False)
+    try:
+        done = bounded.run(["systemctl", *user, "reload", "waportd.service"], seconds=RELOAD_LIMIT)
+    except subprocess.TimeoutExpired:
+        return f"`systemctl reload waportd` took more than {RELOAD_LIMIT:.0f} s"
+    except OSError as error:
+        return f"systemctl cannot be run: {error.strerror}"
+    if done.returncode == 0:
+        return None
+    said = done.stderr.strip().splitlines()
+    return terminal.plain(said[-1]) if said else "it continues as before"
 
 
-def _is_taken_over(context: Context, engine: str) -> bool:
+def is_taken_over(context: Context, engine: str) -> bool:
     """Tell whether the daemon knows the engine, and has told the units of everybody who follows the configuration."""
     health = context.client.request("GET", "/v1/health").json()
     return health["engine"] == engine and all(
@@ -348,7 +376,7 @@ def _used(context: Context, config: Config, engine: str, outcomes: Sequence[Outc
         context.screen.document({**document, **_outcome_documents(outcomes)})
         return _status_of(outcomes)
     context.screen.text(
-        f"Servers start with engine {engine} from now on. Those that run keep theirs until they start anew "
+        f"Servers start with engine {engine} from now on. Running servers keep theirs until they restart "
         f"(waportctl restart USER). Back to {config.instances.engine}: waportctl engine rollback"
     )
     return _status_of(outcomes)
@@ -379,7 +407,7 @@ def _config(context: Context) -> Config:
 
 def _need_root(config: Config, what: str) -> None:
     if config.systemd.bus is Bus.SYSTEM and os.geteuid() != 0:
-        raise exits.needs_root(what)
+        raise exit_status.needs_root(what)
 
 
 def _shown(engine: engines.Engine, config: Config, users: Sequence[User] | None) -> dict[str, Any]:
@@ -401,6 +429,13 @@ def _runs(user: User) -> str | None:
     if user.process.state == "stopped" or session is None or session.upstream is None:
         return None
     return session.upstream.engine
+
+
+def _may_run_any(user: User) -> bool:
+    """Tell whether a server runs of which nobody knows the engine: it does not answer, or is on its way up or down."""
+    session = user.session
+    told = session is not None and session.answering and session.upstream is not None
+    return not told and (user.process.pid is not None or user.process.state in {"starting", "stopping"})
 
 
 def _in_use(name: str, why: str, hint: str) -> Problem:

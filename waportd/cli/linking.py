@@ -1,28 +1,60 @@
 """``qr``, ``pair`` and ``connect-link``: how a phone gets linked."""
 
 import datetime as dt
-import time
 from typing import TYPE_CHECKING
 
 from waportd.cli import terminal
-from waportd.cli.exits import Exit
-from waportd.cli.main import Context
-from waportd.client import QR, WaportdUnavailable
+from waportd.cli.arguments import USER, count, seconds
+from waportd.cli.commands import Commands
+from waportd.cli.context import Context
+from waportd.cli.exit_status import Exit
+from waportd.cli.following import ENDS, LONG_POLL_S, Follower, Step, message
+from waportd.client import QR, ConnectLink
+from waportd.command_line import argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console, ConsoleOptions, RenderableType
 
-_WAIT = 25.0
-"""Seconds of one long poll."""
+COMMANDS = Commands()
+
 _PATIENCE = 90.0
 """Seconds that the first code is waited for, where nobody watches."""
-_ENDS = {"ready", "qr_timeout", "passkey_required", "logged_out", "failed", "crash_loop"}
-"""States in which nothing comes by itself any more. An error is tried again."""
+_SETTLES = 5.0
+"""Seconds until it has got about that a pairing code is shown in place of codes to scan; it takes milliseconds."""
+_LINK_HOLDS = 900
+"""Seconds: WhatsApp waits up to ten minutes for a passkey, and two more for each step after it."""
+_LINK_NEEDED = 600
+"""Seconds that a link has to hold yet where WhatsApp asks once more."""
+_IN_FRONT = (
+    "Put the address in front of it at which people reach waportd: that of your web app, or api.listen."
+)
 _STEPS = "On the phone: WhatsApp, Linked devices, Link a device."
 
 
+@COMMANDS.add(
+    "qr",
+    "show the user's QR code until a phone is linked",
+    """
+    Draws the code in the terminal and replaces it when WhatsApp does. If WhatsApp wants a passkey after the scan, it
+    shows how to go on. A new user gets a server first.
+
+    Without a terminal, prints the text of the code once and ends. The code is a secret: anyone who scans it links their
+    phone. Exit status 6: there was no code in time. Exit status 1: there will be none; the message says why.
+    """,
+    USER,
+    argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="give up after SECONDS (default: never on a terminal, else 90)",
+    ),
+    examples={
+        "link a phone to user 2": "waportctl qr 2",
+        "draw the code with another program": "waportctl qr 2 | qrencode -t ansiutf8",
+    },
+)
 def qr(context: Context) -> Exit:
     """Draw the code, live on a terminal; elsewhere print its text once."""
     user = context.options.user
@@ -30,7 +62,7 @@ def qr(context: Context) -> Exit:
     if context.screen.live:
         return _watch(context, user)
     timeout = _PATIENCE if context.options.timeout is None else context.options.timeout
-    shown = _until_code(context, user, time.monotonic() + timeout)
+    shown = _until_code(context, user, timeout)
     if context.screen.as_json:
         context.screen.document(shown.raw)
     elif shown.qr:
@@ -39,18 +71,23 @@ def qr(context: Context) -> Exit:
         terminal.complain(f"user {user}: {shown.message}")
     if shown.qr or shown.ready:
         return Exit.OK
-    if shown.status not in _ENDS:
+    if shown.status not in ENDS:
         return Exit.NOT_IN_TIME
     if shown.hint and not context.screen.as_json:
         terminal.complain(shown.hint)
     return Exit.FAILED
 
 
-def _until_code(context: Context, user: str, deadline: float) -> QR:
-    """Return the first code, or the state that is left at the end."""
-    shown = context.client.qr(user)
-    while shown.qr is None and shown.status not in _ENDS and (left := deadline - time.monotonic()) > 0:
-        shown = context.client.qr(user, min(left, _WAIT), shown)
+def _until_code(context: Context, user: str, timeout: float) -> QR:
+    """Return the first code, or the state that is left at the end. Who waits is told of a passkey that is wanted."""
+    follower = Follower(context.client, user, timeout)
+    step = Step(user)
+    shown = follower.now()
+    while shown.qr is None and shown.status not in ENDS and follower.has_time:
+        if step.changed(shown) and step.passkey and not context.screen.as_json:
+            # Without a link: what is no terminal may be a log, and whoever has the link can link a phone.
+            terminal.complain(step.words(f"`waportctl connect-link {user}` makes a link to it."))
+        shown = follower.next(LONG_POLL_S)
     return shown
 
 
@@ -69,7 +106,7 @@ class _View:
         from rich.console import Group
         from rich.text import Text
 
-        from waportd.drawing import Format, draw
+        from waportd.qr_image import Format, draw
 
         shown = self.shown
         if shown is None or self.trouble:
@@ -93,48 +130,92 @@ class _View:
 
 
 def _watch(context: Context, user: str) -> Exit:
+    """Draw each code, and tell of each step that comes after it, until a phone is linked."""
+    follower = Follower(context.client, user, context.options.timeout)
+    shown = follower.now()
+    while shown.status not in ENDS and follower.has_time:
+        if Step.is_passkey(shown):
+            shown = accompany(context, user, follower)
+        else:
+            shown = _draw(context, user, follower)
+    return _end(context, user, shown)
+
+
+def _draw(context: Context, user: str, follower: Follower) -> QR:
+    """Draw codes until there is something else to do, nothing more comes, or time is up."""
     from rich.live import Live
 
     console = context.screen.console
     view = _View(user)
-    timeout = context.options.timeout
-    deadline = None if timeout is None else time.monotonic() + timeout
+    shown = view.shown = follower.shown
     # On a screen of its own, so that no code stays in the scrollback.
     with Live(
         view, console=console, screen=True, auto_refresh=True, refresh_per_second=4, vertical_overflow="crop"
     ):
-        shown = _follow(context, view, user, deadline)
-    context.screen.text(f"user {user}: {shown.message}" + (f"\n{shown.hint}" if shown.hint else ""))
-    if shown.ready:
-        return Exit.OK
-    return Exit.FAILED if shown.status in _ENDS else Exit.NOT_IN_TIME
-
-
-def _follow(context: Context, view: _View, user: str, deadline: float | None) -> QR:
-    """Keep the view up to date until a phone is linked, nothing more comes, or time is up."""
-    shown = view.shown = context.client.qr(user)
-    lost_at: float | None = None
-    while shown.status not in _ENDS:
-        wait = _WAIT if deadline is None else min(_WAIT, deadline - time.monotonic())
-        if wait <= 0:
-            break
-        try:
-            shown = context.client.qr(user, wait, shown)
-        except WaportdUnavailable as error:
-            # A daemon that is restarted is back within two seconds.
-            lost_at = lost_at or time.monotonic()
-            if time.monotonic() - lost_at > _WAIT:
-                raise
-            view.trouble = f"{error.message}; trying again …"
-            time.sleep(0.5)
-            continue
-        lost_at = view.trouble = None
-        view.shown = shown
+        while shown.status not in ENDS and not Step.is_passkey(shown) and follower.has_time:
+            shown = view.shown = follower.next(LONG_POLL_S)
+            view.trouble = follower.trouble
     return shown
 
 
+def accompany(context: Context, user: str, follower: Follower) -> QR:
+    """Tell of each step after the code, on the ordinary screen: there a link can be copied, and stays.
+
+    Return when codes to scan are shown again, nothing more comes, or time is up.
+    """
+    step, link = Step(user), None
+    shown = follower.shown
+    while shown.status not in ENDS and shown.qr is None and follower.has_time:
+        if step.changed(shown):
+            if step.passkey and not _holds(link):
+                link = context.client.connect_link(user, _LINK_HOLDS)
+            context.screen.text(step.words(_told(link)))
+        shown = follower.next(LONG_POLL_S)
+    return shown
+
+
+def _holds(link: ConnectLink | None) -> bool:
+    """Tell whether there is time enough to use a passkey by the link."""
+    if link is None or link.expires_at is None:
+        return False
+    return (link.expires_at - dt.datetime.now(dt.UTC)).total_seconds() > _LINK_NEEDED
+
+
+def _told(link: ConnectLink | None) -> str:
+    """Return the link to the connect page, in words."""
+    url = "" if link is None else link.url
+    return f"{url}\n{_IN_FRONT}" if url.startswith("/") else url
+
+
+def _end(context: Context, user: str, shown: QR) -> Exit:
+    context.screen.text(message(user, shown))
+    if shown.ready:
+        return Exit.OK
+    return Exit.FAILED if shown.status in ENDS else Exit.NOT_IN_TIME
+
+
+@COMMANDS.add(
+    "pair",
+    "get a code to type on the user's phone, instead of scanning",
+    """
+    Prints a code for WhatsApp's "Link with phone number instead", and on a terminal waits until the phone is linked.
+    A new user gets
+    a server first; a user whose phone is linked is refused. WhatsApp limits how often it gives such a code to a number.
+
+    Without a terminal, prints the code and ends. Exit status 6: no phone was linked in time; the code may still work.
+    """,
+    USER,
+    argument("phone", metavar="PHONE", help="the phone's number with country code: +55 11 99999-8888"),
+    argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="on a terminal, where it waits until a phone is linked: give up after SECONDS (default: never)",
+    ),
+    examples={"get a code for a phone": "waportctl pair 2 '+55 11 99999-8888'"},
+)
 def pair(context: Context) -> Exit:
-    """Get a code to type on the phone."""
+    """Get a code to type on the phone; on a terminal go on until it is linked."""
     options = context.options
     pairing = context.client.pairing_code(options.user, options.phone)
     if context.screen.as_json:
@@ -147,11 +228,37 @@ def pair(context: Context) -> Exit:
     context.screen.pairs([("Code", pairing.code), ("Valid for", terminal.span(left))])
     context.screen.text(
         "On the phone: WhatsApp, Linked devices, Link a device, Link with phone number instead. "
-        f"`waportctl show {options.user}` tells when it is linked."
+        "This waits until the phone is linked; you may stop it, the code stays valid."
     )
-    return Exit.OK
+    follower = Follower(context.client, options.user, options.timeout)
+    if follower.now().qr is not None:
+        follower.next(_SETTLES)
+    shown = accompany(context, options.user, follower)
+    if shown.qr is not None:
+        context.screen.text(f"user {options.user}: the code has expired; codes to scan are shown again")
+        return Exit.FAILED
+    return _end(context, options.user, shown)
 
 
+@COMMANDS.add(
+    "connect-link",
+    "make a link to the connect page of one user",
+    """
+    Prints a link that opens the connect page of this user, and nothing else, without a token. Anyone who has the link
+    can link a phone until it expires. `waportctl token revoke-links` ends all links early.
+
+    If waportd has no address of its own, the link is a path: put the address of your web app in front of it.
+    """,
+    USER,
+    argument(
+        "--ttl",
+        type=count,
+        default=600,
+        metavar="SECONDS",
+        help="how long the link is valid (default: 600)",
+    ),
+    examples={"make a link that is valid for an hour": "waportctl connect-link 2 --ttl 3600"},
+)
 def connect_link(context: Context) -> Exit:
     """Make a link to the connect page, for whoever holds the phone."""
     options = context.options
@@ -161,7 +268,5 @@ def connect_link(context: Context) -> Exit:
         return Exit.OK
     print(link.url, flush=True)
     if link.url.startswith("/"):
-        terminal.complain(
-            "Put in front of it where people reach waportd: the address of your web app, or api.listen."
-        )
+        terminal.complain(_IN_FRONT)
     return Exit.OK

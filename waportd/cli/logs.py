@@ -4,14 +4,37 @@ import contextlib
 from collections.abc import Iterable
 
 from waportd.cli import terminal
-from waportd.cli.exits import Exit
-from waportd.cli.main import Context
+from waportd.cli.arguments import USER, count
+from waportd.cli.commands import Commands
+from waportd.cli.context import Context
+from waportd.cli.exit_status import Exit
 from waportd.client import LogLine
+from waportd.command_line import argument, flag
+
+COMMANDS = Commands()
+
 
 _ERROR, _WARNING = 3, 4
 """Priorities of syslog."""
 
 
+@COMMANDS.add(
+    "logs",
+    "show the journal of the user's server",
+    """
+    Shows the last lines, the newest at the end. Errors are red and warnings are yellow on a terminal. With --json,
+    each line is a JSON object.
+    """,
+    USER,
+    argument(
+        "-n", "--lines", type=count, default=100, metavar="N", help="number of lines to show (default: 100)"
+    ),
+    flag("-f", "--follow", help="also show new lines, until Ctrl-C"),
+    examples={
+        "see the last 20 lines": "waportctl logs 2 -n 20",
+        "watch what the server does": "waportctl logs 2 -f",
+    },
+)
 def show(context: Context) -> Exit:
     """Show the last lines, and with ``-f`` those that come."""
     options = context.options

@@ -1,28 +1,55 @@
 """``port``: whose a port is and who holds it; ends a left-over server of an earlier setup."""
 
-import asyncio
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from waportd import holders
-from waportd.cli import exits
-from waportd.cli.exits import Exit, Problem
-from waportd.cli.main import Context
+from waportd.cli import exit_status
+from waportd.cli.arguments import port as port_number
+from waportd.cli.commands import Commands
+from waportd.cli.context import Context
+from waportd.cli.exit_status import Exit, Problem
 from waportd.client import Port, WaportdClientError
+from waportd.command_line import argument, flag
 from waportd.model import Port as PortNumber
+
+if TYPE_CHECKING:
+    from waportd import port_holders
+
+COMMANDS = Commands()
+
 
 _AGAIN = 2.0
 """Seconds in which a process manager starts a server again that was ended under it."""
 
 
+@COMMANDS.add(
+    "port",
+    "show who has a port, and which process holds it",
+    """
+    Shows the user who has the port, and the process that listens on it. Root sees the process even if
+    waportd does not answer.
+
+    With --end-stale, ends a left-over whatsapp_server.js of an earlier setup that holds the port, and looks two
+    seconds later whether something has started it again. It never ends anything else. Exit status 1: the port is
+    still held.
+    """,
+    argument("port", type=port_number, metavar="PORT", help="the port"),
+    flag("--end-stale", help="end a left-over server of an earlier setup that holds the port (needs root)"),
+    examples={
+        "see who has port 5001": "waportctl port 5001",
+        "free it from a server of an earlier setup": "sudo waportctl port 5001 --end-stale",
+    },
+)
 def port(context: Context) -> Exit:
     """Show a port; with ``--end-stale`` end what may be ended on it."""
+    import asyncio
+
+    from waportd import port_holders
+
     number = PortNumber(context.options.port)
     if context.options.end_stale:
         if os.geteuid() != 0:
-            raise exits.needs_root("end a process of another user")
+            raise exit_status.needs_root("end a process of another user")
         return _end_stale(context, number)
     info: Port | None = None
     try:
@@ -31,7 +58,7 @@ def port(context: Context) -> Exit:
         if os.geteuid() != 0:
             raise
         # Root sees for himself who holds it.
-    found = asyncio.run(holders.listeners(number)) if os.geteuid() == 0 else None
+    found = asyncio.run(port_holders.holding(number)) if os.geteuid() == 0 else None
     shown = (
         _documents(found)
         if found is not None
@@ -57,9 +84,15 @@ def port(context: Context) -> Exit:
 
 
 def _end_stale(context: Context, number: PortNumber) -> Exit:
-    found = asyncio.run(holders.listeners(number))
+    import asyncio
+
+    from waportd import port_holders
+
+    found = asyncio.run(port_holders.holding(number))
     ended = [
-        holder for holder in found if asyncio.run(holders.end_stale_server(number, holder, of_anybody=True))
+        holder
+        for holder in found
+        if asyncio.run(port_holders.end_stale_server(number, holder, of_anybody=True))
     ]
     # One that was ended may be one that somebody starts again.
     left = asyncio.run(_after(number, _AGAIN)) if ended else found
@@ -74,22 +107,28 @@ def _end_stale(context: Context, number: PortNumber) -> Exit:
     if ended:
         raise Problem(
             f"port {number} is held again, by {left[0]}{_parent(left[0])}",
-            "whatever started it has to be stopped first: pm2, cron, a unit of the earlier setup, the web app",
+            "first stop what starts it: pm2, cron, a unit of the earlier setup, the web app",
             code="port_held",
         )
     raise Problem(
         f"port {number} is held by {left[0]}, which is not a left-over server of an earlier setup",
-        "nothing was ended; end it yourself if it may be ended, or reserve the port (ports.reserved)",
+        "nothing was ended; end the process yourself, or reserve the port (ports.reserved)",
         code="port_held",
     )
 
 
-async def _after(number: PortNumber, seconds: float) -> list[holders.Holder]:
+async def _after(number: PortNumber, seconds: float) -> "list[port_holders.Holder]":
+    import asyncio
+
+    from waportd import port_holders
+
     await asyncio.sleep(seconds)
-    return await holders.listeners(number)
+    return await port_holders.holding(number)
 
 
-def _parent(holder: holders.Holder) -> str:
+def _parent(holder: "port_holders.Holder") -> str:
+    import psutil
+
     if holder.pid is None:
         return ""
     try:
@@ -99,9 +138,11 @@ def _parent(holder: holders.Holder) -> str:
         return ""
 
 
-def _documents(found: list[holders.Holder]) -> list[dict[str, Any]]:
+def _documents(found: "list[port_holders.Holder]") -> list[dict[str, Any]]:
     return [{"user": holder.user, "pid": holder.pid, "command": holder.command} for holder in found]
 
 
 def _named(holder: dict[str, Any]) -> str:
-    return str(holders.Holder(holder.get("user"), holder.get("pid"), holder.get("command")))
+    from waportd import port_holders
+
+    return str(port_holders.Holder(holder.get("user"), holder.get("pid"), holder.get("command")))

@@ -19,7 +19,7 @@ _WIDE = 10_000
 
 _STYLES = {
     **dict.fromkeys(("ready", "running", "ok"), "green"),
-    **dict.fromkeys(("failed", "crash_loop", "error", "fail", "passkey_required"), "bold red"),
+    **dict.fromkeys(("failed", "crash_loop", "error", "fail", "undelivered"), "bold red"),
     **dict.fromkeys(("stopped", "skip", "–"), "dim"),
 }
 """Colours of states; what is on its way, or waits for somebody, is yellow."""
@@ -55,16 +55,18 @@ class Screen:
         return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 
     def document(self, document: Any) -> None:
-        """Show JSON, indented; in ASCII where a terminal would take some of it for commands."""
-        print(json.dumps(document, indent=2, ensure_ascii=sys.stdout.isatty()), flush=True)
+        """Show JSON, indented."""
+        print(in_json(document, indent=2), flush=True)
 
     def line(self, document: Any) -> None:
         """Show JSON on one line: one of a stream."""
-        print(json.dumps(document, ensure_ascii=sys.stdout.isatty()), flush=True)
+        print(in_json(document), flush=True)
 
     def text(self, text: str) -> None:
-        """Show plain text, wrapped at words where the terminal ends."""
-        self.console.print(plain(text), markup=False, soft_wrap=not sys.stdout.isatty())
+        """Show plain text, wrapped at words where the terminal ends; a link that is longer stays whole, to be copied."""
+        for line in plain(text).split("\n"):
+            whole = not sys.stdout.isatty() or any(len(word) > self.console.width for word in line.split())
+            self.console.print(line, markup=False, soft_wrap=whole)
         sys.stdout.flush()
 
     def table(
@@ -145,6 +147,20 @@ def confirmed(question: str) -> bool:
         return False
 
 
+def in_json(document: Any, indent: int | None = None) -> str:
+    r"""Return JSON for programs and terminals alike: what is piped may end in one, too.
+
+    What `plain` leaves out is written as ``\u202e`` and the like; what can be seen stays as it is.
+    """
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
 def plain(text: str) -> str:
     """Return the text without what a terminal would obey: names and log lines may come from anybody."""
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
@@ -156,7 +172,7 @@ def state(word: str) -> "Text":
 
     states = {
         *("starting", "stopping", "generating", "qr", "pairing", "authenticated", "disconnected"),
-        *("qr_timeout", "logged_out", "warn"),
+        *("passkey_required", "qr_timeout", "logged_out", "warn"),
     }
     return Text(word, style=_STYLES.get(word, "yellow" if word in states else ""))
 

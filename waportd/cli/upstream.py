@@ -67,11 +67,9 @@ def judge(found: dict[str, Any]) -> Finding:
 def _differs(code: Mapping[str, Any]) -> tuple[Verdict, str]:
     if min(code["differing"]) > code["parts"]["given"]:
         # Under a switch of WhatsApp's the page appends an address for help.
-        message = (
-            "the page shows its code with more parts, which is else the same: try whether a phone takes ours"
-        )
+        message = "the page shows the same code with more parts: try whether a phone accepts ours"
         return Verdict.OPTIONAL, message
-    return Verdict.BROKEN, "the code to scan is not the one that the page shows: no phone will take it"
+    return Verdict.BROKEN, "the code to scan differs from the one on the page: no phone will accept it"
 
 
 def _lacks(upstream: Mapping[str, Any]) -> tuple[Verdict, str]:
@@ -82,7 +80,7 @@ def _lacks(upstream: Mapping[str, Any]) -> tuple[Verdict, str]:
     if features or failed:
         affected = ", ".join([*features, *(f"shim {shim}" for shim in failed)])
         return Verdict.OPTIONAL, f"WhatsApp's page has changed: sessions work, without {affected}"
-    return Verdict.FINE, "WhatsApp's page has all that was looked for"
+    return Verdict.FINE, "WhatsApp's page has everything that waportd needs"
 
 
 def judge_server(user: User) -> Finding:
@@ -95,7 +93,7 @@ def judge_server(user: User) -> Finding:
             (session and session.cause and session.message)
             or f"the server of user {user.user} has not seen WhatsApp's page since its start",
             (session and session.cause and session.hint)
-            or f"`waportctl qr {user.user}` has it load the page; `waportctl doctor --upstream` needs no user",
+            or f"`waportctl qr {user.user}` makes it load the page; `waportctl doctor --upstream` needs no user",
             document,
         )
     verdict, message = _lacks(session.upstream.raw)

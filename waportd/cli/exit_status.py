@@ -6,6 +6,7 @@ from waportd.client import (
     ApiError,
     NotAllowed,
     NotInTime,
+    PerhapsSent,
     UnknownUser,
     WaportdClientError,
     WaportdUnavailable,
@@ -27,15 +28,15 @@ class Exit(enum.IntEnum):
 
 
 MEANINGS = {
-    Exit.OK: "done; for doctor: nothing fails (doctor --upstream has statuses of its own, 0 to 3)",
+    Exit.OK: "done; for doctor: nothing failed (doctor --upstream has its own statuses, 0 to 3)",
     Exit.FAILED: "waportd refused or failed; the message says why",
     Exit.USAGE: "the command line is wrong",
     Exit.UNREACHABLE: "waportd does not answer",
     Exit.NOT_PERMITTED: "not permitted: another user, a group or root is needed",
-    Exit.UNKNOWN_USER: "the user has no server",
-    Exit.NOT_IN_TIME: "not in time; it may still happen",
-    Exit.ROLLED_BACK: "a trial failed, and what it had changed was taken back",
-    Exit.INTERRUPTED: "ended by Ctrl-C",
+    Exit.UNKNOWN_USER: "there is no such user",
+    Exit.NOT_IN_TIME: "timed out; the operation may still complete",
+    Exit.ROLLED_BACK: "a trial failed, and its changes were undone",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 """The one table of exit statuses: help text and manual page show it."""
 
@@ -71,10 +72,12 @@ def of_client(error: WaportdClientError) -> Problem:
     if isinstance(error, UnknownUser):
         status, hint = (
             Exit.UNKNOWN_USER,
-            "`waportctl list` shows all; `waportctl qr USER` gives a new one a server",
+            "`waportctl list` shows all users; `waportctl qr USER` creates one",
         )
     elif isinstance(error, NotAllowed):
         status = Exit.NOT_PERMITTED
-    elif isinstance(error, NotInTime):
+    elif error.code == "not_linked":
+        hint = "`waportctl qr USER` draws a code to scan"
+    elif isinstance(error, NotInTime | PerhapsSent):
         status = Exit.NOT_IN_TIME
     return Problem(error.detail, hint, status, error.code)
