@@ -12,9 +12,22 @@ const page = new URLSearchParams(location.search);
 
 /** An error that the API answered with, or that kept it from answering (status 0). */
 export class Problem extends Error {
+    /**
+     * @param {object} told
+     * @param {number} told.status
+     * @param {string|null} told.code
+     * @param {string} told.detail
+     * @param {string|null} [told.hint]
+     * @param {string|null} [told.cause]
+     * @param {number|null} [told.retryAfter] seconds
+     */
     constructor({ status, code, detail, hint = null, cause = null, retryAfter = null }) {
         super(detail);
-        Object.assign(this, { status, code, hint, cause, retryAfter });
+        this.status = status;
+        this.code = code;
+        this.hint = hint;
+        this.cause = cause;
+        this.retryAfter = retryAfter;
     }
 
     /** Nobody answered, or a proxy for somebody who does not, or a daemon that is on its way out. */
@@ -28,28 +41,59 @@ export class Problem extends Error {
     }
 }
 
+/** What kept a call from its answer, whoever threw it. @param {unknown} error */
+export function asProblem(error) {
+    if (error instanceof Problem) return error;
+    return new Problem({
+        status: 0,
+        code: null,
+        detail: error instanceof Error ? error.message : String(error),
+    });
+}
+
 /** The token that was typed in, for as long as the tab lives. */
 export const token = {
     get: () => sessionStorage.getItem(TOKEN),
-    set: (text) => sessionStorage.setItem(TOKEN, text),
+    set: (/** @type {string} */ text) => sessionStorage.setItem(TOKEN, text),
     forget: () => sessionStorage.removeItem(TOKEN),
 };
 
 /** Return the path of a user's resource. */
-export const userPath = (user, ...rest) => ['v1/users', encodeURIComponent(user), ...rest].join('/');
+export const userPath = (/** @type {string} */ user, /** @type {string[]} */ ...rest) =>
+    ['v1/users', encodeURIComponent(user), ...rest].join('/');
 
 /** Return the absolute address of a path, with the link's signature where the page came by one. */
-export function address(path, query = {}) {
+export function address(/** @type {string} */ path, query = {}) {
     const url = new URL(path, document.baseURI);
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
     for (const name of ['expires', 'signature']) {
-        if (page.has(name)) url.searchParams.set(name, page.get(name));
+        const value = page.get(name);
+        if (value !== null) url.searchParams.set(name, value);
     }
     return url;
 }
 
-/** Send a request. @returns {Promise<Response>} @throws {Problem} for every answer but a success */
+/**
+ * What a call has beside its path.
+ *
+ * @typedef {object} Call
+ * @property {Record<string, any>} [query]
+ * @property {object} [body] its JSON
+ * @property {Record<string, string>} [headers]
+ * @property {AbortSignal} [signal]
+ */
+
+/**
+ * Send a request.
+ *
+ * @param {string} method
+ * @param {string} path
+ * @param {Call} options
+ * @returns {Promise<Response>}
+ * @throws {Problem} for every answer but a success
+ */
 export async function send(method, path, { query, body, headers = {}, signal } = {}) {
+    /** @type {RequestInit & {headers: Record<string, string>}} */
     const options = {
         method,
         signal,
@@ -74,12 +118,16 @@ export async function send(method, path, { query, body, headers = {}, signal } =
 }
 
 /** Send a request and read the JSON document of its answer; null where it has none. */
-export async function call(method, path, options) {
+export async function call(
+    /** @type {string} */ method,
+    /** @type {string} */ path,
+    /** @type {Call} */ options = {},
+) {
     const response = await send(method, path, options);
     return response.status === 204 ? null : response.json();
 }
 
-async function problemOf(response) {
+async function problemOf(/** @type {Response} */ response) {
     const { status } = response;
     const retryAfter = Number(response.headers.get('Retry-After')) || null;
     try {
@@ -92,8 +140,8 @@ async function problemOf(response) {
 
 let ahead = 0;
 
-function noteClock(response) {
-    const date = Date.parse(response.headers.get('Date'));
+function noteClock(/** @type {Response} */ response) {
+    const date = Date.parse(response.headers.get('Date') ?? '');
     // It is cut to the second: smaller differences are none.
     if (!Number.isNaN(date)) ahead = Math.abs(date - Date.now()) < 1500 ? 0 : date - Date.now();
 }

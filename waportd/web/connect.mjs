@@ -1,24 +1,45 @@
 /** The connect page: gives one user's phone a code to link with, and follows what becomes of it. */
 
-import { Problem, address, call, now, send, userPath } from './api.mjs';
+import { Problem, address, asProblem, call, now, send, userPath } from './api.mjs';
+import {
+    Letters,
+    Timer,
+    busy,
+    button,
+    copy,
+    idle,
+    isBusy,
+    skeleton,
+    spinner,
+    steps,
+} from './connect-pieces.mjs';
 import { viewOf } from './connect-view.mjs';
 import { el, icon, say } from './dom.mjs';
+import { PasskeyViews } from './passkey-view.mjs';
 import { phoneOf, phoneText } from './phone.mjs';
 import { Stream } from './stream.mjs';
 import { texts } from './texts.mjs';
 
 const SLOW_MS = 20_000;
-const COPIED_MS = 2_000;
 
-const text = texts[document.documentElement.lang] ?? texts.en;
+const text = texts[/** @type {keyof typeof texts} */ (document.documentElement.lang)] ?? texts.en;
 const user = new URLSearchParams(location.search).get('user') ?? '';
-const byId = (id) => document.getElementById(id);
+/** An element of the page's own document, of the kind that it has there. @returns {any} */
+const byId = (/** @type {string} */ id) => document.getElementById(id);
 
-/** All that is known, from which the view follows. */
+/** All that is known, from which the view follows. @type {any} */
 const facts = { user: null, qr: null, problem: null, pairing: null, byPhone: false, deleted: false };
+/** When a call is tried again, in milliseconds. @type {number|null} */
 let retryAt = null;
 let lost = false;
 let phone = text.phone.prefix;
+const passkeys = new PasskeyViews(text, {
+    user,
+    passkey: () => facts.qr?.passkey ?? null,
+    render,
+    ensure,
+    announcer: byId('announcer'),
+});
 
 // ---- what the daemon says and is asked ----------------------------------------------------------
 
@@ -36,7 +57,7 @@ const stream = new Stream(userPath(user, 'events'), {
     onRefused: (problem) => learn(problem.status === 404 ? { deleted: true } : { problem }),
 });
 
-function learn(news) {
+function learn(/** @type {Partial<typeof facts>} */ news) {
     Object.assign(facts, news);
     render();
 }
@@ -46,7 +67,8 @@ async function ensure() {
     retryAt = null;
     try {
         await call('PUT', userPath(user), { query: { wait: 'none' } });
-    } catch (problem) {
+    } catch (error) {
+        const problem = asProblem(error);
         retryAt = Date.now() + (problem.retryAfter ?? (problem.unreachable ? 2 : 30)) * 1000;
         setLost(problem.unreachable);
         learn({ problem });
@@ -57,28 +79,31 @@ async function ensure() {
     stream.start();
 }
 
-async function askForPairingCode(form) {
+async function askForPairingCode(
+    /** @type {{complain: (words: string|null) => void, ask: HTMLElement}} */ form,
+) {
     const number = phoneOf(phone);
     form.complain(
         number === null ? (/^\s*\+?\s*0/.test(phone) ? text.phone.zero : text.phone.invalid) : null,
     );
     if (number === null) return;
-    form.busy(true);
+    busy(form.ask, text.phone.asking);
     try {
         const { code, expires_at } = await call('POST', userPath(user, 'pairing-code'), {
             body: { phone: number },
         });
         learn({ pairing: { code, expires_at } });
-    } catch (problem) {
-        const words = text.pairingProblems;
-        const known = words[problem.cause] ?? words[problem.code] ?? words.other;
-        form.complain(typeof known === 'function' ? known(problem.retryAfter ?? 60) : known);
+    } catch (error) {
+        const { cause, code, retryAfter } = asProblem(error);
+        const words = /** @type {import('./types').ProblemWords} */ (text.pairingProblems);
+        const known = words[cause ?? ''] ?? words[code ?? ''] ?? words.other;
+        form.complain(typeof known === 'function' ? known(retryAfter ?? 60) : known);
     } finally {
-        form.busy(false);
+        idle(form.ask, text.phone.ask);
     }
 }
 
-function setLost(is) {
+function setLost(/** @type {boolean} */ is) {
     lost = is;
     byId('lost').hidden = !is;
 }
@@ -86,7 +111,13 @@ function setLost(is) {
 // ---- what is shown ------------------------------------------------------------------------------
 
 /** The view that is shown now: its kind, and what changes in it while it stays. */
-let shown = { kind: null, since: 0, update: () => {}, tick: () => {} };
+let shown = {
+    kind: /** @type {string|null} */ (null),
+    since: 0,
+    update: (/** @type {any} */ _view) => {},
+    tick: () => {},
+    leave: () => {},
+};
 
 function render() {
     const view = viewOf({ ...facts, now: now() });
@@ -95,13 +126,14 @@ function render() {
     shown.tick();
 }
 
-function replace(view) {
+function replace(/** @type {import('./types').View} */ view) {
     const place = byId('view');
     // Who works in the view by keyboard goes on in the next one; nobody else's focus is moved.
     const working = place.contains(document.activeElement);
-    const { words, figure, update = () => {}, tick = () => {} } = build(view);
-    shown = { kind: view.kind, since: Date.now(), update, tick };
-    const { title, text: lead } = wordsOf(view);
+    shown.leave();
+    const { words, figure, update = () => {}, tick = () => {}, leave = () => {} } = build(view);
+    shown = { kind: view.kind, since: Date.now(), update, tick, leave };
+    const { title = '', text: lead } = wordsOf(view);
     const heading = el('h1', { tabindex: '-1' }, title);
     place.replaceChildren(
         el('div.words', {}, heading, lead ? el('p.lead', { id: 'lead' }, lead) : null, ...words),
@@ -114,19 +146,22 @@ function replace(view) {
     say(byId('announcer'), [title, lead].filter(Boolean).join('. '));
 }
 
-function wordsOf({ kind, cause }) {
-    const about = text.views[kind];
-    return kind === 'error' || kind === 'failed' ? { ...about, ...text.causes[cause] } : about;
+function wordsOf(/** @type {{kind: string, cause?: string|null}} */ { kind, cause }) {
+    const { [kind]: about } = /** @type {Record<string, import('./types').ViewWords>} */ (text.views);
+    const causes = /** @type {Record<string, import('./types').ViewWords>} */ (text.causes);
+    // Codes begin anew where a passkey was not accepted, and why is not to be guessed.
+    const isTold = ['error', 'failed', 'passkey-stuck'].includes(kind) || cause === 'passkey_failed';
+    return isTold ? { ...about, ...causes[cause ?? ''] } : about;
 }
 
-function showStation(station) {
+function showStation(/** @type {number|null} */ station) {
     byId('stations').hidden = station === null;
     byId('stations').replaceChildren(
-        ...text.stations.map((name, index) =>
+        ...text.stations.map((/** @type {string} */ name, /** @type {number} */ index) =>
             el(
                 'li',
                 {
-                    class: index < station ? 'done' : null,
+                    class: station !== null && index < station ? 'done' : null,
                     'aria-current': index === station ? 'step' : null,
                 },
                 el('span', {}, name),
@@ -136,24 +171,25 @@ function showStation(station) {
 }
 
 /** Make the view of a kind. */
-function build(view) {
-    const make = {
+function build(/** @type {import('./types').View} */ view) {
+    const make = /** @type {Record<string, (view: import('./types').View) => any>} */ ({
         code: scanView,
         phone: phoneView,
         pairing: pairingView,
         linking: linkingView,
         linked: linkedView,
-    };
+        ...passkeys.views,
+    });
     if (view.kind in make) return make[view.kind](view);
     return ['preparing', 'stopping', 'reconnecting'].includes(view.kind)
         ? waitingView(view)
         : troubleView(view);
 }
 
-function waitingView({ kind }) {
+function waitingView(/** @type {{kind: string}} */ { kind }) {
     return {
         words: [],
-        figure: [skeleton(true)],
+        figure: [skeleton()],
         tick: () => {
             if (kind === 'preparing' && Date.now() - shown.since > SLOW_MS)
                 say(byId('lead'), text.views.slow.text);
@@ -165,10 +201,13 @@ function scanView() {
     const panel = el('div.code', { role: 'img', 'aria-label': text.scan.code });
     const attempt = el('span');
     const timer = new Timer(text.scan.left);
+    const ahead = passkeys.ahead();
+    /** @type {string|null} */
     let drawn = null;
     return {
         words: [
             steps(text.scan.steps),
+            ahead.element,
             el(
                 'p.alternative',
                 {},
@@ -178,11 +217,12 @@ function scanView() {
         ],
         figure: [panel, el('div.timer', {}, timer.bar, el('p', {}, timer.words, attempt))],
         update: ({ qr = facts.qr }) => {
+            ahead.update();
             say(attempt, qr.attempt > 1 ? text.scan.attempt(qr.attempt, qr.attempts) : '');
             if (qr.qr === drawn) return;
             drawn = qr.qr;
             timer.run(drawn === null ? null : qr.expires_at);
-            if (drawn === null) panel.replaceChildren(skeleton(true));
+            if (drawn === null) panel.replaceChildren(skeleton());
             else draw(panel, () => drawn === qr.qr);
         },
         tick: () => {
@@ -190,38 +230,39 @@ function scanView() {
             // A dead code is not left on show, also where nothing is heard any more.
             if (drawn !== null && timer.over) {
                 drawn = null;
-                panel.replaceChildren(skeleton(true));
+                panel.replaceChildren(skeleton());
             }
         },
     };
 }
 
 /** Draw the present code. One that comes too late is not drawn. */
-async function draw(panel, isWanted) {
+async function draw(/** @type {HTMLElement} */ panel, /** @type {() => boolean} */ isWanted) {
     try {
         const headers = { Accept: 'image/svg+xml' };
         const answer = await send('GET', userPath(user, 'qr'), { query: { format: 'svg' }, headers });
         const picture = new DOMParser().parseFromString(await answer.text(), 'image/svg+xml').documentElement;
         if (!isWanted() || picture.nodeName !== 'svg') return;
         panel.replaceChildren(sharp(picture));
-    } catch (problem) {
+    } catch (error) {
         // Without a code any more there is a newer event on its way.
-        if (problem.status !== 409 && isWanted())
+        if (asProblem(error).status !== 409 && isWanted())
             setTimeout(() => isWanted() && draw(panel, isWanted), 1_000);
     }
 }
 
 /** Make a picture as large as its place allows with every module a whole number of the screen's pixels. */
-function sharp(picture) {
-    const svg = document.importNode(picture, true);
+function sharp(/** @type {Element} */ picture) {
+    const svg = /** @type {SVGSVGElement} */ (document.importNode(picture, true));
     svg.setAttribute('shape-rendering', 'crispEdges');
     svg.setAttribute('aria-hidden', 'true');
-    const scale = svg.querySelector('[transform]')?.transform.baseVal.consolidate().matrix.a ?? 1;
+    const moved = /** @type {SVGGraphicsElement|null} */ (svg.querySelector('[transform]'));
+    const scale = moved?.transform.baseVal.consolidate()?.matrix.a ?? 1;
     const modules = svg.viewBox.baseVal.width / scale;
     const place = Math.min(320, document.documentElement.clientWidth - 64) * devicePixelRatio;
     const side = (Math.max(1, Math.floor(place / modules)) * modules) / devicePixelRatio;
-    svg.setAttribute('width', side);
-    svg.setAttribute('height', side);
+    svg.setAttribute('width', String(side));
+    svg.setAttribute('height', String(side));
     return svg;
 }
 
@@ -242,24 +283,18 @@ function phoneView() {
     });
     const problem = el('p.problem', { id: 'phone-problem', role: 'alert' });
     const ask = el('button.button.primary', { type: 'submit' }, text.phone.ask);
-    const complain = (words) => {
+    const complain = (/** @type {string|null} */ words) => {
         say(problem, words ?? '');
         field.setAttribute('aria-invalid', String(words !== null));
         if (words !== null) field.focus();
-    };
-    const busy = (is) => {
-        ask.disabled = is;
-        ask.replaceChildren(
-            ...(is ? [el('span.spinner', { 'aria-hidden': 'true' }), text.phone.asking] : [text.phone.ask]),
-        );
     };
     const form = el(
         'form',
         {
             novalidate: true,
-            onsubmit: (event) => {
+            onsubmit: (/** @type {SubmitEvent} */ event) => {
                 event.preventDefault();
-                if (!ask.disabled) askForPairingCode({ complain, busy });
+                if (!isBusy(ask)) askForPairingCode({ complain, ask });
             },
         },
         el('label', { for: 'phone' }, text.phone.label),
@@ -268,10 +303,12 @@ function phoneView() {
         problem,
         ask,
     );
+    const ahead = passkeys.ahead();
     const boxes = el('p.letters.empty', { 'aria-hidden': 'true' }, ...[...'bbbbibbbb'].map((tag) => el(tag)));
     return {
-        words: [form, el('p.alternative', {}, button(text.phone.byScan, scanInstead))],
+        words: [form, ahead.element, el('p.alternative', {}, button(text.phone.byScan, scanInstead))],
         figure: [boxes],
+        update: ahead.update,
     };
 }
 
@@ -289,13 +326,19 @@ async function scanInstead() {
 }
 
 function pairingView() {
-    const letters = el('p.letters', { role: 'img' });
+    const letters = new Letters(text.pairing.code);
     const timer = new Timer((left) => text.pairing.left(Math.floor(left / 60), left % 60));
-    const copy = button(text.pairing.copy, () => copyCode(letters, copy), 'button');
-    let drawn = null;
+    const ahead = passkeys.ahead();
+    const copied = { copied: text.pairing.copied, announcer: byId('announcer') };
+    const copyCode = async () => {
+        const isDone = await copy(facts.pairing.code, pressed, copied);
+        if (!isDone) getSelection()?.selectAllChildren(letters.element);
+    };
+    const pressed = button(text.pairing.copy, copyCode, 'button');
     return {
         words: [
             steps(text.pairing.steps),
+            ahead.element,
             el(
                 'p.alternative',
                 {},
@@ -303,33 +346,13 @@ function pairingView() {
                 button(text.phone.byScan, scanInstead),
             ),
         ],
-        figure: [letters, el('div.timer', {}, timer.bar, el('p', {}, timer.words)), copy],
+        figure: [letters.element, el('div.timer', {}, timer.bar, el('p', {}, timer.words)), pressed],
         update: () => {
-            const { code, expires_at } = facts.pairing;
-            if (code === drawn) return;
-            drawn = code;
-            letters.replaceChildren(...[...code].map((letter) => el(letter === '-' ? 'i' : 'b', {}, letter)));
-            letters.setAttribute(
-                'aria-label',
-                `${text.pairing.code}: ${[...code.replace('-', '')].join(' ')}`,
-            );
-            timer.run(expires_at);
+            ahead.update();
+            if (letters.show(facts.pairing.code)) timer.run(facts.pairing.expires_at);
         },
         tick: () => timer.tick(),
     };
-}
-
-async function copyCode(letters, copy) {
-    try {
-        await navigator.clipboard.writeText(facts.pairing.code);
-    } catch {
-        // Not allowed here (an embedding page has to grant it): what is selected can be copied by hand.
-        getSelection().selectAllChildren(letters);
-        return;
-    }
-    say(copy, text.pairing.copied);
-    say(byId('announcer'), text.pairing.copied);
-    setTimeout(() => say(copy, text.pairing.copy), COPIED_MS);
 }
 
 function linkingView() {
@@ -337,7 +360,7 @@ function linkingView() {
     const percent = el('span', { 'aria-hidden': 'true' });
     return {
         words: [el('p.progress', {}, bar, percent)],
-        figure: [el('div.badge.work', {}, el('span.spinner', { 'aria-hidden': 'true' }))],
+        figure: [el('div.badge.work', {}, spinner())],
         update: () => {
             const progress = facts.user?.session?.progress ?? null;
             if (progress === null) bar.removeAttribute('value');
@@ -362,7 +385,7 @@ function linkedView() {
 }
 
 /** What went wrong, and the way out of it. */
-function troubleView(view) {
+function troubleView(/** @type {import('./types').View} */ view) {
     const { action } = wordsOf(view);
     const wait = el('p.note');
     const details = { message: el('dd'), hint: el('dd'), cause: el('dd') };
@@ -377,7 +400,7 @@ function troubleView(view) {
     return {
         words: [action ? el('p', {}, button(action, ensure, 'button primary')) : null, wait, box],
         figure: [el(`div.badge.${calm ? 'quiet' : 'bad'}`, {}, icon(calm ? 'pause' : 'alert'))],
-        update: (now_) => {
+        update: (/** @type {Record<string, any>} */ now_) => {
             for (const [name, place] of Object.entries(details)) {
                 say(place, now_[name] ?? '');
                 place.hidden = !now_[name];
@@ -398,66 +421,7 @@ function troubleView(view) {
 
 // ---- pieces -------------------------------------------------------------------------------------
 
-const secondsUntil = (ms) => Math.max(0, Math.ceil((ms - Date.now()) / 1000));
-
-const button = (label, onclick, kind = 'button text') =>
-    el('button', { class: kind, type: 'button', onclick }, label);
-
-/** A list of steps; what stands <so> in a text is what the phone shows. */
-function steps(list) {
-    const marked = (line) =>
-        line.split(/<(.+?)>/).map((part, index) => (index % 2 ? el('strong', {}, part) : part));
-    return el('ol.steps', {}, ...list.map((line) => el('li', {}, ...marked(line))));
-}
-
-/** The place of a code that is not there yet. */
-function skeleton(busy) {
-    const corner = () => el('i');
-    return el(
-        'div.skeleton',
-        { 'aria-hidden': 'true' },
-        corner(),
-        corner(),
-        corner(),
-        busy ? el('span.spinner') : null,
-    );
-}
-
-/** How long a code is valid: a bar that runs out, and words that are nowhere announced. */
-class Timer {
-    bar = el('div.bar', { 'aria-hidden': 'true' }, el('div'));
-    words = el('span');
-    #say;
-    #until = null;
-
-    /** @param {(seconds: number) => string} words */
-    constructor(words) {
-        this.#say = words;
-    }
-
-    get over() {
-        return this.#until !== null && this.#until <= now();
-    }
-
-    /** @param {?string} until when it ends; null for now */
-    run(until) {
-        this.#until = until === null ? 0 : Date.parse(until);
-        const left = Math.max(0, this.#until - now());
-        const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
-        const line = this.bar.firstChild;
-        for (const animation of line.getAnimations()) animation.cancel();
-        line.animate([{ transform: 'scaleX(1)' }, { transform: 'scaleX(0)' }], {
-            duration: left,
-            fill: 'forwards',
-            easing: still ? `steps(${Math.max(1, Math.round(left / 5000))})` : 'linear',
-        });
-    }
-
-    tick() {
-        if (this.#until !== null)
-            say(this.words, this.#say(Math.max(0, Math.ceil((this.#until - now()) / 1000))));
-    }
-}
+const secondsUntil = (/** @type {number} */ ms) => Math.max(0, Math.ceil((ms - Date.now()) / 1000));
 
 // ---- beginning ----------------------------------------------------------------------------------
 
@@ -486,4 +450,5 @@ if (user === '') {
 } else {
     render();
     ensure();
+    passkeys.start();
 }

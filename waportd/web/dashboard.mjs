@@ -1,27 +1,32 @@
 /** The dashboard: all users, live, and what an administrator does with them. */
 
-import { address, call, token, userPath } from './api.mjs';
+import { address, asProblem, call, token, userPath } from './api.mjs';
+import { ChangesDialog } from './changes.mjs';
 import { el, say, sayWithCode } from './dom.mjs';
-import { bytes, moment } from './format.mjs';
+import { bytes, diskText, moment } from './format.mjs';
 import { ProcessorShares } from './processor.mjs';
-import { GROUPS, conditionOf } from './states.mjs';
+import { GROUPS, conditionOf, diskOf } from './states.mjs';
 import { Stream } from './stream.mjs';
 import { UserPanel } from './user-panel.mjs';
 import { UsersTable } from './users-table.mjs';
 
 /** Memory and CPU take the daemon milliseconds for each user, so only who looks is told, and not often. */
 const MEASURE_MS = 10_500;
-const LINK_SECONDS = 600;
+const LINK_S = 600;
 
-const byId = (id) => document.getElementById(id);
-const sentence = ({ message, hint }) => [message, hint].filter(Boolean).join('. ');
+/** An element of the page's own document, of the kind that it has there. @returns {any} */
+const byId = (/** @type {string} */ id) => document.getElementById(id);
+const sentence = (/** @type {{message: string, hint: string|null}} */ { message, hint }) =>
+    [message, hint].filter(Boolean).join('. ');
 
 /** The users' documents, with the latest figures in `memory` (bytes) and `cpu` (share of a processor). */
+/** @type {Map<string, import('./types').User>} */
 const users = new Map();
 /** Whom the stream has named since it began anew; null once it has named all. */
-let named = new Set();
+let named = /** @type {Set<string>|null} */ (new Set());
 let complete = false;
 const shares = new ProcessorShares();
+/** Since when nothing is heard, in milliseconds. @type {number|null} */
 let lostAt = null;
 let drawn = null;
 
@@ -46,7 +51,7 @@ const stream = new Stream('v1/events', {
         complete: () => {
             // Who was deleted while nothing was heard is named no more.
             for (const name of named === null ? [] : [...users.keys()])
-                if (!named.has(name)) users.delete(name);
+                if (!named?.has(name)) users.delete(name);
             named = null;
             complete = true;
             draw();
@@ -60,6 +65,7 @@ const stream = new Stream('v1/events', {
 
 async function measure() {
     if (document.hidden || !complete || lostAt !== null) return;
+    const before = new Map(users);
     try {
         const [{ alarm }, host, { users: documents }] = await Promise.all([
             call('GET', 'v1/health'),
@@ -67,22 +73,25 @@ async function measure() {
             call('GET', 'v1/users', { query: { usage: 'true' } }),
         ]);
         const at = performance.now();
-        for (const { user: name, memory, cpu } of documents) {
+        for (const { user: name, memory, cpu, summary } of documents) {
             const user = users.get(name);
             if (user === undefined) continue;
             const share = shares.note(name, cpu?.seconds ?? null, at);
-            users.set(name, { ...user, memory: memory?.bytes ?? null, cpu: share });
+            const measured = { ...user, memory: memory?.bytes ?? null, cpu: share };
+            // That messages wait too long is no event. What the stream told since is newer than this answer.
+            users.set(name, user === before.get(name) ? { ...measured, summary } : measured);
         }
         showHost(host);
         showAlarm(alarm);
         draw();
-    } catch (problem) {
+    } catch (error) {
+        const problem = asProblem(error);
         if (problem.refused) refused(problem);
         // Of anything else the stream tells.
     }
 }
 
-function setLost(wait, problem = null) {
+function setLost(/** @type {number|null} */ wait, /** @type {any} */ problem = null) {
     if (wait === null) lostAt = null;
     else lostAt ??= Date.now();
     byId('lost').hidden = wait === null;
@@ -95,7 +104,7 @@ function setLost(wait, problem = null) {
     document.body.classList.toggle('stale', wait !== null);
 }
 
-function refused(problem) {
+function refused(/** @type {import('./api.mjs').Problem} */ problem) {
     stream.stop();
     stream.forget();
     setLost(null);
@@ -109,12 +118,13 @@ function refused(problem) {
     say(byId('token-problem'), given ? sentence(problem) : '');
     byId('sign-out').hidden = true;
     byId('new-user').hidden = true;
+    byId('changes-open').hidden = true;
     byId('token').focus();
 }
 
 // ---- what is shown ------------------------------------------------------------------------------
 
-const connectAddress = (user) => address('connect', { user });
+const connectAddress = (/** @type {string} */ user) => address('connect', { user });
 
 const table = new UsersTable(byId('users'), {
     connectAddress,
@@ -134,15 +144,20 @@ const table = new UsersTable(byId('users'), {
     },
 });
 
+const changes = new ChangesDialog(byId('changes'));
+
 const panel = new UserPanel(byId('panel'), {
     connectAddress,
     onConnect,
     onAction,
+    onChanges: (user) => changes.open(user),
     onClose: () => {
         const { user } = panel;
         history.replaceState(null, '', location.pathname + location.search);
         openPanel();
-        document.querySelector(`[data-user="${CSS.escape(user)}"] .name`)?.focus();
+        /** @type {HTMLElement|null} */ (
+            document.querySelector(`[data-user="${CSS.escape(user)}"] .name`)
+        )?.focus();
     },
 });
 
@@ -154,7 +169,9 @@ function draw() {
         show(users.size ? 'main' : 'empty');
         byId('new-user').hidden = users.size === 0;
         byId('sign-out').hidden = token.get() === null;
+        byId('changes-open').hidden = false;
         showGroups();
+        showDisk();
         const count = table.show(users);
         const all = table.query === '' && table.group === null;
         say(byId('announcer'), all ? '' : `${count} of ${users.size} users`);
@@ -162,7 +179,7 @@ function draw() {
     });
 }
 
-function show(part) {
+function show(/** @type {string} */ part) {
     for (const id of ['loading', 'empty', 'sign-in', 'main']) byId(id).hidden = id !== part;
     byId('host').hidden = !['main', 'empty'].includes(part) || byId('host-room').textContent === '';
 }
@@ -177,7 +194,17 @@ function showGroups() {
     }
 }
 
-function showHost({ memory, load, cpus, running, max_running, memory_per_session, more_sessions }) {
+function showHost(
+    /** @type {import('./types').Host} */ {
+        memory,
+        load,
+        cpus,
+        running,
+        max_running,
+        memory_per_session,
+        more_sessions,
+    },
+) {
     const used = memory.total - memory.available;
     say(byId('host-running'), max_running ? `${running} of ${max_running}` : String(running));
     say(byId('host-load'), `${load[0].toFixed(1)} on ${cpus} CPUs`);
@@ -189,15 +216,24 @@ function showHost({ memory, load, cpus, running, max_running, memory_per_session
     byId('host').hidden = byId('main').hidden && byId('empty').hidden;
 }
 
+/** Say what the sessions keep on disk, and whose is the largest. */
+function showDisk() {
+    const disk = diskOf(users.values());
+    const place = byId('host-disk');
+    place.hidden = disk === null;
+    if (disk === null) return;
+    const { largest } = disk;
+    say(place.lastElementChild, bytes(disk.login + disk.cache + disk.journal));
+    const most = `user ${largest.user}, ${diskText(largest.storage ?? disk)}`;
+    place.title = `${diskText(disk)}; the largest: ${most}`;
+}
+
 /** Say that many users fail in the same way. */
-function showAlarm(alarm) {
+function showAlarm(/** @type {import('./types').Alarm|null} */ alarm) {
     byId('alarm').hidden = alarm === null;
     if (alarm === null) return;
     const build = alarm.build === null ? '' : ` (WhatsApp Web ${alarm.build})`;
-    sayWithCode(
-        byId('alarm-text'),
-        `Since ${moment(alarm.since)}: ${alarm.message}${build}. ${alarm.hint}.`,
-    );
+    sayWithCode(byId('alarm-text'), `Since ${moment(alarm.since)}: ${alarm.message}${build}. ${alarm.hint}.`);
 }
 
 /** Show the user that the address names after its #. */
@@ -213,7 +249,15 @@ function openPanel() {
 
 // ---- what is done -------------------------------------------------------------------------------
 
-const ACTIONS = {
+/**
+ * @typedef {object} Deed
+ * @property {string} method
+ * @property {string} [title] asked for before it is done
+ * @property {(user: import('./types').User) => string} [text]
+ * @property {boolean} [danger]
+ */
+
+const ACTIONS = /** @type {Record<string, Deed>} */ ({
     start: { method: 'POST' },
     restart: {
         method: 'POST',
@@ -238,34 +282,45 @@ const ACTIONS = {
         method: 'DELETE',
         title: 'Delete',
         danger: true,
-        text: ({ port, linked }) =>
+        text: (/** @type {import('./types').User} */ { port, linked }) =>
             `The server is stopped, its session is deleted and port ${port} is free for others. ` +
             'This cannot be undone.' +
             (linked
                 ? ' The phone is not told and lists the device for some time; log out first to unlink it.'
                 : ''),
     },
-};
+});
 
-async function onAction(action, name, busy) {
+async function onAction(
+    /** @type {string} */ action,
+    /** @type {string} */ name,
+    /** @type {(now: boolean) => void} */ busy,
+) {
     const { method, title, text, danger = false } = ACTIONS[action];
     const user = users.get(name);
-    if (title && !(await confirmed(`${title} user ${name}?`, text(user), title, danger))) return null;
+    if (user === undefined) return null;
+    const isSure = !title || (await confirmed(`${title} user ${name}?`, text?.(user) ?? '', title, danger));
+    if (!isSure) return null;
     busy(true);
     draw();
     try {
         const path = method === 'DELETE' ? userPath(name) : userPath(name, action);
         await call(method, path, { query: action === 'start' ? { wait: 'none' } : {} });
         return null;
-    } catch (problem) {
-        return problem;
+    } catch (error) {
+        return asProblem(error);
     } finally {
         busy(false);
         draw();
     }
 }
 
-function confirmed(title, text, label, danger) {
+function confirmed(
+    /** @type {string} */ title,
+    /** @type {string} */ text,
+    /** @type {string} */ label,
+    /** @type {boolean} */ danger,
+) {
     const dialog = byId('confirm');
     const yes = byId('confirm-yes');
     say(byId('confirm-title'), title);
@@ -280,19 +335,34 @@ function confirmed(title, text, label, danger) {
 }
 
 /** A token does not go along with a link, so whoever has one gets the page by a link that is signed. */
-async function onConnect(event, name) {
+async function onConnect(/** @type {Event} */ event, /** @type {string} */ name) {
     if (token.get() === null) return;
     event.preventDefault();
+    // Now, while the click still lets the page open a tab; null where the browser lets it open none.
     const page = open('', '_blank');
     try {
-        const body = { ttl: LINK_SECONDS };
+        const body = { ttl: LINK_S };
         const { path } = await call('POST', userPath(name, 'connect-link'), { body });
-        page.location = new URL(path.replace(/^\//, ''), document.baseURI);
-    } catch (problem) {
-        page.close();
-        say(byId('notice').firstElementChild, sentence(problem));
-        byId('notice').hidden = false;
+        const href = String(new URL(path.replace(/^\//, ''), document.baseURI));
+        if (page !== null) page.location.href = href;
+        else notify('The browser opens no tab by itself. ', openLink(href, name));
+    } catch (error) {
+        page?.close();
+        notify(sentence(asProblem(error)));
     }
+}
+
+/** A link to a user's page, of no use after a while: the notice goes with its click. */
+function openLink(/** @type {string} */ href, /** @type {string} */ name) {
+    const onclick = () => {
+        byId('notice').hidden = true;
+    };
+    return el('a', { href, target: '_blank', rel: 'noopener', onclick }, `Open the page of user ${name}`);
+}
+
+function notify(/** @type {(Node|string)[]} */ ...parts) {
+    byId('notice').firstElementChild.replaceChildren(...parts);
+    byId('notice').hidden = false;
 }
 
 function openCreate() {
@@ -301,20 +371,20 @@ function openCreate() {
     byId('create').showModal();
 }
 
-async function create(event) {
+async function create(/** @type {SubmitEvent} */ event) {
     event.preventDefault();
     const name = byId('create-user').value.trim();
     try {
         await call('PUT', userPath(name || ' '), { query: { wait: 'none' } });
         byId('create').close();
         location.hash = encodeURIComponent(name);
-    } catch (problem) {
-        say(byId('create-problem'), sentence(problem));
+    } catch (error) {
+        say(byId('create-problem'), sentence(asProblem(error)));
         byId('create-user').focus();
     }
 }
 
-function signIn(event) {
+function signIn(/** @type {SubmitEvent} */ event) {
     event.preventDefault();
     const typed = byId('token').value.trim();
     if (typed === '') return;
@@ -356,8 +426,10 @@ byId('sorter').append(
     ),
 );
 byId('sorter').value = table.column;
-byId('sorter').addEventListener('change', (event) => table.sortBy(event.target.value, false));
-byId('search').addEventListener('input', (event) => {
+byId('sorter').addEventListener('change', (/** @type {Event & {target: HTMLInputElement}} */ event) =>
+    table.sortBy(event.target.value, false),
+);
+byId('search').addEventListener('input', (/** @type {Event & {target: HTMLInputElement}} */ event) => {
     table.query = event.target.value.trim();
     draw();
 });
@@ -367,6 +439,7 @@ byId('notice-close').addEventListener('click', () => {
 });
 byId('new-user').addEventListener('click', openCreate);
 byId('first-user').addEventListener('click', openCreate);
+byId('changes-open').addEventListener('click', () => changes.open());
 byId('create-cancel').addEventListener('click', () => byId('create').close());
 byId('create-form').addEventListener('submit', create);
 byId('sign-in-form').addEventListener('submit', signIn);
@@ -376,7 +449,8 @@ byId('sign-out').addEventListener('click', () => {
 });
 addEventListener('hashchange', draw);
 document.addEventListener('keydown', (event) => {
-    if (event.key !== '/' || event.target.matches('input, select') || document.querySelector('dialog[open]'))
+    const target = /** @type {HTMLElement} */ (event.target);
+    if (event.key !== '/' || target.matches('input, select') || document.querySelector('dialog[open]'))
         return;
     event.preventDefault();
     byId('search').focus();

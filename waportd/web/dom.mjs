@@ -5,6 +5,7 @@
  * @param {object} attributes `onclick` and its like become listeners, true an empty attribute, null and
  *   false none
  * @param {...(Node|string|null)} children
+ * @returns {any} the element, of the kind that its tag says
  */
 export function el(tag, attributes = {}, ...children) {
     const [name, ...classes] = tag.split('.');
@@ -20,15 +21,21 @@ export function el(tag, attributes = {}, ...children) {
 }
 
 /** Set an element's text where it is another one: what is the same is neither laid out nor announced anew. */
-export function say(element, text) {
+export function say(/** @type {Element} */ element, /** @type {string} */ text) {
     if (element.textContent !== text) element.textContent = text;
 }
 
 /** Write a text in which `commands` stand between backticks. */
-export function sayWithCode(place, text) {
+export function sayWithCode(/** @type {HTMLElement} */ place, /** @type {string} */ text) {
     if (place.dataset.text === text) return;
     place.dataset.text = text;
-    place.replaceChildren(...text.split('`').map((part, index) => (index % 2 ? el('code', {}, part) : part)));
+    place.replaceChildren(
+        ...text
+            .split('`')
+            .map((/** @type {string} */ part, /** @type {number} */ index) =>
+                index % 2 ? el('code', {}, part) : part,
+            ),
+    );
 }
 
 const SVG = 'http://www.w3.org/2000/svg';
@@ -36,15 +43,15 @@ const SVG = 'http://www.w3.org/2000/svg';
 const ICONS = {
     check: 'M5 12.5l4.5 4.5L19 7.5',
     alert: 'M12 6v7.5M12 17.5v.1',
+    key: 'M12 12a4 4 0 1 1-8 0a4 4 0 0 1 8 0M12 12h8.5v3.5M16.5 12v2.5',
     pause: 'M9 7v10M15 7v10',
     open: 'M10 5H5v14h14v-5M13 5h6v6M19 5l-9 9',
     close: 'M6 6l12 12M18 6L6 18',
     up: 'M6 14l6-6 6 6',
-    down: 'M6 10l6 6 6-6',
 };
 
 /** Return an icon drawn in the colour of the text. */
-export function icon(name) {
+export function icon(/** @type {keyof typeof ICONS} */ name) {
     const svg = document.createElementNS(SVG, 'svg');
     const path = document.createElementNS(SVG, 'path');
     const drawing = { viewBox: '0 0 24 24', class: 'icon', 'aria-hidden': 'true' };

@@ -12,7 +12,7 @@ export class ProcessorShares {
      * @param {number} at when that is so, in milliseconds
      * @returns {?number} its share of one processor since it was measured before; null where it was not
      */
-    note(user, seconds, at) {
+    note(/** @type {string} */ user, /** @type {number|null} */ seconds, at) {
         const before = this.#before.get(user);
         if (seconds === null) {
             this.#before.delete(user);

@@ -4,25 +4,29 @@
  * With fetch in place of EventSource, which can send no Authorization header and does not tell why it failed.
  */
 
-import { send } from './api.mjs';
+import { asProblem, send } from './api.mjs';
 
 /** The daemon says something every 15 s; who hears nothing for so long has lost it. */
 const SILENCE_MS = 40_000;
 const SOON_MS = 300;
 const SLOWEST_MS = 15_000;
 
+/** @typedef {import('./api.mjs').Problem} Problem */
+
 /** Splits the text of a stream into events (HTML standard, "Parsing an event stream"). */
 export class EventParser {
     lastId = '';
     retry = 2_000;
     #rest = '';
+    /** @type {{name: string, data: string[]}} */
     #event = { name: '', data: [] };
 
     /** Take the next piece of text. @returns {{name: string, data: string}[]} the events that end in it */
-    push(text) {
+    push(/** @type {string} */ text) {
+        /** @type {{name: string, data: string}[]} */
         const events = [];
         const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
-        this.#rest = lines.pop();
+        this.#rest = lines.pop() ?? '';
         for (const line of lines) {
             if (line === '') this.#finish(events);
             else this.#field(line);
@@ -36,14 +40,14 @@ export class EventParser {
         this.#event = { name: '', data: [] };
     }
 
-    #finish(events) {
+    #finish(/** @type {{name: string, data: string}[]} */ events) {
         const { name, data } = this.#event;
         if (data.length) events.push({ name: name || 'message', data: data.join('\n') });
         this.#event = { name: '', data: [] };
     }
 
-    #field(line) {
-        const [, name, value] = line.match(/^([^:]*):? ?(.*)$/s);
+    #field(/** @type {string} */ line) {
+        const [, name, value] = line.match(/^([^:]*):? ?(.*)$/s) ?? ['', '', ''];
         if (name === 'event') this.#event.name = value;
         else if (name === 'data') this.#event.data.push(value);
         else if (name === 'id' && !value.includes('\0')) this.lastId = value;
@@ -64,19 +68,23 @@ export class Stream {
     #handlers;
     #parser = new EventParser();
     #failures = 0;
+    /** @type {AbortController|null} */
     #abort = null;
-    #timer = null;
+    /** @type {number|undefined} */
+    #timer;
+    /** @type {AbortController|null} */
     #wakers = null;
-    #hidden = null;
+    /** @type {number|undefined} */
+    #hidden;
     #paused = false;
     #stopped = true;
 
     /**
      * @param {string} path
      * @param {object} handlers
-     * @param {Record<string, (data: object) => void>} handlers.on by event name
+     * @param {Record<string, (data: any) => void>} handlers.on by event name
      * @param {() => void} [handlers.onLive] events come, also again
-     * @param {(wait: number, problem: ?Problem) => void} [handlers.onLost] the next try is in `wait` ms
+     * @param {(wait: number, problem: Problem|null) => void} [handlers.onLost] the next try is in `wait` ms
      * @param {(problem: Problem) => void} [handlers.onRefused] trying again is of no use
      */
     constructor(path, handlers, query = {}) {
@@ -109,7 +117,7 @@ export class Stream {
     #letGo() {
         clearTimeout(this.#hidden);
         clearTimeout(this.#timer);
-        this.#timer = null;
+        this.#timer = undefined;
         this.#abort?.abort();
         this.#abort = null;
     }
@@ -127,9 +135,9 @@ export class Stream {
 
     /** Try now, where the next try is awaited. */
     hurry() {
-        if (this.#timer === null) return;
+        if (this.#timer === undefined) return;
         clearTimeout(this.#timer);
-        this.#timer = null;
+        this.#timer = undefined;
         this.#open();
     }
 
@@ -141,10 +149,10 @@ export class Stream {
         try {
             await this.#read(abort);
         } catch (error) {
-            problem = error;
+            problem = asProblem(error);
         }
         if (this.#stopped || this.#abort !== abort) return;
-        if (problem?.status >= 400 && problem.status < 500 && problem.status !== 429) {
+        if (problem !== null && problem.status >= 400 && problem.status < 500 && problem.status !== 429) {
             this.stop();
             this.#handlers.onRefused?.(problem);
             return;
@@ -160,7 +168,8 @@ export class Stream {
         this.#handlers.onLost?.(wait, problem);
     }
 
-    async #read(abort) {
+    async #read(/** @type {AbortController} */ abort) {
+        /** @type {Record<string, string>} */
         const headers = { Accept: 'text/event-stream' };
         if (this.#parser.lastId) headers['Last-Event-ID'] = this.#parser.lastId;
         this.#parser.reset();
@@ -171,6 +180,7 @@ export class Stream {
                 headers,
                 signal: abort.signal,
             });
+            if (response.body === null) return;
             const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
             // An abort may not get as far as a body that is read: fetch of Node 18 forgets its signal.
             abort.signal.addEventListener('abort', () => reader.cancel().catch(() => {}));

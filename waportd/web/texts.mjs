@@ -1,9 +1,7 @@
-/** The words of the connect page. Functions take what is filled in. */
+/** The words of the connect page and of the list of changes. Functions take what is filled in. */
 
 const en = {
-    page: 'Link WhatsApp',
     stations: ['Prepare', 'Scan', 'Connect', 'Linked'],
-    station: (number, of, name) => `Step ${number} of ${of}: ${name}`,
     scan: {
         steps: [
             'Open <WhatsApp> on your phone',
@@ -12,8 +10,10 @@ const en = {
             'Point your phone at this screen',
         ],
         code: 'Code to scan with WhatsApp',
-        left: (seconds) => (seconds > 0 ? `Valid for ${seconds} s` : 'The next code is on its way…'),
-        attempt: (attempt, attempts) => `Code ${attempt} of ${attempts}`,
+        left: (/** @type {number} */ seconds) =>
+            seconds > 0 ? `Valid for ${seconds} s` : 'The next code is on its way…',
+        attempt: (/** @type {number} */ attempt, /** @type {number} */ attempts) =>
+            `Code ${attempt} of ${attempts}`,
         secret: 'Whoever scans this code gets access to the account: show it to nobody.',
         byPhone: 'Link with phone number instead',
     },
@@ -37,13 +37,108 @@ const en = {
         code: 'Code to type on your phone',
         copy: 'Copy',
         copied: 'Copied',
-        left: (minutes, seconds) => `Valid for ${minutes}:${String(seconds).padStart(2, '0')}`,
+        left: (/** @type {number} */ minutes, /** @type {number} */ seconds) =>
+            `Valid for ${minutes}:${String(seconds).padStart(2, '0')}`,
         other: 'Use another number',
     },
+    passkey: {
+        ahead: {
+            elsewhere: 'You may need a computer for the last step.',
+            helper: 'If WhatsApp asks for your passkey at the end, this browser is ready.',
+            install: 'Using a passkey? Prepare this browser first.',
+        },
+        meaning: (/** @type {string} */ host) =>
+            `After this, ${host} can read and send messages of this account, until you remove it ` +
+            'on the phone under Linked devices. Stop if you did not start this yourself.',
+        action: 'Use my passkey',
+        signing: 'Go on in the new tab…',
+        sending: 'Sending…',
+        left: (/** @type {number} */ minutes) =>
+            minutes > 1
+                ? `${minutes} minutes left`
+                : minutes === 1
+                  ? 'The last minute'
+                  : 'The time is up. WhatsApp asks once more…',
+        anew: 'WhatsApp asks anew. Use your passkey once more.',
+        elsewhere:
+            'This step needs a computer. Open this page there, with your phone beside it and Bluetooth on.',
+        framed: 'For your safety, this step has a tab of its own.',
+        openTab: 'Open in a new tab',
+        none: 'This browser has no extension for this step. Open this page in Chrome on a computer, or do it by hand:',
+        share: 'Send the link',
+        copyLink: 'Copy the link',
+        another: 'Copy the link for another computer',
+        stop: 'Stop',
+        startOver: 'Start over with a new code',
+        again: 'Try again',
+        code: 'Code to compare with your phone',
+        same: 'Yes, the same',
+        different: 'No, stop',
+        install: {
+            title: 'This needs a small browser extension, once.',
+            get: 'Get the extension',
+            other: (/** @type {string} */ host) => `Another extension, from ${host}`,
+            unpack: [
+                'Unpack the file',
+                'Open <chrome://extensions> and switch on <Developer mode>',
+                'Press <Load unpacked> and choose the folder',
+            ],
+            unpackFirefox: [
+                'Open <about:debugging> and choose <This Firefox>',
+                'Press <Load Temporary Add-on…> and choose the file',
+            ],
+            noticed: 'Then come back here: this page notices it. You can remove it afterwards.',
+            firefox: 'Then press its button in the toolbar, here on this page. You can remove it afterwards.',
+        },
+        manual: {
+            title: 'Without an extension',
+            warning:
+                'Never paste code that somebody sent you. This script is from this page and asks for your passkey only.',
+            steps: [
+                'Open <web.whatsapp.com> in a new tab, press <F12> and choose <Console>',
+                'Paste the script and press Enter. If the browser does not let you, type <allow pasting> first',
+                'Press <Use my passkey> there',
+                'Copy the result and paste it below',
+            ],
+            script: 'Script to copy',
+            copy: 'Copy the script',
+            result: 'Result',
+            send: 'Send',
+            broken: 'That is no whole result. Copy it once more, from its first letter to its last.',
+        },
+        unsigned: {
+            busy: 'The extension is still busy with another request. Close its tab, then try again.',
+            refused: 'You said no in the extension. Nothing was signed.',
+            closed: 'The tab was closed before anything was signed. You can try again.',
+            not_allowed:
+                'The browser got no passkey: it was cancelled, took too long, or is on another device. If it is on your phone, choose the phone in the browser’s window.',
+            bad_request: 'The extension does not understand this request. Update it, then try again.',
+            failed: 'The extension could not sign. Try again.',
+        },
+        problems: {
+            passkey_malformed: 'That is no complete answer of a passkey. Try again.',
+            passkey_wrong_origin: 'That was not signed on web.whatsapp.com. Try again there.',
+            passkey_wrong_challenge: 'That answers an older request. Use your passkey once more.',
+            passkey_wrong_type: 'That is no sign-in with a passkey. Try again.',
+            passkey_wrong_site: 'That passkey belongs to another site. Choose the one of WhatsApp.',
+            passkey_not_verified:
+                'The passkey was used without fingerprint, face or PIN. WhatsApp wants one of them. Try again.',
+            passkey_not_allowed: 'That is not a passkey of this account. Choose another one.',
+            too_large: 'That is too long for an answer of a passkey. Copy it once more.',
+            too_many_requests: (/** @type {number} */ seconds) => `Too many tries. Please wait ${seconds} s.`,
+            no_passkey_request: 'WhatsApp does not wait for a passkey any more.',
+            passkey_given: 'A passkey was given already. Wait for your phone.',
+            no_passkey_code: 'There is nothing to compare any more.',
+            passkey_code_changed: 'The code has changed. Compare once more.',
+            unreachable: 'The server does not answer. Try again in a moment.',
+            other: 'That could not be handed on. Try again.',
+        },
+    },
     secure: 'The phone stays in charge: you can unlink this device there at any time.',
-    linkedAs: (name) => `Linked as ${name}`,
-    progress: (percent) => `${percent} %`,
-    retry: (seconds) => (seconds > 0 ? `Trying again in ${seconds} s` : 'Trying again…'),
+    linkedAs: (/** @type {string} */ name) => `Linked as ${name}`,
+    progress: (/** @type {number} */ percent) => `${percent} %`,
+    retry: (/** @type {number} */ seconds) =>
+        seconds > 0 ? `Trying again in ${seconds} s` : 'Trying again…',
     details: 'Details for the administrator',
     lost: 'The connection to the server is lost. Reconnecting…',
     tryNow: 'Try now',
@@ -74,11 +169,29 @@ const en = {
             text: 'For your safety, codes are shown for a short time only.',
             action: 'Show a new code',
         },
+        'passkey-opening': {
+            title: 'One more step: your passkey',
+            text: 'WhatsApp wants to see the passkey of your account. One moment…',
+        },
         passkey: {
-            title: 'WhatsApp asks for a passkey',
-            text:
-                'An account with a passkey cannot be linked here. On the phone, open Settings, Account, Passkeys, ' +
-                'remove the passkey, and then get a new code. You can create the passkey again afterwards.',
+            title: 'One more step: your passkey',
+            text: 'WhatsApp wants you to confirm with the passkey of your account. Only you can do that, in your own browser.',
+        },
+        'passkey-given': {
+            title: 'Passkey received',
+            text: 'Keep WhatsApp open on your phone. If it asks you something, answer there.',
+        },
+        'passkey-code': {
+            title: 'Does your phone show this code?',
+            text: 'Compare all eight letters.',
+        },
+        'passkey-failed': {
+            title: 'That did not work',
+            text: 'WhatsApp got no passkey that it accepts. It asks once more in a moment, or you start over with a new code.',
+        },
+        'passkey-stuck': {
+            title: 'WhatsApp wants your passkey',
+            text: 'This step cannot be done right now. Start over with a new code.',
             action: 'Show a new code',
         },
         'logged-out': {
@@ -138,6 +251,14 @@ const en = {
             title: 'WhatsApp has changed',
             text: 'The server does not know the new version of WhatsApp yet. The administrator has to update it.',
         },
+        passkey_button_missing: {
+            title: 'WhatsApp has changed',
+            text: 'WhatsApp wants your passkey, but the server does not find its way there yet. The administrator has to update it.',
+        },
+        passkey_failed: {
+            title: 'WhatsApp did not accept the passkey',
+            text: 'Several tries did not work. Start over with a new code.',
+        },
         never_ready: {
             title: 'WhatsApp does not get ready',
             text: 'The login was accepted, but WhatsApp did not finish loading. It is tried again by itself.',
@@ -162,19 +283,39 @@ const en = {
     pairingProblems: {
         pairing_refused:
             'WhatsApp gave no code for this number. Check the number and its country code; after several tries wait an hour or scan a code.',
-        pairing_limited: 'WhatsApp was asked for codes too often and gives none for now. Wait a while, or scan a code.',
+        pairing_limited:
+            'WhatsApp was asked for codes too often and gives none for now. Wait a while, or scan a code.',
         bad_request: 'WhatsApp does not take this number. Check it and its country code.',
-        too_many_requests: (seconds) => `Too many codes were asked for. Please wait ${seconds} s.`,
+        too_many_requests: (/** @type {number} */ seconds) =>
+            `Too many codes were asked for. Please wait ${seconds} s.`,
         already_linked: 'A phone is linked already.',
         superseded: 'A code for another number was asked for meanwhile. Ask again.',
         other: 'No code could be had. Try again, or scan a QR code.',
     },
+    changes: {
+        title: 'Who changed what',
+        user: 'User',
+        since: 'Since',
+        periods: [
+            { days: 1, label: 'one day ago' },
+            { days: 7, label: '7 days ago' },
+            { days: 30, label: '30 days ago' },
+            { days: 365, label: 'a year ago' },
+        ],
+        show: 'Show',
+        close: 'Close',
+        columns: ['Time', 'Who', 'From', 'Call', 'Answer'],
+        socket: 'this host',
+        reading: 'Reading the journal…',
+        none: 'Nobody changed anything in that time.',
+        count: (/** @type {number} */ count, /** @type {number} */ most) =>
+            count < most ? `Changes: ${count}, the newest first.` : `The newest ${most} changes.`,
+        failed: 'The changes cannot be shown.',
+    },
 };
 
 const pt = {
-    page: 'Conectar WhatsApp',
     stations: ['Preparar', 'Escanear', 'Conectar', 'Pronto'],
-    station: (number, of, name) => `Etapa ${number} de ${of}: ${name}`,
     scan: {
         steps: [
             'Abra o <WhatsApp> no seu celular',
@@ -183,8 +324,10 @@ const pt = {
             'Aponte o celular para esta tela',
         ],
         code: 'Código para escanear com o WhatsApp',
-        left: (seconds) => (seconds > 0 ? `Válido por ${seconds} s` : 'O próximo código está a caminho…'),
-        attempt: (attempt, attempts) => `Código ${attempt} de ${attempts}`,
+        left: (/** @type {number} */ seconds) =>
+            seconds > 0 ? `Válido por ${seconds} s` : 'O próximo código está a caminho…',
+        attempt: (/** @type {number} */ attempt, /** @type {number} */ attempts) =>
+            `Código ${attempt} de ${attempts}`,
         secret: 'Quem escanear este código terá acesso à conta: não o mostre a ninguém.',
         byPhone: 'Conectar com número de telefone',
     },
@@ -208,13 +351,111 @@ const pt = {
         code: 'Código para digitar no celular',
         copy: 'Copiar',
         copied: 'Copiado',
-        left: (minutes, seconds) => `Válido por ${minutes}:${String(seconds).padStart(2, '0')}`,
+        left: (/** @type {number} */ minutes, /** @type {number} */ seconds) =>
+            `Válido por ${minutes}:${String(seconds).padStart(2, '0')}`,
         other: 'Usar outro número',
     },
+    passkey: {
+        ahead: {
+            elsewhere: 'Talvez você precise de um computador no último passo.',
+            helper: 'Se o WhatsApp pedir sua chave de acesso no final, este navegador está pronto.',
+            install: 'Usa chave de acesso? Prepare antes este navegador.',
+        },
+        meaning: (/** @type {string} */ host) =>
+            `Depois disso, ${host} poderá ler e enviar mensagens desta conta até você removê-lo ` +
+            'no celular, em Dispositivos conectados. Pare se não foi você quem começou.',
+        action: 'Usar minha chave de acesso',
+        signing: 'Continue na nova aba…',
+        sending: 'Enviando…',
+        left: (/** @type {number} */ minutes) =>
+            minutes > 1
+                ? `Restam ${minutes} minutos`
+                : minutes === 1
+                  ? 'Resta menos de 1 minuto'
+                  : 'O tempo acabou. O WhatsApp vai pedir de novo…',
+        anew: 'O WhatsApp pediu de novo. Use sua chave de acesso mais uma vez.',
+        elsewhere:
+            'Este passo precisa de um computador. Abra esta página nele, com o celular por perto e o Bluetooth ligado.',
+        framed: 'Para sua segurança, este passo é feito em uma aba própria.',
+        openTab: 'Abrir em uma nova aba',
+        none: 'Não há extensão para este navegador. Abra esta página no Chrome, em um computador, ou faça manualmente:',
+        share: 'Enviar o link',
+        copyLink: 'Copiar o link',
+        another: 'Copiar o link para outro computador',
+        stop: 'Parar',
+        startOver: 'Recomeçar com um novo código',
+        again: 'Tentar de novo',
+        code: 'Código para comparar com o celular',
+        same: 'Sim, é igual',
+        different: 'Não, parar',
+        install: {
+            title: 'Para isso é preciso uma pequena extensão do navegador, só desta vez.',
+            get: 'Baixar a extensão',
+            other: (/** @type {string} */ host) => `Outra extensão, em ${host}`,
+            unpack: [
+                'Descompacte o arquivo',
+                'Abra <chrome://extensions> e ative o <Modo do desenvolvedor>',
+                'Clique em <Carregar sem compactação> e escolha a pasta',
+            ],
+            unpackFirefox: [
+                'Abra <about:debugging> e escolha <Este Firefox>',
+                'Clique em <Carregar extensão temporária…> e escolha o arquivo',
+            ],
+            noticed: 'Depois volte para cá: a página percebe sozinha. Você pode remover a extensão no final.',
+            firefox:
+                'Depois clique no botão dela na barra de ferramentas, aqui nesta página. Você pode remover a extensão no final.',
+        },
+        manual: {
+            title: 'Sem extensão',
+            warning:
+                'Nunca cole um código que alguém enviou. Este script vem desta página e só pede sua chave de acesso.',
+            steps: [
+                'Abra <web.whatsapp.com> em uma nova aba, aperte <F12> e escolha <Console>',
+                'Cole o script e aperte Enter. Se o navegador não deixar, digite antes <allow pasting>',
+                'Lá, clique em <Usar minha chave de acesso>',
+                'Copie o resultado e cole-o abaixo',
+            ],
+            script: 'Script para copiar',
+            copy: 'Copiar o script',
+            result: 'Resultado',
+            send: 'Enviar',
+            broken: 'O resultado não está completo. Copie-o de novo, da primeira à última letra.',
+        },
+        unsigned: {
+            busy: 'A extensão ainda está ocupada com outro pedido. Feche a aba dela e tente de novo.',
+            refused: 'Você recusou na extensão. Nada foi assinado.',
+            closed: 'A aba foi fechada antes de algo ser assinado. Você pode tentar de novo.',
+            not_allowed:
+                'O navegador não recebeu a chave de acesso: foi cancelado, demorou demais ou ela está em outro aparelho. Se estiver no celular, escolha o celular na janela do navegador.',
+            bad_request: 'A extensão não entende este pedido. Atualize-a e tente de novo.',
+            failed: 'A extensão não conseguiu assinar. Tente de novo.',
+        },
+        problems: {
+            passkey_malformed: 'Isso não é uma resposta completa de uma chave de acesso. Tente de novo.',
+            passkey_wrong_origin: 'Isso não foi assinado em web.whatsapp.com. Tente de novo lá.',
+            passkey_wrong_challenge:
+                'Isso responde a um pedido anterior. Use sua chave de acesso mais uma vez.',
+            passkey_wrong_type: 'Isso não é um acesso com chave. Tente de novo.',
+            passkey_wrong_site: 'Essa chave de acesso é de outro site. Escolha a do WhatsApp.',
+            passkey_not_verified:
+                'A chave foi usada sem digital, rosto ou PIN. O WhatsApp exige um deles. Tente de novo.',
+            passkey_not_allowed: 'Essa chave de acesso não é desta conta. Escolha outra.',
+            too_large: 'Isso é longo demais para uma resposta. Copie de novo.',
+            too_many_requests: (/** @type {number} */ seconds) =>
+                `Foram tentativas demais. Espere ${seconds} s.`,
+            no_passkey_request: 'O WhatsApp não espera mais uma chave de acesso.',
+            passkey_given: 'Uma chave já foi enviada. Aguarde o celular.',
+            no_passkey_code: 'Não há mais nada para comparar.',
+            passkey_code_changed: 'O código mudou. Compare mais uma vez.',
+            unreachable: 'O servidor não responde. Tente de novo em um momento.',
+            other: 'Não foi possível enviar. Tente de novo.',
+        },
+    },
     secure: 'O celular continua no comando: você pode desconectar este dispositivo por lá a qualquer momento.',
-    linkedAs: (name) => `Conectado como ${name}`,
-    progress: (percent) => `${percent}%`,
-    retry: (seconds) => (seconds > 0 ? `Nova tentativa em ${seconds} s` : 'Tentando de novo…'),
+    linkedAs: (/** @type {string} */ name) => `Conectado como ${name}`,
+    progress: (/** @type {number} */ percent) => `${percent}%`,
+    retry: (/** @type {number} */ seconds) =>
+        seconds > 0 ? `Nova tentativa em ${seconds} s` : 'Tentando de novo…',
     details: 'Detalhes para o administrador',
     lost: 'A conexão com o servidor foi perdida. Reconectando…',
     tryNow: 'Tentar agora',
@@ -245,11 +486,29 @@ const pt = {
             text: 'Para sua segurança, os códigos ficam visíveis por pouco tempo.',
             action: 'Mostrar um novo código',
         },
+        'passkey-opening': {
+            title: 'Mais um passo: sua chave de acesso',
+            text: 'O WhatsApp quer ver a chave de acesso da sua conta. Um momento…',
+        },
         passkey: {
-            title: 'O WhatsApp pede uma chave de acesso',
-            text:
-                'Uma conta com chave de acesso não pode ser conectada aqui. No celular, abra Configurações, Conta, ' +
-                'Chaves de acesso, remova a chave e peça um novo código. Depois você pode criá-la de novo.',
+            title: 'Mais um passo: sua chave de acesso',
+            text: 'O WhatsApp quer que você confirme com a chave de acesso da sua conta. Só você pode fazer isso, no seu navegador.',
+        },
+        'passkey-given': {
+            title: 'Chave de acesso recebida',
+            text: 'Mantenha o WhatsApp aberto no celular. Se ele perguntar algo, responda por lá.',
+        },
+        'passkey-code': {
+            title: 'O celular mostra este código?',
+            text: 'Compare as oito letras.',
+        },
+        'passkey-failed': {
+            title: 'Não deu certo',
+            text: 'O WhatsApp não recebeu uma chave de acesso que ele aceite. Ele vai pedir de novo em instantes, ou você recomeça com um novo código.',
+        },
+        'passkey-stuck': {
+            title: 'O WhatsApp pede sua chave de acesso',
+            text: 'Este passo não pode ser feito agora. Recomece com um novo código.',
             action: 'Mostrar um novo código',
         },
         'logged-out': {
@@ -309,6 +568,14 @@ const pt = {
             title: 'O WhatsApp mudou',
             text: 'O servidor ainda não conhece a nova versão do WhatsApp. O administrador precisa atualizá-lo.',
         },
+        passkey_button_missing: {
+            title: 'O WhatsApp mudou',
+            text: 'O WhatsApp pede sua chave de acesso, mas o servidor ainda não encontra o caminho. O administrador precisa atualizá-lo.',
+        },
+        passkey_failed: {
+            title: 'O WhatsApp não aceitou a chave de acesso',
+            text: 'Várias tentativas não deram certo. Recomece com um novo código.',
+        },
         never_ready: {
             title: 'O WhatsApp não fica pronto',
             text: 'O acesso foi aceito, mas o WhatsApp não terminou de carregar. Ele tenta de novo sozinho.',
@@ -333,12 +600,34 @@ const pt = {
     pairingProblems: {
         pairing_refused:
             'O WhatsApp não deu um código para este número. Confira o número e o código do país; após várias tentativas, espere uma hora ou escaneie um código.',
-        pairing_limited: 'Foram pedidos códigos demais ao WhatsApp, e por enquanto ele não dá nenhum. Espere um pouco ou escaneie um código.',
+        pairing_limited:
+            'Foram pedidos códigos demais ao WhatsApp, e por enquanto ele não dá nenhum. Espere um pouco ou escaneie um código.',
         bad_request: 'O WhatsApp não aceita este número. Confira-o, com o código do país.',
-        too_many_requests: (seconds) => `Foram pedidos códigos demais. Espere ${seconds} s.`,
+        too_many_requests: (/** @type {number} */ seconds) =>
+            `Foram pedidos códigos demais. Espere ${seconds} s.`,
         already_linked: 'Já há um celular conectado.',
         superseded: 'Enquanto isso foi pedido um código para outro número. Peça de novo.',
         other: 'Não foi possível obter um código. Tente de novo ou escaneie um QR code.',
+    },
+    changes: {
+        title: 'Quem mudou o quê',
+        user: 'Usuário',
+        since: 'Desde',
+        periods: [
+            { days: 1, label: 'um dia atrás' },
+            { days: 7, label: '7 dias atrás' },
+            { days: 30, label: '30 dias atrás' },
+            { days: 365, label: 'um ano atrás' },
+        ],
+        show: 'Mostrar',
+        close: 'Fechar',
+        columns: ['Hora', 'Quem', 'De onde', 'Chamada', 'Resposta'],
+        socket: 'este servidor',
+        reading: 'Lendo o registro…',
+        none: 'Ninguém mudou nada nesse período.',
+        count: (/** @type {number} */ count, /** @type {number} */ most) =>
+            count < most ? `Mudanças: ${count}, as mais novas primeiro.` : `As ${most} mudanças mais novas.`,
+        failed: 'Não foi possível mostrar as mudanças.',
     },
 };
 

@@ -2,7 +2,7 @@
 
 import { now, userPath } from './api.mjs';
 import { el, icon, say, sayWithCode } from './dom.mjs';
-import { age, bytes, moment, percent, timeOfDay } from './format.mjs';
+import { age, bytes, diskText, moment, percent, timeOfDay } from './format.mjs';
 import { phoneText } from './phone.mjs';
 import { actionsFor, conditionOf } from './states.mjs';
 import { Stream } from './stream.mjs';
@@ -10,10 +10,11 @@ import { Stream } from './stream.mjs';
 const LINES = 200;
 const MOST_LINES = 1_000;
 
+/** @type {Record<string, string>} */
 const LABELS = { start: 'Start', stop: 'Stop', restart: 'Restart', logout: 'Log out', delete: 'Delete' };
 
 /** syslog(3): 3 is an error, 4 a warning, 7 debugging. */
-const severity = (priority) =>
+const severity = (/** @type {number} */ priority) =>
     priority <= 3 ? 'bad' : priority === 4 ? 'warn' : priority === 7 ? 'quiet' : null;
 
 /** The journal of a user's server, followed for as long as it is on show. */
@@ -23,7 +24,7 @@ class LogTail {
     #note = el('p.quiet', {}, 'Reading the journal…');
     #stream;
 
-    constructor(user) {
+    constructor(/** @type {string} */ user) {
         this.element.append(this.#note, this.#list);
         this.#stream = new Stream(
             userPath(user, 'logs'),
@@ -42,12 +43,12 @@ class LogTail {
         this.#stream.stop();
     }
 
-    #explain(problem) {
+    #explain(/** @type {import('./api.mjs').Problem|null} */ problem) {
         if (problem) say(this.#note, [problem.message, problem.hint].filter(Boolean).join('. '));
         this.#note.hidden = !problem;
     }
 
-    #add({ time, priority, source, message }) {
+    #add(/** @type {import('./types').LogLine} */ { time, priority, source, message }) {
         this.#note.hidden = true;
         const { scrollTop, scrollHeight, clientHeight } = this.element;
         const atEnd = scrollTop + clientHeight >= scrollHeight - 8;
@@ -67,19 +68,18 @@ class LogTail {
 export class UserPanel {
     #element;
     #actions;
+    /** @type {any} */
     #name = null;
+    /** @type {LogTail|null} */
     #log = null;
+    /** What changes in it, from its opening on. @type {any} */
     #parts = null;
+    /** @type {string|null} */
     #busy = null;
 
     /**
      * @param {HTMLElement} element
-     * @param {object} actions
-     * @param {(action: string, user: object) => Promise<?Problem>} actions.onAction null where it was done or
-     *   not wanted after all
-     * @param {(event: Event, user: string) => void} actions.onConnect
-     * @param {(user: string) => URL} actions.connectAddress
-     * @param {() => void} actions.onClose
+     * @param {import('./types').PanelActions} actions
      */
     constructor(element, actions) {
         this.#element = element;
@@ -102,7 +102,7 @@ export class UserPanel {
     }
 
     /** Show another user, and take the focus there. */
-    open(user) {
+    open(/** @type {import('./types').User} */ user) {
         this.close();
         this.#name = user.user;
         this.#busy = null;
@@ -135,7 +135,16 @@ export class UserPanel {
             buttons,
             problem,
             facts,
-            el('h3', {}, 'Log'),
+            el(
+                'div.heading',
+                {},
+                el('h3', {}, 'Log'),
+                el(
+                    'button.button.text',
+                    { type: 'button', onclick: () => this.#actions.onChanges(user.user) },
+                    'Who changed what',
+                ),
+            ),
             this.#log.element,
         );
         this.#element.hidden = false;
@@ -144,7 +153,7 @@ export class UserPanel {
     }
 
     /** Show what has changed. */
-    show(user) {
+    show(/** @type {import('./types').User} */ user) {
         const { pill, since, message, hint, buttons, facts } = this.#parts;
         const condition = conditionOf(user);
         say(pill, condition.word);
@@ -157,12 +166,13 @@ export class UserPanel {
         showFacts(facts, user);
     }
 
-    #showButtons(place, user) {
+    #showButtons(/** @type {HTMLElement} */ place, /** @type {import('./types').User} */ user) {
         const actions = actionsFor(user);
         const key = `${actions} ${this.#busy}`;
         if (place.dataset.key === key) return;
         place.dataset.key = key;
-        const focused = place.contains(document.activeElement) ? document.activeElement.dataset.action : null;
+        const active = /** @type {HTMLElement|null} */ (document.activeElement);
+        const focused = place.contains(active) ? active?.dataset.action : null;
         place.replaceChildren(
             el(
                 'a.button.primary',
@@ -170,7 +180,7 @@ export class UserPanel {
                     href: this.#actions.connectAddress(user.user),
                     target: '_blank',
                     rel: 'noopener',
-                    onclick: (event) => this.#actions.onConnect(event, user.user),
+                    onclick: (/** @type {Event} */ event) => this.#actions.onConnect(event, user.user),
                 },
                 'Connect page',
                 icon('open'),
@@ -190,13 +200,12 @@ export class UserPanel {
                 ),
             ),
         );
-        if (focused)
-            (
-                place.querySelector(`[data-action="${focused}"]:enabled`) ?? this.#element.querySelector('h2')
-            ).focus();
+        if (!focused) return;
+        const same = place.querySelector(`[data-action="${focused}"]:enabled`);
+        /** @type {HTMLElement|null} */ (same ?? this.#element.querySelector('h2'))?.focus();
     }
 
-    async #act(action, name) {
+    async #act(/** @type {string} */ action, /** @type {string} */ name) {
         const { problem } = this.#parts;
         say(problem, '');
         const failure = await this.#actions.onAction(action, name, (busy) => {
@@ -208,7 +217,7 @@ export class UserPanel {
 }
 
 /** What the server talks to, and which features that does not have any more. */
-function upstreamFacts(upstream) {
+function upstreamFacts(/** @type {import('./types').Upstream|null|undefined} */ upstream) {
     if (!upstream) return {};
     const { build, library, engine, pinned, missing } = upstream;
     const features = [...new Set(missing.map(({ feature }) => feature))];
@@ -222,13 +231,29 @@ function upstreamFacts(upstream) {
 }
 
 /** Which version of whatsapp-web.js the next start takes, where that is another one, or the user's own. */
-function nextEngine({ engine, own_engine: own, session }) {
+function nextEngine(/** @type {import('./types').User} */ { engine, own_engine: own, session }) {
     const runs = session?.upstream?.engine ?? engine;
     if (!own && runs === engine) return {};
     return { 'Next engine': own ? `${engine} (its own)` : engine };
 }
 
-function showFacts(place, user) {
+/** What became of the messages since the server started. */
+function messageFacts(/** @type {import('./types').Webhook|null|undefined} */ webhook) {
+    if (!webhook) return {};
+    const { delivered, queued, undelivered, dropped, error, oldest_at: oldest } = webhook;
+    const parts = [
+        `${delivered} delivered`,
+        queued > 0 && `${queued} wait${oldest === null ? '' : ` since ${moment(oldest)}`}`,
+        undelivered > 0 && `${undelivered} undelivered`,
+        dropped > 0 && `${dropped} lost`,
+    ];
+    return {
+        Messages: parts.filter(Boolean).join(', '),
+        ...(error === null ? {} : { 'Web app': error }),
+    };
+}
+
+function showFacts(/** @type {HTMLElement} */ place, /** @type {import('./types').User} */ user) {
     const { session, process } = user;
     const facts = {
         Phone: session?.phone_number
@@ -242,11 +267,15 @@ function showFacts(place, user) {
         Process: [process.state, process.pid && `pid ${process.pid}`].filter(Boolean).join(', '),
         Restarts: String(process.restarts),
         Memory: user.memory === null ? '–' : bytes(user.memory),
+        ...(user.storage === null
+            ? {}
+            : { Disk: `${diskText(user.storage)} (${moment(user.storage.measured_at)})` }),
         CPU: user.cpu === null ? '–' : percent(user.cpu),
         Created: moment(user.created_at),
         ...(user.memory_max === null ? {} : { 'Memory limit': bytes(user.memory_max) }),
         ...nextEngine(user),
         ...(user.own_webhook ? { Webhook: 'one of its own' } : {}),
+        ...messageFacts(session?.webhook),
         ...(user.autostart ? {} : { Autostart: 'off' }),
     };
     const key = JSON.stringify(facts);

@@ -23,7 +23,10 @@ const COLUMNS = {
 };
 
 class Row {
-    constructor(name, { onOpen, onConnect, connectAddress }) {
+    constructor(
+        /** @type {string} */ name,
+        /** @type {import('./types').RowActions} */ { onOpen, onConnect, connectAddress },
+    ) {
         this.name = el('button.name', { type: 'button', onclick: () => onOpen(name) }, name);
         this.port = el('span');
         this.process = el('span.dot');
@@ -41,11 +44,12 @@ class Row {
                 rel: 'noopener',
                 'aria-label': `Connect page of ${name}`,
                 title: 'Connect page',
-                onclick: (event) => onConnect(event, name),
+                onclick: (/** @type {Event} */ event) => onConnect(event, name),
             },
             icon('open'),
         );
-        const cell = (kind, ...children) => el(`div.${kind}`, { role: 'cell' }, ...children);
+        const cell = (/** @type {string} */ kind, /** @type {(Node|string)[]} */ ...children) =>
+            el(`div.${kind}`, { role: 'cell' }, ...children);
         this.element = el(
             'div.row',
             { role: 'row', 'data-user': name },
@@ -61,7 +65,7 @@ class Row {
         );
     }
 
-    show(user) {
+    show(/** @type {import('./types').User} */ user) {
         const { process, session } = user;
         const condition = conditionOf(user);
         const [group, word] = processWords(process.state);
@@ -85,12 +89,15 @@ class Row {
     }
 }
 
-function mark(element, group) {
+function mark(/** @type {HTMLElement} */ element, /** @type {string} */ group) {
     if (element.dataset.group !== group) element.dataset.group = group;
 }
 
 /** Who is linked, or what is wrong, or nothing. */
-function aboutOf({ group, word, message }, session) {
+function aboutOf(
+    /** @type {ReturnType<typeof conditionOf>} */ { group, word, message },
+    /** @type {import('./types').Session|null} */ session,
+) {
     if (group === 'linked' && session)
         return [session.name, session.phone_number && phoneText(session.phone_number)]
             .filter(Boolean)
@@ -100,11 +107,13 @@ function aboutOf({ group, word, message }, session) {
 
 export class UsersTable {
     query = '';
-    group = null;
+    group = /** @type {string|null} */ (null);
     column = 'port';
     descending = false;
+    /** @type {Map<string, Row>} */
     #rows = new Map();
     #headers = new Map();
+    /** @type {string|null} */
     #selected = null;
     #actions;
     #body = el('div.rows', { role: 'rowgroup' });
@@ -112,12 +121,7 @@ export class UsersTable {
 
     /**
      * @param {HTMLElement} place
-     * @param {object} actions
-     * @param {(user: string) => void} actions.onOpen
-     * @param {(event: Event, user: string) => void} actions.onConnect
-     * @param {(user: string) => URL} actions.connectAddress
-     * @param {() => void} actions.onSort the column or its direction is another
-     * @param {() => void} actions.onClear whoever filtered wants to see all
+     * @param {import('./types').TableActions} actions
      */
     constructor(place, actions) {
         this.#actions = actions;
@@ -156,20 +160,20 @@ export class UsersTable {
         return COLUMNS;
     }
 
-    sortBy(column, descending = column === this.column ? !this.descending : false) {
+    sortBy(/** @type {string} */ column, descending = column === this.column ? !this.descending : false) {
         this.column = column;
         this.descending = descending;
         this.#actions.onSort();
     }
 
-    select(name) {
-        this.#rows.get(this.#selected)?.element.removeAttribute('aria-current');
+    select(/** @type {string|null} */ name) {
+        this.#rows.get(this.#selected ?? '')?.element.removeAttribute('aria-current');
         this.#selected = name;
-        this.#rows.get(name)?.element.setAttribute('aria-current', 'true');
+        this.#rows.get(name ?? '')?.element.setAttribute('aria-current', 'true');
     }
 
     /** Show these users, as far as they are looked for. @returns {number} how many that are */
-    show(users) {
+    show(/** @type {Map<string, import('./types').User>} */ users) {
         for (const [name, row] of this.#rows) {
             if (users.has(name)) continue;
             row.element.remove();
@@ -193,7 +197,7 @@ export class UsersTable {
         return wanted.length;
     }
 
-    #row(user) {
+    #row(/** @type {import('./types').User} */ user) {
         let row = this.#rows.get(user.user);
         if (row === undefined) {
             row = new Row(user.user, this.#actions);
@@ -205,13 +209,13 @@ export class UsersTable {
     }
 
     /** Put the rows in order, moving as few as possible, and keep the focus where it was. */
-    #place(elements) {
-        const focused = document.activeElement;
+    #place(/** @type {Element[]} */ elements) {
+        const focused = /** @type {HTMLElement|null} */ (document.activeElement);
         const wanted = new Set(elements);
         for (const element of [...this.#body.children]) if (!wanted.has(element)) element.remove();
         let next = this.#body.firstElementChild;
         for (const element of elements) {
-            if (element === next) next = next.nextElementSibling;
+            if (element === next) next = element.nextElementSibling;
             else this.#body.insertBefore(element, next);
         }
         if (focused !== document.activeElement && focused?.isConnected)

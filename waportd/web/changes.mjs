@@ -1,0 +1,119 @@
+/** Who changed what through the API: a dialog of the dashboard, read from the journal when it is opened. */
+
+import { asProblem, call } from './api.mjs';
+import { el, say } from './dom.mjs';
+import { moment } from './format.mjs';
+import { texts } from './texts.mjs';
+
+const DAY_S = 86_400;
+const MOST = 200;
+
+const wanted = new URLSearchParams(location.search).get('lang') ?? navigator.language;
+const LANGUAGE = /^pt\b/i.test(wanted) ? 'pt-BR' : 'en';
+const text = texts[LANGUAGE].changes;
+
+export class ChangesDialog {
+    #dialog;
+    #user = el('input.field', { autocomplete: 'off', spellcheck: 'false', maxlength: '64' });
+    #since = el(
+        'select.field',
+        {},
+        ...text.periods.map(({ days, label }) =>
+            el('option', { value: days * DAY_S, selected: days === 7 }, label),
+        ),
+    );
+    #rows = el('tbody');
+    #table;
+    #note = el('p.quiet', { role: 'status' });
+    /** Which question the answer must be for: who asks quickly twice gets the later one. */
+    #asked = 0;
+
+    /** @param {HTMLDialogElement} dialog */
+    constructor(dialog) {
+        this.#dialog = dialog;
+        this.#table = el(
+            'div.changes',
+            { tabindex: '0', role: 'region', 'aria-label': text.title },
+            el(
+                'table',
+                {},
+                el(
+                    'thead',
+                    {},
+                    el('tr', {}, ...text.columns.map((name) => el('th', { scope: 'col' }, name))),
+                ),
+                this.#rows,
+            ),
+        );
+        dialog.lang = LANGUAGE;
+        dialog.replaceChildren(
+            el('h2', { id: 'changes-title' }, text.title),
+            el(
+                'form.filters',
+                {
+                    onsubmit: (/** @type {SubmitEvent} */ event) => {
+                        event.preventDefault();
+                        this.#ask();
+                    },
+                },
+                el('label', {}, text.user, this.#user),
+                el('label', {}, text.since, this.#since),
+                el('button.button', { type: 'submit' }, text.show),
+            ),
+            this.#note,
+            this.#table,
+            el(
+                'p.buttons',
+                {},
+                el('button.button', { type: 'button', onclick: () => dialog.close() }, text.close),
+            ),
+        );
+        this.#since.addEventListener('change', () => this.#ask());
+    }
+
+    /** Show the changes that concern a user, or all of them. */
+    open(user = '') {
+        this.#user.value = user;
+        this.#dialog.showModal();
+        this.#ask();
+    }
+
+    async #ask() {
+        this.#asked += 1;
+        const asked = this.#asked;
+        const user = this.#user.value.trim();
+        const query = { since: this.#since.value, limit: MOST, ...(user === '' ? {} : { user }) };
+        say(this.#note, text.reading);
+        try {
+            const { changes } = await call('GET', 'v1/audit', { query });
+            if (asked === this.#asked) this.#show(changes);
+        } catch (error) {
+            if (asked !== this.#asked) return;
+            this.#table.hidden = true;
+            const { message, hint } = asProblem(error);
+            const told = [message, hint].filter(Boolean).join('. ');
+            this.#note.replaceChildren(`${text.failed} `, el('span', { lang: 'en' }, told));
+        }
+    }
+
+    #show(/** @type {import('./types').Change[]} */ changes) {
+        this.#rows.replaceChildren(...changes.reverse().map(rowOf));
+        this.#table.hidden = changes.length === 0;
+        say(this.#note, changes.length === 0 ? text.none : text.count(changes.length, MOST));
+    }
+}
+
+function rowOf(
+    /** @type {import('./types').Change} */ { time, caller, uid, token, address, action, status },
+) {
+    const id = token === null ? uid : token;
+    return el(
+        'tr',
+        { 'data-severity': Number(status) < 400 ? null : 'bad' },
+        el('td', {}, el('time', { datetime: time }, moment(time))),
+        el('td', {}, caller ?? '–', id === null ? null : el('span.quiet', {}, ` ${id}`)),
+        el('td', {}, address ?? text.socket),
+        el('td', {}, el('code', {}, action ?? '–')),
+        el('td', {}, status ?? '–'),
+    );
+}

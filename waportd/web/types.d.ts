@@ -1,0 +1,203 @@
+/**
+ * What the pages' modules tell each other, and the API's documents as far as the pages read them: docs/api.md
+ * has all of these. Times are ISO 8601, sizes are bytes. Nothing of it is served.
+ */
+
+import type { Problem } from './api.mjs';
+import type { texts } from './texts.mjs';
+
+export type Texts = (typeof texts)['en'];
+
+/** Words for what went wrong, by its code; some take after how many seconds to try again. */
+export type ProblemWords = Record<string, string | ((seconds: number) => string)>;
+
+export interface ViewWords {
+    title?: string;
+    text?: string;
+    action?: string;
+}
+
+/** What is shown of a state: in one of few groups, in words. */
+export type Group = 'linked' | 'waiting' | 'working' | 'trouble' | 'idle';
+
+export interface Condition {
+    since: string;
+    message: string | null;
+    hint: string | null;
+}
+
+export interface Sizes {
+    login: number;
+    cache: number;
+    journal: number;
+}
+
+export interface Upstream {
+    build: string | null;
+    library: string | null;
+    engine: string;
+    pinned: string | null;
+    missing: { feature: string }[];
+}
+
+export interface Webhook {
+    delivered: number;
+    queued: number;
+    undelivered: number;
+    dropped: number;
+    error: string | null;
+    oldest_at: string | null;
+}
+
+export interface Session extends Condition {
+    state: string;
+    cause: string | null;
+    answering: boolean;
+    name: string | null;
+    phone_number: string | null;
+    upstream?: Upstream | null;
+    webhook?: Webhook | null;
+}
+
+export interface User {
+    user: string;
+    port: number;
+    unit: string;
+    note: string | null;
+    process: Condition & { state: string; pid: number | null; restarts: number };
+    session: Session | null;
+    /** What matters of it now. */
+    summary: Condition & { state: string; cause: string | null };
+    linked: boolean;
+    autostart: boolean;
+    created_at: string;
+    engine: string;
+    own_engine: boolean;
+    own_webhook: boolean;
+    storage: (Sizes & { measured_at: string }) | null;
+    memory_max: number | null;
+    /** The dashboard's own figures: bytes, and a share of a processor. */
+    memory: number | null;
+    cpu: number | null;
+}
+
+export interface PasskeyOptions {
+    challenge: string;
+    [name: string]: unknown;
+}
+
+export interface Passkey {
+    stage: string;
+    options: PasskeyOptions | null;
+    code: string | null;
+    expires_at: string | null;
+}
+
+/** A code that a person types on the phone. */
+export interface PairingCode {
+    code: string;
+    expires_at: string;
+}
+
+/** The document of a code to scan, and of what takes its place. */
+export interface CodeDocument {
+    status: string;
+    qr: string | null;
+    expires_at: string;
+    attempt: number;
+    attempts: number;
+    passkey?: Passkey | null;
+    message: string | null;
+    cause: string | null;
+    hint: string | null;
+}
+
+export interface Host {
+    memory: { total: number; available: number };
+    load: number[];
+    cpus: number;
+    running: number;
+    max_running: number | null;
+    memory_per_session: number | null;
+    more_sessions: number | null;
+}
+
+export interface Alarm {
+    since: string;
+    message: string;
+    hint: string;
+    build: string | null;
+}
+
+/** A line of the list of changes. */
+export interface Change {
+    time: string;
+    caller: string | null;
+    uid: string | null;
+    token: string | null;
+    address: string | null;
+    action: string | null;
+    status: string | null;
+}
+
+/** A line of the journal. */
+export interface LogLine {
+    time: string;
+    priority: number;
+    source: string;
+    message: string;
+}
+
+// ---- the connect page -------------------------------------------------------------------------------------
+
+/** What the connect page shows: the words of its kind, and what the daemon said of it. */
+export interface View {
+    kind: string;
+    station: number | null;
+    cause: string | null;
+    message: string | null;
+    hint: string | null;
+}
+
+/** An extension that may sign. */
+export interface Helper {
+    id: string;
+    url: string;
+    firefox?: string | null;
+    own: boolean;
+}
+
+/** What an extension answers; `assertion` is a credential, as its `toJSON()` writes it. */
+export interface Signed {
+    ok: boolean;
+    assertion?: object | null;
+    error?: string;
+}
+
+/** How two users are ordered. */
+export type Order = (a: User, b: User) => number;
+
+// ---- the dashboard ----------------------------------------------------------------------------------------
+
+/** What a row of the table of users does. */
+export interface RowActions {
+    onOpen(user: string): void;
+    onConnect(event: Event, user: string): void;
+    connectAddress(user: string): URL;
+}
+
+/** What the panel of one user does. */
+export interface PanelActions extends Pick<RowActions, 'onConnect' | 'connectAddress'> {
+    /** Resolves with null where it was done, or not wanted after all; `busy` is called around it. */
+    onAction(action: string, user: string, busy: (now: boolean) => void): Promise<Problem | null>;
+    onChanges(user: string): void;
+    onClose(): void;
+}
+
+/** What the table does. */
+export interface TableActions extends RowActions {
+    /** The column or its direction is another. */
+    onSort(): void;
+    /** Whoever filtered wants to see all. */
+    onClear(): void;
+}
