@@ -38,6 +38,7 @@ _TITLES = {
     "qr": "QR codes",
     "pairing": "Pairing codes",
     "events": "Events",
+    "messages": "Messages, chats and groups",
     "logs": "Logs",
     "links": "Connect links",
     "ports": "Ports",
@@ -46,7 +47,7 @@ _TITLES = {
     "host": "Host",
     "metrics": "Metrics",
     "openapi": "This document",
-    "frontend": "The web front end's own shapes",
+    "legacy": "The web front end's own shapes",
     "pages": "Pages",
 }
 _NEEDS = {

@@ -71,9 +71,14 @@ PATCH /v1/users/{user}                       yes  yes   403     no    no    no  
 GET /v1/users/{user}/qr                     yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
 POST /v1/users/{user}/pairing-code          yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
 DELETE /v1/users/{user}/pairing-code        yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
+GET /v1/users/{user}/passkey                yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
+POST /v1/users/{user}/passkey               yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
+POST /v1/users/{user}/passkey/confirm       yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
+DELETE /v1/users/{user}/passkey             yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
 GET /v1/users/{user}/events                 yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     403   yes
 GET /v1/events                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 GET /v1/users/{user}/logs                   yes  yes   403     no    no    no   403     401   401   403   yes   yes       yes   403     400   400
+GET /v1/audit                               yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
 POST /v1/users/{user}/connect-link          yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 GET /v1/ports/{port}                        yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 GET /v1/tokens                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
@@ -89,10 +94,37 @@ GET /api/whatsapp-status                    yes  yes   403     no    no    no   
 GET /                                       yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     yes   yes
 GET /connect                                yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     yes   yes
 GET /assets/{name}                          yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     400   400
+GET /v1/users/{user}/messages               yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/messages              yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/messages/redeliver    yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/messages/{id}          yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+PATCH /v1/users/{user}/messages/{id}        yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+DELETE /v1/users/{user}/messages/{id}       yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/messages/{id}/reaction  yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/messages/{id}/forward  yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/chats/{id}/typing     yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/chats/{id}/recording  yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/chats/{id}/seen       yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/numbers/{number}       yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/chats                  yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/chats/{id}             yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/chats/{id}/messages    yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/chats/{id}/earlier    yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/contacts               yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/contacts/{id}          yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/contacts/{id}/picture  yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/groups                 yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/groups                yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/groups/{id}            yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+PATCH /v1/users/{user}/groups/{id}          yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+DELETE /v1/users/{user}/groups/{id}         yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/groups/{id}/participants  yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+GET /v1/users/{user}/media/{id}             yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 POST /v1/users/{user}/stop                  yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 POST /v1/users/{user}/start                 yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 POST /v1/users/{user}/restart               yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 POST /v1/users/{user}/logout                yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
+POST /v1/users/{user}/move                  yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
 DELETE /v1/connect-links                    yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
 DELETE /v1/users/{user}                     yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 """,
@@ -106,14 +138,42 @@ GET /                                       yes  yes   403     403   403   403  
 GET /health                                 yes  yes   403     403   403   403  yes     no
 GET /qr                                     yes  yes   403     403   403   403  yes     no
 POST /qr/new                                yes  yes   403     403   403   403  yes     no
+POST /begin                                 yes  yes   403     403   403   403  yes     no
 GET /status                                 yes  yes   403     403   403   403  yes     no
 GET /session                                yes  yes   403     403   403   403  yes     no
 GET /events                                 yes  yes   403     403   403   403  yes     no
 POST /pairing-code                          yes  yes   403     403   403   403  yes     no
 DELETE /pairing-code                        yes  yes   403     403   403   403  yes     no
+GET /passkey                                yes  yes   403     403   403   403  yes     no
+POST /passkey                               yes  yes   403     403   403   403  yes     no
+POST /passkey/confirm                       yes  yes   403     403   403   403  yes     no
+DELETE /passkey                             yes  yes   403     403   403   403  yes     no
 POST /send                                  yes  yes   403     403   403   403  yes     no
 GET /chats                                  yes  yes   403     403   403   403  yes     no
 GET /chats/{id}/messages                    yes  yes   403     403   403   403  yes     no
+GET /messages                               yes  yes   403     403   403   403  yes     no
+POST /messages                              yes  yes   403     403   403   403  yes     no
+POST /messages/redeliver                    yes  yes   403     403   403   403  yes     no
+GET /messages/{id}                          yes  yes   403     403   403   403  yes     no
+PATCH /messages/{id}                        yes  yes   403     403   403   403  yes     no
+DELETE /messages/{id}                       yes  yes   403     403   403   403  yes     no
+POST /messages/{id}/reaction                yes  yes   403     403   403   403  yes     no
+POST /messages/{id}/forward                 yes  yes   403     403   403   403  yes     no
+POST /chats/{id}/typing                     yes  yes   403     403   403   403  yes     no
+POST /chats/{id}/recording                  yes  yes   403     403   403   403  yes     no
+POST /chats/{id}/seen                       yes  yes   403     403   403   403  yes     no
+POST /chats/{id}/earlier                    yes  yes   403     403   403   403  yes     no
+GET /numbers/{number}                       yes  yes   403     403   403   403  yes     no
+GET /chats/{id}                             yes  yes   403     403   403   403  yes     no
+GET /contacts                               yes  yes   403     403   403   403  yes     no
+GET /contacts/{id}                          yes  yes   403     403   403   403  yes     no
+GET /contacts/{id}/picture                  yes  yes   403     403   403   403  yes     no
+GET /groups                                 yes  yes   403     403   403   403  yes     no
+POST /groups                                yes  yes   403     403   403   403  yes     no
+GET /groups/{id}                            yes  yes   403     403   403   403  yes     no
+PATCH /groups/{id}                          yes  yes   403     403   403   403  yes     no
+DELETE /groups/{id}                         yes  yes   403     403   403   403  yes     no
+POST /groups/{id}/participants              yes  yes   403     403   403   403  yes     no
 GET /media/{id}                             yes  yes   403     403   403   403  yes     no
 POST /disconnect                            yes  yes   403     403   403   403  yes     no
 GET /status, of user 3, without a list      yes  yes   yes     yes   403   403  yes     no
@@ -165,6 +225,12 @@ stop a server                               yes  no    no      no    no    no   
 stop a server's port                        yes  no    no      no    no    no   yes
 forget that a server failed                 yes  no    no      no    no    no   yes
 delete what a server kept                   yes  no    no      no    no    no   yes
+put off a server's next start               yes  no    no      no    no    no   yes
+restart such a pause                        yes  no    no      no    no    no   no
+end such a pause                            yes  no    no      no    no    no   yes
+let a server reach denied networks          yes  no    no      no    no    no   yes
+move what a server kept                     yes  no    no      no    no    no   yes
+stop such a move                            yes  no    no      no    no    no   no
 start another unit                          yes  no    no      no    no    no   no
 limit another unit                          yes  no    no      no    no    no   no
 stop another unit                           yes  no    no      no    no    no   no

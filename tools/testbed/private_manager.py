@@ -17,13 +17,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cgroups
-import linux
-import namespace_init
-from plan import NAME, StartError
+from testbed import cgroups, linux, namespace_init
+from testbed.plan import NAME, StartError
 
 if TYPE_CHECKING:
-    from plan import Plan
+    from testbed.plan import Plan
 
 
 def _scope() -> str:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-import linux
+from testbed import linux
 
 ROOT = Path("/sys/fs/cgroup")
 

@@ -16,14 +16,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import cgroups
-import linux
-from plan import NAME, PRIVATE, StartError
+from testbed import cgroups, linux
+from testbed.plan import NAME, PRIVATE, StartError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plan import Plan
+    from testbed.plan import Plan
 
 # Its own messages go to stderr: warnings are enough.
 JOURNAL = ("env", "SYSTEMD_LOG_LEVEL=warning", "/lib/systemd/systemd-journald")

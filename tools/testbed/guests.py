@@ -23,11 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cgroups
-import linux
+from testbed import cgroups, linux
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 RELEASES = ("bookworm", "trixie")
 CACHE = Path.home() / ".cache/waportd/guests"
@@ -47,6 +46,8 @@ PACKAGES = "systemd-sysv, {bus}, curl, openssl, apparmor"
 PATIENCE = 120.0
 """Seconds until a boot or a command is given up; far more than any takes."""
 
+_WRITTEN = "written"
+"""The folder beside a machine's disk that holds what was written to it."""
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -101,7 +102,7 @@ def prepared_root(release: str, depends: str = "", *, bus: str = "dbus", offered
         with root.with_suffix(".building").open("w") as building:
             fcntl.flock(building, fcntl.LOCK_EX)
             if not root.exists():
-                _build(root, release, wanted, offered, building.fileno())
+                build_root(root, release, wanted, offered, building.fileno())
         yield root
 
 
@@ -125,7 +126,8 @@ def _remove_unused() -> None:
             path.with_suffix(".building").unlink(missing_ok=True)
 
 
-def _build(root: Path, release: str, wanted: str, offered: str, lock: int) -> None:
+def build_root(root: Path, release: str, wanted: str, offered: str, lock: int) -> None:
+    """Make a root below a name of its own, and give it its name when it is whole."""
     print(f"guest: building {root}", file=sys.stderr)
     unfinished = root.with_suffix(".unfinished")
     if unfinished.exists():
@@ -170,34 +172,38 @@ class Answer:
 class Machine:
     """A machine without a network, and what was written to its disk so far."""
 
-    def __init__(self, name: str, disk: Path, shown: Mapping[Path, str]) -> None:
-        self._name = name
+    def __init__(self, name: str, disk: Path, shown: Mapping[Path, str], options: Sequence[str]) -> None:
+        self.name = name
         self._disk = disk
         self._shown = shown
+        self._options = options
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
+        self._started: list[subprocess.Popen[str]] = []
 
     def boot(self) -> None:
         """Boot it, and return when its boot is done; raise GuestError when it does not come up."""
         command = [
             "systemd-nspawn", "--quiet", "--boot", "--console=pipe", "--register=no", "--notify-ready=yes",
-            "--keep-unit", f"--machine={self._name}", f"--directory={self._disk}", "--private-network",
+            "--keep-unit", f"--machine={self.name}", f"--directory={self._disk}", "--private-network",
             "--resolv-conf=off", "--timezone=off", "--link-journal=no",
-            *(f"--bind-ro={folder}:{place}" for folder, place in self._shown.items()),
+            # What systemd filters packets and sockets by, where the kernel can: bpf(2).
+            "--capability=CAP_BPF", "--system-call-filter=bpf",
+            *(f"--bind-ro={folder}:{place}" for folder, place in self._shown.items()), *self._options,
         ]  # fmt: skip
         with (
             tempfile.TemporaryFile("w+", errors="replace") as console,
             # Closed when it is up: a full queue that nobody reads would stop nspawn.
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications,
         ):
-            notifications.bind(f"\0{self._name}")
+            notifications.bind(f"\0{self.name}")
             self._nspawn = subprocess.Popen(
                 command,
-                env={**os.environ, "NOTIFY_SOCKET": f"@{self._name}"},
+                env={**os.environ, "NOTIFY_SOCKET": f"@{self.name}"},
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                preexec_fn=lambda: _prepare(self._name),  # noqa: PLW1509  # no threads here
+                preexec_fn=lambda: _prepare(self.name),  # noqa: PLW1509  # no threads here
             )
             leader = _until_ready(notifications, self._nspawn)
             if leader is None:
@@ -208,6 +214,9 @@ class Machine:
     def power_off(self) -> None:
         """Shut it down in order, and return when it is off."""
         assert self._nspawn
+        # nsenter stops itself when systemd stops all processes to end them, and would keep what it started from its end.
+        while self._started:
+            self._started.pop().kill()
         self.run("systemctl", "poweroff", check=False)  # it may be ended before it can answer
         self._nspawn.wait(PATIENCE)
 
@@ -250,14 +259,21 @@ class Machine:
         return answer
 
     def start(self, *command: str | Path, user: str | None = None) -> subprocess.Popen[str]:
-        """Start a command that is written to and read from; whoever starts it ends it."""
-        return subprocess.Popen(
+        """Start a command that is written to and read from; whoever starts it ends it, or the machine's shutdown."""
+        process = subprocess.Popen(
             self._inside(command, user),
             env=_ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
+
+    @property
+    def leader(self) -> int:
+        """The process id that its first process has on this machine; 0 before its boot."""
+        return self._leader
 
     def _inside(self, command: Sequence[str | Path], user: str | None) -> list[str | Path]:
         become: list[str] = [] if user is None else _identity(user)
@@ -297,15 +313,47 @@ def _identity(user: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def booted(root: Path, *, shown: Mapping[Path, str] | None = None) -> Iterator[Machine]:
+def booted(
+    root: Path,
+    *,
+    shown: Mapping[Path, str] | None = None,
+    written: Path | None = None,
+    on_disk: Callable[[Path], Sequence[str]] = lambda _: (),
+) -> Iterator[Machine]:
     """Boot a machine on a root; it is gone afterwards, with all that was written in it.
 
-    `shown` maps folders of this machine to where they are seen there, read only. Raise GuestError when it does
-    not come up.
+    `shown` maps folders of this machine to where they are seen there, read only. `written` is what an earlier machine
+    on that root has left (see `prepared`). `on_disk` gets the folder of the disk before the boot, may change what is in
+    it, and returns further options of systemd-nspawn. Raise GuestError when it does not come up.
     """
+    with (
+        _memory() as folder,
+        _disk(folder, root, written) as disk,
+        _running(disk, shown or {}, on_disk(disk)) as machine,
+    ):
+        yield machine
+
+
+@contextlib.contextmanager
+def prepared(
+    root: Path, prepare: Callable[[Machine], None], *, shown: Mapping[Path, str] | None = None
+) -> Iterator[Path]:
+    """Have a machine prepared and shut down, and give what was written in it, for others to be booted with.
+
+    Nothing may ever be changed in it; it is gone afterwards. Raise GuestError when the machine does not come up.
+    """
+    with _memory() as folder:
+        with _disk(folder, root) as disk, _running(disk, shown or {}) as machine:
+            prepare(machine)
+            machine.power_off()
+        yield folder / _WRITTEN
+
+
+@contextlib.contextmanager
+def _running(disk: Path, shown: Mapping[Path, str], options: Sequence[str] = ()) -> Iterator[Machine]:
     name = f"waportd-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    with _disk(root) as disk, _control_group(name):
-        machine = Machine(name, disk, shown or {})
+    with _control_group(name):
+        machine = Machine(name, disk, shown, options)
         try:
             machine.boot()
             yield machine
@@ -314,22 +362,32 @@ def booted(root: Path, *, shown: Mapping[Path, str] | None = None) -> Iterator[M
 
 
 @contextlib.contextmanager
-def _disk(root: Path) -> Iterator[Path]:
-    """Give a copy of the root that takes no space but for what changes, in memory."""
+def _memory() -> Iterator[Path]:
+    """Give a folder in memory, which this process alone sees."""
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
     with tempfile.TemporaryDirectory(prefix="waportd-") as name:
-        folder = Path(name)
-        linux.mount("tmpfs", folder, "tmpfs")
-        disk, written, work = (folder / part for part in ("disk", "written", "work"))
-        for part in (disk, written, work):
-            part.mkdir()
-        linux.mount("overlay", disk, "overlay", options=f"lowerdir={root},upperdir={written},workdir={work}")
+        linux.mount("tmpfs", Path(name), "tmpfs")
         try:
-            yield disk
+            yield Path(name)
         finally:
-            linux.unmount(disk)
-            linux.unmount(folder)
+            linux.unmount(name)
+
+
+@contextlib.contextmanager
+def _disk(folder: Path, root: Path, written: Path | None = None) -> Iterator[Path]:
+    """Give a copy of the root, with what was written on another; what changes is kept in the folder."""
+    lower = f"{written}:{root}" if written else root
+    disk, upper, work = (folder / part for part in ("disk", _WRITTEN, "work"))
+    for part in (disk, upper, work):
+        part.mkdir()
+    # A file whose owner alone changes is not copied: a container with users of its own changes those of all.
+    options = f"lowerdir={lower},upperdir={upper},workdir={work},metacopy=on"
+    linux.mount("overlay", disk, "overlay", options=options)
+    try:
+        yield disk
+    finally:
+        linux.unmount(disk)
 
 
 def _until_ready(notifications: socket.socket, nspawn: subprocess.Popen[bytes]) -> int | None:

@@ -1,0 +1,1 @@
+"""Where tests run: namespaces with a private systemd, and booted Debian machines."""
