@@ -52,14 +52,18 @@ function chatsOf(phone, idOf) {
             name: 'Bruno',
             saved: true,
             unread: 0,
-            messages: conversation(3, 2, (index) => (index === 2 ? {
-                sender: 'Bruno',
-                fromMe: false,
-                type: 'image',
-                body: '',
-                caption: 'a red pixel',
-                ...describeMedia({ ...IMAGE, size: IMAGE.bytes.length }),
-            } : { sender: 'Bruno' })),
+            messages: conversation(3, 2, (index) =>
+                index === 2
+                    ? {
+                          sender: 'Bruno',
+                          fromMe: false,
+                          type: 'image',
+                          body: '',
+                          caption: 'a red pixel',
+                          ...describeMedia({ ...IMAGE, size: IMAGE.bytes.length }),
+                      }
+                    : { sender: 'Bruno' },
+            ),
         },
         {
             id: group,
@@ -67,6 +71,7 @@ function chatsOf(phone, idOf) {
             unread: 0,
             archived: true,
             participants: [idOf(phone), bruno],
+            admins: [idOf(phone)],
             messages: conversation(130, 3, (index) => ({
                 sender: 'Bruno',
                 author: index % 2 === 1 ? idOf(phone) : bruno,
@@ -75,8 +80,11 @@ function chatsOf(phone, idOf) {
     ];
 }
 
-/** `count` more chats of one message each, `groups` of them groups, of which `broken` cannot be looked up. */
-function manyChats({ count, groups = 0, broken = 0 }, idOf) {
+/**
+ * `count` more chats of one message each, `groups` of them groups, of which `broken` cannot be looked up. The
+ * last `unreadable` ones throw when they are read.
+ */
+function manyChats({ count, groups = 0, broken = 0, unreadable = 0 }, idOf) {
     return Array.from({ length: count }, (_, index) => {
         const person = idOf(`55119${String(80000000 + index)}`);
         const isGroup = index < groups;
@@ -87,16 +95,30 @@ function manyChats({ count, groups = 0, broken = 0 }, idOf) {
             saved: !isGroup,
             unread: 0,
             broken: isGroup && index < broken,
+            unreadable: index >= count - unreadable,
             participants: isGroup ? [person] : undefined,
-            messages: [{
-                id: `3EB0FFFF${String(index).padStart(8, '0')}`,
-                t: FIRST_MESSAGE + 86_400 + index,
-                sender,
-                author: isGroup ? person : undefined,
-                body: `greetings from ${index + 1}`,
-            }],
+            messages: [
+                {
+                    id: `3EB0FFFF${String(index).padStart(8, '0')}`,
+                    t: FIRST_MESSAGE + 86_400 + index,
+                    sender,
+                    author: isGroup ? person : undefined,
+                    body: `greetings from ${index + 1}`,
+                },
+            ],
         };
     });
 }
 
-module.exports = { IMAGE, chatsOf, lidOf, manyChats };
+/** `count` messages from before those of a chat, oldest first. */
+function olderThan({ messages: [first] }, count) {
+    return Array.from({ length: count }, (_, index) => ({
+        id: `3EB0EEEE${String(index).padStart(8, '0')}`,
+        t: first.t - 60 * (count - index),
+        sender: first.sender,
+        author: first.author,
+        body: `older ${index + 1} of ${count}`,
+    }));
+}
+
+module.exports = { IMAGE, chatsOf, lidOf, manyChats, olderThan };

@@ -1,12 +1,26 @@
 /** Control commands: what a person does with a phone, and the faults of the site; see README.md. */
 'use strict';
 
-const { lidOf, manyChats } = require('./chats');
+const { lidOf, manyChats, olderThan } = require('./chats');
 const { HttpError } = require('./http');
 const { TYPES, describeMessage, newId } = require('./messages');
 const { TRAITS } = require('./traits');
 
-const PASSKEY_TIMEOUT_MS = 600_000;
+/**
+ * How the page and the site behave that want a passkey, with what they do unless told: README.md explains it.
+ * Times in milliseconds.
+ */
+const PASSKEY = {
+    ask: null,
+    timeout: 600_000,
+    limit: 120_000,
+    again: 0,
+    compare: false,
+    silent: false,
+    agrees: null,
+    fails: 0,
+    look: 'usual',
+};
 const ID = /^[\w:.-]+@(c\.us|lid|g\.us|broadcast|newsletter|bot|hosted|hosted\.lid|call)$/;
 const now = () => Math.floor(Date.now() / 1000);
 
@@ -69,7 +83,7 @@ const COMMANDS = {
         return { id: message.id, taken: await deliver(site, phone, chat, message, offline) };
     },
     /** What happens to a message that is there: `ack`, `edit`, `revoke`, `delete`, `reaction`, `vote`. */
-    async change(site, { kind, id, from, lid, body, text, ack, options, ...address }) {
+    async change(site, { kind, id, from, by, lid, body, text, ack, options, ...address }) {
         const phone = await findPhone(site, address);
         const { message } = site.find(phone, id);
         if (kind === 'edit') message[message.directPath ? 'caption' : 'body'] = body;
@@ -77,6 +91,12 @@ const COMMANDS = {
         if (kind === 'revoke') Object.assign(message, { type: 'revoked', body: undefined });
         const who = from === undefined ? site.idOf(phone) : idOf(site, from, lid);
         const told = { type: kind, id, from: who, body, text, ack, options, key: newId(), t: now() };
+        if (kind === 'reaction') {
+            message.hasReaction = true;
+            message.reactions ??= [];
+            message.reactions.push({ from: who, text, key: told.key, t: told.t });
+        }
+        if (by !== undefined) told.by = idOf(site, by, lid);
         await askAll(pagesOf(site, phone), told);
     },
     async call(site, { from, lid, video, group, ...address }) {
@@ -91,11 +111,30 @@ const COMMANDS = {
         await askAll(pagesOf(site, phone), { type: 'chats', chats });
     },
 
+    /** What open pages know of somebody; `picture` = how many bytes theirs has, null = there is none. */
+    async contact(site, { phone, who, lid, picture, ...known }) {
+        requirePhone(phone);
+        const id = idOf(site, who, lid);
+        if (picture !== undefined) {
+            site.pictures.set(id, picture === null ? undefined : site.media.keep('image/jpeg', picture));
+        }
+        if (Object.keys(known).length > 0) await askAll(pagesOf(site, phone), { type: 'contact', id, known });
+    },
+    /** A phone has `count` older messages of a chat that it has not handed over; of its next login. */
+    older(site, { phone, chat: name, count }) {
+        requirePhone(phone);
+        const chat = site.chatsOf(phone).find((each) => each.name === name);
+        if (!chat) throw new HttpError(404, `no chat of that name: ${name}`);
+        chat.older = olderThan(chat, count);
+    },
+
     // ---- a passkey ------------------------------------------------------------------------------
 
-    /** The next scan or pairing has to be confirmed with a passkey. */
-    passkey(site, { on = true, compare = false, silent = false, timeout = PASSKEY_TIMEOUT_MS }) {
-        site.nextLink = on ? { outcome: 'passkey', compare, silent, timeout } : null;
+    /** The next scan or pairing has to be confirmed with a passkey; `given` as in `PASSKEY`. */
+    passkey(site, { on = true, ...given }) {
+        const unknown = Object.keys(given).filter((name) => !(name in PASSKEY));
+        if (unknown.length > 0) throw new HttpError(400, `no such option of a passkey: ${unknown}`);
+        site.nextLink = on ? { outcome: 'passkey', ...PASSKEY, ...given } : null;
     },
     /** What the authenticator of a phone answers to `options`. */
     approve: (site, { phone, options, ...wish }) => site.passkeys.sign(phone, options, wish),
@@ -256,9 +295,9 @@ async function findPage(site, { page: id, phone, qr, port }) {
     if (port !== undefined) return findPage(site, await askServer(port));
     const noise = qr === undefined ? undefined : parseQr(qr).noise;
     const candidates = phone === undefined ? [...site.pages.values()] : pagesOf(site, phone);
-    const found = candidates.filter((page) => (
-        (id === undefined || page.id === id) && (noise === undefined || page.noise === noise)
-    ));
+    const found = candidates.filter(
+        (page) => (id === undefined || page.id === id) && (noise === undefined || page.noise === noise),
+    );
     if (found.length === 1) return found[0];
     const status = found.length === 0 ? 404 : 409;
     throw new HttpError(status, `${found.length || 'no'} live pages match; see GET /pages`);
@@ -280,13 +319,13 @@ function link(site, page, { phone, name = 'Ana' }) {
     const { outcome, ...wish } = site.nextLink ?? {};
     site.nextLink = null;
     if (outcome === 'passkey') {
-        page.passkey = { stage: 'opened', phone, name, ...wish };
+        page.passkey = { stage: 'opened', phone, name, asked: 0, pressed: [], ...wish };
         // As reported of the real page: the connection stays unpaired, and codes go on behind the screen.
         if (site.traits.passkey_state === 'UNPAIRED') page.nextRef(site.refsTtl);
         else page.stopRefs();
         page.pairing = null;
         page.send({ type: 'state', state: site.traits.passkey_state });
-        page.send({ type: 'passkey' });
+        page.send({ type: 'passkey', ask: wish.ask, look: wish.look });
         return { passkey: true };
     }
     page.stopRefs();

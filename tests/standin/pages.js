@@ -7,7 +7,7 @@ const fs = require('node:fs');
 /** Codes that the site hands out before a page goes idle: as many as WhatsApp sends at once. */
 const REFS_PER_PAGE = 6;
 /** Milliseconds a pairing code is valid: the interval at which whatsapp-web.js asks for a new one. */
-const PAIRING_CODE_TTL = 180_000;
+const PAIRING_CODE_TTL_MS = 180_000;
 /** Letters of a pairing code: Crockford's base 32 without 0, as WhatsApp uses. */
 const ALPHABET = '123456789ABCDEFGHJKLMNPQRSTVWXYZ';
 /** Milliseconds within which a page does what it is asked to, unless it hangs. */
@@ -66,6 +66,7 @@ class Page {
         this.passkey = null;
         downlink.on('close', () => {
             this.stopRefs();
+            this.endPasskey();
             for (const answer of this.#asked.values()) answer(null);
         });
     }
@@ -120,8 +121,15 @@ class Page {
     /** Makes the code that has to be typed on `phone` to link this page. */
     makePairingCode(phone) {
         const code = eightLetters();
-        this.pairing = { phone, code, expires: Date.now() + PAIRING_CODE_TTL };
+        this.pairing = { phone, code, expires: Date.now() + PAIRING_CODE_TTL_MS };
         return code;
+    }
+
+    /** Nobody waits for a passkey any more. */
+    endPasskey() {
+        clearTimeout(this.passkey?.limiting);
+        clearTimeout(this.passkey?.agreeing);
+        this.passkey = null;
     }
 
     /** As `GET /pages` shows it. */
@@ -135,6 +143,8 @@ class Page {
             noise: this.noise,
             pairingCode: this.pairing && this.pairing.expires > Date.now() ? this.pairing.code : null,
             passkey: this.passkey?.stage ?? null,
+            passkeyAsked: this.passkey?.asked ?? 0,
+            passkeyPressed: this.passkey?.pressed ?? [],
             injections: this.listened['Socket change:hasSynced'] ?? 0,
             listened: this.listened,
         };

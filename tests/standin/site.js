@@ -10,12 +10,16 @@ const https = require('node:https');
 const path = require('node:path');
 const { chatsOf, lidOf } = require('./chats');
 const { COMMANDS } = require('./commands');
+const { askGroup } = require('./groups');
 const { HttpError, answering, listen, readJson } = require('./http');
 const { Media } = require('./media');
 const { Devices, Page, eightLetters } = require('./pages');
 const { Passkeys } = require('./passkey');
 const { startProxy } = require('./proxy');
 const { modulesOf, namesOf, traitsOf } = require('./traits');
+
+/** So many older messages a phone hands over at a time. */
+const OLDER_AT_ONCE = 50;
 
 const PAGE = path.join(__dirname, 'page');
 const PAGE_FILES = fs.readdirSync(PAGE);
@@ -43,6 +47,8 @@ class Site {
         this.sent = [];
         this.signals = [];
         this.chats = new Map();
+        /** Id of a person or group → path of their picture. */
+        this.pictures = new Map();
         /** Messages that wait for the next login of a phone, to be handled before its sync has ended. */
         this.offline = new Map();
         /** Noise keys of devices that are never ready. */
@@ -58,7 +64,10 @@ class Site {
         this.refusesPairing = false;
         const { key, cert, spki } = makeCertificate();
         this.spki = spki;
-        this.site = https.createServer({ key, cert }, answering((request) => this.serveSite(request)));
+        this.site = https.createServer(
+            { key, cert },
+            answering((request) => this.serveSite(request)),
+        );
         this.control = http.createServer(answering((request) => this.serveControl(request)));
     }
 
@@ -116,16 +125,20 @@ class Site {
             delays: this.delays,
         };
         const preload = PAGE_FILES.map((name) => `<link rel="modulepreload" href="/page/${name}">`);
-        return `<!doctype html><html lang="${this.traits.language}"><meta charset="utf-8">`
-            + `<title>WhatsApp</title>${preload.join('')}<body><p id="screen"></p>`
-            + `<script id="standin" type="application/json">${asScript(config)}</script>`
-            + '<script type="module" src="/page/main.mjs"></script>';
+        return (
+            `<!doctype html><html lang="${this.traits.language}"><meta charset="utf-8">` +
+            `<title>WhatsApp</title>${preload.join('')}<body><p id="screen"></p>` +
+            `<script id="standin" type="application/json">${asScript(config)}</script>` +
+            '<script type="module" src="/page/main.mjs"></script>'
+        );
     }
 
     refusal() {
         const { language } = this.traits;
-        return `<!doctype html><html lang="${language}"><meta charset="utf-8"><title>WhatsApp Web</title>`
-            + `<body><h1>${REFUSALS[language]}</h1><a href="https://www.google.com/chrome/">Chrome</a>`;
+        return (
+            `<!doctype html><html lang="${language}"><meta charset="utf-8"><title>WhatsApp Web</title>` +
+            `<body><h1>${REFUSALS[language]}</h1><a href="https://www.google.com/chrome/">Chrome</a>`
+        );
     }
 
     // ---- what a page is told --------------------------------------------------------------------
@@ -166,7 +179,7 @@ class Site {
         const { phone } = account;
         const offline = this.offline.get(phone) ?? [];
         this.offline.delete(phone);
-        const chats = this.chatsOf(phone);
+        const chats = this.chatsOf(phone).map((chat) => ({ ...chat, older: Boolean(chat.older) }));
         page.send({ type: 'login', account, lid: lidOf(phone), chats, offline, ready });
         for (const { chat, message } of offline) this.keep(phone, chat, message);
     }
@@ -175,7 +188,6 @@ class Site {
     complete(page, { phone, name, ready }) {
         page.stopRefs();
         page.pairing = null;
-        page.passkey = null;
         this.devices.link(page.noise, { phone, name });
         this.logIn(page, { phone, name }, { ready });
     }
@@ -197,7 +209,11 @@ class Site {
     }
 
     chatsOf(phone) {
-        if (!this.chats.has(phone)) this.chats.set(phone, chatsOf(phone, (number) => this.idOf(number)));
+        if (!this.chats.has(phone))
+            this.chats.set(
+                phone,
+                chatsOf(phone, (number) => this.idOf(number)),
+            );
         return this.chats.get(phone);
     }
 
@@ -284,14 +300,15 @@ const UPLINK = {
     unlink(site, page) {
         site.devices.unlink(page.noise);
     },
-    message(site, page, { message: { chat, directPath, ...message } }) {
+    message(site, page, { message: { chat, directPath, author, ...message } }) {
         const { phone } = site.requireAccount(page);
+        if (site.traits.refuse_sends) return { ack: -1 };
         const t = Math.floor(Date.now() / 1000);
         const sha256 = site.media.digest(directPath);
         const record = { phone, to: chat, ...message, t: message.t ?? t, ...(sha256 && { sha256 }) };
         delete record.fromMe;
         site.sent.push(record);
-        site.keep(phone, { id: chat }, { ...message, directPath });
+        site.keep(phone, { id: chat }, { ...message, author, directPath });
         return site.traits.mute_sends ? {} : { ack: 1 };
     },
     act(site, page, { kind, chat, id, ...fields }) {
@@ -308,51 +325,137 @@ const UPLINK = {
         const chat = site.chatsOf(phone).find(({ id }) => id === fields.chat);
         if (fields.kind === 'seen' && chat) chat.unread = 0;
     },
+    group: (site, page, wish) => askGroup(site, site.requireAccount(page).phone, wish),
+    picture: (site, page, { id }) => ({ path: site.pictures.get(id) }),
+    /** The phone hands over the newest of the messages that it has kept to itself, when it gets to it. */
+    older(site, page, { chat: id }) {
+        const { phone } = site.requireAccount(page);
+        const chat = site.chatsOf(phone).find((each) => each.id === id);
+        if (!chat?.older) return;
+        setTimeout(() => {
+            const messages = chat.older.splice(-OLDER_AT_ONCE);
+            chat.messages.unshift(...messages);
+            page.send({ type: 'older', chat: id, messages, more: chat.older.length > 0 });
+            if (chat.older.length === 0) delete chat.older;
+        }, site.traits.older_ms);
+    },
     reupload(site, page, { directPath }) {
         site.media.restore(directPath);
     },
 
     // ---- a passkey is waited for ----------------------------------------------------------------
 
+    'passkey-pressed': (site, page, { button, trusted }) => {
+        page.passkey?.pressed.push({ button, trusted });
+    },
+    /** A new challenge each time; the limits of the step begin once it is answered. */
     'passkey-options': (site, page) => {
-        const { phone, timeout } = page.passkey;
-        const options = site.passkeys.options(phone, timeout);
-        page.passkey.challenge = options.challenge;
-        page.passkey.stage = 'asked';
+        const asked = passkeyOf(page);
+        clearTimeout(asked.limiting);
+        if (asked.fails > 0) {
+            asked.fails -= 1;
+            asked.stage = 'failed';
+            throw new HttpError(503, 'no options just now');
+        }
+        const options = site.passkeys.options(asked.phone, asked.timeout);
+        asked.challenge = options.challenge;
+        asked.asked += 1;
+        asked.stage = 'asked';
         return options;
     },
+    /** The page's own call has ended with nothing. */
+    'passkey-none': (site, page) => {
+        if (page.passkey) page.passkey.stage = 'failed';
+    },
     passkey(site, page, credential) {
-        const asked = page.passkey;
-        if (!site.passkeys.verify(asked.phone, asked.challenge, credential)) {
-            asked.stage = 'failed';
-            page.send({ type: 'passkey-failed' });
+        const asked = passkeyOf(page);
+        const { challenge } = asked;
+        asked.challenge = null;
+        if (challenge === null || !site.passkeys.verify(asked.phone, challenge, credential)) {
+            failPasskey(page);
+            return;
+        }
+        if (asked.again > 0) {
+            asked.again -= 1;
+            asked.stage = 'opened';
+            page.send({ type: 'passkey-again' });
             return;
         }
         asked.stage = 'given';
+        limitPasskey(page);
         if (asked.silent) return;
         if (!asked.compare) {
-            site.complete(page, asked);
+            completePasskey(site, page);
             return;
         }
         asked.stage = 'compare';
         const letters = eightLetters();
         asked.letters = `${letters.slice(0, 4)}-${letters.slice(4)}`;
+        limitPasskey(page);
         page.send({ type: 'passkey-compare', letters: asked.letters });
+        // The page confirms by itself while it still has the key of the scan.
+        if (asked.agrees === null) return;
+        asked.agreeing = setTimeout(() => completePasskey(site, page), asked.agrees);
     },
-    'passkey-confirmed': (site, page) => site.complete(page, page.passkey),
+    'passkey-confirmed': (site, page) => completePasskey(site, page),
     'passkey-cancelled': (site, page) => {
-        page.passkey = null;
+        page.endPasskey();
+        page.pairing = null;
         page.startRefs(site.refsTtl);
     },
 };
 
+function passkeyOf(page) {
+    if (page.passkey === null) throw new HttpError(409, 'no passkey is waited for');
+    return page.passkey;
+}
+
+/** The page gives each part of the step after the answer so long; its card then shows that it failed. */
+function limitPasskey(page) {
+    const asked = page.passkey;
+    clearTimeout(asked.limiting);
+    if (asked.limit === null) return;
+    asked.limiting = setTimeout(() => {
+        if (page.passkey === asked) failPasskey(page);
+    }, asked.limit);
+}
+
+function failPasskey(page) {
+    clearTimeout(page.passkey.limiting);
+    clearTimeout(page.passkey.agreeing);
+    page.passkey.stage = 'failed';
+    page.send({ type: 'passkey-failed' });
+}
+
+function completePasskey(site, page) {
+    const { phone, name } = passkeyOf(page);
+    page.endPasskey();
+    site.complete(page, { phone, name });
+}
+
 /** A key and a self-signed certificate, made by openssl through pipes: neither is ever written to disk. */
 function makeCertificate() {
-    const pem = execFileSync('openssl', [
-        'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '30',
-        '-subj', '/CN=web.whatsapp.com', '-addext', 'subjectAltName=DNS:web.whatsapp.com',
-        '-keyout', '-',
-    ], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+    const pem = execFileSync(
+        'openssl',
+        [
+            'req',
+            '-x509',
+            '-newkey',
+            'ec',
+            '-pkeyopt',
+            'ec_paramgen_curve:prime256v1',
+            '-nodes',
+            '-days',
+            '30',
+            '-subj',
+            '/CN=web.whatsapp.com',
+            '-addext',
+            'subjectAltName=DNS:web.whatsapp.com',
+            '-keyout',
+            '-',
+        ],
+        { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] },
+    );
     const block = (label) => pem.match(new RegExp(`-----BEGIN ${label}-[^]*?-END ${label}-----\n`))[0];
     const cert = block('CERTIFICATE');
     const der = new crypto.X509Certificate(cert).publicKey.export({ type: 'spki', format: 'der' });

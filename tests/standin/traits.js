@@ -11,6 +11,7 @@ const TRAITS = {
     serialized_keys: [false, true, 'keys of messages have their text in `_serialized`'],
     media_id: [true, false, 'the model of media has an id, which a spread puts over that of the message'],
     lid_chats: [true, false, 'people are known by their LID'],
+    numbers_known: [true, true, 'the page knows the numbers of LIDs before it has asked WhatsApp for them'],
     strict_lookups: [true, false, 'looking for a message by what is no key is a DataError'],
     find_ms: [30, 0, 'how long WhatsApp takes to look somebody up'],
     sync_waits: [false, true, 'the sync waits until somebody listens for its end'],
@@ -24,6 +25,9 @@ const TRAITS = {
     comms_in_worker: [false, false, '`refreshQR` of WAWebLaunchSocketUtils starts the wrong side anew'],
     download_needs_mimetype: [false, false, 'a download without `mimetype` is refused'],
     mute_sends: [false, false, 'the page takes messages, the site never acknowledges them'],
+    one_description: [true, false, 'the description of a group is set with one object'],
+    older_ms: [300, 0, 'how long a phone takes to hand over older messages'],
+    refuse_sends: [false, false, 'the page takes messages, the site does not: their ack is -1'],
     chat_cost_ms: [0, 0, 'how long the page is busy with each chat, when it is made and when it is read'],
 };
 

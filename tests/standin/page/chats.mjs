@@ -1,37 +1,48 @@
 /** Contacts, chats and messages of the account. */
 
+import { GroupMetadata } from './groups.mjs';
 import { Collection, defineModel } from './models.mjs';
-import {
-    MsgKey,
-    createWid,
-    isRegistered,
-    me,
-    toLid,
-    toPhone,
-} from './ids.mjs';
+import { MsgKey, createWid, isRegistered, me, numberOf, toLid, toPhone } from './ids.mjs';
 import { Media, expiredMedia } from './media.mjs';
-import { config, pause, traits } from './site.mjs';
+import { config, pause, traits, uplink } from './site.mjs';
 
 /** Messages of a chat that are loaded at start, and that each `loadEarlierMsgs` adds. */
 const MESSAGES_PER_LOAD = 10;
 
+/** Whether the phone has messages of a chat that it has not handed over. */
+const MORE_ON_PHONE = 0;
+const NO_MORE_ON_PHONE = 1;
+const MORE_ON_PHONE_AFTER_REQUEST = 4;
+/** What a device may ask its phone for: messages of one chat. */
+const HISTORY_ON_DEMAND = 3;
+
 /** What `serialize` of a message lists. */
 const MESSAGE_PROPS = `
-    ack author body broadcast businessOwnerJid buttons caption clientUrl deprecatedMms3Url description
-    directPath duration dynamicReplyButtons encFilehash eventDescription eventEndTime eventLocation
-    eventName eventStartTime filehash filename forwardingScore from groupMentions hasReaction height id
-    invis inviteCode inviteCodeExp inviteGrp inviteGrpName isForwarded isGif isNewMsg isViewOnce kind
-    lat latestEditMsgKey latestEditSenderTimestampMs links list listResponse lng loc mediaKey
-    mediaKeyTimestamp mentionedJidList messageSecret mimetype notifyName orderId pageCount
-    pollInvalidated pollName pollOptions pollSelectableOptionsCount productId protocolMessageKey
-    quotedMsg quotedParticipant quotedStanzaID recipients recvFresh selectedButtonId selectedIndex self
-    size star streamingSidecar subtype t templateParams thumbnail title to token type uploadhash
-    vcardFormattedName vcardList waveform width
-`.trim().split(/\s+/);
+    ack author body broadcast businessOwnerJid buttons caption clientUrl comment deprecatedMms3Url
+    description directPath duration dynamicReplyButtons encFilehash ephemeralDuration eventDescription
+    eventEndTime eventLocation eventName eventStartTime filehash filename footer forwardingScore from
+    groupMentions hasReaction height id invis inviteCode inviteCodeExp inviteGrp inviteGrpName
+    isForwarded isGif isLive isNewMsg isViewOnce itemCount kind lat latestEditMsgKey
+    latestEditSenderTimestampMs links list listResponse lng loc mediaKey mediaKeyTimestamp
+    mentionedJidList messageSecret mimetype notifyName orderId orderTitle pageCount pollInvalidated
+    pollName pollOptions pollSelectableOptionsCount productId protocolMessageKey quotedMsg
+    quotedParticipant quotedStanzaID recipients recvFresh revokeSender selectedButtonId selectedIndex
+    self shareDuration size star streamingSidecar subtype t templateParams thumbnail title to token type
+    uploadhash vcardFormattedName vcardList waveform width
+`
+    .trim()
+    .split(/\s+/);
 /** Attributes of these names are ids, which the site gives as text. */
-const WIDS = ['author', 'quotedParticipant', 'recipients', 'mentionedJidList', 'templateParams'];
+const WIDS = [
+    'author',
+    'quotedParticipant',
+    'recipients',
+    'mentionedJidList',
+    'templateParams',
+    'revokeSender',
+];
 
-export class MsgModel extends defineModel(MESSAGE_PROPS, ['expired']) {
+export class MsgModel extends defineModel(MESSAGE_PROPS, ['expired', 'reactions']) {
     unsafe() {
         return this;
     }
@@ -73,6 +84,7 @@ class ChatModel extends defineModel([
     'isLocked',
     'muteExpiration',
     'lastReceivedKey',
+    'endOfHistoryTransferType',
 ]) {
     msgs = new Collection();
 
@@ -86,15 +98,6 @@ const ContactModel = defineModel(
     ['id', 'name', 'shortName', 'pushname', 'phoneNumber', 'isBusiness', 'type'],
     ['isContactBlocked', 'isEnterprise'],
 );
-const GroupMetadata = defineModel([
-    'id',
-    'subject',
-    'announce',
-    'isLidAddressingMode',
-    'participants',
-    'size',
-]);
-
 export const Msg = Object.assign(new Collection(), { modelClass: MsgModel });
 export const Chat = new Collection();
 export const Contact = new Collection();
@@ -119,37 +122,60 @@ function spend(milliseconds) {
 export function addContact(wid, { name, pushname } = {}) {
     const known = Contact.get(wid);
     if (known && pushname) known.set({ pushname });
-    return known ?? Contact.add(new ContactModel({
-        id: wid,
-        name,
-        pushname,
-        phoneNumber: wid.isLid() ? toPhone(wid) : undefined,
-        isBusiness: false,
-        isContactBlocked: false,
-    }))[0];
+    return (
+        known ??
+        Contact.add(
+            new ContactModel({
+                id: wid,
+                name,
+                pushname,
+                phoneNumber: wid.isLid() ? numberOf(wid) : undefined,
+                isBusiness: false,
+                isContactBlocked: false,
+            }),
+        )[0]
+    );
 }
 
 Contact.find = async (id) => Contact.get(id) ?? addContact(createWid(id));
 BusinessProfile.find = async () => ({});
 
-// ---- groups ---------------------------------------------------------------------------------------
-
-/** As the errors of a build without names: one letter, no text. */
-const RefusedByServer = { e: class extends Error {} }.e;
-Object.defineProperty(RefusedByServer, 'name', { value: 'e' });
-
-async function updateGroup(wid) {
-    if (!Chat.get(wid)?.broken) return;
-    throw Object.assign(new RefusedByServer(), { name: 'e', status: 429 });
+/** What the site tells of somebody. */
+export function changeContact({ id, known: { name, pushname, business, blocked } }) {
+    const contact = addContact(createWid(id), { name, pushname });
+    contact.set({
+        ...(name !== undefined && { name }),
+        ...(business !== undefined && { isBusiness: business }),
+        ...(blocked !== undefined && { isContactBlocked: blocked }),
+    });
 }
 
-export const GroupMetadataCollection = { update: updateGroup };
-export const queryAndUpdateGroupMetadataById = ({ id }) => updateGroup(createWid(id));
+export async function requestProfilePicFromServer({ id }) {
+    const { path } = await uplink('picture', { id: String(id) });
+    if (!path) throw Object.assign(new Refused(), { name: 'e', status: 404 });
+    return { id, eurl: new URL(path, location.href).href };
+}
+
+// ---- errors ---------------------------------------------------------------------------------------
+
+/** As the errors of a build without names: one letter, no text. */
+export const Refused = { e: class extends Error {} }.e;
+Object.defineProperty(Refused, 'name', { value: 'e' });
 
 // ---- chats ----------------------------------------------------------------------------------------
 
 /** The id that a chat with this user has here: accounts of today know people by their LID. */
 const inChats = (wid) => (traits.lid_chats ? toLid(wid) : wid);
+
+/** What is read of a chat throws, as of one whose model is damaged. */
+function damage(chat) {
+    for (const name of ['name', 'formattedTitle', 't', 'unreadCount', 'lastReceivedKey', 'archive']) {
+        const get = () => {
+            throw new Refused();
+        };
+        Object.defineProperty(chat, name, { get, configurable: true });
+    }
+}
 
 export function addChat({ id, name, saved, unread = 0, archived, pinned, broken, ...rest }) {
     const wid = createWid(id);
@@ -165,29 +191,21 @@ export function addChat({ id, name, saved, unread = 0, archived, pinned, broken,
         isLocked: false,
         mute: { expiration: 0 },
         muteExpiration: 0,
+        endOfHistoryTransferType: rest.older ? MORE_ON_PHONE : NO_MORE_ON_PHONE,
         broken,
     });
     if (wid.isGroup()) {
-        const participants = (rest.participants ?? []).map((member) => ({
-            id: createWid(member),
-            isAdmin: false,
-            isSuperAdmin: false,
-        }));
-        const lids = participants.some((member) => member.id.isLid());
-        chat.groupMetadata = new GroupMetadata({
-            id: wid,
-            subject: name,
-            announce: false,
-            isLidAddressingMode: lids,
-            participants,
-            size: participants.length,
-        });
+        chat.groupMetadata = GroupMetadata.of({ ...rest, id: wid, name });
     } else {
         addContact(wid, { name: saved ? name : undefined });
     }
     Chat.add(chat);
-    earlier.set(chat, (rest.messages ?? []).map((message) => toMsg(chat, message)));
+    earlier.set(
+        chat,
+        (rest.messages ?? []).map((message) => toMsg(chat, message)),
+    );
     for (const msg of loadEarlier(chat)) show(chat, msg);
+    if (rest.unreadable) damage(chat);
     return chat;
 }
 
@@ -220,8 +238,22 @@ function loadEarlier(chat) {
 
 export async function loadEarlierMsgs({ chat }) {
     const msgs = loadEarlier(chat);
-    for (const msg of msgs) show(chat, msg);
+    // A chat has its messages in the order in which they are shown.
+    for (const msg of [...msgs].reverse()) show(chat, msg, { at: 0 });
     return msgs;
+}
+
+/** Asks the phone for something; what comes of it comes later. */
+export async function sendPeerDataOperationRequest(type, { chatId }) {
+    if (type === HISTORY_ON_DEMAND) await uplink('older', { chat: String(chatId) });
+}
+
+/** The phone hands over older messages of a chat: they are stored, and in nobody's view yet. */
+export function takeOlder({ chat: id, messages, more }) {
+    const chat = Chat.get(id);
+    const made = messages.map((message) => toMsg(chat, message)).filter(Boolean);
+    earlier.set(chat, [...made, ...earlier.get(chat)]);
+    chat.set({ endOfHistoryTransferType: more ? MORE_ON_PHONE_AFTER_REQUEST : NO_MORE_ON_PHONE });
 }
 
 // ---- messages -------------------------------------------------------------------------------------
@@ -262,10 +294,11 @@ function withMedia(msg) {
 }
 
 /** Loads a message into its chat; a new one is announced to whoever listens. */
-function show(chat, msg) {
-    chat.msgs.add(msg);
+function show(chat, msg, options) {
+    chat.msgs.add(msg, options);
     Msg.add(msg);
-    if (!chat.lastReceivedKey || msg.t >= chat.t) chat.set({ lastReceivedKey: msg.id, t: msg.t });
+    const isLast = !chat.lastReceivedKey || (options?.at !== 0 && msg.t >= chat.t);
+    if (isLast) chat.set({ lastReceivedKey: msg.id, t: msg.t });
 }
 
 export function receive({ chat: { id, name }, message }) {
@@ -312,12 +345,15 @@ Msg.getMessagesById = async (ids) => {
 export function getQuotedMsgObj(msg) {
     if (!msg?.quotedMsg) return null;
     const remote = msg.id.remote;
-    return findById(msg.quotedStanzaID) ?? new MsgModel({
-        ...msg.quotedMsg,
-        id: new MsgKey({ fromMe: false, remote, id: msg.quotedStanzaID }),
-        from: msg.quotedParticipant,
-        to: remote,
-    });
+    return (
+        findById(msg.quotedStanzaID) ??
+        new MsgModel({
+            ...msg.quotedMsg,
+            id: new MsgKey({ fromMe: false, remote, id: msg.quotedStanzaID }),
+            from: msg.quotedParticipant,
+            to: remote,
+        })
+    );
 }
 
 /** Calls are kept in a map whose name the build generates. */

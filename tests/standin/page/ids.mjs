@@ -1,6 +1,6 @@
 /** Who is who: ids of users, chats and messages, and which numbers have WhatsApp. */
 
-import { config } from './site.mjs';
+import { config, traits } from './site.mjs';
 
 export const randomBytes = (count) => crypto.getRandomValues(new Uint8Array(count));
 export const encodeB64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
@@ -95,6 +95,12 @@ export const isMe = (wid) => [me.phone, me.lid].some((mine) => mine?.equals(wid)
 export const toLid = (wid) => (wid.server === 'c.us' ? new Wid(`100${wid.user}@lid`) : wid);
 export const toPhone = (wid) => (wid.server === 'lid' ? new Wid(`${wid.user.slice(3)}@c.us`) : wid);
 
+/** Whose number WhatsApp was asked for. */
+const asked = new Set();
+export const ask = (wid) => asked.add(String(wid));
+/** The number behind a LID as far as this page knows it. */
+export const numberOf = (wid) => (traits.numbers_known || asked.has(String(wid)) ? toPhone(wid) : undefined);
+
 /** Mobile numbers of Brazil were given a ninth digit, which WhatsApp's ids have in some areas only. */
 const BRAZILIAN = /^55(\d\d)(9?)(\d{8})$/;
 const FIRST_AREA_WITHOUT_NINTH_DIGIT = 31;
@@ -146,17 +152,20 @@ export class MsgKey {
 
     static from(given) {
         if (given instanceof MsgKey) return given;
-        return typeof given === 'string' ? MsgKey.fromString(given) : new MsgKey({
-            fromMe: given.fromMe,
-            remote: createWidFromWidLike(given.remote),
-            id: given.id,
-            participant: given.participant && createWidFromWidLike(given.participant),
-        });
+        return typeof given === 'string'
+            ? MsgKey.fromString(given)
+            : new MsgKey({
+                  fromMe: given.fromMe,
+                  remote: createWidFromWidLike(given.remote),
+                  id: given.id,
+                  participant: given.participant && createWidFromWidLike(given.participant),
+              });
     }
 
     static fromString(text) {
         const [fromMe, remote, id, ...rest] = String(text).split('_');
-        if (!id || !['true', 'false'].includes(fromMe)) throw new Error('MsgKey error: not the text of a key');
+        if (!id || !['true', 'false'].includes(fromMe))
+            throw new Error('MsgKey error: not the text of a key');
         const participant = rest.find((part) => part.includes('@'));
         return MsgKey.from({ fromMe: fromMe === 'true', remote, id, participant });
     }
@@ -164,8 +173,6 @@ export class MsgKey {
     equals(other) {
         return other instanceof MsgKey && String(other) === String(this);
     }
-
-    toString() {
-        return this[config.names.key];
-    }
 }
+// As in a build, whose code has the name in it: before there is a key, nothing else tells it.
+MsgKey.prototype.toString = new Function(`return this[${JSON.stringify(config.names.key)}]`);

@@ -3,11 +3,11 @@
  * and follows what the site tells it.
  */
 
-import { mergeChat, receive } from './chats.mjs';
+import { changeContact, mergeChat, receive, takeOlder } from './chats.mjs';
 import { crash, frames, hang, pushState, reloadAfter } from './faults.mjs';
 import { encodeB64 } from './ids.mjs';
 import { breakMember, delayMember, installRequire, loadLazy, withhold } from './modules.mjs';
-import { closePasskey, compare, failed, openPasskey } from './passkey.mjs';
+import { askAgain, closePasskey, compare, failed, openPasskey } from './passkey.mjs';
 import { hasLogin, keys, openProfile } from './profile.mjs';
 import { drawAlways } from './screen.mjs';
 import { told } from './sending.mjs';
@@ -15,6 +15,9 @@ import { Conn, Socket, ban, enter, leave, setProgress, sync, tidyAddress } from 
 import { pageId, pause, tell, traits } from './site.mjs';
 
 const RECONNECT_MS = 1000;
+
+/** What comes with the screen of a passkey. */
+const SHORTCAKE = ['WAWebShortcakeLinkingAction', 'WAWebShortcakeLinkingApi'];
 
 let refused = false;
 
@@ -37,15 +40,18 @@ const commands = {
         sync();
     },
     logout: ({ reason }) => leave(reason),
-    passkey: () => {
-        openPasskey();
+    passkey(wish) {
+        for (const module of SHORTCAKE) loadLazy({ module });
+        openPasskey(wish);
     },
+    'passkey-again': askAgain,
     'passkey-failed': failed,
     'passkey-compare': compare,
-    'passkey-closed': closePasskey,
     chats: ({ chats }) => chats.forEach(mergeChat),
     loading: ({ percent }) => setProgress(percent),
     message: receive,
+    older: takeOlder,
+    contact: changeContact,
     ...told,
     ban(told402) {
         refused = true;

@@ -17,13 +17,14 @@ class DownloadError extends Error {
 export const expiredMedia = (directPath) => uplink('reupload', { directPath });
 
 export const downloadManager = {
-    async downloadAndMaybeDecrypt({ directPath, downloadQpl, mimetype = 'application/octet-stream', type }) {
-        downloadQpl.addAnnotations({ string: { mediaType: type, rawMimeType: mimetype } });
+    async downloadAndMaybeDecrypt({ directPath, downloadQpl, mimetype, type, signal }) {
+        const known = mimetype ?? 'application/octet-stream';
+        downloadQpl.addAnnotations({ string: { mediaType: type, rawMimeType: known } });
         downloadQpl.addPoint('start');
-        if (traits.download_needs_mimetype && mimetype === 'application/octet-stream') {
+        if (traits.download_needs_mimetype && known === 'application/octet-stream') {
             throw new DownloadError(415);
         }
-        const answer = await fetch(directPath);
+        const answer = await fetch(directPath, { signal });
         if (!answer.ok) throw new DownloadError(answer.status);
         return answer.arrayBuffer();
     },
@@ -66,7 +67,9 @@ const MEDIA_PROPS = `
     type mimetype filehash size filename mediaBlob isGif preview duration fullWidth fullHeight waveform
     renderableUrl clientUrl deprecatedMms3Url directPath mediaKey mediaKeyTimestamp encFilehash uploadhash
     streamingSidecar firstFrameSidecar mediaHandle
-`.trim().split(/\s+/);
+`
+    .trim()
+    .split(/\s+/);
 
 /**
  * What is known of a message's media. Today's build gives it an id as well: whoever spreads this model into a
@@ -88,16 +91,17 @@ const hashOf = async (blob) => encodeB64(await crypto.subtle.digest('SHA-256', a
 export function prepRawMedia(opaque, wishes) {
     const { blob } = opaque;
     return {
-        waitForPrep: async () => new Media({
-            type: kindOf(blob.type, wishes),
-            mimetype: blob.type,
-            filehash: await hashOf(blob),
-            size: blob.size,
-            filename: blob.name,
-            isGif: Boolean(wishes.asGif),
-            mediaBlob: opaque,
-            mediaStage: 'RESOLVED',
-        }),
+        waitForPrep: async () =>
+            new Media({
+                type: kindOf(blob.type, wishes),
+                mimetype: blob.type,
+                filehash: await hashOf(blob),
+                size: blob.size,
+                filename: blob.name,
+                isGif: Boolean(wishes.asGif),
+                mediaBlob: opaque,
+                mediaStage: 'RESOLVED',
+            }),
     };
 }
 

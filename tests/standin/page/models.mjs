@@ -129,9 +129,11 @@ export class Collection extends Emitter {
         return this.#models.size;
     }
 
-    add(model) {
+    add(model, { at } = {}) {
         if (model.id === undefined) throw new Error(`Model id: ${model.id} is of the wrong type`);
-        this.#models.set(String(model.id), model);
+        const key = String(model.id);
+        if (at === 0 && !this.#models.has(key)) this.#models = new Map([[key, model], ...this.#models]);
+        else this.#models.set(key, model);
         model.joined(this);
         this.trigger('add', model);
         return [model];

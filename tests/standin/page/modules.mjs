@@ -4,8 +4,10 @@
  */
 
 import * as chats from './chats.mjs';
+import * as groups from './groups.mjs';
 import * as ids from './ids.mjs';
 import * as media from './media.mjs';
+import * as passkey from './passkey.mjs';
 import * as sending from './sending.mjs';
 import * as session from './session.mjs';
 import { keys } from './profile.mjs';
@@ -42,6 +44,8 @@ const implementations = {
     },
     WAWebUserPrefsMultiDevice: { getADVSecretKey: () => ids.encodeB64(keys.adv) },
     WAWebAltDeviceLinkingApi: linking,
+    WAWebShortcakeLinkingAction: passkey.actions,
+    WAWebShortcakeLinkingApi: passkey.stages,
     WAWebSyncGatingUtils: { isPlaceholderMessageResendEnabled: () => false },
     WAWebCallCollection: chats.calls,
     WAWebMiscBrowserUtils: { info: () => ({ os: 'Linux', name: 'Chrome' }) },
@@ -50,13 +54,14 @@ const implementations = {
     WAWebWidFactory: { createWid, createWidFromWidLike, asUserWidOrThrow },
     WAWebApiContact: {
         getCurrentLid: toLid,
-        getPhoneNumber: toPhone,
+        getPhoneNumber: ids.numberOf,
         getAlternateUserWid: (wid) => (wid.isLid() ? toPhone(wid) : toLid(wid)),
     },
     WAWebLidMigrationUtils: { toPn: toPhone },
     WAWebQueryExistsJob: {
         async queryWidExists(wid) {
             await pause(traits.find_ms);
+            ids.ask(wid);
             const known = ids.registered(wid);
             return known && { wid: known, biz: false };
         },
@@ -76,6 +81,7 @@ const implementations = {
         getIsEnterprise: () => false,
     },
     WAWebFrontendContactGetters: { getIsMyContact: ({ name }) => Boolean(name) },
+    WAWebContactProfilePicThumbBridge: { requestProfilePicFromServer: chats.requestProfilePicFromServer },
     WAWebFrontendVcardUtils: { vcardFromContactModel: sending.vcardFromContactModel },
 
     WAWebCollections: {
@@ -84,9 +90,10 @@ const implementations = {
         Contact: chats.Contact,
         Blocklist: chats.Blocklist,
         BusinessProfile: chats.BusinessProfile,
+        Reactions: sending.Reactions,
         WAWebNewsletterCollection: chats.WAWebNewsletterCollection,
-        WAWebGroupMetadataCollection: chats.GroupMetadataCollection,
-        GroupMetadata: chats.GroupMetadataCollection,
+        WAWebGroupMetadataCollection: groups.GroupMetadataCollection,
+        GroupMetadata: groups.GroupMetadataCollection,
     },
     WAWebMsgKey: ids.MsgKey,
     WALinkify: { findLinks, findLink: (text) => findLinks(text)[0] },
@@ -96,6 +103,7 @@ const implementations = {
     },
     WAWebFindChatAction: { findOrCreateLatestChat: chats.findOrCreateLatestChat },
     WAWebChatLoadMessages: { loadEarlierMsgs: chats.loadEarlierMsgs },
+    WAWebSendNonMessageDataRequest: { sendPeerDataOperationRequest: chats.sendPeerDataOperationRequest },
     WAWebUpdateUnreadChatAction: { sendSeen: sending.sendSeen },
     WAWebGetEphemeralFieldsMsgActionsUtils: { getEphemeralFields: () => ({}) },
     WAWebSendMsgChatAction: { addAndSendMsgToChat: sending.addAndSendMsgToChat },
@@ -131,7 +139,13 @@ const implementations = {
     WAWebStartMediaUploadQpl: { startMediaUploadQpl: media.startMediaUploadQpl },
     WAWebImageUtils: { toWebpSticker: media.toWebpSticker },
 
-    WAWebGroupQueryJob: { queryAndUpdateGroupMetadataById: chats.queryAndUpdateGroupMetadataById },
+    WAWebGroupQueryJob: { queryAndUpdateGroupMetadataById: groups.queryAndUpdateGroupMetadataById },
+    WAWebWidToJid: groups.widToJid,
+    WAWebModifyParticipantsGroupAction: groups.participantsAction,
+    WASmaxGroupsAddParticipantsRPC: { sendAddParticipantsRPC: groups.sendAddParticipantsRPC },
+    WAWebGroupModifyInfoJob: groups.modifyInfo,
+    WAWebExitGroupAction: { sendExitGroup: groups.sendExitGroup },
+    WAWebGroupCreateJob: { createGroup: groups.createGroup },
     WAWebChatStateBridge: sending.chatStates,
     WAWebPresenceChatAction: sending.presence,
 };
@@ -147,7 +161,8 @@ function build(name, members) {
 }
 
 // What only another shape has is no part of this one's Cmd.
-if ('Cmd.refreshQR' in config.modules.WAWebCmd.members) Cmd.refreshQR = () => BackendEventBus.triggerRefreshQR();
+if ('Cmd.refreshQR' in config.modules.WAWebCmd.members)
+    Cmd.refreshQR = () => BackendEventBus.triggerRefreshQR();
 
 const loaded = new Map();
 const withheld = new Set();

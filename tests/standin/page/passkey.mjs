@@ -4,7 +4,7 @@
  */
 
 import { linking } from './session.mjs';
-import { pause, traits, uplink } from './site.mjs';
+import { pause, tell, traits, uplink } from './site.mjs';
 
 /** Word for "Continue" and heading, by language; the page speaks the browser's. */
 const WORDS = {
@@ -19,37 +19,71 @@ const fromB64Url = (text) => {
     const plain = text.replaceAll('-', '+').replaceAll('_', '/');
     return Uint8Array.from(atob(plain), (character) => character.charCodeAt(0));
 };
-const toB64Url = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer)))
-    .replaceAll('+', '-')
-    .replaceAll('/', '_')
-    .replace(/=+$/, '');
+const toB64Url = (buffer) =>
+    btoa(String.fromCharCode(...new Uint8Array(buffer)))
+        .replaceAll('+', '-')
+        .replaceAll('/', '_')
+        .replace(/=+$/, '');
 
-function element(name, attributes, ...children) {
+/** What this build looks like, and the letters on show. */
+const now = { look: 'usual', stage: null, letters: null };
+const shown = document.createElement('div');
+shown.style.cssText = 'position: fixed; inset: 0; background: white';
+
+function element(name, testid, ...children) {
     const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    if (testid && now.look !== 'anonymous') made.dataset.testid = `shortcake_${testid}`;
     made.append(...children);
     return made;
 }
 
-const shown = document.createElement('div');
-shown.dataset.testid = 'shortcake_passkey_screen';
-shown.style.cssText = 'position: fixed; inset: 0; background: white';
+/** A button that tells the site of each press: who presses what is looked at. */
+function button(testid, text, pressed, { disabled = false } = {}) {
+    const made = element('button', testid, text);
+    made.disabled = disabled;
+    made.addEventListener('click', ({ isTrusted }) => {
+        tell('passkey-pressed', { button: testid ?? text, trusted: isTrusted });
+        pressed?.();
+    });
+    return made;
+}
 
 function card(testid, ...children) {
     const [, heading] = WORDS[traits.language];
-    const made = element('div', { 'data-testid': testid }, element('h1', {}, heading), ...children);
-    const cancel = element('button', { 'data-testid': 'shortcake_cancel_button' }, '×');
-    cancel.addEventListener('click', close);
+    if (now.look === 'anonymous') delete shown.dataset.testid;
+    else shown.dataset.testid = 'shortcake_passkey_screen';
+    const made = element('div', testid, element('h1', null, heading), ...children);
+    const cancel = button('cancel_button', '×', close);
+    cancel.setAttribute('aria-label', 'Cancel');
     shown.replaceChildren(made, cancel);
     document.body.append(shown);
 }
 
-function promptCard({ busy = false, alert = false } = {}) {
+/** The button of the card, in the shapes that it may have some day. */
+function continueButtons(disabled) {
     const [word] = WORDS[traits.language];
-    const button = element('button', { 'data-testid': 'shortcake_passkey_continue_button' }, word);
-    button.disabled = busy;
-    button.addEventListener('click', ask);
-    card('shortcake_passkey_prompt_card', ...(alert ? [element('p', { role: 'alert' }, '!')] : []), button);
+    const unnamed = () => {
+        const made = button('passkey_continue_button', word, ask, { disabled });
+        delete made.dataset.testid;
+        return made;
+    };
+    switch (now.look) {
+        case 'renamed':
+            return [unnamed()];
+        case 'twins':
+            return [unnamed(), unnamed()];
+        case 'missing':
+            return [button(null, 'Create passkey'), button(null, 'Log out')];
+        default:
+            return [button('passkey_continue_button', word, ask, { disabled })];
+    }
+}
+
+function promptCard({ busy = false, alert = false } = {}) {
+    now.stage = busy ? 'asked' : 'prompt';
+    const told = element('p', null, '!');
+    told.setAttribute('role', 'alert');
+    card('passkey_prompt_card', ...(alert ? [told] : []), ...continueButtons(busy));
 }
 
 /** Asks the browser for the passkey, with a challenge that the site makes anew each time. */
@@ -66,7 +100,8 @@ async function ask() {
         });
         if (credential.type !== 'public-key') throw new Error('not a public key');
         const { clientDataJSON, authenticatorData, signature, userHandle } = credential.response;
-        card('shortcake_waiting_for_phone_card', waitingButton());
+        now.stage = 'waiting';
+        card('waiting_for_phone_card', button('waiting_continue_button', '', null, { disabled: true }));
         await uplink('passkey', {
             id: credential.id,
             rawId: toB64Url(credential.rawId),
@@ -77,31 +112,33 @@ async function ask() {
         });
     } catch (error) {
         console.warn(error);
-        if (shown.isConnected) promptCard({ alert: true });
+        if (!shown.isConnected) return;
+        tell('passkey-none');
+        promptCard({ alert: true });
     }
-}
-
-function waitingButton() {
-    const button = element('button', { 'data-testid': 'shortcake_waiting_continue_button' });
-    button.disabled = true;
-    return button;
 }
 
 /** Eight letters to compare with the phone. */
 export function compare({ letters }) {
-    const button = element('button', { 'data-testid': 'shortcake_code_confirm_button' }, 'OK');
-    button.addEventListener('click', () => uplink('passkey-confirmed'));
-    const display = element('p', { 'data-testid': 'shortcake_verification_code_display' }, letters);
-    card('shortcake_code_matching_card', display, button);
+    Object.assign(now, { stage: 'code', letters });
+    const display = element('p', 'verification_code_display', letters);
+    card('code_matching_card', display, button('code_confirm_button', 'OK', confirm));
 }
 
-export async function openPasskey() {
+const confirm = () => tell('passkey-confirmed');
+
+/** `look`: see README.md. `ask`: `once` = without a click, `click`; null = as this shape of the page does. */
+export async function openPasskey({ look, ask: when }) {
+    now.look = look;
     linking.setPairingType('SHORTCAKE_PASSKEY');
     promptCard();
-    if (traits.passkey_screen) return;
+    if (when === 'click' || (when === null && traits.passkey_screen)) return;
     await pause(0);
     await ask();
 }
+
+/** The site wants another round, with another challenge. */
+export const askAgain = () => promptCard();
 
 export function failed() {
     promptCard({ alert: true });
@@ -114,6 +151,18 @@ async function close() {
 }
 
 export function closePasskey() {
+    Object.assign(now, { stage: null, letters: null });
     shown.remove();
     linking.setPairingType('QR_CODE');
 }
+
+/** What the page's own screen calls, and what it reads. */
+export const actions = {
+    startShortcakePasskeyPairing: ask,
+    confirmShortcakeVerificationCode: confirm,
+    cancelShortcakePasskeyPairing: close,
+};
+export const stages = {
+    getVerificationCode: () => now.letters,
+    getShortcakeLinkingStage: () => now.stage,
+};

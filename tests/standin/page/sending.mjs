@@ -1,7 +1,7 @@
 /** What this page sends: messages, reactions, edits, deletions, signals; and what the site tells of them. */
 
 import { MsgKey, createWid, isMe, me, toPhone } from './ids.mjs';
-import { addOwn, calls, chatOf, findById, forget } from './chats.mjs';
+import { Msg, addOwn, calls, chatOf, findById, forget } from './chats.mjs';
 import { Cmd } from './session.mjs';
 import { config, tell, uplink } from './site.mjs';
 
@@ -9,22 +9,26 @@ import { config, tell, uplink } from './site.mjs';
 const TOLD = `
     type body caption t mimetype filename size directPath isGif isViewOnce lat lng loc quotedStanzaID
     mentionedJidList pollName pollOptions vcardFormattedName
-`.trim().split(/\s+/);
+`
+    .trim()
+    .split(/\s+/);
 
-const described = (msg) => Object.fromEntries(
-    TOLD.filter((name) => msg[name] !== undefined).map((name) => [name, plain(msg[name])]),
-);
+const described = (msg) =>
+    Object.fromEntries(
+        TOLD.filter((name) => msg[name] !== undefined).map((name) => [name, plain(msg[name])]),
+    );
 const plain = (value) => (Array.isArray(value) ? value.map((each) => each?._serialized ?? each) : value);
 
 export function addAndSendMsgToChat(chat, attributes) {
     const added = Promise.resolve(attributes).then((given) => addOwn(chat, given));
     const sent = added.then(async (msg) => {
-        const message = { chat: String(chat.id), id: msg.id.id, fromMe: true, ...described(msg) };
+        const author = msg.id.participant && String(msg.id.participant);
+        const message = { chat: String(chat.id), id: msg.id.id, fromMe: true, author, ...described(msg) };
         const { ack } = await uplink('message', { message });
         // A site that says nothing of it: the page waits, for ever.
         if (ack === undefined) await new Promise(() => {});
-        if (ack > msg.ack) msg.set({ ack });
-        return { messageSendResult: 'OK', t: msg.t };
+        if (ack < 0 || ack > msg.ack) msg.set({ ack });
+        return { messageSendResult: ack < 0 ? 'ERROR_UNKNOWN' : 'OK', t: msg.t };
     });
     // A page that is cut off sends later; nobody watches this promise.
     sent.catch(() => {});
@@ -32,7 +36,8 @@ export function addAndSendMsgToChat(chat, attributes) {
 }
 
 /** Sends what changes a message that is there. */
-const act = (kind, msg, fields) => uplink('act', { kind, chat: String(msg.id.remote), id: msg.id.id, ...fields });
+const act = (kind, msg, fields) =>
+    uplink('act', { kind, chat: String(msg.id.remote), id: msg.id.id, ...fields });
 
 // ---- reactions ------------------------------------------------------------------------------------
 
@@ -48,16 +53,39 @@ function addonOf(msg, from, id) {
 }
 
 function reacted(msg, from, { id, text, t }) {
-    return reactionTableMode.bulkUpsert([{
-        ...addonOf(msg, from, id),
-        reactionParentKey: msg.id,
-        reactionText: text,
-        reactionTimestamp: t * 1000,
-        orphan: 0,
-        read: false,
-        ack: 1,
-    }]);
+    keepReaction(msg, { from: String(from), key: id, text, t });
+    return reactionTableMode.bulkUpsert([
+        {
+            ...addonOf(msg, from, id),
+            reactionParentKey: msg.id,
+            reactionText: text,
+            reactionTimestamp: t * 1000,
+            orphan: 0,
+            read: false,
+            ack: 1,
+        },
+    ]);
 }
+
+/** What the page knows of reactions: one of each person, of whom it may have heard before it was loaded. */
+function keepReaction(msg, reaction) {
+    const others = (msg.reactions ?? []).filter(({ from }) => from !== reaction.from);
+    msg.set({ hasReaction: true, reactions: [...others, reaction] });
+}
+
+export const Reactions = {
+    async find(id) {
+        const msg = Msg.get(id);
+        const byText = new Map();
+        for (const { from, key, text, t } of (msg?.reactions ?? []).filter((each) => each.text !== '')) {
+            const { id: msgKey } = addonOf(msg, createWid(from), key);
+            const sender = { msgKey, parentMsgKey: msg.id, senderUserJid: from, reactionText: text };
+            byText.set(text, [...(byText.get(text) ?? []), { ...sender, timestamp: t * 1000 }]);
+        }
+        const all = [...byText].map(([aggregateEmoji, senders]) => ({ aggregateEmoji, senders }));
+        return { reactions: { length: all.length, serialize: () => all } };
+    },
+};
 
 const now = () => Math.floor(Date.now() / 1000);
 const meIn = (msg) => (msg.id.remote.isLid() ? me.lid : me.phone);
@@ -83,8 +111,9 @@ function edited(msg, text) {
     msg.set({ [msg.directPath ? 'caption' : 'body']: text, latestEditSenderTimestampMs: t });
 }
 
-function revoked(msg) {
-    msg.set({ type: 'revoked', body: undefined, caption: undefined, protocolMessageKey: msg.id });
+function revoked(msg, by) {
+    const gone = { type: 'revoked', body: undefined, caption: undefined, protocolMessageKey: msg.id };
+    msg.set({ ...gone, revokeSender: by });
 }
 
 // eslint-disable-next-line no-unused-vars -- the page's own takes three
@@ -103,10 +132,12 @@ Cmd.sendDeleteMsgs = function sendDeleteMsgs(chat, messages, clearMedia) {
 };
 
 export function openMainScreen() {
-    Cmd.listen('send_revoke_msgs', (_, { list }) => list.forEach(async (msg) => {
-        await act('revoke', msg, {});
-        revoked(msg);
-    }));
+    Cmd.listen('send_revoke_msgs', (_, { list }) =>
+        list.forEach(async (msg) => {
+            await act('revoke', msg, {});
+            revoked(msg, meIn(msg));
+        }),
+    );
     Cmd.listen('send_delete_msgs', (_, { list }) => list.forEach(forget));
 }
 
@@ -130,12 +161,20 @@ export async function sendSeen({ chat }) {
     await signal('seen')(chat.id);
 }
 
-export const forwardMessages = ({ chat, msgs }) => Promise.all(msgs.map(async (msg) => {
-    const from = chat.id.isLid() ? me.lid : me.phone;
-    const id = new MsgKey({ fromMe: true, remote: chat.id, id: await MsgKey.newId() });
-    const copy = { ...msg.serialize(), id, from, to: chat.id, author: undefined, t: now(), ack: 0 };
-    await addAndSendMsgToChat(chat, { ...copy, isForwarded: true, forwardingScore: 1, isNewMsg: true })[1];
-}));
+export const forwardMessages = ({ chat, msgs }) =>
+    Promise.all(
+        msgs.map(async (msg) => {
+            const from = chat.id.isLid() ? me.lid : me.phone;
+            const id = new MsgKey({ fromMe: true, remote: chat.id, id: await MsgKey.newId() });
+            const copy = { ...msg.serialize(), id, from, to: chat.id, author: undefined, t: now(), ack: 0 };
+            await addAndSendMsgToChat(chat, {
+                ...copy,
+                isForwarded: true,
+                forwardingScore: 1,
+                isNewMsg: true,
+            })[1];
+        }),
+    );
 
 // ---- what the site tells --------------------------------------------------------------------------
 
@@ -148,17 +187,20 @@ function known(id) {
 export const told = {
     ack: ({ id, ack }) => known(id).set({ ack }),
     edit: ({ id, body }) => edited(known(id), body),
-    revoke: ({ id }) => revoked(known(id)),
+    revoke: ({ id, by }) => revoked(known(id), by && createWid(by)),
     delete: ({ id }) => forget(known(id)),
     reaction: ({ id, from, text, key, t }) => reacted(known(id), createWid(from), { id: key, text, t }),
-    vote: ({ id, from, options, key, t }) => pollVoteTableMode.bulkUpsert([{
-        ...addonOf(known(id), createWid(from), key),
-        pollUpdateParentKey: known(id).id,
-        selectedOptionLocalIds: options,
-        t: t * 1000,
-    }]),
+    vote: ({ id, from, options, key, t }) =>
+        pollVoteTableMode.bulkUpsert([
+            {
+                ...addonOf(known(id), createWid(from), key),
+                pollUpdateParentKey: known(id).id,
+                selectedOptionLocalIds: options,
+                t: t * 1000,
+            },
+        ]),
     call({ id, from, video, group }) {
-        calls[config.names.calls].set(id, {
+        const call = {
             id,
             peerJid: createWid(from),
             isVideo: Boolean(video),
@@ -167,7 +209,9 @@ export const told = {
             outgoing: false,
             webClientShouldHandle: false,
             participants: [],
-        });
+        };
+        calls[config.names.calls]?.set(id, call);
+        calls.trigger('add', call);
     },
 };
 

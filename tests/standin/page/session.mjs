@@ -59,7 +59,11 @@ Socket.listen('change', () => {
 // ---- who listens: a second injection into one document is seen here ------------------------------
 
 const listened = {};
-const labels = new Map([[Socket, 'Socket'], [Conn, 'Conn'], [Cmd, 'Cmd']]);
+const labels = new Map([
+    [Socket, 'Socket'],
+    [Conn, 'Conn'],
+    [Cmd, 'Cmd'],
+]);
 for (const [emitter, label] of labels) {
     emitter.watch((names) => {
         for (const name of names) {
@@ -77,14 +81,15 @@ export const listeners = () => listened;
 export const DEVICE_PLATFORM = '1';
 
 /** The text of the code on show, as the page draws it. */
-export const codeText = () => [
-    Conn.ref,
-    encodeB64(keys.noise),
-    encodeB64(keys.identity),
-    encodeB64(keys.adv),
-    DEVICE_PLATFORM,
-    ...(traits.help_part ? ['https://faq.whatsapp.com/r/ld'] : []),
-].join(',');
+export const codeText = () =>
+    [
+        Conn.ref,
+        encodeB64(keys.noise),
+        encodeB64(keys.identity),
+        encodeB64(keys.adv),
+        DEVICE_PLATFORM,
+        ...(traits.help_part ? ['https://faq.whatsapp.com/r/ld'] : []),
+    ].join(',');
 
 const pairing = { type: 'QR_CODE', initialized: false };
 

@@ -7,9 +7,10 @@ export const { traits } = config;
 /** New with each document: what a test tells documents apart by. */
 export const pageId = crypto.randomUUID();
 
-export const pause = (milliseconds) => new Promise((resolve) => {
-    setTimeout(resolve, milliseconds);
-});
+export const pause = (milliseconds) =>
+    new Promise((resolve) => {
+        setTimeout(resolve, milliseconds);
+    });
 
 export async function uplink(type, fields) {
     const body = JSON.stringify({ page: pageId, type, ...fields });

@@ -58,7 +58,7 @@ describe('linking by code', () => {
         const quick = await startStandin(path.join(root, 'quick'), '--refs-ttl', '400,200');
         const { client, names } = makeClient({ at: quick }).start();
         const state = () => client.getState().catch(() => null); // rejects until the page is there
-        await eventually(async () => await state() === 'UNPAIRED_IDLE', 'UNPAIRED_IDLE');
+        await eventually(async () => (await state()) === 'UNPAIRED_IDLE', 'UNPAIRED_IDLE');
         assert.equal(names().filter((name) => name === 'qr').length, 6);
         // The library's own way to the next code, in node, is none.
         const refresh = TODAY
@@ -206,7 +206,7 @@ describe('the end of a link', () => {
         assert.equal(later().indexOf('authenticated') === -1, !TODAY);
         // It takes the change of the address for another document, and injects twice into the one there is.
         const injections = async () => (await pages())[0]?.injections;
-        await eventually(async () => await injections() === (TODAY ? 2 : 1), 'the injections');
+        await eventually(async () => (await injections()) === (TODAY ? 2 : 1), 'the injections');
         assert.equal(await client.pupPage.evaluate('location.search'), TODAY ? '' : '?post_logout=1');
         const again = events.length;
         await ok('scan', { qr: fresh, phone: PHONE });

@@ -34,35 +34,48 @@ describe('the modules of the page', () => {
     const look = (modules) => {
         const at = (value, path) => path.reduce((from, part) => from?.[part], value);
         const kindOf = (value) => (typeof value === 'function' ? `function/${value.length}` : typeof value);
-        const own = (value) => Object.entries(Object.getOwnPropertyDescriptors(value))
-            .filter(([name, { value: of }]) => typeof of === 'function' && name !== 'constructor')
-            .map(([name]) => name);
-        return Object.fromEntries(Object.entries(modules).map(([name, { members }]) => {
-            let module;
-            try {
-                module = window.require(name);
-            } catch (error) {
-                return [name, error.message];
-            }
-            const holders = new Set(['', ...Object.keys(members).filter((each) => each.includes('.'))
-                .map((each) => each.split('.').slice(0, -1).join('.'))]);
-            const path = (member) => (member === '' ? [] : member.split('.'));
-            return [name, {
-                found: Object.fromEntries(Object.keys(members).map((member) => (
-                    [member, kindOf(at(module, path(member)))]
-                ))),
-                offered: [...holders].filter((holder) => !holder.endsWith('prototype')).flatMap((holder) => (
-                    own(at(module, path(holder))).map((each) => (holder === '' ? each : `${holder}.${each}`))
-                )),
-                plain: Object.getPrototypeOf(module) === Object.prototype ? Object.keys(module) : [],
-            }];
-        }));
+        const own = (value) =>
+            Object.entries(Object.getOwnPropertyDescriptors(value))
+                .filter(([name, { value: of }]) => typeof of === 'function' && name !== 'constructor')
+                .map(([name]) => name);
+        return Object.fromEntries(
+            Object.entries(modules).map(([name, { members }]) => {
+                let module;
+                try {
+                    module = window.require(name);
+                } catch (error) {
+                    return [name, error.message];
+                }
+                const holders = new Set([
+                    '',
+                    ...Object.keys(members)
+                        .filter((each) => each.includes('.'))
+                        .map((each) => each.split('.').slice(0, -1).join('.')),
+                ]);
+                const path = (member) => (member === '' ? [] : member.split('.'));
+                return [
+                    name,
+                    {
+                        found: Object.fromEntries(
+                            Object.keys(members).map((member) => [member, kindOf(at(module, path(member)))]),
+                        ),
+                        offered: [...holders]
+                            .filter((holder) => !holder.endsWith('prototype'))
+                            .flatMap((holder) =>
+                                own(at(module, path(holder))).map((each) =>
+                                    holder === '' ? each : `${holder}.${each}`,
+                                ),
+                            ),
+                        plain: Object.getPrototypeOf(module) === Object.prototype ? Object.keys(module) : [],
+                    },
+                ];
+            }),
+        );
     };
-    const agrees = (kind, found) => (
-        kind === 'any'
-        || kind === found
-        || (/^(function|class)$/.test(kind) && found.startsWith('function/'))
-    );
+    const agrees = (kind, found) =>
+        kind === 'any' ||
+        kind === found ||
+        (/^(function|class)$/.test(kind) && found.startsWith('function/'));
 
     test('are exactly those that are described, each at its time', async () => {
         const page = await openPage();
@@ -82,7 +95,11 @@ describe('the modules of the page', () => {
                 const extra = offered.filter((each) => !(each in members));
                 assert.deepEqual(extra, [], `${name} offers what is not described`);
                 const parts = Object.keys(members).map((member) => member.split('.')[0]);
-                assert.deepEqual(plain.filter((part) => !parts.includes(part)), [], name);
+                assert.deepEqual(
+                    plain.filter((part) => !parts.includes(part)),
+                    [],
+                    name,
+                );
             }
         };
         compare(await page.evaluate(look, described), ['boot']);
@@ -99,7 +116,10 @@ describe('the modules of the page', () => {
         const strange = playable.filter((name) => !(name in described));
         const unknown = await page.evaluate(look, Object.fromEntries(strange.map((each) => [each, {}])));
         for (const name of strange) assert.equal(unknown[name], `Requiring unknown module "${name}"`);
-        assert.deepEqual(Object.keys(described).filter((name) => !playable.includes(name)), []);
+        assert.deepEqual(
+            Object.keys(described).filter((name) => !playable.includes(name)),
+            [],
+        );
     });
 
     test('break: a member is gone, renamed or something else, now and in later pages', async () => {
@@ -134,13 +154,14 @@ describe('the modules of the page', () => {
         await ok('delay', { module: 'WABase64', ms: 300 });
         await ok('delay', { module: 'WAWebQueryExistsJob', member: 'queryWidExists', ms: 400 });
         const page = await openPage();
-        const there = () => page.evaluate(() => {
-            try {
-                return Boolean(window.require('WABase64'));
-            } catch {
-                return false;
-            }
-        });
+        const there = () =>
+            page.evaluate(() => {
+                try {
+                    return Boolean(window.require('WABase64'));
+                } catch {
+                    return false;
+                }
+            });
         assert.equal(await there(), false);
         await eventually(there, 'the module');
         const took = await page.evaluate(async () => {
@@ -190,27 +211,31 @@ describe('keys, ids and models', () => {
         const expected = { fromMe: true, remote: '5521977770009@c.us', id: 'ID', [names.key]: text };
         assert.deepEqual(await page.evaluate(make), expected);
         assert.equal(names.key === '_serialized', !TODAY);
-        const texts = await page.evaluate((own, key) => {
-            const { createWid } = window.require('WAWebWidFactory');
-            const MsgKey = window.require('WAWebMsgKey');
-            const [me, group, other] = [own, '1203630@g.us', '5521977770009@lid'].map(createWid);
-            const tell = (given) => {
-                try {
-                    return String(new MsgKey(given));
-                } catch (error) {
-                    return error.message;
-                }
-            };
-            return [
-                tell({ from: me, to: group, id: 'A', participant: me, selfDir: 'out' }),
-                tell({ from: other, to: me, id: 'B', selfDir: 'in' }),
-                tell({ from: me, to: me, id: 'C', selfDir: 'out' }),
-                tell({ from: own, to: other, id: 'D', selfDir: 'out' }),
-                tell({ id: 'E' }),
-                String(MsgKey.fromString('false_1203630@g.us_F_5521977770009@lid')),
-                typeof me[key],
-            ];
-        }, idOf(PHONE), names.key);
+        const texts = await page.evaluate(
+            (own, key) => {
+                const { createWid } = window.require('WAWebWidFactory');
+                const MsgKey = window.require('WAWebMsgKey');
+                const [me, group, other] = [own, '1203630@g.us', '5521977770009@lid'].map(createWid);
+                const tell = (given) => {
+                    try {
+                        return String(new MsgKey(given));
+                    } catch (error) {
+                        return error.message;
+                    }
+                };
+                return [
+                    tell({ from: me, to: group, id: 'A', participant: me, selfDir: 'out' }),
+                    tell({ from: other, to: me, id: 'B', selfDir: 'in' }),
+                    tell({ from: me, to: me, id: 'C', selfDir: 'out' }),
+                    tell({ from: own, to: other, id: 'D', selfDir: 'out' }),
+                    tell({ id: 'E' }),
+                    String(MsgKey.fromString('false_1203630@g.us_F_5521977770009@lid')),
+                    typeof me[key],
+                ];
+            },
+            idOf(PHONE),
+            names.key,
+        );
         assert.deepEqual(texts.slice(0, 3), [
             `true_1203630@g.us_A_${idOf(PHONE)}`,
             'false_5521977770009@lid_B',
@@ -219,16 +244,28 @@ describe('keys, ids and models', () => {
         assert.match(texts[3], /not a wid/);
         assert.match(texts[4], /no matching constructor/);
         assert.equal(texts[5], 'false_1203630@g.us_F_5521977770009@lid');
+        const servers = ['c.us', 'lid', 'g.us', 'broadcast', 'newsletter', 'bot', 'hosted', 'hosted.lid'];
+        const told = await page.evaluate((all) => {
+            const { createWid } = window.require('WAWebWidFactory');
+            return all
+                .map((server) => createWid(`1:2@${server}`))
+                .map(({ server, user, device }) => [server, user, device].join(' '));
+        }, servers);
+        assert.deepEqual(
+            told,
+            servers.map((server) => `${server} 1 2`),
+        );
         // The trap of the real page: an id has a method of the name that a key has its text under.
         assert.equal(texts[6], TODAY ? 'function' : 'string');
     });
 
     test('rename-keys: pages loaded from then on have other names', async () => {
         const page = await linkedPage();
-        const keyOf = () => page.evaluate(() => {
-            const [msg] = window.require('WAWebCollections').Msg.getModelsArray();
-            return Object.entries(msg.id).find(([, value]) => value === String(msg.id))[0];
-        });
+        const keyOf = () =>
+            page.evaluate(() => {
+                const [msg] = window.require('WAWebCollections').Msg.getModelsArray();
+                return Object.entries(msg.id).find(([, value]) => value === String(msg.id))[0];
+            });
         assert.equal(await keyOf(), names.key);
         await ok('rename-keys', { seed: Number(SEED) + 1 });
         await page.reload();
@@ -267,10 +304,18 @@ describe('keys, ids and models', () => {
 
     test('looking for a message by what is no key is refused, where the page does so', async () => {
         const page = await linkedPage();
-        const look = (id) => page.evaluate((wanted) => (
-            window.require('WAWebCollections').Msg.getMessagesById([wanted ?? undefined])
-                .then(({ messages }) => messages.length, ({ name }) => name)
-        ), id);
+        const look = (id) =>
+            page.evaluate(
+                (wanted) =>
+                    window
+                        .require('WAWebCollections')
+                        .Msg.getMessagesById([wanted ?? undefined])
+                        .then(
+                            ({ messages }) => messages.length,
+                            ({ name }) => name,
+                        ),
+                id,
+            );
         assert.equal(await look(null), TODAY ? 'DataError' : 0);
         assert.equal(await look('false_5521977770009@c.us_NONE'), 0);
     });
@@ -317,7 +362,7 @@ describe('codes of the page', () => {
         const ref = () => page.evaluate(() => window.require('WAWebConnModel').Conn.ref);
         assert.equal(await ref(), first.split(',')[0]);
         await page.click(button);
-        await eventually(async () => await stateOf(page) === 'UNPAIRED', 'another code');
+        await eventually(async () => (await stateOf(page)) === 'UNPAIRED', 'another code');
         assert.notEqual(await ref(), first.split(',')[0]);
     });
 
@@ -334,7 +379,7 @@ describe('codes of the page', () => {
             assert.equal(await stateOf(page), 'UNPAIRED_IDLE');
         });
         await page.evaluate(() => window.require('WAWebLaunchSocketUtils').refreshQR());
-        await eventually(async () => await stateOf(page) === 'UNPAIRED', 'another code');
+        await eventually(async () => (await stateOf(page)) === 'UNPAIRED', 'another code');
     });
 
     test('a sixth part of the drawn code, which a phone takes as well', async () => {
@@ -350,56 +395,59 @@ describe('codes of the page', () => {
         await ok('refuse-pairing', {});
         const page = await openPage();
         await drawnCode(page);
-        const ask = () => page.evaluate(async () => {
-            const api = window.require('WAWebAltDeviceLinkingApi');
-            await api.initializeAltDeviceLinking();
-            return api.startAltLinkingFlow('5511999990001', true).catch(({ message }) => message);
-        });
+        const ask = () =>
+            page.evaluate(async () => {
+                const api = window.require('WAWebAltDeviceLinkingApi');
+                await api.initializeAltDeviceLinking();
+                return api.startAltLinkingFlow('5511999990001', true).catch(({ message }) => message);
+            });
         assert.equal(await ask(), 'rate-overlimit');
         await ok('refuse-pairing', { on: false });
         assert.match(await ask(), /^[1-9A-Z]{8}$/);
         // A flow needs to be initialized, each one.
-        const twice = page.evaluate(() => (
-            window.require('WAWebAltDeviceLinkingApi').startAltLinkingFlow('5511999990001', true)
-        ));
+        const twice = page.evaluate(() =>
+            window.require('WAWebAltDeviceLinkingApi').startAltLinkingFlow('5511999990001', true),
+        );
         await assert.rejects(twice, /not initialized/);
     });
 });
 
 describe('sync and logout of the page', () => {
     /** Has a page write down events from its first script on. */
-    const listening = (page) => page.evaluateOnNewDocument(() => {
-        window.heard = [];
-        Object.defineProperty(window, 'Debug', {
-            configurable: true,
-            set(value) {
-                Object.defineProperty(window, 'Debug', { value, writable: true });
-                const { Cmd } = window.require('WAWebCmd');
-                for (const name of ['logout', 'logout_from_bridge']) {
-                    Cmd.on(name, () => {
-                        window.heard.push(name);
+    const listening = (page) =>
+        page.evaluateOnNewDocument(() => {
+            window.heard = [];
+            Object.defineProperty(window, 'Debug', {
+                configurable: true,
+                set(value) {
+                    Object.defineProperty(window, 'Debug', { value, writable: true });
+                    const { Cmd } = window.require('WAWebCmd');
+                    for (const name of ['logout', 'logout_from_bridge']) {
+                        Cmd.on(name, () => {
+                            window.heard.push(name);
+                            window.sessionStorage.heard = JSON.stringify(window.heard);
+                        });
+                    }
+                    window.require('WAWebSocketModel').Socket.on('change:hasSynced', (_, value) => {
+                        window.heard.push(value === undefined ? 'unset' : value);
                         window.sessionStorage.heard = JSON.stringify(window.heard);
                     });
-                }
-                window.require('WAWebSocketModel').Socket.on('change:hasSynced', (_, value) => {
-                    window.heard.push(value === undefined ? 'unset' : value);
-                    window.sessionStorage.heard = JSON.stringify(window.heard);
-                });
-            },
+                },
+            });
         });
-    });
 
     test('the sync waits for no listener, may stay at 99, and tells nothing before it begins', async () => {
         await withTraits({ sync_waits: false, progress: [0, 99] }, async () => {
             const page = await openPage();
-            const percent = () => page.evaluate(() => {
-                try {
-                    const { OfflineMessageHandler } = window.require('WAWebOfflineHandler');
-                    return OfflineMessageHandler.getOfflineDeliveryProgress();
-                } catch (error) {
-                    return error.message;
-                }
-            });
+            const percent = () =>
+                page.evaluate(() => {
+                    try {
+                        const { OfflineMessageHandler } = window.require('WAWebOfflineHandler');
+                        return OfflineMessageHandler.getOfflineDeliveryProgress();
+                    } catch (error) {
+                        return error.message;
+                    }
+                });
             assert.match(await percent(), /not initialized/);
             await ok('scan', { qr: await drawnCode(page), phone: PHONE });
             await inTime(synced(page), 'the end of the sync');

@@ -24,12 +24,15 @@ describe('a passkey', () => {
     const approve = async (page, wish = {}) => {
         await page.exposeFunction('approve', (options) => ok('approve', { phone: PHONE, options, ...wish }));
         await page.evaluate(() => {
-            const b64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)))
-                .replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
-            const bytes = (text) => Uint8Array.from(
-                atob(text.replaceAll('-', '+').replaceAll('_', '/')),
-                (character) => character.charCodeAt(0),
-            ).buffer;
+            const b64 = (bytes) =>
+                btoa(String.fromCharCode(...new Uint8Array(bytes)))
+                    .replaceAll('+', '-')
+                    .replaceAll('/', '_')
+                    .replace(/=+$/, '');
+            const bytes = (text) =>
+                Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (character) =>
+                    character.charCodeAt(0),
+                ).buffer;
             window.challenges = [];
             navigator.credentials.get = async ({ publicKey }) => {
                 window.challenges.push(b64(publicKey.challenge));
@@ -46,9 +49,8 @@ describe('a passkey', () => {
         });
     };
     const at = (testid) => `[data-testid=shortcake_${testid}]`;
-    const pairingType = (page) => page.evaluate(() => (
-        window.require('WAWebAltDeviceLinkingApi').getPairingType()
-    ));
+    const pairingType = (page) =>
+        page.evaluate(() => window.require('WAWebAltDeviceLinkingApi').getPairingType());
     const asked = async (wish = {}) => {
         const page = await openPage();
         await ok('passkey', wish);
@@ -58,7 +60,10 @@ describe('a passkey', () => {
     };
 
     test('is asked for by a screen in any language, after a click; codes go on behind it', async () => {
-        for (const [language, word] of [['en', 'Continue'], ['de', 'Weiter']]) {
+        for (const [language, word] of [
+            ['en', 'Continue'],
+            ['de', 'Weiter'],
+        ]) {
             await withTraits({ language }, async () => {
                 const page = await openPage();
                 await approve(page);
@@ -73,9 +78,9 @@ describe('a passkey', () => {
                     assert.deepEqual(await page.evaluate('window.challenges'), []);
                     await button.click();
                 }
-                await page.evaluate(() => (
-                    window.require('WAWebSocketModel').Socket.on('change:hasSynced', () => {})
-                ));
+                await page.evaluate(() =>
+                    window.require('WAWebSocketModel').Socket.on('change:hasSynced', () => {}),
+                );
                 await inTime(synced(page), 'the login');
                 assert.equal(await page.$(at('passkey_screen')), null);
                 assert.equal((await page.evaluate('window.challenges')).length, 1);
@@ -94,10 +99,12 @@ describe('a passkey', () => {
             }
             const [first, second] = await page.evaluate('window.challenges');
             assert.notEqual(first, second);
-            const [{ passkey }] = await pages();
-            assert.equal(passkey, 'failed');
+            const [{ passkey, passkeyAsked, passkeyPressed }] = await pages();
+            assert.deepEqual([passkey, passkeyAsked], ['failed', 2]);
+            const press = { button: 'passkey_continue_button', trusted: true };
+            assert.deepEqual(passkeyPressed, [press, press]);
             await page.click(at('cancel_button'));
-            await eventually(async () => await pairingType(page) === 'QR_CODE', 'codes again');
+            await eventually(async () => (await pairingType(page)) === 'QR_CODE', 'codes again');
             await eventually(async () => (await pages())[0].ref, 'a code');
         });
     });
@@ -120,6 +127,82 @@ describe('a passkey', () => {
             await inTime(other.waitForSelector(at('waiting_for_phone_card')), 'the wait');
             assert.equal((await pages()).filter(({ passkey }) => passkey === 'given').length, 1);
         });
+    });
+
+    test('after the answer the page has limits: it fails, and asks anew', async () => {
+        await withTraits({ passkey_screen: true }, async () => {
+            const page = await asked({ silent: true, limit: 300 });
+            await approve(page);
+            await page.click(at('passkey_continue_button'));
+            await inTime(page.waitForSelector(at('waiting_for_phone_card')), 'the wait');
+            await inTime(page.waitForSelector('[role=alert]'), 'the failure');
+            await page.click(at('passkey_continue_button'));
+            await eventually(() => page.evaluate('window.challenges.length === 2'), 'another challenge');
+        });
+    });
+
+    test('several rounds, options that do not come, and letters that the page confirms', async () => {
+        await withTraits({ passkey_screen: true }, async () => {
+            const page = await asked({ fails: 1, again: 1, compare: true, agrees: 200 });
+            await approve(page);
+            await page.click(at('passkey_continue_button'));
+            await inTime(page.waitForSelector('[role=alert]'), 'the failure');
+            for (let round = 1; round <= 2; round += 1) {
+                const found = page.waitForSelector(`${at('passkey_continue_button')}:enabled`);
+                await (await inTime(found, 'the button')).click();
+                const isAsked = () => page.evaluate((n) => window.challenges.length === n, round);
+                await eventually(isAsked, 'a round');
+            }
+            await eventually(async () => (await pages())[0].state === 'CONNECTED', 'the login');
+        });
+    });
+
+    test('comes after a pairing code, asks at once where it is told to, and a reload ends it', async () => {
+        const page = await openPage();
+        await drawnCode(page);
+        await page.evaluate(async (number) => {
+            const api = window.require('WAWebAltDeviceLinkingApi');
+            await api.initializeAltDeviceLinking();
+            await api.startAltLinkingFlow(number, true);
+        }, PHONE);
+        await ok('passkey', { ask: 'once' });
+        const [{ pairingCode }] = await pages();
+        assert.equal((await ok('pair', { code: pairingCode, phone: PHONE })).passkey, true);
+        await eventually(async () => (await pages())[0].passkeyAsked === 1, 'the call');
+        await page.reload();
+        await eventually(async () => {
+            // While it loads there is none.
+            const [{ ref, passkey } = {}] = await pages();
+            return ref && passkey === null;
+        }, 'a code');
+    });
+
+    test('looks otherwise where it is told to', async () => {
+        const names = (page) => page.$$eval('button', (all) => all.map(({ textContent }) => textContent));
+        const named = '[data-testid^=shortcake_] button[data-testid]';
+        const ids = (page) => page.$$eval(named, (all) => all.length);
+        await withTraits({ passkey_screen: true }, async () => {
+            const seen = {};
+            for (const look of ['renamed', 'anonymous', 'twins', 'missing']) {
+                const page = await openPage();
+                await ok('passkey', { look });
+                await ok('scan', { qr: await drawnCode(page), phone: PHONE });
+                await eventually(async () => (await pairingType(page)) === 'SHORTCAKE_PASSKEY', 'the screen');
+                seen[look] = [await names(page), await ids(page)];
+                await page.evaluate(() =>
+                    window.require('WAWebShortcakeLinkingAction').cancelShortcakePasskeyPairing(),
+                );
+                await eventually(async () => (await pairingType(page)) === 'QR_CODE', 'the end');
+                await page.close();
+            }
+            assert.deepEqual(seen, {
+                renamed: [['Continue', '×'], 1],
+                anonymous: [['Continue', '×'], 0],
+                twins: [['Continue', 'Continue', '×'], 1],
+                missing: [['Create passkey', 'Log out', '×'], 1],
+            });
+        });
+        await assert.rejects(ok('passkey', { colour: 'red' }), /no such option/);
     });
 
     test('the key can be put into an authenticator of the browser', async () => {

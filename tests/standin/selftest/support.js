@@ -45,8 +45,9 @@ const baseline = { ...usual, sync_waits: true };
 
 function findBrowser() {
     const names = ['chromium-headless-shell', 'chromium', 'google-chrome'];
-    const found = process.env.STANDIN_BROWSER
-        ?? names.map((name) => path.join('/usr/bin', name)).find((file) => fs.existsSync(file));
+    const found =
+        process.env.STANDIN_BROWSER ??
+        names.map((name) => path.join('/usr/bin', name)).find((file) => fs.existsSync(file));
     assert.ok(found, `none of ${names.join(', ')} is installed`);
     if (process.getuid() !== 0) return found;
     fs.chownSync(root, UNPRIVILEGED_UID, UNPRIVILEGED_UID);
@@ -81,7 +82,7 @@ async function phone(command, body, at = site) {
         method: body === undefined ? 'GET' : 'POST',
         body: body && JSON.stringify(body),
     });
-    return { status: answer.status, ...await answer.json() };
+    return { status: answer.status, ...(await answer.json()) };
 }
 
 async function ok(command, body, at = site) {
@@ -93,7 +94,7 @@ async function ok(command, body, at = site) {
 const pages = async () => (await fetch(`http://127.0.0.1:${site.control}/pages`)).json();
 
 /** A real client on a profile of its own (or a given one), with a record of the events it emitted. */
-function makeClient({ profile = `profile-${profiles += 1}`, at = site, ...options } = {}) {
+function makeClient({ profile = `profile-${(profiles += 1)}`, at = site, ...options } = {}) {
     const dataPath = path.join(root, profile);
     if (!fs.existsSync(dataPath)) fs.mkdirSync(dataPath);
     if (process.getuid() === 0) {
@@ -113,6 +114,8 @@ function makeClient({ profile = `profile-${profiles += 1}`, at = site, ...option
             args: ['--disable-gpu', '--in-process-gpu', ...at.browserArgs],
         },
     });
+    // It would read the text of each page to keep it, and nobody could hear that the page went meanwhile.
+    client.initWebVersionCache = async () => {};
     const events = [];
     const waiting = new Set();
     const emit = client.emit.bind(client);
@@ -142,7 +145,10 @@ function makeClient({ profile = `profile-${profiles += 1}`, at = site, ...option
         names: () => events.map(([name]) => name),
         /** Starts the client; a rejection of `initialize` is kept, not thrown. */
         start() {
-            handle.initialized = client.initialize().then(() => null, (error) => error);
+            handle.initialized = client.initialize().then(
+                () => null,
+                (error) => error,
+            );
             return handle;
         },
         async close() {
@@ -180,9 +186,10 @@ async function openPage({ load = true } = {}) {
 }
 
 /** The text of the code that a page draws. */
-const drawnCode = (page) => inTime(page.waitForSelector('[data-testid=link-device-qr-code]'), 'a code').then(
-    (element) => element.evaluate(({ dataset }) => dataset.ref),
-);
+const drawnCode = (page) =>
+    inTime(page.waitForSelector('[data-testid=link-device-qr-code]'), 'a code').then((element) =>
+        element.evaluate(({ dataset }) => dataset.ref),
+    );
 
 const stateOf = (page) => page.evaluate(() => window.require('WAWebSocketModel').Socket.state);
 const synced = (page) => page.waitForFunction(() => window.require('WAWebSocketModel').Socket.hasSynced);
@@ -227,9 +234,13 @@ async function closeShared() {
 }
 
 /** What puppeteer's `emitter`, which is no EventEmitter of node's, gives with its next event `name`. */
-const emitted = (emitter, name) => inTime(new Promise((resolve) => {
-    emitter.once(name, resolve);
-}), name);
+const emitted = (emitter, name) =>
+    inTime(
+        new Promise((resolve) => {
+            emitter.once(name, resolve);
+        }),
+        name,
+    );
 
 /** `promise`, or a rejection that names `what` did not come in time. */
 async function inTime(promise, what) {
