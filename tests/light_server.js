@@ -20,7 +20,7 @@ const path = require('node:path');
 // A browser is looked for and asked for its version before the library starts it. This one answers quickly.
 process.env.WAPORTD_BROWSER = '/bin/true';
 
-const { reason } = require('../server/reasons');
+const { reason } = require('../server/session_errors');
 const { Turns } = require('../server/turns');
 const { run } = require('../whatsapp_server');
 
@@ -42,6 +42,7 @@ process.on('SIGUSR1', () => {
 let touch = () => {};
 process.on('SIGUSR2', () => touch());
 
+const newId = () => randomBytes(8).toString('hex').toUpperCase();
 const key = () => randomBytes(32).toString('base64');
 
 /** What server/whatsapp.js knows of a page, as far as the server without a browser asks for it. */
@@ -55,19 +56,18 @@ class LightPage extends EventEmitter {
     }
 }
 
-class LightBrowser extends EventEmitter {
-    process() {
-        return undefined;
-    }
-}
+/** Takes the place of server/launch.js' BrowserProcess: there is none, and it ends as little. */
+const NO_PROCESS = { pid: undefined, ended: new Promise(() => {}), kill() {} };
 
 /** Takes the place of server/whatsapp.js' SessionClient: the same options, calls and events. */
 class LightClient extends EventEmitter {
-    pupBrowser = new LightBrowser();
+    pupBrowser = new EventEmitter();
     pupPage = new LightPage();
     info = undefined;
     turns = new Turns();
     downloads = new Turns();
+    requests = new Turns();
+    changes = new Turns();
     #login;
     #phone;
     #timer = null;
@@ -82,7 +82,7 @@ class LightClient extends EventEmitter {
     }
 
     async initialize() {
-        this.emit('browser', this.pupBrowser, this.pupPage);
+        this.emit('browser', this.pupBrowser, this.pupPage, null);
         this.pupPage.emit('response');
         reload = () => {
             const error = this.#lookAtPage();
@@ -124,37 +124,91 @@ class LightClient extends EventEmitter {
         await fs.rm(this.#login, { force: true });
     }
 
-    async sendMessage(chat, body) {
-        const sent = this.#keep(chat, body, true);
-        this.emit('message', this.#keep(chat, body, false));
-        return sent;
+    async lookUp([id]) {
+        return { exists: true, id, lid: null };
     }
 
-    async listChats(limit, offset) {
-        const all = [...this.#chats].map(([id, messages]) => {
-            const { body, timestamp } = messages.at(-1);
-            return { id, isGroup: false, lastMessage: body, t: timestamp, pinned: false, isArchived: false };
-        });
-        const chats = all.sort((one, other) => other.t - one.t).slice(offset, offset + limit);
-        return { chats, total: all.length };
+    async prepareSend({ likely: [chat] }) {
+        return { chat, id: `true_${chat}_${newId()}` };
+    }
+
+    async handOver({ chat, id }, { text }) {
+        if ((await this.awaitAck(id)) === null) {
+            this.emit('message_create', this.#keep(chat, text, true, id));
+            this.emit('message_create', this.#keep(chat, text, false));
+        }
+        return this.awaitAck(id);
+    }
+
+    async awaitAck(id) {
+        const isSent = [...this.#chats.values()].flat().some((message) => message.id === id);
+        return isSent ? { id, ack: 1, type: 'chat' } : null;
+    }
+
+    async listChats(known) {
+        const count = [...this.#chats.values()].reduce((sum, messages) => sum + messages.length, 0);
+        if (known === `${count}`) return { stamp: known, chats: null };
+        const chats = [...this.#chats.keys()].map((id) => this.#described(id));
+        return { stamp: `${count}`, chats: chats.sort((one, other) => other.t - one.t) };
+    }
+
+    async readChat(id) {
+        return this.#chats.has(id) ? this.#described(id) : null;
     }
 
     async findChat(id) {
         return this.#chats.has(id) ? id : null;
     }
 
-    async findSent(chat, body, since) {
-        const isIt = (message) => message.fromMe && message.body === body && message.timestamp >= since;
-        return (this.#chats.get(chat) ?? []).filter(isIt).map(({ id }) => id);
+    async changedChats(since) {
+        return [...this.#chats].filter(([, all]) => all.at(-1).timestamp >= since).map(([id]) => id);
     }
 
-    async getChatById(id) {
-        return this.#chats.has(id) ? this.#chat(id) : null;
+    async messagesSince(chat, since) {
+        return this.#chats.get(chat).flatMap(({ id, timestamp }) => (timestamp >= since ? [id] : []));
     }
 
-    async getMessageById() {
-        return undefined;
+    async messagesOf(ids) {
+        return [...this.#chats.values()].flat().filter(({ id }) => ids.includes(id));
     }
+
+    async readHistory(id, limit, before) {
+        const all = this.#chats.get(id);
+        if (all === undefined) return null;
+        const end = before === null ? all.length : all.findIndex((message) => message.id === before);
+        const start = Math.max(0, end - limit);
+        return { messages: all.slice(start, end), hasMore: start > 0, hasEarlier: null };
+    }
+
+    async askForEarlier(id) {
+        return this.#chats.has(id) ? { asked: false, hasEarlier: null } : null;
+    }
+
+    async listGroups() {
+        return [];
+    }
+
+    async readGroup() {
+        return null;
+    }
+
+    async listContacts() {
+        return { contacts: [], total: 0 };
+    }
+
+    async readContact() {
+        return null;
+    }
+
+    async openPicture() {
+        return { problem: 'none' };
+    }
+
+    async openFile() {
+        return { problem: 'none' };
+    }
+
+    async closeFile() {}
 
     /** Tell what the page lacks; return what that means. */
     #lookAtPage() {
@@ -163,22 +217,20 @@ class LightClient extends EventEmitter {
         return hasChanged ? reason.upstreamChanged(BUILD, LOST) : null;
     }
 
-    #chat(id) {
-        const messages = this.#chats.get(id);
-        return {
-            fetchMessages: async ({ limit }) => messages.slice(-limit),
-        };
+    #described(id) {
+        const { body, timestamp } = this.#chats.get(id).at(-1);
+        return { id, isGroup: false, lastMessage: body, t: timestamp, pinned: false, isArchived: false };
     }
 
-    #keep(chat, body, fromMe) {
+    #keep(chat, body, fromMe, id = `${fromMe}_${chat}_${newId()}`) {
         const message = {
-            id: `${fromMe}_${chat}_${randomBytes(8).toString('hex').toUpperCase()}`,
+            id,
             from: fromMe ? `${this.info.wid.user}@c.us` : chat,
+            to: fromMe ? chat : `${this.info.wid.user}@c.us`,
             body,
             fromMe,
             timestamp: Math.floor(Date.now() / 1000),
             type: 'chat',
-            client: this,
         };
         this.#chats.set(chat, [...(this.#chats.get(chat) ?? []), message]);
         return message;
@@ -212,4 +264,13 @@ class LightClient extends EventEmitter {
     }
 }
 
-run(() => ({ SessionClient: LightClient }));
+/** Run a server whose library is one class. */
+const runLight = (SessionClient) =>
+    run(
+        () => ({ SessionClient }),
+        () => NO_PROCESS,
+    );
+
+if (require.main === module) runLight(LightClient);
+
+module.exports = { LightClient, runLight };

@@ -1,5 +1,6 @@
 """What docs/reliability.md is made of: each test of a fault notes a row; tools/reliability writes the page."""
 
+import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -27,8 +28,13 @@ class Row:
 
 
 def note(row, report):
-    """Add a row to a report, in place of an earlier one of the same fault."""
+    """Add a row to a report, in place of an earlier one of the same fault. Tests of other machines add theirs, too."""
     report.parent.mkdir(parents=True, exist_ok=True)
-    rows = json.loads(report.read_text()) if report.exists() else []
-    rows = [kept for kept in rows if (kept["release"], kept["fault"]) != (row.release, row.fault)]
-    report.write_text(json.dumps([*rows, asdict(row)], indent=1, ensure_ascii=False))
+    module = os.environ["PYTEST_CURRENT_TEST"].partition("::")[0]
+    with report.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        rows = json.loads(file.read() or "[]")
+        rows = [kept for kept in rows if (kept["release"], kept["fault"]) != (row.release, row.fault)]
+        file.truncate(0)
+        json.dump([*rows, {**asdict(row), "module": module}], file, indent=1, ensure_ascii=False)

@@ -57,7 +57,7 @@ def control(manager):
     """Return a function that calls the mock's own interface."""
 
     async def call(method, signature="()", *arguments, reply="()"):
-        answer = await manager._connection.call(
+        answer = await manager.calls.connection.call(
             "/org/freedesktop/systemd1",
             "test.Control",
             method,

@@ -28,7 +28,10 @@ ERRORS = {
     "busy": f"{SYSTEMD}.UnitBusy",
     "restarting": "org.freedesktop.DBus.Error.NameHasNoOwner",
     "strange": f"{SYSTEMD}.OnlyByDependency",
+    "unguarded": f"{SYSTEMD}.UnitMasked",
 }
+WORDS = {"unguarded": "Unit polkit.service is masked."}
+"""What it says where the words matter: systemd passes on what keeps polkit from a start."""
 
 
 class Error(dbus.DBusException):
@@ -37,7 +40,7 @@ class Error(dbus.DBusException):
     include_traceback = False
 
     def __init__(self, fault: str) -> None:
-        super().__init__("so says the mock", name=ERRORS[fault])
+        super().__init__(WORDS.get(fault, "so says the mock"), name=ERRORS[fault])
 
 
 def fault_of(unit):

@@ -56,8 +56,7 @@ async def calls(control, what):
 async def until_idle(manager):
     """Wait until every change that has been heard of was read."""
     async with asyncio.timeout(PATIENCE):
-        while manager._readers or manager._tasks:
-            await asyncio.gather(*manager._readers.values(), *manager._tasks)
+        await manager.idle()
 
 
 async def until_let_go(control):
@@ -81,7 +80,7 @@ async def test_other_jobs_are_not_taken_for_ours(manager):
 async def test_two_hundred_starts_at_once_all_come_to_an_end(manager, control):
     await asyncio.gather(*(manager.start(f"w@{number}.service") for number in range(200)))
     assert await calls(control, "job") == 200
-    assert not manager._jobs
+    assert not manager.jobs.waiting
 
 
 async def test_a_failed_job_carries_the_state_of_the_unit(manager):
@@ -99,7 +98,7 @@ async def test_a_job_that_never_ends_times_out_and_leaves_no_waiter(manager):
     with pytest.raises(BusTimeout, match=r"StartUnit endless@1.service: not done within 1.5 s"):
         await manager.start("endless@1.service")
     assert 1.4 < time.monotonic() - began < 5
-    assert not manager._jobs
+    assert not manager.jobs.waiting
 
 
 async def test_a_cancelled_wait_leaves_no_waiter(manager, control):
@@ -110,7 +109,7 @@ async def test_a_cancelled_wait_leaves_no_waiter(manager, control):
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
-    assert not manager._jobs
+    assert not manager.jobs.waiting
 
 
 # Calls
@@ -123,7 +122,7 @@ async def test_a_call_without_an_answer_times_out_and_holds_up_no_other(manager)
     assert time.monotonic() - began < 0.9
     for result in await asyncio.gather(*silent, return_exceptions=True):
         assert isinstance(result, BusTimeout)
-    assert not manager._jobs
+    assert not manager.jobs.waiting
 
 
 @pytest.mark.parametrize(
@@ -148,6 +147,12 @@ async def test_each_error_of_systemd_is_an_error_of_ours(manager, fault, error):
     assert raised.value.hint or fault == "strange"
 
 
+async def test_a_unit_that_is_masked_may_be_polkit_and_not_ours(manager):
+    with pytest.raises(AccessDenied, match=r"polkit.service is masked") as raised:
+        await manager.start("unguarded@1.service")
+    assert "`systemctl unmask polkit`" in raised.value.hint
+
+
 async def test_there_is_nothing_to_stop_or_to_reset_where_there_is_no_unit(manager):
     await manager.stop("missing@1.service")
     await manager.reset_failed("missing@1.service")
@@ -164,12 +169,12 @@ async def test_a_clean_that_is_refused_does_not_keep_the_unit_loaded(manager, co
         await manager.clean("busy@1.service")
     await until_let_go(control)
     assert await calls(control, "RefUnit") == 1
-    assert not manager._watches
+    assert not manager.watcher.watches
 
 
 async def test_a_unit_is_kept_loaded_for_as_long_as_is_wanted(manager, control):
-    with pytest.raises(UnitBusy):
-        await manager.clean("busy@1.service", keep=0.3)
+    await manager.keep_loaded("busy@1.service", 0.3)
+    assert await calls(control, "RefUnit") == 1
     await asyncio.sleep(0.1)
     assert await calls(control, "UnrefUnit") == 0
     await until_let_go(control)
@@ -179,7 +184,7 @@ async def test_a_clean_that_never_ends_times_out(manager, control):
     with pytest.raises(BusTimeout, match="CleanUnit"):
         await manager.clean("cleaning@1.service")
     await until_let_go(control)
-    assert not manager._watches
+    assert not manager.watcher.watches
 
 
 # Watching
@@ -213,7 +218,7 @@ async def test_a_change_that_says_everything_is_not_asked_for(manager, control, 
 async def test_an_answer_that_is_overtaken_by_a_change_does_not_undo_it(manager, control, watcher):
     await control("Set", "(sss)", "w@1.service", "activating", "start")
     await until_idle(manager)
-    call = manager._call
+    call = manager.calls.call
 
     async def call_slowly(*arguments, **options):
         answer = await call(*arguments, **options)
@@ -221,7 +226,7 @@ async def test_an_answer_that_is_overtaken_by_a_change_does_not_undo_it(manager,
         await watcher.until("w@1.service", "active")
         return answer
 
-    manager._call = call_slowly
+    manager.calls.call = call_slowly
     assert (await manager.status("w@1.service")).active_state == "active"
 
 
@@ -284,7 +289,7 @@ async def test_a_watcher_that_fails_keeps_nothing_from_the_others(manager, watch
     def fail(_status):
         raise ValueError("of the test")
 
-    manager._watches = (("w@*", fail), *manager._watches)
+    manager.watcher.watches = (("w@*", fail), *manager.watcher.watches)
     await manager.start("w@1.service")
     await watcher.until("w@1.service", "active")
     assert "Cannot tell of a change of w@1.service" in caplog.text
@@ -305,7 +310,7 @@ async def test_a_lost_bus_is_reported_and_ends_every_wait(bus, manager):
             await asyncio.wait_for(wait, 0.5)
     with pytest.raises(BusLost):
         await manager.status("w@1.service")
-    assert not manager._jobs
+    assert not manager.jobs.waiting
 
 
 async def test_where_there_is_no_bus_the_error_says_what_to_do(monkeypatch, tmp_path):

@@ -10,22 +10,25 @@ import contextlib
 import dataclasses
 import functools
 import json
+import re
 import signal
 import socket
 import sys
 from pathlib import Path
 
+import jsonschema
+from aiohttp import web
 from fake_journal import FakeJournal
 from fakes import FakeSystemd
 
-from waportd.api import events, failures, logs, sse
+from waportd.api import events, logs, messages, passkey, sse, throttle
 from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
 from waportd.config import Config, PortRange
-from waportd.links import Links
+from waportd.connect_links import Links
 from waportd.store import SqliteStore
 from waportd.supervisor import Supervisor
-from waportd.systemd import lines
+from waportd.systemd import server_log
 from waportd.tokens import Token, Tokens
 
 CHANGE = 0.2
@@ -47,6 +50,41 @@ class TokensAndOne(Tokens):
         return identifier == self.LASTING.id or super().is_valid(identifier)
 
 
+ANSWERS = {
+    "read": {"messages": [], "next": None, "more": False},
+    "send": {"id": None, "outcome": "pending"},
+    "forward": {"id": None, "outcome": "pending"},
+    "state": {"id": None, "outcome": "sent"},
+    "redeliver": {"redelivered": 0},
+    **{name: {"id": "true_1"} for name in ("edit", "delete", "react")},
+    **{name: {"ok": True} for name in ("typing", "recording", "seen")},
+    "number": {"number": "5511", "exists": False, "id": None},
+    "chats": {"chats": [], "total": 0},
+    "history": {"messages": [], "hasMore": False, "nextCursor": None},
+}
+"""What a user's server answers where it is more than an empty document, by the name of the call."""
+
+
+async def answer_messages(request):
+    """Answer as a user's server does what is as it is described, and refuse the rest."""
+    passage = next(one for one in messages.TABLE if fits(one, request))
+    if isinstance(passage.body, messages.Passed) and not request.content_type.startswith("multipart/"):
+        try:
+            jsonschema.validate(json.loads(await request.text() or "{}"), passage.body.document)
+        except (ValueError, jsonschema.ValidationError):
+            return web.json_response({"error": "not as described", "code": "bad_request"}, status=400)
+    if passage.name == "media":
+        return web.Response(body=b"media", content_type="image/png")
+    status = 202 if passage.sends else 200
+    return web.json_response(ANSWERS.get(passage.name, {}), status=status)
+
+
+def fits(passage, request):
+    """Tell whether a request is for that call."""
+    path = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(passage.path))
+    return passage.method == request.method and re.fullmatch(path, request.rel_url.raw_path)
+
+
 async def stream_for_a_while(request, tell):
     async def tell_for_a_while(send):
         with contextlib.suppress(TimeoutError):
@@ -56,12 +94,26 @@ async def stream_for_a_while(request, tell):
     return await sse.stream(request, tell_for_a_while)
 
 
+def check_passkey(signed):
+    """Refuse what is not as it is described; return None for the rest."""
+    try:
+        jsonschema.validate(signed, passkey.CREDENTIAL)
+    except jsonschema.ValidationError:
+        return web.json_response({"error": "not as described", "code": "passkey_malformed"}, status=400)
+    return None
+
+
 async def live(systemd):
-    """Let every session show a code, get linked, lose its phone, and so on."""
+    """Let every session show a code, want a passkey, get linked, lose its phone, and so on."""
     while True:
         for server in list(systemd.servers.values()):
-            if server.picture["state"] in {"generating", "ready"}:
+            wanted = server.document["passkey"]
+            if server.document["state"] in {"generating", "ready"}:
                 server.show_code()
+            elif server.document["state"] == "qr":
+                server.ask_for_passkey()
+            elif wanted and wanted["stage"] == "asked":
+                server.ask_for_passkey("code")
             else:
                 server.link()
         await asyncio.sleep(CHANGE)
@@ -82,10 +134,13 @@ async def main(directory):
         module.stream = stream_for_a_while
     journal = FakeJournal()
     journal.write("some line of some program")
-    lines.journal.Reader = journal.open
-    failures.MOST = 10**9  # else a wrong token is soon answered with 429, and nothing is learnt of the 401
+    server_log.journal.Reader = journal.open
+    throttle.MOST = 10**9  # else a wrong token is soon answered with 429, and nothing is learnt of the 401
     store = await SqliteStore.open(config.store.database)
     systemd = FakeSystemd()
+    systemd.prepare = lambda server: vars(server).update(
+        on_messages=answer_messages, on_passkey=check_passkey
+    )
     supervisor = Supervisor(config, store, systemd)
     await supervisor.start()
     tokens = TokensAndOne(store)

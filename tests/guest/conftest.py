@@ -1,5 +1,6 @@
 """Machines of both releases on which the package is installed as an administrator does it, and nothing else."""
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -10,9 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-import guests  # noqa: E402
 from faults import PHONE, PORT, USER, belongings  # noqa: E402
 from harness import OTHER_VERSIONS, PACKAGES, SERVER, STANDIN, Site, until  # noqa: E402
+from testbed import guests  # noqa: E402
 
 _machine = None
 """The machine that runs; there is one at a time."""
@@ -29,6 +30,24 @@ def pytest_runtest_makereport(item, call):
         except (guests.GuestError, subprocess.TimeoutExpired) as error:
             journal = f"the journal cannot be read: {error}"
         report.sections.append(("journal of the machine", journal))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say of tests that pass where on this machine an attack succeeds all the same, and what could not be real."""
+    for kind, title in (
+        ("succeeds here", "attacks that succeed on this machine"),
+        ("only played here", "faults that are only played on this machine"),
+    ):
+        told = [
+            f"{report.nodeid}: {said}"
+            for report in terminalreporter.getreports("passed")
+            for name, said in report.user_properties
+            if name == kind
+        ]
+        if told:
+            terminalreporter.section(title)
+            for line in told:
+                terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +89,7 @@ def other_versions(package, tmp_path_factory):
     for script in filter(Path.is_file, (tree / "usr/lib/waportd").rglob("*.js")):
         script.write_bytes(script.read_bytes() + b"\n// The later version.\n")
     with (tree / "usr/lib/python3/dist-packages/waportd/store.py").open("a") as file:
-        file.write('_MIGRATIONS += ("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT",)\n')
+        file.write('MIGRATIONS += ("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT",)\n')
     build("later.deb", f"{version}+later")
     return packages
 
@@ -82,22 +101,78 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("root", releases, indirect=True, scope="module")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Have two machines tested beside each other (`--dist loadgroup`): tests that share one go to one process.
+
+    Not each release to a process of its own: the one with more tests would be waited for. First of all, since the marks
+    are read at the same occasion.
+    """
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if release := next((each for each in values if each in guests.RELEASES), None):
+            machine = item.module.__name__ if "site" in item.fixturenames else item.name
+            item.add_marker(pytest.mark.xdist_group(f"{release} {machine}"))
+
+
 @pytest.fixture(scope="module")
 def root(request, package):
-    with guests.prepared_root(request.param, guests.field(package, "Depends")) as root:
+    # What an installation has besides, by iproute2: libbpf.
+    with guests.prepared_root(request.param, f"libbpf1, {guests.field(package, 'Depends')}") as root:
         yield root
 
 
-def _booted(root, package, other_versions=None):
-    global _machine  # noqa: PLW0603
+def _shown(package, other_versions=None):
+    """Return which folders of this machine are seen in the others, and where."""
     shown = {package.parent: PACKAGES, ROOT / "tests/standin": STANDIN, ROOT / "server": SERVER}
-    if other_versions:
-        shown[other_versions] = OTHER_VERSIONS
-    with guests.booted(root, shown=shown) as _machine:
-        try:
-            yield Site(_machine, f"{PACKAGES}/{package.name}")
-        finally:
-            _machine = None
+    return shown | {other_versions: OTHER_VERSIONS} if other_versions else shown
+
+
+@contextlib.contextmanager
+def _reported(machine):
+    """Have failed tests report what this machine said."""
+    global _machine  # noqa: PLW0603
+    _machine = machine
+    try:
+        yield
+    finally:
+        _machine = None
+
+
+@contextlib.contextmanager
+def _site(machine, package):
+    site = Site(machine, f"{PACKAGES}/{package.name}")
+    with _reported(machine), contextlib.closing(site):
+        yield site
+
+
+def _booted(root, package, other_versions=None, **options):
+    shown = _shown(package, other_versions)
+    with guests.booted(root, shown=shown, **options) as machine, _site(machine, package) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def installed(package):
+    """Gives what was written to a root when the package was installed on it, and its browsers see the stand-in.
+
+    Once for all modules: it takes longer than to boot what has it.
+    """
+    made = {}
+
+    def prepare(machine):
+        with _site(machine, package) as site:
+            site.install()
+            site.connect_to_standin()
+
+    with contextlib.ExitStack() as stack:
+
+        def written(root):
+            if root not in made:
+                made[root] = stack.enter_context(guests.prepared(root, prepare, shown=_shown(package)))
+            return made[root]
+
+        yield written
 
 
 @pytest.fixture
@@ -115,12 +190,18 @@ def empty_site(root, package, other_versions):
 
 
 @pytest.fixture(scope="module")
-def site(root, package):
-    """A machine that the tests of a module share: the package is installed, WhatsApp is the stand-in."""
-    for site in _booted(root, package):
-        site.install()
-        site.connect_to_standin()
+def site(root, package, installed):
+    """A machine that the tests of a module share: the package was installed before its boot, WhatsApp is the stand-in."""
+    machines = guests.booted(root, shown=_shown(package), written=installed(root))
+    with machines as machine, _site(machine, package) as site:
+        site.find_standin()
         yield site
+
+
+@pytest.fixture(scope="module")
+def unusual_site(request, root, package):
+    """A machine that is unlike the others: `prepare` of its module gets its disk, and the package, before it boots."""
+    yield from _booted(root, package, on_disk=lambda disk: request.module.prepare(disk, package))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,31 @@ SERVICE = server(PORT)
 UNANSWERED = {"ConnectionResetError", "RemoteDisconnected", "IncompleteRead"}
 """What a caller sees whose request was being answered by a process that died."""
 
+_KILL = """
+import os, re, sys, time
+
+pattern, end, killed = re.compile(sys.argv[1]), time.monotonic() + float(sys.argv[2]), 0
+while True:
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            with open(f"/proc/{pid}/cmdline") as file:
+                line = file.read().replace("\\0", " ")
+            if pid != os.getpid() and pattern.search(line):
+                os.kill(pid, 9)
+                killed += 1
+        except OSError:
+            pass
+    if time.monotonic() >= end:
+        break
+    time.sleep(0.1)
+print(killed)
+"""
+
+
+def kill_all(site, pattern, seconds=0.0):
+    """Kill the processes whose command line matches, again and again for so long; return how many there were."""
+    return int(site.machine.run("/usr/bin/python3", "-c", _KILL, pattern, str(seconds)).stdout)
+
 
 class Witness:
     """A web app in the machine that asks all the time; it notes every answer."""
@@ -125,6 +150,12 @@ def lived_through(site, fault):
     assert belongings(site) >= before
     seconds = round(max(last, linked) - began, 1)
     note(Row(release(site), fault, summary(lived.lines), seconds, lived.lost), MACHINES)
+
+
+def note_seen(site, fault, saw, began=None):
+    """Note a row of what a test has seen; ``began``: when, by the monotonic clock, what was well again just now went wrong."""
+    seconds = None if began is None else round(time.monotonic() - began, 1)
+    note(Row(release(site), fault, saw, seconds), MACHINES)
 
 
 def release(site):

@@ -3,11 +3,13 @@
 import json
 import re
 import threading
+import time
 
 import pytest
-from guests import GuestError
+from faults import note_seen
 from harness import SOCKET, server, until
 from rows import EVERYTHING
+from testbed.guests import GuestError
 
 
 def status_line(site, unit):
@@ -180,17 +182,24 @@ def test_stopping_the_target_stops_every_server_and_frees_every_port(site):
     site.call("PUT", "/v1/users/11")
     site.until_session("11", "ready")
     assert process(site, "12")["message"] == "stopped (by admin)"
+    note_seen(
+        site,
+        "systemctl stop whatsapp.target, and pages that poll",
+        "all servers stay stopped, all ports free",
+    )
 
 
 def test_what_concerns_all_servers_is_no_decision_about_one_of_them(site):
     site.link("13", "5511999990013")
     site.show_code("14")
     for verbs in (("stop", "start"), ("restart",)):
-        before = site.main_pid(server(5013))
+        before, began = site.main_pid(server(5013)), time.monotonic()
         for verb in verbs:
             site.machine.systemctl(verb, "whatsapp.target")
         until(lambda before=before: site.main_pid(server(5013)) not in {0, before}, "the linked server")
         site.until_session("13", "ready")
+        what = f"systemctl {' and '.join(verbs)} whatsapp.target"
+        note_seen(site, what, "who should run runs again, who should not does not", began)
         until(lambda: is_active(site, "whatsapp@5014.socket") == "active", "the port of who is not linked")
         assert "by admin" not in process(site, "14")["message"]
     # As an administrator does who comes back from rescue mode.
@@ -198,6 +207,60 @@ def test_what_concerns_all_servers_is_no_decision_about_one_of_them(site):
     site.machine.systemctl("isolate", "multi-user.target")
     assert site.main_pid(server(5013)) == before
     assert is_active(site, "whatsapp@5014.socket") == "active"
+
+
+@pytest.fixture
+def for_rescue(site):
+    """User 17 is linked, user 18 is not; both have their ports."""
+    if site.ask("GET", "/v1/users/17").status == 404:
+        site.link("17", "5511999990017")
+        site.show_code("18")
+    return site
+
+
+def assert_all_are_back(site):
+    until(lambda: site.ask("GET", "/v1/users/17").status == 200, "the daemon's return")
+    site.until_session("17", "ready")
+    until(lambda: is_active(site, "whatsapp@5018.socket") == "active", "the port of who is not linked")
+    assert "by admin" not in process(site, "18")["message"]
+
+
+def test_who_comes_back_from_rescue_mode_finds_every_user_who_should_run(for_rescue):
+    site = for_rescue
+    back = site.machine.systemctl("get-default").strip()
+    site.machine.systemctl("isolate", "rescue.target")
+    assert is_active(site, "rescue.target") == "active"
+    # It is there before all others are gone. The bus goes too, after the daemon, which so ends in order.
+    for unit in ("waportd.service", "whatsapp.target", server(5017), "whatsapp@5018.socket"):
+        until(lambda unit=unit: is_active(site, unit) not in {"active", "deactivating"}, f"the end of {unit}")
+        assert is_active(site, unit) == "inactive"
+    began = time.monotonic()
+    site.machine.systemctl("isolate", back)
+    assert_all_are_back(site)
+    note_seen(site, "rescue mode and back", "who should run runs again", began)
+
+
+def test_who_comes_back_from_rescue_mode_while_servers_stop_finds_them_too(for_rescue):
+    """What all servers stop with is stopped last: it runs on, and they do not."""
+    site, go_on = for_rescue, "/run/go-on"
+    site.until_session("17", "ready")
+    folder = f"/run/systemd/system/{server(5017)}.d"
+    site.machine.run("mkdir", "--parents", folder)
+    slow = f"[Service]\nTimeoutStopSec=90\nExecStop=/bin/sh -c 'until test -e {go_on}; do sleep 0.1; done'\n"
+    site.machine.run("tee", f"{folder}/slow.conf", given=slow)
+    site.machine.systemctl("daemon-reload")
+    back, began = site.machine.systemctl("get-default").strip(), time.monotonic()
+    since = site.machine.show("whatsapp.target", "ActiveEnterTimestampMonotonic")
+    site.machine.systemctl("isolate", "rescue.target")
+    assert is_active(site, server(5017)) == "deactivating"
+    site.machine.systemctl("isolate", "--no-block", back)
+    site.machine.run("touch", go_on)
+    until(lambda: site.machine.systemctl("list-jobs", "--no-legend") in {"", "No jobs running."}, "all jobs")
+    assert site.machine.show("whatsapp.target", "ActiveEnterTimestampMonotonic") == since
+    assert_all_are_back(site)
+    site.machine.run("rm", "--recursive", folder)
+    site.machine.systemctl("daemon-reload")
+    note_seen(site, "rescue mode, and back while servers stop", "who should run runs again", began)
 
 
 POLLER = """
@@ -227,11 +290,14 @@ def test_a_stop_holds_against_who_polls_all_the_time(site):
     site.call("PUT", "/v1/users/16", 201)
     with site.machine.start("/usr/bin/python3", "-c", POLLER, SOCKET, user="webapp") as poller:
         try:
-            for number in range(100 if EVERYTHING else 20):
+            times = 100 if EVERYTHING else 20
+            for number in range(times):
                 site.machine.systemctl("stop", "whatsapp@5016.socket")
                 for _ in range(5):
                     states = {is_active(site, unit) for unit in ("whatsapp@5016.socket", server(5016))}
                     assert states <= {"inactive"}, f"stop number {number + 1} did not hold"
                 assert site.call("POST", "/v1/users/16/start")["process"]["state"] == "running"
+            what = "systemctl stop of a socket, while pages and callers poll 50 times a second"
+            note_seen(site, what, f"{times} of {times} stops hold")
         finally:
             poller.kill()

@@ -1,12 +1,11 @@
 """What happens to the disks and folders that a session lives on: it says so, mends, and nobody else notices."""
 
-import contextlib
-
-import guests
 import pytest
+from disks import fill, make_room, small_disk
 from faults import PHONE, PORT, SERVICE, USER, lived_through
 from harness import server, until
 from rows import EVERYTHING
+from testbed import guests
 
 pytestmark = pytest.mark.thorough
 RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
@@ -19,30 +18,6 @@ START, STOP = (
     for verb in ("start", "stop")
 )
 A_NEW_SCAN = "the session, by the fault; its user scanned a code again"
-
-
-@contextlib.contextmanager
-def small_disk(site, folder, size, let_go, take_up):
-    """Put a folder on a disk of its own; the commands end and begin what works in it."""
-    kept = "/var/tmp/kept"
-    move_in = f"mount -t tmpfs -o size={size} tmpfs {folder} && cp -a {kept}/. {folder}/"
-    move_out = f"umount {folder} && find {folder} -mindepth 1 -delete && cp -a {kept}/. {folder}/"
-    script = f"set -e; {let_go} >/dev/null; rm -rf {kept}; cp -a {folder} {kept}; {{}}; {take_up} >/dev/null"
-    site.machine.run("sh", "-c", script.format(move_in))
-    try:
-        yield
-    finally:
-        site.machine.run("sh", "-c", script.format(move_out))
-
-
-def fill(site, folder):
-    site.machine.run("sh", "-c", f"cat /dev/zero > {folder}/filling 2>/dev/null; true")
-    free = site.machine.run("df", "--output=avail", folder).stdout.split()[-1]
-    assert int(free) == 0
-
-
-def make_room(site, folder):
-    site.machine.run("rm", f"{folder}/filling")
 
 
 def session(site):

@@ -3,31 +3,38 @@
 import re
 from pathlib import Path
 
-import guests
 import pytest
 from harness import SOCKET
+from testbed import guests
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RELEASES = guests.RELEASES[-1:]
 COMMANDS = {
-    "adduser", "apt", "cp", "curl", "chgrp", "grep", "journalctl", "make", "node", "setpriv", "socket=", "systemctl",
-    "tar", "tools/scan", "usermod", "waportctl", "waportd",
+    "$socket", "adduser", "apt", "cp", "curl", "chgrp", "export", "grep", "journalctl", "make", "mkdir", "node", "setpriv", "socket=", "systemctl",
+    "tar", "tools/phone", "usermod", "waportctl", "waportd",
 }  # fmt: skip
 """How a block begins that is there to be typed; all others show files, programs and pictures."""
 ELSEWHERE = {
     "make ": "CI, by make test; clean machines, by tools/try-clean-root",
     "apt ": "test_package.py, as dpkg does it",
     "curl --unix-socket .run/api.sock": "with make run, by the integration tests' calls",
+    "$socket -H 'Idempotency-Key": "tests/integration/test_examples.py, with a phone that is linked",
+    "export WEBHOOK_SECRET=": "tests/integration/test_examples.py, with a phone that is linked",
+    "tools/phone write": "with make run; what it tells the stand-in, tests/integration/test_examples.py",
     "node whatsapp_server.js": "tests/node",
     "curl http://localhost:5002": "tests/node/docs.test.js, with what is answered",
     "curl -": "tests/node/docs.test.js, with what is answered",
     "curl 'http://localhost:5002": "tests/node/docs.test.js, with what is answered",
+    "curl 'http://localhost:5001/qr?user_id=": "tests/node/http.test.js: it is refused",
+    "waportctl passkey": "tests/integration/test_cli.py, where WhatsApp wants one",
+    "waportctl proxy": "tests/unit/cli and tests/integration/test_units.py: it asks for a password",
     "waportctl engine": "test_engines.py, from files: this machine reaches no registry",
     "waportd generate-units --tcp": "test_isolation.py, where api.listen names an address",
+    "systemctl disable --now waportd-tcp.socket": "test_isolation.py, where it was enabled",
     "waportctl import-session": "tests/integration and test_service.py, where there is an old session",
     "grep -rn": "an example for somebody else's files",
-    "cp /usr/lib/python3": "tests/unit/test_client.py imports the one file alone",
+    "mkdir -p myapp/waportd": "tests/unit/test_compat.py imports copies of the two files",
 }
 """Blocks that are run by other tests, or cannot be, by how they begin."""
 READERS = {

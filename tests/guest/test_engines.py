@@ -1,13 +1,15 @@
 """Engines on an installed machine: put there by root, tried by nobody, run by sessions."""
 
 import json
+import time
 
-import guests
 import pytest
+from faults import note_seen
 from harness import CONFIG, until
 from rows import EVERYTHING
+from testbed import guests
 
-RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
+RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[:1]
 FOLDER = "/var/lib/waportd-engines"
 MAKE = r"""
 set -eu
@@ -20,7 +22,7 @@ cat >> "$library/src/Client.js"
 tar --create --gzip --file "/root/$version.tgz" --directory /tmp/make engine
 rm -r /tmp/make
 """
-STUCK = "\nClient.prototype.initialize = () => new Promise(() => {});\n"
+STUCK = "\nClient.prototype.inject = () => new Promise(() => {});\n"
 CURIOUS = """
 const fs = require('fs');
 const tried = { uid: process.getuid() };
@@ -108,6 +110,7 @@ def test_one_that_does_not_get_there_is_taken_back_by_itself(site, engine):
     assert said.returncode == 0, said.stderr
     site.show_code("3")
     before = site.machine.run("cat", CONFIG).stdout
+    began = time.monotonic()
     said = ctl(site, "use", "1.97.0", "--canary", "2", "--limit", "15")
     assert said.returncode == 7, said.stdout + said.stderr
     assert "Rolled back" in said.stdout
@@ -115,6 +118,9 @@ def test_one_that_does_not_get_there_is_taken_back_by_itself(site, engine):
     for user in site.call("GET", "/v1/users")["users"]:
         assert (user["engine"], user["own_engine"]) == ("bundled", False)
     until(lambda: site.call("GET", "/v1/users/2")["session"]["state"] == "ready", "user 2")
+    note_seen(
+        site, "an engine that never gets to a code is tried on two users", "it is taken back from both", began
+    )
     assert ctl(site, "remove", "1.97.0").returncode == 0
 
 
@@ -135,11 +141,18 @@ def test_one_that_is_gone_is_an_error_with_the_way_out_and_not_a_loop(site, engi
         assert f"user 3 has engine {engine}" in found[1]["message"]
     finally:
         site.machine.run("mv", f"{FOLDER}/away", f"{FOLDER}/{engine}")
+    back = time.monotonic()
     site.show_code("3")
     assert site.call("GET", "/v1/users/3")["session"]["upstream"]["engine"] == engine
+    note_seen(
+        site,
+        "the engine of a user is gone",
+        "an error with the way out, and no loop; seconds from its return",
+        back,
+    )
     said = ctl(site, "remove", engine)
     assert said.returncode == 1
-    assert "it is that of user 3" in said.stderr
+    assert "it is the engine of user 3" in said.stderr
     site.ask("PATCH", "/v1/users/3", {"engine": None})
 
 
@@ -149,7 +162,7 @@ def test_a_pinned_page_is_loaded_in_a_real_session(site):
     kept = site.machine.run("env", "NODE_TLS_REJECT_UNAUTHORIZED=0", "node", "-e", fetch).stdout
     site.machine.run("tee", page, given=kept)
     site.machine.run("chmod", "644", page)
-    instances = site._config["instances"]
+    instances = site.config["instances"]
     site.configure(instances={**instances, "web_version": page})
     site.phone("no-debug", {})
     try:

@@ -4,14 +4,15 @@ import itertools
 import json
 import re
 import statistics
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-import guests
 import pytest
+from disks import fill, make_room, small_disk
 from faults import PORT, SERVICE, UNANSWERED, USER, Witness, belongings, is_linked, lived_through, release
-from harness import until
+from harness import STATE, until
 from rows import EVERYTHING, MACHINES, Row, note
+from testbed import guests
 
 from waportd.config import Limits
 
@@ -56,6 +57,10 @@ def until_another(site, pattern, before):
     )
 
 
+MORE = {"3": "5511999990003", "4": "5511999990004"}
+"""Users who are linked beside the first where it is about all of them, and their phones."""
+BACK_WITHIN = 120.0
+"""Seconds within which all are back when what kept them down is gone."""
 NODE = r"whatsapp_server\.js"
 BROWSER = r"headless.shell(?!.*--type=)"
 RENDERER = r"--type=renderer"
@@ -100,6 +105,60 @@ def test_a_part_that_stands_still_is_found(linked, fault, victim):
     assert set(lived.failed("port")) <= UNANSWERED
 
 
+@pytest.fixture
+def three_linked(linked):
+    """Two more users are linked, and one of all may start at a time."""
+    limits = {"min_available_memory": 0}
+    linked.configure(limits=limits | {"start_concurrency": 1})
+    for user, phone in MORE.items():
+        linked.link(user, phone)
+    yield linked
+    for user in MORE:
+        linked.call("DELETE", f"/v1/users/{user}", 204)
+    linked.configure(limits=limits)
+
+
+def sessions(site):
+    users = {row["user"]: row["session"] for row in site.call("GET", "/v1/users")["users"]}
+    return [users[user] or {"state": None, "message": "", "cause": None} for user in (USER, *MORE)]
+
+
+def begins(session):
+    """Tell whether a session opens a browser, and is not ready."""
+    said = session["message"]
+    waits = said == "starting" or "waiting for its turn" in said or "next try at" in said
+    return session["state"] not in {None, "ready"} and not waits
+
+
+def test_all_whose_disk_is_full_are_back_by_themselves_when_it_is_not(three_linked):
+    site = three_linked
+    servers = " ".join(f"whatsapp@500{user}.service" for user in (USER, *MORE))
+    with small_disk(site, STATE, "256m", f"systemctl stop {servers}", f"systemctl start {servers}"):
+        until(lambda: {session["state"] for session in sessions(site)} == {"ready"}, "all sessions")
+        fill(site, STATE)
+        began = time.monotonic()
+        site.machine.systemctl("kill", "--signal=KILL", *servers.split())
+        until(lambda: {session["cause"] for session in sessions(site)} == {"disk_full"}, "the reason")
+        most = 0
+
+        def all_are_back():
+            nonlocal most
+            now = sessions(site)
+            most = max(most, sum(map(begins, now)))
+            return {session["state"] for session in now} == {"ready"}
+
+        assert not all_are_back()
+        make_room(site, STATE)
+        room = time.monotonic()
+        until(all_are_back, "the return of all", BACK_WITHIN)
+        back = time.monotonic()
+    # What a turn leaves behind may be heard a moment later than that the next one has begun.
+    assert most <= 2
+    saw = f"all back by themselves {back - room:.1f} s after there was room, one at a time"
+    fault = "the disk of three linked sessions is full, and their servers are killed"
+    note(Row(release(site), fault, saw, round(back - began, 1)), MACHINES)
+
+
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
 def test_a_daemon_that_dies_or_stands_still_is_back_and_no_session_notices(linked, signal):
     server = linked.main_pid(SERVICE)
@@ -134,6 +193,13 @@ def test_a_daemon_killed_while_it_stops_or_while_a_server_starts_takes_nothing_w
         assert linked.main_pid(SERVICE) == server
 
 
+def delete(site, users):
+    """Delete users, several at a time."""
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda user: site.ask("DELETE", f"/v1/users/{user}"), users))
+    assert {answer.status for answer in answers} <= {204}
+
+
 def test_a_daemon_killed_while_it_assigns_ports_gives_each_to_one_user(linked):
     """Whatever moment the kill meets: what was answered holds, and no port has two owners."""
     answered = {}
@@ -155,8 +221,7 @@ def test_a_daemon_killed_while_it_assigns_ports_gives_each_to_one_user(linked):
         owners = {row["user"]: row["port"] for row in linked.call("GET", "/v1/users")["users"]}
         assert len(set(owners.values())) == len(owners)
         assert {user: str(owners.get(user)) for user in answered} == answered
-    for user in [user for user in owners if user.startswith("churn")]:
-        linked.ask("DELETE", f"/v1/users/{user}")
+    delete(linked, [user for user in owners if user.startswith("churn")])
 
 
 @pytest.mark.parametrize("victim", ["dbus.service", "polkit.service", "systemd-journald.service"])
@@ -426,6 +491,16 @@ def test_a_damaged_session_never_becomes_somebody_elses(linked, fault, damage):
     linked.ask("DELETE", "/v1/users/3")
 
 
+def waiting(site):
+    """Return the users whose servers end again and again, and of whom it is known when they are started next."""
+    rows = site.call("GET", "/v1/users")["users"]
+    return {
+        row["user"]
+        for row in rows
+        if row["process"]["state"] == "crash_loop" and row["process"]["next_start"] is not None
+    }
+
+
 def test_a_hundred_servers_that_crash_again_and_again_disturb_nobody(linked):
     users = [f"loop_{number}" for number in range(100 if EVERYTHING else 20)]
     with lived_through(linked, f"{len(users)} crash loops at once") as lived:
@@ -441,24 +516,16 @@ def test_a_hundred_servers_that_crash_again_and_again_disturb_nobody(linked):
         )
         for user in users:
             linked.call("PUT", f"/v1/users/{user}?wait=none")
-        # They go on, with pauses from the fourth end on.
+        # They go on, with pauses from the fourth end on, and for each it is told when it is started next.
+        until(lambda: waiting(linked) >= set(users), "the loops", LOOPS)
+        linked.machine.systemctl("restart", "waportd.service")
         until(
-            lambda: (
-                sum(
-                    row["process"]["restarts"]
-                    for row in linked.call("GET", "/v1/users")["users"]
-                    if row["user"] in users
-                )
-                >= 3 * len(users)
-            ),
-            "the loops",
-            LOOPS,
+            lambda: waiting(linked) >= set(users), "the loops to be told after a restart of the daemon", LOOPS
         )
         linked.machine.run(
             "sh", "-c", "rm -r /run/systemd/system/whatsapp@2*.service.d; systemctl daemon-reload"
         )
-        for user in users:
-            linked.call("DELETE", f"/v1/users/{user}", 204)
+        delete(linked, users)
     assert lived.failed("API") == lived.failed("port") == []
 
 
@@ -471,19 +538,14 @@ def test_after_a_power_cut_all_that_was_answered_is_there(linked):
             f"i=0; while :; do i=$((i+1)); curl -s --unix-socket /run/waportd/api.sock "
             f"-X PUT http://l/v1/users/cut_{cut}_$i?wait=none; echo; done"
         )
-        said = []
-        churn = threading.Thread(
-            target=lambda said=said, loop=loop: said.append(
-                linked.machine.run("sh", "-c", loop, check=False).stdout
-            )
-        )
-        churn.start()
-        time.sleep(0.5 + cut % 10 * 0.13)
-        linked.machine.cut_off()
-        churn.join()
+        with linked.machine.start("sh", "-c", loop) as churn:
+            lines = [churn.stdout.readline()]
+            # The second power cut meets another moment of the work than the first.
+            time.sleep(cut % 10 * 0.13)
+            linked.machine.cut_off()
+            lines += churn.stdout
         # The last line may be half an answer, which is none.
-        lines = said[0].splitlines()
-        documents = [json.loads(line) for line in lines if line.endswith("}")]
+        documents = [json.loads(line) for line in lines if line.endswith("}\n")]
         # systemd dies some milliseconds before the daemon, which says so.
         answered |= {document["user"]: document["port"] for document in documents if "user" in document}
         linked.machine.boot()
@@ -504,21 +566,67 @@ def test_after_a_power_cut_all_that_was_answered_is_there(linked):
     )
 
 
-def test_after_a_boot_linked_sessions_come_back_few_at_a_time_while_the_daemon_answers(linked):
-    """Many of them, and so without browsers: test_reboot.py has some with."""
-    machine, count = linked.machine, 100 if EVERYTHING else 30
-    for row in linked.call("GET", "/v1/users")["users"]:
-        linked.call("DELETE", f"/v1/users/{row['user']}", 204)
+MANY = 100 if EVERYTHING else 30
+
+
+@pytest.fixture(scope="module")
+def many(linked):
+    """Many linked users and no others, and so without browsers: test_reboot.py has some with."""
+    delete(linked, [row["user"] for row in linked.call("GET", "/v1/users")["users"]])
     linked.use_light_servers("/etc/systemd/system")
     put = "curl -s --unix-socket /run/waportd/api.sock -X PUT -o /dev/null"
-    machine.run(
-        "sh", "-c", f"seq {count} | xargs -P 8 -I '<>' {put} 'http://l/v1/users/<>?wait=qr&timeout=100'"
+    linked.machine.run(
+        "sh", "-c", f"seq {MANY} | xargs -P 8 -I '<>' {put} 'http://l/v1/users/<>?wait=qr&timeout=100'"
     )
-    machine.systemctl("kill", "--kill-who=main", "--signal=USR2", "whatsapp@*.service")
+    linked.machine.systemctl("kill", "--kill-who=main", "--signal=USR2", "whatsapp@*.service")
+    until(lambda: sum(is_linked for _, _, is_linked in belongings(linked)) == MANY, "the links")
+    return linked
+
+
+def test_a_scan_of_all_ports_opens_no_more_browsers_than_fit(many):
+    ports = " ".join(str(port) for _, port, _ in belongings(many))
+    limits = {"min_available_memory": 0}
+    many.configure(limits=limits | {"max_running": 10})
+    many.machine.systemctl("stop", "whatsapp@*.service")
+
+    def rows():
+        return many.call("GET", "/v1/users")["users"]
+
+    until(lambda: {row["process"]["state"] for row in rows()} == {"stopped"}, "the servers to sleep")
+    many.machine.run(
+        "sh",
+        "-c",
+        f"for port in {ports}; do curl -sf -m 60 http://127.0.0.1:$port/health & done >/dev/null; wait",
+    )
+
+    def ready():
+        said = [row["session"] for row in rows() if row["session"]]
+        full = [each for each in said if "limits.max_running" in each["message"]]
+        count = sum(each["state"] == "ready" for each in said)
+        assert count <= 10
+        return count == 10 and len(full) == MANY - 10
+
+    began = time.time()
+    until(ready, "as many as fit, and the others to say what they wait for")
+    assert {row["process"]["state"] for row in rows()} == {"running"}
+    many.configure(limits=limits)
+    until(lambda: all(row["session"]["state"] == "ready" for row in rows()), "all when there is room")
+    note(
+        Row(
+            release(many),
+            f"a scan of all ports of {MANY} sleeping users, where limits.max_running is 10",
+            "10 sessions begin, the others say that they wait for room; all are ready when there is",
+            round(time.time() - began, 1),
+        ),
+        MACHINES,
+    )
+
+
+def test_after_a_boot_linked_sessions_come_back_few_at_a_time_while_the_daemon_answers(many):
+    linked, machine, count = many, many.machine, MANY
     # Who is asked for, or called on his port, waits for no turn: it is this one.
     port = linked.call("PUT", "/v1/users/stopped?wait=none", 201)["port"]
     linked.call("POST", "/v1/users/stopped/stop")
-    until(lambda: sum(is_linked for _, _, is_linked in belongings(linked)) == count, "the links")
     before = belongings(linked)
 
     machine.cut_off()

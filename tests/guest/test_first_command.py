@@ -3,10 +3,11 @@
 import itertools
 import json
 
-import guests
 import pytest
+from faults import note_seen
 from harness import until
 from rows import EVERYTHING
+from testbed import guests
 
 APT = 600.0
 """Seconds for some hundred packages; far more than they take."""
@@ -22,7 +23,7 @@ MACHINES = (
 
 
 @pytest.mark.parametrize(("release", "bus", "recommends"), MACHINES)
-def test_after_it_a_code_is_drawn_without_another_step(bare_site, recommends):
+def test_after_it_a_code_is_drawn_without_another_step(bare_site, bus, recommends):
     """One transaction of apt: the bus hears of its new policies before the user of ours is made."""
     site = bare_site
     assert site.machine.run("sh", "-c", "command -v node", check=False).returncode
@@ -37,3 +38,5 @@ def test_after_it_a_code_is_drawn_without_another_step(bare_site, recommends):
     # Nor has anything to be mended by whoever deletes a user, the one call that the bus keeps for root.
     site.machine.run("waportctl", "delete", "--yes", "1")
     until(lambda: site.ask("GET", "/v1/users/1").status == 404, "the deletion")
+    what = f"apt install on a machine without what it needs, {recommends}, {bus}"
+    note_seen(site, what, "the next command, waportctl qr 1, draws a code")

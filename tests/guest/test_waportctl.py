@@ -79,11 +79,35 @@ def test_a_rule_that_refuses_the_daemon_is_found(site):
     site.machine.run("chmod", "644", place)
     try:
         site.machine.systemctl("restart", "polkit")
-        assert "polkit does not let waportd call RefUnit, StartUnit," in failures(site)["rights"]["message"]
-        assert "systemctl restart polkit" in failures(site)["rights"]["fix"]
+        finding = failures(site)["rights"]
+        assert "polkit does not let waportd call RefUnit, StartUnit," in finding["message"]
+        assert "systemctl restart polkit" in finding["fix"]
     finally:
         site.machine.run("rm", place)
         site.machine.systemctl("restart", "polkit")
+    assert failures(site) == {}
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "told"),
+    [
+        ("RestrictNamespaces=yes", "No usable sandbox"),
+        ("BindReadOnlyPaths=/nowhere", "no server can start here: the unit's sandbox cannot be set up"),
+    ],
+)
+def test_a_browser_is_started_as_a_server_starts_it(site, drop_in, told):
+    """What the administrator's drop-in forbids, doctor finds before any user does."""
+    folder = "/etc/systemd/system/whatsapp@.service.d"
+    site.machine.run("mkdir", "--parents", folder)
+    site.machine.run("tee", f"{folder}/forbid.conf", given=f"[Service]\n{drop_in}\n")
+    site.machine.systemctl("daemon-reload")
+    try:
+        finding = failures(site)["browser"]
+        assert told in finding["message"]
+        assert "systemctl cat whatsapp@.service" in finding["fix"]
+    finally:
+        site.machine.run("rm", f"{folder}/forbid.conf")
+        site.machine.systemctl("daemon-reload")
     assert failures(site) == {}
 
 
@@ -169,6 +193,74 @@ def test_what_the_owner_may_not_read_is_not_copied_by_root(site):
     assert refused.returncode == 1
     assert "cannot be copied" in refused.stderr
     assert site.machine.run("ls", "-A", f"{STATE}/", check=False).stdout.count("5032") == 0
+
+
+def _profile(site, folder, port, owner):
+    """Make what looks like a session of somebody's."""
+    profile = f"{folder}/.wwebjs_auth_{port}/session-ylada_bot_{port}"
+    site.machine.run("mkdir", "--parents", profile)
+    site.machine.run("tee", f"{profile}/Preferences", given="{}")
+    site.machine.run("chown", "--recursive", owner, folder)
+    return profile
+
+
+def test_a_copy_that_its_owner_cannot_reach_is_taken(site):
+    """As root unpacks one of another host's: with the number of a user that is not there, below its own folder."""
+    _profile(site, "/root/moved", 20000, "62237:62237")
+    done = ctl(site, "import-session", "moved", "--from", "/root/moved", "--no-start")
+    assert done.returncode == 0, done.stderr
+    port = site.call("GET", "/v1/users/moved")["port"]
+    copied = f"{STATE}/{port}/.wwebjs_auth_{port}/session-ylada_bot_{port}/Preferences"
+    assert site.machine.run("stat", "--format=%U %a", copied).stdout == "root 600\n"
+    site.call("DELETE", "/v1/users/moved", 204)
+
+
+def test_a_profile_that_becomes_a_link_gives_nothing_of_roots(site):
+    profile = _profile(site, "/srv/swapped", 5033, "webapp")
+    swap = (
+        f"cd /srv/swapped/.wwebjs_auth_5033; ln -s /root trap; while :; do "
+        f"mv -T {profile} kept; mv -T trap {profile}; sleep 0.05; mv -T {profile} trap; mv -T kept {profile}; sleep 0.05; done"
+    )
+    site.machine.run("systemd-run", "--quiet", "--unit=swap", "--uid=webapp", "/bin/sh", "-c", swap)
+    try:
+        for _ in range(8):
+            ctl(site, "import-session", "5033", "--from", "/srv/swapped", "--no-start")
+            found = site.machine.run("find", f"{STATE}/", "-name", ".bashrc").stdout
+            assert found == ""
+            site.ask("DELETE", "/v1/users/33")
+    finally:
+        site.machine.systemctl("stop", "swap")
+        site.machine.run("rm", "--recursive", "/srv/swapped")
+
+
+def test_roots_own_folder_in_reach_of_others_is_not_read(site):
+    _profile(site, "/srv/reach", 5034, "root")
+    site.machine.run("chmod", "777", "/srv/reach")
+    refused = ctl(site, "import-session", "5034", "--from", "/srv/reach", "--no-start")
+    assert refused.returncode == 1
+    assert "belongs to root, and others may write in /srv/reach" in refused.stderr
+
+
+def test_a_note_that_is_a_pipe_is_not_waited_for(site):
+    _profile(site, "/srv/note", 5035, "webapp")
+    assert ctl(site, "import-session", "5035", "--from", "/srv/note", "--no-start").returncode == 0
+    note = f"{STATE}/5035/.wwebjs_auth_5035/login.json"
+    site.machine.run("rm", "--force", note)
+    site.machine.run("mkfifo", note)
+    refused = site.machine.run(
+        "timeout",
+        "20",
+        "waportctl",
+        "import-session",
+        "5035",
+        "--from",
+        "/srv/note",
+        "--no-start",
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "has a session on port 5035 already" in refused.stderr
+    site.call("DELETE", "/v1/users/35", 204)
 
 
 def test_root_looks_at_whatsapps_page_as_somebody_else_and_leaves_nothing(site):

@@ -22,7 +22,8 @@ from support import BASE, OVERFLOW, settled
 from waportd.config import Config, PortRange
 from waportd.errors import PortsExhausted, StoreError, WaportdError
 from waportd.model import Desired, User, port_of_unit, service_unit, socket_unit
-from waportd.supervisor import Supervisor, Wait
+from waportd.readiness import Wait
+from waportd.supervisor import Supervisor
 from waportd.systemd.manager import BusTimeout
 
 USERS = st.sampled_from([User(name) for name in ("1", "2", "3", "4", "2_1", "ana", "99")])
@@ -96,7 +97,7 @@ class Host(FakeSystemd):
         self._stall()
         await super().stop(unit)
 
-    async def clean(self, unit, keep=0.0):
+    async def clean(self, unit):
         self._stall()
         await super().clean(unit)
         self.disks.pop(port_of_unit(unit), None)
@@ -185,7 +186,7 @@ class Promises(RuleBasedStateMachine):
 
     async def settle(self):
         """Let what the daemon does by itself come to an end, so that a sequence always runs the same way."""
-        while starts := list(self.supervisor._starter._starts.values()):
+        while starts := [runtime.start for runtime in self.supervisor.runtimes if runtime.start]:
             await asyncio.wait(starts, timeout=20)
         await settled(self.supervisor)
 
@@ -236,7 +237,7 @@ class Promises(RuleBasedStateMachine):
     @rule(user=USERS)
     def poll(self, user):
         async def call():
-            self.promise(await self.supervisor.ask(user))
+            self.promise(await self.supervisor.poll(user))
 
         self.run(self.attempt(call()))
 
@@ -262,14 +263,14 @@ class Promises(RuleBasedStateMachine):
 
     @rule(port=PORTS)
     def scan(self, port):
-        instance = self.supervisor.picture.on_port(port)
+        instance = self.supervisor.registry.on_port(port)
         if instance is None or port not in self.host.servers:
             return
 
         async def link():
             self.host.disks[port] = instance.assignment.user
             self.host.servers[port].link()
-            await self.supervisor.picture.wait(
+            await self.supervisor.registry.wait(
                 instance.assignment.user, lambda now: now is None or (now.session and now.session.linked), 1
             )
             await settled(self.supervisor)
@@ -292,7 +293,7 @@ class Promises(RuleBasedStateMachine):
             return
         if stopped:
             self.restart_in_order(meanwhile=lambda: self.host.disks.setdefault(port, "nobody"))
-        elif port not in self.supervisor._starter._cleaned:
+        elif port not in self.supervisor._sockets.ahead._cleaned:  # noqa: SLF001  # nobody else can know
             self.host.disks.setdefault(port, "nobody")
 
     @rule(port=PORTS)
@@ -342,7 +343,9 @@ class Promises(RuleBasedStateMachine):
     def no_port_has_two_owners(self):
         ports = [row.port for row in self.disk.rows.values()]
         assert len(ports) == len(set(ports))
-        picture = {instance.assignment.user: instance.assignment.port for instance in self.supervisor.picture}
+        picture = {
+            instance.assignment.user: instance.assignment.port for instance in self.supervisor.registry
+        }
         if not (self.systemd.dead or self.store.dead):
             assert picture == {row.user: row.port for row in self.disk.rows.values()}
 
@@ -378,6 +381,6 @@ class Promises(RuleBasedStateMachine):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_promise_is_kept(monkeypatch):
     # The next port is cleaned while other things go on, which are over in no time here.
-    monkeypatch.setattr("waportd.supervisor._PAUSE", 0.0)
+    monkeypatch.setattr("waportd.cleaning_ahead.CLEAN_NEXT_DELAY_S", 0.0)
     examples = 60 if os.environ.get("WAPORTD_FUZZ", "ci") == "ci" else 3000
     run_state_machine_as_test(Promises, settings=settings(max_examples=examples, stateful_step_count=40))

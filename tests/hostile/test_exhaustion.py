@@ -1,64 +1,41 @@
 """One caller takes all it can get, in every way there is; everybody else goes on being answered at once."""
 
-import contextlib
+import functools
 import json
-import multiprocessing
 import os
-import select
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
+import attackers
 import psutil
 import pytest
+from attackers import PATIENCE, ROOM, crowd, dismiss, head
 from support import BASE
 
-PATIENCE = 30.0
-QUICK = 0.050
-"""Seconds: the 99th percentile of what another caller waits for."""
-ROOM = 64 << 20
-"""Bytes that the daemon may grow by, whatever one caller does."""
 
-
-class Daemon:
+class Daemon(attackers.Target):
     """The API in a process of its own."""
 
-    def __init__(self, folder, base):
+    def __init__(self, folder, base, *allowed):
         self._log = (folder / "log").open("w+")
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("lone_daemon.py"), folder, str(base)],
+            [sys.executable, Path(__file__).with_name("lone_daemon.py"), folder, str(base), *allowed],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        vars(self).update(json.loads(self._process.stdout.readline()))
+        super().__init__(pid=self._process.pid, **json.loads(self._process.stdout.readline()))
         self.process = psutil.Process(self._process.pid)
-
-    @property
-    def memory(self):
-        return self.process.memory_info().rss
+        folder.chmod(0o755)  # for who is another user
 
     @property
     def log(self):
+        """What it wrote, but of what the others have changed."""
         self._log.seek(0)
-        return self._log.read().splitlines()
-
-    def connect(self, *, tcp=True):
-        if tcp:
-            return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(PATIENCE)
-        try:
-            connection.connect(self.socket)
-        except OSError:
-            connection.close()
-            raise
-        return connection
+        return [line for line in self._log.read().splitlines() if "PUT /v1/users/1 by" not in line]
 
     def close(self):
         assert self._process.poll() is None, "it died"
@@ -76,191 +53,53 @@ def daemon():
         daemon.close()
 
 
-def head(path, *lines, method="GET"):
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode()
+@pytest.fixture
+def choosy():
+    """The same, where api.allow_users names root only."""
+    with tempfile.TemporaryDirectory() as folder:
+        daemon = Daemon(Path(folder), BASE, "root")
+        yield daemon
+        daemon.close()
 
 
-def shown(token):
-    return f"Authorization: Bearer {token}"
-
-
-class Others:
-    """Callers who go on calling, over TCP with a token and over the unix socket; each call on a connection of its own."""
-
-    def __init__(self, daemon):
-        self.daemon = daemon
-        self.waits = []
-        self.refused = []
-        self._ends = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(tcp,)) for tcp in (True, False)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self, tcp):
-        lines = [shown(self.daemon.admin)] if tcp else []
-        request = head("/v1/users/1/qr", "Connection: close", *lines)
-        while not self._ends.wait(0.005):
-            began = time.perf_counter()
-            try:
-                with contextlib.closing(self.daemon.connect(tcp=tcp)) as connection:
-                    connection.sendall(request)
-                    answer = b"".join(iter(lambda: connection.recv(65536), b""))
-            except OSError as error:
-                self.refused.append(repr(error))
-                continue
-            self.waits.append(time.perf_counter() - began)
-            if not answer.startswith(b"HTTP/1.1 200"):
-                self.refused.append(answer[:100])
-
-    @property
-    def p99(self):
-        return statistics.quantiles(self.waits, n=100)[-1]
-
-
-ROUNDS = 5
-"""Tries that an attack has to do no harm: this machine has other things to do, too."""
-
-
-def withstands(daemon, attack):
+def withstands(daemon, attack, **how):
     """Attack, while others call. Fails where they notice, or the daemon grows."""
-    tries = []
-    for _ in range(ROUNDS):
-        before = daemon.memory
-        # A process of its own, or those who measure would wait for the interpreter.
-        attacker = multiprocessing.get_context("fork").Process(target=attack)
-        attacker.start()
-        with Others(daemon) as others:
-            attacker.join(120)
-        assert attacker.exitcode == 0
-        assert others.refused == []
-        assert daemon.memory - before < ROOM, f"grew by {(daemon.memory - before) >> 20} MiB"
-        tries.append(others.p99)
-        if tries[-1] < QUICK:
-            return
-    pytest.fail(f"p99 of the others: {[f'{one * 1000:.0f} ms' for one in tries]}")
-
-
-def pour(connection, content, seconds, pause=0.0):
-    """Send again and again what the other side takes, and read nothing; return how much that was."""
-    connection.setblocking(False)
-    sent = 0
-    end = time.monotonic() + seconds
-    with contextlib.suppress(ConnectionError):
-        while time.monotonic() < end:
-            if select.select([], [connection], [], 0.05)[1]:
-                sent += connection.send(content)
-            time.sleep(pause)
-    return sent
-
-
-def crowd(daemon, count, content, *, tcp=True, each=None):
-    """Open connections and send each the same; return them all, also those that were hung up on."""
-    connections = []
-    for _ in range(count):
-        with contextlib.suppress(OSError):
-            connection = daemon.connect(tcp=tcp)
-            connections.append(connection)
-            if content:
-                connection.sendall(content)
-            if each:
-                each(connection)
-    return connections
-
-
-def dismiss(connections):
-    for connection in connections:
-        connection.close()
+    tries = attackers.tried(daemon, functools.partial(attack, daemon, **how))
+    for one in tries:
+        assert one["ended"] == 0
+        assert one["calls"] >= attackers.ENOUGH, f"others made {one['calls']} calls only"
+        assert one["refused"] == []
+        assert one["grew"] < ROOM, f"grew by {one['grew'] >> 20} MiB"
+    assert attackers.is_withstood(tries), [f"{one['p99'] * 1000:.0f} ms" for one in tries]
 
 
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
 @pytest.mark.parametrize("blank", [b"\r\n", b"\n"], ids=["crlf", "lf"])
 def test_requests_that_are_piled_up_on_one_connection(daemon, tcp, blank):
-    request = b"GET /openapi.json HTTP/1.1" + blank + b"Host: x" + blank + blank
-
-    def attack():
-        with daemon.connect(tcp=tcp) as connection:
-            pour(connection, request * 2000, 5.0)
-
-    withstands(daemon, attack)
+    withstands(daemon, attackers.pile_up, tcp=tcp, blank=blank)
 
 
-def test_requests_that_are_piled_up_behind_one_that_waits(daemon):
-    waiting = head("/v1/users/2/qr?wait=60", shown(daemon.token))
-
-    def attack():
-        with daemon.connect() as connection:
-            connection.sendall(waiting)
-            pour(connection, b"GET / HTTP/1.1\r\n\r\n" * 2000, 4.0)
-
-    withstands(daemon, attack)
-
-
-def test_what_is_sent_behind_a_request_to_speak_another_protocol(daemon):
-    waiting = head("/v1/users/2/qr?wait=60", shown(daemon.token), "Connection: upgrade", "Upgrade: websocket")
-
-    def attack():
-        with daemon.connect() as connection:
-            connection.sendall(waiting)
-            pour(connection, b"x" * 65536, 4.0)
-
-    withstands(daemon, attack)
+@pytest.mark.parametrize(
+    ("lines", "more"),
+    [
+        ([], b"GET / HTTP/1.1\r\n\r\n" * 2000),
+        (["Connection: upgrade", "Upgrade: websocket"], b"x" * 65536),
+    ],
+    ids=["requests", "another-protocol"],
+)
+def test_what_is_piled_up_behind_a_request_that_waits(daemon, lines, more):
+    withstands(daemon, attackers.pile_up_behind, lines=lines, more=more)
 
 
 def test_many_connections_that_each_pile_up_requests(daemon):
-    def attack():
-        connections = crowd(
-            daemon, 400, b"GET / HTTP/1.1\r\n\r\n" * 3000, each=lambda c: c.setblocking(False)
-        )
-        time.sleep(1)
-        dismiss(connections)
-
-    # Each sends as much as fits into the kernel at once, and reads nothing.
-    withstands(daemon, attack)
+    withstands(daemon, attackers.pile_up_on_many)
 
 
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
 def test_more_connections_than_there_are_descriptors(daemon, tcp):
-    def attack():
-        script = (
-            "import socket, sys, time, resource\n"
-            "family, address, count = eval(sys.argv[1])\n"
-            "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
-            "resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))\n"
-            "kept = []\n"
-            "for _ in range(count):\n"
-            "    one = socket.socket(family)\n"
-            "    one.settimeout(5)\n"
-            "    try:\n"
-            "        one.connect(address)\n"
-            "        one.sendall(b'GET /assets/icon.svg HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')\n"
-            "    except OSError:\n"
-            "        one.close()\n"
-            "        continue\n"
-            "    kept.append(one)\n"
-            "    time.sleep(0.0002)\n"
-            "time.sleep(1)\n"
-        )
-        address = ("127.0.0.1", daemon.port) if tcp else daemon.socket
-        family = int(socket.AF_INET if tcp else socket.AF_UNIX)
-        # Another user, who is root nowhere: another caller than those who go on calling.
-        other = {"user": 65534} if os.geteuid() == 0 else {}
-        folder = Path(daemon.socket).parent
-        folder.chmod(0o755)
-        subprocess.run(
-            [sys.executable, "-c", script, repr((family, address, 17000))], check=True, timeout=120, **other
-        )
-
     if not tcp and os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
-    withstands(daemon, attack)
+    withstands(daemon, attackers.connect_without_end, tcp=tcp)
     assert len(daemon.log) < 50
 
 
@@ -283,48 +122,73 @@ def test_where_there_is_no_descriptor_left_it_waits_and_goes_on(daemon):
 
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
 def test_what_is_no_http_again_and_again(daemon, tcp):
-    def attack():
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
-            with daemon.connect(tcp=tcp) as connection, contextlib.suppress(ConnectionError):
-                connection.sendall(b"nonsense\r\n\r\n")
-                connection.recv(100)
-
-    withstands(daemon, attack)
+    withstands(daemon, attackers.talk_nonsense, tcp=tcp)
     assert len(daemon.log) < 50
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/users/2/events?", "/v1/users/2/qr?wait=60&"], ids=["streams", "long-polls"]
+    "path", ["/v1/users/2/events?", "/v1/users/2/qr?timeout=60&"], ids=["streams", "long-polls"]
 )
 def test_all_that_a_link_opens(daemon, path):
-    def attack():
-        connections = crowd(daemon, 2000, head(path + daemon.link))
-        time.sleep(1)
-        dismiss(connections)
+    withstands(daemon, attackers.open_by_link, path=path)
 
-    withstands(daemon, attack)
+
+@pytest.mark.parametrize(
+    "path", ["/v1/users/2/events", "/v1/users/2/qr?timeout=60"], ids=["streams", "long-polls"]
+)
+def test_all_that_a_token_opens(daemon, path):
+    withstands(daemon, attackers.open_by_token, path=path)
+
+
+def test_pairing_codes_that_a_link_asks_for(daemon):
+    withstands(daemon, attackers.ask_for_codes)
+    assert len(daemon.log) < 150
 
 
 def test_bodies_that_never_end(daemon):
-    def attack():
-        connections = crowd(
-            daemon, 500, head(f"/v1/users/2?{daemon.link}", "Content-Length: 60000", method="PUT")
-        )
-        for _ in range(20):
-            for connection in connections:
-                with contextlib.suppress(OSError):
-                    connection.send(b" " * 100)
-        dismiss(connections)
-
-    withstands(daemon, attack)
+    withstands(daemon, attackers.drip_bodies)
 
 
 def test_a_token_that_asks_all_the_time(daemon):
-    def attack():
-        request = head("/v1/users/2", shown(daemon.token))
-        connections = crowd(daemon, 200, request * 100)
-        time.sleep(2)
-        dismiss(connections)
+    withstands(daemon, attackers.ask_without_end)
 
-    withstands(daemon, attack)
+
+def test_a_link_that_changes_something_all_the_time(daemon):
+    withstands(daemon, attackers.change_without_end)
+    assert len(daemon.log) < 150
+
+
+def test_logs_that_are_followed_and_not_read(daemon):
+    withstands(daemon, attackers.follow_logs)
+
+
+def test_all_the_streams_that_a_user_id_opens(daemon):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    withstands(daemon, attackers.open_streams)
+
+
+def test_a_session_that_changes_all_the_time(daemon):
+    withstands(daemon, attackers.flip)
+    assert len(daemon.log) < 150
+
+
+def test_a_session_that_answers_with_interim_answers_all_the_time(daemon):
+    withstands(daemon, attackers.go_on_without_end)
+
+
+def test_media_that_are_fetched_and_not_read(daemon):
+    withstands(daemon, attackers.leave_media_unread)
+
+
+def test_media_that_are_sent_slowly_to_a_session_that_does_not_read(daemon):
+    withstands(daemon, attackers.send_media_slowly)
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reads", "reads-nothing"])
+def test_who_may_open_the_socket_and_may_not_call(choosy, reads):
+    """In group waportd, and not in api.allow_users: each request is refused, and costs as much as another one."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    withstands(choosy, attackers.be_refused_without_end, reads=reads)
+    assert len(choosy.log) < 50

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import http.server
 import os
 import socket
 import socketserver
@@ -85,10 +86,10 @@ def _pump(source, target):
 class Browser:
     """One window. Waits are for what a person sees: text, pictures, focus."""
 
-    def __init__(self):
+    def __init__(self, *arguments):
         options = webdriver.ChromeOptions()
         options.binary_location = "/usr/bin/chromium"
-        for argument in ("--headless=new", "--hide-scrollbars", "--force-color-profile=srgb"):
+        for argument in ("--headless=new", "--hide-scrollbars", "--force-color-profile=srgb", *arguments):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         # Chromium would ask the session bus for a scope of its own and for a secret service.
@@ -120,6 +121,7 @@ class Browser:
             deviceScaleFactor=scale,
             mobile=width < 600,
         )
+        self.command("Emulation.setTouchEmulationEnabled", enabled=width < 600)
 
     def open(self, url):
         self.driver.get_log("browser")  # what was said of another page
@@ -161,7 +163,8 @@ class Browser:
         script = """
             const [label, within] = arguments;
             const all = [...document.querySelectorAll(`${within} button, ${within} a`)];
-            const found = all.find((one) => one.textContent.trim() === label && one.checkVisibility() && !one.disabled);
+            const isFree = (one) => one.checkVisibility() && !one.disabled && !one.ariaDisabled;
+            const found = all.find((one) => one.textContent.trim() === label && isFree(one));
             return found ?? null;
         """
 
@@ -236,6 +239,11 @@ class Browser:
             if one["impact"] in {"serious", "critical"}
         ]
 
+    def overflow(self):
+        """Return how many pixels of the page's width do not fit into the window."""
+        # `innerWidth` of a phone grows with what is too wide.
+        return self.run("const page = document.documentElement; return page.scrollWidth - page.clientWidth")
+
     def announcements(self):
         """Begin to keep what a screen reader is told; return a function that tells it."""
         self.run("""
@@ -263,3 +271,27 @@ def reconnect(browser):
     """Have a page that lost the daemon try again now, unless it got there by itself."""
     browser.press("Try now", unless=lambda: browser.find("#lost") is None)
     browser.miss("#lost")
+
+
+@contextlib.contextmanager
+def embedding(address):
+    """Run a web app on an origin of its own, whose page has another one in a frame; yield where it is."""
+    page = f'<h1>App</h1><iframe width=900 height=700 src="{address}"></iframe>'.encode()
+
+    class App(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.2", 0), App)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.2:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -62,11 +62,18 @@ def port():
 
 
 @pytest.fixture(scope="session")
-def browser():
-    """A person's browser; one for all tests, since it takes seconds to start."""
+def open_browser():
+    """One browser for all tests, since it takes seconds to start."""
     browser = Browser()
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def browser(open_browser):
+    """A person's browser, which no other test's page is open in."""
+    yield open_browser
+    open_browser.open("about:blank")
 
 
 @pytest.fixture

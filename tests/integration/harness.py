@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import psutil
 import yaml
 from rows import BESIDE, Row, note
+from systemd import journal
 
 ROOT = Path(__file__).resolve().parents[2]
 LIGHT_SERVER = ROOT / "tests/light_server.js"
@@ -277,21 +279,16 @@ class Waportd:
 
     def journal(self, unit):
         """Return what a unit, and systemd of it, said since this daemon was made."""
-        return subprocess.run(
-            [
-                "journalctl",
-                "--user",
-                "--no-pager",
-                "-o",
-                "cat",
-                f"--user-unit={unit}",
-                f"--since=@{self._began:.6f}",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        ).stdout
+        # The journal gets to lines when it has the time, and to this one after those that were sent before. Only root
+        # may call `journalctl --sync`.
+        mark = uuid.uuid4().hex
+        journal.send("so far", WAPORTD_MARK=mark)
+        until(lambda: self._journal("--output=cat", f"WAPORTD_MARK={mark}"), "the journal")
+        return self._journal("--output=cat", f"--user-unit={unit}", f"--since=@{self._began:.6f}")
+
+    def _journal(self, *selection):
+        command = ["journalctl", "--user", "--no-pager", *selection]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
 
     def configure(self, **sections):
         for section, values in sections.items():
@@ -325,6 +322,15 @@ class Waportd:
     def restart(self):
         """Restart the daemon as an upgrade does."""
         systemctl("restart", "waportd.service")
+
+    def reload(self):
+        """Have the daemon take over its configuration: systemctl alone does not wait for that."""
+        before = self._reloads()
+        systemctl("reload", "waportd.service")
+        until(lambda: self._reloads() > before, "the reload")
+
+    def _reloads(self):
+        return len(re.findall(r"reconciled:|Cannot reload", self.journal("waportd.service")))
 
     def kill(self):
         """Kill the daemon; systemd starts it anew."""

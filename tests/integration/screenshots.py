@@ -11,6 +11,7 @@ from browser import Browser, Proxy
 from harness import ROOT, StandIn, Waportd, until
 
 IMAGES = ROOT / "docs/images"
+EXTENSION = (ROOT / "tests/integration/played_extension.js").read_text(encoding="utf-8")
 PEOPLE = {
     "1": ("5511999990001", "Ana Souza"),
     "2": ("5521999990002", "Caio Lima"),
@@ -48,6 +49,7 @@ def fill(waportd, standin):
     standin.tell("passkey")
     standin.tell("scan", qr=waportd.show_code("6"), phone="5551999990006", name="Bia")
     waportd.until_session("6", "passkey_required")
+    until(lambda: waportd.qr("6")["passkey"]["options"], "what is to be signed")
     standin.tell("passkey", on=False)
     waportd.call("POST", "/v1/users/4/stop")
     waportd.call("PUT", "/v1/users/8?wait=listening", 201)
@@ -65,6 +67,16 @@ def take(browser, proxy, waportd, standin):
     browser.open(f"{connect}9&lang=pt-BR")
     until(browser.code, "a code")
     write(browser, "connect-phone-dark.png")
+    browser.open(f"{connect}6&lang=pt-BR")
+    browser.see("Este passo precisa de um computador")
+    write(browser, "connect-passkey-phone-dark.png")
+    [own] = waportd.call("GET", "/assets/passkey-extensions.json")["extensions"]
+    script = f"{EXTENSION}; extension.id = '{own['id']}'; extension.install()"
+    browser.command("Page.addScriptToEvaluateOnNewDocument", source=script)
+    browser.look(width=960, height=640)
+    browser.open(f"{connect}6&lang=en")
+    browser.see("Use my passkey")
+    write(browser, "connect-passkey.png")
     browser.look(width=1280, height=560)
     browser.open(proxy.url)
     # The second measurement tells how busy the processor is.

@@ -1,7 +1,8 @@
 """Faults of every kind, one after the other, on linked sessions: `make chaos` does it for fifteen minutes.
 
 The rule is the same at every size: whatever is killed, reloaded or held up, each session is back within 30 s, none
-is taken for logged out, no document is injected into twice, and whoever asks for a code gets one.
+is taken for logged out, no document is injected into twice, and whoever asks for a code gets one. Meanwhile people
+write and are written to, and the web app fails as web apps do: no message is lost, and none is sent twice.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 
 import psutil
 import pytest
+from correspondence import Correspondence, WebApp
 from harness import (
     PATIENCE,
     ROOT,
@@ -40,18 +42,27 @@ HANG = 13_000
 """Milliseconds for which a page computes: more than one probe of the server waits, less than a dead page."""
 LOOK = 0.25
 """Seconds between two looks at a session."""
+DRAINED = 120.0
+"""Seconds in which the web app has every message once nothing happens any more."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many linked sessions there are, how often something happens to one, and for how long."""
+    """How many linked sessions there are, how often something happens to one, and for how long.
+
+    Every kind of fault happens once in any case.
+    """
 
     sessions: int
     pause: float
     seconds: float
+    well: float
+    """Seconds for which the web app works."""
+    failing: float
+    """Seconds for which it then fails."""
 
 
-SIZE = Size(8, 20, 900) if FULL else Size(3, 4, 60)
+SIZE = Size(8, 10, 900, well=40, failing=10) if FULL else Size(3, 4, 0, well=5, failing=7)
 
 
 @pytest.fixture
@@ -63,10 +74,17 @@ def standin(tmp_path):
 
 
 @pytest.fixture
-def waportd(tmp_path, standin):
+def app():
+    app = WebApp(SIZE.well, SIZE.failing)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def waportd(tmp_path, standin, app):
     waportd = Waportd(tmp_path, standin)
     # A code that nobody scans is asked for all the time.
-    waportd.configure(instances={"qr_max_retries": 100}, log={"level": "info"})
+    waportd.configure(instances={"qr_max_retries": 100, "webhook_url": app.url}, log={"level": "info"})
     waportd.start()
     yield waportd
     waportd.stop()
@@ -137,13 +155,20 @@ class Asker:
         self._thread.join(3 * PATIENCE)
         assert not self._thread.is_alive(), "whoever asks for a code waits for ever"
 
-    @staticmethod
-    def _again(ask):
-        """Ask, and once more where the daemon was killed: the call that it was just answering dies with it."""
-        try:
-            return ask()
-        except OSError:
-            return ask()
+    def _again(self, method, path):
+        """Ask, and once more where the daemon ends: what it was just answering dies with it, or is told to ask again."""
+        with contextlib.suppress(OSError):
+            answer = self.waportd.ask(method, path, timeout=90)
+            if answer.status != 503 or answer.json["code"] != "restarting":
+                return answer
+        return self.waportd.ask(method, path, timeout=90)
+
+    def _show_code(self, user):
+        shown = self._again("PUT", f"/v1/users/{user}?wait=qr&timeout=60")
+        assert shown.status in {200, 201}, shown.body
+        seen = self._again("GET", f"/v1/users/{user}/qr")
+        assert seen.status == 200, seen.body
+        return seen.json["qr"]
 
     def _ask(self):
         for number in itertools.count(1):
@@ -153,10 +178,10 @@ class Asker:
             self.asked += 1
             began = time.monotonic()
             try:
-                code = self._again(lambda user=user: self.waportd.show_code(user))
+                code = self._show_code(user)
                 assert code.count(",") >= 4, f"not a code: {len(code)} characters"
                 self.took.append(time.monotonic() - began)
-                deleted = self._again(lambda user=user: self.waportd.ask("DELETE", f"/v1/users/{user}"))
+                deleted = self._again("DELETE", f"/v1/users/{user}")
                 assert deleted.status in {204, 404}, deleted.body
             except (AssertionError, OSError, AttributeError) as error:
                 self.failures.append(f"{user}, after {time.monotonic() - began:.1f} s: {error}")
@@ -204,6 +229,9 @@ class Chaos:
     def kill_daemon(self, _):
         self._waportd.kill()
 
+    def restart_daemon(self, _):
+        self._waportd.restart()
+
     def reload_page(self, witness):
         self._standin.tell("reload-after", phone=witness.phone, ms=0)
 
@@ -238,7 +266,7 @@ def has_page(standin, phone):
     return any(page["phone"] == phone for page in standin.see("pages"))
 
 
-def test_nothing_that_happens_takes_a_linked_session_down_for_long(waportd, standin):
+def test_nothing_that_happens_takes_a_linked_session_down_for_long(waportd, standin, app):
     draw = random.Random(SEED)
     witnesses = []
     for number in range(1, SIZE.sessions + 1):
@@ -246,16 +274,19 @@ def test_nothing_that_happens_takes_a_linked_session_down_for_long(waportd, stan
         standin.tell("scan", qr=waportd.show_code(str(number)), phone=phone, name="Ana")
         shown = waportd.until_session(str(number), "ready")
         witnesses.append(Witness(str(number), shown["port"], phone))
+    sessions = [(witness.user, witness.phone) for witness in witnesses]
+    correspondence = Correspondence(waportd, standin, app, sessions)
     asker = Asker(waportd)
     done = threading.Event()
     chaos = Chaos(waportd, standin)
     happened = []
+    watchers = (*witnesses, asker, correspondence)
     try:
-        for watcher in (*witnesses, asker):
+        for watcher in watchers:
             watcher.start(done)
         ends = time.monotonic() + SIZE.seconds
         for name in faults(draw):
-            if time.monotonic() > ends:
+            if time.monotonic() > ends and len(happened) >= len(FAULTS):
                 break
             witness = draw.choice(witnesses)
             # A fault befalls what is there: a session that comes back from the one before has no page.
@@ -271,8 +302,9 @@ def test_nothing_that_happens_takes_a_linked_session_down_for_long(waportd, stan
         time.sleep(2 * LOOK)
     finally:
         done.set()
-        for watcher in (*witnesses, asker):
+        for watcher in watchers:
             watcher.join()
+    correspondence.drain(DRAINED)
     down = [seconds for witness in witnesses for seconds in witness.down]
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(
@@ -280,12 +312,15 @@ def test_nothing_that_happens_takes_a_linked_session_down_for_long(waportd, stan
             {
                 "sessions": SIZE.sessions,
                 "seconds": SIZE.seconds,
+                "pause": SIZE.pause,
                 "seed": SEED,
                 "faults": {name: happened.count(name) for name in FAULTS},
                 "down": max(down),
                 "down_median": statistics.median([seconds for seconds in down if seconds > 1] or [0]),
                 "codes": asker.asked,
                 "code": max(asker.took),
+                "failing": SIZE.failing,
+                "messages": correspondence.figures(),
             },
             indent=1,
         )
@@ -299,3 +334,4 @@ def test_nothing_that_happens_takes_a_linked_session_down_for_long(waportd, stan
     assert [page for page in standin.see("pages") if page["injections"] > 1] == []
     # Each kind happened: the short run is as varied as the long one.
     assert set(happened) == set(FAULTS)
+    correspondence.check()

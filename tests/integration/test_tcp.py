@@ -4,6 +4,7 @@ import json
 import socket
 import time
 
+import pytest
 from harness import Caller, systemctl, until
 
 
@@ -40,13 +41,23 @@ def test_another_address_needs_a_restart_and_the_journal_says_so(idle_waportd, p
     waportd = idle_waportd
     waportd.start()
     waportd.configure(api={"listen": [f"127.0.0.1:{port}"]})
-    systemctl("reload", "waportd.service")
-    until(
-        lambda: "api.listen: holds after `systemctl restart waportd`" in waportd.journal("waportd.service"),
-        "the word about the restart",
-    )
+    waportd.reload()
+    assert "api.listen: holds after `systemctl restart waportd`" in waportd.journal("waportd.service")
     systemctl("restart", "waportd.service")
     Caller(port).call("GET", "/v1/health", 401)
+
+
+def test_an_address_that_is_taken_out_is_served_no_more_from_the_reload_on(idle_waportd, port):
+    waportd = idle_waportd
+    waportd.configure(api={"listen": [f"127.0.0.1:{port}"]})
+    waportd.start()
+    Caller(port).call("GET", "/v1/health", 401)
+    waportd.configure(api={"listen": []})
+    waportd.reload()
+    assert f"api.listen: 127.0.0.1:{port} is not served any more" in waportd.journal("waportd.service")
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        pass
+    waportd.call("GET", "/v1/health")
 
 
 def test_an_address_that_is_taken_is_told_and_the_unix_socket_is_served(idle_waportd, port):

@@ -151,10 +151,11 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         config, instances=instances, api=dataclasses.replace(config.api, allow_users=(4711,))
     )
     url = "http://h/?" + "".join(map(chr, range(0x21, 0x7F)))
+    proxy = "http://a$b:c'$PORT&%22;*@p:1"
     user = "2_a.b@C-d" + "x" * 55
     systemctl("set-environment", "PORT=1", "WAPORTD_USER=other", "FLASK_WEBHOOK_URL=http://other/")
     try:
-        port = assign(user, config, webhook_url=url)
+        port = assign(user, config, webhook_url=url, proxy=proxy)
         systemctl("start", f"whatsapp@{port}.service")
     finally:
         systemctl("unset-environment", "PORT", "WAPORTD_USER", "FLASK_WEBHOOK_URL")
@@ -166,8 +167,20 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         "WAPORTD_USER": user,
         "WAPORTD_ALLOW_UIDS": ",".join(map(str, sorted({0, os.getuid(), 4711}))),
         "FLASK_WEBHOOK_URL": url,
+        "WAPORTD_WEBHOOK_SECRETS": "",
+        "WAPORTD_WEBHOOK_HEADERS": "{}",
+        "WAPORTD_WEBHOOK_EVENTS": "message",
+        "WAPORTD_WEBHOOK_TIMEOUT": "30",
+        "WAPORTD_WEBHOOK_RETRY": "86400",
+        "WAPORTD_IGNORE": "status",
+        "WAPORTD_JOURNAL_AGE": "604800",
+        "WAPORTD_JOURNAL_SIZE": "67108864",
+        "WAPORTD_DEFAULT_COUNTRY": "",
+        "WAPORTD_MEDIA_FROM_PRIVATE": "false",
+        "WAPORTD_SEND_RATE": "0",
         "WAPORTD_CLIENT_ID_PREFIX": "ylada_bot",
         "WAPORTD_BROWSER": "/opt/a b/é; #x=1",
+        "WAPORTD_PROXY": proxy,
         "WAPORTD_ENGINE": "",
         "WAPORTD_WEB_VERSION": "/srv/a page; #x=1.html",
         "WAPORTD_QR_MAX_RETRIES": "5",
@@ -176,10 +189,17 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         "WAPORTD_READY_TIMEOUT": "120",
         "WAPORTD_PROBE_INTERVAL": "10",
         "WAPORTD_IDLE_TIMEOUT": "600",
+        "WAPORTD_TURN_WAIT": "10",
+        "WAPORTD_CACHE_MAX": "268435456",
+        "WAPORTD_MEDIA_MAX": "67108864",
     }
     assert {name: environment.get(name) for name in expected} == expected
     ours = {name for name in environment if name.startswith(("WAPORTD_", "FLASK_")) or name == "PORT"}
     assert ours == {*expected, "WAPORTD_BROWSER_ARGS"}
+    # What systemd tells everybody about a unit.
+    shown = systemctl("show", f"whatsapp@{port}.service").stdout
+    assert "EnvironmentFiles=" in shown
+    assert "%22;*@p" not in shown
     assert seen["argv"] == [str(port)]
 
 
@@ -366,6 +386,8 @@ def verify(folder, *, bus):
     """
     for kind in ("service", "socket"):
         shutil.copy(folder / f"whatsapp@.{kind}", folder / f"whatsapp@5002.{kind}")
+    for name, instance in (("pause", "5002"), ("move", "any")):
+        shutil.copy(folder / f"whatsapp-{name}@.service", folder / f"whatsapp-{name}@{instance}.service")
     names = [path.name for path in folder.iterdir() if "@." not in path.name]
     scope = ["--user"] if bus is Bus.SESSION else []
     result = subprocess.run(
@@ -395,7 +417,16 @@ def test_systemd_finds_nothing_to_complain_about(config, tmp_path, bus):
     assert "RestartSecs" in verify(folder, bus=bus)[1]
 
 
-@pytest.mark.parametrize(("name", "most"), [("waportd.service", 1.3), ("whatsapp@.service", 2.2)])
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("waportd.service", 1.1),
+        ("whatsapp@.service", 2.2),
+        ("whatsapp-move@.service", 1.0),
+        ("whatsapp-networks.service", 1.7),
+        ("whatsapp-pause@.service", 6.5),
+    ],
+)
 def test_the_exposure_stays_low(config, tmp_path, name, most):
     units.generate_units(tmp_path / "units", config)
     text = run("systemd-analyze", "security", "--offline=yes", str(tmp_path / "units" / name)).stdout
@@ -437,6 +468,21 @@ MANAGE = "org.freedesktop.systemd1.manage-units"
         (("waportd", MANAGE, "whatsapp-pause@5002.service", "restart"), "no"),
         (("waportd", MANAGE, "whatsapp-pause@5002.socket", "start"), "no"),
         (("waportd", MANAGE, "whatsapp-pause@80.service", "start"), "no"),
+        *(
+            (("waportd", MANAGE, f"whatsapp-move@5002:5003{step}.service", "start"), "yes")
+            for step in ("", ":back", ":check")
+        ),
+        *(
+            (("waportd", MANAGE, "whatsapp-move@5002:5003.service", verb), "no")
+            for verb in ("stop", "restart", "reset-failed", "set-property", "clean", "ref", "kill")
+        ),
+        *(
+            (("waportd", MANAGE, f"whatsapp-move@{name}", "start"), "no")
+            for name in (
+                *("5002.service", "5002:80.service", "5002:5003:now.service", "5002:5003:back:check.service"),
+                *(".service", "5002:5003.socket", "5002:../etc.service", "5002:5003\n.service"),
+            )
+        ),
         (("waportd", MANAGE, "whatsapp@5002.service", "kill"), "no"),
         (("waportd", MANAGE, "whatsapp@5002.service", None), "no"),
         (("waportd", MANAGE, None, None), "no"),

@@ -12,10 +12,10 @@ import pytest
 from harness import LIGHT_SERVER, PATIENCE, ROOT, until
 
 from waportd.config import Config
-from waportd.units import restrictions
+from waportd.units import restrictions, server_unit
 
 PHONE = "5511999990001"
-LEFT = ("waportctl-*", "waportd-upstream-*")
+LEFT = ("waportctl-*", "doctor-*")
 """What a look keeps while it lasts, in the folder for temporary files."""
 
 
@@ -120,7 +120,7 @@ def test_many_who_fail_in_the_same_way_are_one_alarm(idle_waportd):
 
 def test_systemd_knows_each_restriction_of_a_look():
     """Not whether it can be had: the manager of a user may not set all of them."""
-    for line in restrictions(Config()):
+    for line in restrictions(server_unit(Config())):
         command = ["systemd-run", "--user", "--quiet", "--collect", "--wait", "--property", line, "true"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert "assignment" not in done.stderr, done.stderr

@@ -4,32 +4,51 @@ const assert = require('node:assert/strict');
 const { describe, it } = require('node:test');
 
 const chats = require('../../server/chats');
+const chatsPage = require('../../server/chats_page');
 const { BusyError, Turns } = require('../../server/turns');
+const { Collection, inPage, pageOf, wid } = require('./support/page');
 const { within } = require('./support/process');
 
-/** A chat of `count` messages, one a second, of which the library gives the newest. */
-function clientWith(count) {
-    const all = Array.from({ length: count }, (_, n) => ({
-        id: { _serialized: `false_1@c.us_${n}` },
-        body: `message ${n}`,
-        from: '1@c.us',
-        timestamp: 1000 + n,
-        type: 'chat',
-    }));
-    const asked = [];
-    const chat = {
-        async fetchMessages({ limit }) {
-            asked.push(limit);
-            return all.slice(-limit);
-        },
-    };
+/** A client whose page has these messages, and these functions of the page. */
+function clientOn(window) {
+    const run =
+        (name) =>
+        async (...args) =>
+            inPage(window, chatsPage[name], ...args);
     return {
-        asked,
-        all,
         turns: new Turns(),
-        findChat: async (id) => (id === '1@c.us' ? id : null),
-        getChatById: async () => chat,
+        listChats: run('listChats'),
+        readChat: run('readChat'),
+        readHistory: run('readHistory'),
     };
+}
+
+const message = (n, t) => ({
+    id: { _serialized: `false_1@c.us_${n}`, id: `${n}`, remote: wid('1@c.us'), fromMe: false },
+    body: `message ${n}`,
+    from: '1@c.us',
+    t,
+    timestamp: t,
+    type: 'chat',
+});
+
+/** A page with one chat, of which the newest messages are loaded, and ten more at a time. */
+function pageWith(all, more = {}) {
+    const rest = [...all];
+    const msgs = new Collection(rest.splice(-10));
+    const loadEarlierMsgs = async ({ chat }) => {
+        const loaded = rest.splice(-10);
+        for (const each of loaded) chat.msgs.add(each);
+        return loaded;
+    };
+    const chat = { id: wid('1@c.us'), msgs, ...more };
+    return pageOf({ Chat: new Collection([chat]) }, { WAWebChatLoadMessages: { loadEarlierMsgs } });
+}
+
+/** A chat of `count` messages, one a second. */
+function clientWith(count) {
+    const all = Array.from({ length: count }, (_, n) => message(n, 1000 + n));
+    return Object.assign(clientOn(pageWith(all)), { all });
 }
 
 describe('messages of a chat', () => {
@@ -68,6 +87,55 @@ describe('messages of a chat', () => {
         for (const limit of ['0', '-1', 'x', '1.5']) await assert.rejects(size(limit), { status: 400 });
     });
 
+    it('of one second are all told, once, however they came into the page', async () => {
+        // The page has loaded the last ten first, in the middle of a second.
+        for (const each of [3, 7, 15, 40]) {
+            const all = Array.from({ length: 40 }, (_, n) => message(n, 1000 + Math.floor(n / each)));
+            for (const limit of ['1', '2', '9', '10', '11']) {
+                const client = clientOn(pageWith(all));
+                const seen = [];
+                for (let before = null, more = true; more;) {
+                    const page = await chats.listMessages(client, '1@c.us', { limit, before });
+                    seen.unshift(...page.messages);
+                    before = page.nextCursor;
+                    more = page.hasMore;
+                }
+                const bodies = seen.map(({ body }) => body);
+                const times = seen.map(({ timestamp }) => timestamp);
+                assert.deepEqual([...bodies].sort(), all.map(({ body }) => body).sort(), `${each} ${limit}`);
+                assert.deepEqual(times, [...times].sort(), `${each} ${limit}`);
+            }
+        }
+    });
+
+    it('tell whether the phone has earlier ones', async () => {
+        const told = async (endOfHistoryTransferType) => {
+            const client = clientOn(pageWith([message(1, 1)], { endOfHistoryTransferType }));
+            return (await chats.listMessages(client, '1@c.us', { limit: '5', before: null })).hasEarlier;
+        };
+        const all = [0, 1, 2, 3, 4, 5, undefined];
+        assert.deepEqual(await Promise.all(all.map(told)), [true, false, null, null, true, false, null]);
+    });
+
+    it('are there though one of them cannot be read in full', async () => {
+        const window = pageWith([message(1, 1), message(2, 2)]);
+        window.WWebJS.getMessageModel = (each) => {
+            if (each.body === 'message 1') throw new TypeError('r');
+            return each;
+        };
+        const { messages } = await chats.listMessages(clientOn(window), '1@c.us', {
+            limit: null,
+            before: null,
+        });
+        assert.deepEqual(
+            messages.map(({ id, body, from, type }) => [id, body, from, type]),
+            [
+                ['false_1@c.us_1', '', '1@c.us', 'chat'],
+                ['false_1@c.us_2', 'message 2', '1@c.us', 'chat'],
+            ],
+        );
+    });
+
     it('of a chat or cursor that does not exist are refused', async () => {
         const page = { limit: null, before: null };
         await assert.rejects(chats.listMessages(clientWith(1), '2@c.us', page), { status: 404 });
@@ -78,214 +146,54 @@ describe('messages of a chat', () => {
     });
 });
 
-describe('media', () => {
-    const clientThat = (getMessageById) => ({ downloads: new Turns(), getMessageById });
-    const client = (media) => clientThat(async () => ({ downloadMedia: async () => media }));
-    const read = (media) => chats.readMedia(client(media), 'id');
-
-    it('is never run by the browser that shows it', async () => {
-        const data = Buffer.from('<script>').toString('base64');
-        for (const mimetype of ['text/html', 'image/svg+xml', 'nonsense', undefined, 'text/html\r\nX: y']) {
-            const { headers } = await read({ mimetype, data, filename: 'a"\r\nb.html' });
-            assert.match(headers['Content-Disposition'], /^attachment; filename\*=UTF-8''[A-Za-z0-9%._-]+$/);
-            assert.match(headers['Content-Security-Policy'], /sandbox/);
-            assert.match(headers['Content-Type'], /^[\w.+/-]+$/);
-        }
-        const { headers, bytes } = await read({ mimetype: 'image/png', data });
-        assert.equal(headers['Content-Disposition'], 'inline');
-        assert.equal(bytes.toString(), '<script>');
+describe('earlier messages', () => {
+    const clientThat = (asked, loads) => ({
+        turns: new Turns(),
+        requests: new Turns(),
+        askForEarlier: async () => asked,
+        loadEarlier: async () => loads.shift() ?? { arrived: 0, hasEarlier: true },
     });
 
-    it('that is not there is 404', async () => {
-        await assert.rejects(read(undefined), { status: 404 });
-        await assert.rejects(chats.readMedia(clientThat(async () => null), 'id'), { status: 404 });
-        const failing = clientThat(async () => {
-            throw new Error('Invalid serialized message id specified');
+    it('are waited for, a while', { timeout: 30_000 }, async () => {
+        const asked = { asked: true, hasEarlier: true };
+        const late = clientThat(asked, [
+            { arrived: 0, hasEarlier: true },
+            { arrived: 7, hasEarlier: false },
+        ]);
+        assert.deepEqual(await chats.askForEarlier(late, '1@c.us'), {
+            requested: true,
+            arrived: 7,
+            hasEarlier: false,
         });
-        await assert.rejects(chats.readMedia(failing, 'id'), { status: 404 });
-    });
-});
-
-describe('sending', () => {
-    it('takes phone numbers as people write them, and ids of chats', () => {
-        assert.equal(chats.recipient('+55 (11) 99999-8888'), '5511999998888@c.us');
-        assert.equal(chats.recipient(5511999998888), '5511999998888@c.us');
-        assert.equal(chats.recipient('120363000000000001@g.us'), '120363000000000001@g.us');
-        for (const phone of ['', 'Ana', '12', "1'2@c.us"])
-            assert.throws(() => chats.recipient(phone), { status: 400 });
-    });
-
-    it('looks a number up when WhatsApp knows it by another id', async () => {
-        const sent = [];
-        const client = {
-            async sendMessage(id) {
-                sent.push(id);
-                if (id.endsWith('@c.us')) throw new Error('No LID for user');
-                return { id: { _serialized: 'true_x' } };
-            },
-            getNumberId: async () => ({ _serialized: '77@lid' }),
-            findSent: async () => [],
-        };
-        assert.equal(await chats.sendText(client, '1@c.us', 'x'), 'true_x');
-        assert.deepEqual(sent, ['1@c.us', '77@lid']);
-        client.getNumberId = async () => null;
-        await assert.rejects(chats.sendText(client, '1@c.us', 'x'), /not on WhatsApp/);
-    });
-});
-
-describe('what becomes of a text', () => {
-    const clientThat = (sendMessage, findSent = async () => []) => ({ sendMessage, findSent });
-    /** A page that shows a message from the second look on: the first is before it is handed over. */
-    const showing = (...ids) => {
-        let looks = 0;
-        return async () => (looks++ === 0 ? [] : ids);
-    };
-    const send = (...client) => chats.sendText(clientThat(...client), '1@c.us', 'x');
-
-    it('is told by its id, whatever the library returns', async () => {
-        assert.equal(await send(async () => ({ id: { _serialized: 'true_1' } })), 'true_1');
-        const asked = [];
-        const page = showing('true_1@c.us_A');
-        const find = (...what) => {
-            asked.push(what);
-            return page();
-        };
-        assert.equal(await send(async () => undefined, find), 'true_1@c.us_A');
-        const [[chat, text, since]] = asked;
-        assert.deepEqual([chat, text], ['1@c.us', 'x']);
-        assert.ok(Math.abs(Date.now() / 1000 - since) < 5);
-        const late = async () => {
-            throw new Error('r');
-        };
-        const shown = showing('true_1@c.us_A');
-        assert.equal(await send(late, shown), 'true_1@c.us_A', 'it failed after it was handed over');
-    });
-
-    it('is not known where nobody tells', async () => {
-        const fail = (text) => async () => {
-            throw new Error(text);
-        };
-        const perhaps = { cause: 'perhaps_sent' };
-        await assert.rejects(
-            send(async () => undefined),
-            perhaps,
-        );
-        for (const words of [
-            'Execution context was destroyed',
-            'Protocol error: Connection closed.',
-            'Target closed',
-            'Session closed',
-            'Page crashed!',
-            'Protocol error (Runtime.callFunctionOn): Target crashed',
-            'Cannot find context with specified id',
-            'another document is loaded',
-            'Attempted to use detached Frame',
-        ]) {
-            await assert.rejects(send(fail(words)), perhaps, words);
-        }
-        await assert.rejects(send(fail('r'), fail('the page is gone')), perhaps);
-        await assert.rejects(send(fail('a fault before it was sent')), /a fault before/);
-    });
-
-    it('needs no preview of a link while the page cannot make one', async () => {
-        const asked = [];
-        const client = clientThat(async (chat, text, options) => {
-            asked.push(options.linkPreview);
-            if (options.linkPreview !== false) throw new Error('Requiring unknown module "WAWebLinkPreview"');
-            return { id: 'true_2' };
+        const began = performance.now();
+        assert.deepEqual(await chats.askForEarlier(clientThat(asked, []), '1@c.us'), {
+            requested: true,
+            arrived: 0,
+            hasEarlier: true,
         });
-        assert.equal(await chats.sendText(client, '1@c.us', 'https://x.example'), 'true_2');
-        assert.deepEqual(asked, [undefined, false]);
+        assert.ok(performance.now() - began < 9_000, 'a phone that is off keeps nobody waiting for ever');
     });
 
-    it('is handed over once where the page took it and then lacked a part', async () => {
-        for (const words of ['unresolved dependencies: WAWebX', 'No LID for user']) {
-            let times = 0;
-            const late = async () => {
-                times += 1;
-                throw new Error(words);
-            };
-            assert.equal(await send(late, showing('true_1@c.us_A')), 'true_1@c.us_A');
-            assert.equal(times, 1, words);
-            const blind = () => Promise.reject(new Error('the page does not tell'));
-            await assert.rejects(send(late, blind), { cause: 'perhaps_sent' });
-            assert.equal(times, 2, words);
-        }
-    });
-
-    it('is not told by the id of an equal one', async () => {
-        const old = async () => ['true_1@c.us_A'];
-        const fails = async () => {
-            throw new Error('a fault before it was sent');
-        };
-        await assert.rejects(send(fails, old), /a fault before/, 'one that was there before');
-
-        const shown = [];
-        const show = async () => [...shown];
-        let times = 0;
-        const oneOfTwo = (hold) => async () => {
-            times += 1;
-            if (times > 1) return hold.then(fails);
-            shown.push('true_1@c.us_B');
-            return { id: 'true_1@c.us_B' };
-        };
-        const client = clientThat(oneOfTwo(new Promise((resolve) => setImmediate(resolve))), show);
-        const both = [1, 2].map(() => chats.sendText(client, '1@c.us', 'x'));
-        assert.equal(await both[0], 'true_1@c.us_B');
-        await assert.rejects(both[1], /a fault before/, 'one that was sent meanwhile');
-    });
-
-    it('is not known while an equal one is under way whose id is not known', async () => {
-        const shown = [];
-        let finish;
-        let times = 0;
-        const client = clientThat(
-            async () => {
-                times += 1;
-                if (times > 1) throw new Error('r');
-                shown.push('true_1@c.us_A');
-                return new Promise((resolve) => {
-                    finish = resolve;
-                });
-            },
-            async () => [...shown],
-        );
-        const both = [1, 2].map(() => chats.sendText(client, '1@c.us', 'x'));
-        await assert.rejects(both[1], { cause: 'perhaps_sent' });
-        finish(undefined);
-        await assert.rejects(both[0], { cause: 'perhaps_sent' });
-    });
-});
-
-describe('ids', () => {
-    it('are found in every shape that pages have given them', () => {
-        const key = { fromMe: false, remote: '1@c.us', id: 'A' };
-        const shapes = [
-            'false_1@c.us_A',
-            { ...key, _serialized: 'false_1@c.us_A' },
-            { ...key, $1: 'false_1@c.us_A' },
-            { ...key, $q: 'false_1@c.us_A', self: 'in' },
-            { ...key, remote: { user: '1', server: 'c.us' } },
-            { ...key, remote: { _serialized: '1@c.us' } },
-        ];
-        for (const shape of shapes) assert.equal(chats.serialized(shape), 'false_1@c.us_A');
-        const group = { fromMe: true, remote: '1@g.us', id: 'A', participant: { _serialized: '2@lid' } };
-        assert.equal(chats.serialized(group), 'true_1@g.us_A_2@lid');
-        assert.equal(chats.serialized({ ...group, $1: 'true_1@g.us_A_2:3@lid' }), 'true_1@g.us_A_2:3@lid');
-        assert.equal(chats.serialized({ user: '7', server: 'lid', device: 0 }), '7@lid');
-        for (const none of [undefined, null, 7, {}, { id: 'A' }]) assert.equal(chats.serialized(none), null);
+    it('are not asked for where the phone has none, or there is no such chat', async () => {
+        const none = clientThat({ asked: false, hasEarlier: false }, []);
+        const told = await chats.askForEarlier(none, '1@c.us');
+        assert.deepEqual(told, { requested: false, arrived: 0, hasEarlier: false });
+        await assert.rejects(chats.askForEarlier(clientThat(null, []), '1@c.us'), { status: 404 });
     });
 });
 
 describe('chats', () => {
+    /** A page with these chats; `stamp` says which state of them it tells, and `asked` counts its lists. */
     const clientOf = (all) => {
-        const asked = [];
-        const listChats = async (limit, offset) => {
-            asked.push([limit, offset]);
+        const client = { asked: 0, stamp: 'a', turns: new Turns() };
+        client.listChats = async (known) => {
             await new Promise((resolve) => setImmediate(resolve));
-            return { chats: all.slice(offset, offset + limit), total: all.length };
+            if (known === client.stamp) return { stamp: known, chats: null };
+            client.asked += 1;
+            return { stamp: client.stamp, chats: all };
         };
-        return { asked, turns: new Turns(), listChats };
+        client.readChat = async (id) => all.find((each) => each.id === id) ?? null;
+        return client;
     };
     const usual = { isGroup: false, lastMessage: '', pinned: false, isArchived: false };
     const chat = (id, more) => ({ ...usual, id, ...more });
@@ -319,7 +227,12 @@ describe('chats', () => {
         assert.equal(await list(null, null), '0123456789');
         assert.equal(await list('3', '4'), '456');
         assert.equal(await list('3', '9'), '9');
-        for (const bad of [['0', '0'], ['x', '0'], ['1', '-1'], ['1.5', '0']]) {
+        for (const bad of [
+            ['0', '0'],
+            ['x', '0'],
+            ['1', '-1'],
+            ['1.5', '0'],
+        ]) {
             await assert.rejects(list(...bad), { status: 400 });
         }
     });
@@ -329,9 +242,47 @@ describe('chats', () => {
         const ask = (limit) => chats.listChats(client, { limit, offset: null });
         const answers = await Promise.all([ask(null), ask(null), ask('5'), ask(null)]);
         assert.deepEqual(answers[0], answers[1]);
-        assert.equal(client.asked.length, 2);
-        await ask(null);
-        assert.equal(client.asked.length, 3, 'and anew for who asks later');
+        assert.equal(client.asked, 1);
+    });
+
+    it('are listed again only where something has changed, or half a minute has passed', async (t) => {
+        const timers = [];
+        t.mock.method(globalThis, 'setTimeout', (work, ms) => {
+            timers.push({ work, ms });
+            return { unref() {} };
+        });
+        const all = [chat('1@c.us', { name: 'Ana' })];
+        const client = clientOf(all);
+        const names = async () => {
+            const { chats: list } = await chats.listChats(client, { limit: null, offset: null });
+            return list.map(({ name }) => name);
+        };
+        assert.deepEqual(await names(), ['Ana']);
+        await names();
+        assert.equal(client.asked, 1, 'the second answer is from memory');
+        all[0] = chat('1@c.us', { name: 'Bia' });
+        client.stamp = 'b';
+        assert.deepEqual(await names(), ['Bia']);
+        await names();
+        assert.equal(client.asked, 2);
+        assert.deepEqual(
+            timers.map(({ ms }) => ms),
+            [30_000, 30_000],
+        );
+        timers[0].work();
+        await names();
+        assert.equal(client.asked, 2, 'the time of the first list is over, not that of the second');
+        timers[1].work();
+        await names();
+        assert.equal(client.asked, 3);
+    });
+
+    it('are told one at a time, as in the list', async () => {
+        const client = clientOf([chat('1@c.us', { name: 'Ana' })]);
+        const [listed] = (await chats.listChats(client, { limit: null, offset: null })).chats;
+        assert.deepEqual(await chats.readChat(client, '1@c.us'), listed);
+        await assert.rejects(chats.readChat(client, '2@c.us'), { status: 404 });
+        await assert.rejects(chats.readChat(client, 'Ana'), { status: 400 });
     });
 });
 
@@ -371,47 +322,12 @@ describe('turns', () => {
             finish = resolve;
         });
         const taken = Array.from({ length: 16 }, (_, n) => turns.take(`${n}`, () => open));
-        await assert.rejects(turns.take('one more', () => open), BusyError);
+        await assert.rejects(
+            turns.take('one more', () => open),
+            BusyError,
+        );
         assert.ok(turns.take('0', () => assert.fail('it runs already')));
         finish();
         await Promise.all(taken);
-    });
-});
-
-describe('what is handed to the web app', () => {
-    const identity = { user: '2', port: 5002 };
-
-    it('is what somebody wrote, with the sender of a group message', async () => {
-        const message = { from: '120@g.us', author: '5511@c.us', body: 'hi', timestamp: 5, type: 'chat' };
-        assert.deepEqual(await chats.describeIncoming(message, identity), {
-            from: '120@g.us',
-            phone: '5511',
-            body: 'hi',
-            message: 'hi',
-            timestamp: 5000,
-            user_id: '2',
-            port: 5002,
-        });
-    });
-
-    it('loses no message whose sender has no id', async () => {
-        const nameless = await chats.describeIncoming({ type: 'chat', body: 'hello', client: {} }, identity);
-        assert.deepEqual([nameless.body, nameless.phone], ['hello', null]);
-    });
-
-    it('names the number of a sender, not the digits of another id', async () => {
-        const phoneOf = async (getContactLidAndPhone) => {
-            const message = { from: '77@lid', type: 'chat', client: { getContactLidAndPhone } };
-            const { from, phone } = await chats.describeIncoming(message, identity);
-            return [from, phone];
-        };
-        assert.deepEqual(await phoneOf(async () => [{ lid: '77@lid', pn: '5511@c.us' }]), ['77@lid', '5511']);
-        assert.deepEqual(await phoneOf(async () => [{}]), ['77@lid', null]);
-        assert.deepEqual(await phoneOf(() => Promise.reject(new Error('no answer'))), ['77@lid', null]);
-    });
-
-    it('is neither status updates nor notices of WhatsApp', async () => {
-        assert.equal(await chats.describeIncoming({ isStatus: true, type: 'chat' }, identity), null);
-        assert.equal(await chats.describeIncoming({ type: 'e2e_notification' }, identity), null);
     });
 });

@@ -2,21 +2,28 @@
 
 const assert = require('node:assert/strict');
 const net = require('node:net');
-const { once } = require('node:events');
+const { EventEmitter, once } = require('node:events');
 const { describe, it } = require('node:test');
 
 const { EventStreams } = require('../../server/events');
 const { HttpError, HttpServer } = require('../../server/http');
+const { MessageRoutes } = require('../../server/message_routes');
+const { addMessagingRoutes } = require('../../server/messaging');
 const { createRoutes } = require('../../server/routes');
 const { SessionError, TimeLimitError } = require('../../server/errors');
+const { Sending } = require('../../server/sending');
 const { SessionState } = require('../../server/state');
-const { freePort, request, within } = require('./support/process');
+const { freePort, request, whenFound, within } = require('./support/process');
+
+/** The journal has tests of its own. */
+const messages = new MessageRoutes({});
 
 const silent = { error() {}, warning() {}, info() {}, debug() {} };
 
 async function serve(t, routes, options = {}) {
     const port = await freePort();
-    const server = new HttpServer({ routes, log: silent, judge: async () => null, ...options });
+    const given = routes.all ? routes : { first: routes, all: () => routes };
+    const server = new HttpServer({ routes: given, log: silent, judge: async () => null, ...options });
     await server.listen({ host: '127.0.0.1', port });
     t.after(() => server.close());
     return { port, server };
@@ -55,12 +62,17 @@ function fakeSession(overrides = {}) {
     };
 }
 
-async function serveSession(t, overrides) {
-    const state = new SessionState({ port: 5002, user: '2', attempts: 5 });
+async function serveSession(t, { user = '2', ...overrides } = {}) {
+    const state = new SessionState({ port: 5002, user, attempts: 5 });
     const session = fakeSession(overrides);
     const events = new EventStreams(state);
     t.after(() => events.close());
-    return { state, session, events, ...(await serve(t, createRoutes({ state, session, events }))) };
+    const sending = new Sending({ session, sends: null, spool: null, log: silent, rate: 0 });
+    const sends = { sending, spool: null, country: null };
+    const parts = { messages, sends, isLinked: () => state.document().linked };
+    const addRest = (tools) => addMessagingRoutes(tools, parts);
+    const routes = createRoutes({ state, session, events, addRest });
+    return { state, session, events, ...(await serve(t, routes)) };
 }
 
 describe('requests', () => {
@@ -113,6 +125,11 @@ describe('requests', () => {
             'localhost.evil.example',
             '127.0.0.1.evil.example:5002',
             'x@localhost',
+            'localhost.',
+            '0.0.0.0',
+            '127.1',
+            '2130706433',
+            '[::ffff:127.0.0.1]',
         ]) {
             assert.equal(await status({ Host: host }), 403, host);
         }
@@ -139,6 +156,26 @@ describe('requests', () => {
         const { port } = await serve(t, [echo], { judge: async () => 'not you' });
         const { status, json } = await request(port, 'POST', '/echo/x');
         assert.deepEqual([status, json.error], [403, 'not you']);
+    });
+
+    it('have a limit for JSON, and more time for files', async (t) => {
+        const read = async (from) => {
+            let size = 0;
+            for await (const chunk of from) size += chunk.length;
+            return { size };
+        };
+        const file = { ...echo, path: '/file', read };
+        const { port } = await serve(t, [echo, file], { jsonLimitMs: 50 });
+        const head = (target) => `POST ${target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n{`;
+        const slow = await raw(port, head('/echo/x'));
+        assert.match(slow, /^HTTP\/1\.1 408 /);
+        assert.match(slow, /the body took longer/);
+        const socket = net.connect(port, '127.0.0.1').setEncoding('utf8');
+        socket.write(head('/file'));
+        setTimeout(() => socket.write('abc'), 150);
+        const [answer] = await within(once(socket, 'data'), 'the answer');
+        assert.match(answer, /^HTTP\/1\.1 200 .*\{"size":4\}$/s);
+        socket.destroy();
     });
 
     it('that are no HTTP, or have endless headers, are answered and hung up on', async (t) => {
@@ -179,6 +216,41 @@ describe('requests', () => {
 });
 
 describe('the routes', () => {
+    it('are all refused to what a browser sends for a page of another site, port or name', async (t) => {
+        const untouched = async () => assert.fail('the session was touched');
+        const { port, state, session, events } = await serveSession(t, {
+            use: untouched,
+            logout: untouched,
+            requestPairingCode: untouched,
+            scanInstead: untouched,
+        });
+        const { endpoints } = (await request(port, 'GET', '/')).json;
+        const addRest = (tools) => addMessagingRoutes(tools, { messages, sends: {} });
+        const routes = createRoutes({ state, session, events, addRest }).all();
+        assert.equal(endpoints.length, routes.length);
+        const Host = `localhost:${port}`;
+        const foreign = [
+            { 'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Mode': 'no-cors' },
+            { 'Sec-Fetch-Site': 'same-site' },
+            { Origin: 'http://localhost:9999' },
+            { Origin: `http://127.0.0.1:${port}` },
+            { Origin: 'null' },
+            { Host: 'rebound.example' },
+            { 'User-Agent': 'waportd-webhook' },
+        ];
+        const body = { phone: '5511999990000', message: 'x' };
+        for (const { method, path } of routes) {
+            const target = path.replace('{id}', '1%40c.us');
+            for (const headers of foreign) {
+                const sent = { headers: { Host, ...headers }, ...(method === 'POST' ? { body } : {}) };
+                const { status, json } = await request(port, method, target, sent);
+                assert.equal(status, 403, `${method} ${path} ${JSON.stringify(headers)}`);
+                assert.deepEqual(Object.keys(json), ['error']);
+            }
+        }
+        assert.deepEqual(session.asked, []);
+    });
+
     it('answer the old web app in its own shapes', async (t) => {
         const { port, state, session } = await serveSession(t);
         assert.deepEqual((await request(port, 'GET', '/health')).json, { status: 'ok', ready: false });
@@ -210,6 +282,75 @@ describe('the routes', () => {
         assert.deepEqual(json.reconnectInfo, { attempts: 0, maxAttempts: 1, isReconnecting: false });
         const root = (await request(port, 'GET', '/')).json;
         assert.ok(root.endpoints.some((line) => line.startsWith('GET /qr')));
+    });
+
+    it('answer for no other user than the one whose server this is', async (t) => {
+        const done = [];
+        const note = (what) => async () => done.push(what);
+        const { port, session } = await serveSession(t, {
+            use: note('use'),
+            logout: note('logout'),
+            requestPairingCode: note('pairing'),
+            scanInstead: () => done.push('scan'),
+        });
+        const refused = async (method, target, options) => {
+            const { status, json } = await request(port, method, target, options);
+            assert.deepEqual([status, json.code, json.cause], [409, 'other_user', 'other_user'], target);
+            assert.match(json.error, /the server of user 2, not of user 2_1$/, target);
+            assert.match(json.hint, /port/);
+            assert.equal(json.qr, undefined);
+        };
+        const posts = ['/qr/new', '/pairing-code', '/send', '/disconnect'];
+        const gets = ['/', '/qr', '/status', '/session', '/events', '/chats', '/chats/1@c.us/messages'];
+        for (const target of [...gets, '/media/x']) await refused('GET', `${target}?user_id=2_1`);
+        await refused('GET', '/qr?port=5002&user_id=2&user_id=2_1');
+        await refused('DELETE', '/pairing-code?user_id=2_1');
+        const body = { phone: '5511999998888', message: 'x' };
+        for (const target of posts) {
+            await refused('POST', `${target}?user_id=2_1`, { body });
+            await refused('POST', target, { body: { ...body, user_id: '2_1' } });
+        }
+        for (const other of [3, '02', ' 2', true, {}, 'x'.repeat(1000)]) {
+            const named = { ...body, user_id: other };
+            const { status, text } = await request(port, 'POST', '/send', { body: named });
+            assert.equal(status, 409, text);
+            assert.doesNotMatch(text, /xxx/, 'what is no id is not repeated');
+        }
+        assert.deepEqual([done, session.asked], [[], []], 'and nothing is done');
+
+        for (const query of ['', '?user_id=2', '?user_id=']) {
+            assert.equal((await request(port, 'GET', `/qr${query}`)).status, 200, query);
+        }
+        for (const target of ['/session?user_id=2', '/health?user_id=2_1']) {
+            assert.equal((await request(port, 'GET', target)).status, 200, target);
+        }
+        for (const own of [2, '2', '', null, undefined]) {
+            const { status } = await request(port, 'POST', '/send', { body: { ...body, user_id: own } });
+            assert.equal(status, 200, String(own));
+        }
+    });
+
+    it('change nothing for a print service of root that is sent here', async (t) => {
+        const handled = [];
+        const addRest = (tools) => addMessagingRoutes(tools, { messages, sends: {} });
+        const routes = createRoutes({ state: null, session: null, events: null, addRest })
+            .all()
+            .filter(({ method }) => method === 'POST')
+            .map((route) => ({ ...route, handle: () => handled.push(route.path) }));
+        const { port } = await serve(t, routes);
+        // Whoever may print names the address; the Internet Printing Protocol (RFC 8010) begins each body so.
+        const body = Buffer.from([2, 0, 0, 11, 0, 0, 0, 1, 1, 3]);
+        const headers = { 'Content-Type': 'application/ipp', 'Content-Length': body.length };
+        assert.ok(routes.length >= 4);
+        for (const { path } of routes) {
+            assert.equal((await request(port, 'POST', path, { body, headers })).status, 400, path);
+        }
+        assert.deepEqual(handled, []);
+    });
+
+    it('answer for everybody where nobody has said whose server it is', async (t) => {
+        const { port } = await serveSession(t, { user: null });
+        assert.equal((await request(port, 'GET', '/qr?user_id=2_1')).status, 200);
     });
 
     it('ask for a browser only where a code is wanted', async (t) => {
@@ -289,7 +430,7 @@ describe('the routes', () => {
         }
     });
 
-    it('stream the picture at once and at each change, and end with the server', async (t) => {
+    it('stream the document at once and at each change, and end with the server', async (t) => {
         const { port, state, events } = await serveSession(t);
         const socket = net.connect(port, '127.0.0.1').setEncoding('utf8');
         let text = '';
@@ -317,14 +458,14 @@ describe('the routes', () => {
         socket.destroy();
     });
 
-    it('do not pile up pictures for a reader that is slow: it gets the last one when it reads', async (t) => {
+    it('do not pile up documents for a slow reader: it gets the last one when it reads', async (t) => {
         const { port, state } = await serveSession(t);
         const socket = net.connect(port, '127.0.0.1').setEncoding('utf8');
         let text = '';
         socket.write('GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n');
-        await within(once(socket, 'data'), 'the first picture');
+        await within(once(socket, 'data'), 'the first document');
         socket.pause();
-        // 400 pictures of 100 kB: the kernel's buffers are full long before the last one.
+        // 400 documents of 100 kB: the kernel's buffers are full long before the last one.
         const rounds = 400;
         for (let round = 1; round <= rounds; round += 1) {
             const changed = once(state, 'change');
@@ -338,9 +479,9 @@ describe('the routes', () => {
             });
         });
         socket.resume();
-        await within(last, 'the last picture');
-        const pictures = text.match(/^event: session$/gm).length;
-        assert.ok(pictures < rounds, `${pictures} pictures of ${rounds}`);
+        await within(last, 'the last document');
+        const documents = text.match(/^event: session$/gm).length;
+        assert.ok(documents < rounds, `${documents} documents of ${rounds}`);
         socket.destroy();
     });
 
@@ -350,5 +491,71 @@ describe('the routes', () => {
         for (let count = 0; count < 64; count += 1)
             events.open({ request: { method: 'GET' }, response: response() });
         assert.throws(() => events.open({ request: { method: 'GET' }, response: response() }), HttpError);
+    });
+
+    it('are not all there for one caller, and of many callers the one with most gives way', async (t) => {
+        const { state } = await serveSession(t);
+        const events = new EventStreams(state, (caller) => caller);
+        t.after(() => events.close());
+        const ended = [];
+        const open = (socket, method = 'GET') => {
+            const response = new EventEmitter();
+            Object.assign(response, { writeHead() {}, write() {}, end() {} });
+            response.destroy = () => ended.push(socket);
+            events.open({ request: { method, socket }, response });
+        };
+        const openMany = (socket, count) => Array.from({ length: count }, () => open(socket));
+        openMany('stranger', 32);
+        assert.throws(() => open('stranger'), { status: 503 });
+        open('stranger', 'HEAD');
+        openMany('another', 31);
+        open('third');
+        assert.deepEqual(ended, []);
+        open('waportd');
+        assert.deepEqual(ended, ['stranger']);
+        assert.throws(() => open('another'), { status: 503 });
+        assert.deepEqual(ended, ['stranger']);
+    });
+});
+
+describe('connections', () => {
+    const here = { method: 'GET', path: '/here', handle: () => ({ here: true }) };
+
+    /** Connect without a word, so often; count those that are still held. */
+    async function crowd(t, port, count) {
+        const sockets = Array.from({ length: count }, () => net.connect(port, '127.0.0.1'));
+        t.after(() => sockets.forEach((socket) => socket.destroy()));
+        sockets.forEach((socket) => socket.on('error', () => {}).resume());
+        await within(Promise.all(sockets.map((socket) => once(socket, 'connect'))), 'the connections');
+        return () => sockets.filter((socket) => !socket.closed).length;
+    }
+
+    it('of callers who are refused keep nobody out, and end', async (t) => {
+        let count = 0;
+        const judge = async () => ((count += 1) > 256 ? null : 'not you');
+        const { port } = await serve(t, [here], { judge });
+        const held = await crowd(t, port, 256);
+        assert.equal((await request(port, 'GET', '/here')).status, 200);
+        assert.ok(held() <= 16, `${held()} are held`);
+        await whenFound(() => held() === 0, 'the end of the last ones');
+    });
+
+    it('of a caller who is refused last long enough to be told why', async (t) => {
+        const { port } = await serve(t, [here], { judge: async () => 'not you' });
+        const { status, json } = await request(port, 'GET', '/here');
+        assert.deepEqual([status, json.error], [403, 'not you']);
+    });
+
+    it('of one caller are not all there are', async (t) => {
+        let count = 0;
+        const callers = new WeakMap();
+        const judge = async (socket) => {
+            callers.set(socket, (count += 1) > 256 ? 'another' : 'one');
+            return null;
+        };
+        const { port } = await serve(t, [here], { judge, callerOf: (socket) => callers.get(socket) });
+        const held = await crowd(t, port, 256);
+        assert.equal((await request(port, 'GET', '/here')).status, 200);
+        assert.equal(held(), 192);
     });
 });

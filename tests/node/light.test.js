@@ -4,18 +4,22 @@
 
 const assert = require('node:assert/strict');
 const { EventEmitter } = require('node:events');
+const fs = require('node:fs');
 const path = require('node:path');
 const { it } = require('node:test');
-const { setTimeout: pause } = require('node:timers/promises');
 
+const { Journal } = require('../../server/journal');
 const { readConfig } = require('../../server/config');
 const { Session } = require('../../server/session');
 const { SessionState } = require('../../server/state');
 const { Storage } = require('../../server/storage');
+const support = require('./support/journal');
+const { startLinked } = require('./support/light');
 const { receiver } = require('./support/notify');
-const { ROOT, freePort, scratch, startServer, within } = require('./support/process');
+const { ROOT, freePort, scratch, startServer, whenFound, within } = require('./support/process');
 
 const SCRIPT = path.join(ROOT, 'tests/light_server.js');
+const FAST = path.join(__dirname, 'support', 'fast-clock.js');
 
 it('answers, shows a code, is linked, restored and unlinked as the server with a browser', async (t) => {
     const directory = scratch(t);
@@ -60,6 +64,43 @@ it('answers, shows a code, is linked, restored and unlinked as the server with a
     assert.equal(await again.exit(), 10);
 });
 
+it('opens the journal, keeps it over a stop, and deletes it with the session', async (t) => {
+    const directory = scratch(t);
+    const options = { script: SCRIPT, directory, port: await freePort() };
+    const auth = path.join(directory, `.wwebjs_auth_${options.port}`);
+    const place = { directory: path.join(auth, 'messages'), maxAge: 1e6, maxBytes: 1e6, log: support.quiet };
+    const open = () => Journal.open(place);
+    const before = await open();
+    await before.append(support.event('before'));
+    await before.close();
+
+    const server = await startServer(t, options);
+    const shown = async () => {
+        const { journal } = (await server.get('/session')).json;
+        // Nobody waits for what is in it: there is no webhook.
+        return journal?.entries > 0 && journal.pending === 0 && journal;
+    };
+    const { oldest_at: oldest, error } = await whenFound(shown, 'the journal in the document');
+    assert.ok(Math.abs(Date.now() - Date.parse(oldest)) < 60_000, oldest);
+    assert.equal(error, null);
+    await server.get('/qr');
+    const page = server.follow();
+    await page.until('qr');
+    server.kill('SIGUSR2');
+    await page.until('ready');
+    server.kill('SIGTERM');
+    assert.equal(await server.exit(), 0);
+    const between = await open();
+    assert.equal(await between.has('message:before'), true);
+    await between.close();
+
+    const again = await startServer(t, options);
+    await again.follow().until('ready');
+    await again.post('/disconnect');
+    assert.equal(await again.exit(), 10);
+    assert.equal(fs.existsSync(auth), false);
+});
+
 it('gives a pairing code', async (t) => {
     const server = await startServer(t, { script: SCRIPT });
     const { status, json } = await server.post('/pairing-code', { phone: '+55 11 99999-8888' });
@@ -70,20 +111,23 @@ it('gives a pairing code', async (t) => {
 });
 
 it('has no webhook call the server of another user', async (t) => {
-    const other = await startServer(t, { script: SCRIPT });
-    const webhook = `http://localhost:${other.port}/disconnect`;
-    const server = await startServer(t, { script: SCRIPT, env: { FLASK_WEBHOOK_URL: webhook } });
-    for (const each of [other, server]) {
-        await each.get('/qr');
-        await each.follow().until('qr');
-        each.kill('SIGUSR2');
-        await each.follow().until('ready');
-    }
+    const other = await startLinked(t);
+    const fast = { NODE_OPTIONS: `--require ${FAST}`, FAST_CLOCK: '20' };
+    const url = `http://localhost:${other.port}/disconnect`;
+    const server = await startLinked(t, { env: { FLASK_WEBHOOK_URL: url, ...fast } });
     await server.post('/send', { phone: '5511988887777', message: 'is answered' });
-    const tried = async () => (await server.get('/session')).json.webhook;
-    while ((await tried()).dropped + (await tried()).delivered === 0) await pause(20);
-    assert.equal((await tried()).dropped, 1);
-    assert.match(server.output, /the web app does not take a message .*HTTP 403/);
+    const tried = async () => {
+        const { webhook: counts } = (await server.get('/session')).json;
+        return counts.undelivered + counts.delivered > 0 ? counts : null;
+    };
+    const { undelivered, failed, error } = await whenFound(tried, 'the end of the tries');
+    assert.deepEqual({ undelivered, failed, error }, { undelivered: 1, failed: 6, error: 'HTTP 403' });
+    assert.match(server.output, /the web app does not take an event: it is given up.*HTTP 403/);
+    const { messages } = (await server.get('/messages?state=undelivered')).json;
+    assert.deepEqual(
+        messages.map(({ event, body }) => [event, body]),
+        [['message', 'is answered']],
+    );
     assert.equal((await other.get('/session')).json.state, 'ready');
 });
 
@@ -113,7 +157,8 @@ it('gives a pairing code that was asked before a browser may be opened, though a
         storage: new Storage(config),
         end() {},
         loadLibrary: async () => ({ SessionClient }),
-        onMessage() {},
+        startBrowser: () => ({ ended: new Promise(() => {}), kill() {} }),
+        onEvent() {},
     });
     t.after(() => session.close());
     await session.restore();
@@ -121,4 +166,33 @@ it('gives a pairing code that was asked before a browser may be opened, though a
     session.ask();
     session.settle();
     assert.equal(await within(made, 'a browser'), '5511999990001');
+});
+
+it('tells each change of its state as an event, and a code in none', (t) => {
+    const directory = scratch(t);
+    const config = readConfig({ PORT: '5002', HOME: directory, FLASK_WEBHOOK_URL: '' }, [], directory);
+    const state = new SessionState({ port: 5002, user: '2', attempts: 5 });
+    const events = [];
+    const session = new Session({
+        config,
+        state,
+        log: {},
+        storage: new Storage(config),
+        end() {},
+        loadLibrary() {},
+        onEvent: (event, client) => events.push({ ...event, client }),
+    });
+    t.after(() => session.close());
+    for (const attempt of [1, 2]) state.enter('qr', { message: 'waiting', qr: 'SECRET', attempt });
+    state.enter('authenticated', { message: 'linked' });
+    state.enter('error', { message: 'no connection', cause: 'upstream_unreachable' });
+    assert.deepEqual(
+        events.map(({ event, session: told, client }) => [event, told.state, told.cause, client]),
+        [
+            ['session', 'qr', null, null],
+            ['session', 'authenticated', null, null],
+            ['session', 'error', 'upstream_unreachable', null],
+        ],
+    );
+    assert.equal(JSON.stringify(events).includes('SECRET'), false);
 });

@@ -9,7 +9,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { after, before, beforeEach, describe, it } = require('node:test');
 
-const { ROOT, processesOf, scratch, within } = require('./support/process');
+const { ROOT, processesOf, scratch, whenFound, within } = require('./support/process');
 const { startStandIn } = require('./support/standin');
 
 const PROGRAM = path.join(ROOT, 'server', 'upstream.js');
@@ -69,10 +69,7 @@ class Look {
 
     /** Resolves once its browser shows a page. */
     async untilOpen() {
-        const open = async () => {
-            while ((await site.pages()).length === 0) await new Promise((next) => setTimeout(next, 20));
-        };
-        await within(open(), 'the page', LIMIT_MS);
+        await whenFound(async () => (await site.pages()).length > 0, 'the page', LIMIT_MS);
     }
 }
 

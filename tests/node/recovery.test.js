@@ -6,11 +6,11 @@ const assert = require('node:assert/strict');
 const { describe, it } = require('node:test');
 
 const recovery = require('../../server/recovery');
-const { reason } = require('../../server/reasons');
+const { reason } = require('../../server/session_errors');
 const { STATES } = require('../../server/state');
 
 const { PLAN, Recovery, STEPS, TROUBLES, isRefusal, ruleFor } = recovery;
-const LIMITS = ['start', 'ready', 'code', 'pause'];
+const LIMITS = ['start', 'ready', 'code', 'passkey', 'pause'];
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
@@ -114,6 +114,13 @@ describe('the next try', () => {
         assert.ok(processes > 100, 'a new process now and then');
     });
 
+    it('is never another process where there is no room: that has no more', (t) => {
+        const { counted } = timed(t);
+        const now = { linked: true, page: false };
+        const steps = new Set(Array.from({ length: 100 }, () => counted.next('no_room', now).step));
+        assert.deepEqual([...steps], ['browser']);
+    });
+
     for (const kind of Object.keys(TROUBLES)) {
         for (const linked of [true, false]) {
             for (const takes of [10, 1_000, 20_000, 90_000]) {
@@ -148,8 +155,27 @@ describe('the next try', () => {
         }
     });
 
+    it('costs no more where somebody asks all the time', (t) => {
+        const { clock, counted } = timed(t);
+        const starts = [];
+        while (clock.now < 2 * HOUR) {
+            counted.started();
+            starts.push(clock.now);
+            clock.now += 100;
+            const { pause } = counted.next('no_start', { linked: false, page: false });
+            clock.now += Math.min(pause, counted.askedIn);
+        }
+        assert.ok(starts[8] <= 1_000, 'the first nine at once');
+        for (const from of starts) {
+            const within = starts.filter((time) => time >= from && time < from + HOUR).length;
+            assert.ok(within <= 20, `${within} within an hour from ${from} ms`);
+        }
+        counted.calm();
+        assert.equal(counted.askedIn, 0, 'nothing is wrong any more');
+    });
+
     it('comes within two minutes of the end of a fault that lasted five', (t) => {
-        for (const kind of ['no_start', 'browser_lost', 'page_crashed']) {
+        for (const kind of ['no_start', 'no_room', 'browser_lost', 'page_crashed']) {
             const { starts } = failFor(t, HOUR, kind);
             const next = starts.find((time) => time >= 5 * MINUTE);
             assert.ok(next <= 7 * MINUTE, `${kind}: after ${next} ms`);

@@ -5,7 +5,7 @@ const { once } = require('node:events');
 const { describe, it } = require('node:test');
 
 const { SessionState, maskPhone, timestamp } = require('../../server/state');
-const { isQr } = require('../../server/linking');
+const { isQr } = require('../../server/phase_linking');
 
 const newState = () => new SessionState({ port: 5002, user: '2', attempts: 5 });
 
@@ -15,7 +15,7 @@ describe('the session state', () => {
         assert.ok(state.enter('qr', { message: 'scan', qr: 'a,b,c,d,e' }));
         assert.ok(state.enter('authenticated', { message: 'linked' }));
         assert.equal(state.enter('qr', { message: 'scan', qr: 'x' }), false);
-        assert.equal(state.picture().qr, null);
+        assert.equal(state.document().qr, null);
         assert.ok(state.enter('ready', { message: 'ready' }));
         assert.equal(state.enter('authenticated', { message: 'late' }), false);
         assert.ok(state.enter('logged_out', { message: 'out' }));
@@ -27,7 +27,7 @@ describe('the session state', () => {
         const state = newState();
         state.enter('error', { message: 'no', cause: 'browser_missing', hint: 'install one' });
         state.enter('generating', { message: 'again' });
-        const { cause, hint, qr, pairing, progress } = state.picture();
+        const { cause, hint, qr, pairing, progress } = state.document();
         assert.deepEqual([cause, hint, qr, pairing, progress], [null, null, null, null, null]);
     });
 
@@ -35,34 +35,34 @@ describe('the session state', () => {
         const state = newState();
         const past = timestamp(Date.now() - 1);
         state.enter('qr', { message: 'scan', qr: 'a,b,c,d,e', expires_at: past });
-        assert.deepEqual([state.picture().qr, state.picture().expires_at], [null, null]);
+        assert.deepEqual([state.document().qr, state.document().expires_at], [null, null]);
         state.enter('pairing', { message: 'type', pairing: { code: 'A', phone: '1', expires_at: past } });
-        assert.equal(state.picture().pairing, null);
+        assert.equal(state.document().pairing, null);
     });
 
     it('says since when, and renews a state without changing that', async () => {
         const state = newState();
         state.enter('qr', { message: 'code 1' });
-        const { since } = state.picture();
+        const { since } = state.document();
         await new Promise((resolve) => {
             setImmediate(resolve);
         });
         while (timestamp(Date.now()) === since) await Promise.resolve();
         state.enter('qr', { message: 'code 2' });
-        assert.deepEqual([state.picture().since, state.picture().message], [since, 'code 2']);
+        assert.deepEqual([state.document().since, state.document().message], [since, 'code 2']);
     });
 
-    it('announces several changes of one moment once, with the whole picture', async () => {
+    it('announces several changes of one moment once, with the whole document', async () => {
         const state = newState();
-        const pictures = [];
-        state.on('change', (picture) => pictures.push(picture));
+        const documents = [];
+        state.on('change', (document) => documents.push(document));
         const changed = once(state, 'change');
         state.enter('qr', { message: 'code 1' });
         state.update({ linked: true });
         state.update({ linked: true });
         await changed;
-        assert.equal(pictures.length, 1);
-        assert.deepEqual([pictures[0].state, pictures[0].linked], ['qr', true]);
+        assert.equal(documents.length, 1);
+        assert.deepEqual([documents[0].state, documents[0].linked], ['qr', true]);
         assert.equal(state.version, 3);
     });
 });

@@ -56,6 +56,64 @@ describe('the storage', () => {
         assert.equal(mode(path.join(authDirectory, 'login.json')), '600');
     });
 
+    it('empties a cache that has outgrown its limit, and never touches the login', async (t) => {
+        const { authDirectory, cacheDirectory, clientId, directory } = newStorage(t);
+        const within = new Storage({ authDirectory, cacheDirectory, clientId, cacheMax: 3000 });
+        const over = new Storage({ authDirectory, cacheDirectory, clientId, cacheMax: 2999 });
+        const off = new Storage({ authDirectory, cacheDirectory, clientId, cacheMax: Infinity });
+        await within.prepare();
+        await within.noteLogin(true);
+        const login = path.join(within.profile, 'Default', 'IndexedDB');
+        fs.mkdirSync(login, { recursive: true });
+        fs.writeFileSync(path.join(login, 'keys'), Buffer.alloc(10_000, 1));
+        fs.writeFileSync(path.join(directory, 'elsewhere'), Buffer.alloc(10_000, 1));
+        const deep = path.join(cacheDirectory, 'Default', 'Cache');
+        fs.mkdirSync(deep, { recursive: true });
+        fs.writeFileSync(path.join(deep, 'one'), Buffer.alloc(2000, 1));
+        fs.writeFileSync(path.join(cacheDirectory, 'two'), Buffer.alloc(1000 - 9, 1));
+        fs.symlinkSync('elsewhere', path.join(cacheDirectory, 'link'));
+        assert.equal(await off.trimCache(), false);
+        assert.equal(await within.trimCache(), false, 'as much as it may have; of a link its own length');
+        assert.ok(fs.existsSync(path.join(deep, 'one')));
+
+        assert.equal(await over.trimCache(), true);
+        assert.deepEqual(fs.readdirSync(cacheDirectory), []);
+        assert.equal(mode(cacheDirectory), '700');
+        assert.equal(fs.statSync(path.join(login, 'keys')).size, 10_000);
+        assert.equal(fs.statSync(path.join(directory, 'elsewhere')).size, 10_000);
+        assert.equal(await over.login(), true);
+        assert.equal(await over.trimCache(), false);
+    });
+
+    it('measures login, cache and journal, each by itself, and nothing that links lead to', async (t) => {
+        const { storage, cacheDirectory, directory } = newStorage(t);
+        assert.deepEqual(await storage.sizes(), { login: 0, cache: 0, journal: 0 });
+        await storage.prepare();
+        fs.mkdirSync(path.join(storage.profile, 'Default'));
+        fs.mkdirSync(path.join(storage.authDirectory, 'messages'));
+        fs.writeFileSync(path.join(storage.authDirectory, 'messages', 'some.log'), Buffer.alloc(400));
+        fs.writeFileSync(path.join(storage.profile, 'Default', 'keys'), Buffer.alloc(10_000));
+        fs.writeFileSync(path.join(cacheDirectory, 'one'), Buffer.alloc(2000));
+        fs.writeFileSync(path.join(directory, 'elsewhere'), Buffer.alloc(50_000));
+        fs.symlinkSync(directory, path.join(cacheDirectory, 'all'));
+        fs.symlinkSync('/', path.join(storage.profile, 'root'));
+        const links = directory.length + 1;
+        assert.deepEqual(await storage.sizes(), {
+            login: 10_000 + 1,
+            cache: 2000 + links - 1,
+            journal: 400,
+        });
+    });
+
+    it('does not count files without end', async (t) => {
+        const { storage, ...config } = newStorage(t);
+        await storage.prepare();
+        for (let number = 0; number < 60; number += 1)
+            fs.writeFileSync(path.join(config.cacheDirectory, `${number}`), '1');
+        const few = new Storage({ ...config, maxFiles: 40 });
+        assert.deepEqual(await few.sizes(), { login: 0, cache: 41, journal: 0 });
+    });
+
     it('can be prepared again before an earlier time is done, and leaves nothing of that', async (t) => {
         const { storage, authDirectory } = newStorage(t);
         await Promise.all(Array.from({ length: 20 }, () => storage.prepare()));

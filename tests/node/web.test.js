@@ -8,6 +8,9 @@ const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
 const { after, before, test } = require('node:test');
+const vm = require('node:vm');
+
+const contract = require('../../server/contract.json');
 
 const ROOT = path.resolve(__dirname, '../..');
 const NOW = Date.parse('2026-01-01T12:00:00Z');
@@ -26,7 +29,8 @@ before(async () => {
         setItem: (key, value) => stored.set(key, value),
         removeItem: (key) => stored.delete(key),
     };
-    for (const name of ['api', 'stream', 'connect-view', 'texts', 'states', 'format', 'phone', 'processor']) {
+    const pure = ['connect-view', 'texts', 'states', 'format', 'phone', 'processor', 'passkey-snippet'];
+    for (const name of ['api', 'stream', 'passkey-helper', ...pure]) {
         Object.assign(web, await import(path.join(ROOT, 'waportd/web', `${name}.mjs`)));
     }
 });
@@ -65,7 +69,7 @@ test('each state has a view of its own', () => {
         ready: 'linked',
         disconnected: 'reconnecting',
         qr_timeout: 'timeout',
-        passkey_required: 'passkey',
+        passkey_required: 'passkey-stuck',
         logged_out: 'logged-out',
         error: 'error',
         failed: 'failed',
@@ -101,6 +105,23 @@ test('a pairing code is shown to who asked for it, for as long as it is valid', 
     assert.equal(view(waiting), 'phone');
     assert.equal(view({ status: 'pairing' }, { pairing }), 'linking');
     assert.equal(view({ status: 'qr_timeout' }, { pairing, byPhone: true }), 'phone');
+});
+
+test('each stage of a passkey has a view of its own', () => {
+    const asked = (stage, status = 'passkey_required') => view({ status, passkey: { stage } });
+    assert.equal(asked('opening'), 'passkey-opening');
+    assert.equal(asked('asked'), 'passkey');
+    assert.equal(asked('given', 'pairing'), 'passkey-given');
+    assert.equal(asked('code'), 'passkey-code');
+    assert.equal(asked('failed'), 'passkey-failed');
+    assert.equal(asked('something new'), 'passkey-stuck');
+    // Nothing can be done, or the daemon is an older one that tells nothing of it.
+    assert.equal(view({ status: 'passkey_required', passkey: null }), 'passkey-stuck');
+    assert.equal(view({ status: 'passkey_required' }), 'passkey-stuck');
+    // The step goes before a number that was to be typed, and before a code that is still valid.
+    const meanwhile = { byPhone: true, pairing };
+    assert.equal(view({ status: 'passkey_required', passkey: { stage: 'asked' } }, meanwhile), 'passkey');
+    assert.equal(view({ status: 'pairing', passkey: { stage: 'given' } }, meanwhile), 'passkey-given');
 });
 
 test('what an answer refuses is told, and an answer that is missing is not taken for one', () => {
@@ -139,6 +160,37 @@ test('both languages say the same things, and something about every view', () =>
     for (const kind of kinds) assert.ok(web.texts.en.views[kind]?.title, kind);
 });
 
+test('each reason why nothing was signed has words', () => {
+    const reasons = ['busy', 'refused', 'closed', 'not_allowed', 'bad_request', 'failed'];
+    assert.deepEqual(Object.keys(web.texts.en.passkey.unsigned), reasons);
+    for (const reason of reasons) assert.equal(new web.NotSigned(reason).reason, reason);
+    for (const reason of ['something new', undefined, '__proto__'])
+        assert.equal(new web.NotSigned(reason).reason, 'failed');
+});
+
+test('each refusal of what was signed has words', () => {
+    const source = fs.readFileSync(path.join(ROOT, 'waportd/server_client.py'), 'utf8');
+    const codes = new Set([...source.matchAll(/"((?:no_)?passkey_[a-z_]+)"/g)].map(([, one]) => one));
+    codes.delete('passkey_required');
+    assert.ok(codes.size > 10, [...codes].join());
+    for (const one of codes) assert.ok(web.texts.en.passkey.problems[one], one);
+});
+
+test('nobody is told to remove a passkey', () => {
+    for (const name of ['texts', 'states', 'user-panel']) {
+        const source = fs.readFileSync(path.join(ROOT, 'waportd/web', `${name}.mjs`), 'utf8');
+        assert.doesNotMatch(source, /remove the passkey|remova a chave/i, name);
+    }
+});
+
+test('minutes are counted as people do', () => {
+    const { en, 'pt-BR': pt } = web.texts;
+    const said = (texts) => [10, 2, 1, 0].map((minutes) => texts.passkey.left(minutes));
+    assert.deepEqual(said(en).slice(0, 3), ['10 minutes left', '2 minutes left', 'The last minute']);
+    assert.deepEqual(said(pt).slice(0, 2), ['Restam 10 minutos', 'Restam 2 minutos']);
+    assert.match(said(en)[3], /time is up/);
+});
+
 test('the causes that have words of their own exist', () => {
     const folders = ['server', 'waportd', 'waportd/api', 'waportd/systemd'].map((name) =>
         path.join(ROOT, name),
@@ -171,6 +223,138 @@ test('phone numbers are read as people write them', () => {
     assert.equal(phoneText('12025550123'), '+12025550123');
 });
 
+// ---- passkeys ---------------------------------------------------------------------------------------
+
+const OWN = { id: 'own', url: 'assets/passkey-extension.zip', own: true };
+const OTHER = { id: 'other', url: 'https://store.example/', own: false };
+const OPTIONS = { challenge: 'Y2hhbGxlbmdl', rpId: 'whatsapp.com', allowCredentials: [], timeout: 600_000 };
+const CREDENTIAL = { id: 'aWQ', rawId: 'aWQ', type: 'public-key', response: { signature: 'c2ln' } };
+
+/** A browser with these extensions: by id what one answers to a message, and what it does on a channel. */
+function withExtensions(t, extensions) {
+    const ports = [];
+    const runtime = {
+        lastError: undefined,
+        sendMessage: (id, message, done) => {
+            if (id === 'broken') throw new TypeError('invalid extension id');
+            setImmediate(() => {
+                const answer = extensions[id]?.answer?.(message);
+                if (answer !== 'silence') done(answer);
+            });
+        },
+        connect: (id, { name }) => {
+            assert.equal(name, 'waportd-passkey');
+            const port = { heard: [], onMessage: [], onDisconnect: [], isOpen: true };
+            ports.push(port);
+            setImmediate(() => extensions[id] ?? port.onDisconnect.forEach((tell) => tell(port)));
+            const listeners = (list) => ({ addListener: (tell) => list.push(tell) });
+            return {
+                onMessage: listeners(port.onMessage),
+                onDisconnect: listeners(port.onDisconnect),
+                disconnect: () => (port.isOpen = false),
+                postMessage: (message) => {
+                    port.heard.push(message);
+                    const answer = (said) => port.onMessage.forEach((tell) => tell(said));
+                    extensions[id]?.port?.(message, answer);
+                },
+            };
+        },
+    };
+    globalThis.chrome = { runtime };
+    t.after(() => delete globalThis.chrome);
+    return ports;
+}
+
+const never = () => new AbortController().signal;
+const pong = ({ type }) => (type === 'waha-passkey-ping' ? { ok: true } : undefined);
+
+test('the first extension that answers is taken, and none where none does', async (t) => {
+    assert.equal(await web.findHelper([OWN, OTHER]), null, 'a browser without any');
+    withExtensions(t, { own: { answer: pong }, other: { answer: pong }, rude: { answer: () => 'hello' } });
+    assert.equal(await web.findHelper([OWN, OTHER]), OWN);
+    assert.equal(await web.findHelper([{ id: 'gone' }, { id: 'broken' }, { id: 'rude' }, OTHER]), OTHER);
+    assert.equal(await web.findHelper([]), null);
+});
+
+test('the own extension signs over a channel that is kept alive', async (t) => {
+    const beats = new Set();
+    t.mock.method(globalThis, 'setInterval', (tell, ms) => {
+        assert.equal(ms, 20_000);
+        beats.add(tell);
+        return tell;
+    });
+    t.mock.method(globalThis, 'clearInterval', (tell) => beats.delete(tell));
+    let answer;
+    const ports = withExtensions(t, { own: { port: (_, tell) => (answer = tell) } });
+    const signed = web.sign(OWN, OPTIONS, never());
+    assert.deepEqual(ports[0].heard, [{ type: 'sign', options: OPTIONS }]);
+    for (let beat = 0; beat < 3; beat += 1) for (const tell of beats) tell();
+    assert.deepEqual(ports[0].heard.slice(1), Array(3).fill({ type: 'beat' }));
+    answer({ ok: true, assertion: CREDENTIAL });
+    assert.equal(await signed, CREDENTIAL);
+    assert.equal(ports[0].isOpen, false);
+    assert.equal(beats.size, 0, 'no beat after the end');
+});
+
+test('another extension signs with one message', async (t) => {
+    const answers = (message) => {
+        assert.deepEqual(message, { type: 'waha-passkey-sign', challenge: OPTIONS });
+        return { ok: true, assertion: CREDENTIAL };
+    };
+    withExtensions(t, { other: { answer: answers } });
+    assert.equal(await web.sign(OTHER, OPTIONS, never()), CREDENTIAL);
+});
+
+test('why nothing was signed is told in the words of the contract', async (t) => {
+    const says = (answer) => ({ port: (message, tell) => message.type === 'sign' && tell(answer) });
+    const reason = async (extensions, helper = OWN) => {
+        withExtensions(t, extensions);
+        const error = await web.sign(helper, OPTIONS, never()).catch((thrown) => thrown);
+        assert.ok(error instanceof web.NotSigned, String(error));
+        return error.reason;
+    };
+    assert.equal(await reason({ own: says({ ok: false, error: 'refused' }) }), 'refused');
+    assert.equal(await reason({ own: says({ ok: false, error: 'NotAllowedError: …' }) }), 'failed');
+    assert.equal(await reason({ own: says({ ok: true, assertion: 'text' }) }), 'failed');
+    assert.equal(await reason({}), 'closed', 'removed meanwhile');
+    assert.equal(await reason({}, OTHER), 'closed');
+    const wordy = { answer: () => ({ ok: false, error: 'any words' }) };
+    assert.equal(await reason({ other: wordy }, OTHER), 'failed');
+    delete globalThis.chrome;
+    await assert.rejects(web.sign(OWN, OPTIONS, never()), { reason: 'closed' });
+});
+
+test("a request that is over ends the extension's channel", async (t) => {
+    const ports = withExtensions(t, { own: {} });
+    const over = new AbortController();
+    const signed = web.sign(OWN, OPTIONS, over.signal);
+    over.abort();
+    await assert.rejects(signed, { reason: 'closed' });
+    assert.equal(ports[0].isOpen, false);
+});
+
+test('the snippet holds the options, whatever is in them, and is a script', () => {
+    const source = fs.readFileSync(path.join(ROOT, 'waportd/web/snippet.js'), 'utf8');
+    assert.equal(source.split('__OPTIONS__').length, 2, 'once');
+    const tricky = { ...OPTIONS, text: '$& $1 \u2028 `${x}` </script> \'"' };
+    const script = web.fillIn(source, tricky);
+    assert.ok(script.includes(JSON.stringify(tricky)));
+    assert.doesNotThrow(() => new vm.Script(script));
+    assert.ok(script.length < 3_000);
+});
+
+test('what a person copied is read as text or as JSON, and not unless it is whole', () => {
+    const json = JSON.stringify({ ...CREDENTIAL, name: 'Ação' });
+    const text = Buffer.from(json).toString('base64url');
+    const whole = JSON.parse(json);
+    const broken = text.replace(/.{40}/g, '$&\r\n  ');
+    const copied = [text, json, `'${text}'`, `  "${text}"\n`, broken, JSON.stringify(whole, null, 4)];
+    for (const one of copied) assert.deepEqual(web.credentialOf(one), whole, one);
+    const cut = [text.slice(0, -5), text.slice(4), json.slice(0, -1)];
+    const wrong = ['', 'x', ...cut, '{}', 'null', '[]', '"text"', '{"id": "x", "response": null}'];
+    for (const one of wrong) assert.equal(web.credentialOf(one), null, one);
+});
+
 // ---- the dashboard's words and figures --------------------------------------------------------------
 
 const process_ = {
@@ -189,42 +373,81 @@ const user = (changes = {}) => ({
     unit: 'whatsapp@5002.service',
     memory: null,
     cpu: null,
+    storage: null,
+    summary: { state: 'ready', since: at(-5), message: 's', cause: null, hint: null, ...changes.summary },
     process: { ...process_, ...changes.process },
     session: changes.session === null ? null : { ...session, ...changes.session },
 });
 
-test('every state of the model has a word and a group', () => {
-    const model = fs.readFileSync(path.join(ROOT, 'waportd/model.py'), 'utf8');
-    const states = (name) =>
-        [...model.match(new RegExp(`class ${name}\\(.*?\\n\\n\\n`, 's'))[0].matchAll(/ = "(\w+)"/g)].map(
-            ([, s]) => s,
-        );
-    assert.equal(states('ProcessState').length, 6);
-    assert.equal(states('SessionState').length, 10);
-    // What is not known is shown as it is called, and in progress: these two are.
-    const known = (words, state) => words(state).join() !== `working,${state}` || /^st.*ing$/.test(state);
-    for (const state of states('ProcessState')) assert.ok(known(web.processWords, state), state);
-    for (const state of states('SessionState')) assert.ok(known(web.sessionWords, state), state);
-    assert.ok(!known(web.sessionWords, 'new_one'));
-    for (const state of ['error', 'passkey_required']) assert.equal(web.sessionWords(state)[0], 'trouble');
+test('what all sessions keep on disk is summed up, and whose is the largest', () => {
+    const { diskOf, diskText } = web;
+    const keeping = (login, cache, journal) => ({
+        storage: { login, cache, journal, measured_at: at(0) },
+    });
+    const one = user();
+    const two = { ...one, ...keeping(5, 1, 2) };
+    const three = { ...one, ...keeping(4, 1, 4) };
+    assert.equal(diskOf([]), null);
+    assert.equal(diskOf([one]), null, 'nothing was measured');
+    assert.deepEqual(diskOf(new Map(Object.entries([one, two, three])).values()), {
+        login: 9,
+        cache: 2,
+        journal: 6,
+        largest: three,
+    });
+    const text = '3.0 GB login, 200 MB cache, 7.0 MB journal';
+    assert.equal(diskText(keeping(3 * 2 ** 30, 200 * 2 ** 20, 7 * 2 ** 20).storage), text);
 });
 
-test('the session counts while the server runs, and the process where it does not', () => {
+test('every state has a word and a group', () => {
+    const running = (state, cause = null) => web.conditionOf(user({ summary: { state, cause } }));
+    // What is not known is shown as it is called, and in progress: these two are.
+    const known = ({ group, word }, state) =>
+        !(group === 'working' && word === state) || /^st.*ing$/.test(state);
+    for (const state of Object.keys(contract.session_states)) assert.ok(known(running(state), state), state);
+    for (const state of Object.keys(contract.process_states)) {
+        assert.ok(known(running(state), state), state);
+        const [group, word] = web.processWords(state);
+        assert.ok(known({ group, word }, state), state);
+    }
+    assert.ok(!known(running('new_one'), 'new_one'));
+    assert.equal(running('error').group, 'trouble');
+});
+
+test('what is wrong has words of its own where the state does not say it', () => {
     const { conditionOf } = web;
-    assert.equal(conditionOf(user()).group, 'linked');
-    assert.equal(conditionOf(user({ session: { answering: false } })).word, 'not answering');
-    assert.equal(conditionOf(user({ session: null })).word, 'starting');
-    const failed = conditionOf(user({ process: { state: 'crash_loop', message: 'gone', hint: 'mend it' } }));
-    assert.deepEqual([failed.group, failed.message, failed.hint], ['trouble', 'gone', 'mend it']);
-    const ended = { process: { state: 'stopped' }, session: { state: 'logged_out' } };
-    assert.equal(conditionOf(user(ended)).word, 'logged out');
-    ended.process.hint = 'start it';
-    assert.equal(conditionOf(user(ended)).word, 'stopped');
+    const summed = (summary) => conditionOf(user({ summary }));
+    for (const cause of contract.causes.daemon) {
+        const { group, word } = summed({ state: 'ready', cause });
+        assert.equal(group, 'trouble', cause);
+        assert.notEqual(word, 'linked', cause);
+    }
+    assert.deepEqual(summed({ state: 'ready', cause: 'of a newer daemon' }).word, 'linked');
+});
+
+test('message, hint and time are those of the summary', () => {
+    const summary = { state: 'failed', message: 'gone', cause: 'killed', hint: 'fix it', since: at(-7) };
+    const failed = web.conditionOf(user({ process: { state: 'failed' }, summary }));
+    const { message, hint, since } = summary;
+    assert.deepEqual(failed, { group: 'trouble', word: 'failed', message, hint, since, bySession: false });
+});
+
+test('a word of the session is shown while the server runs, and as its last word', () => {
+    const bySession = (process, state) => web.conditionOf(user({ process, summary: { state } })).bySession;
+    assert.ok(bySession({ state: 'running' }, 'starting'));
+    assert.ok(bySession({ state: 'stopped' }, 'logged_out'));
+    assert.ok(!bySession({ state: 'stopped' }, 'stopped'));
+});
+
+test('a passkey that a person can use is no problem', () => {
+    const wanted = (cause) => web.conditionOf(user({ summary: { state: 'passkey_required', cause } }));
+    assert.deepEqual([wanted(null).group, wanted(null).word], ['waiting', 'passkey wanted']);
+    assert.equal(wanted('passkey_button_missing').group, 'trouble');
 });
 
 test('only what makes sense is offered', () => {
     assert.deepEqual(web.actionsFor(user()), ['restart', 'stop', 'logout', 'delete']);
-    const down = user({ process: { state: 'failed' }, session: null });
+    const down = user({ process: { state: 'failed' } });
     assert.deepEqual(web.actionsFor({ ...down, linked: false }), ['start', 'delete']);
     assert.deepEqual(web.actionsFor({ ...down, linked: true }), ['start', 'logout', 'delete']);
 });

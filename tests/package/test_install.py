@@ -45,13 +45,35 @@ def test_what_is_installed_finds_its_parts(installed, tmp_path_factory, version)
     output_of("node", "-e", f"require('{script.parent}/node_modules/whatsapp-web.js')", cwd="/")
 
 
+def test_the_extension_is_installed_and_is_what_the_daemon_hands_out(installed):
+    folder = installed / "usr/local/share/waportd/extension"
+    assert files(folder) == files(ROOT / "extension") - {"README.md"}
+    (library,) = installed.glob("usr/local/lib/python3*/*-packages")
+    script = (
+        "from waportd import extension; import hashlib; print(extension.folder(),"
+        " *(hashlib.sha256(extension.archive(one, extension.load())).hexdigest() for one in extension.Browser))"
+    )
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    from_install, *archives = output_of(
+        "/usr/bin/python3", "-c", script, cwd="/", env={**environment, "PYTHONPATH": str(library)}
+    ).split()
+    assert from_install == str(folder)
+    from_checkout, *same = output_of("/usr/bin/python3", "-c", script, cwd=ROOT, env=environment).split()
+    assert from_checkout == str(ROOT / "extension")
+    assert archives == same
+
+
 def test_the_installed_units_name_the_prefix(installed):
     units = installed / "etc/systemd/system"
     assert sorted(path.name for path in units.iterdir()) == [
-        "waportd.service", "waportd.socket", "whatsapp-pause@.service", "whatsapp.slice", "whatsapp.target",
+        "waportd.service", "waportd.socket", "whatsapp-life.target", "whatsapp-move@.service",
+        "whatsapp-networks.path", "whatsapp-networks.service", "whatsapp-pause@.service", "whatsapp.slice", "whatsapp.target",
         "whatsapp@.service", "whatsapp@.socket",
     ]  # fmt: skip
     assert f'ExecStart="{PREFIX}/bin/waportd"' in (units / "waportd.service").read_text()
+    mover = f"{PREFIX}/lib/waportd/whatsapp_move.py"
+    assert f'"{mover}" system %i' in (units / "whatsapp-move@.service").read_text()
+    assert (installed / mover[1:]).is_file()
     assert f'"{PREFIX}/lib/waportd/whatsapp_server.js" %i' in (units / "whatsapp@.service").read_text()
     # Where polkit, D-Bus and systemd-sysusers look for what the distribution did not bring.
     for name in ("polkit-1/rules.d/waportd.rules", "dbus-1/system.d/waportd.conf", "sysusers.d/waportd.conf"):

@@ -1,5 +1,6 @@
 """The package as a file: what Debian's own checks say of it, and that anybody can build the same."""
 
+import base64
 import json
 import os
 import re
@@ -78,17 +79,61 @@ def test_nothing_is_compiled_and_nothing_belongs_to_others(package):
         assert "s" not in mode, f"set-user-id: {line}"
 
 
-def test_the_library_is_the_one_of_the_lock_file(unpacked):
+def modules_of(unpacked):
+    """Each module of the package by where the lock file has it: what node takes for one, by the folder it lies in."""
+    root = unpacked / "usr/lib/waportd"
+    found = {}
+    for path in root.rglob("package.json"):
+        if re.fullmatch(r"(.*/)?node_modules/(@[^/]+/)?[^/]+", str(path.parent.relative_to(root))):
+            found[str(path.parent.relative_to(root))] = json.loads(path.read_text())
+    return found
+
+
+def test_the_modules_are_those_that_a_server_loads_as_they_are_locked(unpacked):
     lock = json.loads((ROOT / "package-lock.json").read_text())["packages"]
-    installed = unpacked / "usr/lib/waportd/node_modules"
-    found = {
-        f"node_modules/{path.parent.relative_to(installed)}": json.loads(path.read_text())
-        for path in installed.rglob("package.json")
+    listed = (ROOT / "tools/shipped-modules.txt").read_text().splitlines()
+    shipped = modules_of(unpacked)
+    # The list is held to what a server loads by tests/node/modules.test.js.
+    assert sorted(shipped) == [line for line in listed if not line.startswith("#")]
+    assert {name: package["version"] for name, package in shipped.items()} == {
+        name: lock[name]["version"] for name in shipped
     }
-    for name, package in lock.items():
-        if not name or package.get("dev") or "/@types/" in name:
-            continue
-        assert found[name]["version"] == package["version"], name
+
+
+def test_the_bill_of_materials_is_valid(unpacked, tmp_path):
+    python, program = ROOT / ".venv/bin/python", ROOT / "tests/package/valid_bill.py"
+    bill = unpacked / "usr/share/doc/waportd/waportd.cdx.json"
+    assert output_of(python, program, bill) == ""
+    # And what is not is found.
+    wrong = json.loads(bill.read_text())
+    wrong["components"][0]["licenses"] = [{"license": {"id": "MITT"}}]
+    wrong["components"][1]["licenses"] = [{"expression": "MIT OR Nonsense-1"}]
+    wrong["components"][2]["licenses"] = [{"license": {"name": "see elsewhere"}}]
+    (tmp_path / "wrong.json").write_text(json.dumps(wrong))
+    faults = output_of(python, program, tmp_path / "wrong.json")
+    assert faults.count("\n") == 3
+    for word in ("['components', 0, 'licenses']", "Nonsense-1", "no name of SPDX"):
+        assert word in faults
+
+
+def test_the_bill_of_materials_lists_each_shipped_module_as_it_is_locked(unpacked, version):
+    bill = json.loads((unpacked / "usr/share/doc/waportd/waportd.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["specVersion"], bill["version"]) == ("CycloneDX", "1.5", 1)
+    assert re.fullmatch(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", bill["serialNumber"])
+    assert bill["metadata"]["component"]["name"] == "waportd"
+    assert bill["metadata"]["component"]["version"] == version
+    lock = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    shipped = modules_of(unpacked)
+    assert [one["bom-ref"] for one in bill["components"]] == sorted(shipped)
+    for one in bill["components"]:
+        package, locked = shipped[one["bom-ref"]], lock[one["bom-ref"]]
+        name = f"{one['group']}/{one['name']}" if "group" in one else one["name"]
+        assert (name, one["version"]) == (package["name"], package["version"])
+        assert one["purl"] == f"pkg:npm/{name.replace('@', '%40')}@{one['version']}"
+        (hashed,) = one["hashes"]
+        digest = base64.b64encode(bytes.fromhex(hashed["content"])).decode()
+        assert f"{hashed['alg'].replace('-', '').lower()}-{digest}" == locked["integrity"]
+        assert one["licenses"], name
 
 
 def test_the_copyright_says_of_each_module_whose_it_is_and_under_which_license(unpacked):

@@ -14,7 +14,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tools"))
 
-import guests  # noqa: E402
+from testbed import guests  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path
         root.mkdir()
 
     monkeypatch.setattr(guests, "CACHE", tmp_path)
-    monkeypatch.setattr(guests, "_build", build)
+    monkeypatch.setattr(guests, "build_root", build)
     return builds
 
 

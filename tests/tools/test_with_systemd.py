@@ -34,9 +34,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def copy_tools(checkout: Path) -> None:
-    (checkout / "tools").mkdir(parents=True)
-    for tool in (*CHECKOUT.glob("tools/*.py"), WITH_SYSTEMD):
-        shutil.copy(tool, checkout / "tools")
+    shutil.copytree(
+        CHECKOUT / "tools/testbed", checkout / "tools/testbed", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(WITH_SYSTEMD, checkout / "tools")
 
 
 def run(script: str, *options: str, cwd: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:

@@ -9,8 +9,10 @@ import dataclasses
 import datetime as dt
 import fnmatch
 import json
+import re
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -19,7 +21,7 @@ from waportd.model import Assignment, Port, User, port_of_pause, port_of_unit, s
 from waportd.systemd.manager import Accounting, JobFailed, UnitStatus
 from waportd.tokens import Token
 
-PICTURE = {
+SESSION = {
     "port": 0,
     "user": None,
     "state": "generating",
@@ -32,14 +34,20 @@ PICTURE = {
     "attempt": 0,
     "attempts": 5,
     "pairing": None,
+    "passkey": None,
     "ready": False,
     "linked": False,
     "phone_number": None,
     "pushname": None,
     "platform": None,
     "progress": None,
+    "turn": None,
     "browser": None,
-    "webhook": {"queued": 0, "delivered": 0, "failed": 0, "dropped": 0},
+    "storage": None,
+    "webhook": {
+        **dict.fromkeys(("queued", "delivered", "failed", "dropped", "undelivered"), 0),
+        **dict.fromkeys(("error", "error_at", "oldest_at")),
+    },
     "upstream": {
         "build": None,
         "library": "1.34.7",
@@ -53,6 +61,25 @@ PICTURE = {
 }
 
 
+_MOVE = re.compile(r"whatsapp-move@(\d+):(\d+)(:back|:check)?\.service")
+
+
+OPTIONS = {
+    "challenge": "",
+    "rpId": "whatsapp.com",
+    "timeout": 600_000,
+    "allowCredentials": [{"type": "public-key", "id": "c2VjcmV0LWlk", "transports": ["internal", "hybrid"]}],
+    "userVerification": "required",
+    "extensions": {"uvm": True},
+}
+"""What WhatsApp wants signed by a passkey, but for the challenge."""
+
+
+def _refusal(status: int, code: str) -> web.Response:
+    document = {"error": f"the server says {code}", "code": code, "hint": f"what mends {code}"}
+    return web.json_response(document, status=status)
+
+
 def iso(seconds: float) -> str:
     moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -63,46 +90,71 @@ class FakeServer:
 
     def __init__(self, port: Port) -> None:
         self.port = port
-        self.picture = {**PICTURE, "port": port}
+        self.document = {**SESSION, "port": port}
         self.calls: list[str] = []
-        self.codes = 0
+        self.codes = self.challenges = 0
+        self.given: list[Any] = []
+        """What was sent as signed by a passkey."""
         self.engine = "bundled"
         self.on_exit: Callable[[int], None] = lambda status: None
         self._changed = asyncio.Event()
+        self._has_turn = False
+        self._then: Callable[[], object] | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        app = web.Application()
+        app = web.Application(client_max_size=1 << 30)
         app.add_routes(
             [
                 web.get("/events", self._events),
                 web.post("/qr/new", self._new_code),
+                web.post("/begin", self._begin),
                 web.get("/qr", self._qr),
                 web.post("/disconnect", self._disconnect),
                 web.post("/pairing-code", self._pairing_code),
                 web.delete("/pairing-code", self._end_pairing),
+                web.get("/passkey", self._passkey),
+                web.post("/passkey", self._take_passkey),
+                web.delete("/passkey", self._cancel_passkey),
+                web.post("/passkey/confirm", self._confirm_passkey),
+                web.route("*", "/{messages:.*}", self._messages),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._site = web.SockSite(self._runner, self._listener)
         await self._site.start()
 
     async def stop(self) -> None:
         if self._runner:
             runner, self._runner = self._runner, None
             self._changed.set()
-            await self._site.stop()
+            asyncio.get_running_loop().remove_reader(self._listener)
+            # Whom a server is just accepting when it closes, asyncio forgets to close.
             for _ in range(4):
-                await asyncio.sleep(0)  # who is just being accepted is to be closed, too
+                await asyncio.sleep(0)
+            transports = [connection.transport for connection in runner.server.connections]
+            await self._site.stop()
+            self._listener.close()  # the site leaves it open whose start was cut short
             await runner.cleanup()
+            for transport in filter(None, transports):
+                # One whose reader is slow would stay open until it has read all.
+                transport.abort()
             await asyncio.sleep(0)  # the connections' cancelled tasks end in the turn after
 
     def say(self, state: str, **members: object) -> None:
         """Change the session and tell all listeners."""
-        upstream = {**PICTURE["upstream"], "engine": self.engine}
-        about = {"port": self.port, "state": state, "since": iso(time.time()), "upstream": upstream}
-        self.picture = {**PICTURE, **about, **members}
+        upstream = {**SESSION["upstream"], "engine": self.engine}
+        turn = "taken" if self._has_turn and state in {"generating", "authenticated"} else None
+        about = {
+            "port": self.port,
+            "state": state,
+            "since": iso(time.time()),
+            "turn": turn,
+            "upstream": upstream,
+        }
+        self.document = {**SESSION, **about, **members}
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -115,31 +167,74 @@ class FakeServer:
         )
         return code
 
+    def ask_for_passkey(self, stage: str = "asked", **members: object) -> dict[str, Any]:
+        """Want a passkey; return how the server tells it."""
+        self.challenges += 1
+        options = {**OPTIONS, "challenge": f"challenge-{self.challenges}"} if stage == "asked" else None
+        code = "ABCD-EFGH" if stage == "code" else None
+        passkey = {"stage": stage, "options": options, "expires_at": iso(time.time() + 600), "code": code}
+        state = "pairing" if stage == "given" else "passkey_required"
+        self.say(state, passkey={**passkey, **members}, message="WhatsApp wants a passkey")
+        return self.document["passkey"]
+
     def link(self, phone: str = "5511999990000") -> None:
         self.say("ready", linked=True, ready=True, phone_number=phone, pushname="Ana", platform="android")
 
+    def wait_for_turn(self, then: Callable[[], object]) -> None:
+        """Do as a linked session that starts, and ``then`` what it does when it is its turn."""
+        self._then = then
+        if self._has_turn:
+            then()
+        else:
+            self.say("generating", linked=True, turn="awaited", message="waiting for its turn")
+
+    def take_turn(self) -> None:
+        self._has_turn = True
+        if self.document["turn"] != "awaited":
+            return
+        self.say(self.document["state"], linked=True, turn="taken")
+        if self._then is not None:
+            self._then()
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        limit = (await request.json())["limit"] if request.can_read_body else None
+        self.calls.append("begin" if limit is None else f"wait: {limit}")
+        if limit is None:
+            self.take_turn()
+        return web.json_response(self.document)
+
     async def _events(self, request: web.Request) -> web.StreamResponse:
+        if request.headers["Waportd-Turns"] == "begin":
+            self.take_turn()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         while self._runner is not None:
             changed = self._changed
-            await response.write(f"event: session\ndata: {json.dumps(self.picture)}\n\n".encode())
+            await response.write(f"event: session\ndata: {json.dumps(self.document)}\n\n".encode())
             await changed.wait()
         return response
 
     async def _new_code(self, request: web.Request) -> web.StreamResponse:
         self.calls.append("new code")
-        if self.picture["state"] in {"generating", "qr_timeout", "error"} and self.on_ask is not None:
+        if self.document["state"] in {"generating", "qr_timeout", "error"} and self.on_ask is not None:
             self.on_ask()
         if request.headers["Accept"] == "text/event-stream":
             return await self._events(request)
-        return web.json_response(self.picture, status=202)
+        return web.json_response(self.document, status=202)
+
+    on_messages: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+    """Answers what concerns messages, chats and media."""
+
+    async def _messages(self, request: web.Request) -> web.StreamResponse:
+        if self.on_messages is None:
+            return web.json_response({"error": "there is no such path"}, status=404)
+        return await self.on_messages(request)
 
     on_ask: Callable[[], object] | None = None
 
     async def _qr(self, _: web.Request) -> web.Response:
         self.calls.append("qr")
-        return web.json_response({"qr": self.picture["qr"]})
+        return web.json_response({"qr": self.document["qr"]})
 
     on_pairing: Callable[[str], web.Response] | None = None
 
@@ -158,10 +253,68 @@ class FakeServer:
         self.show_code()
         return web.Response(status=204)
 
+    on_passkey: Callable[[Any], web.Response | None] | None = None
+    """Answers what was signed; None where it is right."""
+
+    async def _passkey(self, _: web.Request) -> web.Response:
+        passkey = self.document["passkey"]
+        return web.json_response(passkey) if passkey else _refusal(409, "no_passkey_request")
+
+    async def _take_passkey(self, request: web.Request) -> web.Response:
+        self.calls.append("passkey")
+        try:
+            signed = await request.json()
+        except ValueError:
+            return _refusal(400, "passkey_malformed")
+        self.given.append(signed)
+        passkey = self.document["passkey"] or {}
+        if passkey.get("stage") != "asked":
+            return _refusal(409, "passkey_given" if passkey else "no_passkey_request")
+        refused = self.on_passkey(signed) if self.on_passkey is not None else None
+        if refused is not None:
+            return refused
+        return web.json_response(self.ask_for_passkey("given"), status=202)
+
+    async def _confirm_passkey(self, request: web.Request) -> web.Response:
+        self.calls.append("confirm passkey")
+        code = (await request.json())["code"]
+        passkey = self.document["passkey"] or {}
+        if passkey.get("stage") != "code":
+            return _refusal(409, "no_passkey_code")
+        if code != passkey["code"]:
+            return _refusal(409, "passkey_code_changed")
+        return web.json_response(self.ask_for_passkey("given"), status=202)
+
+    async def _cancel_passkey(self, _: web.Request) -> web.Response:
+        self.calls.append("cancel passkey")
+        if self.document["passkey"] is None:
+            return _refusal(409, "no_passkey_request")
+        self.show_code()
+        return web.Response(status=204)
+
     async def _disconnect(self, _: web.Request) -> web.Response:
         self.calls.append("disconnect")
         asyncio.get_running_loop().call_soon(self.on_exit, 10)
         return web.json_response({"success": True})
+
+
+class Messages:
+    """What answers at users' servers where it is about messages; a test says what."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.answer: Callable[[web.Request], Any] = lambda _: web.json_response({"ok": True})
+        self.reads_itself = False
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = b"" if self.reads_itself else await request.read()
+        self.calls.append((request.method, request.raw_path, dict(request.headers), body))
+        answer = self.answer(request)
+        return await answer if asyncio.iscoroutine(answer) else answer
+
+    @property
+    def targets(self) -> list[str]:
+        return [f"{method} {path}" for method, path, _, _ in self.calls]
 
 
 class FakeSystemd:
@@ -177,14 +330,23 @@ class FakeSystemd:
         self.delay = 0.0
         self.starting = 0
         self.most_starting = 0
+        self.kept: dict[Port, str] = {}
+        """What lies in the folder of a port."""
         self._watchers: list[tuple[str, Callable[[UnitStatus], None]]] = []
         self._pid = 1000
+        self._exits: set[asyncio.Task[None]] = set()
 
     async def boot(self) -> str:
         return self.boot_name
 
     async def start(self, unit: str) -> None:
         self.calls.append(("start", unit))
+        if match := _MOVE.fullmatch(unit):
+            if unit in self._failures:
+                result, values = self._failures[unit]
+                raise JobFailed(f"start of {unit}: {result}", result=result, unit=UnitStatus(unit, **values))
+            self._move(Port(int(match[1])), Port(int(match[2])), match[3])
+            return
         port = port_of_unit(unit)
         assert port is not None
         if unit.endswith(".service") and socket_unit(port) in self._failures:
@@ -200,9 +362,20 @@ class FakeSystemd:
         else:
             self.change(unit, active_state="active", sub_state="listening")
 
-    def fail_to_start(self, unit: str, **values: object) -> None:
-        """Let each start of the unit fail from now on; ``values`` is what its status says then."""
-        self._failures[unit] = ("failed", {"active_state": "failed", "sub_state": "failed", **values})
+    def _move(self, source: Port, target: Port, step: str | None) -> None:
+        if step == ":check":
+            assert target not in self.kept
+            return
+        for name in (name_of(port) for port in (source, target) for name_of in (service_unit, socket_unit)):
+            assert self.units.get(name, UnitStatus(name)).active_state == "inactive", name
+        if step != ":back":
+            assert not {source, target} <= self.kept.keys()
+        if source in self.kept and target not in self.kept:
+            self.kept[target] = self.kept.pop(source)
+
+    def fail_to_start(self, unit: str, outcome: str = "failed", **values: object) -> None:
+        """Let each job that starts the unit end so from now on; ``values`` is what its status says then."""
+        self._failures[unit] = (outcome, {"active_state": "failed", "sub_state": "failed", **values})
 
     def mend(self, unit: str) -> None:
         """Let the unit start again."""
@@ -235,7 +408,9 @@ class FakeSystemd:
         self.change(unit, active_state="active", sub_state="running", main_pid=self._pid, result="success")
 
     def _exit_soon(self, port: Port, status: int) -> None:
-        self._exits = asyncio.ensure_future(self.exit(port, status))
+        exiting = asyncio.ensure_future(self.exit(port, status))
+        self._exits.add(exiting)
+        exiting.add_done_callback(self._exits.discard)
 
     async def exit(self, port: Port, status: int = 0) -> None:
         """End the server of a port by itself, with that exit status; systemd does not restart it."""
@@ -267,6 +442,8 @@ class FakeSystemd:
         if port in self.servers:
             await self.servers.pop(port).stop()
             self.change(service_unit(port), active_state="inactive", sub_state="dead", main_pid=0)
+        elif self.units.get(service_unit(port), UnitStatus(unit)).sub_state == "auto-restart":
+            self.change(service_unit(port), active_state="inactive", sub_state="dead")
         if unit.endswith(".socket") and self.units.get(unit, UnitStatus(unit)).active_state != "failed":
             self.change(unit, active_state="inactive", sub_state="dead")
 
@@ -283,9 +460,15 @@ class FakeSystemd:
         if unit in self.units and self.units[unit].active_state == "failed":
             self.change(unit, active_state="inactive", sub_state="dead", result="success")
 
-    async def clean(self, unit: str, keep: float = 0.0) -> None:
+    async def keep_loaded(self, unit: str, seconds: float) -> None:
+        self.calls.append(("keep_loaded", unit))
+
+    async def clean(self, unit: str) -> None:
         self.calls.append(("clean", unit))
         assert self.units.get(unit, UnitStatus(unit)).active_state == "inactive"
+        port = port_of_unit(unit)
+        assert port is not None
+        self.kept.pop(port, None)
 
     async def status(self, unit: str) -> UnitStatus:
         return self.units.get(unit, UnitStatus(unit))
@@ -320,6 +503,8 @@ class FakeSystemd:
         self._watchers.clear()
 
     async def close(self) -> None:
+        # One that was cut short in the middle would leave its listener open.
+        await asyncio.gather(*self._exits)
         for server in list(self.servers.values()):
             await server.stop()
 

@@ -30,7 +30,7 @@ def packages(version, client=CLIENT):
 
     def package(name, **more):
         about = {"name": name, "version": "1.0.0", **more}
-        return {"package.json": json.dumps(about), "index.js": f"module.exports = '{name}';\n"}
+        return {"package.json": json.dumps(about), "index.js": "exports.connect = () => {};\n"}
 
     return {
         "whatsapp-web.js": {
@@ -44,7 +44,10 @@ def packages(version, client=CLIENT):
             bin={"puppeteer": "index.js"},
             scripts={"install": "echo hostile > ../../ran", "postinstall": "echo hostile > ../../ran"},
         ),
-        "puppeteer-core": package("puppeteer-core", dependencies={"debug": "1.0.0"}),
+        "puppeteer-core": {
+            **package("puppeteer-core", dependencies={"debug": "1.0.0"}),
+            "internal/node/PipeTransport.js": "exports.PipeTransport = class {};\n",
+        },
         "debug": package("debug"),
     }
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from fakes import MemoryStore
 
 from waportd.api.access import Access
-from waportd.links import Links
-from waportd.model import User
+from waportd.connect_links import Links
+from waportd.model import User, service_unit, socket_unit
 from waportd.tokens import Tokens
 
 
@@ -62,14 +62,37 @@ def access_for(*allowed, store=None):
 async def settled(supervisor):
     """Wait until what the supervisor does by itself is done."""
     async with asyncio.timeout(10):
-        while supervisor._tasks:
-            await asyncio.wait(supervisor._tasks)
-            await asyncio.sleep(0)  # those that were done already are let go by a callback yet to come
+        await supervisor.idle()
+
+
+async def give_way(supervisor, config, user):
+    """Have the socket of an idle user closed, since there may be one only and another user gets it, who leaves again."""
+    one = dataclasses.replace(config.limits, max_sockets=1)
+    await supervisor.reconfigure(dataclasses.replace(config, limits=one))
+    # What a new configuration sets off would open it again.
+    await settled(supervisor)
+    other = User("another")
+    await supervisor.assign(other)
+    await supervisor.delete(other)
+    assert supervisor.known(user).assignment.socket_boot is None
+
+
+def has_session(state):
+    return lambda instance: instance.answering and instance.session.state is state
+
+
+def is_process(state):
+    return lambda instance: instance.process.state is state
+
+
+def calls_for(systemd, port):
+    """What was asked of systemd for a port. The next one's may be cleaned ahead, at any moment."""
+    return [call for call in systemd.calls if call[1] in {service_unit(port), socket_unit(port)}]
 
 
 async def until(supervisor, user, condition):
     """Wait until the condition holds for the user's instance; return it."""
-    instance = await supervisor.picture.wait(user, lambda now: now is not None and condition(now), 5)
+    instance = await supervisor.registry.wait(user, lambda now: now is not None and condition(now), 5)
     assert instance is not None
     assert condition(instance), instance
     return instance

@@ -4,10 +4,12 @@ import dataclasses
 
 import pytest
 
-from waportd.alarms import SHARED, WINDOW, Rule
+from waportd.alarms import SHARED, WINDOW_S, Rule
 from waportd.model import (
     Assignment,
     Desired,
+    Passkey,
+    PasskeyStage,
     Port,
     Process,
     ProcessState,
@@ -16,7 +18,7 @@ from waportd.model import (
     Upstream,
     User,
 )
-from waportd.picture import Instance
+from waportd.registry import Instance
 
 NOON = 1767225600.0
 """What the clock shows when the daemon starts; its own time begins with 0."""
@@ -99,10 +101,21 @@ def test_whatever_whatsapp_or_the_way_there_can_bring_about_counts(house, cause)
     assert house.alarm.cause == cause
 
 
-@pytest.mark.parametrize("cause", ["out_of_memory", "port_held", "killed", "passkey", None])
+@pytest.mark.parametrize("cause", ["out_of_memory", "port_held", "killed", "passkey_failed", None])
 def test_what_is_a_users_or_the_hosts_own_does_not(house, cause):
     house.fail(*range(20), cause=cause)
     assert house.alarm is None
+
+
+def test_people_who_are_asked_for_a_passkey_are_none_and_have_got_as_far_as_a_code(house):
+    for user in range(20):
+        seen = instance(user, SessionState.PASSKEY_REQUIRED, linked=False, since=NOON + house.now)
+        wanted = dataclasses.replace(seen.session, passkey=Passkey(PasskeyStage.ASKED))
+        house.see(dataclasses.replace(seen, session=wanted))
+    assert house.alarm is None
+    new_users = {"linked": False}
+    house.fail(1, 2, 3, cause="upstream_silent", **new_users)
+    assert house.alarm is None, "as many get through"
 
 
 @pytest.mark.parametrize("cause", ["connection_lost", "unpaired"])
@@ -133,7 +146,7 @@ def test_of_two_ways_the_more_frequent_is_told(house):
 def test_failures_far_apart_are_none(house):
     for user in range(6):
         house.fail(user)
-        assert house.later(WINDOW / 2.5) is None
+        assert house.later(WINDOW_S / 2.5) is None
         house.retry(user)
 
 
@@ -181,11 +194,11 @@ def test_a_session_that_tries_again_still_fails(house):
     house.later(60)
     house.retry(1, 2, 3)
     assert house.alarm.users == 3
-    assert house.later(WINDOW - 1)
+    assert house.later(WINDOW_S - 1)
     assert house.later(2) is None
 
 
-def test_who_fails_again_and_again_keeps_it_up(house):
+def test_who_fails_again_and_again_keeps_it_up_while_nobody_gets_through(house):
     house.fail(1, 2, 3)
     began = house.alarm.began
     for _ in range(30):
@@ -196,6 +209,28 @@ def test_who_fails_again_and_again_keeps_it_up(house):
         assert (house.alarm.users, house.alarm.began) == (3, began)
 
 
+def test_who_fails_again_and_again_does_not_keep_it_up_once_more_get_through(house):
+    house.fail(1, 2, 3)
+    for others in ((4,), (5,), (6,)):
+        house.get_through(*others)
+        house.later(30)
+        house.retry(1, 2, 3)
+        house.fail(1, 2, 3)
+        assert house.alarm.users == 3
+    house.get_through(7)
+    assert house.alarm is None
+
+
+def test_who_got_through_long_ago_shows_nothing(house):
+    house.fail(1, 2, 3)
+    for user in range(4, 20):
+        house.get_through(user)
+        house.retry(1, 2, 3)
+        house.fail(1, 2, 3)
+        assert house.alarm
+        house.later(WINDOW_S / 3)
+
+
 def test_it_grows_and_its_beginning_stays(house):
     house.fail(1, 2, 3)
     house.later(300)
@@ -203,7 +238,7 @@ def test_it_grows_and_its_beginning_stays(house):
     assert (house.alarm.users, house.alarm.began) == (13, 86_400)
 
 
-def test_it_is_over_when_three_get_through_one_after_the_other(house):
+def test_it_is_over_when_more_get_through_than_fail(house):
     house.fail(*range(10))
     assert house.alarm
     house.later(60)
@@ -222,16 +257,18 @@ def test_it_is_over_when_three_get_through_one_after_the_other(house):
 
 def test_who_fails_on_after_it_raises_no_other(house):
     house.fail(*range(10))
+    assert house.alarm
     house.later(60)
-    house.get_through(10, 11, 12)
+    house.get_through(0, *range(10, 19))
     assert house.alarm is None
     for _ in range(5):
         house.later(60)
         house.retry(1, 2, 3)
         house.fail(1, 2, 3)
         assert house.alarm is None
-    house.fail(11, 12, 13)
-    assert house.alarm.users == 13
+    # All of them: while as many got through it would be none.
+    house.fail(*range(11, 16))
+    assert house.alarm.users == 14
 
 
 def test_it_is_over_when_those_who_failed_are_stopped_or_gone(house):
@@ -287,7 +324,7 @@ class TestAfterAStart:
 
     def test_those_who_fail_after_its_first_minutes_count_as_ever(self):
         house = House(20)
-        house.later(WINDOW)
+        house.later(WINDOW_S)
         house.fail(1, 2, 3)
         assert house.alarm
 

@@ -3,21 +3,25 @@
 import ast
 import asyncio
 import contextlib
-import copy
 import dataclasses
+import datetime as dt
 import json
 import os
-import pickle
+import pwd
 import select
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from support import BASE, OVERFLOW, all_fail, until
+from aiohttp import web
+from fake_journal import FakeJournal
+from support import BASE, all_fail, until
 
 from waportd import client as library
 from waportd.client import (
@@ -32,14 +36,12 @@ from waportd.client import (
     ServerFailed,
     UnknownUser,
     User,
-    UserPort,
     WaportdUnavailable,
-    ensure_whatsapp_server_running,
-    get_whatsapp_server_url,
-    port_for,
 )
 from waportd.errors import WaportdError
 from waportd.model import Port, service_unit
+from waportd.quotas import PASSKEYS, Share
+from waportd.systemd import changes
 
 SOURCE = Path(library.__file__)
 
@@ -121,18 +123,49 @@ def stream(*chunks):
 USER = {"user": "2", "port": 5002}
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """The connections that clients open on unix sockets, each with its thread."""
+    opened, connect = [], library.UnixConnection.connect
+
+    def note(connection):
+        opened.append((threading.get_ident(), connection))
+        connect(connection)
+
+    monkeypatch.setattr(library.UnixConnection, "connect", note)
+    return opened
+
+
+def refused(path, status, document, **headers):
+    """Return the error that becomes of such an answer."""
+
+    def refuse(connection, read):
+        read()
+        connection.sendall(answer(document, f"{status} No", **headers))
+
+    with Scripted(path, refuse) as client, pytest.raises(ApiError) as error:
+        client.restart("2")
+    return error.value
+
+
 # Against the real API
 
 
-async def test_a_user_is_ensured_and_shown_in_types(client):
+async def test_a_user_is_ensured_and_shown_in_types(client, supervisor, systemd):
     user = await on_thread(client.ensure, 2)
     assert (user.user, user.port, user.url) == ("2", BASE + 1, f"http://localhost:{BASE + 1}")
     assert user.unit == service_unit(Port(BASE + 1))
     assert user.process.state == "running"
     assert user.created_at.utcoffset().total_seconds() == 0
-    assert (user.memory, user.cpu) == (None, None)
+    assert (user.memory, user.cpu, user.storage) == (None, None, None)
     user = await on_thread(client.status, "2")
     assert (user.memory, user.cpu) == (64 << 20, 1.5)
+    sizes = {"login": 7, "cache": 5, "journal": 3, "measured_at": "2026-01-01T00:00:00.000Z"}
+    systemd.servers[Port(BASE + 1)].say("generating", storage=sizes)
+    await until(supervisor, "2", lambda now: now.storage is not None)
+    kept = (await on_thread(client.status, "2")).storage
+    assert (kept.login, kept.cache, kept.journal) == (7, 5, 3)
+    assert kept.measured_at == dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     assert await on_thread(client.status, "2") == await on_thread(client.start, 2)
     assert [shown.user for shown in await on_thread(client.users)] == ["2"]
     assert (await on_thread(client.users, usage=True))[0].memory == 64 << 20
@@ -146,6 +179,11 @@ async def test_each_action_does_what_it_says(client, systemd):
     assert (await on_thread(client.restart, "1")).process.pid != pid
     assert (await on_thread(client.stop, "1")).process.state == "stopped"
     assert (await on_thread(client.start, "1")).process.state == "running"
+    moved = await on_thread(client.move, "1", (await on_thread(client.status, "1")).port + 7)
+    assert moved.process.state == "running"
+    assert (await on_thread(client.move, "1")).port == moved.port - 7
+    with pytest.raises(Conflict):
+        await on_thread(client.move, "1", moved.port - 7)
     assert (await on_thread(client.logout, "1")).linked is False
     assert await on_thread(client.delete, "1") is None
     with pytest.raises(UnknownUser) as error:
@@ -155,8 +193,15 @@ async def test_each_action_does_what_it_says(client, systemd):
 
 
 async def test_options_are_sent(client, systemd):
-    user = await on_thread(client.ensure, "1", "none", webhook_url="http://h/1?token=x", memory_max="512M")
+    options = {
+        "webhook_url": "http://h/1?token=x",
+        "memory_max": "512M",
+        "ignore": ["groups"],
+        "send_rate": 9,
+    }
+    user = await on_thread(client.ensure, "1", "none", **options)
     assert user.own_webhook
+    assert (user.ignore, user.send_rate, user.webhook_events) == (("groups",), 9, None)
     assert user.memory_max == 512 << 20
     with pytest.raises(BadRequest, match="unknown member 'colour'"):
         await on_thread(client.ensure, "1", colour="red")
@@ -167,7 +212,7 @@ async def test_a_code_is_waited_for_and_never_in_a_repr(client, systemd):
     server = systemd.servers[Port(BASE)]
     seen = await on_thread(client.qr, "1")
     assert seen.qr is None
-    waiting = asyncio.ensure_future(on_thread(client.qr, "1", wait=20, known=seen))
+    waiting = asyncio.ensure_future(on_thread(client.qr, "1", timeout=20, known=seen))
     await asyncio.sleep(0)
     code = server.show_code()
     shown = await waiting
@@ -177,7 +222,22 @@ async def test_a_code_is_waited_for_and_never_in_a_repr(client, systemd):
     assert code not in repr(shown)
     assert await on_thread(client.qr, "1", known=shown) is shown
     server.link()
-    assert (await on_thread(client.qr, "1", wait=20, known=shown)).ready
+    assert (await on_thread(client.qr, "1", timeout=20, known=shown)).ready
+
+
+async def test_the_former_name_of_a_timeout_is_taken_for_one_release(client, systemd):
+    await on_thread(client.ensure, "1")
+    server = systemd.servers[Port(BASE)]
+    server.show_code()
+    seen = await on_thread(client.qr, "1")
+    began = time.monotonic()
+    with pytest.warns(DeprecationWarning, match="timeout, not wait"):
+        assert await on_thread(client.qr, "1", wait=0.2, known=seen) is seen
+    assert time.monotonic() - began >= 0.2
+    with pytest.raises(TypeError, match="leave wait out"):
+        client.qr("1", timeout=1, wait=1)
+    with pytest.raises(TypeError, match="leave wait out"):
+        client.messages("1", timeout=1, wait=1)
 
 
 async def test_a_pairing_code_is_handed_out_and_never_in_a_repr(client, systemd):
@@ -198,6 +258,122 @@ async def test_from_a_pairing_code_there_is_a_way_back(client, systemd):
         await on_thread(client.pairing_code, "1", "+55 11 99999-8888")
     with pytest.raises(UnknownUser):
         await on_thread(client.end_pairing, "nobody")
+
+
+@pytest.fixture
+def hours(monkeypatch):
+    """A clock by which paces are counted, and which whoever waits sets forward."""
+
+    class Clock:
+        now = 1000.0
+
+        def __init__(self):
+            self.waits = []
+
+        def __getattr__(self, name):
+            return getattr(time, name)
+
+        def monotonic(self):
+            return self.now
+
+        def sleep(self, seconds):
+            self.waits.append(seconds)
+            self.now += seconds
+
+    clock = Clock()
+    monkeypatch.setattr("waportd.api.access.time", clock)
+    monkeypatch.setattr(library, "time", clock)
+    return clock
+
+
+async def test_who_changes_too_much_waits_and_goes_on_by_itself(client, access, caplog, monkeypatch, hours):
+    """As a script that sets up thousands of users: all calls are made, none twice."""
+    monkeypatch.setattr("waportd.api.access.UID", Share(1024, None, (3, 100)))
+    for _ in range(2):
+        for user in ("1", "2"):
+            await on_thread(client.ensure, user)
+            await on_thread(client.delete, user)
+    assert hours.waits == [60.0, 60.0]
+    lines = [record.getMessage() for record in caplog.records if record.name == "waportd.client"]
+    assert lines == ["waportd takes no more changes of this caller for 60 s; waiting"] * 2
+
+
+async def test_who_has_to_wait_for_longer_is_told_so_at_once(client, tmp_path, access, monkeypatch, hours):
+    monkeypatch.setattr("waportd.api.access.UID", Share(1024, None, (50, 2)))
+    await on_thread(client.ensure, "1")
+    await on_thread(client.delete, "1")
+    with pytest.raises(NoRoom) as caught:
+        await on_thread(client.ensure, "1")
+    assert (caught.value.cause, caught.value.retry_after) == ("too_many_changes", 3600)
+    hours.now += 3600 - 30
+    with contextlib.closing(Client(tmp_path / "api.sock", pace=0)) as hasty, pytest.raises(NoRoom):
+        await on_thread(hasty.ensure, "1", "none")
+    assert hours.waits == []
+    await on_thread(client.ensure, "1")
+    assert hours.waits == [30.0]
+
+
+async def test_a_passkey_is_given_and_never_in_a_repr(client, systemd, supervisor):
+    await on_thread(client.ensure, "1")
+    server = systemd.servers[Port(BASE)]
+    for method, arguments in (
+        ("passkey", ()),
+        ("give_passkey", ({},)),
+        ("confirm_passkey", ("A",)),
+        ("cancel_passkey", ()),
+    ):
+        with pytest.raises(Conflict) as error:
+            await on_thread(getattr(client, method), "1", *arguments)
+        assert error.value.code == "no_passkey_request"
+    assert (await on_thread(client.qr, "1")).passkey is None
+    told = server.ask_for_passkey()
+    await until(supervisor, "1", lambda now: now.passkey is not None)
+    shown = await on_thread(client.qr, "1")
+    assert shown.passkey == await on_thread(client.passkey, "1")
+    assert (shown.status, shown.passkey.stage, shown.passkey.options) == (
+        "passkey_required",
+        "asked",
+        told["options"],
+    )
+    assert shown.passkey.expires_at.tzinfo is not None
+    assert "challenge" not in repr(shown)
+    assert (await on_thread(client.give_passkey, "1", {"id": "x"})).stage == "given"
+    assert server.given == [{"id": "x"}]
+    with pytest.raises(Conflict) as error:
+        await on_thread(client.give_passkey, "1", {"id": "x"})
+    assert error.value.code == "passkey_given"
+
+
+async def test_a_refused_passkey_says_why(client, systemd, supervisor):
+    await on_thread(client.ensure, "1")
+    server = systemd.servers[Port(BASE)]
+    server.ask_for_passkey()
+    await until(supervisor, "1", lambda now: now.passkey is not None)
+    refusal = {"error": "for another site", "code": "passkey_wrong_site", "hint": "open the connect link"}
+    server.on_passkey = lambda _: web.json_response(refusal, status=400)
+    with pytest.raises(BadRequest, match="for another site; open the connect link") as error:
+        await on_thread(client.give_passkey, "1", {})
+    assert (error.value.code, error.value.hint) == ("passkey_wrong_site", "open the connect link")
+    refused = [BadRequest] * (PASSKEYS[0] - 1) + [NoRoom]
+    for kind in refused:
+        with pytest.raises(kind):
+            await on_thread(client.give_passkey, "1", {})
+
+
+async def test_a_passkeys_code_is_confirmed_or_given_up(client, systemd, supervisor):
+    await on_thread(client.ensure, "1")
+    server = systemd.servers[Port(BASE)]
+    server.ask_for_passkey("code")
+    await until(supervisor, "1", lambda now: now.passkey is not None)
+    code = (await on_thread(client.passkey, "1")).code
+    assert code == "ABCD-EFGH"
+    assert code not in repr(await on_thread(client.qr, "1"))
+    with pytest.raises(Conflict) as error:
+        await on_thread(client.confirm_passkey, "1", "ABCD-EFGG")
+    assert error.value.code == "passkey_code_changed"
+    assert (await on_thread(client.confirm_passkey, "1", code)).stage == "given"
+    await on_thread(client.cancel_passkey, "1")
+    assert (await on_thread(client.qr, "1")).status == "qr"
 
 
 async def test_a_code_is_drawn(client, systemd, supervisor):
@@ -259,6 +435,31 @@ async def test_the_daemon_and_its_host_are_told(client):
     assert (host.cpus, len(host.load), host.running) == (os.cpu_count(), 3, 1)
 
 
+async def test_who_changed_what_is_told(client, monkeypatch):
+    journal = FakeJournal()
+    monkeypatch.setattr(changes.journal, "Reader", journal.open)
+    ours = {
+        "LOGGER": "waportd.audit",
+        "_SYSTEMD_UNIT": "waportd.service",
+        "WAPORTD_ACTION": "PUT /v1/users/2",
+    }
+    for user, days in (("2", 9), ("3", 1), ("2", 1)):
+        at = time.time() - days * 86_400
+        journal.write("a change", at=at, WAPORTD_USER=user, WAPORTD_TOKEN="t1", WAPORTD_STATUS="201", **ours)
+    [change] = await on_thread(client.changes, 2)
+    assert (change.user, change.token, change.action, change.status) == ("2", "t1", "PUT /v1/users/2", "201")
+    assert change.caller is change.uid is change.link is change.address is None
+    assert abs((dt.datetime.now(dt.UTC) - change.time).total_seconds() - 86_400) < 60
+    assert [one.user for one in await on_thread(partial(client.changes, since=30 * 86_400, limit=2))] == [
+        "3",
+        "2",
+    ]
+    journal.readable = False
+    with pytest.raises(ApiError) as raised:
+        await on_thread(client.changes)
+    assert raised.value.code == "journal_unavailable"
+
+
 async def test_a_server_that_does_not_start_says_why(client, systemd):
     systemd.fail_to_start(service_unit(Port(BASE)), result="exit-code", exit_code=1, exit_status=203)
     with pytest.raises(ServerFailed) as error:
@@ -284,17 +485,18 @@ async def test_ports_are_told(client):
         await on_thread(client.port, "no user")
 
 
-async def test_threads_share_a_client_and_each_keeps_one_connection(client, api):
+async def test_threads_share_a_client_and_each_keeps_one_connection(client, api, opened):
     await on_thread(client.ensure, "1")
-    seen = set()
 
     def call():
         for _ in range(20):
             assert client.status("1").user == "1"
-            seen.add((threading.get_ident(), id(client._kept.connection)))
+        return threading.get_ident()
 
-    await asyncio.gather(*(asyncio.to_thread(call) for _ in range(8)))
-    assert len(seen) == len({thread for thread, _ in seen})
+    threads = await asyncio.gather(*(asyncio.to_thread(call) for _ in range(8)))
+    callers = [thread for thread, _ in opened]
+    assert set(threads) <= set(callers)
+    assert len(callers) == len(set(callers))
 
 
 async def test_events_of_one_and_of_all_come_typed(client, systemd, supervisor):
@@ -319,7 +521,7 @@ async def test_events_of_one_and_of_all_come_typed(client, systemd, supervisor):
 # Connections
 
 
-def test_a_kept_connection_that_was_closed_is_replaced(tmp_path):
+def test_a_kept_connection_that_was_closed_is_replaced(tmp_path, opened):
     def once(connection, read):
         read()
         connection.sendall(answer(USER))
@@ -327,7 +529,7 @@ def test_a_kept_connection_that_was_closed_is_replaced(tmp_path):
     with Scripted(tmp_path / "s", once, once, once) as client:
         for call in (client.status, client.status, client.restart):
             assert call("2").port == 5002
-            assert select.select([client._kept.connection.sock], [], [], 20)[0]  # it is closed
+            assert select.select([opened[-1][1].sock], [], [], 20)[0]  # it is closed
 
 
 def test_a_request_that_met_a_closing_connection_is_sent_again(tmp_path):
@@ -428,7 +630,7 @@ def test_who_may_not_open_the_socket_is_told_the_group(tmp_path, monkeypatch):
     with pytest.raises(WaportdUnavailable) as error:
         Client(tmp_path / "s").status("1")
     assert error.value.reason == "permission_denied"
-    assert f"usermod --append --groups waportd {library._account()}" in error.value.hint
+    assert f"usermod --append --groups waportd {pwd.getpwuid(os.geteuid()).pw_name}" in error.value.hint
     assert "log in again" in error.value.hint
 
 
@@ -471,9 +673,10 @@ def _errors(kind=WaportdError):
         yield from _errors(sub)
 
 
-def test_every_error_of_the_api_has_a_class_that_says_what_it_is():
-    for error in _errors():
-        kind = type(library._api_error(error.status, {"code": error.code, "detail": "x"}, None))
+def test_every_error_of_the_api_has_a_class_that_says_what_it_is(tmp_path):
+    for number, error in enumerate(_errors()):
+        document = {"code": error.code, "detail": "x"}
+        kind = type(refused(tmp_path / str(number), error.status, document))
         assert kind is not ApiError or error.status in {500, 503, 507}, error
 
 
@@ -491,8 +694,9 @@ def test_every_error_of_the_api_has_a_class_that_says_what_it_is():
         (500, "internal_error", ApiError),
     ],
 )
-def test_an_error_goes_by_its_code_else_by_its_status(status, code, kind):
-    error = library._api_error(status, {"code": code, "detail": "why", "hint": "so"}, "7")
+def test_an_error_goes_by_its_code_else_by_its_status(tmp_path, status, code, kind):
+    document = {"code": code, "detail": "why", "hint": "so"}
+    error = refused(tmp_path / "s", status, document, Retry_After="7")
     assert type(error) is kind
     assert error.retry_after == 7
     assert str(error) == "why; so"
@@ -574,7 +778,7 @@ def test_a_stream_that_never_was_is_an_error(tmp_path):
 
 
 def test_a_stream_that_does_not_come_back_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(library, "_RECONNECT", 0.1)
+    monkeypatch.setattr(library, "RECONNECT_S", 0.1)
 
     def once(connection, read):
         read()
@@ -611,73 +815,6 @@ def test_a_log_is_followed_over_a_restart(tmp_path):
     assert (told[0].priority, told[0].source, told[0].time.year) == (4, "systemd", 2026)
     assert [lines[0].split()[1] for lines in server.requests] == ["/v1/users/2/logs?lines=5&follow=true"] * 2
     assert "Last-Event-ID: 2" in server.requests[1]
-
-
-# Drop-ins for a front end that thinks in ports
-
-
-@pytest.fixture
-async def used(supervisor, config, client, monkeypatch):
-    """A client, where user 2's preferred port is the front end's own."""
-    ports = dataclasses.replace(config.ports, reserved=frozenset({BASE + 1}))
-    await supervisor.reconfigure(dataclasses.replace(config, ports=ports))
-    monkeypatch.setattr(library, "_default", client)
-    return client
-
-
-BY_NUMBER = str(OVERFLOW - BASE + 1)
-"""The user who would get the first port of the overflow range by number."""
-
-
-async def test_a_front_end_that_computes_ports_gets_each_users_own_server(used, systemd):
-    assert await on_thread(ensure_whatsapp_server_running, BASE + 1) is True
-    assert (await on_thread(used.status, "2")).process.state == "running"
-    assert await on_thread(get_whatsapp_server_url, BASE + 1) == f"http://localhost:{OVERFLOW}"
-    assert await on_thread(get_whatsapp_server_url, BASE) == f"http://localhost:{BASE}"
-    assert [user.user for user in await on_thread(used.users)] == ["1", "2"]
-    assert set(systemd.servers) == {OVERFLOW}
-
-
-async def test_a_front_end_that_asks_for_the_port_may_pass_it_on(used):
-    port = await on_thread(port_for, 2)
-    assert port == OVERFLOW
-    assert f"{port}" == str(OVERFLOW)
-    assert json.dumps(port) == str(OVERFLOW)
-    for same in (port, copy.deepcopy(port), pickle.loads(pickle.dumps(port))):
-        assert isinstance(same, UserPort)
-        assert await on_thread(ensure_whatsapp_server_running, same) is True
-        assert await on_thread(get_whatsapp_server_url, same) == f"http://localhost:{OVERFLOW}"
-    name = await on_thread(port_for, "2_1")
-    assert await on_thread(get_whatsapp_server_url, name) == f"http://localhost:{name}"
-
-
-async def test_a_number_that_may_mean_two_users_means_none(used, caplog):
-    """User 2's real port is user N's by number: user N must never be shown user 2's WhatsApp."""
-    await on_thread(port_for, 2)
-    assert await on_thread(ensure_whatsapp_server_running, OVERFLOW) is False
-    assert f"port {OVERFLOW} is user 2's, and user {BY_NUMBER}'s by number" in caplog.text
-    with pytest.raises(library.AmbiguousPort):
-        await on_thread(get_whatsapp_server_url, OVERFLOW)
-    assert await on_thread(get_whatsapp_server_url, OVERFLOW, user_id=2) == f"http://localhost:{OVERFLOW}"
-    assert await on_thread(ensure_whatsapp_server_running, OVERFLOW, user_id=BY_NUMBER) is True
-    assert (await on_thread(used.status, BY_NUMBER)).port == OVERFLOW + 1
-
-
-async def test_a_number_that_names_nobody_starts_nothing(used, systemd, caplog):
-    assert await on_thread(ensure_whatsapp_server_running, BASE - 2) is False
-    assert "is nobody's" in caplog.text
-    assert await on_thread(ensure_whatsapp_server_running, 0) is False
-    assert await on_thread(ensure_whatsapp_server_running, "five") is False
-    assert not systemd.servers
-
-
-def test_a_daemon_that_is_away_is_false_and_says_why(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(library, "_default", None)
-    monkeypatch.setenv("WAPORTD_SOCKET", str(tmp_path / "none"))
-    assert ensure_whatsapp_server_running(5002) is False
-    assert "there is no socket" in caplog.text
-    with pytest.raises(WaportdUnavailable):
-        get_whatsapp_server_url(5002)
 
 
 # One file for any Python

@@ -9,7 +9,9 @@ import pytest
 from waportd import config
 from waportd.config import Address, Bus, Change, Config, InvalidConfig, LogLevel, PortRange, Takeover
 from waportd.errors import ConfigError
+from waportd.model import Event, Ignored
 
+SECRET = "whsec_" + "aGlkZGVu" * 4
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
 
@@ -72,6 +74,41 @@ def test_the_configuration_cannot_be_changed():
             "https://[::1]:8443/in?token=a%20b#c",
             "https://[::1]:8443/in?token=a%20b#c",
         ),
+        ("instances.proxy", "none", "none"),
+        ("instances.proxy", "http://proxy:3128/", "http://proxy:3128"),
+        ("instances.proxy", "https://ana:p%40ss@[::1]:8443", "https://ana:p%40ss@[::1]:8443"),
+        ("instances.webhook_secret", "''", ()),
+        ("instances.webhook_secret", "[]", ()),
+        ("instances.webhook_secret", SECRET, (SECRET,)),
+        ("instances.webhook_secret", f"[{SECRET}, {SECRET}AA==]", (SECRET, f"{SECRET}AA==")),
+        ("instances.webhook_headers", "{}", ()),
+        (
+            "instances.webhook_headers",
+            "{Authorization: Bearer a+b, 'X-9': '[]: ok'}",
+            (("Authorization", "Bearer a+b"), ("X-9", "[]: ok")),
+        ),
+        ("connect.own_passkey_extension", "false", False),
+        ("connect.passkey_extensions", "{}", ()),
+        (
+            "connect.passkey_extensions",
+            f"{{{'p' * 32}: 'https://store.example/x?y', {'a' * 32}: http://192.0.2.1/}}",
+            (("p" * 32, "https://store.example/x?y"), ("a" * 32, "http://192.0.2.1/")),
+        ),
+        (
+            "instances.webhook_events",
+            "[message, message.ack, session]",
+            (Event.MESSAGE, Event.ACK, Event.SESSION),
+        ),
+        ("instances.webhook_events", "[]", ()),
+        ("instances.ignore", "[groups, status]", (Ignored.GROUPS, Ignored.STATUS)),
+        ("instances.webhook_timeout", "5min", 300),
+        ("instances.webhook_retry", "1d 12h", 129_600),
+        ("instances.journal_age", "30d", 30 * 86_400),
+        ("instances.journal_size", "1G", 1024**3),
+        ("instances.default_country", "55", "55"),
+        ("instances.default_country", "''", ""),
+        ("instances.media_from_private", "true", True),
+        ("instances.send_rate", "20", 20),
         ("instances.client_id_prefix", "10", "10"),
         ("instances.browser", "google-chrome", "google-chrome"),
         ("instances.browser", "/opt/x/chrome", "/opt/x/chrome"),
@@ -140,6 +177,24 @@ BAD_PATHS = ["run/x", "/a/../b", "'/a\"b'", "/a%b", "/a$b", r"/a\b", '"/a\\nb"',
         ("instances.start_timeout", "''"),
         ("instances.start_timeout", "' '"),
         ("instances.start_timeout", "'90 '"),
+        ("instances.webhook_events", "message"),
+        ("instances.webhook_events", "[call, call]"),
+        ("instances.ignore", "''"),
+        ("instances.webhook_timeout", "0"),
+        ("instances.webhook_timeout", "11min"),
+        ("instances.webhook_retry", "59"),
+        ("instances.webhook_retry", "31d"),
+        ("instances.webhook_retry", "d"),
+        ("instances.journal_age", "59min"),
+        ("instances.journal_size", "0"),
+        ("instances.journal_size", "1023K"),
+        ("instances.default_country", "'+55'"),
+        ("instances.default_country", "055"),
+        ("instances.default_country", "0"),
+        ("instances.default_country", "1234"),
+        ("instances.media_from_private", "yes"),
+        ("instances.send_rate", "-1"),
+        ("instances.send_rate", "601"),
         ("instances.node", "node"),
         ("instances.script", "whatsapp_server.js"),
         ("limits.max_sockets", "0"),
@@ -149,6 +204,8 @@ BAD_PATHS = ["run/x", "/a/../b", "'/a\"b'", "/a%b", "/a$b", r"/a\b", '"/a\\nb"',
         ("limits.memory_max", "infinity"),
         ("limits.memory_max", "999999999999999T"),
         ("systemd.bus", "user"),
+        ("connect.own_passkey_extension", "yes"),
+        ("connect.passkey_extensions", "[kalbcnghdgggihibinicfagbnflkacmp]"),
         ("log.level", "no"),
         ("log.level", "!!python/name:os.system info"),
     ],
@@ -181,6 +238,8 @@ def test_a_bad_value_is_one_fault_that_says_what_is_allowed(key, text):
         *(("ports.reserved", item) for item in ["0", "65536", "2-1", "a", "1-2-3", "[1]", "''"]),
         *(("instances.browser_args", item) for item in ["lang", '"--a\\nb"', '"--a\\x7f"', "''", "[--a]"]),
         *(("instances.qr_lifetime", item) for item in ["0", "601", "soon"]),
+        *(("instances.webhook_events", item) for item in ["Call", "message.*", "''", "~", "[call]"]),
+        *(("instances.ignore", item) for item in ["group", "chats"]),
     ],
 )
 def test_a_bad_item_of_a_list_is_a_fault_in_its_own_line(key, text):
@@ -190,11 +249,37 @@ def test_a_bad_item_of_a_list_is_a_fault_in_its_own_line(key, text):
         "ports.reserved": "5002",
         "instances.browser_args": "--lang=pt",
         "instances.qr_lifetime": "60",
+        "instances.webhook_events": "message",
+        "instances.ignore": "groups",
     }
     item = config.schema()[key].kind.item
     assert item is not None
     [fault] = faults(setting(key, f"\n  - {good[key]}\n  - {text}"))
     assert fault.startswith(f"config.yaml:4: {key}[1]: must be {item.allowed}, not ")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "problem"),
+    [
+        (
+            "{abc: https://a.example/}",
+            "must be named by Chromium's id of an extension, 32 letters from a to p, not 'abc'",
+        ),
+        (f"{{{'q' * 32}: https://a.example/}}", "must be named by Chromium's id of an extension"),
+        (f"{{{'a' * 32}: ''}}", f"{'a' * 32}: must be an http or https URL"),
+        (f"{{{'a' * 32}: 'javascript:alert(1)'}}", f"{'a' * 32}: must be an http or https URL"),
+        (f"{{{'a' * 32}: 'https://ana:secret@a.example/'}}", f"{'a' * 32}: must be an http or https URL"),
+        (f"{{{'a' * 32}: https://a.example/, {'a' * 32}: https://a.example/}}", f"{'a' * 32}: given twice"),
+        (
+            f"{{{', '.join(f'{letter * 32}: https://a.example/' for letter in 'abcdef')}}}",
+            "must be at most 5 extensions",
+        ),
+    ],
+)
+def test_what_is_no_extension_is_a_fault_that_says_why(extensions, problem):
+    [fault] = faults(setting("connect.passkey_extensions", extensions))
+    assert fault.startswith("config.yaml:2: connect.passkey_extensions")
+    assert problem in fault
 
 
 HOSTILE = [
@@ -267,8 +352,78 @@ def test_a_bad_webhook_is_refused_without_repeating_it(url):
     assert "token" not in fault
 
 
-def test_a_webhook_does_not_show_in_the_configuration_text():
-    read = config.parse(setting("instances.webhook_url", "http://host/?key=hidden"), "config.yaml")
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://ana:hidden@proxy",
+        "ftp://ana:hidden@proxy:1",
+        "socks5://ana:hidden@proxy:1",
+        "http://hidden@proxy:1",
+        "http://ana:hidden%ff@proxy:1",
+        "http://ana:hid/hidden@proxy:1",
+        "[http://ana:hidden@proxy:1]",
+    ],
+)
+def test_a_bad_proxy_is_refused_without_repeating_it(proxy):
+    [fault] = faults(setting("instances.proxy", proxy))
+    assert "instances.proxy: must be " in fault
+    assert "hidden" not in fault
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("webhook_secret", "hidden"),
+        ("webhook_secret", f"{SECRET}hid"),
+        ("webhook_secret", "whsec_hidden"),
+        ("webhook_secret", f"[{SECRET}, hidden]"),
+        ("webhook_secret", f"[{SECRET}, {SECRET}, {SECRET}]"),
+        ("webhook_secret", f"{{hidden: {SECRET}}}"),
+        ("webhook_secret", f"!!hidden {SECRET}"),
+        ("webhook_secret", "~"),
+        ("webhook_headers", "hidden"),
+        ("webhook_headers", "['Authorization: hidden']"),
+        ("webhook_headers", "{'Authorization: hidden': ''}"),
+        ("webhook_headers", "{Authorization: ' hidden'}"),
+        ("webhook_headers", "{Authorization: 'hiddén'}"),
+        ("webhook_headers", '{Authorization: "hidden\\r\\nHost: x"}'),
+        ("webhook_headers", "{Authorization: [hidden]}"),
+        ("webhook_headers", "{Content-Type: hidden}"),
+        ("webhook_headers", "{Webhook-ID: hidden}"),
+        ("webhook_headers", "{X: hidden, X: hidden}"),
+        ("webhook_headers", "{X: hidden, x: hidden}"),
+        ("webhook_headers", f"{{{', '.join(f'X-{number}: hidden' for number in range(21))}}}"),
+        ("webhook_headers", f"{{X: {'hidden' * 400}}}"),
+    ],
+)
+def test_a_bad_secret_or_header_is_refused_without_repeating_it(key, text):
+    for fault in (found := faults(setting(f"instances.{key}", text))):
+        assert f"instances.{key}" in fault
+        assert "hid" not in fault
+        assert SECRET not in fault
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("key", ["webhook_secret", "webhook_headers"])
+def test_what_is_shown_of_a_secret_is_that_there_is_one(key):
+    text = {"webhook_secret": SECRET, "webhook_headers": "{Authorization: hidden}"}[key]
+    shown = config.schema()[f"instances.{key}"].kind.show(value_of(f"instances.{key}", text))
+    assert shown == {"webhook_secret": "[***]", "webhook_headers": "{Authorization: ***}"}[key]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("webhook_url", "http://host/?key=hidden"), ("proxy", "http://ana:hidden@proxy:3128")],
+)
+def test_what_may_be_secret_does_not_show_in_the_configuration_text(key, value):
+    read = config.parse(setting(f"instances.{key}", value), "config.yaml")
+    assert getattr(read.instances, key) == value
+    assert "hidden" not in repr(read)
+
+
+def test_no_secret_of_the_webhook_shows_in_the_configuration_text():
+    text = f"instances:\n  webhook_secret: {SECRET}\n  webhook_headers: {{Authorization: hidden}}\n"
+    assert SECRET not in repr(read := config.parse(text, "config.yaml"))
     assert "hidden" not in repr(read)
 
 
@@ -304,7 +459,7 @@ log: [info]
         ("log:\n  lvl: info", "did you mean level?"),
         ("log:\n  max_running: 5", "did you mean limits.max_running?"),
         ("systemd:\n  zzz: 1", "systemd has bus"),
-        ("zzz: 1", "the file has api, store, ports, instances, limits, systemd, metrics, log"),
+        ("zzz: 1", "the file has api, store, ports, instances, limits, systemd, connect, metrics, log"),
         ("{[a]: b}", "the file has api"),
         ("<<: {log: {level: debug}}", "the file has api"),
         ("api:\n  zzz: 1", "api has socket, listen, allow_users"),

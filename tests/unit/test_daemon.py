@@ -14,6 +14,7 @@ import pytest
 from waportd import daemon
 from waportd.config import Address, Bus, Config
 from waportd.daemon import SocketInUse
+from waportd.errors import StoreTooNewError
 from waportd.systemd import activation
 from waportd.units import DAEMON_UNITS, INSTANCE_UNITS, TCP_UNIT
 
@@ -32,7 +33,7 @@ def umask():
 
 def test_a_socket_of_ones_own_is_made_with_its_folder_and_is_for_user_and_group(tmp_path, umask):
     path = tmp_path / "run" / "waportd" / "api.sock"
-    with daemon._listeners(path) as [listener]:
+    with daemon.unix_listeners(path) as [listener]:
         assert listener.getsockname() == str(path)
         assert mode(path) == 0o660
         assert mode(path.parent) == mode(path.parent.parent) == 0o755
@@ -44,7 +45,7 @@ def test_a_socket_that_was_left_over_is_replaced(tmp_path):
     path = tmp_path / "api.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    with daemon._listeners(path) as [listener]:
+    with daemon.unix_listeners(path) as [listener]:
         listener.close()
 
 
@@ -53,15 +54,24 @@ def test_a_socket_in_use_is_left_alone(tmp_path):
     with socket.socket(socket.AF_UNIX) as alive:
         alive.bind(str(path))
         alive.listen()
-        with pytest.raises(SocketInUse, match="Address already in use"), daemon._listeners(path):
+        with pytest.raises(SocketInUse, match="Address already in use"), daemon.unix_listeners(path):
             pass
         assert path.exists()
+
+
+def test_a_store_of_a_newer_waportd_is_no_failure_that_a_restart_mends(monkeypatch, config_file):
+    async def run(_):
+        raise StoreTooNewError("the store has schema version 99", hint="install the newer waportd again")
+
+    monkeypatch.setattr(daemon.Daemon, "run", run)
+    monkeypatch.setattr(daemon.journal, "set_up_logging", lambda _: None)
+    assert daemon.main(["--config", str(config_file(""))]) == 65
 
 
 def test_a_file_in_the_sockets_place_is_left_alone(tmp_path):
     path = tmp_path / "api.sock"
     path.write_text("precious", encoding="utf-8")
-    with pytest.raises(SocketInUse), daemon._listeners(path):
+    with pytest.raises(SocketInUse), daemon.unix_listeners(path):
         pass
     assert path.read_text(encoding="utf-8") == "precious"
 
@@ -147,9 +157,9 @@ def test_an_address_is_opened_and_one_in_use_is_named(family, host):
         with pytest.raises(
             SocketInUse, match=re.escape(f"api.listen: {address} cannot be opened")
         ) as refused:
-            daemon._bind_address(address)
+            daemon.bind_address(address)
         assert str(address.port) in refused.value.hint
-    with daemon._bind_address(address) as listener, socket.create_connection((host, address.port)):
+    with daemon.bind_address(address) as listener, socket.create_connection((host, address.port)):
         assert listener.family == family
 
 
@@ -174,7 +184,7 @@ def configured(*addresses, bus=Bus.SYSTEM):
 
 def listening(*address, bus=Bus.SESSION, inherited=()):
     """Return whether the daemon itself listens on that address."""
-    opened = list(daemon._tcp_listeners(configured(address, bus=bus), list(inherited)))
+    opened = list(daemon.tcp_listeners(configured(address, bus=bus), list(inherited)))
     for listener in opened:
         listener.close()
     return bool(opened)
@@ -190,7 +200,7 @@ def test_an_address_that_is_taken_is_told_and_keeps_nothing_else_from_being_serv
 @pytest.fixture
 def handed_over(monkeypatch, tmp_path):
     """The unix socket, as systemd hands it over."""
-    monkeypatch.setattr(activation, "_used", True)
+    monkeypatch.setattr(activation, "used", True)
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "api.sock"))
         yield unix
@@ -232,3 +242,30 @@ def test_without_an_address_there_is_no_such_unit(config_file, tmp_path):
     )
     assert status == 78
     assert "api.listen names no address" in complaint
+    assert "systemctl disable --now waportd-tcp.socket" in complaint
+
+
+def test_an_address_that_the_configuration_does_not_name_is_not_served(handed_over, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as held, socket.create_server(("127.0.0.1", 0)) as named:
+        config = configured(named.getsockname())
+        assert daemon.only_named(config, [handed_over, held, named]) == [handed_over, named]
+        assert held.fileno() == -1
+        assert "api.listen does not name it; as root: waportd generate-units --tcp" in caplog.text
+        assert daemon.only_named(configured(), [named]) == []
+    assert "as root: systemctl disable --now waportd-tcp.socket" in caplog.text
+
+
+class Withdrawn(list):
+    def withdraw(self, address):
+        self.append(str(address))
+
+
+def test_an_address_that_is_taken_out_is_withdrawn_by_a_reload_and_another_waits_for_a_restart(caplog):
+    caplog.set_level("INFO")
+    one, two, three = (("127.0.0.1", port) for port in (8080, 8081, 8082))
+    running, server = daemon.Daemon(configured(one, two), None), Withdrawn()
+    assert running.withdraw(configured(two, three), server)
+    assert server == ["127.0.0.1:8080"]
+    assert "api.listen: 127.0.0.1:8080 is not served any more" in caplog.text
+    assert not running.withdraw(configured(one, two), server)
+    assert server == ["127.0.0.1:8080"]

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from waportd import diagnosis
-from waportd.diagnosis import Finding, describe, explain_exit, explain_script
+from waportd.diagnosis import RULES, Facts, Finding, describe, explain_exit, explain_script
 from waportd.model import Port, ProcessState
 from waportd.systemd.manager import UnitStatus
 
@@ -42,7 +42,7 @@ def killed(number: int, **members) -> UnitStatus:
 
 
 def described(status: UnitStatus, of_socket: UnitStatus | None = SOCKET, **more):
-    return describe(status, of_socket, PORT, **{"by_admin": False, **more})
+    return describe(Facts(status, of_socket, PORT, **more))
 
 
 class TestWhyItEnded:
@@ -130,9 +130,16 @@ class TestState:
     def test_a_server_that_does_not_run_has_no_pid(self):
         assert described(service()).pid is None
 
-    @pytest.mark.parametrize("sub_state", ["auto-restart", "auto-restart-queued"])
-    def test_a_restart_says_why_there_is_one(self, sub_state):
-        process = described(exited(11, active_state="activating", sub_state=sub_state))
+    @pytest.mark.parametrize(
+        ("active_state", "sub_state"),
+        [
+            ("activating", "auto-restart"),
+            ("activating", "auto-restart-queued"),
+            ("failed", "failed-before-auto-restart"),
+        ],
+    )
+    def test_a_restart_says_why_there_is_one(self, active_state, sub_state):
+        process = described(exited(11, active_state=active_state, sub_state=sub_state))
         assert process.state is ProcessState.STARTING
         assert process.cause == "browser_lost"
         assert process.message == "the browser ended without being asked to; systemd starts it again"
@@ -184,12 +191,14 @@ class TestWhatIsKnownBeyondTheUnits:
         )
 
     @pytest.mark.parametrize(
-        ("hint", "told"), [("mend it", "mend it; then start the user again"), (None, "start the user again")]
+        ("hint", "told"),
+        [("mend it", "mend it; then start the user again, which"), (None, "start the user again, which")],
     )
     def test_it_explains_a_crash_loop_which_is_still_called_one(self, hint, told):
         process = described(exited(1, result="start-limit-hit"), known=self.BROKEN._replace(hint=hint))
         assert (process.state, process.cause) == (ProcessState.CRASH_LOOP, "script_broken")
-        assert (process.message, process.hint) == ("it does not parse; systemd gave up", told)
+        assert process.message.startswith("it does not parse; it was started too often")
+        assert process.hint.startswith(told)
 
     def test_a_server_that_runs_or_that_an_admin_stopped_needs_no_explanation(self):
         assert described(service(active_state="active"), known=self.BROKEN).cause is None
@@ -204,12 +213,12 @@ class TestCrashLoop:
     LOOPED = exited(11, restarts=3)
     STOPPED_LISTENING = socket(active_state="failed", sub_state="failed", result="service-start-limit-hit")
 
-    def test_the_socket_tells_that_systemd_gave_up(self):
+    def test_the_socket_tells_that_systemd_starts_it_no_more(self):
         process = described(self.LOOPED, self.STOPPED_LISTENING)
         assert process.state is ProcessState.CRASH_LOOP
         assert process.cause == "browser_lost"
-        assert process.message.endswith("systemd gave up")
-        assert process.hint.endswith("; then start the user again")
+        assert process.message.endswith("started too often in a short time, and systemd starts it no more")
+        assert "; then start the user again, which lifts that limit" in process.hint
 
     def test_the_service_tells_it_where_the_limit_was_hit_by_starts_from_outside(self):
         process = described(exited(1, result="start-limit-hit"))
@@ -291,7 +300,7 @@ class TestScript:
         assert await explain_script(program(tmp_path / "node", "kill -9 $$"), script) is None
 
     async def test_a_node_that_hangs_is_ended(self, script, hanging_node, monkeypatch):
-        monkeypatch.setattr(diagnosis, "_PARSE_TIMEOUT", 0.05)
+        monkeypatch.setattr(diagnosis, "PARSE_TIMEOUT_S", 0.05)
         assert await explain_script(hanging_node, script) is None
         assert not runs(hanging_node)
 
@@ -304,3 +313,34 @@ class TestScript:
         with pytest.raises(asyncio.CancelledError):
             await asking
         assert not runs(hanging_node)
+
+
+class TestRules:
+    RUNNING = service(active_state="active", main_pid=5)
+    STARTING = service(active_state="activating")
+    FAILED = exited(1)
+
+    @pytest.mark.parametrize(
+        ("status", "facts", "state"),
+        [
+            (RUNNING, {"is_switching": True, "is_launching": True, "next_start": 5.0}, ProcessState.RUNNING),
+            (service(active_state="deactivating"), {"is_launching": True}, ProcessState.STOPPING),
+            (STARTING, {"is_switching": True}, ProcessState.STARTING),
+            (STARTING, {"has_answered": True}, ProcessState.RUNNING),
+            (STARTING, {"next_start": 5.0}, ProcessState.CRASH_LOOP),
+            (STARTING, {"next_start": 5.0, "is_launching": True}, ProcessState.STARTING),
+            (FAILED, {"is_switching": True, "is_launching": True}, ProcessState.STOPPING),
+            (FAILED, {"is_launching": True, "has_answered": True}, ProcessState.RUNNING),
+            (FAILED, {"is_launching": True}, ProcessState.STARTING),
+            (FAILED, {"has_answered": True}, ProcessState.FAILED),
+            (SERVICE, {"known": Finding("x", "it failed", None)}, ProcessState.FAILED),
+            (SERVICE, {"known": Finding("x", "it failed", None), "by_admin": True}, ProcessState.STOPPED),
+        ],
+    )
+    def test_the_first_that_holds_counts(self, status, facts, state):
+        assert described(status, **facts).state is state
+
+    def test_the_design_shows_them(self):
+        page = (Path(__file__).resolve().parents[2] / "docs/architecture.md").read_text("utf-8")
+        table = [f"| {rule.fact} | `{rule.state}` |" for rule in RULES]
+        assert "\n".join(table) in page

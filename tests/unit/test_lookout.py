@@ -8,9 +8,10 @@ from fakes import iso
 from support import BASE, all_fail, over, raised, until
 
 from waportd import lookout as module
+from waportd import turns
 from waportd.lookout import Lookout
 from waportd.model import Assignment, Port, ProcessState, SessionState, User, service_unit
-from waportd.picture import Picture
+from waportd.registry import Registry
 
 USERS = [User(str(number)) for number in range(1, 31)]
 LONG_AGO = iso(1767225600.0)
@@ -35,7 +36,7 @@ def many(store, systemd, monkeypatch):
 
     Real ones take seconds for that, these ones a moment.
     """
-    monkeypatch.setattr(module, "_PAUSE", 0.0)
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
     systemd.delay = 0.05
     for number, user in enumerate(USERS):
         store.rows[user] = Assignment(user, Port(BASE + number), linked=True)
@@ -76,27 +77,33 @@ async def test_linked_sessions_are_not_all_started_into_the_same_failure(
 
 
 async def test_one_at_a_time_shows_whether_it_is_mended(many, start_supervisor, systemd, monkeypatch):
-    monkeypatch.setattr(module, "_PROBE", 0.2)
+    monkeypatch.setattr(turns, "PROBE_S", 0.5)
     supervisor = await start_supervisor(settle=False)
     await raised(supervisor)
     # Those who were on their way have come; from now on it is one after the other.
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.6)
     first, moments = len(started(systemd)), []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(moments) < 3:
             if len(started(systemd)) > first + len(moments):
                 moments.append(time.monotonic())
             await asyncio.sleep(0.01)
-    assert moments[2] - moments[0] > 0.3
+    # Two probes apart, but for how late this test looks.
+    assert moments[2] - moments[0] > 0.5
+    # From now on each gets through. Half a minute is longer than this test lasts: the next one comes at once.
+    monkeypatch.setattr(turns, "PROBE_S", 30.0)
     systemd.prepare = lambda server: server.link()
     for user in USERS:
         await until(supervisor, user, lambda now: now.process.state is not ProcessState.STOPPED)
+    await over(supervisor)
 
 
 async def test_a_failed_start_is_tried_again_when_it_is_over(supervisor, systemd, monkeypatch):
-    monkeypatch.setattr("waportd.starter.RETRY_INTERVAL", 0.05)
+    monkeypatch.setattr("waportd.starter.RETRY_INTERVAL_S", 0.05)
     await all_fail(supervisor, systemd)
-    assert supervisor._lookout.admits()
+    # The first to be tried is one who does not get through. The daemon takes such turns for itself only.
+    async with supervisor._lookout.turn(User("1")):  # noqa: SLF001
+        pass
     user, unit = User("4"), service_unit(Port(BASE + 3))
     await supervisor.ensure(user)
     systemd.servers[Port(BASE + 3)].say("ready", linked=True, since=LONG_AGO)
@@ -104,7 +111,7 @@ async def test_a_failed_start_is_tried_again_when_it_is_over(supervisor, systemd
     await systemd.stop_by_hand(unit)
     systemd.change(unit, active_state="failed", result="exit-code", exit_code=1, exit_status=13)
     await until(supervisor, user, lambda now: now.process.state is ProcessState.FAILED)
-    supervisor._starter.note_failure(user)
+    supervisor._starter.note_failure(user)  # noqa: SLF001  # as the reconciler does
     await asyncio.sleep(0.3)
     assert supervisor.known(user).process.state is ProcessState.FAILED
     for number in range(3):
@@ -113,16 +120,18 @@ async def test_a_failed_start_is_tried_again_when_it_is_over(supervisor, systemd
 
 
 async def test_nobody_waits_for_an_alarm_that_nobody_ends_any_more(monkeypatch, caplog):
-    lookout = Lookout(Picture())
+    lookout = Lookout(Registry(), 4)
 
     def break_down(*_):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(lookout._rule, "look", break_down)
+    monkeypatch.setattr("waportd.alarms.Rule.look", break_down)
     lookout.start()
-    await asyncio.wait({lookout._task})
-    assert "Cannot look out for alarms any more" in caplog.text
-    await asyncio.wait_for(lookout.turn(), 1)
+    async with asyncio.timeout(5):
+        while "Cannot look out for alarms any more" not in caplog.text:
+            await asyncio.sleep(0)
+    async with asyncio.timeout(1), lookout.turn(USERS[0]):
+        pass
     await lookout.close()
 
 

@@ -1,6 +1,7 @@
 """Metrics: Prometheus' own checker finds no fault, and what is documented, alerted on and drawn is what there is."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -13,8 +14,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from waportd.alarms import SHARED, Alarm
+from waportd.capacity import MEMORY_PER_SESSION, Capacity, measure
 from waportd.config import Limits
-from waportd.host import MEMORY_PER_SESSION, Room, measure
 from waportd.metrics import Metrics, Snapshot, render
 from waportd.model import (
     Assignment,
@@ -24,16 +25,17 @@ from waportd.model import (
     ProcessState,
     Session,
     SessionState,
+    Storage,
     Upstream,
     Usage,
     User,
     Webhook,
 )
-from waportd.picture import Instance
+from waportd.registry import Instance
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMTOOL = shutil.which("promtool") or str(ROOT / ".venv/bin/promtool")
-ROOM = Room(8 << 30, 4 << 30, 2, (0.5, 0.4, 0.3), 1, 250 << 20, 12)
+CAPACITY = Capacity(8 << 30, 4 << 30, 2, (0.5, 0.4, 0.3), 1, 250 << 20, 12)
 
 
 def promtool(*arguments, text=None):
@@ -60,7 +62,7 @@ def instance(number, process=ProcessState.RUNNING, state=None, **session):
 
 def snapshot(instances=(), usages=None, per_user=True, **members):
     values = {
-        "instances": list(instances), "usages": usages or {}, "cpu_total": 1.5, "room": ROOM, "unassigned": 1, "alarm": None,
+        "instances": list(instances), "usages": usages or {}, "cpu_total": 1.5, "capacity": CAPACITY, "unassigned": 1, "alarm": None,
         "warm_answers": 7, "open_requests": 3, "per_user": per_user, **members,
     }  # fmt: skip
     return Snapshot(**values)
@@ -96,10 +98,23 @@ UPSTREAM = Upstream(
     ),
     shims=(("wids", "applied"),),
 )
+OLDEST_AT = time.time() - 600
 EVERYTHING = snapshot(
     [
-        instance(1, state=SessionState.READY, webhook=Webhook(queued=4), upstream=UPSTREAM),
-        instance(2, state=SessionState.QR, qr="THE CODE", phone_number="5511999990002"),
+        instance(
+            1,
+            state=SessionState.READY,
+            webhook=Webhook(queued=4, undelivered=3, oldest_at=OLDEST_AT),
+            upstream=UPSTREAM,
+            storage=Storage(3 << 30, 200, 17, 1767225600.0),
+        ),
+        instance(
+            2,
+            state=SessionState.QR,
+            qr="THE CODE",
+            phone_number="5511999990002",
+            storage=Storage(1000, 0, 4, 1767225600.0),
+        ),
         instance(3, ProcessState.CRASH_LOOP),
     ],
     {User("1"): Usage(memory=100, cpu=2.0), User("2"): Usage(memory=50, cpu=1.0)},
@@ -127,6 +142,20 @@ def test_what_is_is_told(metrics):
     assert told["waportd_servers_memory_bytes",] == 150
     assert told["waportd_servers_cpu_seconds_total",] == 1.5
     assert told["waportd_webhook_queue_length",] == 4
+    assert told["waportd_webhook_undelivered",] == told["waportd_user_webhook_undelivered", "1"] == 3
+    # All tests may take a while longer than this one.
+    age = pytest.approx(time.time() - OLDEST_AT, abs=60)
+    assert told["waportd_webhook_oldest_age_seconds",] == age
+    assert told["waportd_user_webhook_oldest_age_seconds", "1"] == age
+    assert told["waportd_user_webhook_oldest_age_seconds", "2"] == 0
+    assert told["waportd_webhook_stuck",] == 1
+    assert told["waportd_storage_bytes", "login"] == (3 << 30) + 1000
+    assert told["waportd_storage_bytes", "cache"] == 200
+    assert told["waportd_storage_bytes", "journal"] == 21
+    assert told["waportd_user_storage_bytes", "1", "login"] == 3 << 30
+    assert told["waportd_user_storage_bytes", "2", "cache"] == 0
+    assert told["waportd_user_storage_bytes", "2", "journal"] == 4
+    assert ("waportd_user_storage_bytes", "3", "login") not in told
     assert told["waportd_user_session_ready", "1"] == 1
     assert told["waportd_user_session_ready", "2"] == 0
     assert told["waportd_user_memory_bytes", "2"] == 50
@@ -198,8 +227,8 @@ def test_users_can_be_left_out(metrics):
 
 
 def test_without_a_limit_there_is_no_room(metrics):
-    room = Room(1, 1, 1, (0, 0, 0), 0, 1, None)
-    assert "waportd_room_sessions" not in render(metrics, snapshot(room=room)).decode()
+    capacity = Capacity(1, 1, 1, (0, 0, 0), 0, 1, None)
+    assert "waportd_room_sessions" not in render(metrics, snapshot(capacity=capacity)).decode()
 
 
 def test_five_hundred_users_are_written_quickly(metrics):
@@ -249,6 +278,12 @@ class TestWebhook:
 
     def test_what_came_since_is_counted(self):
         assert self.counted(Webhook(0, 3, 1, 0), Webhook(2, 5, 4, 1)) == [5, 4, 1]
+
+    def test_what_is_given_up_is_counted_and_what_is_sent_again_is_not_taken_back(self):
+        metrics = Metrics()
+        for before, now in itertools.pairwise(Webhook(undelivered=count) for count in (0, 5, 1, 2)):
+            metrics.note_webhook(before, now)
+        assert samples(render(metrics, snapshot()))["waportd_webhook_messages_total", "undelivered"] == 6
 
     def test_figures_that_fall_count_nothing(self):
         assert self.counted(Webhook(0, 3, 1, 0), Webhook(0, 1, 0, 0)) == [3, 1, 0]
@@ -310,8 +345,10 @@ ALARMS = {
     "WaportdDown": 'up{job="waportd", instance="a"} 0x60',
     "WaportdServersFailed": 'waportd_servers{state="crash_loop", instance="a"} 1x60',
     "WaportdRestarts": 'waportd_server_restarts_total{instance="a"} 0+1x60',
+    "WaportdLargeLogin": 'waportd_user_storage_bytes{user="1", kind="login", instance="a"} 2000000000x60',
     "WaportdNoRoom": 'waportd_room_sessions{instance="a"} 2x60',
-    "WaportdWebhookStuck": 'waportd_webhook_queue_length{instance="a"} 500x60',
+    "WaportdWebhookStuck": 'waportd_webhook_stuck{instance="a"} 2x60',
+    "WaportdMessagesUndelivered": 'waportd_webhook_undelivered{instance="a"} 1x60',
     "WaportdMessagesLost": 'waportd_webhook_messages_total{outcome="dropped", instance="a"} 0+1x60',
     "WaportdLinkedButNotReady": 'waportd_linked_users{instance="a"} 3x60; '
     'waportd_sessions{instance="a", state="ready"} 2x60',

@@ -84,6 +84,7 @@ def test_a_unit_that_is_not_ours_has_no_port(unit):
         Session(qr="SECRET", pairing=PairingCode("SECRET", 0.0)),
         PairingCode("SECRET", 0.0),
         Assignment(User("1"), Port(5001), webhook_url="http://localhost/?token=SECRET"),
+        Assignment(User("1"), Port(5001), webhook_secret=("whsec_SECRET",)),
     ],
 )
 def test_no_secret_is_shown_when_a_value_is_logged(holder):

@@ -8,17 +8,21 @@ from fakes import FakeSystemd
 
 from waportd import pacer as pacing
 from waportd.model import Port, pause_unit, service_unit
-from waportd.pacer import AT_ONCE, PAUSES, Pacer, pause_before
-from waportd.units import LONGEST_PAUSE
+from waportd.pacer import PAUSES_S, RESTARTS_AT_ONCE, Pacer, pause_before
+from waportd.units import LONGEST_PAUSE_S
 
 PORT = Port(5001)
 PAUSE = pause_unit(PORT)
 
 
 def test_the_pauses_begin_with_none_and_grow_to_five_minutes():
-    assert [pause_before(number) for number in (1, AT_ONCE, AT_ONCE + 1)] == [0, 0, PAUSES[0]]
-    assert pause_before(1000) == LONGEST_PAUSE == 300
-    assert sorted(PAUSES) == list(PAUSES)
+    assert [pause_before(number) for number in (1, RESTARTS_AT_ONCE, RESTARTS_AT_ONCE + 1)] == [
+        0,
+        0,
+        PAUSES_S[0],
+    ]
+    assert pause_before(1000) == LONGEST_PAUSE_S == 300
+    assert sorted(PAUSES_S) == list(PAUSES_S)
 
 
 def starts(hours):
@@ -48,7 +52,7 @@ class Server:
 
     def __init__(self, systemd, pacer):
         self._systemd = systemd
-        self._pacer = pacer
+        self.pacer = pacer
         self.restarts = 0
 
     def say(self, active_state, sub_state, **values):
@@ -59,7 +63,7 @@ class Server:
             restarts=self.restarts,
             **values,
         )
-        self._pacer.note(self._systemd.units[service_unit(PORT)])
+        self.pacer.note(self._systemd.units[service_unit(PORT)])
 
     def run(self):
         self.say("activating", "start")
@@ -67,6 +71,7 @@ class Server:
 
     def end(self):
         """End, and wait for the next start as systemd has it wait."""
+        self.say("failed", "failed")
         self.say("activating", "auto-restart")
         self.restarts += 1
         self.say("activating", "auto-restart-queued")
@@ -79,7 +84,7 @@ async def systemd():
 
 @pytest.fixture
 async def pacer(systemd, monkeypatch):
-    monkeypatch.setattr(pacing, "PAUSES", (0.05, 60.0))
+    monkeypatch.setattr(pacing, "PAUSES_S", (0.05, 60.0))
     pacer = Pacer(systemd, lambda port: None)
     await pacer.start()
     yield pacer
@@ -107,7 +112,7 @@ async def settle():
 
 async def exhaust(server):
     """Use up the restarts that need not wait."""
-    for _ in range(AT_ONCE):
+    for _ in range(RESTARTS_AT_ONCE):
         server.end()
         server.run()
     await settle()
@@ -155,7 +160,7 @@ async def test_who_is_asked_for_waits_no_more_and_begins_anew(systemd, pacer, se
 
 async def test_a_server_that_outlives_the_longest_pause_is_well(systemd, pacer, server, monkeypatch):
     await exhaust(server)
-    later = time.time() + LONGEST_PAUSE
+    later = time.time() + LONGEST_PAUSE_S
     monkeypatch.setattr("waportd.pacer.time.time", lambda: later)
     systemd.change(PAUSE, active_state="inactive")
     before = list(systemd.calls)
@@ -181,6 +186,85 @@ async def test_a_server_that_ends_in_order_keeps_nobody_waiting(systemd, pacer, 
     assert systemd.calls[-1] == ("stop", PAUSE)
 
 
+async def test_who_stops_a_server_that_waits_has_its_next_start_wait_for_nothing(systemd, pacer, server):
+    """By systemctl, of which nobody tells the daemon, and also where the stop is half of a restart."""
+    await exhaust(server)
+    server.end()
+    await has_ended(systemd)
+    server.run()
+    await settle()
+    server.end()
+    assert pacer.due(PORT) - time.time() > 50
+    server.say("inactive", "dead")
+    assert pacer.due(PORT) is None
+    await settle()
+    assert systemd.calls[-1] == ("stop", PAUSE)
+    before = list(systemd.calls)
+    server.run()
+    server.end()
+    server.run()
+    await settle()
+    assert systemd.calls == before
+
+
+async def older_restart(server):
+    """End, and wait for the next start as in Debian 12: inactive, with a job."""
+    server.say("failed", "failed")
+    server.say("activating", "auto-restart")
+    server.restarts += 1
+    server.say("activating", "auto-restart")
+    await settle()
+    server.say("inactive", "dead", has_job=True)
+    await settle()
+
+
+async def test_a_restart_that_an_older_systemd_shows_as_an_end_ends_no_pause(systemd, pacer, server):
+    """Debian 12: a unit that systemd restarts is inactive for a moment, or for as long as it waits, and has a job."""
+    for _ in range(RESTARTS_AT_ONCE + 1):
+        server.run()
+        await older_restart(server)
+    assert 0 < pacer.due(PORT) - time.time() <= PAUSES_S[0]
+    assert ("stop", PAUSE) not in systemd.calls
+    server.say("inactive", "dead", has_job=False)
+    await settle()
+    assert systemd.calls[-1] == ("stop", PAUSE)
+    assert pacer.due(PORT) is None
+
+
+async def test_of_an_older_systemd_a_server_waits_until_its_start_is_heard_of(systemd, pacer, server):
+    """Between the end of the pause and the start a page that polls would have it started, and its ends be forgotten."""
+    for _ in range(RESTARTS_AT_ONCE + 1):
+        server.run()
+        await older_restart(server)
+    await has_ended(systemd)
+    await settle()
+    assert pacer.due(PORT) is not None
+    server.run()
+    assert pacer.due(PORT) is None
+    await older_restart(server)
+    assert pacer.due(PORT) - time.time() > 50
+
+
+async def test_of_an_older_systemd_a_server_whose_start_is_called_off_waits_no_more(systemd, pacer, server):
+    for _ in range(RESTARTS_AT_ONCE + 1):
+        server.run()
+        await older_restart(server)
+    await has_ended(systemd)
+    await settle()
+    server.say("inactive", "dead", has_job=False)
+    await settle()
+    assert pacer.due(PORT) is None
+
+
+async def test_an_end_in_order_that_systemd_restarts_is_no_stop(systemd, pacer, server):
+    """From version 254 on systemd shows for a moment what comes before each restart."""
+    await exhaust(server)
+    before = list(systemd.calls)
+    server.say("inactive", "dead-before-auto-restart")
+    await settle()
+    assert systemd.calls == before
+
+
 async def test_who_resets_the_failures_has_it_start_at_once(systemd, pacer, server):
     """As by systemctl reset-failed: systemd counts from nought again, and tells so with the next end."""
     await exhaust(server)
@@ -191,14 +275,98 @@ async def test_who_resets_the_failures_has_it_start_at_once(systemd, pacer, serv
     assert systemd.calls[-1] == ("stop", PAUSE)
 
 
-async def test_a_later_life_of_the_daemon_takes_a_pause_over(systemd, pacer, server):
+async def test_a_restart_that_was_counted_early_is_waited_for_all_the_same(systemd, pacer, server):
+    """What systemd tells of a start may be read when the next restart is counted already."""
+    await exhaust(server)
+    server.restarts += 1
+    server.say("activating", "start")
+    server.say("failed", "failed")
+    server.say("activating", "auto-restart-queued")
+    assert pacer.due(PORT) is not None
+
+
+async def test_a_pause_that_came_an_end_too_early_ends_in_time(systemd):
+    """The server's first restart was over before anything was heard of it, and the fourth counted before it was."""
+    pacer = Pacer(systemd, lambda port: None)
+    await pacer.start()
+    server = Server(systemd, pacer)
+    server.restarts = 1
+    server.run()
+    server.restarts = 4
+    server.say("activating", "start")
+    await settle()
+    assert systemd.calls == [("begin", PAUSE)]
+    server.say("failed", "failed")
+    server.say("activating", "auto-restart-queued")
+    assert pacer.due(PORT) is not None
+    await pacer.close()
+
+
+async def test_a_pause_of_which_its_start_is_heard_late_has_an_end(systemd, pacer, server):
     await exhaust(server)
     server.end()
+    systemd.change(PAUSE, active_state="inactive")
+    systemd.change(PAUSE, active_state="activating")
+    assert pacer.due(PORT) is not None
+
+
+async def test_a_pause_that_has_ended_is_not_begun_anew_before_the_server_has_started(systemd, pacer, server):
+    await exhaust(server)
+    server.end()
+    await has_ended(systemd)
+    await settle()
+    calls = list(systemd.calls)
+    server.say("activating", "auto-restart-queued")
+    await settle()
+    assert systemd.calls == calls
+    assert pacer.due(PORT) is None
+
+
+async def test_a_later_life_of_the_daemon_takes_a_pause_over(systemd, pacer, server, monkeypatch):
+    monkeypatch.setattr(pacing, "PAUSES_S", (60.0,))
+    await exhaust(server)
+    server.end()
+    due = pacer.due(PORT)
+    await pacer.close()
+    systemd.forget_watchers()
+    # It has gone on meanwhile.
+    now = time.time() + 20
+    monkeypatch.setattr("waportd.pacer.time.time", lambda: now)
+    other = Pacer(systemd, lambda port: None)
+    await other.start()
+    other.note(systemd.units[service_unit(PORT)])
+    assert other.due(PORT) == pytest.approx(due, abs=1)
+    await other.close()
+
+
+async def test_a_pause_that_nobody_has_ended_meanwhile_ends_when_a_daemon_is_back(
+    systemd, pacer, server, monkeypatch
+):
+    await exhaust(server)
+    server.end()
+    await pacer.close()
+    systemd.forget_watchers()
+    now = time.time() + 3600
+    monkeypatch.setattr("waportd.pacer.time.time", lambda: now)
+    other = Pacer(systemd, lambda port: None)
+    await other.start()
+    other.note(systemd.units[service_unit(PORT)])
+    await has_ended(systemd)
+    await other.close()
+
+
+async def test_a_later_life_of_the_daemon_finds_a_server_that_runs_and_a_pause_for_its_next_end(
+    systemd, pacer, server
+):
+    await exhaust(server)
     await pacer.close()
     systemd.forget_watchers()
     other = Pacer(systemd, lambda port: None)
     await other.start()
     other.note(systemd.units[service_unit(PORT)])
+    assert other.due(PORT) is None
+    server.pacer = other
+    server.end()
     assert other.due(PORT) is not None
     await other.close()
 

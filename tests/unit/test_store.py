@@ -18,7 +18,7 @@ from support import unprivileged
 
 from waportd import store as module
 from waportd.errors import StoreError
-from waportd.model import Assignment, Desired, Port, User
+from waportd.model import Assignment, Desired, Event, Port, Storage, User
 from waportd.store import SqliteStore
 from waportd.tokens import Token
 
@@ -34,9 +34,17 @@ FULL = Assignment(
     webhook_url="http://localhost:5002/webhook?token=ü",
     memory_max=512 << 20,
     engine="1.34.6",
+    proxy="http://ana:p%40ss@proxy:3128",
     created_at=1767225600.125,
     note="port 5002 is held by python3 (pid 7, user www-data)",
     socket_boot="3b1f",
+    storage=Storage(3_221_225_472, 0, 5, 1767225600.25),
+    moving_to=Port(20001),
+    webhook_secret=("whsec_a+/=", "whsec_b"),
+    webhook_events=(Event.MESSAGE, Event.ACK),
+    ignore=(),
+    default_country="55",
+    send_rate=0,
 )
 
 
@@ -98,7 +106,7 @@ class TestKeeping:
         assert await read(path) == [Assignment(User("1"), Port(5001)), FULL]
 
     async def test_every_member_of_an_assignment_has_a_column(self):
-        assert tuple(field.name for field in dataclasses.fields(Assignment)) == module._COLUMNS
+        assert tuple(field.name for field in dataclasses.fields(Assignment)) == module.COLUMNS
 
     async def test_a_second_put_replaces_the_first(self, path):
         async with opened(path) as store:
@@ -168,7 +176,7 @@ class TestKeeping:
             assert await store.load() == [FULL]
 
     async def test_a_file_that_stays_locked_is_reported(self, path, monkeypatch):
-        monkeypatch.setattr(module, "_BUSY_TIMEOUT", 0.01)
+        monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.01)
         async with opened(path) as store:
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN EXCLUSIVE")
@@ -220,8 +228,8 @@ MIGRATOR = """
         print("begin", flush=True)
         while True:
             await (await store.SqliteStore.open(Path(path))).close()
-            store._MIGRATIONS += (f"ALTER TABLE assignment ADD COLUMN extra{len(store._MIGRATIONS)} TEXT",)
-            print(len(store._MIGRATIONS), flush=True)
+            store.MIGRATIONS += (f"ALTER TABLE assignment ADD COLUMN extra{len(store.MIGRATIONS)} TEXT",)
+            print(len(store.MIGRATIONS), flush=True)
 
     asyncio.run(main(*sys.argv[1:]))
 """
@@ -274,9 +282,8 @@ class TestCrashes:
         step = "ALTER TABLE assignment ADD COLUMN extra{} TEXT".format
         monkeypatch.setattr(
             module,
-            "_MIGRATIONS",
-            module._MIGRATIONS
-            + tuple(step(number) for number in range(len(module._MIGRATIONS), reached + 2)),
+            "MIGRATIONS",
+            module.MIGRATIONS + tuple(step(number) for number in range(len(module.MIGRATIONS), reached + 2)),
         )
         assert await read(path) == rows
 
@@ -472,18 +479,20 @@ class TestVersions:
     async def test_a_store_of_an_older_program_is_taken_one_step_on(self, path, monkeypatch):
         rows = await filled(path)
         step = "ALTER TABLE assignment ADD COLUMN colour TEXT"
-        monkeypatch.setattr(module, "_MIGRATIONS", (*module._MIGRATIONS, step))
+        monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, step))
         assert await read(path) == rows
         assert await read(path) == rows
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (len(module._MIGRATIONS),)
+            assert connection.execute("PRAGMA user_version").fetchone() == (len(module.MIGRATIONS),)
             assert connection.execute("SELECT colour FROM assignment").fetchall() == [(None,)] * len(rows)
 
     async def test_a_store_from_before_there_were_engines_is_read(self, path, monkeypatch):
-        before = dataclasses.replace(FULL, engine=None)
+        later = {"engine", "proxy", "storage", "moving_to", "default_country", "send_rate"}
+        later |= {"webhook_secret", "webhook_events", "ignore"}
+        before = dataclasses.replace(FULL, **dict.fromkeys(later))
         with monkeypatch.context() as older:
-            older.setattr(module, "_MIGRATIONS", module._MIGRATIONS[:3])
-            older.setattr(module, "_COLUMNS", tuple(name for name in module._COLUMNS if name != "engine"))
+            older.setattr(module, "MIGRATIONS", module.MIGRATIONS[:3])
+            older.setattr(module, "COLUMNS", tuple(name for name in module.COLUMNS if name not in later))
             async with opened(path) as store:
                 await store.put([before])
         assert await read(path) == [before]
@@ -491,12 +500,26 @@ class TestVersions:
             await store.put([FULL])
         assert await read(path) == [FULL]
 
+    async def test_a_size_from_before_the_journal_was_told_by_itself_is_read(self, path, monkeypatch):
+        written = module.to_row
+
+        def earlier(assignment):
+            row = list(written(assignment))
+            row[module.COLUMNS.index("storage")] = '{"login": 7, "cache": 5, "measured_at": 1.5}'
+            return tuple(row)
+
+        with monkeypatch.context() as older:
+            older.setattr(module, "to_row", earlier)
+            async with opened(path) as store:
+                await store.put([FULL])
+        assert await read(path) == [dataclasses.replace(FULL, storage=Storage(7, 5, 0, 1.5))]
+
     async def test_a_new_store_goes_through_all_steps(self, path, monkeypatch):
         steps = (
             "ALTER TABLE assignment ADD COLUMN colour TEXT",
             "CREATE INDEX colours ON assignment (colour)",
         )
-        monkeypatch.setattr(module, "_MIGRATIONS", (*module._MIGRATIONS, *steps))
+        monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, *steps))
         rows = await filled(path)
         assert await read(path) == rows
 
@@ -507,17 +530,17 @@ class TestVersions:
                 "ALTER TABLE assignment ADD COLUMN colour TEXT",
                 "CREATE INDEX broken ON missing (nothing)",
             )
-            newer.setattr(module, "_MIGRATIONS", (*module._MIGRATIONS, *steps))
+            newer.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, *steps))
             await refusal(path)
-            newer.setattr(module, "_MIGRATIONS", (*module._MIGRATIONS[:-1], ""))
+            newer.setattr(module, "MIGRATIONS", (*module.MIGRATIONS[:-1], ""))
             assert await read(path) == rows
 
     async def test_a_store_of_a_newer_program_is_refused_and_not_touched(self, path, tmp_path):
         await filled(path)
-        with_version(path, len(module._MIGRATIONS) + 1)
+        with_version(path, len(module.MIGRATIONS) + 1)
         before = contents(tmp_path)
         error = await refusal(path)
-        assert f"schema version {len(module._MIGRATIONS) + 1}" in error.message
+        assert f"schema version {len(module.MIGRATIONS) + 1}" in error.message
         assert "newer waportd" in error.hint
         assert contents(tmp_path) == before
 
@@ -561,12 +584,12 @@ class TestDisk:
         rows = assignments(200)
         async with opened(path) as store:
             await store.put(rows[:10])
-            await store._run(lambda db: db.execute("PRAGMA max_page_count = 4").fetchone())
+            await store.run(lambda db: db.execute("PRAGMA max_page_count = 4").fetchone())
             with pytest.raises(StoreError, match=str(path)) as caught:
                 await store.put(rows[10:])
             assert "disk space" in caught.value.hint
             assert await store.load() == rows[:10]
-            await store._run(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
+            await store.run(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
             await store.put(rows[10:])
         assert await read(path) == rows
 
@@ -663,8 +686,8 @@ class TestTokens:
 
     async def test_a_token_from_before_there_were_scopes_is_what_it_was(self, path, monkeypatch):
         with monkeypatch.context() as older:
-            older.setattr(module, "_MIGRATIONS", module._MIGRATIONS[:3])
-            older.setattr(module, "_TOKEN_COLUMNS", module._TOKEN_COLUMNS[:6])
+            older.setattr(module, "MIGRATIONS", module.MIGRATIONS[:3])
+            older.setattr(module, "TOKEN_COLUMNS", module.TOKEN_COLUMNS[:6])
             store = await SqliteStore.open(path)
             await store.put_token(self.TOKEN)
             await store.close()

@@ -2,8 +2,10 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import re
+import signal
 import stat
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
@@ -65,9 +67,21 @@ def test_the_environment_holds_every_variable_once():
         'WAPORTD_USER="2"',
         'WAPORTD_ALLOW_UIDS=""',
         'FLASK_WEBHOOK_URL="http://localhost:5002/webhook"',
+        'WAPORTD_WEBHOOK_SECRETS=""',
+        'WAPORTD_WEBHOOK_HEADERS="{}"',
+        'WAPORTD_WEBHOOK_EVENTS="message"',
+        'WAPORTD_WEBHOOK_TIMEOUT="30"',
+        'WAPORTD_WEBHOOK_RETRY="86400"',
+        'WAPORTD_IGNORE="status"',
+        'WAPORTD_JOURNAL_AGE="604800"',
+        'WAPORTD_JOURNAL_SIZE="67108864"',
+        'WAPORTD_DEFAULT_COUNTRY=""',
+        'WAPORTD_MEDIA_FROM_PRIVATE="false"',
+        'WAPORTD_SEND_RATE="0"',
         'WAPORTD_CLIENT_ID_PREFIX="ylada_bot"',
         'WAPORTD_BROWSER="auto"',
         'WAPORTD_BROWSER_ARGS="[]"',
+        'WAPORTD_PROXY="auto"',
         'WAPORTD_ENGINE=""',
         'WAPORTD_WEB_VERSION=""',
         'WAPORTD_QR_MAX_RETRIES="5"',
@@ -76,6 +90,9 @@ def test_the_environment_holds_every_variable_once():
         'WAPORTD_READY_TIMEOUT="120"',
         'WAPORTD_PROBE_INTERVAL="10"',
         'WAPORTD_IDLE_TIMEOUT="600"',
+        'WAPORTD_TURN_WAIT="10"',
+        'WAPORTD_CACHE_MAX="268435456"',
+        'WAPORTD_MEDIA_MAX="67108864"',
     ]
 
 
@@ -101,6 +118,45 @@ def test_a_users_own_engine_wins_over_the_configured_one(own, configured_one, fo
         dataclasses.replace(ASSIGNMENT, engine=own), configured("instances", engine=configured_one)
     )
     assert f'WAPORTD_ENGINE="{folder}"\n' in text
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [(None, "http://ana:pw@p:3128"), ("none", "none"), ("auto", "auto"), ("socks5://q:1", "socks5://q:1")],
+)
+def test_a_users_own_proxy_wins_over_the_configured_one(own, told):
+    text = units.environment(
+        dataclasses.replace(ASSIGNMENT, proxy=own), configured("instances", proxy="http://ana:pw@p:3128")
+    )
+    assert f'WAPORTD_PROXY="{told}"\n' in text
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "common", "own", "told"),
+    [
+        ("webhook_secret", "WAPORTD_WEBHOOK_SECRETS", ("whsec_a", "whsec_b"), ("whsec_c",), "whsec_c"),
+        ("webhook_secret", "WAPORTD_WEBHOOK_SECRETS", ("whsec_a", "whsec_b"), None, "whsec_a,whsec_b"),
+        ("webhook_secret", "WAPORTD_WEBHOOK_SECRETS", ("whsec_a",), (), ""),
+        ("webhook_events", "WAPORTD_WEBHOOK_EVENTS", ("message",), ("call", "session"), "call,session"),
+        ("ignore", "WAPORTD_IGNORE", ("groups", "status"), None, "groups,status"),
+        ("ignore", "WAPORTD_IGNORE", ("groups", "status"), (), ""),
+        ("default_country", "WAPORTD_DEFAULT_COUNTRY", "55", None, "55"),
+        ("default_country", "WAPORTD_DEFAULT_COUNTRY", "55", "", ""),
+        ("send_rate", "WAPORTD_SEND_RATE", 20, 0, "0"),
+        ("send_rate", "WAPORTD_SEND_RATE", 20, None, "20"),
+    ],
+)
+def test_what_a_user_has_of_ones_own_wins_over_the_configuration(option, variable, common, own, told):
+    config = configured("instances", **{option: common})
+    text = units.environment(dataclasses.replace(ASSIGNMENT, **{option: own}), config)
+    assert f'{variable}="{told}"\n' in text
+
+
+def test_headers_are_told_as_json():
+    headers = (("Authorization", 'Bearer "a"'), ("X-B", "c"))
+    text = units.environment(ASSIGNMENT, configured("instances", webhook_headers=headers))
+    [value] = re.findall(r'^WAPORTD_WEBHOOK_HEADERS="(.*)"$', text, re.MULTILINE)
+    assert json.loads(re.sub(r"\\(.)", r"\1", value)) == dict(headers)
 
 
 def test_on_a_session_bus_engines_lie_beside_the_store():
@@ -214,18 +270,18 @@ def test_what_a_crash_left_behind_is_written_over_and_no_link_is_followed(tmp_pa
 
 def test_the_content_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
     calls = []
-    fsync, replace = os.fsync, Path.replace
+    fsync, replace = os.fsync, os.replace
 
     def noted_fsync(descriptor):
         calls.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         fsync(descriptor)
 
-    def noted_replace(path, target):
+    def noted_replace(*names, **folders):
         calls.append("rename")
-        return replace(path, target)
+        return replace(*names, **folders)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(Path, "replace", noted_replace)
+    monkeypatch.setattr(os, "replace", noted_replace)
     units.write_environment(tmp_path, ASSIGNMENT, Config())
     assert calls == ["file", "rename", "directory"]
 
@@ -253,6 +309,7 @@ def test_of_environments_that_are_no_files_of_the_daemons_no_owner_is_told(tmp_p
     (folder / "5005.env").symlink_to("/dev/zero")
     units.write_environment(folder, Assignment(User("2"), Port(5010)), Config())
     assert units.environment_owners(folder) == {5010: "2"}
+    assert units.environment_webhooks(folder) == {5010: "http://localhost:5002/webhook"}
     assert units.environment_owners(tmp_path / "none") == {}
 
 
@@ -271,10 +328,12 @@ def test_the_session_bus_gets_the_servers_units_and_the_system_bus_the_daemons_t
         "whatsapp@.service",
         "whatsapp@.socket",
         "whatsapp-pause@.service",
+        "whatsapp-move@.service",
         "whatsapp.target",
+        "whatsapp-life.target",
         "whatsapp.slice",
     ]
-    assert [*units.render_units(Config(), bus=Bus.SYSTEM)][5:] == ["waportd.service", "waportd.socket"]
+    assert [*units.render_units(Config(), bus=Bus.SYSTEM)][7:] == [*units.DAEMON_UNITS]
 
 
 def test_the_units_name_the_programs_below_the_prefix():
@@ -282,6 +341,7 @@ def test_the_units_name_the_programs_below_the_prefix():
     assert 'ExecStart="/opt/waportd/bin/waportd" --config' in rendered["waportd.service"]
     server = rendered["whatsapp@.service"]
     assert '"/opt/waportd/lib/waportd/whatsapp_server.js" %i' in server
+    assert '"/opt/waportd/lib/waportd/whatsapp_move.py" system' in rendered["whatsapp-move@.service"]
     other = configured("instances", script="/srv/server.js")
     rendered = units.render_units(other, bus=Bus.SYSTEM, prefix=Path("/opt/waportd"))
     assert '"/srv/server.js" %i' in rendered["whatsapp@.service"]
@@ -298,7 +358,7 @@ def test_every_template_is_rendered():
 SANDBOX = {
     "DynamicUser", "User", "NoNewPrivileges", "CapabilityBoundingSet", "AmbientCapabilities",
     "SystemCallFilter", "SystemCallArchitectures", "RestrictNamespaces", "RestrictAddressFamilies", "ProtectSystem", "PrivateTmp",
-    "PrivateDevices", "LogExtraFields",
+    "PrivateDevices", "LogExtraFields", "SocketBindDeny",
 }  # fmt: skip
 
 
@@ -329,6 +389,7 @@ def test_service_and_socket_are_wired_as_measured(bus):
         assert unit["Unit"]["AssertPathIsSymbolicLink"] == ["!/srv/x/instances/%i.env"]
         assert not {"PropagatesStopTo", "BindsTo", "Requisite"} & set(unit["Unit"])
     assert socket["Unit"]["After"] == ["whatsapp.target"]
+    assert socket["Unit"]["Before"] == ["whatsapp-life.target"]
     assert socket["Socket"] == {
         "ListenStream": ["127.0.0.1:%i", "[::1]:%i"],
         "FreeBind": ["yes"],
@@ -345,10 +406,28 @@ def test_a_pause_keeps_the_server_waiting_and_ends_with_its_port(bus):
     assert pause["Unit"]["Before"] == ["whatsapp@%i.service"]
     assert pause["Unit"]["PartOf"] == ["whatsapp@%i.socket"]
     assert pause["Service"]["Type"] == ["oneshot"]
-    assert pause["Service"]["ExecStart"] == [f"/bin/sleep {units.LONGEST_PAUSE}"]
+    assert pause["Service"]["ExecStart"] == [f"/bin/sleep {units.LONGEST_PAUSE_S}"]
     # What needs room on a disk, or a namespace, is missing where a server cannot start for the same reason.
     needy = {"DynamicUser", "PrivateTmp", "StateDirectory", "ProtectSystem", "PrivateDevices"}
     assert not needy & set(pause["Service"])
+    # The kernel ends what is among the servers when their memory runs out, and the pause with it.
+    assert pause["Service"].get("Slice") == (["system.slice"] if bus is Bus.SYSTEM else None)
+
+
+def test_a_move_has_no_more_of_root_than_it_takes():
+    service = rendered("whatsapp-move@.service")["Service"]
+    assert service["Type"] == ["oneshot"]
+    assert service["ExecStart"] == [
+        f'/usr/bin/python3 -I "{ROOT}/whatsapp_move.py" system %i "%S" "%C" "%E" "%t"'
+    ]
+    assert service["CapabilityBoundingSet"] == ["CAP_DAC_OVERRIDE"]
+    assert service["RestrictAddressFamilies"] == ["AF_UNIX"]
+    assert service["ProtectSystem"] == ["strict"]
+    session = rendered("whatsapp-move@.service", Bus.SESSION)["Service"]
+    assert session["ExecStart"] == [
+        f'/usr/bin/python3 -I "{ROOT}/whatsapp_move.py" user %i "%S" "%C" "%E" "%t"'
+    ]
+    assert set(session) == {"Type", "ExecStart", "TimeoutStartSec", "UMask", "NoNewPrivileges"}
 
 
 @pytest.mark.parametrize("bus", list(Bus))
@@ -383,10 +462,48 @@ def test_the_system_bus_gives_each_server_a_uid_and_keeps_chromiums_sandbox():
     assert service["User"] == ["whatsapp-%i"]
     assert service["LogExtraFields"] == ["WAPORTD_PORT=%i"]
     assert service["RestrictNamespaces"] == ["user pid net"]
-    assert service["SystemCallFilter"] == ["@system-service chroot", "~@resources"]
+    assert service["SystemCallFilter"] == [
+        "@system-service chroot",
+        "~@resources",
+        "~listen:0 io_uring_setup io_uring_enter io_uring_register",
+    ]
     assert service["SystemCallErrorNumber"] == ["EPERM"]
+    assert service["SocketBindDeny"] == ["ipv4:tcp", "ipv6:tcp"]
     assert "AF_NETLINK" in service["RestrictAddressFamilies"][0].split()
     assert not {"MemoryDenyWriteExecute", "PrivateUsers", "ProcSubset", "PrivateNetwork"} & set(service)
+
+
+@pytest.mark.parametrize("bus", list(Bus))
+def test_the_life_of_all_servers_ends_with_the_first_step_of_their_stop(bus):
+    """systemd stops in the reverse order of starts, and starts nothing beside what stops and has an order with it."""
+    life = rendered("whatsapp-life.target", bus)["Unit"]
+    # No order with the servers' slice, or with the daemon: it would wait for their stop.
+    assert {"After": life["After"], "PartOf": life["PartOf"]} == {
+        "After": ["whatsapp.target"],
+        "PartOf": ["whatsapp.target"],
+    }
+    assert "Before" not in life
+    assert "whatsapp-life.target" in rendered("whatsapp.target", bus)["Unit"]["Wants"]
+    if bus is Bus.SYSTEM:
+        daemon = rendered("waportd.service")["Unit"]
+        assert "whatsapp-life.target" in " ".join(daemon["Wants"]).split()
+        after = " ".join(daemon["After"]).split()
+        assert "whatsapp-life.target" not in after
+        # What loses the bus fails, and nothing else orders the two.
+        assert "dbus.service" in after
+
+
+def test_what_networks_are_denied_is_said_at_each_start_and_when_it_changes():
+    path = rendered("whatsapp-networks.path")
+    assert path["Unit"]["Wants"] == ["whatsapp-networks.service"]
+    assert {"/etc/resolv.conf", "/etc/waportd/config.yaml"} < set(path["Path"]["PathChanged"])
+    for starter in ("waportd.service", "whatsapp.target"):
+        assert "whatsapp-networks.path" in " ".join(rendered(starter)["Unit"]["Wants"]).split()
+    assert "whatsapp-networks.path" not in rendered("whatsapp.target", Bus.SESSION)["Unit"]["Wants"]
+    unit = rendered("whatsapp-networks.service")
+    # Name servers may come and go quickly: a limit would end in servers that find nobody.
+    assert unit["Unit"]["StartLimitIntervalSec"] == ["0"]
+    assert unit["Service"]["CapabilityBoundingSet"] == ["CAP_SYS_ADMIN"]
 
 
 def test_the_daemon_runs_with_the_least_privilege():
@@ -397,14 +514,20 @@ def test_the_daemon_runs_with_the_least_privilege():
     assert service["MemoryDenyWriteExecute"] == ["yes"]
     assert service["IPAddressDeny"] == ["any"]
     assert service["IPAddressAllow"] == ["localhost"]
+    assert (service["MemoryMax"], service["TasksMax"]) == (["512M"], ["128"])
     # It checks its configuration itself: RestartPreventExitStatus= does not hold for what comes before it.
     assert "ExecStartPre" not in service
-    assert service["RestartPreventExitStatus"] == ["78"]
+    assert service["RestartPreventExitStatus"] == ["65 78"]
     assert service["ExecReload"] == [
         f"{service['ExecStart'][0]} --check-config",
         '/bin/sh -c "kill -HUP $MAINPID"',
     ]
     assert not {"PrivateUsers", "PrivateNetwork", "RuntimeDirectory"} & set(service)
+    # Nor by another process of the same user, which it could get into.
+    for of_the_same_user in (service, rendered("whatsapp-pause@.service")["Service"]):
+        barred = " ".join(of_the_same_user["SystemCallFilter"]).split("~")[-1].split()
+        assert {"symlink", "symlinkat", "mknod", "mknodat", "io_uring_setup"} <= set(barred)
+        assert of_the_same_user["NoNewPrivileges"] == ["yes"]
     assert unit["Unit"]["Requires"] == ["waportd.socket"]
     socket = rendered("waportd.socket", config=configured("api", socket=Path("/run/x.sock")))["Socket"]
     assert socket["ListenStream"] == ["/run/x.sock"]
@@ -491,6 +614,61 @@ def test_a_unit_that_somebody_else_put_there_is_not_replaced(session, target):
         units.install_session_units(Config())
     assert [file.name for file in session.iterdir()] == ["whatsapp@.service"]
     assert path.is_symlink() == bool(target)
+
+
+@pytest.fixture
+def hang():
+    """Interrupt what waits for ever."""
+
+    def interrupt(*_):
+        raise TimeoutError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("hang")
+def test_a_pipe_in_place_of_a_unit_is_not_waited_for(tmp_path):
+    """By whoever runs it, which may be root in a folder of somebody else's."""
+    os.mkfifo(tmp_path / "waportd.service")
+    with pytest.raises(ConfigError, match=r"waportd\.service is in the way"):
+        units.generate_units(tmp_path, Config())
+    assert [path.name for path in tmp_path.iterdir()] == ["waportd.service"]
+
+
+def test_a_unit_that_is_a_link_to_one_of_ours_is_not_replaced(tmp_path):
+    (tmp_path / "elsewhere").write_text(units.HEADER)
+    (tmp_path / "waportd.service").symlink_to("elsewhere")
+    with pytest.raises(ConfigError, match="is in the way"):
+        units.generate_units(tmp_path, Config())
+    assert (tmp_path / "waportd.service").is_symlink()
+
+
+def test_a_folder_for_units_that_is_reached_by_a_link_of_another_user_is_refused(tmp_path, monkeypatch):
+    target = tmp_path / "target"
+    target.mkdir()
+    (tmp_path / "way").symlink_to(target)
+    owner = os.lstat(tmp_path / "way").st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    stat_of = os.fstat
+
+    def of_a_stranger(descriptor):
+        found = stat_of(descriptor)
+        return found if not stat.S_ISLNK(found.st_mode) else os.stat_result([*found[:4], 4711, *found[5:]])
+
+    monkeypatch.setattr(os, "fstat", of_a_stranger)
+    with pytest.raises(ConfigError, match="a link that belongs to user id 4711 is not followed"):
+        units.generate_units(tmp_path / "way" / "new", Config())
+    assert list(target.iterdir()) == []
+
+
+def test_a_folder_for_units_is_made_with_those_above_it(tmp_path):
+    written = units.generate_units(tmp_path / "a" / "b", Config())
+    assert all(path.parent == tmp_path / "a" / "b" and path.is_file() for path in written)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) & 0o700 == 0o700
 
 
 def test_without_a_session_the_error_says_how_to_get_one(monkeypatch):

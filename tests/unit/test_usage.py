@@ -105,7 +105,7 @@ async def test_where_the_shares_may_not_be_read_the_resident_memory_is_told(fami
 @pytest.fixture
 def group(tmp_path, monkeypatch):
     """Give a control group of the unit in a tree of our own; what is written there are its processes."""
-    monkeypatch.setattr(module, "_CGROUP_ROOTS", (tmp_path / "nowhere", tmp_path))
+    monkeypatch.setattr(module, "CGROUP_ROOTS", (tmp_path / "nowhere", tmp_path))
     folder = tmp_path / "whatsapp.slice" / UNIT
     folder.mkdir(parents=True)
     return folder / "cgroup.procs"
@@ -141,9 +141,9 @@ async def test_where_the_group_cannot_be_seen_the_main_process_and_its_children_
 
 
 async def test_a_unit_without_a_group_is_not_the_whole_host(family, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_CGROUP_ROOTS", (tmp_path,))
+    monkeypatch.setattr(module, "CGROUP_ROOTS", (tmp_path,))
     (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n")
-    counted = module._pids(Manager(family.pid).unit)
+    counted = module.pids(Manager(family.pid).unit)
     assert counted == [family.pid, family.children()[0].pid]
 
 
@@ -157,7 +157,7 @@ async def test_a_figure_is_served_again_for_a_while():
 
 
 async def test_an_old_figure_is_measured_anew(monkeypatch):
-    monkeypatch.setattr(module, "_FRESH", 0.0)
+    monkeypatch.setattr(module, "FRESH_S", 0.0)
     manager = Manager(os.getpid(), memory=5 * MIB, cpu=1.5)
     meter = UsageMeter(manager)
     await meter.measure(UNIT, os.getpid())

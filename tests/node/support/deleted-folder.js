@@ -12,7 +12,11 @@ async function main(folder) {
         cacheDirectory: path.join(folder, '.wwebjs_cache_5002'),
         clientId: 'ylada_bot_5002',
     });
-    const causeOf = (work) => work.then(() => null, ({ cause }) => cause);
+    const causeOf = (work) =>
+        work.then(
+            () => null,
+            ({ cause }) => cause,
+        );
     const prepared = await causeOf(storage.prepare());
     const noted = await causeOf(storage.noteLogin(true));
     process.stdout.write(JSON.stringify({ prepared, noted }));

@@ -19,9 +19,13 @@ async function main(disk) {
     try {
         for (;;) fs.writeSync(filler, Buffer.alloc(4096));
     } catch (error) {
-        if (error.code !== 'ENOSPC') throw error;
+        if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'ENOSPC') throw error;
     }
-    const causeOf = (work) => work.then(() => null, ({ cause }) => cause);
+    const causeOf = (work) =>
+        work.then(
+            () => null,
+            ({ cause }) => cause,
+        );
     const prepared = await causeOf(storage.prepare());
     const noted = await causeOf(storage.noteLogin(true));
     await storage.erase();

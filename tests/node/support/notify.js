@@ -37,6 +37,7 @@ async function receiver(t) {
         for (const look of looks) look();
     });
     const until = (wanted) => {
+        /** @type {Promise<void>} */
         const seen = new Promise((resolve) => {
             const look = () => lines.some((line) => line.includes(wanted)) && resolve();
             looks.add(look);

@@ -25,6 +25,17 @@ function within(promise, what, ms = LIMIT_MS) {
     return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
+/** Look again and again until a look gives something, and resolve with that; fails as `within`. */
+async function whenFound(look, what, ms = LIMIT_MS) {
+    const end = performance.now() + ms;
+    for (;;) {
+        const seen = await within(look(), what, Math.max(1, end - performance.now()));
+        if (seen) return seen;
+        if (performance.now() >= end) throw new Error(`waited ${ms / 1000} s for ${told(what)}`);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+}
+
 /** What has to be stopped before a folder can be removed. */
 const users = new Map();
 
@@ -43,14 +54,23 @@ function scratch(t) {
 async function freePort() {
     const server = net.createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
-    const { port } = server.address();
+    const { port } = /** @type {net.AddressInfo} */ (server.address());
     server.close();
     await once(server, 'close');
     return port;
 }
 
 /** Make one request; returns `{status, headers, text, json}`. */
-function request(port, method, target, { body, headers = {}, host = '127.0.0.1' } = {}) {
+function request(
+    port,
+    method,
+    target,
+    /** @type {{body?: any, headers?: object, host?: string}} */ {
+        body,
+        headers = {},
+        host = '127.0.0.1',
+    } = {},
+) {
     return new Promise((resolve, reject) => {
         const sent = http.request({ host, port, method, path: target, headers, agent: false }, (response) => {
             const chunks = [];
@@ -74,10 +94,10 @@ function request(port, method, target, { body, headers = {}, host = '127.0.0.1' 
     });
 }
 
-/** Follows GET /events; `until` resolves with the first picture, past or to come, that satisfies a test. */
+/** Follows GET /events; `until` resolves with the first document, past or to come, that satisfies a test. */
 class Follower {
-    pictures = [];
-    /** When each picture came, in milliseconds. */
+    documents = [];
+    /** When each document came, in milliseconds. */
     received = [];
     #waiting = new Set();
 
@@ -87,7 +107,7 @@ class Follower {
             response.setEncoding('utf8').on('data', (chunk) => {
                 text += chunk;
                 const blocks = text.split('\n\n');
-                text = blocks.pop();
+                text = blocks.pop() ?? '';
                 for (const block of blocks) this.#take(block);
             });
             response.on('error', () => {});
@@ -100,33 +120,47 @@ class Follower {
     #take(block) {
         const data = block.split('\n').find((line) => line.startsWith('data: '));
         if (data === undefined) return;
-        const picture = JSON.parse(data.slice(6));
-        this.pictures.push(picture);
+        const document = JSON.parse(data.slice(6));
+        this.documents.push(document);
         this.received.push(Date.now());
-        for (const waiter of this.#waiting) waiter(picture);
+        for (const waiter of this.#waiting) waiter(document);
     }
 
     /** The states gone through, without repetitions. */
     get states() {
-        return this.pictures.map(({ state }) => state).filter((state, i, all) => state !== all[i - 1]);
+        return this.documents.map(({ state }) => state).filter((state, i, all) => state !== all[i - 1]);
     }
 
     get last() {
-        return this.pictures.at(-1);
+        return this.documents.at(-1);
     }
 
-    /** @param {string|Function} wanted a state or a test; `from` = how many pictures are not looked at */
+    /**
+     * Resolve with a document that fits.
+     *
+     * @param {string|((document: any) => any)} wanted a state or a test
+     * @param {string} what that is, for who waits in vain
+     * @param {{from?: number, limit?: number}} how `from`: how many documents are not looked at
+     */
     until(wanted, what = String(wanted), { from = 0, limit = LIMIT_MS } = {}) {
         const fits = typeof wanted === 'function' ? wanted : ({ state }) => state === wanted;
-        const seen = this.pictures.slice(from).find(fits);
+        const seen = this.documents.slice(from).find(fits);
         if (seen) return Promise.resolve(seen);
         let waiter;
         const met = new Promise((resolve) => {
-            waiter = (picture) => fits(picture) && resolve(picture);
+            waiter = (document) => fits(document) && resolve(document);
             this.#waiting.add(waiter);
         });
         const late = () => `${what}; last: ${this.last?.state} (${this.last?.message})`;
         return within(met, late, limit).finally(() => this.#waiting.delete(waiter));
+    }
+
+    /** Resolve with the first `ready` after another state: a document may still come from before that. */
+    async untilBack(what, { from = 0, limit = LIMIT_MS } = {}) {
+        const isGone = ({ state }) => state !== 'ready';
+        await this.until(isGone, `${what}, and before that another state`, { from, limit });
+        const gone = this.documents.findIndex((document, index) => index >= from && isGone(document));
+        return this.until('ready', what, { from: gone, limit });
     }
 
     close() {
@@ -199,6 +233,10 @@ class Server {
         return request(this.port, 'POST', target, { body, ...options });
     }
 
+    call(method, target, body) {
+        return request(this.port, method, target, { body });
+    }
+
     delete(target) {
         return request(this.port, 'DELETE', target);
     }
@@ -213,17 +251,22 @@ class Server {
 /**
  * Start a server by hand and wait until it answers. After the test it is stopped if it still runs.
  *
+ * @param {import('node:test').TestContext} t
  * @param {object} options
  * @param {string} [options.directory] its working directory, so its session's too: made by `scratch`
  * @param {string} [options.script] another program than whatsapp_server.js
  * @param {object} [options.env] on top of PATH and HOME
+ * @param {number} [options.port] a free one unless given
+ * @param {boolean} [options.answers] whether it is waited for
+ * @param {string[]} [options.around] a command that becomes the server's, which it gets as its last arguments
  */
 async function startServer(
     t,
-    { script = SCRIPT, env = {}, directory = scratch(t), port, answers = true } = {},
+    { script = SCRIPT, env = {}, directory = scratch(t), port, answers = true, around = [] } = {},
 ) {
     const number = port ?? (await freePort());
-    const child = spawn(process.execPath, [script, String(number)], {
+    const [program, ...args] = [...around, process.execPath, script, String(number)];
+    const child = spawn(program, args, {
         cwd: directory,
         env: { PATH: process.env.PATH, HOME: directory, FLASK_WEBHOOK_URL: '', ...env },
         stdio: ['ignore', 'pipe', 'pipe'],
@@ -241,6 +284,7 @@ async function startServer(
 
 /** Wait until a server says that it listens. */
 async function whenListening(server) {
+    /** @type {Promise<void>} */
     const listening = new Promise((resolve, reject) => {
         const look = () => server.output.includes('listening') && resolve();
         server.onOutput = look;
@@ -265,6 +309,7 @@ module.exports = {
     scratch,
     startServer,
     whenAnswers,
+    whenFound,
     whenListening,
     within,
 };

@@ -5,7 +5,7 @@
 const fs = require('node:fs');
 
 const watching = setInterval(() => {
-    if (!fs.existsSync(process.env.REJECT_WHEN_EXISTS)) return;
+    if (!fs.existsSync(process.env.REJECT_WHEN_EXISTS ?? '')) return;
     clearInterval(watching);
     Promise.reject(new Error('a fault from outside'));
 }, 50).unref();

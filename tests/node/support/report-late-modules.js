@@ -2,6 +2,7 @@
 
 /** Preloaded into a server: names each file that is loaded after the server has loaded its library. */
 
+/** What of it is not documented is in no types. @type {any} */
 const Module = require('node:module');
 
 const load = Module._load;

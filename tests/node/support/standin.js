@@ -3,6 +3,7 @@
 /** The stand-in for WhatsApp Web and its phones, as a process beside the servers under test. */
 
 const { spawn } = require('node:child_process');
+const https = require('node:https');
 const path = require('node:path');
 
 const { ROOT, request, within } = require('./process');
@@ -37,6 +38,27 @@ class StandIn {
 
     async sent() {
         return (await request(this.#control, 'GET', '/sent')).json;
+    }
+
+    async signals() {
+        return (await request(this.#control, 'GET', '/signals')).json;
+    }
+
+    /** The HTML of the site's start page. */
+    startPage() {
+        const [, port] = this.env.WAPORTD_BROWSER_ARGS.match(/127\.0\.0\.1:(\d+)/) ?? [];
+        return new Promise((resolve, reject) => {
+            const options = { host: '127.0.0.1', port, path: '/', rejectUnauthorized: false };
+            https
+                .get(options, (response) => {
+                    let text = '';
+                    response.setEncoding('utf8').on('data', (chunk) => {
+                        text += chunk;
+                    });
+                    response.on('end', () => resolve(text));
+                })
+                .on('error', reject);
+        });
     }
 
     stop() {

@@ -17,6 +17,7 @@ from aiohttp import web
 from support import access_for
 
 from waportd.api.access import peer_uid
+from waportd.api.connections import Connection, Door, uid_of_peer
 from waportd.api.operations import Answer, Operation, Scope
 
 # Root may always call, so that a caller who may not has to be somebody else.
@@ -49,10 +50,18 @@ async def door():
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     path = folder / "api.sock"
-    await web.UnixSite(runner, path).start()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
     path.chmod(0o666)
+
+    def connect(*arguments):
+        return Connection(*arguments, runner.server, loop=asyncio.get_running_loop(), access_log=None)
+
+    guard = Door(10, access.recognise, connect, access.share_of)
+    guard.open(listener)
     yield types.SimpleNamespace(path=path, access=access, runner=runner)
     await runner.cleanup()
+    await guard.close()
     shutil.rmtree(folder)
 
 
@@ -128,9 +137,4 @@ def test_uids_are_read_over_their_whole_range(uid):
         def getsockopt(self, level, option, size):
             return struct.pack("=iII", 7, uid, 100)
 
-    transport = types.SimpleNamespace(get_extra_info=lambda name: Peer())
-    assert peer_uid(types.SimpleNamespace(transport=transport)) == uid
-
-
-def test_a_caller_who_is_gone_is_nobody():
-    assert peer_uid(types.SimpleNamespace(transport=None)) is None
+    assert uid_of_peer(Peer()) == uid

@@ -6,14 +6,36 @@ import dataclasses
 import datetime as dt
 import json
 import socket as sockets
+import stat
 import time
 from types import MappingProxyType
 
 import pytest
 from aiohttp import web
-from support import BASE, add_engine, all_fail, over, rendered_svg, rendered_text, scanned, until
+from support import (
+    BASE,
+    OVERFLOW,
+    add_engine,
+    all_fail,
+    give_way,
+    over,
+    rendered_svg,
+    rendered_text,
+    scanned,
+    until,
+)
 
-from waportd.model import Port, ProcessState, SessionState, User, service_unit, socket_unit
+from waportd.errors import NotRunning
+from waportd.model import (
+    MoveStep,
+    Port,
+    ProcessState,
+    SessionState,
+    User,
+    move_unit,
+    service_unit,
+    socket_unit,
+)
 from waportd.systemd.manager import UnitBusy
 
 ONE, PORT = User("1"), Port(BASE)
@@ -67,6 +89,7 @@ async def test_no_resource_but_qr_holds_the_code(api, codes):
         assert shown["qr"] not in json.dumps(await call(api, "GET", path))
 
 
+@pytest.mark.also_without("response_cache", "first_answers")
 async def test_the_code_and_how_long_it_holds(api, codes):
     await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
     async with api.get("/v1/users/1/qr") as answer:
@@ -77,9 +100,10 @@ async def test_the_code_and_how_long_it_holds(api, codes):
     assert document["expires_at"].endswith("Z")
 
 
+@pytest.mark.also_without("response_cache", "first_answers")
 async def test_asking_for_a_code_starts_the_server(api, codes):
     async def poll(seen):
-        query, headers = {"wait": "5"}, {"If-None-Match": seen}
+        query, headers = {"timeout": "5"}, {"If-None-Match": seen}
         async with api.get("/v1/users/1/qr", params=query, headers=headers) as answer:
             assert answer.status == 200
             return await answer.json(), answer.headers["ETag"]
@@ -92,9 +116,10 @@ async def test_asking_for_a_code_starts_the_server(api, codes):
     assert document["qr"].startswith("ref1,")
 
 
+@pytest.mark.also_without("response_cache", "first_answers")
 async def test_a_long_poll_ends_with_the_change(api, codes, supervisor, systemd):
     await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
-    poll = asyncio.create_task(call(api, "GET", "/v1/users/1/qr", params={"wait": "30"}))
+    poll = asyncio.create_task(call(api, "GET", "/v1/users/1/qr", params={"timeout": "30"}))
     await asyncio.sleep(0.05)
     assert not poll.done()
     systemd.servers[PORT].show_code()
@@ -107,7 +132,7 @@ async def test_a_long_poll_misses_no_change_between_two_calls(api, codes, superv
         etag = answer.headers["ETag"]
     systemd.servers[PORT].show_code()
     await until(supervisor, ONE, lambda instance: instance.session.attempt == 2)
-    poll = call(api, "GET", "/v1/users/1/qr", params={"wait": "30"}, headers={"If-None-Match": etag})
+    poll = call(api, "GET", "/v1/users/1/qr", params={"timeout": "30"}, headers={"If-None-Match": etag})
     assert (await asyncio.wait_for(poll, 5))["qr"].startswith("ref2,")
 
 
@@ -116,23 +141,32 @@ async def test_a_long_poll_without_a_change_is_not_modified(api, codes):
     async with api.get("/v1/users/1/qr") as answer:
         etag = answer.headers["ETag"]
     headers = {"If-None-Match": etag}
-    assert await call(api, "GET", "/v1/users/1/qr", 304, params={"wait": "0.1"}, headers=headers) is None
+    assert await call(api, "GET", "/v1/users/1/qr", 304, params={"timeout": "0.1"}, headers=headers) is None
+
+
+async def test_the_former_name_of_a_timeout_is_accepted_for_one_release(api, codes):
+    await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
+    async with api.get("/v1/users/1/qr") as answer:
+        headers = {"If-None-Match": answer.headers["ETag"]}
+    began = time.monotonic()
+    assert await call(api, "GET", "/v1/users/1/qr?wait=0.2", 304, headers=headers) is None
+    assert time.monotonic() - began >= 0.2
 
 
 async def test_an_expired_code_is_not_served_and_ends_a_long_poll(api, systemd):
     systemd.prepare = lambda server: setattr(server, "on_ask", lambda: server.show_code(lifetime=0.5))
     await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
     assert (await call(api, "GET", "/v1/users/1/qr"))["qr"]
-    document = await asyncio.wait_for(call(api, "GET", "/v1/users/1/qr", params={"wait": "30"}), 5)
+    document = await asyncio.wait_for(call(api, "GET", "/v1/users/1/qr", params={"timeout": "30"}), 5)
     assert document["qr"] is None
     assert document["status"] == "generating"
 
 
 async def test_a_long_poll_for_a_user_who_is_deleted_meanwhile_gets_no_code(api, codes, supervisor):
     await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
-    poll = asyncio.create_task(call(api, "GET", "/v1/users/1/qr", 404, params={"wait": "30"}))
+    poll = asyncio.create_task(call(api, "GET", "/v1/users/1/qr", 404, params={"timeout": "30"}))
     await asyncio.sleep(0.05)
-    supervisor.picture.remove(ONE)
+    supervisor.registry.remove(ONE)
     assert (await asyncio.wait_for(poll, 5))["code"] == "unknown_user"
 
 
@@ -184,7 +218,7 @@ class TestPairingCode:
         refused = await call(api, "POST", self.PATH, 400, data=json.dumps(body))
         assert refused["code"] == "bad_request"
         assert "phone" in f"{refused['detail']} {refused['hint']}"
-        assert len(supervisor.picture) == 0
+        assert len(supervisor.registry) == 0
 
     async def test_the_code_is_in_no_other_answer(self, api, supervisor):
         code = (await call(api, "POST", self.PATH, json=dict(self.PHONE)))["code"]
@@ -274,7 +308,7 @@ class TestDrawnCode:
             assert answer.status == 200
 
     async def test_a_wait_ends_with_the_next_picture(self, api, code, systemd):
-        poll = asyncio.create_task(call_raw(api, self.PATH + "?format=png&wait=30"))
+        poll = asyncio.create_task(call_raw(api, self.PATH + "?format=png&timeout=30"))
         await asyncio.sleep(0.05)
         assert not poll.done()
         following = systemd.servers[PORT].show_code()
@@ -306,6 +340,35 @@ async def call_raw(api, path):
     async with api.get(path) as answer:
         assert answer.status == 200
         return await answer.read()
+
+
+async def test_a_user_gets_another_port(api, supervisor):
+    await call(api, "PUT", "/v1/users/1", 201)
+    moved = await call(api, "POST", "/v1/users/1/move", json={"port": PORT + 7})
+    assert (moved["port"], moved["url"]) == (PORT + 7, f"http://localhost:{PORT + 7}")
+    assert moved["note"] == f"moved here from port {PORT}"
+    for body in ({"json": {"port": None}}, {}):
+        shown = await call(api, "POST", "/v1/users/1/move", **body)
+        assert shown["port"] in {PORT, OVERFLOW}
+    refused = await call(api, "POST", "/v1/users/1/move", 409, json={"port": 80})
+    assert (refused["code"], refused["cause"]) == ("conflict", "port_taken")
+    for port in (0, 65536, "x", 1.5, True):
+        await call(api, "POST", "/v1/users/1/move", 400, json={"port": port})
+    await call(api, "POST", "/v1/users/2/move", 404)
+
+
+async def test_a_user_between_two_ports_is_shown_as_such(api, supervisor, systemd):
+    await call(api, "PUT", "/v1/users/1", 201)
+    there, back = (
+        move_unit(PORT, Port(PORT + 7), MoveStep.THERE),
+        move_unit(Port(PORT + 7), PORT, MoveStep.BACK),
+    )
+    for unit in (there, back):
+        systemd.fail_to_start(unit)
+    told = await call(api, "POST", "/v1/users/1/move", 409, json={"port": PORT + 7})
+    assert told["cause"] == "move_failed"
+    assert (await call(api, "GET", "/v1/users/1"))["note"] == f"is being moved to port {PORT + 7}"
+    assert (await call(api, "POST", "/v1/users/1/start", 409))["cause"] == "moving"
 
 
 async def test_stop_start_restart(api):
@@ -364,8 +427,9 @@ BAD_REQUESTS = [
     ("PUT", "/v1/users/1", {"data": b"x" * 70000}, 413, "too_large"),
     ("GET", "/v1/users/1", {}, 404, "unknown_user"),
     ("GET", "/v1/users?usage=maybe", {}, 400, "bad_request"),
-    ("GET", "/v1/users/1/qr?wait=-1", {}, 400, "bad_request"),
-    ("GET", "/v1/users/1/qr?wait=3600", {}, 400, "bad_request"),
+    ("GET", "/v1/users/1/qr?timeout=-1", {}, 400, "bad_request"),
+    ("GET", "/v1/users/1/qr?timeout=1&wait=1", {}, 400, "bad_request"),
+    ("GET", "/v1/users/1/qr?timeout=3600", {}, 400, "bad_request"),
     ("GET", "/v1/users/1/qr?format=gif", {}, 400, "bad_request"),
     ("GET", "/v1/users/1/events", {}, 404, "unknown_user"),
     ("GET", "/v1/ports/0", {}, 400, "bad_request"),
@@ -392,7 +456,7 @@ async def test_a_bad_request_is_named_and_changes_nothing(
         assert answer.status == problem["status"] == status
     assert problem["code"] == code
     assert problem["detail"]
-    assert len(supervisor.picture) == 0
+    assert len(supervisor.registry) == 0
 
 
 async def test_a_wrong_method_names_the_right_ones(api):
@@ -410,6 +474,54 @@ async def test_options_are_set_without_a_start(api, supervisor, store, systemd, 
     assert systemd.calls == before
     shown = await call(api, "PATCH", "/v1/users/1", json={"engine": None})
     assert (shown["engine"], shown["own_engine"], shown["autostart"]) == ("bundled", False, False)
+
+
+async def test_another_proxy_starts_the_server_anew_and_its_password_is_told_to_nobody(
+    api, supervisor, systemd, config, caplog
+):
+    caplog.set_level("DEBUG")
+    port = (await call(api, "PUT", "/v1/users/1", 201))["port"]
+    file = config.store.instances / f"{port}.env"
+    before = len(systemd.calls)
+    shown = await call(api, "PATCH", "/v1/users/1", json={"proxy": "http://ana:hidden@proxy:3128"})
+    assert (shown["proxy"], shown["own_proxy"]) == ("http://ana:***@proxy:3128", True)
+    assert 'WAPORTD_PROXY="http://ana:hidden@proxy:3128"' in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [call for call in systemd.calls[before:] if "restart" in call[0]]
+    told = [json.dumps(await call(api, "GET", path)) for path in ("/v1/users", "/v1/users/1")]
+    assert "hidden" not in "".join([*told, caplog.text, repr(supervisor.known(ONE)), repr(systemd.calls)])
+    shown = await call(api, "PATCH", "/v1/users/1", json={"proxy": None})
+    assert (shown["proxy"], shown["own_proxy"]) == ("auto", False)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("webhook_secret", f"whsec_{'aGlkZGVu' * 4}", f'WAPORTD_WEBHOOK_SECRETS="whsec_{"aGlkZGVu" * 4}"'),
+        ("webhook_events", ["message", "call"], 'WAPORTD_WEBHOOK_EVENTS="message,call"'),
+        ("ignore", [], 'WAPORTD_IGNORE=""'),
+        ("default_country", "55", 'WAPORTD_DEFAULT_COUNTRY="55"'),
+        ("send_rate", 20, 'WAPORTD_SEND_RATE="20"'),
+    ],
+)
+async def test_what_concerns_messages_is_told_at_once_and_a_secret_to_nobody(
+    api, supervisor, systemd, config, caplog, option, value, told
+):
+    caplog.set_level("DEBUG")
+    port = (await call(api, "PUT", "/v1/users/1", 201))["port"]
+    file = config.store.instances / f"{port}.env"
+    before = len(systemd.calls)
+    shown = await call(api, "PATCH", "/v1/users/1", json={option: value})
+    assert told in file.read_text().splitlines()
+    assert [call for call in systemd.calls[before:] if "restart" in call[0]]
+    if option == "webhook_secret":
+        assert shown["own_webhook_secret"] is True
+        everything = [json.dumps(shown), caplog.text, repr(supervisor.known(ONE)), repr(systemd.calls)]
+        assert "aGlkZGVu" not in "".join(everything)
+    else:
+        assert shown[option] == value
+    await call(api, "PATCH", "/v1/users/1", json={option: None})
+    assert told not in file.read_text().splitlines()
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
@@ -501,10 +613,12 @@ class TestFrontEnd:
         assert not systemd.servers
         assert systemd.units[socket_unit(PORT)].active_state == "active"
 
-    async def test_a_port_that_gave_way_is_open_again_when_it_is_asked_for(self, api, supervisor, systemd):
+    async def test_a_port_that_gave_way_is_open_again_when_it_is_asked_for(
+        self, api, supervisor, systemd, config
+    ):
         await call(api, "GET", "/api/port?user_id=1")
-        await supervisor._assignments.change(ONE, socket_boot=None)
-        await systemd.stop_by_hand(socket_unit(PORT))
+        await give_way(supervisor, config, ONE)
+        assert systemd.units[socket_unit(PORT)].active_state == "inactive"
         await call(api, "GET", "/api/port?user_id=1")
         assert systemd.units[socket_unit(PORT)].active_state == "active"
 
@@ -535,18 +649,32 @@ class TestFrontEnd:
         assert document["hint"] == "`POST /v1/users/1/start` starts it"
 
     async def test_what_goes_wrong_here_is_no_fault_of_the_page(self, api, supervisor, monkeypatch):
-        async def busy(_user):
+        async def busy(*_):
             raise UnitBusy("the unit has a job under way", hint="ask again")
 
-        monkeypatch.setattr(supervisor, "ask", busy)
+        monkeypatch.setattr(supervisor, "poll", busy)
         document = await call(api, "GET", "/api/qr?user_id=1")
         assert (document["success"], document["status"], document["hint"]) == (False, "error", "ask again")
+
+    async def test_of_a_port_that_gave_way_to_others_no_address_is_named(self, api, supervisor, config):
+        """Whoever listens there is somebody else."""
+        limits = dataclasses.replace(config.limits, max_sockets=1)
+        await supervisor.reconfigure(dataclasses.replace(config, limits=limits))
+        first = await call(api, "GET", "/api/port?user_id=1")
+        assert first["url"] == (await call(api, "GET", "/v1/users/1"))["url"]
+        await call(api, "PUT", "/v1/users/2", 201)
+        assert (await call(api, "GET", "/v1/users/1"))["url"] is None
+        told = await call(api, "GET", "/api/port?user_id=1")
+        assert (told["success"], told["port"], told["code"]) == (False, None, "limit_reached")
+        assert "url" not in told
+        with pytest.raises(NotRunning):
+            supervisor.reachable(User("1"))
 
     async def test_the_status_of_nobody(self, api, supervisor):
         document = await call(api, "GET", "/api/whatsapp-status?user_id=1")
         assert document["ready"] is False
         assert document["clientInfo"] is None
-        assert len(supervisor.picture) == 0
+        assert len(supervisor.registry) == 0
 
     async def test_the_status_of_a_linked_user(self, api, systemd, supervisor):
         systemd.prepare = lambda server: server.link()
@@ -578,7 +706,8 @@ class TestFrontEnd:
 
 async def test_a_hung_server_is_not_reported_as_working(api, codes, supervisor, systemd):
     await call(api, "PUT", "/v1/users/1", 201, params={"wait": "qr"})
-    supervisor._observer._on_silence(PORT, "the server said nothing for 40 s")
+    await systemd.servers[PORT].stop()
+    await until(supervisor, ONE, lambda now: not now.answering)
     document = await call(api, "GET", "/v1/users/1/qr")
     assert (document["status"], document["cause"], document["qr"]) == ("error", "not_answering", None)
 
@@ -596,5 +725,5 @@ async def test_a_process_on_its_way_is_generating_in_the_pages_shape(
 ):
     await call(api, "PUT", "/v1/users/1", 201)
     systemd.change(service_unit(PORT), active_state=active, sub_state=sub)
-    assert supervisor.picture.get(ONE).process.state is state
+    assert supervisor.registry.get(ONE).process.state is state
     assert (await call(api, "GET", "/api/qr?user_id=1"))["status"] == "generating"

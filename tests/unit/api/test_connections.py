@@ -5,11 +5,13 @@ import contextlib
 import functools
 import json
 import os
+import socket
 
 import pytest
 
 from waportd.api import connections as module
-from waportd.api import requests
+from waportd.api import parameters
+from waportd.config import Address
 from waportd.model import User
 from waportd.quotas import Share
 
@@ -99,7 +101,7 @@ async def test_of_a_caller_who_has_too_many_the_longest_idle_one_gives_way(serve
 
 async def test_an_idle_one_gives_way_though_many_streams_are_older(server, shown, monkeypatch):
     monkeypatch.setattr("waportd.api.access.USER_TOKEN", Share(6, 4))
-    monkeypatch.setattr(module, "_LOOKED_AT", 2)
+    monkeypatch.setattr(module, "LOOKED_AT", 2)
     async with crowd(server, 3, shown, path=STREAM) as streams:
         assert [await status(reader) for reader in streams] == [200] * 3
         async with crowd(server, 3, shown, path="/v1/users/1") as idle:
@@ -110,8 +112,8 @@ async def test_an_idle_one_gives_way_though_many_streams_are_older(server, shown
 
 
 async def test_where_all_are_taken_whoever_has_the_most_gives_way(server, shown, monkeypatch):
-    [tcp] = [door for door in server._doors if door._listeners[0].family.name == "AF_INET"]
-    monkeypatch.setattr(tcp, "_most", 5)
+    tcp, _ = server.doors
+    monkeypatch.setattr(tcp, "most", 5)
     async with (
         crowd(server, 2, shown, path=STREAM) as streams,
         crowd(server, 6, path="/assets/icon.svg") as nobody,
@@ -129,8 +131,8 @@ async def test_where_all_are_taken_whoever_has_the_most_gives_way(server, shown,
 
 
 async def test_tcp_and_the_unix_socket_do_not_take_from_each_other(server, monkeypatch):
-    for door in server._doors:
-        monkeypatch.setattr(door, "_most", 2)
+    for door in server.doors:
+        monkeypatch.setattr(door, "most", 2)
     async with (
         crowd(server, 2, path="/v1/events", tcp=False) as streams,
         crowd(server, 5, path="/assets/icon.svg") as nobody,
@@ -141,7 +143,7 @@ async def test_tcp_and_the_unix_socket_do_not_take_from_each_other(server, monke
 
 
 async def test_a_body_that_comes_too_slowly_is_given_up(server, shown, monkeypatch):
-    monkeypatch.setattr(requests, "BODY", 0.2)
+    monkeypatch.setattr(parameters, "BODY_S", 0.2)
     reader, writer = await request(server, shown, "Content-Length: 100", path="/v1/users/1", method="PUT")
     writer.write(b'{"')
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
@@ -152,10 +154,10 @@ async def test_a_body_that_comes_too_slowly_is_given_up(server, shown, monkeypat
 @pytest.mark.parametrize("again", [0, 1])
 async def test_who_reads_no_answer_is_hung_up_on(server, monkeypatch, caplog, again):
     caplog.set_level("INFO")
-    monkeypatch.setattr(module, "UNREAD", 0.2)
-    monkeypatch.setattr(module, "_PROGRESS", 1 << 30 if again else 64 << 10)
-    reader, writer = await request(server, path="/openapi.json")
-    reader._transport.pause_reading()
+    monkeypatch.setattr(module, "UNREAD_S", 0.2)
+    monkeypatch.setattr(module, "PROGRESS_BYTES", 1 << 30 if again else 64 << 10)
+    _, writer = await request(server, path="/openapi.json")
+    writer.transport.pause_reading()
     for _ in range(200):
         writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
     async with asyncio.timeout(10):
@@ -165,7 +167,7 @@ async def test_who_reads_no_answer_is_hung_up_on(server, monkeypatch, caplog, ag
 
 
 async def test_a_first_request_has_its_time(server, monkeypatch):
-    monkeypatch.setattr(module, "FIRST_REQUEST", 0.3)
+    monkeypatch.setattr(module, "FIRST_REQUEST_S", 0.3)
     silent, first = await asyncio.open_unix_connection(server.path)
     slow, writer = await asyncio.open_unix_connection(server.path)
     writer.write(b"GET / HTTP/1.1\r\nHost: loc")
@@ -211,6 +213,25 @@ async def test_a_body_that_makes_no_sense_is_refused_however_it_is_cut(server, s
 
 
 class TestTurns:
+    async def test_who_waits_for_a_turn_gets_it_in_order_and_leaves_it_when_gone(self, monkeypatch):
+        monkeypatch.setattr(module, "TURN_S", 0.5)
+        turns, order = module.Turns(), []
+
+        async def work(number):
+            await turns.wait("a", 2)
+            order.append(number)
+
+        tasks = [asyncio.create_task(work(number)) for number in range(6)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert order == [0, 1]
+        tasks[2].cancel()
+        other = asyncio.create_task(turns.wait("b", 2))
+        await asyncio.wait_for(other, 9)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert order == [0, 1, 3, 4, 5]
+        assert not turns.are_waited_for
+
     async def work_off(self, turns, jobs, most):
         """Have each caller's jobs wait for their turns, of which each takes two; return in what order they were done."""
         done = []
@@ -238,7 +259,7 @@ class TestTurns:
         done = await self.work_off(turns, {"a": 30, "b": 30, "c": 1}, most)
         assert len(done) == 61
         assert done.index(("c", 0)) < 12, "who asks little waits for nobody who asks much"
-        assert not turns._lines
+        assert turns.lines == 0
 
     async def test_who_leaves_is_not_called(self):
         turns = module.Turns()
@@ -250,3 +271,38 @@ class TestTurns:
         await asyncio.sleep(0.05)
         assert called == ["third"]
         turns.close()
+
+
+async def test_an_address_that_is_withdrawn_is_served_no_more(server, shown):
+    port = int(server.url.rpartition(":")[2])
+    word, silent = await asyncio.open_connection("127.0.0.1", port)
+    async with crowd(server, 2, shown, path=STREAM) as streams:
+        assert [await status(reader) for reader in streams] == [200, 200]
+        server.withdraw(Address("127.0.0.1", port))
+        for reader in streams:
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(10):
+                    await reader.read()
+    # Nobody knew yet whose it is.
+    silent.write(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert await status(word) is None
+    silent.close()
+    with pytest.raises(ConnectionRefusedError):
+        await request(server, shown)
+    reader, writer = await request(server, tcp=False)
+    assert await status(reader) == 200
+    writer.close()
+
+
+async def test_all_of_a_hosts_addresses_are_withdrawn_at_once(server, monkeypatch):
+    tcp = socket.create_server(("0.0.0.0", 0))
+    port = tcp.getsockname()[1]
+    server.doors[False].open(tcp)
+    monkeypatch.setattr(server, "url", f"http://127.0.0.1:{port}")
+    reader, writer = await request(server)
+    assert await status(reader) == 200
+    server.withdraw(Address("0.0.0.0", port))
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(10):
+            await reader.read()
+    writer.close()

@@ -7,13 +7,15 @@ import resource
 import socket as sockets
 import time
 
+import aiohttp
 import pytest
+from aiohttp import web
 from support import BASE, Events
 
 from waportd.api import events as module
 from waportd.api import sse
 from waportd.model import Assignment, Port, Process, ProcessState, Session, SessionState, User
-from waportd.picture import Instance
+from waportd.registry import Instance
 
 ONE, PORT = User("1"), Port(BASE)
 CODE = "ref,noise,identity,secret,1"
@@ -33,8 +35,8 @@ def listen(api):
 
 
 @pytest.fixture
-def picture(supervisor):
-    return supervisor.picture
+def registry(supervisor):
+    return supervisor.registry
 
 
 def instance(user="1", port=PORT, **session):
@@ -72,20 +74,22 @@ def names(events):
 
 
 class TestOfAll:
-    async def test_all_users_come_first_then_the_word_that_these_were_all_then_changes(self, listen, picture):
+    async def test_all_users_come_first_then_the_word_that_these_were_all_then_changes(
+        self, listen, registry
+    ):
         for number in range(1, 121):
-            picture.put(instance(str(number), BASE + number))
+            registry.put(instance(str(number), BASE + number))
         async with listen() as events:
             first = await events.until("complete")
             assert names(first) == ["user"] * 120 + ["complete"]
             assert first[-1].data == {"users": 120}
             assert {event.data["user"] for event in first[:-1]} == {str(number) for number in range(1, 121)}
-            picture.put(instance("7", BASE + 7, state=SessionState.READY, message="hello"))
+            registry.put(instance("7", BASE + 7, state=SessionState.READY, message="hello"))
             change = await events.next()
             assert (change.name, change.data["user"]) == ("user", "7")
             assert change.data["session"]["message"] == "hello"
             assert "memory" not in change.data
-            picture.remove(User("7"))
+            registry.remove(User("7"))
             assert (await events.next()).data == {"user": "7"}
 
     async def test_nobody_is_told_without_users(self, listen):
@@ -99,42 +103,42 @@ class TestOfAll:
             assert answer.headers["Connection"] == "close"
             assert await answer.content.readline() == b"retry: 2000\n"
 
-    async def test_no_code_is_in_it(self, listen, picture):
+    async def test_no_code_is_in_it(self, listen, registry):
         async with listen() as events:
             await events.until("complete")
-            picture.put(showing())
+            registry.put(showing())
             told = await events.next()
             assert told.data["session"]["state"] == "qr"
             assert CODE not in str(told)
             assert "qr" not in told.data
 
-    async def test_changes_that_come_faster_than_they_are_sent_become_the_newest_one(self, listen, picture):
+    async def test_changes_that_come_faster_than_they_are_sent_become_the_newest_one(self, listen, registry):
         async with listen() as events:
             await events.until("complete")
             for attempt in range(1000):
-                picture.put(instance(state=SessionState.QR, attempt=attempt))
+                registry.put(instance(state=SessionState.QR, attempt=attempt))
             told = [await events.next()]
             while told[-1].data["session"]["attempt"] < 999:
                 told.append(await events.next())
             assert len(told) <= 3
 
-    async def test_a_user_who_came_back_meanwhile_is_told_as_such(self, listen, picture):
-        picture.put(instance())
+    async def test_a_user_who_came_back_meanwhile_is_told_as_such(self, listen, registry):
+        registry.put(instance())
         async with listen() as events:
             await events.until("complete")
-            picture.remove(ONE)
-            picture.put(instance(state=SessionState.READY))
+            registry.remove(ONE)
+            registry.put(instance(state=SessionState.READY))
             assert (await events.next()).data["session"]["state"] == "ready"
 
 
 class TestResume:
-    async def test_only_what_changed_meanwhile_is_told(self, listen, picture):
+    async def test_only_what_changed_meanwhile_is_told(self, listen, registry):
         for number in range(1, 5):
-            picture.put(instance(str(number), BASE + number))
+            registry.put(instance(str(number), BASE + number))
         async with listen() as events:
             last = (await events.until("complete"))[-1].id
-        picture.put(instance("2", BASE + 2, state=SessionState.READY))
-        picture.remove(User("3"))
+        registry.put(instance("2", BASE + 2, state=SessionState.READY))
+        registry.remove(User("3"))
         async with listen(last=last) as events:
             told = await events.until("complete")
         assert [(event.name, event.data.get("user")) for event in told] == [
@@ -143,9 +147,9 @@ class TestResume:
             ("complete", None),
         ]
 
-    async def test_a_stream_that_broke_in_the_middle_goes_on_there(self, listen, picture):
+    async def test_a_stream_that_broke_in_the_middle_goes_on_there(self, listen, registry):
         for number in range(1, 5):
-            picture.put(instance(str(number), BASE + number))
+            registry.put(instance(str(number), BASE + number))
         async with listen() as events:
             await events.next()
             last = await events.next()
@@ -153,60 +157,60 @@ class TestResume:
             told = await events.until("complete")
         assert [event.data.get("user") for event in told[:-1]] == ["3", "4"]
 
-    async def test_who_reads_nothing_new_is_told_of_nobody(self, listen, picture):
-        picture.put(instance())
+    async def test_who_reads_nothing_new_is_told_of_nobody(self, listen, registry):
+        registry.put(instance())
         async with listen() as events:
             last = (await events.until("complete"))[-1].id
         async with listen(last=last) as events:
             assert names(await events.until("complete")) == ["complete"]
 
     @pytest.mark.parametrize("last", ["x", "0-0", "1-99999", "99999", "../../etc", "ffffffff-1"])
-    async def test_after_an_unknown_id_everything_is_told_anew(self, listen, picture, last):
-        picture.put(instance())
+    async def test_after_an_unknown_id_everything_is_told_anew(self, listen, registry, last):
+        registry.put(instance())
         async with listen(last=last) as events:
             assert names(await events.until("complete")) == ["reset", "user", "complete"]
 
-    async def test_after_an_id_of_the_future_everything_is_told_anew(self, listen, picture):
-        picture.put(instance())
-        async with listen(last=f"{picture.epoch}-999") as events:
+    async def test_after_an_id_of_the_future_everything_is_told_anew(self, listen, registry):
+        registry.put(instance())
+        async with listen(last=f"{registry.epoch}-999") as events:
             assert names(await events.until("complete")) == ["reset", "user", "complete"]
 
     async def test_who_was_away_for_more_removals_than_are_remembered_starts_anew(
-        self, listen, picture, monkeypatch
+        self, listen, registry, monkeypatch
     ):
-        monkeypatch.setattr("waportd.picture._REMEMBERED", 3)
+        monkeypatch.setattr("waportd.registry.REMEMBERED_CHANGES", 3)
         for number in range(1, 9):
-            picture.put(instance(str(number), BASE + number))
-        seen = f"{picture.epoch}-{picture.version}"
+            registry.put(instance(str(number), BASE + number))
+        seen = f"{registry.epoch}-{registry.version}"
         for number in range(1, 4):
-            picture.remove(User(str(number)))
+            registry.remove(User(str(number)))
         async with listen(last=seen) as events:
             assert names(await events.until("complete")) == ["deleted"] * 3 + ["complete"]
-        picture.remove(User("4"))
+        registry.remove(User("4"))
         async with listen(last=seen) as events:
             assert names(await events.until("complete")) == ["reset"] + ["user"] * 4 + ["complete"]
-        assert len(picture._changes) == 7
+        assert registry.remembered == 7
 
 
 class TestOfOne:
     PATH = "/v1/users/1/events"
 
-    async def test_state_and_code_come_at_once_and_with_each_change(self, listen, picture):
-        picture.put(instance())
+    async def test_state_and_code_come_at_once_and_with_each_change(self, listen, registry):
+        registry.put(instance())
         async with listen(self.PATH) as events:
             assert names([await events.next(), await events.next()]) == ["user", "qr"]
-            picture.put(showing())
+            registry.put(showing())
             told = [await events.next(), await events.next()]
             assert names(told) == ["user", "qr"]
             assert CODE not in str(told[0])
             assert told[1].data["qr"].startswith(CODE)
-            picture.put(instance(state=SessionState.READY, message="linked"))
+            registry.put(instance(state=SessionState.READY, message="linked"))
             told = [await events.next(), await events.next()]
             assert told[0].data["session"]["state"] == "ready"
             assert (told[1].data["qr"], told[1].data["status"]) == (None, "ready")
 
-    async def test_the_documents_are_those_of_the_other_calls(self, listen, picture, api):
-        picture.put(dataclasses.replace(showing(), process=Process(ProcessState.RUNNING, 1.0)))
+    async def test_the_documents_are_those_of_the_other_calls(self, listen, registry, api):
+        registry.put(dataclasses.replace(showing(), process=Process(ProcessState.RUNNING, 1.0)))
         async with listen(self.PATH) as events:
             user, code = await events.next(), await events.next()
         async with api.get("/v1/users/1/qr") as answer:
@@ -214,8 +218,8 @@ class TestOfOne:
         async with api.get("/v1/users") as answer:
             assert (await answer.json())["users"] == [user.data]
 
-    async def test_the_end_of_a_code_is_told_although_nothing_else_changes(self, listen, picture):
-        picture.put(showing(lifetime=2.0))
+    async def test_the_end_of_a_code_is_told_although_nothing_else_changes(self, listen, registry):
+        registry.put(showing(lifetime=2.0))
         async with listen(self.PATH) as events:
             assert (await events.next()).name == "user"
             assert (await events.next()).data["qr"]
@@ -223,35 +227,35 @@ class TestOfOne:
             assert expired.name == "qr"
             assert (expired.data["qr"], expired.data["status"]) == (None, "generating")
 
-    async def test_another_users_change_is_not_told(self, listen, picture):
-        picture.put(instance())
+    async def test_another_users_change_is_not_told(self, listen, registry):
+        registry.put(instance())
         async with listen(self.PATH) as events:
             await events.until("qr")
-            picture.put(instance("2", BASE + 1))
-            picture.put(instance(state=SessionState.READY))
+            registry.put(instance("2", BASE + 1))
+            registry.put(instance(state=SessionState.READY))
             assert (await events.next()).data["user"] == "1"
 
-    async def test_the_stream_ends_when_the_user_is_deleted(self, listen, picture):
-        picture.put(instance())
+    async def test_the_stream_ends_when_the_user_is_deleted(self, listen, registry):
+        registry.put(instance())
         async with listen(self.PATH) as events:
             await events.until("qr")
-            picture.remove(ONE)
+            registry.remove(ONE)
             assert (await events.next()).data == {"user": "1"}
             assert await events.next() is None
 
-    async def test_who_was_away_when_the_user_was_deleted_is_told_so_once(self, listen, picture, api):
-        picture.put(instance())
+    async def test_who_was_away_when_the_user_was_deleted_is_told_so_once(self, listen, registry, api):
+        registry.put(instance())
         async with listen(self.PATH) as events:
             last = (await events.until("qr"))[-1].id
-        picture.remove(ONE)
+        registry.remove(ONE)
         async with listen(self.PATH, last) as events:
             deleted = await events.next()
             assert (deleted.name, await events.next()) == ("deleted", None)
         async with api.get(self.PATH, headers={"Last-Event-ID": deleted.id}) as answer:
             assert answer.status == 404
 
-    async def test_who_resumes_is_told_the_code_and_what_changed(self, listen, picture):
-        picture.put(showing())
+    async def test_who_resumes_is_told_the_code_and_what_changed(self, listen, registry):
+        registry.put(showing())
         async with listen(self.PATH) as events:
             last = (await events.until("qr"))[-1].id
         async with listen(self.PATH, last) as events:
@@ -259,14 +263,14 @@ class TestOfOne:
         async with listen(self.PATH, "0-1") as events:
             assert names(await events.until("qr")) == ["reset", "user", "qr"]
 
-    async def test_a_user_without_a_port_is_unknown_and_gets_none(self, api, picture):
+    async def test_a_user_without_a_port_is_unknown_and_gets_none(self, api, registry):
         async with api.get(self.PATH) as answer:
             assert answer.status == 404
             assert (await answer.json(content_type=None))["code"] == "unknown_user"
-        assert len(picture) == 0
+        assert len(registry) == 0
 
-    async def test_listening_starts_no_server(self, listen, picture, systemd):
-        picture.put(Instance(Assignment(ONE, PORT)))
+    async def test_listening_starts_no_server(self, listen, registry, systemd):
+        registry.put(Instance(Assignment(ONE, PORT)))
         async with listen(self.PATH) as events:
             await events.until("qr")
         assert systemd.calls == []
@@ -287,26 +291,26 @@ class TestOfOne:
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/users/1/events"])
 class TestEveryStream:
-    async def test_silence_is_broken_by_heartbeats(self, listen, picture, monkeypatch, path):
-        monkeypatch.setattr(module, "HEARTBEAT", 0.05)
-        picture.put(instance())
+    async def test_silence_is_broken_by_heartbeats(self, listen, registry, monkeypatch, path):
+        monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+        registry.put(instance())
         async with listen(path) as events:
             await events.until("complete" if path == "/v1/events" else "qr")
             for _ in range(3):
                 assert await events.answer.content.readline() == b":\n"
                 assert await events.answer.content.readline() == b"\n"
 
-    async def test_it_ends_at_once_when_the_daemon_does(self, listen, picture, path):
-        picture.put(instance())
+    async def test_it_ends_at_once_when_the_daemon_does(self, listen, registry, path):
+        registry.put(instance())
         async with listen(path) as events:
             await events.until("complete" if path == "/v1/events" else "qr")
-            picture.release()
+            registry.release()
             async with asyncio.timeout(2):
                 assert await events.next() is None
 
-    async def test_a_reader_who_leaves_is_forgotten(self, api, picture, supervisor, monkeypatch, path):
-        monkeypatch.setattr(module, "HEARTBEAT", 0.05)
-        picture.put(instance())
+    async def test_a_reader_who_leaves_is_forgotten(self, api, registry, supervisor, monkeypatch, path):
+        monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+        registry.put(instance())
         async with api.get(path) as answer:
             await Events(answer).until("complete" if path == "/v1/events" else "qr")
             assert connections()
@@ -318,13 +322,13 @@ class TestEveryStream:
             assert answer.status == 405
 
     async def test_a_reader_who_does_not_read_is_dropped_and_costs_no_memory(
-        self, api, picture, tmp_path, monkeypatch, caplog, path
+        self, api, registry, tmp_path, monkeypatch, caplog, path
     ):
         caplog.set_level("INFO")
-        monkeypatch.setattr(sse, "_PATIENCE", 0.3)
-        monkeypatch.setattr(module, "_PAUSE", 0.0)
+        monkeypatch.setattr(sse, "STALLED_READER_S", 0.3)
+        monkeypatch.setattr(module, "PIECE_PAUSE_S", 0.0)
         long = instance(state=SessionState.READY, message="x" * 1000, hint="y" * 1000)
-        picture.put(long)
+        registry.put(long)
         reader = sockets.socket(sockets.AF_UNIX)
         reader.connect(str(tmp_path / "api.sock"))
         reader.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -333,7 +337,7 @@ class TestEveryStream:
             while "who read nothing" not in caplog.text:
                 for number in range(100):
                     session = dataclasses.replace(long.session, attempt=number)
-                    picture.put(dataclasses.replace(long, session=session))
+                    registry.put(dataclasses.replace(long, session=session))
                     await asyncio.sleep(0)
                 await asyncio.sleep(0.005)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 20 << 10
@@ -341,18 +345,18 @@ class TestEveryStream:
         reader.close()
 
 
-async def test_a_change_is_written_once_for_all_who_listen(listen, picture, monkeypatch):
+async def test_a_change_is_written_once_for_all_who_listen(listen, registry, monkeypatch):
     written = []
     frame = module.frame
     monkeypatch.setattr(module, "frame", lambda *args: written.append(args) or frame(*args))
-    picture.put(instance())
+    registry.put(instance())
     async with contextlib.AsyncExitStack() as stack:
         all_events = [await stack.enter_async_context(listen()) for _ in range(20)]
         one_events = [await stack.enter_async_context(listen("/v1/users/1/events")) for _ in range(20)]
         await asyncio.gather(*(events.until("complete") for events in all_events))
         await asyncio.gather(*(events.until("qr") for events in one_events))
         written.clear()
-        picture.put(showing())
+        registry.put(showing())
         told = await asyncio.gather(*(events.next() for events in all_events))
         assert {event.data["session"]["state"] for event in told} == {"qr"}
         codes = await asyncio.gather(*(events.until("qr") for events in one_events))
@@ -360,10 +364,10 @@ async def test_a_change_is_written_once_for_all_who_listen(listen, picture, monk
         assert sorted(args[0] for args in written) == ["qr", "user"]
 
 
-async def test_500_listeners_cost_no_noticeable_processor_time(supervisor, api, picture, tmp_path):
+async def test_500_listeners_cost_no_noticeable_processor_time(supervisor, api, registry, tmp_path):
     """Bounds what the machinery costs; the readers of this test are bare sockets that the kernel fills."""
     for number in range(1, 51):
-        picture.put(instance(str(number), BASE + number, state=SessionState.READY))
+        registry.put(instance(str(number), BASE + number, state=SessionState.READY))
     readers = []
     for number in range(500):
         reader = sockets.socket(sockets.AF_UNIX)
@@ -375,14 +379,14 @@ async def test_500_listeners_cost_no_noticeable_processor_time(supervisor, api, 
         if number % 50 == 49:
             await asyncio.sleep(0.05)
     async with asyncio.timeout(60):
-        while sum(len(waiters) for waiters in picture._waiters.values()) < 500:
+        while sum(registry.waiting.values()) < 500:
             await asyncio.sleep(0.05)
     idle = time.process_time()
     await asyncio.sleep(1)
     idle = time.process_time() - idle
     busy = time.process_time()
     for attempt in range(2):
-        picture.put(instance("1", BASE + 1, state=SessionState.READY, attempt=attempt))
+        registry.put(instance("1", BASE + 1, state=SessionState.READY, attempt=attempt))
         await asyncio.sleep(1)
     busy = time.process_time() - busy
     for reader in readers:
@@ -390,3 +394,19 @@ async def test_500_listeners_cost_no_noticeable_processor_time(supervisor, api, 
     # Measured: 0.02 % idle, 2 % with one change a second; a loaded machine takes longer for the same.
     assert idle < 0.05
     assert busy / 2 < 0.15
+
+
+async def test_who_leaves_before_the_answer_begins_is_no_failure_of_ours(api, caplog, monkeypatch):
+    prepare = web.StreamResponse.prepare
+
+    async def leave(response, request):
+        if request.transport is not None:
+            request.transport.abort()
+            await asyncio.sleep(0)
+        return await prepare(response, request)
+
+    monkeypatch.setattr(web.StreamResponse, "prepare", leave)
+    with pytest.raises(aiohttp.ClientError):
+        await api.get("/v1/events")
+    await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

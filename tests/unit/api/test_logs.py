@@ -14,8 +14,8 @@ from support import BASE, Events
 from waportd.api import logs as module
 from waportd.config import Bus, Systemd
 from waportd.model import Assignment, Port, User
-from waportd.picture import Instance
-from waportd.systemd import lines
+from waportd.registry import Instance
+from waportd.systemd import server_log
 
 ONE, PORT = User("1"), Port(BASE)
 SERVICE, SOCKET = f"whatsapp@{BASE}.service", f"whatsapp@{BASE}.socket"
@@ -26,7 +26,7 @@ PATH = "/v1/users/1/logs"
 @pytest.fixture(autouse=True)
 def journal(monkeypatch):
     journal = FakeJournal()
-    monkeypatch.setattr(lines.journal, "Reader", journal.open)
+    monkeypatch.setattr(server_log.journal, "Reader", journal.open)
     journal.write("some line of some program")
     yield journal
     # Readers are closed in their thread.
@@ -38,7 +38,7 @@ def journal(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def user(journal, supervisor):
-    supervisor.picture.put(Instance(Assignment(ONE, PORT, created_at=time.time() - 100)))
+    supervisor.registry.put(Instance(Assignment(ONE, PORT, created_at=time.time() - 100)))
 
 
 def server(journal, message, **fields):
@@ -93,7 +93,7 @@ async def test_nothing_of_anybody_else_is_shown_and_nobody_can_put_lines_in(api,
 async def test_what_an_earlier_owner_of_the_port_did_is_not_shown(api, journal, supervisor):
     server(journal, "the secret of an earlier owner")
     now = time.time() + 1
-    supervisor.picture.put(Instance(Assignment(ONE, PORT, created_at=now)))
+    supervisor.registry.put(Instance(Assignment(ONE, PORT, created_at=now)))
     server(journal, "mine", at=now)
     assert await messages(api) == ["mine"]
 
@@ -106,7 +106,7 @@ async def test_the_newest_lines_are_shown_and_not_more_than_asked_for(api, journ
 
 
 async def test_on_the_session_bus_the_units_are_those_of_the_session(api, journal, config, supervisor):
-    supervisor._config = dataclasses.replace(config, systemd=Systemd(bus=Bus.SESSION))
+    await supervisor.reconfigure(dataclasses.replace(config, systemd=Systemd(bus=Bus.SESSION)))
     server(journal, "of the host")
     journal.write("of the session", _UID=ME, _SYSTEMD_USER_UNIT=SERVICE)
     journal.write("Started.", _UID=ME, USER_UNIT=SERVICE)
@@ -157,7 +157,7 @@ async def test_a_journal_that_fails_is_a_503(api, journal, monkeypatch):
     def fail(**_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(lines.journal, "Reader", fail)
+    monkeypatch.setattr(server_log.journal, "Reader", fail)
     refused = await read(api, PATH, 503)
     assert "Input/output error" in refused["detail"]
 
@@ -169,8 +169,8 @@ async def test_a_journal_that_hangs_holds_up_nothing(api, journal, monkeypatch):
         done.wait(20)
         return journal.open({"__REALTIME_TIMESTAMP": int})
 
-    monkeypatch.setattr(lines.journal, "Reader", hang)
-    monkeypatch.setattr(lines, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(server_log.journal, "Reader", hang)
+    monkeypatch.setattr(server_log, "TIMEOUT_S", 0.2)
     try:
         hanging = asyncio.create_task(read(api, PATH, 503))
         async with api.get("/v1/health") as answer:
@@ -203,10 +203,10 @@ class TestFollowing:
         async with following(api, "&lines=1") as events:
             server(journal, "start")
             await events.next()
-            for number in range(lines.AT_ONCE * 2 + 1):
+            for number in range(server_log.LINES_AT_ONCE * 2 + 1):
                 server(journal, str(number))
-            told = [(await events.next()).data["message"] for _ in range(lines.AT_ONCE * 2 + 1)]
-            assert told == [str(number) for number in range(lines.AT_ONCE * 2 + 1)]
+            told = [(await events.next()).data["message"] for _ in range(server_log.LINES_AT_ONCE * 2 + 1)]
+            assert told == [str(number) for number in range(server_log.LINES_AT_ONCE * 2 + 1)]
 
     async def test_who_was_away_goes_on_from_there(self, api, journal):
         server(journal, "one")
@@ -223,24 +223,24 @@ class TestFollowing:
 
     async def test_it_ends_with_the_user(self, api, journal, supervisor):
         async with following(api) as events:
-            supervisor.picture.remove(ONE)
+            supervisor.registry.remove(ONE)
             assert await events.next() is None
 
     async def test_it_ends_with_the_daemon(self, api, journal, supervisor):
         async with following(api) as events:
-            supervisor.picture.release()
+            supervisor.registry.release()
             async with asyncio.timeout(3):
                 assert await events.next() is None
 
     async def test_silence_is_broken_by_heartbeats(self, api, journal, monkeypatch):
-        monkeypatch.setattr(module, "HEARTBEAT", 0.05)
+        monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
         async with following(api) as events:
             for expected in (b"retry: 2000\n", b"\n", b":\n", b"\n", b":\n"):
                 assert await events.answer.content.readline() == expected
 
     async def test_there_are_only_so_many(self, api, journal, monkeypatch):
         monkeypatch.setattr(module, "LOGS", 2)
-        monkeypatch.setattr(module, "HEARTBEAT", 0.05)
+        monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
         async with following(api), following(api):
             assert (await read(api, f"{PATH}?follow=true", 429))["code"] == "too_many_requests"
         async with asyncio.timeout(10):
@@ -250,7 +250,7 @@ class TestFollowing:
             pass
 
     async def test_one_caller_gets_a_part_of_them(self, api, tcp, access, journal, monkeypatch):
-        monkeypatch.setattr(module, "OF_LOGS", 2)
+        monkeypatch.setattr(module, "LOGS_PER_CALLER", 2)
         _, token = await access.tokens.create("of user 1", User("1"))
         tcp.headers["Authorization"] = f"Bearer {token}"
         async with following(tcp), following(tcp):

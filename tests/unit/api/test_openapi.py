@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +16,8 @@ from waportd.api.server import make_app, operations
 sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
 
 import authorization
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_who_may_call_each_operation_stands_in_the_table_that_is_tried():
@@ -35,6 +38,13 @@ def test_no_two_operations_have_one_id():
     assert len(ids) == len(set(ids)) == len(operations())
 
 
+def test_exceptions_of_the_contract_tests_are_of_calls_that_there_are():
+    config = tomllib.loads((ROOT / "tests/contract/schemathesis.toml").read_text())
+    named = {name for one in config["operations"] for name in one.get("include-operation-id", ())}
+    assert named
+    assert named <= {one["operationId"] for path in document()["paths"].values() for one in path.values()}
+
+
 @pytest.mark.parametrize(
     "operation", operations(), ids=lambda operation: f"{operation.method} {operation.path}"
 )
@@ -49,6 +59,11 @@ class TestOperation:
     def test_what_its_path_holds_is_described(self, operation):
         described = {one.name for one in operation.parameters if one.place == "path"}
         assert described == set(re.findall(r"{(\w+)", operation.path))
+
+    def test_a_wait_is_a_state_and_a_timeout_is_seconds(self, operation):
+        types = {one.name: one.kind.schema["type"] for one in operation.parameters}
+        assert types.get("wait", "string") == "string"
+        assert types.get("timeout", "number") in {"number", "integer"}
 
     def test_whoever_has_a_token_of_one_user_is_asked_which(self, operation):
         if operation.scope in {Scope.USER, Scope.LINK}:

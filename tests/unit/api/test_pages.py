@@ -1,12 +1,17 @@
 """The pages as a browser gets them, and what it may not call for a page of another site."""
 
+import json
 import re
 
 import pytest
 
+from waportd import extension
 from waportd.api import pages
+from waportd.api.operations import Scope
+from waportd.api.server import operations
 from waportd.config import parse
 from waportd.errors import ConfigError
+from waportd.extension import Browser
 
 POLICY = "Content-Security-Policy"
 
@@ -40,8 +45,22 @@ async def test_no_file_is_served_that_no_page_loads(api):
     loaded = set()
     for name in served:
         text = pages.load()[name].decode()
-        loaded |= set(re.findall(r'"assets/([^"]+)"', text)) | set(re.findall(r"from '\./([^']+)'", text))
-    assert served == loaded | {"connect.html", "dashboard.html"}
+        loaded |= set(re.findall(r"[\"']assets/([^\"']+)[\"']", text)) | set(
+            re.findall(r"from '\./([^']+)'", text)
+        )
+    made = {"passkey-extensions.json"}  # of the configuration
+    assert served | made == loaded | {"connect.html", "dashboard.html"}
+
+
+def test_no_page_makes_markup_or_code_of_a_text():
+    """Names of accounts and lines of logs are anybody's."""
+    makers = re.compile(
+        r"\b(?:innerHTML|outerHTML|insertAdjacentHTML|setHTML\w*|createContextualFragment|srcdoc"
+        r"|parseFromString(?!\(await answer\.text\(\), 'image/svg\+xml'\))|document\.write\w*|eval|Function)\b|setAttribute\('(?:on|style)|set(?:Timeout|Interval)\(['\"`]|javascript:"
+    )
+    for name, content in pages.load().items():
+        assert not makers.findall(content.decode()), name
+    assert makers.search("x.innerHTML = y")
 
 
 async def test_what_a_browser_has_already_is_not_sent_again(api):
@@ -52,7 +71,7 @@ async def test_what_a_browser_has_already_is_not_sent_again(api):
     assert again["ETag"] == headers["ETag"]
 
 
-@pytest.mark.parametrize("name", ["connect.html", "nothing.mjs", "..%2Fconfig.py"])
+@pytest.mark.parametrize("name", ["connect.html", "nothing.mjs", "..%2Fdaemon.py"])
 async def test_nothing_else_is_an_asset(api, name):
     await get(api, f"/assets/{name}", 404)
 
@@ -100,6 +119,44 @@ def test_what_is_no_origin_does_not_get_into_the_policy(origin):
         parse(f'api: {{frame_ancestors: ["{origin}"]}}', "config")
 
 
+EXTENSIONS = "/assets/passkey-extensions.json"
+
+
+async def test_the_extension_is_offered_and_is_what_lies_in_its_folder(api):
+    headers, text = await get(api, EXTENSIONS)
+    assert headers["Content-Type"] == "application/json; charset=utf-8"
+    [own] = json.loads(text)["extensions"]
+    assert own["own"] is True
+    assert own["id"] == extension.chrome_id(extension.load())
+    for browser, name in ((Browser.CHROME, own["url"]), (Browser.FIREFOX, own["firefox"])):
+        async with api.get(f"/{name}") as answer:
+            assert answer.status == 200
+            assert answer.headers["Content-Type"] == "application/zip"
+            assert await answer.read() == extension.archive(browser, extension.load())
+            seen = answer.headers["ETag"]
+        await get(api, f"/{name}", 304, **{"If-None-Match": seen})
+
+
+async def test_other_extensions_come_after_it_and_it_can_be_left_out(api, supervisor):
+    before, _ = await get(api, EXTENSIONS)
+    other, third = "a" * 32, "b" * 32
+    text = (
+        f"connect: {{passkey_extensions: {{{third}: https://store.example/c, {other}: 'http://a.example/'}}}}"
+    )
+    await supervisor.reconfigure(parse(text, "config"))
+    after, answer = await get(api, EXTENSIONS)
+    own, *others = json.loads(answer)["extensions"]
+    assert own["own"]
+    assert others == [
+        {"id": third, "url": "https://store.example/c", "firefox": None, "own": False},
+        {"id": other, "url": "http://a.example/", "firefox": None, "own": False},
+    ]
+    assert after["ETag"] != before["ETag"]
+    await supervisor.reconfigure(parse("connect: {own_passkey_extension: false}", "config"))
+    _, answer = await get(api, EXTENSIONS)
+    assert json.loads(answer) == {"extensions": []}
+
+
 FOREIGN = [
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site"},
@@ -109,13 +166,21 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
-async def test_a_page_of_another_site_may_not_call(api, headers):
-    for method, path in (("PUT", "/v1/users/1"), ("GET", "/v1/users/1/qr"), ("GET", "/api/qr?user_id=1")):
-        async with api.request(method, path, headers=headers) as answer:
-            assert answer.status == 403
-            assert (await answer.json())["code"] == "forbidden"
-    async with api.get("/v1/users/1") as answer:
-        assert answer.status == 404
+@pytest.mark.parametrize("over", ["api", "tcp"])
+async def test_a_page_of_another_site_may_not_call(api, tcp, over, access, store, headers):
+    """None of the calls, whatever a browser or a proxy adds to let them in."""
+    caller = {"api": api, "tcp": tcp}[over]
+    _, token = await access.tokens.create("of a proxy", None)
+    tcp.headers["Authorization"] = f"Bearer {token}"
+    calls = [one for one in operations() if one.scope is not Scope.PUBLIC]
+    assert len(calls) > 25
+    for one in calls:
+        path = one.path.format(user="1", port=5001, id="0" * 12, number="1")
+        query = {"user_id": "1"} if path.startswith("/api/") else {}
+        async with caller.request(one.method, path, headers=headers, params=query) as answer:
+            assert answer.status == 403, f"{one.method} {one.path}"
+            assert "another site" in await answer.text()
+    assert not store.rows
 
 
 @pytest.mark.parametrize("headers", FOREIGN)

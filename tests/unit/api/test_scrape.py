@@ -83,19 +83,45 @@ async def test_the_webhooks_figures_are_counted_and_wake_nobody(api, systemd, su
     server = systemd.servers[PORT]
     server.say("ready", linked=True, since="2026-01-01T00:00:00Z")
     await until(supervisor, ONE, lambda instance: instance.assignment.linked)
-    version = supervisor.picture.version
+    version = supervisor.registry.version
     for delivered in (1, 2, 5):
         figures = {"queued": 3, "delivered": delivered, "failed": 1, "dropped": 0}
         server.say("ready", linked=True, since="2026-01-01T00:00:00Z", webhook=figures)
         async with asyncio.timeout(5):
-            while supervisor.picture.get(ONE).session.webhook.delivered < delivered:
+            while supervisor.registry.get(ONE).session.webhook.delivered < delivered:
                 await asyncio.sleep(0.01)
-        server.picture["since"] = "2026-01-01T00:00:00Z"
-    assert supervisor.picture.version == version
+        server.document["since"] = "2026-01-01T00:00:00Z"
+    assert supervisor.registry.version == version
     told = await scrape(api)
     assert told["waportd_webhook_messages_total", "delivered"] == 5
     assert told["waportd_webhook_messages_total", "failed"] == 1
     assert told["waportd_webhook_queue_length",] == told["waportd_user_webhook_queue_length", "1"] == 3
+
+
+async def test_that_a_webhook_fails_is_news_and_told_for_each_user(api, systemd, supervisor):
+    await supervisor.ensure("1")
+    server = systemd.servers[PORT]
+    server.say("ready", linked=True)
+    await until(supervisor, ONE, lambda instance: instance.assignment.linked)
+    version = supervisor.registry.version
+    server.say("ready", linked=True, webhook={"failed": 1, "dropped": 1, "error": "HTTP 403"})
+    await until(supervisor, ONE, lambda instance: instance.session.webhook.error == "HTTP 403")
+    assert supervisor.registry.version > version
+    told = await scrape(api)
+    assert told["waportd_webhook_failing",] == told["waportd_user_webhook_failing", "1"] == 1
+    assert told["waportd_user_webhook_dropped_total", "1"] == 1
+    async with api.get("/v1/users/1") as answer:
+        assert (await answer.json())["session"]["webhook"]["error"] == "HTTP 403"
+    server.say("ready", linked=True, webhook={"delivered": 1, "dropped": 1})
+    await until(supervisor, ONE, lambda instance: instance.session.webhook.error is None)
+    assert (await scrape(api))["waportd_user_webhook_failing", "1"] == 0
+
+
+def total(counter):
+    """Return what a counter has counted."""
+    [metric] = counter.collect()
+    [value] = [sample.value for sample in metric.samples if sample.name.endswith("_total")]
+    return value
 
 
 async def test_what_happened_before_the_daemon_started_is_not_counted(start_supervisor, systemd):
@@ -109,16 +135,16 @@ async def test_what_happened_before_the_daemon_started_is_not_counted(start_supe
     await until(supervisor, ONE, lambda instance: instance.session and instance.session.linked)
 
     def counted():
-        delivered = supervisor.metrics.webhook_calls.labels("delivered")._value.get()
-        return supervisor.metrics.restarts._value.get(), delivered
+        metrics = supervisor.metrics
+        return total(metrics.restarts), total(metrics.webhook_calls.labels("delivered"))
 
     assert counted() == (0, 0)
     # Nor is it counted twice where a stream breaks.
     systemd.servers[PORT].say("ready", linked=True, message="more", webhook={**figures, "delivered": 11})
     await until(supervisor, ONE, lambda instance: instance.session.message == "more")
     assert counted() == (0, 2)
-    instance = supervisor.picture.get(ONE)
-    supervisor.picture.put(dataclasses.replace(instance, answering=False))
+    instance = supervisor.registry.get(ONE)
+    supervisor.registry.put(dataclasses.replace(instance, answering=False))
     systemd.servers[PORT].say("ready", linked=True, message="again", webhook={**figures, "delivered": 12})
     await until(supervisor, ONE, lambda instance: instance.session.message == "again")
     systemd.change(f"whatsapp@{PORT}.service", restarts=5)
@@ -145,7 +171,7 @@ async def test_requests_are_timed_by_route_and_strangers_make_no_series(api):
 
 async def test_waiting_and_listening_is_not_timed(api, systemd, supervisor):
     await supervisor.ensure("1")
-    async with api.get("/v1/users/1/qr?wait=0.01"):
+    async with api.get("/v1/users/1/qr?timeout=0.01"):
         pass
     async with api.get("/v1/events") as answer:
         await Events(answer).until("complete")
@@ -174,7 +200,7 @@ async def test_users_can_be_left_out(api, supervisor, config):
 
 async def test_a_systemd_that_hangs_does_not_hold_up_a_scrape(api, supervisor, systemd, monkeypatch):
     await supervisor.ensure("1")
-    monkeypatch.setattr("waportd.supervisor._MEASURING", 0.05)
+    monkeypatch.setattr("waportd.supervisor.USAGE_WAIT_S", 0.05)
     answered = asyncio.Event()
 
     async def hang(unit):

@@ -61,9 +61,9 @@ async def test_a_request_during_a_restart_waits_for_the_successor(serve, client)
 async def test_a_long_poll_ends_at_once_and_is_answered(serve, client, supervisor):
     server = await serve()
     await supervisor.ensure("1")
-    poll = asyncio.create_task(client.get("/v1/users/1/qr?wait=60"))
+    poll = asyncio.create_task(client.get("/v1/users/1/qr?timeout=60"))
     await asyncio.sleep(0.1)
-    supervisor.picture.release()
+    supervisor.registry.release()
     async with asyncio.timeout(3):
         await end(server)
     answer = await poll
@@ -95,9 +95,10 @@ async def test_a_stream_of_requests_survives_restarts(serve, client):
 
 
 async def test_a_caller_who_is_not_allowed_is_refused(supervisor, listener, client):
-    server = ApiServer(make_app(supervisor, access_for(12345)))
+    access = access_for(12345)
+    access.permits = lambda uid: False
+    server = ApiServer(make_app(supervisor, access))
     await server.start([listener.dup()])
-    server._app["access"].permits = lambda uid: False
     async with client.get("/v1/health") as answer:
         assert answer.status == 403
         assert (await answer.json(content_type=None))["code"] == "forbidden"
@@ -142,14 +143,17 @@ async def test_what_is_no_valid_http_is_a_problem_and_repeated_nowhere(serve, li
 
 
 async def test_who_was_accepted_and_waits_for_a_turn_is_answered_before_the_end(serve, client, monkeypatch):
-    monkeypatch.setattr("waportd.api.connections.ARRIVALS", 1)
-    monkeypatch.setattr("waportd.api.connections.TURN", 0.05)
+    monkeypatch.setattr("waportd.api.connections.ARRIVALS_PER_TURN", 1)
+    monkeypatch.setattr("waportd.api.connections.TURN_S", 0.05)
     server = await serve()
     requests = [asyncio.create_task(client.get("/v1/health")) for _ in range(10)]
-    [door] = [door for door in server._doors if door._listeners]
+    _, door = server.doors
     async with asyncio.timeout(10):
         while not door.arriving:
             await asyncio.sleep(0)
     await end(server)
+    # On a busy machine some were not accepted yet: they wait for it. Who was accepted and dropped gets no answer at all.
+    successor = await serve()
     answers = await asyncio.gather(*requests)
     assert [answer.status for answer in answers] == [200] * 10
+    await end(successor)

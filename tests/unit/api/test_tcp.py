@@ -12,13 +12,13 @@ import pytest
 from aiohttp import web
 from support import access_for, until
 
-from waportd.api.failures import MOST, WINDOW
 from waportd.api.operations import Scope
-from waportd.api.requests import OF_USER
+from waportd.api.parameters import OF_USER
 from waportd.api.server import operations
-from waportd.holders import Holder
+from waportd.api.throttle import MOST, WINDOW_S
 from waportd.model import Port, User
-from waportd.starter import PortHeld
+from waportd.port_holders import Holder
+from waportd.sockets import PortHeld
 from waportd.tokens import Kind, Tokens
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
@@ -32,14 +32,16 @@ class Door:
     """All calls of the API over TCP, each of which answers 418 and nothing else where a caller gets in."""
 
     def __init__(self, client, access):
-        self._client, self._access = client, access
+        self._client, self.access = client, access
 
     async def knock(self, operation, user=TWO, headers=None, query=None):
         """Return the status of a call that concerns the user."""
-        path = operation.path.format_map({"user": user, "port": 5001, "id": "0" * 12, "name": "x"})
+        path = operation.path.format_map(
+            {"user": user, "port": 5001, "id": "0" * 12, "number": "5511", "name": "x"}
+        )
         owner = next((one for one in operation.parameters if one.kind is OF_USER), None)
         query = dict(query or {})
-        if owner and owner.place == "query":
+        if owner and owner.required and owner.place == "query":
             query[owner.name] = user
         async with self._client.request(operation.method, path, headers=headers, params=query) as answer:
             self.answer = answer
@@ -48,12 +50,12 @@ class Door:
 
     async def token(self, user=None, **options):
         """Make a token for a user, or for all; return the headers that show it."""
-        _, text = await self._access.tokens.create("test", user, **options)
+        _, text = await self.access.tokens.create("test", user, **options)
         return {"Authorization": f"Bearer {text}"}
 
     def link(self, user, lifetime=600):
         """Make a connect link; return its query."""
-        expires, signature = self._access.links.sign(user, lifetime)
+        expires, signature = self.access.links.sign(user, lifetime)
         return {"expires": str(expires), "signature": signature}
 
 
@@ -167,6 +169,10 @@ class TestCalls:
             "GET /v1/users/{user}/events",
             "POST /v1/users/{user}/pairing-code",
             "DELETE /v1/users/{user}/pairing-code",
+            "GET /v1/users/{user}/passkey",
+            "POST /v1/users/{user}/passkey",
+            "POST /v1/users/{user}/passkey/confirm",
+            "DELETE /v1/users/{user}/passkey",
         }
 
 
@@ -194,17 +200,17 @@ class TestTokens:
 
     async def test_a_token_that_has_ended_opens_nothing(self, door, monkeypatch):
         headers = await door.token(lifetime=60)
-        [token] = door._access.tokens
+        [token] = door.access.tokens
         assert await door.knock(HEALTH, headers=headers) == 418
         now = time.time()
         monkeypatch.setattr("waportd.tokens.time.time", lambda: now + 61)
         assert await door.knock(HEALTH, headers=headers) == 401
-        assert not door._access.tokens.is_valid(token.id)
+        assert not door.access.tokens.is_valid(token.id)
 
     async def test_a_deleted_token_opens_nothing(self, door):
         headers = await door.token()
-        [token] = door._access.tokens
-        await door._access.tokens.revoke(token.id)
+        [token] = door.access.tokens
+        await door.access.tokens.revoke(token.id)
         assert await door.knock(HEALTH, headers=headers) == 401
 
 
@@ -215,7 +221,7 @@ class TestFailures:
             assert await door.knock(HEALTH, headers=wrong) == 401
         assert await door.knock(QR, query={"expires": "1", "signature": "x"}) == 403
         assert await door.knock(HEALTH, headers=wrong) == 429
-        assert 0 < int(door.answer.headers["Retry-After"]) <= WINDOW
+        assert 0 < int(door.answer.headers["Retry-After"]) <= WINDOW_S
         assert await door.knock(QR, query={"expires": "1", "signature": "x"}) == 429
 
     async def test_who_shares_an_address_with_such_a_caller_is_not_locked_out(self, door):
@@ -347,7 +353,7 @@ class TestLinks:
         systemd.servers[instance.assignment.port].link("5511999990000")
         await until(supervisor, TWO, lambda now: now.session and now.session.linked)
         instance = supervisor.known(TWO)
-        supervisor.picture.put(
+        supervisor.registry.put(
             dataclasses.replace(
                 instance,
                 assignment=dataclasses.replace(instance.assignment, note="note of ours"),
@@ -422,7 +428,7 @@ class TestWaiting:
         return wait
 
     CALLS = (
-        ("GET", "/v1/users/2/qr?wait=20"),
+        ("GET", "/v1/users/2/qr?timeout=20"),
         ("PUT", "/v1/users/2?wait=qr"),
         ("POST", "/v1/users/2/start?wait=qr"),
     )
@@ -446,7 +452,7 @@ class TestWaiting:
     async def test_on_the_unix_socket_who_is_on_the_list_no_more(self, api, access, waiting, monkeypatch):
         monkeypatch.setattr("waportd.api.access.peer_uid", lambda _: 1234)
         access.allow([1234])
-        async with waiting("GET", "/v1/users/2/qr?wait=20") as answer:
+        async with waiting("GET", "/v1/users/2/qr?timeout=20") as answer:
             access.allow([5678])
         assert answer["status"] == 403
 
@@ -454,7 +460,7 @@ class TestWaiting:
 class TestStreams:
     @pytest.fixture
     def impatient(self, monkeypatch):
-        monkeypatch.setattr("waportd.api.events.HEARTBEAT", 0.05)
+        monkeypatch.setattr("waportd.api.events.HEARTBEAT_S", 0.05)
 
     async def test_a_stream_ends_with_the_token_that_opened_it(self, api, tcp, access, admin, impatient):
         async with tcp.get("/v1/events", headers=admin) as stream:

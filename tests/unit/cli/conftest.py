@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from waportd.cli import engine_files
+from waportd.cli import bounded, caller, engine_files
+from waportd.cli.following import Follower
 from waportd.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,20 +27,22 @@ def environment(monkeypatch):
     """Keep the environment of whoever runs the tests out of them."""
     for name in ("WAPORTD_SOCKET", "NO_COLOR", "SUDO_UID"):
         monkeypatch.delenv(name, raising=False)
+    # On a busy host an answer takes two seconds, too, and the notice of that is not what is tested.
+    monkeypatch.setattr(caller, "NOTICE", 60.0)
 
 
 @pytest.fixture
 def untried_by_systemd(monkeypatch):
     """Root would have systemd try a library as nobody; there is none here, and those of the tests are ours."""
-    real = engine_files.subprocess.run
-    monkeypatch.setattr(engine_files, "_SANDBOX", ("env",))
+    real = bounded.run
+    monkeypatch.setattr(engine_files, "SANDBOX", ("env",))
 
     def run(command, **options):
         return real(
             [word for word in command if not word.startswith(("--property=", "--setenv="))], **options
         )
 
-    monkeypatch.setattr(engine_files.subprocess, "run", run)
+    monkeypatch.setattr(bounded, "run", run)
 
 
 @dataclasses.dataclass
@@ -68,6 +71,20 @@ def ctl(socket_path, capfd):
     return run
 
 
+@pytest.fixture
+async def followed(monkeypatch):
+    """An event: the command in this process has seen how things are, and waits for what comes."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+    real = Follower.next
+
+    def follow(self, wait):
+        loop.call_soon_threadsafe(event.set)
+        return real(self, wait)
+
+    monkeypatch.setattr(Follower, "next", follow)
+    return event
+
+
 class Terminal:
     """The program on a terminal, as a person sits before it."""
 
@@ -93,15 +110,20 @@ class Terminal:
         """What was shown so far, without colours and movements."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen).replace("\r", "")
 
-    async def until(self, text, patience=30):
-        """Wait until the text is shown."""
+    async def until(self, text, patience=30, times=1):
+        """Wait until the text is shown, so many times."""
         async with asyncio.timeout(patience):
-            while text not in self.text:
+            while self.text.count(text) < times:
                 self._news.clear()
                 await self._news.wait()
 
     def type(self, text):
         os.write(self._descriptor, text.encode())
+
+    @property
+    def echoes(self):
+        """Whether what is typed is shown."""
+        return bool(termios.tcgetattr(self._descriptor)[3] & termios.ECHO)
 
     def interrupt(self):
         """Do what Ctrl-C does."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from waportd.cli import config_file
-from waportd.cli.exits import Problem
+from waportd.cli.exit_status import Problem
 from waportd.config import load
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"

@@ -9,7 +9,7 @@ import types
 import pytest
 from systemd import journal
 
-from waportd.cli.exits import Exit
+from waportd.cli.exit_status import Exit
 
 ENTRY = {
     "LOGGER": "waportd.audit",
@@ -96,4 +96,5 @@ async def test_who_may_not_read_the_journal_is_told(ctl, entries):
 
 async def test_a_time_that_is_none_is_refused(ctl, entries):
     entries.add()
-    assert (await ctl("audit", "--since", "yesterday")).status == Exit.USAGE
+    for text in ("yesterday", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"):
+        assert (await ctl("audit", "--since", text)).status == Exit.USAGE

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import errno
 import json
 import os
 import re
@@ -14,8 +15,8 @@ from registry import Registry, install
 from support import BASE, add_engine, settled, until
 
 from waportd.cli import canary, engine_files
-from waportd.cli.exits import Exit
-from waportd.client import Process, Session, User
+from waportd.cli.exit_status import Exit
+from waportd.client import Client, Process, Session, User
 from waportd.config import load
 from waportd.model import Port, SessionState
 from waportd.model import User as Name
@@ -68,6 +69,9 @@ class Daemon:
     def refuse(self, status):
         self._program.write_text(SYSTEMCTL.format(asked=self._asked, status=status))
         self._program.chmod(0o755)
+
+    def hang(self):
+        self._program.write_text("#!/bin/sh\nsleep 60\n")
 
     @property
     def asked(self):
@@ -156,7 +160,7 @@ def engines_of(supervisor):
             instance.engine,
             instance.session.upstream.engine if instance.process.pid and instance.session else None,
         )
-        for instance in supervisor.picture
+        for instance in supervisor.registry
     }
 
 
@@ -287,19 +291,43 @@ class TestUse:
     async def test_a_reload_that_fails_leaves_the_file_as_it_was(
         self, engine, real_engine, people, daemon, config_file, monkeypatch, how
     ):
-        monkeypatch.setattr("waportd.cli.engines._RELOAD_LIMIT", 0.5)
+        monkeypatch.setattr("waportd.cli.engines.RELOAD_LIMIT", 0.5)
         daemon.deaf = True
         daemon.refuse(1 if how == "refused" else 0)
         said = await engine("use", "1.34.6")
         assert said.status == Exit.FAILED
-        assert "does not take over" in said.err
+        assert "does not use the new instances.engine" in said.err
         assert load(config_file).instances.engine == "bundled"
+
+    async def test_a_reload_that_does_not_end_leaves_all_as_it_was(
+        self, engine, real_engine, people, daemon, config_file, monkeypatch
+    ):
+        monkeypatch.setattr("waportd.cli.engines.RELOAD_LIMIT", 0.5)
+        daemon.deaf = True
+        daemon.hang()
+        said = await engine("use", "1.34.6")
+        assert said.status == Exit.FAILED
+        assert "`systemctl reload waportd` took more than" in said.err
+        assert load(config_file).instances.engine == "bundled"
+        assert engine_files.read_history(load(config_file)) == engine_files.History()
+
+    async def test_where_the_way_back_cannot_be_noted_nothing_changes(
+        self, engine, real_engine, people, daemon, config_file, monkeypatch
+    ):
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(engine_files.Shelf, "write_history", full)
+        with pytest.raises(OSError, match="No space"):
+            await engine("use", "1.34.6")
+        assert load(config_file).instances.engine == "bundled"
+        assert daemon.asked == []
 
     async def test_a_daemon_that_takes_too_long_goes_back_with_the_file(
         self, engine, real_engine, people, supervisor, daemon, config_file, monkeypatch
     ):
-        monkeypatch.setattr("waportd.cli.engines._RELOAD_LIMIT", 0.5)
-        monkeypatch.setattr("waportd.cli.engines._is_taken_over", lambda *_: False)
+        monkeypatch.setattr("waportd.cli.engines.RELOAD_LIMIT", 0.5)
+        monkeypatch.setattr("waportd.cli.engines.is_taken_over", lambda *_: False)
         assert (await engine("use", "1.34.6")).status == Exit.FAILED
         assert load(config_file).instances.engine == "bundled"
         async with asyncio.timeout(10):
@@ -358,7 +386,7 @@ class TestTrial:
             "3": ("1.34.6", "bundled"),
             "4": ("1.34.6", None),
         }
-        assert not any(instance.assignment.engine for instance in supervisor.picture)
+        assert not any(instance.assignment.engine for instance in supervisor.registry)
         assert [call for call in systemd.calls[calls:] if call[0] == "restart"] == [
             ("restart", f"whatsapp@{BASE}.service"),
             ("restart", f"whatsapp@{BASE + 1}.service"),
@@ -394,7 +422,7 @@ class TestTrial:
         assert config_file.read_text("utf-8") == before
         assert daemon.asked == []
         assert set(engines_of(supervisor).values()) == {("bundled", "bundled"), ("bundled", None)}
-        assert not any(instance.assignment.engine for instance in supervisor.picture)
+        assert not any(instance.assignment.engine for instance in supervisor.registry)
         # The third was not touched any more.
         assert "user 3" not in said.out
         assert (await engine("rollback")).status == Exit.FAILED
@@ -411,6 +439,22 @@ class TestTrial:
         assert "logged out by the site" in document["outcomes"][0]["why"]
         assert (document["engine"], document["tried"], document["not_back"]) == ("bundled", "1.34.6", [])
 
+    async def test_a_passkey_that_is_wanted_is_no_fault_of_the_engine(
+        self, engine, real_engine, people, supervisor, daemon, systemd, monkeypatch
+    ):
+        for linked in ("1", "2"):
+            await supervisor.stop(Name(linked))
+        loop, reached, real = asyncio.get_running_loop(), asyncio.Event(), canary.other_engine
+        monkeypatch.setattr(
+            canary, "other_engine", lambda *given: (loop.call_soon_threadsafe(reached.set), real(*given))[1]
+        )
+        monkeypatch.setattr(canary, "POLL", 0.05)
+        run = asyncio.create_task(engine("use", "1.34.6", "--canary", "1", "--watch", "0.5"))
+        await asyncio.wait_for(reached.wait(), 30)
+        systemd.servers[Port(BASE + 2)].say("passkey_required", message="WhatsApp wants a passkey")
+        said = await run
+        assert said.status == Exit.OK, said.out + said.err
+
     async def test_a_server_that_runs_another_engine_all_the_same_is_no_success(
         self, engine, real_engine, people, systemd, daemon
     ):
@@ -420,11 +464,11 @@ class TestTrial:
         assert "runs engine bundled" in said.out
 
     async def test_who_does_not_come_back_is_named(self, engine, real_engine, people, daemon, monkeypatch):
-        monkeypatch.setattr(canary, "_LEAST", 1.0)
+        monkeypatch.setattr(canary, "LEAST", 1.0)
         people[1, "1.34.6"] = people[1, "bundled"] = "error"
         said = await engine("use", "1.34.6", "--canary", "1", "--watch", "0")
         assert said.status == Exit.ROLLED_BACK
-        assert "look after user 1" in said.out
+        assert "check user 1" in said.out
 
     @pytest.mark.parametrize("helps", [True, False])
     async def test_on_a_day_when_everybody_fails_it_is_tried_on_those(
@@ -457,6 +501,37 @@ class TestTrial:
         assert engines_of(supervisor)["1"] == ("bundled", "bundled")
         assert load(config_file).instances.engine == "bundled"
 
+    async def test_who_cannot_be_settled_is_noted_and_a_rollback_still_leads_back(
+        self, engine, real_engine, people, supervisor, daemon, config_file, monkeypatch
+    ):
+        settle = canary.Trial.settle
+
+        def without_the_last(trial):
+            return settle(trial) | {trial.switched[-1].user: "it does not answer"}
+
+        monkeypatch.setattr(canary.Trial, "settle", without_the_last)
+        said = await engine("use", "1.34.6", "--canary", "2", "--watch", "0")
+        assert said.status == Exit.FAILED
+        assert "default now, but user 2 still has it" in said.err
+        assert load(config_file).instances.engine == "1.34.6"
+        assert engine_files.read_history(load(config_file)) == engine_files.History("bundled", ["2"])
+        said = await engine("rollback")
+        assert "Back to bundled: waportctl engine rollback" in said.out
+        assert (await engine("rollback")).status == Exit.OK
+        assert load(config_file).instances.engine == "bundled"
+
+    async def test_an_end_while_it_is_settled_leaves_the_way_back(
+        self, engine, real_engine, people, daemon, config_file, monkeypatch
+    ):
+        def interrupted(_trial):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(canary.Trial, "settle", interrupted)
+        assert (await engine("use", "1.34.6", "--canary", "2", "--watch", "0")).status == Exit.INTERRUPTED
+        # What the servers run, the configuration and the note agree.
+        assert load(config_file).instances.engine == "1.34.6"
+        assert engine_files.read_history(load(config_file)) == engine_files.History("bundled", ["1", "2"])
+
     async def test_without_anybody_to_try_it_on_it_is_not_used(
         self, engine, real_engine, api, daemon, config_file
     ):
@@ -472,12 +547,12 @@ class TestTrial:
             shelf.write_history(engine_files.History(None, ["1", "2"]))
         await supervisor.set_options(Name("1"), {"engine": "1.34.6"})
         await supervisor.restart(Name("1"))
-        assert "cut short" in (await engine("list")).out
+        assert "interrupted" in (await engine("list")).out
         assert "rollback" in (await engine("use", "1.34.6")).err
         said = await engine("rollback")
         assert said.status == Exit.OK, said.err
         assert engines_of(supervisor)["1"] == ("bundled", "bundled")
-        assert "cut short" not in (await engine("list")).out
+        assert "interrupted" not in (await engine("list")).out
 
     async def test_ctrl_c_takes_it_back(self, terminal, real_engine, people, supervisor, daemon, config_file):
         shown = await terminal(
@@ -509,7 +584,7 @@ class TestRemove:
         await engine("use", "1.34.6", "--user", "4")
         said = await engine("remove", "1.34.6")
         assert said.status == Exit.FAILED
-        assert "it is that of user 4" in said.err
+        assert "it is the engine of user 4" in said.err
         assert "engine use default --user 4" in said.err
         await engine("use", "default", "--user", "4")
 
@@ -528,6 +603,30 @@ class TestRemove:
         assert not real_engine.exists()
         # What was before is gone: there is no way back to it.
         assert (await engine("rollback")).status == Exit.FAILED
+
+    @pytest.mark.parametrize("how", ["mute", "says no engine"])
+    async def test_a_server_that_does_not_tell_what_it_runs_may_run_it(
+        self, engine, real_engine, people, supervisor, daemon, monkeypatch, how
+    ):
+        told = Client.users
+
+        def untold(client):
+            changed = {"answering": False} if how == "mute" else {"upstream": None}
+            return [
+                dataclasses.replace(user, session=dataclasses.replace(user.session, **changed))
+                if user.user == "1" and user.session
+                else user
+                for user in told(client)
+            ]
+
+        monkeypatch.setattr(Client, "users", untold)
+        said = await engine("remove", "1.34.6")
+        assert said.status == Exit.FAILED
+        assert "the servers of user 1 do not say which engine they run" in said.err
+        assert "waportctl restart 1" in said.err
+        assert real_engine.exists()
+        await supervisor.stop(Name("1"))
+        assert (await engine("remove", "1.34.6")).status == Exit.OK
 
     async def test_the_bundled_one_stays(self, engine):
         with pytest.raises(SystemExit):

@@ -8,10 +8,10 @@ import pytest
 from fake_journal import FakeJournal
 from support import BASE
 
-from waportd.cli.exits import Exit
+from waportd.cli.exit_status import Exit
 from waportd.model import Assignment, Port, User
-from waportd.picture import Instance
-from waportd.systemd import lines
+from waportd.registry import Instance
+from waportd.systemd import server_log
 
 SERVICE = f"whatsapp@{BASE}.service"
 
@@ -19,8 +19,8 @@ SERVICE = f"whatsapp@{BASE}.service"
 @pytest.fixture
 async def journal(monkeypatch, supervisor):
     journal = FakeJournal()
-    monkeypatch.setattr(lines.journal, "Reader", journal.open)
-    supervisor.picture.put(Instance(Assignment(User("1"), Port(BASE), created_at=time.time() - 100)))
+    monkeypatch.setattr(server_log.journal, "Reader", journal.open)
+    supervisor.registry.put(Instance(Assignment(User("1"), Port(BASE), created_at=time.time() - 100)))
     yield journal
     deadline = time.monotonic() + 10
     while journal.readers:  # closed in their thread, when the next line finds nobody who reads it

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from support import BASE, SPARE
 
-from waportd.cli.exits import Exit
+from waportd.cli.exit_status import Exit
 from waportd.model import User
 
 SERVER = """

@@ -1,57 +1,114 @@
 """The program itself: its command line, its exit statuses, what it says when nobody answers."""
 
-import argparse
+import ast
 import asyncio
-import importlib
 import json
 import os
+import re
 import resource
+import shlex
 import socket
 import subprocess
 import sys
 import threading
+import types
+from pathlib import Path
 
 import pytest
 
-from waportd.cli import caller, exits, settings
-from waportd.cli.exits import MEANINGS, Exit
+from waportd.cli import caller, exit_status, locate, program, terminal
+from waportd.cli.exit_status import MEANINGS, Exit
 from waportd.cli.main import main
-from waportd.cli.parser import parser
+from waportd.cli.program import PROGRAM
 from waportd.client import SOCKET, UnixConnection
+from waportd.command_line import paragraphs, parser
+from waportd.model import User
+from waportd.quotas import Share
 
 
-def _parsers(top, name="waportctl"):
-    yield name, top
-    for action in top._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command, sub in action.choices.items():
-                yield from _parsers(sub, f"{name} {command}")
+def _commands(command, name=""):
+    yield f"{name} {command.name}".strip(), command
+    for below in command.commands:
+        yield from _commands(below, f"{name} {command.name}".strip())
 
 
-COMMANDS = dict(_parsers(parser()))
+COMMANDS = dict(_commands(PROGRAM))
+EXAMPLES = [(name, example.command) for name, command in COMMANDS.items() for example in command.examples]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_is_explained(name):
     command = COMMANDS[name]
-    assert command.description
-    for action in command._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            assert {choice.dest for choice in action._choices_actions} == set(action.choices)
-            assert all(choice.help for choice in action._choices_actions)
-        else:
-            assert action.help, action.dest
+    assert command.summary[0].islower() or command.summary.startswith("WhatsApp")
+    assert not command.summary.endswith(".")
+    assert all(argument.help for argument in command.every_argument)
+    assert bool(command.run) is not bool(command.commands)
+    if command.run:
+        assert len(paragraphs(command)) > 1
+        assert command.examples
 
 
-@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.get_default("run")])
-def test_every_command_is_there(name):
-    module, _, function = COMMANDS[name].get_default("run").partition(":")
-    assert callable(getattr(importlib.import_module(f"waportd.cli.{module}"), function))
+def test_the_help_of_a_command_has_all_that_is_known_of_it(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["engine", "use", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert exit_.value.code == 0
+    use = COMMANDS["waportctl engine use"]
+    shown = [*paragraphs(use), *(argument.help for argument in use.every_argument)]
+    shown += [example.command for example in use.examples]
+    for text in shown:
+        # argparse breaks lines behind hyphens.
+        assert text.replace(" ", "") in said.replace(" ", "")
+
+
+def _calls(line):
+    """Yield what waportctl gets in a line for the shell."""
+    words = shlex.split(line)
+    while words:
+        end = next((at for at, word in enumerate(words) if word in {"|", "&&"}), len(words))
+        call, words = words[:end], words[end + 1 :]
+        call = call[1:] if call[0] == "sudo" else call
+        if call[0] == "waportctl":
+            yield call[1:]
+
+
+@pytest.mark.parametrize(("name", "line"), EXAMPLES)
+def test_every_example_is_a_call_of_its_command(name, line):
+    calls = list(_calls(line))
+    assert calls
+    if name == "waportctl":
+        return  # of the program's own examples each is that of some command
+    for call in calls:
+        assert parser(PROGRAM).parse_args(call).run is COMMANDS[name].run
+
+
+def _texts(tree):
+    """Yield each text in a module, without what documents it."""
+    documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+            yield node.value
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(program.__file__).parent.rglob("*.py")), ids=lambda path: path.stem
+)
+def test_people_are_told_in_common_words(path):
+    """Fix, restart, again, retry, say, user; and a token is no key."""
+    uncommon = re.compile(r"\b(mend\w*|anew|meanwhile|told|whoever|whom|keys? to the API)\b", re.IGNORECASE)
+    assert [text for text in _texts(ast.parse(path.read_text("utf-8"))) if uncommon.search(text)] == []
+
+
+def test_only_the_command_that_is_called_is_defined():
+    options = parser(PROGRAM, ["token", "create", "shop"]).parse_args(["token", "create", "shop"])
+    assert options.run is COMMANDS["waportctl token create"].run
+    with pytest.raises(SystemExit):
+        parser(PROGRAM, ["list"]).parse_args(["start", "1"])
 
 
 def test_all_exit_statuses_are_in_the_help():
     assert set(MEANINGS) == set(Exit)
-    text = parser().format_help()
+    text = parser(PROGRAM).format_help()
     for status, meaning in MEANINGS.items():
         assert f"  {status:<4} {meaning}" in text
 
@@ -109,34 +166,35 @@ def test_what_needs_root_says_so(command, capsys, monkeypatch):
 
 def test_the_socket_is_named_or_found(tmp_path, monkeypatch):
     file = tmp_path / "config.yaml"
-    assert settings.find_socket(None, file) == SOCKET
+    assert locate.find_socket(None, file) == SOCKET
     file.write_text("api:\n  #socket: /commented/out\n")
-    assert settings.find_socket(None, file) == SOCKET
+    assert locate.find_socket(None, file) == SOCKET
     file.write_text("api:\n  socket: /from/the/configuration\n")
-    assert settings.find_socket(None, file) == "/from/the/configuration"
+    assert locate.find_socket(None, file) == "/from/the/configuration"
     file.write_text("api: {socket: /in/one/line}\n")
-    assert settings.find_socket(None, file) == "/in/one/line"
+    assert locate.find_socket(None, file) == "/in/one/line"
     file.write_text("api:\n  socket: [not, a, path]\n")
-    assert settings.find_socket(None, file) == SOCKET
+    assert locate.find_socket(None, file) == SOCKET
     monkeypatch.setenv("WAPORTD_SOCKET", "/from/the/environment")
-    assert settings.find_socket(None, file) == "/from/the/environment"
-    assert settings.find_socket("/named", file) == "/named"
+    assert locate.find_socket(None, file) == "/from/the/environment"
+    assert locate.find_socket("/named", file) == "/named"
 
 
 def test_every_error_of_the_client_has_an_exit_status():
-    unavailable = exits.WaportdUnavailable
-    assert exits.of_client(unavailable("timeout", "x")).exit_status == Exit.UNREACHABLE
-    assert exits.of_client(unavailable("permission_denied", "x")).exit_status == Exit.NOT_PERMITTED
-    denied = exits.NotAllowed(403, "forbidden", "x", "add the user")
-    assert exits.of_client(denied).exit_status == Exit.NOT_PERMITTED
-    assert exits.of_client(denied).hint == "add the user"
-    assert exits.of_client(exits.WaportdClientError("x")).exit_status == Exit.FAILED
+    unavailable = exit_status.WaportdUnavailable
+    assert exit_status.of_client(unavailable("timeout", "x")).exit_status == Exit.UNREACHABLE
+    assert exit_status.of_client(unavailable("permission_denied", "x")).exit_status == Exit.NOT_PERMITTED
+    denied = exit_status.NotAllowed(403, "forbidden", "x", "add the user")
+    assert exit_status.of_client(denied).exit_status == Exit.NOT_PERMITTED
+    assert exit_status.of_client(denied).hint == "add the user"
+    assert exit_status.of_client(exit_status.WaportdClientError("x")).exit_status == Exit.FAILED
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
-    program = "import sys, waportd.cli.main as m; m.parser(); import waportd.cli.users; print(*sys.modules)"
+    program = "import sys, waportd.cli.main as m; m.parser(m.PROGRAM); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     heavy = {"rich", "aiohttp", "asyncio", "yaml", "segno", "psutil", "pydbus", "gi", "waportd.config"}
+    heavy |= {"http.server", "tarfile"}
     assert heavy.isdisjoint(done.stdout.split())
 
 
@@ -156,14 +214,14 @@ def test_it_starts_at_once():
 
 async def test_who_waits_for_long_is_told_what_for(ctl, socket_path, monkeypatch):
     """As while the daemon starts: systemd holds the socket, and nobody answers yet."""
-    told, notice = threading.Event(), caller._notice
+    told, complain = threading.Event(), terminal.complain
 
     def tell(*arguments):
-        notice(*arguments)
+        complain(*arguments)
         told.set()
 
     monkeypatch.setattr(caller, "NOTICE", 0.05)
-    monkeypatch.setattr(caller, "_notice", tell)
+    monkeypatch.setattr(terminal, "complain", tell)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(socket_path))
         listener.listen()
@@ -174,3 +232,20 @@ async def test_who_waits_for_long_is_told_what_for(ctl, socket_path, monkeypatch
         said = await waiting
     assert "waportd has not answered yet" in said.err
     assert said.status == Exit.UNREACHABLE
+
+
+async def test_who_changes_too_much_is_told_that_it_waits_and_goes_on(ctl, api, supervisor, monkeypatch):
+    def sleep(seconds):
+        waits.append(seconds)
+        monkeypatch.setattr("waportd.api.access.UID", Share(1024, None, (3, 100)))
+
+    waits = []
+    monkeypatch.setattr("waportd.api.access.UID", Share(1024, None, (1, 100)))
+    monkeypatch.setattr(caller, "time", types.SimpleNamespace(sleep=sleep))
+    await supervisor.ensure(User("1"))
+    assert (await ctl("stop", "1")).err == ""
+    said = await ctl("stop", "1")
+    assert said.status == Exit.OK
+    [wait] = waits
+    assert 0 < wait <= 60
+    assert said.err == f"waportd takes no more changes of this account for {wait:g} s; waiting\n"

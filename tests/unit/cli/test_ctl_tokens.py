@@ -6,9 +6,9 @@ import json
 import pytest
 from support import another_key
 
-from waportd.cli.exits import Exit
+from waportd.cli.exit_status import Exit
+from waportd.connect_links import Links
 from waportd.errors import LinkInvalid
-from waportd.links import Links
 from waportd.model import User
 from waportd.tokens import Kind
 
@@ -51,7 +51,7 @@ async def test_a_key_is_for_less_and_ends(api, ctl, access):
 
 async def test_all_links_are_taken_back(api, ctl, access):
     before = Links(b"key", another_key)
-    assert "no connect link" in (await ctl("token", "revoke-links")).out
+    assert "all connect links are revoked" in (await ctl("token", "revoke-links")).out
     expires, signature = before.sign(User("2"), 60)
     with pytest.raises(LinkInvalid):
         access.links.check(User("2"), str(expires), signature)

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from support import BASE, add_engine, until
 
-from waportd.cli import look as taking
+from waportd.cli import trial as taking
 from waportd.cli import upstream
-from waportd.cli.exits import Exit
+from waportd.cli.exit_status import Exit
 from waportd.cli.upstream import Verdict, judge
 from waportd.config import Config
 from waportd.model import Port, User
+from waportd.units import server_unit
 
 ROOT = Path(__file__).resolve().parents[3]
 FOUND = {
@@ -58,18 +59,18 @@ def lacking(*features, **shims):
 @pytest.mark.parametrize(
     ("changes", "verdict", "message"),
     [
-        ({}, Verdict.FINE, "has all that was looked for"),
-        ({"code": {**FOUND["code"], "shown": None, "parts": None}}, Verdict.FINE, "has all"),
-        ({"upstream": lacking(wids="not needed", models="absent")}, Verdict.FINE, "has all"),
+        ({}, Verdict.FINE, "has everything that waportd needs"),
+        ({"code": {**FOUND["code"], "shown": None, "parts": None}}, Verdict.FINE, "has everything"),
+        ({"upstream": lacking(wids="not needed", models="absent")}, Verdict.FINE, "has everything"),
         ({"upstream": lacking("groups", "groups")}, Verdict.OPTIONAL, "sessions work, without groups"),
         ({"upstream": lacking("pairing", "media_out")}, Verdict.OPTIONAL, "without pairing, media_out"),
         ({"upstream": lacking(new_codes="failed")}, Verdict.OPTIONAL, "without shim new_codes"),
         ({"upstream": lacking("groups", "send")}, Verdict.BROKEN, "no send, and so no sessions"),
         ({"upstream": lacking("link"), "code": None, "error": CHANGED}, Verdict.BROKEN, "link needs"),
         ({"code": None, "error": {**CHANGED, "cause": "no_code"}}, Verdict.BROKEN, "has changed"),
-        ({"code": OTHER_CODE}, Verdict.BROKEN, "no phone will take it"),
+        ({"code": OTHER_CODE}, Verdict.BROKEN, "no phone will accept it"),
         ({"code": {**OTHER_CODE, "differing": [6]}}, Verdict.OPTIONAL, "with more parts"),
-        ({"code": OTHER_CODE, "upstream": lacking("groups")}, Verdict.BROKEN, "no phone will take it"),
+        ({"code": OTHER_CODE, "upstream": lacking("groups")}, Verdict.BROKEN, "no phone will accept it"),
         ({"code": None, "reached": False, "error": NO_NETWORK}, Verdict.UNREACHED, "cannot be reached"),
     ],
 )
@@ -176,20 +177,27 @@ async def test_the_browser_is_that_of_a_session_and_its_arguments_are_told_to_no
 async def test_a_look_that_ends_without_a_word_says_nothing_of_the_page(look):
     said = await look("console.error('profile_error: disk full'); process.exit(7);")
     assert said.status == Verdict.UNREACHED
-    assert "failed: profile_error: disk full" in said.err
+    assert "could not be checked: profile_error: disk full" in said.err
     assert "it ended with status 7" in (await look("process.exit(7);")).err
     assert (await look("console.log('[');")).status == Verdict.UNREACHED
 
 
+async def test_a_unit_that_systemd_cannot_set_up_says_nothing_of_the_page(look):
+    said = await look("process.exit(226);")
+    assert said.status == Verdict.UNREACHED
+    assert "the unit's sandbox cannot be set up on this system" in said.err
+    assert "nesting=1" in said.err
+
+
 async def test_a_look_that_takes_too_long_is_given_up(look, monkeypatch):
-    monkeypatch.setattr(taking, "_LIMIT", 1.0)
+    monkeypatch.setattr(taking, "LIMIT", 1.0)
     said = await look("process.stdin.on('end', () => process.exit(1)).resume();")
     assert said.status == Verdict.UNREACHED
 
 
 async def test_one_that_does_not_end_is_ended(look, monkeypatch):
-    monkeypatch.setattr(taking, "_LIMIT", 1.0)
-    monkeypatch.setattr(taking, "_FAREWELL", 0.5)
+    monkeypatch.setattr(taking, "LIMIT", 1.0)
+    monkeypatch.setattr(taking, "FAREWELL", 0.5)
     said = await look("setInterval(() => {}, 1000);")
     assert (said.status, "it ended with status -9" in said.err) == (Verdict.UNREACHED, True)
 
@@ -208,7 +216,7 @@ ECHO = "process.stdin.once('data', (told) => { process.stderr.write(JSON.parse(t
 
 
 async def test_it_looks_with_the_engine_that_is_named(look, tmp_path, monkeypatch):
-    monkeypatch.setattr("waportd.config._ENGINES", tmp_path / "engines")
+    monkeypatch.setattr("waportd.config.model.ENGINES", tmp_path / "engines")
     said = await look(ECHO, "--engine", "1.34.6")
     assert (said.status, "there is no engine '1.34.6'; there is bundled" in said.err) == (
         Verdict.UNREACHED,
@@ -267,11 +275,15 @@ class TestOfAUser:
 class TestAsRoot:
     """The browser's sandbox refuses root, so it runs as somebody else."""
 
-    def command(self, monkeypatch, tmp_path, *, booted):
+    def command(self, monkeypatch, tmp_path, *, booted, drop_in=""):
+        systemctl = tmp_path / "systemctl"
+        systemctl.write_text(f"#!/bin/sh\ncat <<'END'\n{server_unit(Config())}{drop_in}END\n")
+        systemctl.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(os, "chown", lambda *_: None)
-        monkeypatch.setattr(taking, "_BOOTED", tmp_path if booted else tmp_path / "no")
-        with taking._place(Config(), Path("/usr/bin/node"), Path("/usr/lib/waportd/server/upstream.js")) as (
+        monkeypatch.setattr(taking, "BOOTED", tmp_path if booted else tmp_path / "no")
+        with taking.place(Config(), Path("/usr/bin/node"), Path("/usr/lib/waportd/server/upstream.js")) as (
             command,
             folder,
         ):
@@ -296,6 +308,22 @@ class TestAsRoot:
             assert line in properties
         for name in ("ExecStart", "Restart", "User", "StateDirectory", "WatchdogSec", "EnvironmentFile"):
             assert not [line for line in properties if line.startswith(f"{name}=")]
+
+    def test_what_the_administrator_has_changed_for_all_servers_holds_too(self, monkeypatch, tmp_path):
+        drop_in = (
+            "\n# /etc/systemd/system/whatsapp@.service.d/override.conf\n[Unit]\nAfter=network-online.target\n"
+            "[Service]\n; a comment\nProtectHome=\\\nno\nExecStartPre=+/bin/rm /\nRestartSec=5\nNice=5\n"
+        )
+        command = self.command(monkeypatch, tmp_path, booted=True, drop_in=drop_in)
+        properties = [after for before, after in itertools.pairwise(command) if before == "--property"]
+        assert properties[-3:] == ["ProtectHome= no", "Nice=5", "RuntimeMaxSec=150"]
+        assert not [line for line in properties if "Exec" in line or "After" in line]
+
+    @pytest.mark.parametrize("drop_in", ["DynamicUser=no\n", "DynamicUser=off\nUser=root\n"])
+    def test_it_never_runs_as_root(self, monkeypatch, tmp_path, drop_in):
+        with pytest.raises(taking.TrialError, match="DynamicUser=no"):
+            self.command(monkeypatch, tmp_path, booted=True, drop_in=f"[Service]\n{drop_in}")
+        self.command(monkeypatch, tmp_path, booted=True, drop_in=f"[Service]\n{drop_in}User=waweb\n")
 
     def test_without_systemd_it_gets_an_id_that_nobody_has(self, monkeypatch, tmp_path):
         monkeypatch.setattr(taking.pwd, "getpwall", lambda: [types.SimpleNamespace(pw_uid=65519)])

@@ -2,12 +2,16 @@
 
 import asyncio
 import dataclasses
+import datetime as dt
 import json
+import time
 
 import pytest
-from support import BASE, until
+from fakes import iso
+from support import BASE, OVERFLOW, until
 
-from waportd.cli.exits import Exit
+from waportd.cli.exit_status import Exit
+from waportd.cli.terminal import state as colour
 from waportd.model import Port, SessionState, User, service_unit
 
 PORT = Port(BASE)
@@ -63,6 +67,42 @@ async def test_show_tells_everything_and_no_code(three, ctl, systemd):
     assert "noise" not in shown.out
 
 
+async def test_show_tells_which_messages_the_web_app_does_not_get(three, ctl, supervisor, systemd):
+    assert "messages" not in (await ctl("show", "1")).out
+    webhook = {"queued": 3, "failed": 5, "dropped": 2, "error": "nobody listens there"}
+    systemd.servers[PORT].say("ready", linked=True, webhook={**webhook, "error_at": "2026-01-01T00:00:00Z"})
+    await until(supervisor, "1", lambda now: now.session.webhook.error)
+    said = (await ctl("show", "1")).out
+    for part in ("does not take them: nobody listens there (", "3 messages are waiting", "2 messages lost"):
+        assert part in said
+
+
+async def test_who_waits_for_the_web_app_for_five_minutes_is_not_shown_as_well(
+    three, ctl, supervisor, systemd
+):
+    def minutes_ago(minutes):
+        return iso(time.time() - minutes * 60)
+
+    webhook = {"queued": 3, "delivered": 40, "failed": 7, "undelivered": 2, "error": "HTTP 503"}
+    for minutes, state in ((4, "ready"), (12, "undelivered")):
+        told = {**webhook, "oldest_at": minutes_ago(minutes)}
+        systemd.servers[PORT].say("ready", linked=True, message=f"{minutes}", webhook=told)
+        await until(supervisor, "1", lambda now, minutes=minutes: now.session.message == f"{minutes}")
+        [line] = [line for line in (await ctl("list")).out.splitlines() if line.startswith("1 ")]
+        assert line.split()[3] == state
+        if state == "ready":
+            said = (await ctl("list", "--messages")).out
+            assert "the web app does not take messages: HTTP 503" in said
+    assert line.split()[4] == "12m"
+    assert line.endswith("3 messages wait for the web app: HTTP 503")
+    said = (await ctl("list", "--messages")).out.splitlines()
+    assert said[0].split()[6:-1] == ["QUEUED", "OLDEST", "DELIVERED", "FAILED", "UNDELIVERED"]
+    assert "3       12m     40         7       2" in said[1]
+    shown = (await ctl("show", "1")).out
+    assert "40 delivered, 3 waiting, 2 undelivered, 7 tries failed" in shown
+    assert "waportctl messages redeliver 1" in shown
+
+
 async def test_show_tells_what_runs_and_what_it_lacks(three, ctl, supervisor, systemd):
     assert "whatsapp-web.js 1.34.7 (bundled)" in (await ctl("show", "1")).out
     member = {"feature": "groups", "module": "WAWebGroupCreateJob", "found": "undefined"}
@@ -97,7 +137,7 @@ async def test_a_user_without_a_server_is_an_exit_status_of_its_own(api, ctl, co
 
 
 async def test_each_action_does_what_it_says(three, ctl, supervisor):
-    assert "runs" in (await ctl("start", "3")).out
+    assert "started" in (await ctl("start", "3")).out
     assert supervisor.known("3").process.state == "running"
     assert "the login is kept" in (await ctl("stop", "3")).out
     assert supervisor.known("3").process.state == "stopped"
@@ -105,7 +145,7 @@ async def test_each_action_does_what_it_says(three, ctl, supervisor):
     assert json.loads((await ctl("--json", "restart", "1")).out)["process"]["pid"] != pid
     assert (await ctl("logout", "2", "--yes")).status == Exit.OK
     assert json.loads((await ctl("delete", "2", "--json", "--yes")).out) == {"deleted": "2", "port": BASE + 1}
-    assert supervisor.picture.get("2") is None
+    assert supervisor.registry.get("2") is None
 
 
 @pytest.mark.parametrize("command", [("delete", "1"), ("logout", "1"), ("stop", "--all")])
@@ -198,8 +238,34 @@ async def test_names_that_others_chose_cannot_steer_the_terminal(three, ctl, sys
     # And were it to come from elsewhere:
     now = supervisor.known(User("1"))
     session = dataclasses.replace(now.session, pushname="\x1b[31mA\u202e\x07")
-    supervisor.picture.put(dataclasses.replace(now, session=session))
+    supervisor.registry.put(dataclasses.replace(now, session=session))
     assert "(?[31mA??)" in (await ctl("show", "1")).out
+
+
+@pytest.mark.parametrize("name", ["\x1b[31m", "\x9b2J", "\u202eA", "\u2028", "\U000e0041", "\x7f", "Zoë"])
+async def test_nor_can_they_where_json_is_asked_for(three, ctl, api, supervisor, name):
+    now = supervisor.known(User("1"))
+    session = dataclasses.replace(now.session, pushname=name)
+    supervisor.registry.put(dataclasses.replace(now, session=session))
+    for arguments in (("show", "1"), ("list",)):
+        said = (await ctl(*arguments, "--json")).out
+        assert all(line.isprintable() for line in said.splitlines())
+        documents = json.loads(said)
+        assert documents.get("users", [documents])[0]["session"]["name"] == name
+        assert ("Zoë" in said) == (name == "Zoë"), "what can be seen is shown as it is"
+
+
+async def test_nor_can_an_error_in_json(api, ctl):
+    said = await ctl("--socket", "/\u202e\x9b", "list", "--json")
+    assert said.status == Exit.UNREACHABLE
+    assert said.err.rstrip("\n").isprintable()
+    assert "\u202e" in json.loads(said.err)["error"]["detail"]
+
+
+def test_what_waits_for_somebody_is_yellow_and_what_fails_red():
+    for state in ("qr", "passkey_required", "logged_out"):
+        assert colour(state).style == "yellow"
+    assert colour("error").style == "bold red"
 
 
 async def test_a_terminal_gets_colours_and_nothing_wider_than_it_is(three, terminal):
@@ -224,6 +290,75 @@ async def test_a_narrow_terminal_keeps_whom_a_row_is_about(three, terminal, colu
     assert max(map(len, narrow.text.splitlines())) <= columns
 
 
+@pytest.fixture
+async def measured(three, supervisor, systemd):
+    """What user 1 keeps on disk was measured an hour ago."""
+    at = (dt.datetime.now(dt.UTC) - dt.timedelta(minutes=61)).isoformat()
+    sizes = {"login": 3 << 30, "cache": 200 << 20, "journal": 4 << 20, "measured_at": at}
+    systemd.servers[PORT].say("ready", linked=True, phone_number="5511999990000", storage=sizes)
+    await until(supervisor, "1", lambda now: now.storage is not None)
+
+
+async def test_what_a_session_keeps_on_disk_is_shown(measured, ctl):
+    assert "login 3.0 GiB, cache 200 MiB, journal 4 MiB, measured 1h ago" in (await ctl("show", "1")).out
+    assert "Disk" not in (await ctl("show", "2")).out
+    header, *rows = (await ctl("list", "--disk")).out.splitlines()
+    assert header.split()[6:9] == ["LOGIN", "CACHE", "JOURNAL"]
+    assert "3.0 GiB  200 MiB  4 MiB" in rows[0]
+    assert "LOGIN" not in (await ctl("list")).out
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+async def test_a_narrow_terminal_keeps_the_figures_that_were_asked_for(measured, terminal, columns):
+    narrow = await terminal("list", "--disk", columns=columns)
+    assert await narrow.end() == Exit.OK
+    header, first, *_ = [line for line in narrow.text.splitlines() if line.strip()]
+    assert (header.split()[0], first.split()[0]) == ("USER", "1")
+    assert "LOGIN" in header
+    assert "3.0 GiB" in first
+    assert max(map(len, narrow.text.splitlines())) <= columns
+
+
+async def test_a_move_says_what_it_does_and_asks_a_terminal(three, ctl, terminal, supervisor):
+    target = BASE + 7
+    said = await ctl("move", "1", "--port", str(target), "--dry-run")
+    assert said.out == (
+        f"User 1 moves from port {BASE} to port {target}, with login, options and drop-ins. "
+        "The server is down for some seconds, and connects again without a scan.\n"
+    )
+    assert "stays stopped" in (await ctl("move", "3", "--dry-run")).out
+    plan = {"user": "1", "port": BASE, "target": None}
+    assert json.loads((await ctl("move", "1", "--dry-run", "--json")).out) == plan
+    refused = await terminal("move", "1", "--port", str(target))
+    await refused.until("[y/N]")
+    refused.type("n\n")
+    assert await refused.end() == Exit.FAILED
+    assert supervisor.known("1").assignment.port == BASE
+    # Where nobody can be asked it is done: nothing is lost by it.
+    said = await ctl("move", "1", "--port", str(target))
+    assert (said.status, said.err) == (Exit.OK, "")
+    assert said.out == (f"user 1: moved here from port {BASE} (port {target}, whatsapp@{target}.service)\n")
+    assert supervisor.known("1").process.state == "running"
+    shown = json.loads((await ctl("move", "3", "--json", "-y")).out)
+    assert (shown["port"], shown["process"]["state"]) == (OVERFLOW, "stopped")
+
+
+async def test_a_move_that_cannot_be_is_told_and_so_is_a_server_that_does_not_come_back(
+    three, ctl, supervisor, systemd
+):
+    said = await ctl("move", "1", "--port", str(BASE + 1))
+    assert said.status == Exit.FAILED
+    assert f"port {BASE + 1} is assigned to user 2" in said.err
+    assert "name another port, or none" in said.err
+    systemd.fail_to_start(service_unit(Port(BASE + 7)), result="exit-code", exit_code=1, exit_status=1)
+    said = await ctl("move", "1", "--port", str(BASE + 7))
+    assert said.status == Exit.FAILED
+    assert f"moved here from port {BASE}" in said.out
+    assert "user 1:" in said.err
+    assert supervisor.known("1").assignment.port == BASE + 7
+    assert (await ctl("move", "99")).status == Exit.UNKNOWN_USER
+
+
 async def test_a_stopped_user_who_is_linked_is_listed_as_such(three, ctl, supervisor):
     await supervisor.stop(User("1"))
     rows = {line.split()[0]: line for line in (await ctl("list")).out.splitlines()}
@@ -242,7 +377,7 @@ async def test_a_terminal_is_asked_before_a_session_is_deleted(three, terminal, 
     await agreed.until(f"with the session on port {BASE}")
     agreed.type("y\n")
     assert await agreed.end() == Exit.OK
-    assert supervisor.picture.get("1") is None
+    assert supervisor.registry.get("1") is None
     told = await terminal("logout", "2", "--yes")
     assert await told.end() == Exit.OK
 

@@ -13,8 +13,8 @@ import urllib.parse
 import pytest
 from support import BASE, until
 
-from waportd.cli.exits import Exit
-from waportd.cli.web import Proxy, own_uids, peer_uid
+from waportd.cli.exit_status import Exit
+from waportd.cli.loopback import Proxy, own_uids, peer_uid
 
 
 @contextlib.contextmanager
@@ -68,7 +68,7 @@ async def test_the_link_lets_one_browser_in_once(proxy):
     cookie = await asyncio.to_thread(let_in, proxy)
     status, _, body = await asyncio.to_thread(call, proxy, "GET", f"{link.path}?{link.query}")
     assert status == 403
-    assert b"used already" in body
+    assert b"already used" in body
     status, _, body = await asyncio.to_thread(call, proxy, "GET", "/v1/users", Cookie=cookie)
     assert (status, json.loads(body)) == (200, {"users": []})
 
@@ -211,16 +211,49 @@ async def test_a_port_that_is_taken_is_told(proxy, ctl):
     assert "--listen" in said.err
 
 
+TRIES = """
+import http.client, json, socket, sys
+port, target, cookie = int(sys.argv[1]), *sys.argv[2:]
+def outcome(attempt):
+    try:
+        return repr(attempt())
+    except TimeoutError:
+        return "open"
+    except (ConnectionError, http.client.HTTPException):
+        return "refused"
+def silent():
+    with socket.create_connection(("127.0.0.1", port), 3) as one:
+        if not one.recv(1):
+            raise ConnectionResetError
+def asked(path, headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", path, headers=headers)
+    return connection.getresponse().status
+print(json.dumps([
+    outcome(silent), outcome(lambda: asked("/", {})), outcome(lambda: asked(target, {})),
+    outcome(lambda: asked("/v1/users", {"Cookie": cookie})),
+]))
+"""
+"""Says nothing, asks, opens the link, and shows a stolen cookie."""
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
-def test_another_user_is_really_not_heard(tmp_path):
-    program = "import sys, urllib.request as u; u.urlopen('http://127.0.0.1:' + sys.argv[1], timeout=20)"
+@pytest.mark.parametrize(("who", "whose"), [(65534, 0), (0, 65534)], ids=["stranger", "root"])
+def test_another_user_is_really_not_heard(tmp_path, who, whose):
+    """Before a byte is read, with the link and with the cookie of somebody who was let in; not even root."""
     with serving(tmp_path / "none", {os.getuid()}) as proxy:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", program, str(proxy.port)],
-            user=65534,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert "Connection reset" in done.stderr or "closed connection" in done.stderr, done.stderr
+        cookie = let_in(proxy)
+        proxy.once = "a-link-of-its-own"
+        link = urllib.parse.urlsplit(proxy.link)
+
+        def tried(uid):
+            shown = (str(proxy.port), f"{link.path}?{link.query}", cookie)
+            program = [sys.executable, "-I", "-c", TRIES, *shown]
+            return json.loads(subprocess.run(program, user=uid, capture_output=True, check=True).stdout)
+
+        proxy.uids = {whose}
+        assert tried(who) == ["refused"] * 4
+        assert proxy.once, "the link was used up"
+        # That the attempts are good ones: who may, gets in.
+        proxy.uids = {who}
+        assert tried(who) == ["open", "403", "303", "503"]

@@ -62,11 +62,11 @@ def test_a_traceback_follows_the_line(capsys, monkeypatch):
 def test_the_journal_is_where_systemd_connected_standard_error_to_it(monkeypatch):
     status = os.fstat(sys.stderr.fileno())
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-    assert journal._stderr_is_the_journal()
+    assert journal.stderr_is_the_journal()
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino + 1}")
-    assert not journal._stderr_is_the_journal()
+    assert not journal.stderr_is_the_journal()
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    assert not journal._stderr_is_the_journal()
+    assert not journal.stderr_is_the_journal()
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def sent(monkeypatch):
     """Return what is sent to the journal."""
     entries = []
     monkeypatch.setattr(journal.journal, "send", lambda message, **fields: entries.append((message, fields)))
-    monkeypatch.setattr(journal, "_stderr_is_the_journal", lambda: True)
+    monkeypatch.setattr(journal, "stderr_is_the_journal", lambda: True)
     return entries
 
 
@@ -133,7 +133,7 @@ async def test_a_journal_that_hangs_is_given_up_and_holds_up_nothing(monkeypatch
         raise OSError("of the test")
 
     monkeypatch.setattr(journal.journal, "Reader", hang)
-    monkeypatch.setattr(journal, "_READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(journal, "READ_TIMEOUT_S", 0.2)
     try:
         assert await asyncio.wait_for(last_lines("whatsapp@5002.service", 5), 5) == []
     finally:

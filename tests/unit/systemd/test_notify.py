@@ -23,8 +23,8 @@ def test_ready_comes_with_a_status(told):
 
 
 def test_a_status_cannot_smuggle_in_another_assignment(told):
-    notify.status("user 2:\nREADY=1")
-    assert told() == "STATUS=user 2: READY=1"
+    notify.ready("user 2:\nWATCHDOG=trigger")
+    assert told() == "READY=1\nSTATUS=user 2: WATCHDOG=trigger"
 
 
 def test_reloading_names_the_moment_in_microseconds_of_the_monotonic_clock(told):

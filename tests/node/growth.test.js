@@ -1,0 +1,90 @@
+'use strict';
+
+/** How much a session keeps on disk: when it is measured, and what of it is told. */
+
+const assert = require('node:assert/strict');
+const { once } = require('node:events');
+const { describe, it } = require('node:test');
+
+const { Growth } = require('../../server/growth');
+const { SessionState } = require('../../server/state');
+
+const newState = () => new SessionState({ port: 5002, user: '2', attempts: 5 });
+
+/** A disk that takes its time: each measurement ends when it is told to. */
+class SlowDisk {
+    measurements = [];
+
+    sizes() {
+        return new Promise((resolve) => {
+            this.measurements.push(resolve);
+        });
+    }
+}
+
+function begin(t, intervalMs) {
+    const state = newState();
+    const disk = new SlowDisk();
+    const growth = new Growth({ storage: disk, state });
+    growth.start(intervalMs);
+    t.after(() => growth.close());
+    return { state, disk };
+}
+
+/** Let everything happen that waits for nothing. */
+const turn = () => new Promise(setImmediate);
+
+describe('the growth of a session', () => {
+    it('is measured once it is ready, and told with its time', async (t) => {
+        const { state, disk } = begin(t);
+        assert.equal(state.document().storage, null);
+        state.enter('authenticated', {});
+        assert.equal(disk.measurements.length, 0);
+        const before = Date.now();
+        state.enter('ready', {});
+        await turn();
+        assert.equal(state.document().storage, null, 'nobody waits for it');
+        disk.measurements[0]({ login: 7, cache: 5 });
+        const [document] = await once(state, 'change');
+        const { measured_at: at, ...sizes } = document.storage;
+        assert.deepEqual(sizes, { login: 7, cache: 5 });
+        assert.ok(Date.parse(at) >= before && Date.parse(at) <= Date.now(), at);
+    });
+
+    it('is not measured each time that the connection comes back', async (t) => {
+        const { state, disk } = begin(t);
+        for (let time = 0; time < 5; time += 1) {
+            state.enter('ready', {});
+            state.enter('disconnected', {});
+            disk.measurements[time]?.({ login: 7, cache: 5 });
+            await turn();
+        }
+        assert.equal(disk.measurements.length, 1);
+    });
+
+    it('is measured again and again, and never twice at a time', { timeout: 20_000 }, async (t) => {
+        const { state, disk } = begin(t, 5);
+        for (const login of [1, 2, 3]) {
+            while (disk.measurements.length < login) await turn();
+            const ended = once(state, 'change');
+            disk.measurements[login - 1]({ login, cache: 0 });
+            const [document] = await ended;
+            assert.equal(document.storage.login, login);
+        }
+        while (disk.measurements.length < 4) await turn();
+        // As many intervals as can pass: the fourth measurement has not ended.
+        await new Promise((resolve) => {
+            setTimeout(resolve, 50);
+        });
+        assert.equal(disk.measurements.length, 4);
+    });
+
+    it('is not told of a login that was deleted meanwhile', async (t) => {
+        const { state, disk } = begin(t);
+        state.enter('ready', {});
+        state.enter('logged_out', { storage: null });
+        disk.measurements[0]({ login: 7, cache: 5 });
+        await turn();
+        assert.equal(state.document().storage, null);
+    });
+});

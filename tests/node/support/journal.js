@@ -1,0 +1,60 @@
+'use strict';
+
+/** Journals to be written by tests. */
+
+const path = require('node:path');
+
+const { Journal } = require('../../../server/journal');
+const { scratch } = require('./process');
+
+const quiet = { error: () => {}, warning: () => {}, info: () => {}, debug: () => {} };
+
+/** A log that keeps what it is told: one line for each. */
+function listening() {
+    const lines = [];
+    const hear =
+        (level) =>
+        (text, fields = {}) =>
+            lines.push(`${level}: ${text} ${JSON.stringify(fields)}`);
+    return {
+        lines,
+        error: hear('error'),
+        warning: hear('warning'),
+        info: hear('info'),
+        debug: hear('debug'),
+    };
+}
+
+/** The event of a message. */
+function event(name, members = {}) {
+    const body = `text of ${name}, with "quotes", a\nnew line and ünïcödé`;
+    return { event: 'message', event_id: `message:${name}`, chat: { id: 'a@c.us' }, body, ...members };
+}
+
+/** Where a test has its journal, and the means to open it again and again. */
+function newPlace(t, options = {}) {
+    const directory = path.join(scratch(t), '.wwebjs_auth_5002', 'messages');
+    const all = { directory, maxAge: 7 * 86_400, maxBytes: 64 * 1024 * 1024, log: quiet, ...options };
+    const open = async (more = {}) => {
+        const journal = await Journal.open({ ...all, ...more });
+        t.after(() => journal.close());
+        return journal;
+    };
+    return { directory, open };
+}
+
+/** All events that a journal has, page by page. */
+async function readAll(journal, options = {}) {
+    const entries = [];
+    let after = null;
+    for (let more = true; more;) {
+        const page = await journal.read({ limit: 1000, ...options, after });
+        entries.push(...page.entries);
+        ({ more, next: after } = page);
+    }
+    return entries;
+}
+
+const idsOf = (entries) => entries.map((entry) => entry.event.event_id.replace('message:', ''));
+
+module.exports = { event, idsOf, listening, newPlace, quiet, readAll };

@@ -1,0 +1,58 @@
+"""A run of all tests, whose parts are several processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+sys.path.insert(0, sys.argv[1])
+loader = SourceFileLoader("run_tests", sys.argv[1] + "/run-tests")
+module = sys.modules["run_tests"] = module_from_spec(spec_from_loader("run_tests", loader))
+loader.exec_module(module)
+sys.exit(not module.built())
+"""
+MAKE = """#!/bin/sh
+echo begin "$@" >>made
+sleep 0.3
+echo end >>made
+exit $(cat outcome)
+"""
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Have so many parts of a run want the package at the same time, where `make` ends as told; return how they end."""
+    (tmp_path / ".run/test").mkdir(parents=True)
+    make = tmp_path / "make"
+    make.write_text(MAKE)
+    make.chmod(0o755)
+
+    def start(run, outcome=0, count=2):
+        (tmp_path / "outcome").write_text(str(outcome))
+        surroundings = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "RUN_TESTS_STARTED": run}
+        command = [sys.executable, "-c", PROGRAM, ROOT / "tools"]
+        started = [subprocess.Popen(command, cwd=tmp_path, env=surroundings) for _ in range(count)]
+        return [one.wait(60) for one in started]
+
+    start.made = lambda: (tmp_path / "made").read_text().splitlines()
+    return start
+
+
+def test_the_package_is_built_once_in_a_run_and_again_in_the_next_one(parts):
+    assert parts("1") == [0, 0]
+    assert parts.made() == ["begin deb", "end"]
+    assert parts("2") == [0, 0]
+    assert parts.made() == ["begin deb", "end"] * 2
+
+
+def test_a_package_that_cannot_be_built_fails_each_part_that_needs_it(parts):
+    assert parts("1", outcome=1) == [1, 1]
+    assert parts("1") == [0, 0]
+    assert parts.made() == ["begin deb", "end"] * 3

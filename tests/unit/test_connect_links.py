@@ -1,0 +1,68 @@
+"""Connect links: good for one user and for so long, and for nothing else."""
+
+import time
+
+import pytest
+from support import another_key
+
+from waportd.connect_links import Links
+from waportd.errors import LinkExpired, LinkInvalid
+from waportd.model import User
+
+TWO = User("2")
+
+
+@pytest.fixture
+def links():
+    return Links(b"k" * 32, another_key)
+
+
+def test_a_link_is_good_until_it_ends(links, monkeypatch):
+    now = time.time()
+    expires, signature = links.sign(TWO, 600)
+    assert abs(expires - now - 600) < 5
+    assert links.check(TWO, str(expires), signature) == expires
+    monkeypatch.setattr(time, "time", lambda: expires - 1.0)
+    links.check(TWO, str(expires), signature)
+    monkeypatch.setattr(time, "time", lambda: float(expires))
+    with pytest.raises(LinkExpired):
+        links.check(TWO, str(expires), signature)
+
+
+def test_a_link_outlives_a_restart_and_not_a_change_of_the_key(links):
+    expires, signature = links.sign(TWO, 600)
+    Links(b"k" * 32, another_key).check(TWO, str(expires), signature)
+    with pytest.raises(LinkInvalid):
+        Links(b"x" * 32, another_key).check(TWO, str(expires), signature)
+
+
+def test_a_link_that_was_changed_is_none_even_where_it_would_have_expired(links):
+    expires, signature = links.sign(TWO, 600)
+    changed = [
+        (User("3"), str(expires), signature),
+        (User("2_1"), str(expires), signature),
+        (TWO, str(expires + 1), signature),
+        (TWO, f"0{expires}", signature),
+        (TWO, f"{expires} ", signature),
+        (TWO, "1", signature),
+        (TWO, "", signature),
+        (TWO, "é", signature),
+        (TWO, "\udcff", signature),
+        (TWO, str(expires), signature[:-1]),
+        (TWO, str(expires), signature + "="),
+        (TWO, str(expires), signature.swapcase()),
+        (TWO, str(expires), ""),
+        (TWO, str(expires), "é"),
+        (TWO, str(expires), "\udcff"),
+    ]
+    for user, end, sign in changed:
+        with pytest.raises(LinkInvalid):
+            links.check(user, end, sign)
+
+
+def test_what_a_link_is_made_of_cannot_be_taken_apart_in_two_ways(links):
+    expires, signature = links.sign(User("21"), 600)
+    assert len(signature) == 43
+    with pytest.raises(LinkInvalid):
+        links.check(TWO, f"1{expires}", signature)
+    links.check(User("21"), str(expires), signature)
