@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from bench import place
-from bench.measure import Row, at_most, interleave, less_than, row
+from bench.measure import Row, at_most, interleave, less_than, row, value_at_most
 
 MIB = 1 << 20
 SETTLE = 4.0
@@ -40,7 +40,10 @@ def rows(*, quick: bool) -> list[Row]:
                 sessions = Sessions(waportd, standin)
                 return [
                     *_time_to_code(sessions, 1 if quick else 9),
-                    *_memory(sessions, 1 if quick else 3, more=1 if quick else 7),
+                    *_surface_check(sessions, 3 if quick else 25),
+                    *_memory(
+                        sessions, 1 if quick else 3, more=1 if quick else 7, settle=1 if quick else SETTLE
+                    ),
                     *([] if quick else _per_gigabyte(sessions, (1, 5, 10, 20))),
                 ]
         finally:
@@ -190,13 +193,37 @@ def _time_to_code(sessions: Sessions, rounds: int) -> list[Row]:
     ]
 
 
-def _memory(sessions: Sessions, rounds: int, more: int) -> list[Row]:
+def _surface_check(sessions: Sessions, rounds: int) -> list[Row]:
+    """Measure what it costs to see that WhatsApp's page has what is used of it."""
+    with place.scratch() as folder:
+        args = [each.replace("/CACHE", str(folder)) for each in sessions.ours["args"]]
+        told = json.dumps({**sessions.ours, "name": None, "args": [*args, *sessions.standin_args]})
+        program = place.ROOT / "bench/surface_check.js"
+        command = ["node", "--expose-gc", program, str(rounds), told]
+        printed = subprocess.run(command, check=True, capture_output=True, timeout=300).stdout
+    measured = json.loads(printed)
+    none = "–"
+    return [
+        row(f"check of the page {when}", none, "ms", measured[part], target=value_at_most(10, "ms"))
+        for part, when in (("boot", "before the first code"), ("main", "after ready"))
+    ] + [
+        row(
+            "memory that both checks leave in page and server",
+            none,
+            "MiB",
+            [each / MIB for each in measured["memory"]],
+            target=value_at_most(1, "MiB"),
+        )
+    ]
+
+
+def _memory(sessions: Sessions, rounds: int, more: int, settle: float) -> list[Row]:
     def ours() -> tuple[float, float]:
         users = [sessions.start_ours()[0]]
-        time.sleep(SETTLE)
+        time.sleep(settle)
         first = _pss(_group(sessions.waportd, users[0]))
         users += [sessions.start_ours()[0] for _ in range(more)]
-        time.sleep(SETTLE)
+        time.sleep(settle)
         all_ = sum(_pss(_group(sessions.waportd, user)) for user in users)
         for user in users:
             sessions.end_ours(user)
@@ -205,10 +232,10 @@ def _memory(sessions: Sessions, rounds: int, more: int) -> list[Row]:
     def theirs() -> tuple[float, float]:
         with contextlib.ExitStack() as stack:
             scripts = [stack.enter_context(sessions.ten_lines(sessions.default))[0]]
-            time.sleep(SETTLE)
+            time.sleep(settle)
             first = _pss(_tree(scripts[0].pid))
             scripts += [stack.enter_context(sessions.ten_lines(sessions.default))[0] for _ in range(more)]
-            time.sleep(SETTLE)
+            time.sleep(settle)
             all_ = sum(_pss(_tree(script.pid)) for script in scripts)
         return first, (all_ - first) / more
 

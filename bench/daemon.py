@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 def rows(*, quick: bool) -> list[Row]:
     """Measure the daemon idle, with assigned users, with running ones, and while it starts."""
-    start = _start(9 if quick else 25)
+    start = _start(3 if quick else 25)
     return [
         *start,
         *_assigned(500 if quick else ASSIGNED),

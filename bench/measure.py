@@ -41,6 +41,11 @@ def value_at_most(limit: float, unit: str) -> Target:
     return Target(f"≤ {limit:g} {unit}", lambda value: value <= limit, of_value=True)
 
 
+def value_at_least(limit: float, unit: str) -> Target:
+    """Want a value of at least that, whatever it is compared with."""
+    return Target(f"≥ {limit:g} {unit}", lambda value: value >= limit, of_value=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One line of the results. The members are those of ``results.json``."""

@@ -2,7 +2,8 @@
 
 /** Print how the server of one user starts a browser: `node our_flags.js BROWSER`, as puppeteer's options. */
 
-const { browserArguments, browserVersion, identity, isHeadlessShell } = require('../server/browser');
+const { browserArguments, identity, isHeadlessShell } = require('../server/browser_arguments');
+const { browserVersion } = require('../server/browser_version');
 
 (async () => {
     const executablePath = process.argv[2];

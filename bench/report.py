@@ -18,6 +18,7 @@ GROUPS = {
     "start": "Starts",
     "daemon": "The daemon",
     "scale": "With many assigned users",
+    "messages": "Messages",
     "browsers": "Sessions with real browsers",
 }
 IMAGES = "docs/images"
