@@ -35,17 +35,20 @@ async function main(user) {
     const path = `/v1/users/${encodeURIComponent(user)}`;
     // Starts the user's server, and a new round of codes.
     await waportd('PUT', `${path}?wait=listening`);
-    let known = '';
+    let known = null;
     for (;;) {
         // Held for 25 seconds at most, until the answer is another than the one that is known.
-        const answer = await waportd('GET', `${path}/qr?wait=25`, { 'If-None-Match': known });
+        const answer = known
+            ? await waportd('GET', `${path}/qr?timeout=25`, { 'If-None-Match': known })
+            : await waportd('GET', `${path}/qr`);
         if (answer.status === 304) continue;
         known = answer.etag;
-        const { status, qr, message, hint } = answer.document;
+        const { status, qr, message, hint, passkey } = answer.document;
         if (qr) console.log(qr);
-        else console.error(`user ${user}: ${message}`);
+        // Where WhatsApp wants a passkey, the hint names the connect link, which guides the person.
+        else console.error(`user ${user}: ${[message, passkey && hint].filter(Boolean).join('; ')}`);
         if (status === 'ready') return;
-        if (ENDS.has(status)) throw new Error(hint ?? message);
+        if (ENDS.has(status) && !passkey) throw new Error(hint ?? message);
     }
 }
 

@@ -41,7 +41,8 @@ try {
     // Returns when there is a code, or a phone is linked.
     waportd('PUT', "/v1/users/$user?wait=qr");
     $code = waportd('GET', "/v1/users/$user/qr");
-    echo $code['qr'] ?? "user {$code['user']}: {$code['message']}", "\n";
+    // Without a code the hint is the next step: of who is asked for a passkey, the connect link.
+    echo $code['qr'] ?? "user {$code['user']}: {$code['message']}" . ($code['hint'] ? "; {$code['hint']}" : ''), "\n";
 } catch (RuntimeException $error) {
     fwrite(STDERR, $error->getMessage() . "\n");
     exit(1);

@@ -4,31 +4,43 @@ Needs Flask (apt install python3-flask) and a running waportd whose socket this 
 
     python3 -c 'from werkzeug.security import generate_password_hash as h; print(h(input("password: ")))'
     export APP_USERS='{"ana": {"id": 2, "password": "<what the line above printed>"}}'
+    export WEBHOOK_SECRET="whsec_$(openssl rand -base64 32)"
     flask --app flask_app run --port 5002
 
-Then open http://localhost:5002/. In waportd's configuration, ports.reserved should name 5002.
+Then open http://localhost:5002/. In waportd's configuration, ports.reserved should name 5002, instances.webhook_url be
+http://localhost:5002/webhook, and instances.webhook_secret the same secret.
 """
 
+import base64
 import collections
+import hashlib
+import hmac
 import json
 import os
+import re
 import secrets
+import time
 import urllib.error
 import urllib.request
 
 from flask import Flask, Response, abort, g, redirect, render_template_string, request, session, url_for
 from werkzeug.security import check_password_hash
 
-from waportd.client import Client, Conflict, WaportdClientError, get_whatsapp_server_url, port_for, use
+from waportd.client import Client, Conflict, WaportdClientError
+from waportd.compat import get_whatsapp_server_url, port_for, use
 
 app = Flask(__name__)
 app.secret_key = os.environ.get("SECRET_KEY") or secrets.token_bytes(32)
 app.config.update(SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_HTTPONLY=True)
 
+# Without one nobody can post here, waportd neither.
+KEY = base64.b64decode(os.environ.get("WEBHOOK_SECRET", "")[6:]) or secrets.token_bytes(32)
+OLDEST_S = 300
 USERS = json.loads(os.environ.get("APP_USERS", "{}"))
 waportd = Client()  # $WAPORTD_SOCKET, else /run/waportd/api.sock; all threads share it
 use(waportd)  # so does get_whatsapp_server_url
 messages = collections.defaultdict(lambda: collections.deque(maxlen=50))
+taken = collections.deque(maxlen=10_000)  # ids of what was posted: it can come again
 
 # People
 
@@ -135,13 +147,30 @@ def send():
         return problem(json.load(error).get("error", "the message was not sent")), 502
 
 
+def is_signed(headers, body):
+    """Tell whether waportd signed this, and just now: https://www.standardwebhooks.com.
+
+    An address proves nothing: every program of this host has 127.0.0.1, and behind a proxy everybody has.
+    """
+    ident, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if not re.fullmatch(r"\d{1,12}", at, re.ASCII) or abs(time.time() - int(at)) >= OLDEST_S:
+        return False
+    mac = hmac.new(KEY, f"{ident}.{at}.".encode() + body, hashlib.sha256)
+    wanted = f"v1,{base64.b64encode(mac.digest()).decode()}".encode()
+    given = headers.get("webhook-signature", "").encode().split(b" ")
+    return any(hmac.compare_digest(wanted, each) for each in given)
+
+
 @app.post("/webhook")
 def webhook():
     """Take an incoming message: every server posts here, see instances.webhook_url."""
-    if request.remote_addr not in {"127.0.0.1", "::1"}:
-        abort(403)
-    message = request.get_json()
-    messages[message["user_id"]].appendleft(message)
+    if not is_signed(request.headers, request.get_data()):
+        abort(401)
+    ident = request.headers["webhook-id"]
+    if ident not in taken:
+        taken.append(ident)
+        message = request.get_json()
+        messages[message["user_id"]].appendleft(message)
     return {"ok": True}
 
 
