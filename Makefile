@@ -13,7 +13,7 @@ quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability chaos soak bench lint audit docs screenshots deb build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability chaos soak endurance bench lint format audit docs screenshots deb extension sbom build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -44,31 +44,43 @@ reliability: ## break everything in booted machines, as often as it takes, and w
 	@tools/install-deps test
 	@rm -f .run/test/faults.json .run/test/faults-sessions.json
 	@$(MAKE) deb
-	@WAPORTD_FAULTS=all /usr/bin/python3 -m pytest -p no:cacheprovider tests/guest/test_faults.py tests/guest/test_disks.py \
-		tests/guest/test_patience.py tests/guest/test_first_command.py tests/guest/test_engines.py tests/guest/test_admin.py
+	@# Three machines at a time: for most of an hour two of them only count how often a server starts.
+	@WAPORTD_FAULTS=all /usr/bin/python3 -m pytest -p no:cacheprovider -n 3 --dist loadgroup \
+		tests/guest/test_patience.py tests/guest/test_faults.py tests/guest/test_disks.py tests/guest/test_first_command.py tests/guest/test_engines.py tests/guest/test_admin.py tests/guest/test_move.py \
+		tests/guest/test_environments.py tests/guest/test_package.py tests/guest/test_small_host.py
 	@WAPORTD_FAULTS=all tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m pytest -p no:cacheprovider \
 		tests/integration/test_faults.py tests/integration/test_clock.py tests/integration/test_limits.py \
-		tests/integration/test_outages.py tests/integration/test_load.py
-	@tools/reliability
+		tests/integration/test_outages.py tests/integration/test_recovery.py tests/integration/test_move.py tests/integration/test_load.py \
+		tests/integration/test_passkeys.py
+	@tools/reliability faults
 
-chaos: ## kill, reload and hold up eight linked sessions for 15 minutes, and write it into docs/reliability.md
+chaos: ## kill, reload and hold up eight linked sessions and their web app for 15 minutes, and write it into docs/reliability.md
 	@tools/install-deps test
 	@WAPORTD_CHAOS=full tools/with-systemd --private-network --writable .run -- \
 		/usr/bin/python3 -m pytest -p no:cacheprovider tests/integration/test_chaos.py
-	@tools/reliability
+	@tools/reliability chaos
 
 soak: ## have 300 servers run and 800 callers ask for ten minutes (needs 16 GB of memory)
 	@tools/install-deps test
 	@WAPORTD_LOAD=full tools/with-systemd --private-network --writable .run -- \
 		/usr/bin/python3 -m pytest -p no:cacheprovider tests/integration/test_load.py
+	@tools/reliability load
 
-fuzz: ## look for what test-hostile has not found yet, for an hour or so
+endurance: ## have messages come for an hour, and see that no memory grows
+	@tools/install-deps test
+	@WAPORTD_ENDURANCE=full tools/with-systemd --private-network --writable .run -- \
+		/usr/bin/python3 -m pytest -p no:cacheprovider tests/integration/test_endurance.py
+	@tools/reliability endurance
+
+fuzz: ## try generated inputs that test-hostile has not tried yet, for an hour or two
 	@tools/install-deps test
 	@WAPORTD_FUZZ=fuzz tools/run-tests hostile
 
 bench: ## measure everything, and write docs/benchmarks.md (QUICK=1: see in a minute whether it can be measured)
 	@tools/install-deps test
 	@rm -rf .run/bench
+	@# As it is installed. Python keeps no bytecode in a checkout where PYTHONDONTWRITEBYTECODE is set, or it cannot write.
+	@/usr/bin/python3 -m compileall -q waportd
 	@# Where it is set, each node reads all these certificates when it starts: 40 ms that no service of systemd has.
 	@env -u NODE_EXTRA_CA_CERTS tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m bench $(if $(QUICK),--quick)
 	@/usr/bin/python3 -m bench.report $(if $(QUICK),--into .run/bench/report)
@@ -76,6 +88,11 @@ bench: ## measure everything, and write docs/benchmarks.md (QUICK=1: see in a mi
 lint: ## check style and types
 	@tools/install-deps test
 	@tools/run-tests lint
+
+format: ## format Python, JavaScript and CSS
+	@tools/install-deps test
+	@.venv/bin/ruff format . $$(grep -ls '^#!/usr/bin/python3' tools/*)
+	@node_modules/.bin/prettier --write --log-level warn .
 
 audit: ## ask npm and Debian for known vulnerabilities of what waportd runs on (tools/audit-exceptions.yaml)
 	@tools/install-deps test
@@ -93,25 +110,35 @@ deb: ## build dist/waportd_<version>_all.deb
 	@tools/build-deb build/deb dist
 
 # What `make install` copies. Two trees of the same sources are the same, byte for byte.
-build: build/modules ## make what install needs; not as root
+build: build/modules build/waportd.cdx.json ## make what install needs; not as root
 	@$(PYTHON) tools/manpages build/man
 	@$(PYTHON) tools/completions build/completions
 	@rm -rf build/units
 	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m waportd --config config.example.yaml \
 		generate-units --prefix $(call quote,$(PREFIX)) --output build/units
 
-build/modules: package.json package-lock.json
+build/modules: package.json package-lock.json tools/keep-modules tools/shipped-modules.txt
 	@rm -rf $@ && mkdir -p $@
 	@cp package.json package-lock.json $@/
-	@cd $@ && PUPPETEER_SKIP_DOWNLOAD=1 npm ci --omit=dev --ignore-scripts --no-audit --no-fund --prefer-offline
-	@# What node never loads: binaries for another runtime, types, source maps, pages, C, and settings of tools.
-	@rm -r $@/node_modules/bare-*/prebuilds $@/node_modules/fluent-ffmpeg/coverage \
-		$@/node_modules/fluent-ffmpeg/doc $@/node_modules/@types
+	@# What is optional is for the library's RemoteAuth, which no server loads.
+	@cd $@ && PUPPETEER_SKIP_DOWNLOAD=1 npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund --prefer-offline
+	@$(PYTHON) tools/keep-modules $@
+	@# What node never loads: types, source maps, pages, C, and settings of tools.
+	@rm -rf $@/node_modules/fluent-ffmpeg/coverage $@/node_modules/fluent-ffmpeg/doc $@/node_modules/@types
+	@cd $@/node_modules/libphonenumber-js && rm -rf bundle es6 es6-modern source
 	@find $@/node_modules -regextype posix-extended -iregex \
 		'.*/(\.[^/]+|readme(\.[a-z]+)?|cmakelists\.txt|[^/]+\.(ts|cts|mts|map|md|html|c))' \
 		-prune ! -iname 'licen[cs]e*' -exec rm -r {} +
 	@find $@/node_modules -type d -empty -delete
 	@touch $@
+
+extension: ## write the browser extension for the stores: build/waportd-passkey-chrome.zip and -firefox.zip
+	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m waportd.extension build
+
+sbom: build/waportd.cdx.json ## write what modules are shipped into build/waportd.cdx.json (CycloneDX)
+
+build/waportd.cdx.json: build/modules tools/sbom debian/changelog
+	@$(PYTHON) tools/sbom build/modules $@
 
 install: ## install below PREFIX=/usr/local what `make build` made; for a package, into DESTDIR=
 	@$(PYTHON) tools/install --destdir $(call quote,$(DESTDIR)) --prefix $(call quote,$(PREFIX)) $(INSTALL_OPTIONS)
