@@ -237,23 +237,20 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
                 protocolTimeout: this.#limitMs + PROTOCOL_SLACK_MS,
                 defaultViewport: null,
             });
-            const timeout = this.#limitMs;
-            const first = await this.pupBrowser.waitForTarget((target) => target.type() === 'page', {
-                timeout,
+            const limit = this.#limitMs * OPENS_AFTER;
+            await withLimit(this.#takePage(), limit, "the browser's page").catch((error) => {
+                throw error instanceof TimeLimitError ? reason.pageHung() : error;
             });
-            await withLimit(this.#takePage(first), timeout * OPENS_AFTER, "the browser's page").catch(
-                (error) => {
-                    throw error instanceof TimeLimitError ? reason.pageHung() : error;
-                },
-            );
             if (this.#pinned !== null) await pinPage(this.pupPage, this.#pinned);
             await this.pupPage.goto(SITE, { waitUntil: 'load', timeout: 0, referer: REFERER });
             await this.#begin();
         }
 
         /** What ends a page before somebody listens to it tells nobody, and leaves one that never answers. */
-        async #takePage(target) {
-            this.pupPage = await target.page();
+        async #takePage() {
+            const isPage = (target) => target.type() === 'page';
+            const first = await this.pupBrowser.waitForTarget(isPage, { timeout: this.#limitMs });
+            this.pupPage = await first.page();
             const crashed = new Promise((_, reject) => {
                 this.pupPage.once('error', reject);
             });

@@ -184,27 +184,39 @@ describe('a linked session is brought back in the living process', () => {
         assert.equal(browserOf(server), old);
     });
 
-    it('by another browser when its page is gone before it is there', async (t) => {
-        const [file] = await findBrowsers('auto');
-        const folder = scratch(t);
-        const [wrapper, broken] = ['chromium', 'broken'].map((name) => path.join(folder, name));
-        const ends = '--renderer-cmd-prefix=/bin/false';
-        const script = `[ ! -e ${broken} ] || set -- "$@" ${ends}; exec ${file} "$@"`;
-        fs.writeFileSync(wrapper, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-        const { server, events } = await startLinked(t, {
-            env: { WAPORTD_BROWSER: wrapper, WAPORTD_START_TIMEOUT: '30' },
+    for (const isHeard of [true, false]) {
+        const whether = isHeard ? 'as it asks for it' : 'and it never hears of that';
+        it(`by another browser when its page is gone before it is there, ${whether}`, async (t) => {
+            const [file] = await findBrowsers('auto');
+            const folder = scratch(t);
+            const [wrapper, broken] = ['chromium', 'broken'].map((name) => path.join(folder, name));
+            const ends = '--renderer-cmd-prefix=/bin/false';
+            const script = `[ ! -e ${broken} ] || set -- "$@" ${ends}; exec ${file} "$@"`;
+            fs.writeFileSync(wrapper, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+            const { server, events } = await startLinked(t, {
+                env: { WAPORTD_BROWSER: wrapper, WAPORTD_START_TIMEOUT: '15' },
+            });
+            fs.writeFileSync(broken, '');
+            const from = events.documents.length;
+            const starts = () => server.output.split('starting the browser').length;
+            const before = starts();
+            process.kill(browserOf(server), 'SIGKILL');
+            if (!isHeard) {
+                while (starts() === before) await pause(1);
+                process.kill(server.pid, 'SIGSTOP');
+                await pause(2_000);
+                process.kill(server.pid, 'SIGCONT');
+            }
+            const isTold = ({ cause }) => cause !== null && cause !== 'browser_lost';
+            const shown = await events.until(isTold, 'the trouble', { from, limit: 60_000 });
+            assert.match(shown.cause, /^page_/, 'the site is not to blame');
+            fs.rmSync(broken);
+            await events.until('ready', 'ready again', {
+                from: events.documents.indexOf(shown),
+                limit: 60_000,
+            });
         });
-        fs.writeFileSync(broken, '');
-        const from = events.documents.length;
-        process.kill(browserOf(server), 'SIGKILL');
-        const isTold = ({ cause }) => cause?.startsWith('page_');
-        const shown = await events.until(isTold, 'the trouble', { from, limit: 60_000 });
-        fs.rmSync(broken);
-        await events.until('ready', 'ready again', {
-            from: events.documents.indexOf(shown),
-            limit: 60_000,
-        });
-    });
+    }
 
     it('by loading its page anew when its login is never ready', async (t) => {
         const server = await start(t, { env: { WAPORTD_READY_TIMEOUT: '4' } });
