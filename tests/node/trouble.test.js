@@ -199,10 +199,10 @@ describe('a linked session is brought back in the living process', () => {
             fs.writeFileSync(broken, '');
             const from = events.documents.length;
             const starts = () => server.output.split('starting the browser').length;
-            const before = starts();
+            const earlier = starts();
             process.kill(browserOf(server), 'SIGKILL');
             if (!isHeard) {
-                while (starts() === before) await pause(1);
+                while (starts() === earlier) await pause(1);
                 process.kill(server.pid, 'SIGSTOP');
                 await pause(2_000);
                 process.kill(server.pid, 'SIGCONT');
