@@ -1,6 +1,6 @@
 """What the daemon, the servers and the pages agree on: states, causes, exit codes, variables, limits. From one file.
 
-``contract.json`` lies beside ``server/*.js``, which read it, too, and comes with this package. The pages read
+``contract.json`` lies beside ``server/*.js``, which read it, too; a build puts a copy into this package. The pages read
 ``web/contract.mjs``, which `make docs` writes from it. What only one of the three knows does not belong there.
 """
 
@@ -8,7 +8,10 @@ import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-CONTRACT: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("contract.json").read_bytes())
+_COPY: Final = Path(__file__).with_name("contract.json")
+_OF_CHECKOUT: Final = Path(__file__).parent.parent / "server/contract.json"
+
+CONTRACT: Final[dict[str, Any]] = json.loads((_COPY if _COPY.exists() else _OF_CHECKOUT).read_bytes())
 """The file, whole. `waportd.model` has its words as enums."""
 
 

@@ -44,6 +44,7 @@ def test_the_same_files_are_the_same_bytes_wherever_and_whenever(tmp_path):
     ):
         copy = tmp_path / name
         shutil.copytree(ROOT / "waportd", copy / "waportd", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "server", copy / "server")
         shutil.copytree(FOLDER, copy / "extension")
         for path in (copy / "extension").rglob("*"):
             path.chmod(0o777 & ~umask)
