@@ -24,7 +24,9 @@ const { HttpServer } = require('./server/http');
 const { BrowserProcess } = require('./server/launch');
 const { createLog } = require('./server/log');
 const { createRoutes } = require('./server/routes');
+const { Safekeeping } = require('./server/safekeeping');
 const { Session } = require('./server/session');
+const { Snapshots } = require('./server/snapshots');
 const {
     keepTickShape,
     letFirstCallsPass,
@@ -131,13 +133,21 @@ async function main(loadLibrary, startBrowser) {
     process.stdout.on('error', () => {});
 
     const storage = new Storage(config);
-    const growth = new Growth({ storage, state });
+    const safekeeping = new Safekeeping({
+        snapshots: new Snapshots(storage, config.snapshots),
+        profile: storage.profile,
+        state,
+        log,
+        interval: config.snapshotInterval,
+    });
+    const growth = new Growth({ storage, safekeeping, state });
     session = new Session({
         config,
         state,
         log,
         end: ending,
         storage,
+        safekeeping,
         erase: async () => {
             await messaging().erase();
             await storage.erase();

@@ -8,7 +8,7 @@ const fs = require('node:fs/promises');
 const path = require('node:path');
 const { setTimeout: pause } = require('node:timers/promises');
 
-const { SessionError, codeOf } = require('./errors');
+const { SessionError, TimeLimitError, codeOf } = require('./errors');
 const { readJson, replaceFile } = require('./storage');
 
 /** Lightest first: memory of one waiting session, whole process tree: 213, 352, 352 MiB. */
@@ -17,6 +17,7 @@ const AUTO = ['chromium-headless-shell', 'chromium', 'google-chrome'];
 const TRIAL_LIMIT_MS = 45000;
 /** Until nothing is left of a program that has ended. */
 const GONE_LIMIT_MS = 3000;
+const STANDSTILL_LIMIT_MS = 2_000;
 const MOST_OUTPUT_CHARACTERS = 1 << 20;
 const OWN_VARIABLES =
     /^(PORT|(NOTIFY|LISTEN|WATCHDOG|WAPORTD|FLASK|JOURNAL|INVOCATION|CREDENTIALS|SYSTEMD)_.*)$/;
@@ -143,6 +144,34 @@ function killGroup(group) {
         if (group !== undefined) process.kill(-group, 'SIGKILL');
     } catch (error) {
         if (codeOf(error) !== 'ESRCH') throw error;
+    }
+}
+
+/**
+ * Do work while a process group stands still.
+ *
+ * @template Result
+ * @param {number} group
+ * @param {() => Promise<Result>} work
+ * @returns {Promise<Result>}
+ * @throws {TimeLimitError} it does not stand still
+ * @throws {Error} it has gone
+ */
+async function whileStopped(group, work) {
+    process.kill(-group, 'SIGSTOP');
+    try {
+        for (const end = performance.now() + STANDSTILL_LIMIT_MS; ; await pause(1)) {
+            const own = (await processes()).filter((each) => each.group === group);
+            if (own.length > 0 && own.every(({ state }) => state === 'T')) break;
+            if (performance.now() > end) throw new TimeLimitError('the browser', STANDSTILL_LIMIT_MS);
+        }
+        return await work();
+    } finally {
+        try {
+            process.kill(-group, 'SIGCONT');
+        } catch {
+            // It was killed meanwhile.
+        }
     }
 }
 
@@ -286,4 +315,5 @@ module.exports = {
     profileHolders,
     run,
     tryOut,
+    whileStopped,
 };

@@ -340,6 +340,20 @@ class BrowserRun {
         }
     }
 
+    /**
+     * Do work while the browser's processes stand still: what they keep on disk is of one moment then.
+     *
+     * @template Result
+     * @param {() => Promise<Result>} work
+     * @returns {Promise<Result>}
+     * @throws {Error} there is no browser any more
+     */
+    standStill(work) {
+        const group = this.#process?.pid;
+        if (group === undefined || this.closed) throw new Error('the browser has gone');
+        return browsers.whileStopped(group, work);
+    }
+
     /** Nothing is waited for any more: what went wrong is being found out. */
     hush() {
         for (const name of [...this.#timers.keys()]) this.cancel(name);

@@ -210,6 +210,8 @@ const READERS = {
     WAPORTD_PROBE_INTERVAL: ['probeInterval', wholeNumber, SECONDS],
     WAPORTD_IDLE_TIMEOUT: ['idleTimeout', wholeNumber, SECONDS],
     WAPORTD_TURN_WAIT: ['turnWait', wholeNumber, SECONDS],
+    WAPORTD_SNAPSHOT_INTERVAL: ['snapshotInterval', wholeNumber, `${SECONDS}, 0 for none`],
+    WAPORTD_SNAPSHOTS: ['snapshots', wholeNumber, NUMBER],
     WAPORTD_CACHE_MAX: ['cacheMax', size, BYTES],
     WAPORTD_MEDIA_MAX: ['mediaMax', size, BYTES],
 };

@@ -10,15 +10,20 @@ const FRESH_MS = 60_000;
 
 class Growth {
     #storage;
+    #safekeeping;
     #state;
     #measuring = false;
     #measuredAt = -Infinity;
     /** @type {NodeJS.Timeout|undefined} */
     #timer;
 
-    /** @param {{storage: object, state: object}} parts the figures become `storage` of the document */
-    constructor({ storage, state }) {
+    /**
+     * @param {{storage: import('./storage').Storage, safekeeping: import('./safekeeping').Safekeeping,
+     *   state: import('./state').SessionState}} parts the figures become `storage` of the document
+     */
+    constructor({ storage, safekeeping, state }) {
         this.#storage = storage;
+        this.#safekeeping = safekeeping;
         this.#state = state;
     }
 
@@ -38,12 +43,12 @@ class Growth {
         // Of a slow disk one is enough.
         if (this.#measuring) return;
         this.#measuring = true;
-        const sizes = await this.#storage.sizes();
+        const [sizes, times] = await Promise.all([this.#storage.sizes(), this.#safekeeping.times()]);
         this.#measuring = false;
         this.#measuredAt = performance.now();
         // What was deleted meanwhile is not there any more.
         if (this.#state.name === 'logged_out') return;
-        this.#state.update({ storage: { ...sizes, measured_at: timestamp(Date.now()) } });
+        this.#state.update({ storage: { ...sizes, ...times, measured_at: timestamp(Date.now()) } });
     }
 }
 

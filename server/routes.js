@@ -7,6 +7,7 @@ const { NOT_LOADED, SessionError, TimeLimitError, causeOf, messageOf } = require
 const { EVENT_STREAM } = require('./events');
 const { HttpError } = require('./http');
 const { reason } = require('./session_errors');
+const { timestamp } = require('./state');
 const { LIMITS } = require('./turn');
 const { BusyError } = require('./turns');
 
@@ -240,6 +241,15 @@ function createRoutes({ state, session, events, addRest }) {
         session.scanInstead();
         response.writeHead(204);
         response.end();
+    });
+
+    add('POST', '/snapshot', 'copy the login on the disk, and tell of when the copy is', async () => {
+        try {
+            const { at, bytes } = await session.snapshot();
+            return { snapshot_at: timestamp(at), bytes };
+        } catch (error) {
+            throw explained(error, OTHER_STATUS);
+        }
     });
 
     add('POST', '/disconnect', 'log out: unlink the phone and delete the session', async () => {

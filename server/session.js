@@ -56,6 +56,7 @@ const NOT_DELETED = { cause: 'profile_error', hint: 'delete the folder of this s
 class Session {
     #config;
     #storage;
+    #safekeeping;
     #erase;
     #state;
     #log;
@@ -91,6 +92,7 @@ class Session {
      * @param {object} options
      * @param {import('./types').Config} options.config
      * @param {import('./storage').Storage} options.storage
+     * @param {import('./safekeeping').Safekeeping} options.safekeeping
      * @param {import('./state').SessionState} options.state
      * @param {import('./types').Log} options.log
      * @param {import('./types').StartBrowser} options.startBrowser
@@ -101,9 +103,21 @@ class Session {
      * @param {import('./types').RunEvents['onEvent']} options.onEvent takes what happens (describe.js),
      *   with whom can be asked about its people
      */
-    constructor({ config, storage, erase, state, log, end, loadLibrary, startBrowser, onEvent }) {
+    constructor({
+        config,
+        storage,
+        safekeeping,
+        erase,
+        state,
+        log,
+        end,
+        loadLibrary,
+        startBrowser,
+        onEvent,
+    }) {
         this.#config = config;
         this.#storage = storage;
+        this.#safekeeping = safekeeping;
         this.#erase = erase;
         this.#state = state;
         this.#log = log;
@@ -389,6 +403,21 @@ class Session {
         this.#pairing.refuse(reason.stopping());
         if (this.#run !== null) this.#close(this.#run);
         await Promise.all([this.#closing, this.#login.noted]);
+        await this.#safekeeping.close();
+    }
+
+    /**
+     * Copy the login, for whoever backs it up.
+     *
+     * @returns {Promise<import('./snapshots').Snapshot>} of now, if the session is ready, else the newest
+     * @throws {SessionError} `not_connected`: there is none
+     */
+    async snapshot() {
+        const run = this.#run;
+        const isReady = this.#state.name === 'ready' && run !== null;
+        const snapshot = isReady ? await this.#safekeeping.take(run) : await this.#safekeeping.newest();
+        if (snapshot !== null) return snapshot;
+        throw this.linked ? reason.notNow(this.#state.document()) : reason.notConnected();
     }
 
     // ---- opening and closing a browser ----------------------------------------------------------
@@ -459,6 +488,7 @@ class Session {
                 this.#recovery.ready();
                 this.#turn.end();
                 this.#why = null;
+                this.#safekeeping.ready(run);
                 run.after('calm', this.#recovery.calmIn, () => this.#forgetTrouble());
             },
             paired: (code) => this.#pairing.give(code),
@@ -490,6 +520,8 @@ class Session {
     async #drive(/** @type {Watch} */ watch) {
         const { run } = watch;
         await this.#closing;
+        // The last look before the login is given up is at a copy.
+        if (this.#missingLogins === MISSING_LOGINS - 1) await this.#safekeeping.mend();
         if (!this.#login.isRead) await this.#login.read();
         // Whoever asks right after the start comes before the library is loaded: that blocks everything else.
         await run.start();

@@ -16,6 +16,9 @@ const MIN_FREE_BYTES = 32 * 1024 * 1024;
 
 /** The folder of the journal and of what is being sent, beside the login. */
 const MESSAGES = 'messages';
+/** Copies of the login, and the login that one of them has replaced (snapshots.js). */
+const SNAPSHOTS = 'snapshots';
+const DAMAGED = 'damaged-login';
 
 /** A browser's cache has some thousand files. */
 const MAX_FILES = 50_000;
@@ -88,22 +91,30 @@ async function* entriesOf(folder) {
 }
 
 /**
- * Add up the lengths of the files below a folder. Links are not followed, and the folder `without` is left
- * out. It ends where there are more bytes or more entries than that, and tells what it has found until there.
+ * Add up the lengths of the files below a folder. Links are not followed, and the folders `without` are left
+ * out; a file with several names counts once. It ends where there are more bytes or more entries than that,
+ * and tells what it has found until there.
  *
  * @returns {Promise<{bytes: number, isOver: boolean}>}
  */
-async function weigh(folder, maxBytes, maxFiles, /** @type {string|null} */ without = null) {
+async function weigh(folder, maxBytes, maxFiles, /** @type {string[]} */ without = []) {
     const folders = [folder];
     let bytes = 0;
     let files = 0;
+    const named = new Set();
     while (folders.length > 0) {
         const here = folders.pop();
         for await (const entry of entriesOf(here)) {
             const where = path.join(here, entry.name);
-            if (where === without) continue;
+            if (without.includes(where)) continue;
             if (entry.isDirectory()) folders.push(where);
-            else bytes += (await fs.lstat(where).catch(() => ({ size: 0 }))).size;
+            else {
+                const { size, nlink, ino } = await fs
+                    .lstat(where)
+                    .catch(() => ({ size: 0, nlink: 1, ino: 0 }));
+                if (!named.has(ino)) bytes += size;
+                if (nlink > 1) named.add(ino);
+            }
             files += 1;
             if (bytes > maxBytes || files > maxFiles) return { bytes, isOver: true };
         }
@@ -265,21 +276,24 @@ class Storage {
     }
 
     /**
-     * Measure what is kept: the bytes of all files of the login, with its profile, of the cache, and of the
-     * journal of messages. Of more than 50,000 files in one of them only so many count. May be called at any
-     * time.
+     * Measure what is kept: the bytes of all files of the login, with its profile, of the cache, of the
+     * journal of messages, and of copies of the login. Of more than 50,000 files in one of them only so many
+     * count. May be called at any time.
      *
-     * @returns {Promise<{login: number, cache: number, journal: number}>}
+     * @returns {Promise<{login: number, cache: number, journal: number, snapshots: number}>}
      */
     async sizes() {
-        const journal = path.join(this.#auth, MESSAGES);
-        const weighed = {
-            login: await weigh(this.#auth, Infinity, this.#maxFiles, journal),
-            cache: await weigh(this.#cache, Infinity, this.#maxFiles),
-            journal: await weigh(journal, Infinity, this.#maxFiles),
+        const [journal, snapshots, damaged] = [MESSAGES, SNAPSHOTS, DAMAGED].map((name) =>
+            path.join(this.#auth, name),
+        );
+        const bytesIn = async (/** @type {string} */ folder, /** @type {string[]} */ without = []) =>
+            (await weigh(folder, Infinity, this.#maxFiles, without)).bytes;
+        return {
+            login: await bytesIn(this.#auth, [journal, snapshots, damaged]),
+            cache: await bytesIn(this.#cache),
+            journal: await bytesIn(journal),
+            snapshots: (await bytesIn(snapshots)) + (await bytesIn(damaged)),
         };
-        const { login, cache, journal: messages } = weighed;
-        return { login: login.bytes, cache: cache.bytes, journal: messages.bytes };
     }
 
     async #removeForeignLock() {
@@ -328,4 +342,4 @@ class Storage {
     }
 }
 
-module.exports = { MESSAGES, Storage, replaceFile, readJson };
+module.exports = { DAMAGED, MESSAGES, SNAPSHOTS, Storage, replaceFile, readJson };

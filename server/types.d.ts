@@ -53,6 +53,8 @@ export interface Config {
     readonly probeInterval: number;
     readonly idleTimeout: number;
     readonly turnWait: number;
+    readonly snapshotInterval: number;
+    readonly snapshots: number;
     readonly cacheMax: number;
     readonly mediaMax: number;
 }

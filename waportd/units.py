@@ -132,6 +132,8 @@ def variables(assignment: Assignment, config: Config) -> dict[str, str]:
         "WAPORTD_PROBE_INTERVAL": str(instances.probe_interval),
         "WAPORTD_IDLE_TIMEOUT": str(instances.idle_timeout),
         "WAPORTD_TURN_WAIT": str(_TURN_WAIT_S),
+        "WAPORTD_SNAPSHOT_INTERVAL": str(instances.snapshot_interval),
+        "WAPORTD_SNAPSHOTS": str(instances.snapshots),
         "WAPORTD_CACHE_MAX": str(instances.cache_max),
         "WAPORTD_MEDIA_MAX": str(instances.media_max),
     }

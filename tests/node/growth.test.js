@@ -25,7 +25,8 @@ class SlowDisk {
 function begin(t, intervalMs) {
     const state = newState();
     const disk = new SlowDisk();
-    const growth = new Growth({ storage: disk, state });
+    const times = async () => ({ snapshot_at: null, restored_at: null });
+    const growth = new Growth({ storage: disk, safekeeping: { times }, state });
     growth.start(intervalMs);
     t.after(() => growth.close());
     return { state, disk };
@@ -47,7 +48,7 @@ describe('the growth of a session', () => {
         disk.measurements[0]({ login: 7, cache: 5 });
         const [document] = await once(state, 'change');
         const { measured_at: at, ...sizes } = document.storage;
-        assert.deepEqual(sizes, { login: 7, cache: 5 });
+        assert.deepEqual(sizes, { login: 7, cache: 5, snapshot_at: null, restored_at: null });
         assert.ok(Date.parse(at) >= before && Date.parse(at) <= Date.now(), at);
     });
 

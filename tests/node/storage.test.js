@@ -87,7 +87,7 @@ describe('the storage', () => {
 
     it('measures login, cache and journal, each by itself, and nothing that links lead to', async (t) => {
         const { storage, cacheDirectory, directory } = newStorage(t);
-        assert.deepEqual(await storage.sizes(), { login: 0, cache: 0, journal: 0 });
+        assert.deepEqual(await storage.sizes(), { login: 0, cache: 0, journal: 0, snapshots: 0 });
         await storage.prepare();
         fs.mkdirSync(path.join(storage.profile, 'Default'));
         fs.mkdirSync(path.join(storage.authDirectory, 'messages'));
@@ -102,7 +102,24 @@ describe('the storage', () => {
             login: 10_000 + 1,
             cache: 2000 + links - 1,
             journal: 400,
+            snapshots: 0,
         });
+    });
+
+    it('measures copies of the login by themselves, and what they share once', async (t) => {
+        const { storage } = newStorage(t);
+        await storage.prepare();
+        for (const number of ['1', '2']) {
+            fs.mkdirSync(path.join(storage.authDirectory, 'snapshots', number), { recursive: true });
+        }
+        const [first, second] = ['1', '2'].map((number) =>
+            path.join(storage.authDirectory, 'snapshots', number, 'table'),
+        );
+        fs.writeFileSync(first, Buffer.alloc(3_000));
+        fs.linkSync(first, second);
+        fs.mkdirSync(path.join(storage.authDirectory, 'damaged-login'));
+        fs.writeFileSync(path.join(storage.authDirectory, 'damaged-login', 'table'), Buffer.alloc(500));
+        assert.deepEqual(await storage.sizes(), { login: 0, cache: 0, journal: 0, snapshots: 3_500 });
     });
 
     it('does not count files without end', async (t) => {
@@ -111,7 +128,7 @@ describe('the storage', () => {
         for (let number = 0; number < 60; number += 1)
             fs.writeFileSync(path.join(config.cacheDirectory, `${number}`), '1');
         const few = new Storage({ ...config, maxFiles: 40 });
-        assert.deepEqual(await few.sizes(), { login: 0, cache: 41, journal: 0 });
+        assert.deepEqual(await few.sizes(), { login: 0, cache: 41, journal: 0, snapshots: 0 });
     });
 
     it('can be prepared again before an earlier time is done, and leaves nothing of that', async (t) => {

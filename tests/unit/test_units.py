@@ -91,6 +91,8 @@ def test_the_environment_holds_every_variable_once():
         'WAPORTD_PROBE_INTERVAL="10"',
         'WAPORTD_IDLE_TIMEOUT="600"',
         'WAPORTD_TURN_WAIT="10"',
+        'WAPORTD_SNAPSHOT_INTERVAL="300"',
+        'WAPORTD_SNAPSHOTS="2"',
         'WAPORTD_CACHE_MAX="268435456"',
         'WAPORTD_MEDIA_MAX="67108864"',
     ]

@@ -230,6 +230,18 @@ class Instances:
             "What the journal of messages takes on disk for each user at most. The oldest are dropped first, delivered or not.",
         ),
     )
+    snapshot_interval: int = _number(
+        "snapshot_interval",
+        values.duration,
+        "How often the login of a session that is connected is copied beside it, for some milliseconds of standstill; 0 "
+        "for never. One more copy is made when the server stops. A login that the browser finds damaged at a start is "
+        "replaced by the newest copy, and `waportctl backup` takes that along.",
+    )
+    snapshots: int = _number(
+        "snapshots",
+        number,
+        "How many of these copies are kept. They share what has not changed between them.",
+    )
     default_country: str = field(
         default="",
         metadata=_key(
