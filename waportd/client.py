@@ -439,12 +439,19 @@ class Storage(_Result):
     """Bytes of the browser's cache."""
     journal: int = 0
     """Bytes of the journal of messages."""
+    snapshots: int = 0
+    """Bytes of the copies of the login."""
+    snapshot_at: dt.datetime | None = None
+    """When the login was as the newest copy has it; None as long as there is none."""
+    restored_at: dt.datetime | None = None
+    """When a copy took the place of a login that was found damaged; None: never."""
     measured_at: dt.datetime | None = None
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Storage:
         """Read what the API calls storage."""
-        return cls._of(document, measured_at=_time(document.get("measured_at")))
+        times = ("snapshot_at", "restored_at", "measured_at")
+        return cls._of(document, **{name: _time(document.get(name)) for name in times})
 
 
 @dataclass(frozen=True)

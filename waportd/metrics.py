@@ -263,6 +263,11 @@ class _Everything(Collector):
             "What the session keeps on disk, as it was measured last, by kind.",
             labels=["user", "kind"],
         )
+        snapshot = GaugeMetricFamily(
+            "waportd_user_snapshot_age_seconds",
+            "How old the newest copy of the login is; missing where there is none.",
+            labels=labels,
+        )
         cpu = CounterMetricFamily(
             "waportd_user_cpu_seconds", "Processor time of the server with its browser.", labels=labels
         )
@@ -303,12 +308,14 @@ class _Everything(Collector):
             oldest.add_metric(name, _waited(instance))
             for kind, size in instance.storage.sizes.items() if instance.storage else ():
                 storage.add_metric([*name, kind], size)
+            if instance.storage and instance.storage.snapshot_at is not None:
+                snapshot.add_metric(name, max(0.0, time.time() - instance.storage.snapshot_at))
             usage = self._snapshot.usages.get(instance.assignment.user)
             if usage and usage.memory is not None:
                 memory.add_metric(name, usage.memory)
             if usage and usage.cpu is not None:
                 cpu.add_metric(name, usage.cpu)
-        yield from (running, ready, linked, memory, storage, cpu, restarts, queue, dropped, failing)
+        yield from (running, ready, linked, memory, storage, snapshot, cpu, restarts, queue, dropped, failing)
         yield from (undelivered, oldest)
 
 

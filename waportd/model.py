@@ -165,7 +165,7 @@ class Ignored(enum.StrEnum):
     BROADCASTS = "broadcasts"
 
 
-SIZES = ("login", "cache", "journal")
+SIZES = ("login", "cache", "journal", "snapshots")
 """What a session keeps on disk, by what it is for."""
 
 
@@ -181,6 +181,12 @@ class Storage:
     """Bytes of the journal of messages."""
     measured_at: float
     """Seconds since the epoch."""
+    snapshots: int = 0
+    """Bytes of the copies of the login."""
+    snapshot_at: float | None = None
+    """When the login was like its newest copy, in seconds since the epoch; None: there is none."""
+    restored_at: float | None = None
+    """When a copy took the place of a damaged login; None: never."""
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -201,9 +201,14 @@ def _storage(document: object) -> Storage | None:
     measured_at = _time(document, "measured_at")
     if measured_at is None:
         raise BadEvent("storage was measured at no time")
-    # A server from before an upgrade has the journal in the login.
-    with_journal = {"journal": 0, **document}
-    return Storage(**{kind: _bytes(with_journal, kind) for kind in SIZES}, measured_at=measured_at)
+    # A server from before an upgrade has the journal in the login, and no snapshots.
+    complete = {"journal": 0, "snapshots": 0, **document}
+    return Storage(
+        **{kind: _bytes(complete, kind) for kind in SIZES},
+        measured_at=measured_at,
+        snapshot_at=_time(document, "snapshot_at"),
+        restored_at=_time(document, "restored_at"),
+    )
 
 
 def _bytes(document: dict[str, Any], name: str) -> int:

@@ -116,6 +116,18 @@ class AllocationStore(Protocol):
         """Release the store."""
 
 
+def read_assignments(path: Path) -> list[Assignment]:
+    """Return what the store holds, while the daemon goes on with it. Raises StoreError."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        ) as connection:
+            rows = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM assignment").fetchall()  # noqa: S608
+    except sqlite3.Error as error:
+        raise _store_error(path, error) from error
+    return [_from_row(row) for row in rows]
+
+
 class SqliteStore:
     """An AllocationStore and TokenStore in one SQLite file.
 
@@ -421,7 +433,10 @@ def _words(stored: object, word: type[_Word]) -> tuple[_Word, ...] | None:
 
 def _storage(text: str) -> Storage:
     known = json.loads(text)
-    # Rows of earlier versions have the journal in the login.
+    # Rows of earlier versions have the journal in the login, and no snapshots.
     return Storage(
-        **{kind: int(known.get(kind, 0)) for kind in SIZES}, measured_at=float(known["measured_at"])
+        **{kind: int(known.get(kind, 0)) for kind in SIZES},
+        measured_at=float(known["measured_at"]),
+        snapshot_at=known.get("snapshot_at"),
+        restored_at=known.get("restored_at"),
     )

@@ -381,21 +381,22 @@ const user = (changes = {}) => ({
 
 test('what all sessions keep on disk is summed up, and whose is the largest', () => {
     const { diskOf, diskText } = web;
-    const keeping = (login, cache, journal) => ({
-        storage: { login, cache, journal, measured_at: at(0) },
+    const keeping = (login, cache, journal, snapshots = 0) => ({
+        storage: { login, cache, journal, snapshots, measured_at: at(0) },
     });
     const one = user();
     const two = { ...one, ...keeping(5, 1, 2) };
-    const three = { ...one, ...keeping(4, 1, 4) };
+    const three = { ...one, ...keeping(4, 1, 1, 3) };
     assert.equal(diskOf([]), null);
     assert.equal(diskOf([one]), null, 'nothing was measured');
     assert.deepEqual(diskOf(new Map(Object.entries([one, two, three])).values()), {
         login: 9,
         cache: 2,
-        journal: 6,
+        journal: 3,
+        snapshots: 3,
         largest: three,
     });
-    const text = '3.0 GB login, 200 MB cache, 7.0 MB journal';
+    const text = '3.0 GB login, 200 MB cache, 7.0 MB journal, 0 B snapshots';
     assert.equal(diskText(keeping(3 * 2 ** 30, 200 * 2 ** 20, 7 * 2 ** 20).storage), text);
 });
 

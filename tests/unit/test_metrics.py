@@ -106,7 +106,7 @@ EVERYTHING = snapshot(
             state=SessionState.READY,
             webhook=Webhook(queued=4, undelivered=3, oldest_at=OLDEST_AT),
             upstream=UPSTREAM,
-            storage=Storage(3 << 30, 200, 17, 1767225600.0),
+            storage=Storage(3 << 30, 200, 17, 1767225600.0, 9, OLDEST_AT),
         ),
         instance(
             2,
@@ -152,6 +152,9 @@ def test_what_is_is_told(metrics):
     assert told["waportd_storage_bytes", "login"] == (3 << 30) + 1000
     assert told["waportd_storage_bytes", "cache"] == 200
     assert told["waportd_storage_bytes", "journal"] == 21
+    assert told["waportd_storage_bytes", "snapshots"] == 9
+    assert told["waportd_user_snapshot_age_seconds", "1"] == pytest.approx(600, abs=60)
+    assert ("waportd_user_snapshot_age_seconds", "2") not in told
     assert told["waportd_user_storage_bytes", "1", "login"] == 3 << 30
     assert told["waportd_user_storage_bytes", "2", "cache"] == 0
     assert told["waportd_user_storage_bytes", "2", "journal"] == 4
@@ -346,6 +349,8 @@ ALARMS = {
     "WaportdServersFailed": 'waportd_servers{state="crash_loop", instance="a"} 1x60',
     "WaportdRestarts": 'waportd_server_restarts_total{instance="a"} 0+1x60',
     "WaportdLargeLogin": 'waportd_user_storage_bytes{user="1", kind="login", instance="a"} 2000000000x60',
+    "WaportdOldSnapshot": 'waportd_user_snapshot_age_seconds{user="1", instance="a"} 4000x60; '
+    'waportd_user_session_ready{user="1", instance="a"} 1x60',
     "WaportdNoRoom": 'waportd_room_sessions{instance="a"} 2x60',
     "WaportdWebhookStuck": 'waportd_webhook_stuck{instance="a"} 2x60',
     "WaportdMessagesUndelivered": 'waportd_webhook_undelivered{instance="a"} 1x60',

@@ -284,14 +284,18 @@ class TestDocument:
             "login": 10_000_000_000,
             "cache": 0,
             "journal": 5,
+            "snapshots": 6,
+            "snapshot_at": "2026-01-01T00:00:01.000Z",
+            "restored_at": None,
             "measured_at": "2026-01-01T00:00:00.000Z",
             "more": 1,
         }
         storage = parse_session(json.dumps(SESSION | {"storage": said})).storage
-        assert storage == Storage(10_000_000_000, 0, 5, 1767225600.0)
-        assert storage.sizes == {"login": 10_000_000_000, "cache": 0, "journal": 5}
-        # Of a server from before an upgrade, which has the journal in the login.
-        del said["journal"]
+        assert storage == Storage(10_000_000_000, 0, 5, 1767225600.0, 6, 1767225601.0)
+        assert storage.sizes == {"login": 10_000_000_000, "cache": 0, "journal": 5, "snapshots": 6}
+        # Of a server from before an upgrade, which has the journal in the login, and no snapshots.
+        for name in ("journal", "snapshots", "snapshot_at", "restored_at"):
+            del said[name]
         storage = parse_session(json.dumps(SESSION | {"storage": said})).storage
         assert storage == Storage(10_000_000_000, 0, 0, 1767225600.0)
         for nothing in ({"storage": None}, {}):

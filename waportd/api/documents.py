@@ -103,6 +103,14 @@ class StorageDocument(Document):
     login: Annotated[int, "Bytes of the login with its browser profile."]
     cache: Annotated[int, "Bytes of the browser's cache, which `instances.cache_max` limits at each start."]
     journal: Annotated[int, "Bytes of the journal of messages, which `instances.journal_size` limits."]
+    snapshots: Annotated[int, "Bytes of the copies of the login, of which `instances.snapshots` are kept."]
+    snapshot_at: Annotated[
+        Moment | None, "When the login was as the newest copy has it; null as long as there is none."
+    ]
+    restored_at: Annotated[
+        Moment | None,
+        "When a copy took the place of a login that the browser had found damaged; null: never.",
+    ]
     measured_at: Annotated[Moment, "When the server measured it: when its session is ready, then every hour."]
 
 
@@ -361,7 +369,10 @@ def storage(kept: Storage | None) -> StorageDocument | None:
     if kept is None:
         return None
     return StorageDocument(
-        login=kept.login, cache=kept.cache, journal=kept.journal, measured_at=moment(kept.measured_at)
+        **kept.sizes,
+        snapshot_at=timestamp(kept.snapshot_at),
+        restored_at=timestamp(kept.restored_at),
+        measured_at=moment(kept.measured_at),
     )
 
 

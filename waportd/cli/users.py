@@ -25,7 +25,7 @@ COMMANDS = Commands()
     what there is to say. On a narrow terminal, columns are left out. It changes nothing.
     """,
     flag("--memory", help="measure memory and CPU, too; takes longer"),
-    flag("--disk", help="show the size of each login, cache and journal, as it was measured last"),
+    flag("--disk", help="show what each session keeps on disk, and how old the copy of its login is"),
     flag("--messages", help="show what became of each user's messages since the server started"),
     examples={
         "see how all users are": "waportctl list",
@@ -46,12 +46,12 @@ def list_users(context: Context) -> Exit:
         return Exit.OK
     measured = ["MEMORY", "CPU"] if context.options.memory else []
     counted = ["QUEUED", "OLDEST", "DELIVERED", "FAILED", "UNDELIVERED"] if context.options.messages else []
-    kept = ["LOGIN", "CACHE", "JOURNAL"] if context.options.disk else []
+    kept = ["LOGIN", "CACHE", "JOURNAL", "SNAPSHOTS", "COPIED"] if context.options.disk else []
     rows = []
     for user in users:
         figures = [terminal.size(user.memory), _cpu(user)] if measured else []
         if kept:
-            figures += [terminal.size(size) for size in _sizes(user)]
+            figures += [*map(terminal.size, _sizes(user)), _copied(user)]
         if counted:
             figures += _figures(user)
         shown, message = user.summary, user.summary.message
@@ -78,9 +78,11 @@ def list_users(context: Context) -> Exit:
         "CPU",
         "CACHE",
         "JOURNAL",
+        "SNAPSHOTS",
         "PORT",
         "PROCESS",
         "MEMORY",
+        "COPIED",
         "LOGIN",
         "DELIVERED",
         "FAILED",
@@ -410,16 +412,32 @@ def _figures(user: User) -> list[str | None]:
     return [str(webhook.queued), oldest, *map(str, counts)]
 
 
-def _sizes(user: User) -> tuple[int | None, int | None, int | None]:
+def _sizes(user: User) -> list[int | None]:
     kept = user.storage
-    return (None, None, None) if kept is None else (kept.login, kept.cache, kept.journal)
+    return [None] * 4 if kept is None else [kept.login, kept.cache, kept.journal, kept.snapshots]
+
+
+def _copied(user: User) -> str | None:
+    at = user.storage.snapshot_at if user.storage else None
+    return None if at is None else terminal.age(at)
 
 
 def _disk(user: User) -> str | None:
     if user.storage is None:
         return None
-    login, cache, journal = (terminal.size(size) for size in _sizes(user))
-    return f"login {login}, cache {cache}, journal {journal}, measured {terminal.age(user.storage.measured_at)} ago"
+    login, cache, journal, snapshots = map(terminal.size, _sizes(user))
+    sizes = f"login {login}, cache {cache}, journal {journal}, snapshots {snapshots}"
+    return f"{sizes}, measured {terminal.age(user.storage.measured_at)} ago"
+
+
+def _snapshot(user: User) -> str | None:
+    kept = user.storage
+    if kept is None or kept.snapshot_at is None:
+        return None
+    said = f"{terminal.age(kept.snapshot_at)} ago ({terminal.size(kept.snapshots)})"
+    if kept.restored_at is not None:
+        said += f"; a copy took the place of a damaged login {terminal.age(kept.restored_at)} ago"
+    return said
 
 
 def _cpu(user: User) -> str | None:
@@ -454,6 +472,7 @@ def _show(context: Context, user: User) -> Exit:
             ("Phone", _phone(user)),
             ("Memory", terminal.size(user.memory)),
             ("Disk", _disk(user)),
+            ("Login copied", _snapshot(user)),
             ("Memory limit", terminal.size(user.memory_max)),
             ("CPU time", _cpu(user)),
             ("Webhook", "own" if user.own_webhook else "default"),

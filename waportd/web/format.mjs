@@ -14,8 +14,8 @@ export function bytes(/** @type {number} */ count) {
 }
 
 /** Write what a session keeps on disk: 120 MB login, 40 MB cache, 3 MB journal. */
-export const diskText = (/** @type {import('./types').Sizes} */ { login, cache, journal }) =>
-    `${bytes(login)} login, ${bytes(cache)} cache, ${bytes(journal)} journal`;
+export const diskText = (/** @type {import('./types').Sizes} */ { login, cache, journal, snapshots }) =>
+    `${bytes(login)} login, ${bytes(cache)} cache, ${bytes(journal)} journal, ${bytes(snapshots)} snapshots`;
 
 /** Write how long ago a time was, in its largest unit: 12 s, 3 min, 5 h, 9 d. */
 export function age(/** @type {string} */ timestamp, /** @type {number} */ now) {

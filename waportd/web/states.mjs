@@ -105,22 +105,26 @@ export function matches(/** @type {import('./types').User} */ user, /** @type {s
     return words.every((/** @type {string} */ part) => about.includes(part));
 }
 
+/** What a session keeps on disk. @type {(keyof import('./types').Sizes)[]} */
+const KINDS = ['login', 'cache', 'journal', 'snapshots'];
+
 /** How much a user's session keeps on disk: bytes, or -1 where it was not measured. */
 const sizeOf = (/** @type {import('./types').User} */ { storage }) =>
-    storage === null ? -1 : storage.login + storage.cache + storage.journal;
+    storage === null ? -1 : KINDS.reduce((bytes, kind) => bytes + storage[kind], 0);
 
 /**
- * What all sessions keep on disk: bytes of `login`, `cache` and `journal`, and who keeps the most.
+ * What all sessions keep on disk: bytes of each of `KINDS`, and who keeps the most.
  *
  * @returns {?(import('./types').Sizes & {largest: import('./types').User})} null where none was measured
  */
 export function diskOf(/** @type {Iterable<import('./types').User>} */ users) {
     const measured = [...users].filter(({ storage }) => storage !== null);
     if (measured.length === 0) return null;
-    const sum = (/** @type {'login'|'cache'|'journal'} */ kind) =>
+    const sum = (/** @type {keyof import('./types').Sizes} */ kind) =>
         measured.reduce((bytes, { storage }) => bytes + (storage?.[kind] ?? 0), 0);
     const largest = measured.reduce((most, user) => (sizeOf(user) > sizeOf(most) ? user : most));
-    return { login: sum('login'), cache: sum('cache'), journal: sum('journal'), largest };
+    const [login, cache, journal, snapshots] = KINDS.map(sum);
+    return { login, cache, journal, snapshots, largest };
 }
 
 const natural = new Intl.Collator('en', { numeric: true });

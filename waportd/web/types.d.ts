@@ -30,6 +30,7 @@ export interface Sizes {
     login: number;
     cache: number;
     journal: number;
+    snapshots: number;
 }
 
 export interface Upstream {
@@ -74,7 +75,7 @@ export interface User {
     engine: string;
     own_engine: boolean;
     own_webhook: boolean;
-    storage: (Sizes & { measured_at: string }) | null;
+    storage: (Sizes & { measured_at: string; snapshot_at: string | null; restored_at: string | null }) | null;
     memory_max: number | null;
     /** The dashboard's own figures: bytes, and a share of a processor. */
     memory: number | null;

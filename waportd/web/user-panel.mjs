@@ -253,6 +253,15 @@ function messageFacts(/** @type {import('./types').Webhook|null|undefined} */ we
     };
 }
 
+/** Of when the newest copy of the login is, and whether one took the place of a damaged login. */
+function snapshotFacts(/** @type {import('./types').User['storage']} */ storage) {
+    const { snapshot_at: copied, restored_at: restored } = storage ?? {};
+    return {
+        ...(copied ? { 'Login copied': moment(copied) } : {}),
+        ...(restored ? { 'Login replaced': `by a copy, ${moment(restored)}` } : {}),
+    };
+}
+
 function showFacts(/** @type {HTMLElement} */ place, /** @type {import('./types').User} */ user) {
     const { session, process } = user;
     const facts = {
@@ -270,6 +279,7 @@ function showFacts(/** @type {HTMLElement} */ place, /** @type {import('./types'
         ...(user.storage === null
             ? {}
             : { Disk: `${diskText(user.storage)} (${moment(user.storage.measured_at)})` }),
+        ...snapshotFacts(user.storage),
         CPU: user.cpu === null ? '–' : percent(user.cpu),
         Created: moment(user.created_at),
         ...(user.memory_max === null ? {} : { 'Memory limit': bytes(user.memory_max) }),

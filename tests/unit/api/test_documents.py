@@ -163,7 +163,15 @@ class TestUser:
             "proxy": "http://ana:***@proxy:3128",
             "own_proxy": True,
             "created_at": "2026-01-01T00:00:00.000Z",
-            "storage": {"login": 5, "cache": 6, "journal": 7, "measured_at": "2026-01-01T00:00:00.000Z"},
+            "storage": {
+                "login": 5,
+                "cache": 6,
+                "journal": 7,
+                "snapshots": 0,
+                "snapshot_at": None,
+                "restored_at": None,
+                "measured_at": "2026-01-01T00:00:00.000Z",
+            },
             "summary": {
                 "state": "ready",
                 "message": "2 messages wait for the web app: HTTP 403",
@@ -232,7 +240,15 @@ class TestUser:
 
     def test_the_size_that_the_server_tells_is_newer_than_the_stored_one(self):
         session = dataclasses.replace(RUNNING.session, storage=Storage(7, 8, 9, NEW_YEAR + 3600))
-        told = {"login": 7, "cache": 8, "journal": 9, "measured_at": "2026-01-01T01:00:00.000Z"}
+        told = {
+            "login": 7,
+            "cache": 8,
+            "journal": 9,
+            "snapshots": 0,
+            "snapshot_at": None,
+            "restored_at": None,
+        }
+        told["measured_at"] = "2026-01-01T01:00:00.000Z"
         assert user(but(session=session))["storage"] == told
         assert user(documents.veiled(but(session=session)))["storage"] is None
 

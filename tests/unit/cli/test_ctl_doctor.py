@@ -549,7 +549,7 @@ def test_what_the_sessions_keep_is_summed_up_with_what_is_free(grown):
     verdicts, text = grown(users)
     assert verdicts == [Verdict.OK]
     assert (
-        "2 of 3 sessions measured: logins 300 MiB, caches 64 MiB, journals 3.0 GiB; 100.0 GiB are free"
+        "2 of 3 sessions measured: logins 300 MiB, caches 64 MiB, journals 3.0 GiB, snapshots 0 MiB; 100.0 GiB are free"
         in text
     )
 

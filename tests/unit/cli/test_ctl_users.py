@@ -300,10 +300,13 @@ async def measured(three, supervisor, systemd):
 
 
 async def test_what_a_session_keeps_on_disk_is_shown(measured, ctl):
-    assert "login 3.0 GiB, cache 200 MiB, journal 4 MiB, measured 1h ago" in (await ctl("show", "1")).out
+    assert (
+        "login 3.0 GiB, cache 200 MiB, journal 4 MiB, snapshots 0 MiB, measured 1h ago"
+        in (await ctl("show", "1")).out
+    )
     assert "Disk" not in (await ctl("show", "2")).out
     header, *rows = (await ctl("list", "--disk")).out.splitlines()
-    assert header.split()[6:9] == ["LOGIN", "CACHE", "JOURNAL"]
+    assert header.split()[6:11] == ["LOGIN", "CACHE", "JOURNAL", "SNAPSHOTS", "COPIED"]
     assert "3.0 GiB  200 MiB  4 MiB" in rows[0]
     assert "LOGIN" not in (await ctl("list")).out
 

@@ -88,6 +88,7 @@ def growth(host: Host) -> Findings:
         "logins": [each.login for each in kept],
         "caches": [each.cache for each in kept],
         "journals": [each.journal for each in kept],
+        "snapshots": [each.snapshots for each in kept],
     }
     sums = ", ".join(f"{kind} {terminal.size(sum(sizes))}" for kind, sizes in kinds.items())
     measured = f"{len(kept)} of {len(host.users)} sessions measured: {sums}"
