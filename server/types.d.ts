@@ -138,6 +138,9 @@ export interface SessionDocument {
 
 // ---- the page ---------------------------------------------------------------------------------------------
 
+/** An object of WhatsApp's page, or of the library: theirs to change with any build, so nothing is known of it. */
+export type WhatsAppObject = any;
+
 /** The page asks the browser for a passkey, and waits for one of the two answers, `limitMs` at most. */
 export interface PasskeyCall {
     id: string;
