@@ -4,6 +4,7 @@
  */
 
 import type { EventEmitter } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Readable, Writable } from 'node:stream';
 
 import type { BrowserChoice } from './browser';
@@ -70,6 +71,71 @@ export interface Log {
     warning: Line;
     info: Line;
     debug: Line;
+}
+
+// ---- what comes by HTTP -----------------------------------------------------------------------------------
+
+/** A JSON object as a caller wrote it. */
+export type JsonObject = Record<string, unknown>;
+
+/** A call of a route. */
+export interface Call {
+    request: IncomingMessage;
+    response: ServerResponse;
+    /** What its path has in place of `{name}`. */
+    params: Record<string, string>;
+    query: URLSearchParams;
+    body: JsonObject;
+}
+
+/** Returns the JSON of a 200 answer, as a value or as text; undefined where it has answered itself. */
+export type Handle = (call: Call) => unknown;
+
+export type ReadBody = (request: IncomingMessage, response: ServerResponse) => Promise<JsonObject>;
+
+export interface Route {
+    method: string;
+    path: string;
+    about: string;
+    handle: Handle;
+    /** Reads the body in place of the usual way. */
+    read?: ReadBody;
+}
+
+export type AddRoute = (
+    method: string,
+    path: string,
+    about: string,
+    handle: Handle,
+    more?: { read?: ReadBody },
+) => void;
+
+/** Does work for a request, if the page has what a feature needs; what goes wrong becomes an HttpError. */
+export type Answering = <Result>(
+    feature: string,
+    what: string,
+    work: () => Result | Promise<Result>,
+) => Promise<Result>;
+
+/** The same work with the session. */
+export type OnSession = <Result>(
+    feature: string,
+    work: (client: SessionClient, leftMs: number) => Promise<Result>,
+    limitMs: number,
+    what: string,
+) => Promise<Result>;
+
+/** What adds paths, as routes.js gives it. */
+export interface RouteTools {
+    add: AddRoute;
+    answering: Answering;
+    onSession: OnSession;
+}
+
+/** The part of a list that a call wants, as it wrote it. */
+export interface GivenPage {
+    limit: string | null;
+    offset: string | null;
 }
 
 // ---- what is shown ----------------------------------------------------------------------------------------
