@@ -370,6 +370,53 @@ export interface Probing {
     onHung(kind: 'page_hung' | 'browser_lost'): void;
 }
 
+// ---- events -----------------------------------------------------------------------------------------------
+
+export type EventName = keyof typeof contract.events;
+export type ChatType = 'person' | 'group' | 'channel' | 'status' | 'broadcast';
+
+/** What the journal and the delivery know of an event; the rest is for whoever gets it. */
+export interface JournalEvent {
+    event: string;
+    event_id: string;
+    chat?: { id: string | null };
+    from?: string | null;
+    [member: string]: unknown;
+}
+
+/** Somebody; each null where it is not known. */
+export interface Person {
+    id: string | null;
+    phone: string | null;
+    lid: string | null;
+    name: string | null;
+}
+
+/** An event as describe.js makes it: docs/server.md has all its members. Times are in milliseconds. */
+export interface WhatsAppEvent extends JournalEvent {
+    event: EventName;
+    timestamp: number | null;
+    recovered: boolean;
+    chat?: { id: string | null; type: ChatType | null; name: string | null };
+    sender?: Person;
+    /** Who deleted a message; null = that is not told. */
+    by?: Person | null;
+    call?: { id: string | null; from: string | null; phone: string | null; video: boolean; group: boolean };
+}
+
+/** An event in the journal; `at`: when it was written, in milliseconds. */
+export interface Entry {
+    cursor: string;
+    event: JournalEvent;
+    at: number;
+}
+
+/** From when on messages are wanted, and until when none is missing, in milliseconds; null = never told. */
+export interface JournalMark {
+    from: number | null;
+    until: number | null;
+}
+
 // ---- a session and one run of its browser -----------------------------------------------------------------
 //
 // session.js makes and commands page_events.js, that the two phases, and all of them browser_run.js. What
