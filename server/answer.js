@@ -18,11 +18,13 @@ const { readConfig } = require('./config');
 /** Resolves with the first line of standard input; `ended` rejects when that ends, or a signal comes. */
 function listen() {
     const lines = createInterface({ input: process.stdin });
+    /** @type {Promise<string>} */
     const first = new Promise((resolve) => {
         lines.once('line', resolve);
     });
+    /** @type {Promise<never>} */
     const ended = new Promise((_, reject) => {
-        const end = (why) => reject(new Error(why));
+        const end = (/** @type {string} */ why) => reject(new Error(why));
         lines.once('close', () => end('nobody wants to know any more'));
         for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => end(signal));
         process.on('uncaughtException', (error) => end(messageOf(error)));
@@ -34,8 +36,9 @@ function listen() {
 /**
  * Run such a program, and end the process.
  *
- * @param {(config: object, givenUp: Promise<never>) => Promise<object>} work finds out what is told, and has
- *   nothing left running when it is done; `givenUp` rejects when nobody wants to know any more
+ * @param {(config: import('./types').Config, givenUp: Promise<never>) => Promise<object>} work finds out what
+ *   is told, and has nothing left running when it is done; `givenUp` rejects when nobody wants to know any
+ *   more
  */
 async function answer(work) {
     process.umask(0o077);
@@ -52,7 +55,7 @@ async function answer(work) {
         process.stdout.write(`${JSON.stringify(found)}\n`, () => process.exit(0));
     } catch (error) {
         await cleanUp();
-        process.stderr.write(`${error.message}\n`, () => process.exit(1));
+        process.stderr.write(`${messageOf(error)}\n`, () => process.exit(1));
     }
 }
 

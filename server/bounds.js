@@ -12,19 +12,27 @@ const MOST_CHARACTERS = 65_536;
 const MOST_ENTRIES = 5_000;
 
 /** A text without what is too much, and without half a character at its end. */
-const shortened = (text, most) => text.slice(0, most).replace(/[\ud800-\udbff]$/, '');
+const shortened = (/** @type {string} */ text, /** @type {number} */ most) =>
+    text.slice(0, most).replace(/[\ud800-\udbff]$/, '');
 
 /** Makes copies in which each text and list is so long at most. */
 class Cut {
     /** Names of what was cut, and the characters that are left. */
+    /** @type {Set<string>} */
     names = new Set();
     characters = 0;
     #most;
 
+    /** @param {{characters: number, entries: number}} most of one text, and of one list */
     constructor(most) {
         this.#most = most;
     }
 
+    /**
+     * @param {unknown} value
+     * @param {string[]} path the names that lead to it
+     * @returns {unknown}
+     */
     of(value, path = []) {
         if (typeof value === 'string') return this.#text(value, path);
         if (Array.isArray(value)) {
@@ -36,6 +44,10 @@ class Cut {
         return Object.fromEntries(members);
     }
 
+    /**
+     * @param {string} text
+     * @param {string[]} path
+     */
     #text(text, path) {
         const isLong = text.length > this.#most.characters;
         if (isLong) this.names.add(path.join('.'));
@@ -48,16 +60,17 @@ class Cut {
 /**
  * Return an event that is not too large.
  *
- * @param {object} event of plain values
- * @returns {object} the same where it is not; else with what is too long cut, and `truncated`: the names of
- *   its members in which something is missing, such as `contacts.vcard`
+ * @template {object} Event
+ * @param {Event} event of plain values
+ * @returns {Event & {truncated?: string[]}} the same where it is not; else with what is too long cut,
+ *   and `truncated`: the names of its members in which something is missing, such as `contacts.vcard`
  */
 function bounded(event) {
     // Nearly all are far smaller.
     if (JSON.stringify(event).length <= MOST_CHARACTERS) return event;
     for (let part = 1; ; part *= 2) {
         const cut = new Cut({ characters: MOST_CHARACTERS / part, entries: Math.ceil(MOST_ENTRIES / part) });
-        const made = cut.of(event);
+        const made = /** @type {Event & {truncated?: string[]}} */ (cut.of(event));
         if (cut.names.size > 0) made.truncated = [...cut.names];
         // That they are too many is known before it is written.
         if (cut.characters > MOST_BYTES || Buffer.byteLength(JSON.stringify(made)) > MOST_BYTES) continue;

@@ -19,7 +19,11 @@ const STATE_TO_INODE = /^(?<state>\S+) \S+ \S+ \S+ +(?<uid>\d+) +\d+ (?<inode>\d
 /** The kernel hands a table out in pieces, and a row can move from a later to an earlier one meanwhile. */
 const LOOKS = 2;
 
-/** Write an address as the tables do: 32-bit words of the host's byte order, IPv4 as one and as mapped. */
+/**
+ * Write an address as the tables do: 32-bit words of the host's byte order, IPv4 as one and as mapped.
+ *
+ * @param {string} address
+ */
 function tableAddresses(address) {
     const ipv4 = address.replace(/^::ffff:/i, '');
     const bytes = Buffer.alloc(16);
@@ -40,17 +44,24 @@ function tableAddresses(address) {
     return net.isIPv4(ipv4) ? [words[3], words.join('')] : [words.join('')];
 }
 
-const tablePort = (port) => port.toString(16).toUpperCase().padStart(4, '0');
+const tablePort = (/** @type {number} */ port) => port.toString(16).toUpperCase().padStart(4, '0');
 
-/** Return the starts of the caller's row, one for each way of writing it. */
-function rowStarts({ remoteAddress, remotePort, localAddress, localPort }) {
+/** @typedef {Pick<net.Socket, 'remoteAddress'|'remotePort'|'localAddress'|'localPort'|'destroyed'>} Ends */
+
+/**
+ * Return the starts of the caller's row, one for each way of writing it. A connection that has ended has no
+ * addresses, and no rows.
+ *
+ * @param {Ends} socket
+ */
+function rowStarts({ remoteAddress, remotePort = 0, localAddress, localPort = 0 }) {
     const here = tableAddresses(localAddress ?? '');
     return tableAddresses(remoteAddress ?? '').map(
         (there, index) => ` ${there}:${tablePort(remotePort)} ${here[index]}:${tablePort(localPort)} `,
     );
 }
 
-/** Read a table whole; one that this kernel does not have is empty. */
+/** Read a table whole; one that this kernel does not have is empty. @param {string} path */
 async function readTable(path) {
     // Not readFile: some versions of node take the first piece of such a file for all of it.
     let file;
@@ -77,6 +88,8 @@ async function readTable(path) {
  *
  * Only an established end with an inode has an owner. One that was closed after a request was sent is still
  * in the table, with 0 for both inode and uid: it must not pass for root's.
+ *
+ * @param {Ends} socket
  */
 async function callerUid(socket, tables = TABLES) {
     const starts = rowStarts(socket);
@@ -96,13 +109,13 @@ async function callerUid(socket, tables = TABLES) {
     return null;
 }
 
-/** Whose connections those are whose caller a judge has found. */
+/** Whose connections those are whose caller a judge has found. @type {WeakMap<net.Socket, number>} */
 const found = new WeakMap();
 
 /** Return the uid at the other end of a connection; undefined where its judge did not look. */
-const foundUid = (socket) => found.get(socket);
+const foundUid = (/** @type {net.Socket} */ socket) => found.get(socket);
 
-/** Tell whether the other end of a connection is on this host. */
+/** Tell whether the other end of a connection is on this host. @param {net.Socket} socket */
 function isLoopbackPeer(socket) {
     const address = socket.remoteAddress ?? '';
     return address === '::1' || /^(::ffff:)?127\./.test(address);
@@ -110,7 +123,7 @@ function isLoopbackPeer(socket) {
 
 /** User ids that systemd gives to services with DynamicUser=, as these servers are (systemd.exec(5)). */
 const DYNAMIC = { first: 61184, last: 65519 };
-const isDynamic = (uid) => uid >= DYNAMIC.first && uid <= DYNAMIC.last;
+const isDynamic = (/** @type {number} */ uid) => uid >= DYNAMIC.first && uid <= DYNAMIC.last;
 
 /**
  * Make the judge of connections: `judge(socket)` resolves with null, or with the reason why whoever is at the
@@ -123,14 +136,15 @@ const isDynamic = (uid) => uid >= DYNAMIC.first && uid <= DYNAMIC.last;
  * @param {string[]} [options.tables]
  * @param {number} [options.own] the user that this server runs as
  */
-function createJudge({ uids, log, tables = TABLES, own = process.getuid?.() }) {
+function createJudge({ uids, log, tables = TABLES, own = process.getuid?.() ?? -1 }) {
+    /** @type {Set<number|'unknown'>} */
     const told = new Set();
-    const refuse = (who, reason) => {
+    const refuse = (/** @type {number|'unknown'} */ who, /** @type {string} */ reason) => {
         if (!told.has(who)) log.warning('a caller is refused', { uid: who, reason });
         told.add(who);
         return reason;
     };
-    return async (socket) => {
+    return async (/** @type {net.Socket} */ socket) => {
         if (!isLoopbackPeer(socket)) return 'this connection is not from this host';
         // Without users of their own, sessions cannot be told apart.
         if (uids === null && !isDynamic(own)) return null;

@@ -37,6 +37,12 @@ const LOCAL_NAME = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i;
 
 /** An answer that is an error: status, text, and further members of its JSON body. */
 class HttpError extends Error {
+    /**
+     * @param {number} status
+     * @param {string} message
+     * @param {{code?: string, cause?: string, hint?: string}} more
+     * @param {Record<string, string>} headers
+     */
     constructor(status, message, more = {}, headers = {}) {
         super(message);
         this.status = status;
@@ -45,6 +51,7 @@ class HttpError extends Error {
     }
 }
 
+/** @param {string|undefined} host */
 function isLocalName(host) {
     return host !== undefined && LOCAL_NAME.test(host);
 }
@@ -54,6 +61,8 @@ function isLocalName(host) {
  * rebinding). An `Origin` that is not this server's, or a `Sec-Fetch-Site` that says so, means that a page of
  * another site or local program calls, in the browser of somebody who may. A webhook that leads here has one
  * user's server call another's, by the wish of somebody who could not call it. All of them are refused.
+ *
+ * @param {import('node:http').IncomingMessage} request
  */
 function refuseForeignCallers(request) {
     if (!isLocalName(request.headers.host)) {
@@ -78,6 +87,7 @@ function refuseForeignCallers(request) {
  * @param {number} [most] bytes
  * @param {() => Promise<void>|void} [beyond] is waited for once more than a MiB has come, which is usually
  *   the most
+ * @returns {Promise<import('./types').JsonObject>}
  * @throws {HttpError} 400 or 413
  */
 async function readJson(request, most = MAX_BODY_BYTES, beyond = () => {}) {
@@ -105,7 +115,15 @@ async function readJson(request, most = MAX_BODY_BYTES, beyond = () => {}) {
     return value;
 }
 
-/** Have a body there in time. @throws {HttpError} 408 */
+/**
+ * Have a body there in time.
+ *
+ * @template Body
+ * @param {Promise<Body>} body
+ * @param {number} limitMs
+ * @returns {Promise<Body>}
+ * @throws {HttpError} 408
+ */
 function inTime(body, limitMs) {
     return withLimit(body, limitMs, 'the body').catch((error) => {
         if (!(error instanceof TimeLimitError)) throw error;
@@ -113,6 +131,12 @@ function inTime(body, limitMs) {
     });
 }
 
+/**
+ * @param {import('node:http').ServerResponse} response
+ * @param {number} status
+ * @param {unknown} body a text is JSON already
+ * @param {Record<string, string>} [more] headers
+ */
 function writeJson(response, status, body, more) {
     const text = typeof body === 'string' ? body : JSON.stringify(body);
     const headers = {
@@ -129,7 +153,7 @@ const NO_QUERY = new URLSearchParams();
 /** A target that is its own pathname, as most are: parsing it as a URL takes longer than answering. */
 const PLAIN_TARGET = /^(\/[\w-]+)+$|^\/$/;
 
-/** Return the parts of a request's target. @throws {HttpError} 400 */
+/** Return the parts of a request's target. @param {string} target @throws {HttpError} 400 */
 function readTarget(target) {
     if (PLAIN_TARGET.test(target)) return { pathname: target, query: NO_QUERY };
     try {
@@ -142,9 +166,12 @@ function readTarget(target) {
 
 /** Finds the route of a request; paths hold `{name}` where a segment varies. */
 class Router {
+    /** @type {Map<string, import('./types').Route[]>} */
     #fixed = new Map();
+    /** @type {{route: import('./types').Route, pattern: string[]}[]} */
     #varying = [];
 
+    /** @param {import('./types').Route[]} routes */
     constructor(routes) {
         for (const route of routes) {
             if (route.path.includes('{')) this.#varying.push({ route, pattern: route.path.split('/') });
@@ -152,12 +179,21 @@ class Router {
         }
     }
 
-    /** Tell whether there is such a path, and that method. */
+    /**
+     * Tell whether there is such a path, and that method.
+     *
+     * @param {string} method
+     * @param {string} pathname
+     */
     has(method, pathname) {
         return this.#fixed.get(pathname)?.some((route) => route.method === method) === true;
     }
 
-    /** @throws {HttpError} 400, 404, 405 */
+    /**
+     * @param {string} method
+     * @param {string} pathname
+     * @throws {HttpError} 400, 404, 405
+     */
     find(method, pathname) {
         const matching = this.#fixed.get(pathname) ?? this.#matching(pathname);
         if (matching.length === 0) throw new HttpError(404, 'no such path; GET / lists what there is');
@@ -171,6 +207,7 @@ class Router {
         return { route, params: readParams(route.path, pathname) };
     }
 
+    /** @param {string} pathname */
     #matching(pathname) {
         const segments = pathname.split('/');
         return this.#varying
@@ -185,7 +222,12 @@ class Router {
     }
 }
 
+/**
+ * @param {string} path that of the route
+ * @param {string} pathname that of the request
+ */
 function readParams(path, pathname) {
+    /** @type {Record<string, string>} */
     const params = {};
     if (!path.includes('{')) return params;
     const segments = pathname.split('/');
@@ -203,14 +245,21 @@ function readParams(path, pathname) {
 /** Who has the connections of one listening socket: one caller leaves some of them to others. */
 class Places {
     #callerOf;
+    /** How many are each user's. @type {Map<number, number>} */
     #held = new Map();
+    /** @type {Set<import('node:net').Socket>} */
     #refused = new Set();
 
+    /** @param {(socket: import('node:net').Socket) => number|undefined} callerOf */
     constructor(callerOf) {
         this.#callerOf = callerOf;
     }
 
-    /** Count a connection whose caller is let in; close it where it is one too many of theirs. */
+    /**
+     * Count a connection whose caller is let in; close it where it is one too many of theirs.
+     *
+     * @param {import('node:net').Socket} socket
+     */
     give(socket) {
         const uid = this.#callerOf(socket);
         if (uid === undefined || socket.destroyed) return;
@@ -221,13 +270,17 @@ class Places {
         }
         this.#held.set(uid, held);
         socket.once('close', () => {
-            const left = this.#held.get(uid) - 1;
+            const left = /** @type {number} */ (this.#held.get(uid)) - 1;
             if (left === 0) this.#held.delete(uid);
             else this.#held.set(uid, left);
         });
     }
 
-    /** Leave a caller who is refused the time to ask and be told why; of many, the first have had theirs. */
+    /**
+     * Leave a caller who is refused the time to ask and be told why; of many, the first have had theirs.
+     *
+     * @param {import('node:net').Socket} socket
+     */
     refuse(socket) {
         if (socket.destroyed) return;
         this.#refused.add(socket);
@@ -236,9 +289,11 @@ class Places {
             clearTimeout(limit);
             this.#refused.delete(socket);
         });
-        if (this.#refused.size > MAX_REFUSED) this.#refused.values().next().value.destroy();
+        if (this.#refused.size > MAX_REFUSED) this.#refused.values().next().value?.destroy();
     }
 }
+
+/** Why who calls over a connection is refused; null = they are not. @typedef {string|null} Verdict */
 
 /**
  * Serves routes on any number of listening sockets.
@@ -249,18 +304,21 @@ class Places {
  */
 class HttpServer {
     #router;
-    /** @type {(() => any[])|null} */
+    /** @type {(() => import('./types').Route[])|null} */
     #all;
     #log;
     #judge;
     #callerOf;
     #jsonLimitMs;
+    /** @type {http.Server[]} */
     #servers = [];
+    /** @type {WeakMap<import('node:net').Socket, Verdict|Promise<Verdict>>} */
     #verdicts = new WeakMap();
     #draining = false;
-    #firstAnswer;
+    /** @type {() => void} */
+    #firstAnswer = () => {};
 
-    /** Resolves when the first request has been answered, or an event stream begun. */
+    /** Resolves when the first request has been answered, or an event stream begun. @type {Promise<void>} */
     answered = new Promise((resolve) => {
         this.#firstAnswer = resolve;
     });
@@ -269,9 +327,9 @@ class HttpServer {
      * @param {object} options
      * @param {import('./types').Log} options.log
      * @param {number} [options.jsonLimitMs]
-     * @param {{first: object[], all: () => object[]}} options.routes those that are known now, and all of
-     *   them: asked for once another one is called
-     * @param {(socket: import('node:net').Socket) => Promise<string|null>} options.judge is asked once for
+     * @param {{first: import('./types').Route[], all: () => import('./types').Route[]}} options.routes those
+     *   that are known now, and all of them: asked for once another one is called
+     * @param {(socket: import('node:net').Socket) => Promise<Verdict>} options.judge is asked once for
      *   each connection; resolves with the reason why it is refused, or null
      * @param {(socket: import('node:net').Socket) => number|undefined} [options.callerOf] tells who was
      *     judged
@@ -286,8 +344,9 @@ class HttpServer {
     }
 
     /**
-     * Listen on a descriptor `{fd}` or an address `{host, port}`.
+     * Listen on a descriptor or an address.
      *
+     * @param {{fd: number}|{host: string, port: number}} where
      * @throws {Error} with the system's `code`, such as EADDRINUSE
      */
     async listen(where) {
@@ -305,6 +364,7 @@ class HttpServer {
         });
         server.on('clientError', (/** @type {NodeJS.ErrnoException} */ error, socket) => {
             if (!socket.writable) return;
+            /** @type {Record<string, string>} */
             const status = {
                 HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
                 ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
@@ -348,18 +408,25 @@ class HttpServer {
         clearTimeout(limit);
     }
 
-    /** Awaits only what is not there yet: an answer in the same turn of the event loop costs a third less. */
+    /**
+     * Awaits only what is not there yet: an answer in the same turn of the event loop costs a third less.
+     *
+     * @param {import('node:http').IncomingMessage} request
+     * @param {import('node:http').ServerResponse} response
+     */
     async #serve(request, response) {
         try {
             if (this.#draining) response.setHeader('Connection', 'close');
-            const verdict = this.#verdicts.get(request.socket);
+            const { url = '', method = '' } = request;
+            // One of no judge would be refused.
+            const verdict = /** @type {Verdict|Promise<Verdict>} */ (this.#verdicts.get(request.socket));
             const reason = verdict instanceof Promise ? await verdict : verdict;
             if (reason !== null) throw new HttpError(403, reason, {}, { Connection: 'close' });
             refuseForeignCallers(request);
-            const { pathname, query } = readTarget(request.url);
-            const { route, params } = this.#find(request.method, pathname);
+            const { pathname, query } = readTarget(url);
+            const { route, params } = this.#find(method, pathname);
             const read = route.read ?? this.#readJson;
-            const body = WITH_BODY.has(request.method) ? await read(request, response) : {};
+            const body = WITH_BODY.has(method) ? await read(request, response) : {};
             const handled = route.handle({ request, response, params, query, body });
             const answer = handled instanceof Promise ? await handled : handled;
             if (answer !== undefined) writeJson(response, 200, answer);
@@ -369,7 +436,11 @@ class HttpServer {
         this.#firstAnswer();
     }
 
-    /** @throws {HttpError} 400, 404, 405 */
+    /**
+     * @param {string} method
+     * @param {string} pathname
+     * @throws {HttpError} 400, 404, 405
+     */
     #find(method, pathname) {
         if (this.#all !== null && !this.#router.has(method, pathname)) {
             this.#router = new Router(this.#all());
@@ -379,8 +450,13 @@ class HttpServer {
     }
 
     /** @throws {HttpError} 400, 408, 413 */
-    #readJson = (request) => inTime(readJson(request), this.#jsonLimitMs);
+    #readJson = (/** @type {import('node:http').IncomingMessage} */ request) =>
+        inTime(readJson(request), this.#jsonLimitMs);
 
+    /**
+     * @param {import('node:http').ServerResponse} response
+     * @param {any} error anything can be thrown
+     */
     #fail(response, error) {
         if (!(error instanceof HttpError) && error.code !== 'ECONNRESET') {
             this.#log.error('a request failed', { reason: error.stack ?? error });

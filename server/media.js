@@ -13,8 +13,25 @@ const MAX_NAME_CHARACTERS = 255;
 /** Types that a browser shows without running anything in them. */
 const SHOWN_INLINE = /^(image\/(png|jpeg|gif|webp)|video\/|audio\/)/i;
 
+/** @typedef {import('./types').SessionClient} SessionClient */
+/** @typedef {import('./media_page').Download} Download */
+
+/**
+ * A file that the page has. `pieces` gives its bytes once, `close` lets go of it: whoever opens it has to.
+ *
+ * @typedef {object} OpenFile
+ * @property {Record<string, string|number>} headers
+ * @property {() => AsyncIterable<Buffer>} pieces
+ * @property {() => void} close
+ */
+
 const missing = () => new HttpError(404, 'no such message, or no media in it', { code: 'no_media' });
 
+/**
+ * @param {string} problem
+ * @param {number} size
+ * @param {number} most
+ */
 function refusal(problem, size, most) {
     if (problem === 'none') return missing();
     if (problem === 'gone') {
@@ -30,9 +47,13 @@ function refusal(problem, size, most) {
     });
 }
 
-/** What is told of a file. The sender chooses its type and name: nothing of it may run where it is shown. */
-function headersOf({ type: given, name, size }) {
-    const isType = given?.length <= MAX_NAME_CHARACTERS && MEDIA_TYPE.test(given);
+/**
+ * What is told of a file. The sender chooses its type and name: nothing of it may run where it is shown.
+ *
+ * @param {Omit<Download, 'problem'>} file
+ */
+function headersOf({ type: given, name, size = 0 }) {
+    const isType = given && given.length <= MAX_NAME_CHARACTERS && MEDIA_TYPE.test(given);
     const type = isType ? given : 'application/octet-stream';
     const disposition = SHOWN_INLINE.test(type) ? 'inline' : 'attachment';
     const short = encodeURIComponent(whole(name?.slice(0, MAX_NAME_CHARACTERS) ?? ''));
@@ -54,14 +75,20 @@ let tickets = 0;
  * Have the page download a file. One is downloaded at a time, and the next one when it is closed, or takes
  * too long.
  *
- * @param {(ticket: string, most: number|null) => Promise<object>} download has the page do it
+ * @param {SessionClient} client
+ * @param {(ticket: string, most: number|null) => Promise<Download>} download has the page do it
  * @param {(problem: string, size: number) => HttpError} refuse makes an answer of what came in its place
+ * @param {number} most
+ * @param {AbortSignal} signal
+ * @returns {Promise<OpenFile>}
  */
 function open(client, download, refuse, most, signal) {
     tickets += 1;
     const ticket = `${tickets}`;
     return new Promise((resolve, reject) => {
+        /** @type {() => void} */
         let end;
+        /** @type {Promise<void>} */
         const closed = new Promise((ended) => {
             end = ended;
         });
@@ -72,7 +99,7 @@ function open(client, download, refuse, most, signal) {
             signal.throwIfAborted();
             signal.addEventListener('abort', close);
             const { problem, ...file } = await download(ticket, most === Infinity ? null : most);
-            if (problem !== null) throw refuse(problem, file.size);
+            if (problem !== null) throw refuse(problem, file.size ?? 0);
             resolve({ headers: headersOf(file), pieces: () => client.readFile(ticket), close });
             await closed;
         });
@@ -86,15 +113,17 @@ function open(client, download, refuse, most, signal) {
 /**
  * Have the page download the file of a message.
  *
+ * @param {SessionClient} client
+ * @param {string} messageId
  * @param {number} most bytes. The sender says how large it is, and may say anything: what came is looked at,
  *   too
  * @param {AbortSignal} signal gives it up
- * @returns {Promise<{headers: object, pieces: Function, close: Function}>} `pieces` gives its bytes once,
- *   `close` lets go of it: whoever opens it has to
+ * @returns {Promise<OpenFile>}
  * @throws {HttpError} 404; 413 where it is larger
  */
 async function openMedia(client, messageId, most, signal) {
     if (!MESSAGE_ID.test(messageId)) throw missing();
+    /** @type {(ticket: string, limit: number|null) => Promise<Download>} */
     const download = (ticket, limit) => client.openFile(messageId, limit, ticket);
     return open(client, download, (problem, size) => refusal(problem, size, most), most, signal);
 }
@@ -102,14 +131,20 @@ async function openMedia(client, messageId, most, signal) {
 /**
  * Likewise the picture of a person or group.
  *
+ * @param {SessionClient} client
+ * @param {string} givenId
+ * @param {number} most
+ * @param {AbortSignal} signal
  * @throws {HttpError} 400; 404 `no_picture`: there is none, or this account may not see it
  */
 async function openPicture(client, givenId, most, signal) {
     const id = readIdOf(['person', 'group', 'channel'], givenId);
+    /** @type {(ticket: string, limit: number|null) => Promise<Download>} */
     const download = (ticket, limit) => client.openPicture(id, limit, ticket);
     const none = new HttpError(404, 'there is no picture, or this account may not see it', {
         code: 'no_picture',
     });
+    /** @type {(problem: string, size: number) => HttpError} */
     const refuse = (problem, size) => (problem === 'large' ? refusal(problem, size, most) : none);
     return open(client, download, refuse, most, signal);
 }

@@ -4,7 +4,24 @@
 
 const { withParts } = require('./in_page');
 
-/** Files that are being downloaded, or read, by their tickets: `{blob, abort}`. */
+/**
+ * What came of a download: `problem` is null where the file is kept. `none` = no such message, or no file in
+ * it; `gone` = neither WhatsApp nor the phone has it; `large`.
+ *
+ * @typedef {object} Download
+ * @property {string|null} problem
+ * @property {number} [size]
+ * @property {string|null} [type]
+ * @property {string|null} [name]
+ */
+
+/** @typedef {{data: BlobPart, type: string|null, name: string|null}} Downloaded */
+
+/**
+ * Files that are being downloaded, or read, by their tickets.
+ *
+ * @returns {Map<string, {blob: Blob|null, abort: () => void}>}
+ */
 function openFiles() {
     window.waportd.files ??= new Map();
     return window.waportd.files;
@@ -13,8 +30,11 @@ function openFiles() {
 /**
  * Download a file and keep it under a ticket, unless it is larger than it may be, or closed meanwhile.
  *
- * @param {(signal: AbortSignal) => Promise<{data, type, name}>} download rejects with `status` 404 where the
- *   file is gone
+ * @param {string} ticket
+ * @param {number|null} most
+ * @param {(signal: AbortSignal) => Promise<Downloaded>} download rejects with `status` 404 where the file is
+ *   gone
+ * @returns {Promise<Download>}
  */
 async function keepFile(ticket, most, download) {
     const aborting = new AbortController();
@@ -41,8 +61,7 @@ async function keepFile(ticket, most, download) {
  * @param {string} id of the message
  * @param {number|null} most bytes; a larger one is not downloaded, nor kept where its sender lied; null = any
  * @param {string} ticket by which it is read and closed
- * @returns {Promise<{problem: string|null, size?: number, type?: string, name?: string}>} problem: `none` =
- *   no such message, or no file in it; `gone` = neither WhatsApp nor the phone has it; `large`
+ * @returns {Promise<Download>}
  */
 async function openFile(id, most, ticket) {
     const { Msg } = window.require('WAWebCollections');
@@ -73,7 +92,7 @@ async function openFile(id, most, ticket) {
     });
 }
 
-/** Runs in the page: let go of a file, or give its download up. */
+/** Runs in the page: let go of a file, or give its download up. @param {string} ticket */
 function closeFile(ticket) {
     openFiles().get(ticket)?.abort();
     openFiles().delete(ticket);

@@ -12,7 +12,14 @@ const { DOWNLOAD_LIMIT_MS } = require('./turns');
 const STALLED_MS = 30_000;
 const READ_LIMIT_MS = 600_000;
 
-/** Send a file in answer to a call, as fast as it is taken; nothing of it is kept here. */
+/** @typedef {import('./types').SessionClient} SessionClient */
+
+/**
+ * Send a file in answer to a call, as fast as it is taken; nothing of it is kept here.
+ *
+ * @param {import('./types').Call} call
+ * @param {import('./media').OpenFile} file
+ */
 async function sendFile({ request, response }, { headers, pieces, close }) {
     const done = keepSmall();
     try {
@@ -33,7 +40,11 @@ async function sendFile({ request, response }, { headers, pieces, close }) {
     }
 }
 
-/** Return a signal that comes when whoever called is gone. */
+/**
+ * Return a signal that comes when whoever called is gone.
+ *
+ * @param {import('node:http').ServerResponse} response
+ */
 function whenGone(response) {
     const gone = new AbortController();
     response.once('close', () => gone.abort());
@@ -42,14 +53,15 @@ function whenGone(response) {
 
 /**
  * @param {object} options
- * @param {Function} options.add
- * @param {Function} options.onSession
+ * @param {import('./types').AddRoute} options.add
+ * @param {import('./types').OnSession} options.onSession
  * @param {number} options.mediaMax bytes of media that are read at most
  */
 function addMediaRoutes({ add, onSession, mediaMax }) {
     add('GET', '/media/{id}', 'the media of a message', async (call) => {
         const gone = whenGone(call.response);
-        const work = (client) => openMedia(client, call.params.id, mediaMax, gone);
+        const work = (/** @type {SessionClient} */ client) =>
+            openMedia(client, call.params.id, mediaMax, gone);
         const file = await onSession('media_in', work, DOWNLOAD_LIMIT_MS, 'reading media');
         await sendFile(call, file);
     });

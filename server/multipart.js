@@ -11,17 +11,25 @@ const { HttpError } = require('./http');
 const MAX_PARTS = 8;
 const MAX_HEADERS_BYTES = 8 * 1024;
 
-const bad = (message) => new HttpError(400, message, { code: 'bad_request' });
+const bad = (/** @type {string} */ message) => new HttpError(400, message, { code: 'bad_request' });
 
-/** @returns {string|null} the boundary that a content type names; null = it is another type */
-function boundaryOf(contentType) {
-    if (!/^multipart\/form-data\s*(;|$)/i.test(contentType ?? '')) return null;
+/**
+ * @param {string} [contentType]
+ * @returns {string|null} the boundary that a content type names; null = it is another type
+ */
+function boundaryOf(contentType = '') {
+    if (!/^multipart\/form-data\s*(;|$)/i.test(contentType)) return null;
     const [, quoted, plain] = contentType.match(/;\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";]{1,70}))/i) ?? [];
     if (quoted === undefined && plain === undefined) throw bad('multipart/form-data needs a boundary');
     return quoted ?? plain;
 }
 
-/** A parameter of a header: `name="…"`, with what browsers escape in it. */
+/**
+ * A parameter of a header: `name="…"`, with what browsers escape in it.
+ *
+ * @param {string} header
+ * @param {string} name
+ */
 function parameter(header, name) {
     const found = header.match(new RegExp(`;\\s*${name}="((?:[^"\\\\]|\\\\.)*)"`, 'i'));
     const unquoted = found ?? header.match(new RegExp(`;\\s*${name}=([^\\s";]+)`, 'i'));
@@ -32,9 +40,11 @@ function parameter(header, name) {
 /** Bytes that come, and a look at them before they are taken. */
 class Incoming {
     #source;
+    /** @type {Buffer} */
     #held = Buffer.alloc(0);
     #ended = false;
 
+    /** @param {AsyncIterable<Buffer>} source */
     constructor(source) {
         this.#source = source[Symbol.asyncIterator]();
     }
@@ -50,6 +60,7 @@ class Incoming {
     /**
      * Yield what comes before a mark, and take the mark.
      *
+     * @param {Buffer} mark
      * @throws {HttpError} 400 where the mark does not come
      */
     async *before(mark) {
@@ -74,7 +85,7 @@ class Incoming {
         }
     }
 
-    /** Take a number of bytes. */
+    /** Take a number of bytes. @param {number} count */
     async take(count) {
         while (this.#held.length < count) {
             if (!(await this.#more())) throw bad('the body ends in the middle of a part');
@@ -91,11 +102,18 @@ class Incoming {
     }
 }
 
+/** @param {AsyncIterator<Buffer>} chunks */
 async function passOver(chunks) {
     while (!(await chunks.next()).done);
 }
 
-/** Read chunks as one text of so many bytes at most. @throws {HttpError} 413 */
+/**
+ * Read chunks as one text of so many bytes at most.
+ *
+ * @param {AsyncIterable<Buffer>} chunks
+ * @param {number} most
+ * @throws {HttpError} 413
+ */
 async function textOf(chunks, most) {
     const all = [];
     let size = 0;
@@ -129,7 +147,8 @@ async function* readParts(source, boundary) {
         if (end !== '\r\n') throw bad('a boundary is followed by something else');
         if (count === MAX_PARTS) throw bad(`there are more than ${MAX_PARTS} parts`);
         const head = `\r\n${await textOf(incoming.before(Buffer.from('\r\n\r\n')), MAX_HEADERS_BYTES)}`;
-        const header = (name) => head.match(new RegExp(`\\r\\n${name}:[ \\t]*([^\\r\\n]*)`, 'i'))?.[1];
+        const header = (/** @type {string} */ name) =>
+            head.match(new RegExp(`\\r\\n${name}:[ \\t]*([^\\r\\n]*)`, 'i'))?.[1];
         const disposition = header('content-disposition') ?? '';
         const name = parameter(disposition, 'name');
         if (!/^form-data\b/i.test(disposition) || name === undefined) throw bad('a part has no name');

@@ -11,7 +11,7 @@ const { reason } = require('./session_errors');
 const { passkey_bytes: MOST_BYTES } = contract.limits;
 const BODY_LIMIT_MS = 20_000;
 
-/** How errors are answered, by their cause. */
+/** How errors are answered, by their cause. @type {Record<string, number>} */
 const STATUS = {
     no_passkey_request: 409,
     passkey_given: 409,
@@ -21,33 +21,35 @@ const STATUS = {
 };
 const OTHER_STATUS = 400;
 
+/** @typedef {import('./types').Call} Call */
+
 /**
  * @param {object} options
- * @param {Function} options.add
+ * @param {import('./types').AddRoute} options.add
  * @param {import('./session').Session} options.session
  * @param {import('./state').SessionState} options.state
  * @param {(error: unknown, status: number) => unknown} options.explained makes an answer of a reason
  */
 function addPasskeyRoutes({ add, session, state, explained }) {
-    const answering = async (work) => {
+    const answering = async (/** @type {() => unknown} */ work) => {
         try {
             return await work();
         } catch (error) {
             throw explained(error, STATUS[causeOf(error)] ?? OTHER_STATUS);
         }
     };
-    const read = (request) =>
+    const read = (/** @type {import('node:http').IncomingMessage} */ request) =>
         inTime(readJson(request, MOST_BYTES), BODY_LIMIT_MS).catch((error) => {
             throw error.status === 400 ? explained(reason.passkey('passkey_malformed'), OTHER_STATUS) : error;
         });
     /** The step that is under way, which its callers follow. */
-    const stepOr = (cause) => {
+    const stepOr = (/** @type {string} */ cause) => {
         const step = session.followPasskey();
         if (step === null) throw reason.passkey(cause);
         return step;
     };
     const shown = () => state.document().passkey;
-    const taken = ({ response }) => writeJson(response, 202, shown());
+    const taken = (/** @type {Call} */ { response }) => writeJson(response, 202, shown());
 
     add('GET', '/passkey', 'the passkey that WhatsApp wants', () =>
         answering(() => {
@@ -56,14 +58,14 @@ function addPasskeyRoutes({ add, session, state, explained }) {
         }),
     );
 
-    const give = (call) =>
+    const give = (/** @type {Call} */ call) =>
         answering(() => {
             stepOr('no_passkey_request').give(call.body);
             taken(call);
         });
     add('POST', '/passkey', 'answer with a credential: PublicKeyCredential.toJSON()', give, { read });
 
-    const confirm = (call) =>
+    const confirm = (/** @type {Call} */ call) =>
         answering(async () => {
             await stepOr('no_passkey_code').confirm(call.body.code);
             taken(call);

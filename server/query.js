@@ -4,7 +4,15 @@
 
 const { HttpError } = require('./http');
 
-/** Read a whole number, or the usual one where none is given. @throws {HttpError} 400 */
+/**
+ * Read a whole number, or the usual one where none is given.
+ *
+ * @param {string|null} text
+ * @param {string} name
+ * @param {number} least
+ * @param {number} usual
+ * @throws {HttpError} 400
+ */
 function wholeNumber(text, name, least, usual) {
     if (text === null || text === '') return usual;
     const value = /^\d{1,9}$/.test(text) ? Number(text) : -1;
@@ -15,7 +23,7 @@ function wholeNumber(text, name, least, usual) {
 /**
  * Read which part of a list is wanted: `many`, after the `first`.
  *
- * @param {{limit: string|null, offset: string|null}} page
+ * @param {import('./types').GivenPage} page
  * @param {number} usual how many, unless that is given
  * @param {number} most how many at most; who wants more gets so many
  * @throws {HttpError} 400

@@ -50,7 +50,7 @@ for (const network of ['2001::/23', '2001:db8::/32', '2002::/16', '3fff::/20']) 
 const PUBLIC_V6 = new net.BlockList();
 PUBLIC_V6.addSubnet('2000::', 3, 'ipv6');
 
-/** Tell whether an address is one of the Internet. */
+/** Tell whether an address is one of the Internet. @param {string} address */
 function isPublic(address) {
     if (net.isIPv4(address)) return !NOT_PUBLIC.check(address, 'ipv4');
     return net.isIPv6(address) && PUBLIC_V6.check(address, 'ipv6') && !NOT_PUBLIC.check(address, 'ipv6');
@@ -60,6 +60,7 @@ function isPublic(address) {
 const ownAddresses = () =>
     Object.values(os.networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address));
 
+/** @type {(message: string, code: string, hint?: string) => HttpError} */
 const failed = (message, code, hint) => new HttpError(422, message, { code, hint });
 const refused = () =>
     failed(
@@ -68,23 +69,29 @@ const refused = () =>
         'send the file itself, or set instances.media_from_private (WAPORTD_MEDIA_FROM_PRIVATE) to true',
     );
 /** Its words may have the URL in them, and that a token: only the system's code is told. */
-const notFetched = (why) => failed(`the file could not be fetched (${why})`, 'media_not_fetched');
+const notFetched = (/** @type {string} */ why) =>
+    failed(`the file could not be fetched (${why})`, 'media_not_fetched');
 
-/** Make a `dns.lookup` that gives only addresses that may be asked. */
+/**
+ * Make a `dns.lookup` that gives only addresses that may be asked.
+ *
+ * @param {(address: string) => boolean} mayBeAsked
+ * @returns {net.LookupFunction}
+ */
 const lookUpOnly = (mayBeAsked) => (name, options, done) => {
     const all = { ...options, all: /** @type {const} */ (true) };
     dns.lookup(name, all, (error, /** @type {import('node:dns').LookupAddress[]} */ addresses) => {
-        if (error) return done(error);
-        if (!addresses.every(({ address }) => mayBeAsked(address))) return done(refused());
+        if (error) return done(error, '');
+        if (!addresses.every(({ address }) => mayBeAsked(address))) return done(refused(), '');
         if (options.all) return done(null, addresses);
         return done(null, addresses[0].address, addresses[0].family);
     });
 };
 
-/** The name at the end of a path, as far as it is one. */
+/** The name at the end of a path, as far as it is one. @param {URL} url */
 function nameOf({ pathname }) {
     try {
-        return decodeURIComponent(pathname.split('/').at(-1)).slice(0, 255) || undefined;
+        return decodeURIComponent(pathname.split('/').at(-1) ?? '').slice(0, 255) || undefined;
     } catch {
         return undefined;
     }
@@ -101,7 +108,13 @@ function readUrl(/** @type {string} */ text, /** @type {URL|undefined} */ base =
     throw new HttpError(400, 'files are fetched by http and https only', { code: 'bad_request' });
 }
 
-/** Return where a host leads on to. What is wrong with that is not the caller's. @throws {HttpError} 422 */
+/**
+ * Return where a host leads on to. What is wrong with that is not the caller's.
+ *
+ * @param {string} location
+ * @param {URL} from
+ * @throws {HttpError} 422
+ */
 function redirected(location, from) {
     try {
         return readUrl(location, from);
@@ -110,11 +123,19 @@ function redirected(location, from) {
     }
 }
 
-/** Ask for a URL. @returns {Promise<http.IncomingMessage>} */
+/**
+ * Ask for a URL.
+ *
+ * @param {URL} url
+ * @param {boolean} mayBePrivate
+ * @param {AbortSignal} signal
+ * @returns {Promise<http.IncomingMessage>}
+ */
 function ask(url, mayBePrivate, signal) {
     const host = url.hostname.replace(/^\[|\]$/g, '');
     const own = mayBePrivate ? [] : ownAddresses();
-    const mayBeAsked = (address) => mayBePrivate || (isPublic(address) && !own.includes(address));
+    const mayBeAsked = (/** @type {string} */ address) =>
+        mayBePrivate || (isPublic(address) && !own.includes(address));
     // An address is not looked up.
     if (net.isIP(host) !== 0 && !mayBeAsked(host)) throw refused();
     const { get } = url.protocol === 'https:' ? https : http;
@@ -129,7 +150,12 @@ function ask(url, mayBePrivate, signal) {
     });
 }
 
-/** Yield what comes, until there is too much of it. */
+/**
+ * Yield what comes, until there is too much of it.
+ *
+ * @param {number} most bytes
+ * @param {AsyncIterable<Buffer>} response
+ */
 async function* upTo(most, response) {
     let size = 0;
     for await (const chunk of response) {
@@ -142,12 +168,13 @@ async function* upTo(most, response) {
 /**
  * Fetch a file.
  *
+ * @template {object} File
  * @param {string} text the URL
  * @param {object} options
  * @param {number} options.most bytes
  * @param {boolean} options.mayBePrivate whether addresses of this host and of private networks may be asked
- * @param {(chunks: AsyncIterable<Buffer>, type: string|undefined) => Promise<object>} options.keep takes it
- * @returns {Promise<object>} what `keep` gives, and `name`, where the URL tells one
+ * @param {(chunks: AsyncIterable<Buffer>, type: string|undefined) => Promise<File>} options.keep takes it
+ * @returns {Promise<File & {name: string|undefined}>} what `keep` gives, and `name`, where the URL tells one
  * @throws {HttpError} 400 `bad_request`; 413 `too_large`; 422 `media_refused`, `media_not_fetched`
  */
 async function fetchMedia(text, { most, mayBePrivate, keep }) {

@@ -58,7 +58,7 @@ class Turn {
         };
     }
 
-    /** Do `work` when it is this session's turn, which lasts until `end`. */
+    /** Do `work` when it is this session's turn, which lasts until `end`. @param {() => void} work */
     take(work) {
         const isThere = this.#isEarly;
         this.forgo();

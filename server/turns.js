@@ -17,7 +17,9 @@ const REQUEST_LIMIT_MS = 10_000;
 const CHANGE_LIMIT_MS = 30_000;
 
 class Turns {
+    /** What is waited for or under way, by its key. @type {Map<string|symbol, Promise<any>>} */
     #taken = new Map();
+    /** @type {Promise<unknown>} */
     #last = Promise.resolve();
     #limitMs;
 
@@ -37,8 +39,10 @@ class Turns {
     /**
      * Do work when it is its turn, or join the same work that waits or runs already.
      *
-     * @param {string} key equal for equal work
-     * @returns {Promise<any>} what the work gives
+     * @template Result
+     * @param {string|symbol} key equal for equal work
+     * @param {() => Promise<Result>} work
+     * @returns {Promise<Result>} what the work gives
      * @throws {BusyError} too many wait
      * @throws {TimeLimitError} it took longer than a turn may
      */
