@@ -25,12 +25,17 @@ const EARLIER_LOOK_MS = 250;
 /** How long a list of chats is kept, in milliseconds, though the page tells of no change. */
 const LIST_MS = 30_000;
 
+/** @typedef {import('./types').SessionClient} SessionClient */
+/** @typedef {import('./chats_page').PageChat} PageChat */
+
 /**
  * `phone` and `timestamp` are never null: the web app works with them as text and number. It takes the digits
  * of a group's id for its number, too; those of a person's are one only if WhatsApp names them by it.
+ *
+ * @param {PageChat} chat
  */
 function describeChat({ id, name, phone, isGroup, unreadCount, lastMessage, t, pinned, isArchived }) {
-    const digits = isLid(id) || id.endsWith('@bot') ? '' : userPart(id).replace(/\D/g, '');
+    const digits = isLid(id) || id.endsWith('@bot') ? '' : (userPart(id) ?? '').replace(/\D/g, '');
     return {
         id,
         type: chatType(id),
@@ -45,17 +50,25 @@ function describeChat({ id, name, phone, isGroup, unreadCount, lastMessage, t, p
     };
 }
 
-/** By client: `{stamp, chats}`, what its page last told, for as long as that may be kept. */
+/**
+ * By client: what its page last told, for as long as that may be kept.
+ *
+ * @type {WeakMap<SessionClient, {stamp: string, chats: PageChat[]}>}
+ */
 const lists = new WeakMap();
 
 /**
  * Return all chats as the page tells them, newest first. It lists them only where something has changed since
  * it last did: with thousands of chats that keeps it busy.
+ *
+ * @param {SessionClient} client
  */
 async function allChats(client) {
     const kept = lists.get(client);
+    /** @type {{stamp: string, chats: PageChat[]|null}} */
     const { stamp, chats } = await client.listChats(kept?.stamp ?? null);
-    if (chats === null) return kept.chats;
+    // It does not say so unless it was told what is kept.
+    if (chats === null) return kept?.chats ?? [];
     const list = { stamp, chats: chats.filter(({ id }) => chatType(id) !== 'status') };
     lists.set(client, list);
     setTimeout(() => {
@@ -67,7 +80,8 @@ async function allChats(client) {
 /**
  * Return chats, newest first.
  *
- * @param {{limit: string|null, offset: string|null}} page how many, after how many; all unless given
+ * @param {SessionClient} client
+ * @param {import('./types').GivenPage} page how many, after how many; all unless given
  * @throws {HttpError} 400
  */
 async function listChats(client, page) {
@@ -78,7 +92,13 @@ async function listChats(client, page) {
 
 const noSuchChat = () => new HttpError(404, 'no such chat', { code: 'no_such_chat' });
 
-/** Return one chat, as it stands in the list. Reading one makes none. @throws {HttpError} 400 or 404 */
+/**
+ * Return one chat, as it stands in the list. Reading one makes none.
+ *
+ * @param {SessionClient} client
+ * @param {string} chatId
+ * @throws {HttpError} 400 or 404
+ */
 async function readChat(client, chatId) {
     const id = readChatId(chatId);
     const chat = await client.turns.take(`chat ${id}`, () => client.readChat(id));
@@ -86,6 +106,7 @@ async function readChat(client, chatId) {
     return describeChat(chat);
 }
 
+/** @param {string|null} text */
 function pageSize(text) {
     if (text === null || text === '') return PAGE_DEFAULT;
     if (!/^[1-9]\d{0,8}$/.test(text)) throw new HttpError(400, 'limit must be a whole number from 1 to 1000');
@@ -95,6 +116,8 @@ function pageSize(text) {
 /**
  * Return one page of a chat, oldest first. Reading marks nothing as seen, and makes no chat.
  *
+ * @param {SessionClient} client
+ * @param {string} chatId
  * @param {{limit: string|null, before: string|null}} page `before` is a `nextCursor` or a time (milliseconds)
  * @throws {HttpError} 400 or 404
  */
@@ -125,6 +148,8 @@ async function listMessages(client, chatId, page) {
  * Have the phone hand over older messages of a chat, and wait for them, for a while. What comes later is read
  * by `listMessages` all the same.
  *
+ * @param {SessionClient} client
+ * @param {string} chatId
  * @returns {Promise<{requested: boolean, arrived: number, hasEarlier: boolean|null}>}
  * @throws {HttpError} 400 or 404
  */

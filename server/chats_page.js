@@ -4,7 +4,24 @@
 
 const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
 
-/** A chat in few words. Of one that cannot be read in full it tells what can be. */
+/** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
+
+/**
+ * A chat in few words. Of one that cannot be read in full it tells what can be.
+ *
+ * @typedef {object} PageChat
+ * @property {string} id
+ * @property {string|null} name
+ * @property {string|null} phone
+ * @property {boolean} isGroup
+ * @property {number|null} unreadCount
+ * @property {string|null} lastMessage
+ * @property {number|null} t seconds
+ * @property {boolean} pinned
+ * @property {boolean} isArchived
+ */
+
+/** @param {WhatsAppObject} chat @returns {PageChat} */
 function described(chat) {
     const { Msg } = window.require('WAWebCollections');
     const media = new Set(['image', 'video', 'audio', 'ptt', 'document', 'sticker', 'ptv']);
@@ -20,7 +37,7 @@ function described(chat) {
     const numberOf = () =>
         attempt(() => window.require('WAWebApiContact').getPhoneNumber(chat.id).user) ??
         attempt(() => chat.contact.phoneNumber.user);
-    const words = (msg) => {
+    const words = (/** @type {WhatsAppObject} */ msg) => {
         if (msg === null) return '';
         // What stands in the body of a picture or a place is a smaller picture.
         if (media.has(msg.type)) return msg.caption || '[Mídia]';
@@ -34,7 +51,7 @@ function described(chat) {
         const key = chat.lastReceivedKey;
         const newest = (key && Msg.get(textOf(key))) ?? all[all.length - 1] ?? null;
         if (newest === null || !nobodys.has(newest.type)) return newest;
-        return all.filter(({ type }) => !nobodys.has(type)).pop() ?? null;
+        return all.filter((/** @type {WhatsAppObject} */ { type }) => !nobodys.has(type)).pop() ?? null;
     };
     const id = textOf(chat.id);
     return {
@@ -55,7 +72,7 @@ function described(chat) {
  * read leaves the others alone. One without an id is none: nobody could do anything with it.
  *
  * @param {string|null} known the `stamp` of an earlier answer
- * @returns {{stamp: string, chats: object[]|null}} null: nothing has changed since
+ * @returns {{stamp: string, chats: PageChat[]|null}} null: nothing has changed since
  */
 function listChats(known) {
     const collections = window.require('WAWebCollections');
@@ -72,20 +89,26 @@ function listChats(known) {
     }
     const stamp = `${own.document} ${own.chatChanges}`;
     if (stamp === known) return { stamp, chats: null };
+    /** @type {Map<WhatsAppObject, number>} */
     const times = new Map();
     for (const chat of collections.Chat.getModelsArray()) times.set(chat, attempt(() => chat.t) ?? 0);
-    const sorted = [...times.keys()].sort((one, other) => times.get(other) - times.get(one));
+    const timeOf = (/** @type {WhatsAppObject} */ chat) => times.get(chat) ?? 0;
+    const sorted = [...times.keys()].sort((one, other) => timeOf(other) - timeOf(one));
     const chats = sorted.map((chat) => attempt(() => described(chat))).filter((chat) => chat !== null);
     return { stamp, chats: chats.filter(({ id }) => id.includes('@')) };
 }
 
-/** Runs in the page: a chat that there is, also where WhatsApp names it by another id; or null. */
+/**
+ * Runs in the page: a chat that there is, also where WhatsApp names it by another id; or null.
+ *
+ * @param {string} id
+ */
 function readChat(id) {
     const chat = chatBy(id);
     return chat === null ? null : described(chat);
 }
 
-/** Runs in the page: the id of a chat that there is; or null. */
+/** Runs in the page: the id of a chat that there is; or null. @param {string} id */
 function findChat(id) {
     const chat = chatBy(id);
     return chat === null ? null : textOf(chat.id);
@@ -95,6 +118,8 @@ function findChat(id) {
  * Whether the phone has messages from before those that this device has; null where that is not known. The
  * numbers are the page's own: 0 and 4 = it has, 1 = it has not, 2 = they are still being handed over, 3 = the
  * phone has told nothing of this chat.
+ *
+ * @param {WhatsAppObject} chat
  */
 function hasEarlier(chat) {
     const told = chat.endOfHistoryTransferType;
@@ -108,27 +133,32 @@ function hasEarlier(chat) {
  * @param {number} limit how many
  * @param {string|null} before the id of a message, or a time in milliseconds; null = the newest ones
  * @param {number} most how many of the newest messages may be looked through
- * @returns {Promise<{messages: object[]|null, hasMore: boolean, hasEarlier: boolean|null}|null>} the
+ * @returns {Promise<{messages: WhatsAppObject[]|null, hasMore: boolean, hasEarlier: boolean|null}|null>} the
  *   library's models; null = there is no message of that id
  */
 async function readHistory(id, limit, before, most) {
     const chat = chatBy(id);
     if (chat === null) return null;
+    const isMessage = (/** @type {WhatsAppObject} */ msg) => !msg.isNotification;
+    /** @returns {WhatsAppObject[]} */
     const inOrder = () => {
-        const all = chat.msgs.getModelsArray().filter((msg) => !msg.isNotification);
-        return all.sort((one, other) => one.t - other.t);
+        const all = chat.msgs.getModelsArray().filter(isMessage);
+        return all.sort(
+            (/** @type {WhatsAppObject} */ one, /** @type {WhatsAppObject} */ other) => one.t - other.t,
+        );
     };
     /** Where the page ends; -1 = not among these. */
-    const cut = (all) => {
+    const cut = (/** @type {WhatsAppObject[]} */ all) => {
         if (before === null) return all.length;
         const isTime = /^\d+$/.test(before);
+        /** @type {(msg: WhatsAppObject) => boolean} */
         const isIt = isTime ? ({ t }) => t * 1000 >= Number(before) : (msg) => textOf(msg.id) === before;
         const index = all.findIndex(isIt);
         return index < 0 && isTime ? all.length : index;
     };
     /** What can be told of a message that the library cannot make a model of. */
-    const bare = ({ id: key, type, t, from, to, author }) => {
-        const text = (wid) => (wid ? textOf(wid) : undefined);
+    const bare = (/** @type {WhatsAppObject} */ { id: key, type, t, from, to, author }) => {
+        const text = (/** @type {WhatsAppObject} */ wid) => (wid ? textOf(wid) : undefined);
         const names = { fromMe: key.fromMe, remote: text(key.remote), id: key.id, _serialized: text(key) };
         return { id: names, type, t, from: text(from), to: text(to), author: text(author) };
     };
@@ -141,13 +171,19 @@ async function readHistory(id, limit, before, most) {
         if (!isWhole && all.length < most) {
             if ((await loadMore(chat)) > 0) continue;
         }
-        const model = (msg) => attempt(() => window.WWebJS.getMessageModel(msg)) ?? bare(msg);
+        const model = (/** @type {WhatsAppObject} */ msg) =>
+            attempt(() => window.WWebJS.getMessageModel(msg)) ?? bare(msg);
         const messages = end < 0 ? null : all.slice(start, end).map(model);
         return { messages, hasMore: start > 0, hasEarlier: hasEarlier(chat) };
     }
 }
 
-/** Load older messages of a chat that this device has. @returns {Promise<number>} how many */
+/**
+ * Load older messages of a chat that this device has.
+ *
+ * @param {WhatsAppObject} chat
+ * @returns {Promise<number>} how many
+ */
 async function loadMore(chat) {
     const loaded = await window.require('WAWebChatLoadMessages').loadEarlierMsgs({ chat });
     return loaded?.length ?? 0;
@@ -175,7 +211,7 @@ async function askForEarlier(id, most) {
     return { asked, hasEarlier: hasEarlier(chat) };
 }
 
-/** Runs in the page: load what has come from the phone. */
+/** Runs in the page: load what has come from the phone. @param {string} id */
 async function loadEarlier(id) {
     const chat = chatBy(id);
     if (chat === null) return { arrived: 0, hasEarlier: null };

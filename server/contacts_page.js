@@ -5,17 +5,36 @@
 const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
 const { keepFile, openFiles } = require('./media_page');
 
-/** The models of somebody: one for each id by which the page knows them. */
+/** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
+
+/** The models of somebody: one for each id by which the page knows them. @param {string} id */
 function contactsBy(id) {
     const { Contact } = window.require('WAWebCollections');
     return [...new Set(idsOf(id).map((each) => attempt(() => Contact.get(each))))].filter(Boolean);
 }
 
-/** What is known of somebody, of whom there may be two models. */
+/**
+ * @typedef {object} PageContact
+ * @property {string} id
+ * @property {string|null} name
+ * @property {string|null} pushname
+ * @property {string|null} number
+ * @property {string|null} lid
+ * @property {boolean} is_business
+ * @property {boolean} blocked
+ */
+
+/**
+ * What is known of somebody, of whom there may be two models.
+ *
+ * @param {WhatsAppObject[]} contacts
+ * @returns {PageContact}
+ */
 function person(contacts) {
     const { Blocklist } = window.require('WAWebCollections');
     const getters = window.require('WAWebContactGetters');
     const ids = contacts.flatMap((contact) => idsOf(textOf(contact.id))).map(textOf);
+    /** @type {(tell: (contact: WhatsAppObject) => any) => any} */
     const first = (tell) => contacts.map((each) => attempt(() => tell(each))).find((told) => told) ?? null;
     const numbered = ids.find((each) => /@(c\.us|hosted)$/.test(each));
     return {
@@ -35,11 +54,13 @@ function person(contacts) {
  * Runs in the page: people, those with a saved name first. Who is known by number and by another id is one;
  * who cannot be read is left out; groups, channels, lists and this account are none.
  *
- * @returns {{contacts: object[], total: number}}
+ * @param {number} limit
+ * @param {number} offset
  */
 function listContacts(limit, offset) {
     const { Contact } = window.require('WAWebCollections');
     const { getIsMe } = window.require('WAWebContactGetters');
+    /** @type {Map<string, WhatsAppObject[]>} */
     const people = new Map();
     for (const contact of Contact.getModelsArray()) {
         attempt(() => {
@@ -50,14 +71,17 @@ function listContacts(limit, offset) {
             people.set(key, [...(people.get(key) ?? []), contact]);
         });
     }
-    const all = [...people.values()].map((contacts) => attempt(() => person(contacts))).filter(Boolean);
-    const rank = ({ name, pushname }) => (name ? `0${name}` : pushname ? `1${pushname}` : '2').toLowerCase();
+    const all = [...people.values()]
+        .map((contacts) => attempt(() => person(contacts)))
+        .filter((each) => each !== null);
+    const rank = (/** @type {PageContact} */ { name, pushname }) =>
+        (name ? `0${name}` : pushname ? `1${pushname}` : '2').toLowerCase();
     const ranks = new Map(all.map((each) => [each, `${rank(each)}\n${each.id}`]));
     all.sort((one, other) => (String(ranks.get(one)) < String(ranks.get(other)) ? -1 : 1));
     return { contacts: all.slice(offset, offset + limit), total: all.length };
 }
 
-/** Runs in the page: somebody that it knows, by any of their ids; or null. */
+/** Runs in the page: somebody that it knows, by any of their ids; or null. @param {string} id */
 function readContact(id) {
     const contacts = contactsBy(id);
     return contacts.length === 0 ? null : person(contacts);
@@ -66,7 +90,11 @@ function readContact(id) {
 /**
  * Runs in the page: download the picture of a person or group, as `openFile` does the file of a message.
  *
- * @returns {Promise<object>} its problem is `none` where there is no picture, or this account may not see it
+ * @param {string} id
+ * @param {number|null} most bytes
+ * @param {string} ticket
+ * @returns {Promise<import('./media_page').Download>} its problem is `none` where there is no picture, or
+ *   this account may not see it
  */
 async function openPicture(id, most, ticket) {
     const { requestProfilePicFromServer } = window.require('WAWebContactProfilePicThumbBridge');

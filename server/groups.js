@@ -13,29 +13,51 @@ const MAX_NAME_CHARACTERS = 100;
 const MAX_DESCRIPTION_CHARACTERS = 2048;
 /** So many people may be added, removed, … with one call: each takes a while. */
 const MAX_PEOPLE = 20;
+/** @type {('add'|'remove'|'promote'|'demote')[]} */
 const ACTIONS = ['add', 'remove', 'promote', 'demote'];
 /** A call has this much time beyond its own limit, which then tells more. */
 const REST_MS = 500;
 
+/** @typedef {import('./types').SessionClient} SessionClient */
+/** @typedef {import('./types').JsonObject} JsonObject */
+/** @typedef {import('./groups_page').PageGroup} PageGroup */
+/** @typedef {import('./groups_page').Participant} Participant */
+
 const noSuchGroup = () => new HttpError(404, 'no such group', { code: 'no_such_group' });
-const bad = (text) => new HttpError(400, text, { code: 'bad_request' });
-const refused = (text, code = 'refused') => new HttpError(422, text, { code });
+const bad = (/** @type {string} */ text) => new HttpError(400, text, { code: 'bad_request' });
+const refused = (/** @type {string} */ text, code = 'refused') => new HttpError(422, text, { code });
 
-const readGroupId = (text) => readIdOf(['group'], text);
+const readGroupId = (/** @type {string} */ text) => readIdOf(['group'], text);
 
-/** Refuse what a call does not know: who sends it thinks that it does something. @throws {HttpError} 400 */
+/**
+ * Refuse what a call does not know: who sends it thinks that it does something.
+ *
+ * @param {JsonObject} body
+ * @param {string[]} members
+ * @throws {HttpError} 400
+ */
 function onlyKnown(body, ...members) {
     const unknown = Object.keys(body).find((each) => !members.includes(each) && each !== 'user_id');
     if (unknown !== undefined) throw bad(`there is no member ${JSON.stringify(unknown.slice(0, 50))}`);
 }
 
+/**
+ * @param {unknown} value
+ * @param {string} name
+ * @param {number} most characters
+ */
 function readText(value, name, most) {
     if (typeof value !== 'string' || value.trim() === '') throw bad(`${name} must be a text`);
     if ([...value].length > most) throw bad(`${name} is longer than ${most} characters`);
     return value;
 }
 
-/** Read whom a call is about: numbers with country code, or ids. @throws {HttpError} 400 */
+/**
+ * Read whom a call is about: numbers with country code, or ids.
+ *
+ * @param {unknown} value
+ * @throws {HttpError} 400
+ */
 function readPeople(value) {
     if (!Array.isArray(value) || value.length === 0) throw bad('participants must be numbers or ids');
     if (value.length > MAX_PEOPLE) throw bad(`there are more than ${MAX_PEOPLE} participants`);
@@ -50,7 +72,11 @@ function readPeople(value) {
 /**
  * Change something, once: what is not known to be done is told as that, so that nobody repeats it blindly.
  *
+ * @template Result
+ * @param {SessionClient} client
+ * @param {() => Promise<Result>} work
  * @param {number} limitMs
+ * @returns {Promise<Result>}
  * @throws {SessionError} `perhaps_done`
  */
 async function change(client, work, limitMs) {
@@ -62,14 +88,27 @@ async function change(client, work, limitMs) {
     }
 }
 
-/** Return groups, by name. @throws {HttpError} 400 */
+/**
+ * Return groups, by name.
+ *
+ * @param {SessionClient} client
+ * @param {import('./types').GivenPage} page
+ * @throws {HttpError} 400
+ */
 async function listGroups(client, page) {
     const { many, first } = readPage(page, GROUPS_MAX, GROUPS_MAX);
+    /** @type {PageGroup[]} */
     const all = await client.turns.take('groups', () => client.listGroups());
     return { groups: all.slice(first, first + many), total: all.length };
 }
 
-/** Return a group with its participants. @throws {HttpError} 400 or 404 */
+/**
+ * Return a group with its participants.
+ *
+ * @param {SessionClient} client
+ * @param {string} givenId
+ * @throws {HttpError} 400 or 404
+ */
 async function readGroup(client, givenId) {
     const id = readGroupId(givenId);
     const found = await client.turns.take(`group ${id}`, () => client.readGroup(id));
@@ -80,15 +119,20 @@ async function readGroup(client, givenId) {
 /**
  * Add people, remove them, make them admins, or no admins any more.
  *
- * @returns {Promise<{participants: {id: string, outcome: string, code: string|null}[]}>}
+ * @param {SessionClient} client
+ * @param {string} givenId
+ * @param {JsonObject} body
+ * @param {number} limitMs
+ * @returns {Promise<{participants: Participant[]}>}
  * @throws {HttpError} 400, 404, 422 `not_admin`
  */
 async function changeParticipants(client, givenId, body, limitMs) {
     const id = readGroupId(givenId);
     onlyKnown(body, 'action', 'participants');
-    if (!ACTIONS.includes(body.action)) throw bad(`action must be one of ${ACTIONS.join(', ')}`);
+    const action = ACTIONS.find((each) => each === body.action);
+    if (action === undefined) throw bad(`action must be one of ${ACTIONS.join(', ')}`);
     const people = readPeople(body.participants);
-    const work = () => client.changeParticipants(id, body.action, people);
+    const work = () => client.changeParticipants(id, action, people);
     const { problem, participants } = await change(client, work, limitMs);
     if (problem === 'none') throw noSuchGroup();
     if (problem === 'not_admin') throw refused('this account is no admin of the group', 'not_admin');
@@ -98,7 +142,10 @@ async function changeParticipants(client, givenId, body, limitMs) {
 /**
  * Make a group.
  *
- * @returns {Promise<{id: string, name: string, participants: object[]}>}
+ * @param {SessionClient} client
+ * @param {JsonObject} body
+ * @param {number} limitMs
+ * @returns {Promise<{id: string, name: string, participants: Participant[]}>}
  * @throws {HttpError} 400; 422 `not_on_whatsapp`: nobody of them is there
  */
 async function createGroup(client, body, limitMs) {
@@ -112,7 +159,15 @@ async function createGroup(client, body, limitMs) {
     return { id, name, participants };
 }
 
-/** Give a group another name or description. @throws {HttpError} 400, 404 or 422 */
+/**
+ * Give a group another name or description.
+ *
+ * @param {SessionClient} client
+ * @param {string} givenId
+ * @param {JsonObject} body
+ * @param {number} limitMs
+ * @throws {HttpError} 400, 404 or 422
+ */
 async function changeGroup(client, givenId, body, limitMs) {
     const id = readGroupId(givenId);
     onlyKnown(body, 'subject', 'description');
@@ -130,7 +185,14 @@ async function changeGroup(client, givenId, body, limitMs) {
     return { id, ...Object.fromEntries(Object.entries(changed).filter(([, value]) => value !== undefined)) };
 }
 
-/** Leave a group. @throws {HttpError} 400 or 404 */
+/**
+ * Leave a group.
+ *
+ * @param {SessionClient} client
+ * @param {string} givenId
+ * @param {number} limitMs
+ * @throws {HttpError} 400 or 404
+ */
 async function leaveGroup(client, givenId, limitMs) {
     const id = readGroupId(givenId);
     if ((await change(client, () => client.leaveGroup(id), limitMs)) === 'none') throw noSuchGroup();

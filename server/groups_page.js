@@ -4,28 +4,63 @@
 
 const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
 
+/** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
+
+/**
+ * @typedef {object} PageGroup
+ * @property {string} id
+ * @property {string|null} name
+ * @property {number|null} participants how many
+ * @property {boolean|null} is_admin whether this account is one
+ * @property {boolean} only_admins_send
+ */
+
+/**
+ * @typedef {object} PageMember
+ * @property {string} id
+ * @property {string|null} number
+ * @property {string|null} lid
+ * @property {string|null} name
+ * @property {boolean} is_admin
+ */
+
+/**
+ * What became of one of the people whom a change is about.
+ *
+ * @typedef {object} Participant
+ * @property {string} id as it was given
+ * @property {'done'|'unchanged'|'failed'} outcome
+ * @property {string|null} code
+ */
+
+/** @param {number} ms */
 function wait(ms) {
     return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** A group that there is, by its id; or null. */
+/** A group that there is, by its id; or null. @param {string} id @returns {WhatsAppObject} */
 function groupBy(id) {
     const chat = chatBy(id);
     return chat !== null && textOf(chat.id).endsWith('@g.us') ? chat : null;
 }
 
-/** Ask WhatsApp for what a group is now. */
+/** Ask WhatsApp for what a group is now. @param {WhatsAppObject} chat */
 async function refresh(chat) {
     const { GroupMetadata, WAWebGroupMetadataCollection } = window.require('WAWebCollections');
     await (GroupMetadata ?? WAWebGroupMetadataCollection).update(chat.id);
 }
 
-/** Whether this account is an admin of a group; null where the page does not tell. */
+/**
+ * Whether this account is an admin of a group; null where the page does not tell.
+ *
+ * @param {WhatsAppObject} chat
+ * @returns {boolean|null}
+ */
 function isAdmin(chat) {
     return attempt(() => chat.groupMetadata.participants.iAmAdmin()) ?? attempt(() => chat.iAmAdmin());
 }
 
-/** A group in few words. */
+/** A group in few words. @param {WhatsAppObject} chat @returns {PageGroup} */
 function group(chat) {
     const groupMetadata = attempt(() => chat.groupMetadata) ?? {};
     const count = attempt(() => groupMetadata.participants.getModelsArray().length);
@@ -38,20 +73,22 @@ function group(chat) {
     };
 }
 
-/** Runs in the page: all groups, by name. Nothing is asked of WhatsApp for it. */
+/** Runs in the page: all groups, by name. Nothing is asked of WhatsApp for it. @returns {PageGroup[]} */
 function listGroups() {
     const { Chat } = window.require('WAWebCollections');
-    const isGroup = (chat) => attempt(() => textOf(chat.id).endsWith('@g.us'));
-    const all = Chat.getModelsArray()
-        .filter(isGroup)
-        .map((chat) => attempt(() => group(chat)));
-    const rank = ({ name, id }) => `${name ?? ''}\n${id}`.toLowerCase();
-    return all.filter(Boolean).sort((one, other) => (rank(one) < rank(other) ? -1 : 1));
+    const isGroup = (/** @type {WhatsAppObject} */ chat) => attempt(() => textOf(chat.id).endsWith('@g.us'));
+    /** @type {WhatsAppObject[]} */
+    const chats = Chat.getModelsArray();
+    const all = chats.filter(isGroup).map((chat) => attempt(() => group(chat)));
+    const rank = (/** @type {PageGroup} */ { name, id }) => `${name ?? ''}\n${id}`.toLowerCase();
+    return all.filter((each) => each !== null).sort((one, other) => (rank(one) < rank(other) ? -1 : 1));
 }
 
 /**
  * Runs in the page: a group with its participants, as WhatsApp has it now; as the page knew it before where
  * WhatsApp does not tell, as when it is asked too often (`is_current`). null = there is no such group.
+ *
+ * @param {string} id
  */
 async function readGroup(id) {
     const chat = groupBy(id);
@@ -64,6 +101,7 @@ async function readGroup(id) {
     }
     const { Contact } = window.require('WAWebCollections');
     const getters = window.require('WAWebContactGetters');
+    /** @type {(each: WhatsAppObject) => PageMember} */
     const member = (each) => {
         const ids = idsOf(textOf(each.id)).map(textOf);
         const contact = ids.map((one) => attempt(() => Contact.get(one))).find(Boolean) ?? null;
@@ -77,26 +115,29 @@ async function readGroup(id) {
     };
     const groupMetadata = chat.groupMetadata ?? {};
     const { owner, creation, desc } = groupMetadata;
+    /** @type {WhatsAppObject[]|null} */
     const members = attempt(() => groupMetadata.participants.getModelsArray());
     return {
         ...group(chat),
         description: desc || null,
         owner: owner ? textOf(owner) : null,
         created_at: Number.isFinite(creation) ? creation * 1000 : null,
-        participants: members?.map((each) => attempt(() => member(each))).filter(Boolean) ?? null,
+        participants:
+            members?.map((each) => attempt(() => member(each))).filter((each) => each !== null) ?? null,
         is_current: current,
     };
 }
 
-/** The id by which WhatsApp knows somebody, or null. */
+/** The id by which WhatsApp knows somebody, or null. @param {string} id @returns {Promise<WhatsAppObject>} */
 async function registered(id) {
     const [wid] = idsOf(id);
     const told = wid && (await window.require('WAWebQueryExistsJob').queryWidExists(wid));
     return told?.wid ?? null;
 }
 
-/** The code of WhatsApp's server → ours. */
+/** The code of WhatsApp's server → ours. @param {number} status */
 function codeOf(status) {
+    /** @type {Record<number, string>} */
     const codes = { 403: 'invite_only', 404: 'not_on_whatsapp', 408: 'left_recently', 419: 'group_full' };
     return codes[status] ?? 'refused';
 }
@@ -104,11 +145,11 @@ function codeOf(status) {
 /**
  * Runs in the page: add people to a group, remove them, or make them admins or not.
  *
+ * @param {string} id
  * @param {'add'|'remove'|'promote'|'demote'} action
  * @param {string[]} ids any ids of people
- * @returns {Promise<{problem: string|null, participants?: {id: string, outcome: string, code:
- *   string|null}[]}>} problem: `none` = there is no such group; `not_admin`. Outcomes: `done`, `unchanged`
- *   (so it was before), `failed`
+ * @returns {Promise<{problem: string|null, participants?: Participant[]}>} problem: `none` = there is no
+ *   such group; `not_admin`. Outcomes: `done`, `unchanged` (so it was before), `failed`
  */
 async function changeParticipants(id, action, ids) {
     const chat = groupBy(id);
@@ -117,19 +158,21 @@ async function changeParticipants(id, action, ids) {
     if (isAdmin(chat) === false) return { problem: 'not_admin' };
     /** The page's own table of them: `get` by id, and what this account may do with one. @returns {any} */
     const members = () => chat.groupMetadata.participants;
+    /** @type {(given: string) => WhatsAppObject} */
     const memberOf = (given) =>
         idsOf(given)
             .map((one) => members().get(textOf(one)))
             .find(Boolean) ?? null;
+    /** @type {Map<string, Participant>} */
     const told = new Map();
-    const tell = (given, outcome, /** @type {string|null} */ code = null) =>
-        told.set(given, { id: given, outcome, code });
-    const isDone = {
+    /** @type {(given: string, outcome: Participant['outcome'], code?: string|null) => unknown} */
+    const tell = (given, outcome, code = null) => told.set(given, { id: given, outcome, code });
+    const isDone = /** @type {Record<typeof action, (given: string) => boolean>} */ ({
         add: (given) => memberOf(given) !== null,
         remove: (given) => memberOf(given) === null,
         promote: (given) => Boolean(memberOf(given)?.isAdmin || memberOf(given)?.isSuperAdmin),
         demote: (given) => memberOf(given) !== null && !memberOf(given).isAdmin,
-    }[action];
+    })[action];
 
     const open = [];
     for (const given of ids) {
@@ -164,21 +207,25 @@ async function changeParticipants(id, action, ids) {
             else tell(given, 'failed', 'refused');
         }
     }
-    return { problem: null, participants: ids.map((given) => told.get(given)) };
+    return { problem: null, participants: ids.map((given) => /** @type {Participant} */ (told.get(given))) };
 }
 
 /**
  * Runs in the page: make a group.
  *
- * @returns {Promise<{id: string|null, participants: object[]}>} as `changeParticipants`; no id where nobody
- *   of them is on WhatsApp
+ * @param {string} name
+ * @param {string[]} ids
+ * @returns {Promise<{id: string|null, participants: Participant[]}>} as `changeParticipants`; no id where
+ *   nobody of them is on WhatsApp
  */
 async function createGroup(name, ids) {
     // It is loaded when a person opens the dialog. Without it nothing is asked or changed.
     const job = window.require('WAWebGroupCreateJob');
+    /** @type {Map<string, WhatsAppObject>} */
     const found = new Map();
     for (const given of ids) found.set(given, await registered(given));
     const known = [...found.values()].filter((wid) => wid !== null);
+    /** @type {(code: string) => Omit<Participant, 'id'>} */
     const failed = (code) => ({ outcome: 'failed', code });
     let made = null;
     if (known.length > 0) {
@@ -196,10 +243,13 @@ async function createGroup(name, ids) {
             known.map((wid) => ({ phoneNumber: wid })),
         );
     }
+    /** @type {(wid: WhatsAppObject) => Omit<Participant, 'id'>} */
     const outcomeOf = (wid) => {
         if (wid === null) return failed('not_on_whatsapp');
         const names = new Set(idsOf(textOf(wid)).map(textOf));
-        const told = made.participants.find(({ wid: each }) => names.has(textOf(each)));
+        const told = made.participants.find((/** @type {WhatsAppObject} */ { wid: each }) =>
+            names.has(textOf(each)),
+        );
         const status = Number(told?.error ?? 200);
         return status === 200 ? { outcome: 'done', code: null } : failed(codeOf(status));
     };
@@ -210,6 +260,8 @@ async function createGroup(name, ids) {
 /**
  * Runs in the page: give a group a name, a description, or both.
  *
+ * @param {string} id
+ * @param {{name?: string, description?: string}} changes
  * @returns {Promise<string|null>} `none` = there is no such group; `refused` by WhatsApp; null = done
  */
 async function changeGroup(id, { name, description }) {
@@ -236,7 +288,12 @@ async function changeGroup(id, { name, description }) {
     return null;
 }
 
-/** Runs in the page: leave a group. @returns {Promise<string|null>} `none` = there is no such group */
+/**
+ * Runs in the page: leave a group.
+ *
+ * @param {string} id
+ * @returns {Promise<string|null>} `none` = there is no such group
+ */
 async function leaveGroup(id) {
     const chat = groupBy(id);
     if (chat === null) return 'none';

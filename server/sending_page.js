@@ -5,18 +5,63 @@
 const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
 const { messagesSince } = require('./missed_page');
 
-/** The message with this key, loaded or not; undefined where the page has none. */
+/** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
+
+/**
+ * How far a message has come: WhatsApp's number; -1 = refused, 0 = not at the server yet. No id: it is a copy
+ * of which the page does not tell it.
+ *
+ * @typedef {{id: string|null, ack: number, type: string}} Sent
+ */
+
+/** Why a message is not there, or not handed over: a cause, or the words of an error. */
+/** @typedef {{code: string}} Refusal */
+/** @typedef {{error: string}} Failure */
+/** @typedef {Sent|Refusal|Failure} Given */
+
+/** A chat and a message in it that is to be. @typedef {{chat: string, id: string}} Place */
+
+/** When a message was sent on first, in seconds, and copies that are none of that. */
+/** @typedef {{since: number, others: string[]}} Begun */
+
+/**
+ * A message as `WWebJS.sendMessage` takes it.
+ *
+ * @typedef {object} What
+ * @property {string} text
+ * @property {Record<string, any>} options
+ * @property {object} [extra] members of the message itself
+ * @property {{mimetype: string, filename?: string}} [media] what the file is
+ * @property {string} [quote] the id of a message
+ */
+
+/**
+ * The message with this key, loaded or not; undefined where the page has none.
+ *
+ * @param {string} key
+ * @returns {Promise<WhatsAppObject>}
+ */
 async function messageOf(key) {
     const { Msg } = window.require('WAWebCollections');
     return Msg.get(key) ?? (await Msg.getMessagesById([key]))?.messages?.[0];
 }
 
-/** How far a message has come: WhatsApp's number; -1 = refused, 0 = not at the server yet. */
+/**
+ * How far a message has come.
+ *
+ * @param {WhatsAppObject} msg
+ * @returns {Sent & {id: string}}
+ */
 function stateOf(msg) {
     return { id: textOf(msg.id), ack: msg.ack ?? 0, type: msg.type };
 }
 
-/** The first of the ids under which WhatsApp knows somebody, as an id of the page; null = none of them. */
+/**
+ * The first of the ids under which WhatsApp knows somebody, as an id of the page; null = none of them.
+ *
+ * @param {string[]} ids
+ * @returns {Promise<WhatsAppObject>}
+ */
 async function askFor(ids) {
     for (const id of ids) {
         const wid = window.require('WAWebWidFactory').createWid(id);
@@ -34,7 +79,8 @@ async function askFor(ids) {
 async function lookUp(ids) {
     const wid = await askFor(ids);
     if (wid === null) return { exists: false, id: null, lid: null };
-    const other = (of) => attempt(() => textOf(window.require('WAWebApiContact')[of](wid)));
+    const other = (/** @type {string} */ of) =>
+        attempt(() => textOf(window.require('WAWebApiContact')[of](wid)));
     const isLid = wid.isLid();
     return {
         exists: true,
@@ -47,7 +93,7 @@ async function lookUp(ids) {
  * Runs in the page: find the chat that a message is for, and choose the message's id.
  *
  * @param {{known: string[], likely: string[]}} to see numbers.js
- * @returns {Promise<{chat: string, id: string}|{code: string}>} the ids of both, or why there are none
+ * @returns {Promise<Place|Refusal>} the ids of both, or why there are none
  */
 async function prepareSend({ known, likely }) {
     let chat = known.map((id) => chatBy(id)).find((each) => each !== null);
@@ -70,7 +116,11 @@ async function prepareSend({ known, likely }) {
     return { chat: textOf(chat.id), id: textOf(keyIn(chat, id)) };
 }
 
-/** Who sends to a group is chosen by what is known of it, which the page may not have loaded yet. */
+/**
+ * Who sends to a group is chosen by what is known of it, which the page may not have loaded yet.
+ *
+ * @param {WhatsAppObject} chat
+ */
 async function completeGroup(chat) {
     if (!chat.id.isGroup() || chat.groupMetadata) return;
     const collections = window.require('WAWebCollections');
@@ -82,7 +132,7 @@ async function completeGroup(chat) {
     }
 }
 
-/** The key of an own message with this id. */
+/** The key of an own message with this id. @param {WhatsAppObject} chat @param {string} id */
 function keyIn(chat, id) {
     const { getMaybeMeLidUser, getMaybeMePnUser } = window.require('WAWebUserPrefsMeUser');
     const isGroup = chat.id.isGroup();
@@ -97,17 +147,22 @@ function keyIn(chat, id) {
  * Runs in the page: send a message under the id that was chosen for it. Whoever calls again gets what became
  * of it: what is in the page, or on its way, is not sent again.
  *
- * @param {{chat: string, id: string}} where as `prepareSend` gave it
- * @param {{text: string, options: any, extra?: any, media?: any, quote?: any}} what as `WWebJS.sendMessage`
- *   takes it; `extra`: members of the message itself; `media`: `{mimetype, filename}` of the file in `input`
+ * @param {Place} where as `prepareSend` gave it
+ * @param {What} what
  * @param {HTMLInputElement|null} input holds the file
- * @returns {Promise<{id, ack, type}|{code: string}|{error: string}>} `code`, `error`: why it was not taken
+ * @returns {Promise<Given>}
  */
 async function handOver({ chat, id }, what, input) {
     return once(id, () => give(chat, id, what, input));
 }
 
-/** Do work, or wait for what is under way under the same id. */
+/**
+ * Do work, or wait for what is under way under the same id.
+ *
+ * @param {string} id
+ * @param {() => Promise<Given>} work
+ * @returns {Promise<Given>}
+ */
 function once(id, work) {
     const underWay = (window.waportd.underWay ??= new Map());
     if (!underWay.has(id)) {
@@ -124,7 +179,14 @@ function once(id, work) {
     return underWay.get(id);
 }
 
-async function give(chatId, id, /** @type {any} */ { text, options, extra, media, quote }, input) {
+/**
+ * @param {string} chatId
+ * @param {string} id
+ * @param {What} what
+ * @param {HTMLInputElement|null} input
+ * @returns {Promise<Given>}
+ */
+async function give(chatId, id, { text, options, extra, media, quote }, input) {
     const before = await messageOf(id);
     if (before) return stateOf(before);
     const chat = await window.WWebJS.getChat(chatId, { getAsModel: false });
@@ -134,7 +196,9 @@ async function give(chatId, id, /** @type {any} */ { text, options, extra, media
     // WhatsApp may know the chat by another id by now.
     const same = await messageOf(textOf(key));
     if (same) return stateOf(same);
+    /** @type {WhatsAppObject} */
     const given = { ...options };
+    /** @type {WhatsAppObject} */
     const more = { ...extra, id: key };
     if (quote !== undefined) {
         const quoted = await messageOf(quote);
@@ -143,12 +207,14 @@ async function give(chatId, id, /** @type {any} */ { text, options, extra, media
         given.quotedMessageId = textOf(quoted.id);
     }
     if (media !== undefined) {
-        const file = new window.File([input.files[0]], media.filename ?? '', { type: media.mimetype });
+        const { files } = /** @type {HTMLInputElement & {files: FileList}} */ (input);
+        const file = new window.File([files[0]], media.filename ?? '', { type: media.mimetype });
         given.media = await asSent(file, media, given);
         // The library does not tell it of stickers.
         more.mimetype = given.media.mimetype;
     }
-    const send = (other) => window.WWebJS.sendMessage(chat, text, { ...given, ...other, extraOptions: more });
+    const send = (/** @type {object} */ other) =>
+        window.WWebJS.sendMessage(chat, text, { ...given, ...other, extraOptions: more });
     const taken = () => window.require('WAWebCollections').Msg.get(textOf(key));
     try {
         await send({});
@@ -163,7 +229,13 @@ async function give(chatId, id, /** @type {any} */ { text, options, extra, media
     return stateOf(taken() ?? { id: key, ack: 0, type: 'chat' });
 }
 
-/** A file as the library takes it. A sticker is a picture of one type. */
+/**
+ * A file as the library takes it. A sticker is a picture of one type.
+ *
+ * @param {File} file
+ * @param {{mimetype: string, filename?: string}} media
+ * @param {WhatsAppObject} options
+ */
 async function asSent(file, { mimetype, filename }, { sendMediaAsSticker }) {
     if (!sendMediaAsSticker || mimetype === 'image/webp') return { file, mimetype, filename };
     const webp = await window.require('WAWebImageUtils').toWebpSticker(file);
@@ -173,6 +245,9 @@ async function asSent(file, { mimetype, filename }, { sendMediaAsSticker }) {
 /**
  * Runs in the page: what has become of a message, once it is at the server or refused, or so many
  * milliseconds later; null = the page has no such message.
+ *
+ * @param {string} id
+ * @param {number} ms
  */
 async function awaitAck(id, ms) {
     const msg = await messageOf(id);
@@ -196,6 +271,11 @@ async function awaitAck(id, ms) {
 /**
  * Runs in the page: change a message, or have somebody know that one writes. Returns `{}`, or `{code}` where
  * WhatsApp does not allow it, or has not got the message or chat.
+ *
+ * @param {string} id
+ * @param {string} text
+ * @param {string[]} mentions
+ * @returns {Promise<{code?: string}>}
  */
 async function edit(id, text, mentions) {
     const msg = await messageOf(id);
@@ -206,6 +286,7 @@ async function edit(id, text, mentions) {
     return {};
 }
 
+/** @param {string} id @param {boolean} forAll @returns {Promise<{code?: string}>} */
 async function remove(id, forAll) {
     const msg = await messageOf(id);
     if (!msg) return { code: 'no_such_message' };
@@ -223,6 +304,7 @@ async function remove(id, forAll) {
     return {};
 }
 
+/** @param {string} id @param {string} reaction @returns {Promise<{code?: string}>} */
 async function react(id, reaction) {
     const msg = await messageOf(id);
     if (!msg) return { code: 'no_such_message' };
@@ -233,16 +315,23 @@ async function react(id, reaction) {
 /**
  * Runs in the page: forward a message. The page chooses the id of the copy: null where it does not tell it.
  *
- * @param {{chat: string, id: string}} where as `prepareSend` gave it; who calls again with the same `id`
+ * @param {string} id
+ * @param {Place} where as `prepareSend` gave it; who calls again with the same `id`
  *   while it is under way gets what becomes of it
- * @param {{since: number, others: string[]}|null} begun it was begun before, at `since` (seconds) or later:
+ * @param {Begun|null} begun it was begun before, at `since` (seconds) or later:
  *   the copy is looked for first, beside the `others` that are none
- * @returns {Promise<{id, ack, type}|{code: string}|{error: string}>} as `handOver`
+ * @returns {Promise<Given>} as `handOver`
  */
 async function forward(id, where, begun) {
     return once(where.id, () => sendOn(id, where.chat, begun));
 }
 
+/**
+ * @param {string} id
+ * @param {string} to
+ * @param {Begun|null} begun
+ * @returns {Promise<Given>}
+ */
 async function sendOn(id, to, begun) {
     const msg = await messageOf(id);
     if (!msg) return { code: 'no_such_message' };
@@ -255,8 +344,9 @@ async function sendOn(id, to, begun) {
     const { forwardMessages } = window.require('WAWebChatForwardMessage');
     const chat = await window.WWebJS.getChat(to, { getAsModel: false });
     if (!chat) return { code: 'no_such_chat' };
+    /** @type {WhatsAppObject} */
     let copy = null;
-    const look = (added) => {
+    const look = (/** @type {WhatsAppObject} */ added) => {
         const isCopy = added.id.fromMe && textOf(added.id.remote) === to && added.type === msg.type;
         if (isCopy && added.isForwarded) copy ??= added;
     };
@@ -272,21 +362,30 @@ async function sendOn(id, to, begun) {
     return copy === null ? { id: null, ack: 0, type: msg.type } : stateOf(copy);
 }
 
-/** Runs in the page: the ids of a message's copies in a chat, by what they hold, since a time in seconds. */
+/**
+ * Runs in the page: the ids of a message's copies in a chat, by what they hold, since a time in seconds.
+ *
+ * @param {string} id
+ * @param {string} to
+ * @param {number} since
+ * @returns {Promise<string[]>}
+ */
 async function copiesOf(id, to, since) {
     const msg = await messageOf(id);
     if (!msg) return [];
     const { Msg } = window.require('WAWebCollections');
-    const inIt = ({ type, filehash, body, caption, lat, lng }) =>
+    const inIt = (/** @type {WhatsAppObject} */ { type, filehash, body, caption, lat, lng }) =>
         JSON.stringify([type, filehash ?? body, caption, lat, lng]);
     const all = await messagesSince(to, since, { most: 1_000, waitMs: 2_000 });
-    return all.filter((each) => {
+    return all.filter((/** @type {string} */ each) => {
         const other = Msg.get(each);
         return other?.id.fromMe && other.isForwarded && inIt(other) === inIt(msg);
     });
 }
 
-/** @param {'typing'|'recording'|'stop'|'seen'} what */
+/** What somebody sees of what one does. @typedef {'typing'|'recording'|'stop'|'seen'} Sign */
+
+/** @param {Sign} what @param {string[]} ids @returns {Promise<{code?: string}>} */
 async function signal(what, ids) {
     const chat = ids.map((id) => chatBy(id)).find((each) => each !== null);
     if (!chat) return { code: 'no_such_chat' };

@@ -60,8 +60,8 @@ export interface Config {
     readonly mediaMax: number;
 }
 
-/** `auto`, `none`, or a proxy with its login. */
-export type ProxyChoice = any;
+/** A proxy with its login, or none (no `server`); null = what the environment says. */
+export type ProxyChoice = { server: string | null; username: string | null; password: string | null } | null;
 
 type Line = (event: string, fields?: object) => void;
 
@@ -136,6 +136,64 @@ export interface RouteTools {
 export interface GivenPage {
     limit: string | null;
     offset: string | null;
+}
+
+// ---- what is sent -----------------------------------------------------------------------------------------
+
+/** Whom a message is for, as numbers.js reads it. */
+export interface Recipient {
+    /** The first of them whose chat there is, … */
+    known: string[];
+    /** … else the first of these that WhatsApp knows. */
+    likely: string[];
+}
+
+/** Where the file of a message is, in one of the first three, and which types it may have. */
+export interface GivenMedia {
+    url?: string;
+    /** In Base64. */
+    data?: string;
+    /** It came with the call. */
+    file?: string;
+    type?: string;
+    name?: string;
+    types: RegExp;
+    kind: string;
+}
+
+/** A message to send, as outgoing.js reads it. */
+export interface Message {
+    to: Recipient;
+    /** What of surface.js it needs. */
+    feature: string;
+    media: GivenMedia | null;
+    what: import('./sending_page').What;
+}
+
+/** A file that is being sent, on the disk: spool.js. */
+export interface SpooledFile {
+    path: string;
+    size: number;
+    /** Equal for equal files. */
+    print: string;
+    type: string;
+}
+
+/** A send that has begun under an idempotency key, as sends.js keeps it. */
+export interface KeptSend {
+    key: string;
+    /** Equal for equal calls. */
+    print: string;
+    chat: string;
+    id: string;
+    /** In milliseconds. */
+    at: number;
+    /** Of a message that is sent on, the copies that were in the chat before. */
+    others?: string[];
+    /** The id under which the page forwarded it; null = it did not tell. */
+    copy?: string | null;
+    /** Whether WhatsApp's server is known to have it. */
+    sent?: boolean;
 }
 
 // ---- what is shown ----------------------------------------------------------------------------------------
@@ -265,6 +323,9 @@ export interface Look {
     refused: boolean;
 }
 
+/** A button of the screen on which WhatsApp wants a passkey. */
+export type PasskeyButton = 'continue' | 'confirm' | 'cancel';
+
 /** The screen on which WhatsApp wants a passkey. */
 export interface PasskeyScreen {
     card: string;
@@ -301,7 +362,7 @@ export interface SessionClient extends EventEmitter {
     refreshQr(): Promise<void>;
     unlink(): Promise<void>;
     passkeyScreen(): Promise<PasskeyScreen | null>;
-    pressPasskey(button: string): Promise<{ way: string | null; outline: unknown }>;
+    pressPasskey(button: PasskeyButton): Promise<{ way: string | null; outline: unknown }>;
     /** What is asked about chats, messages, people and groups. */
     [call: string]: any;
 }
