@@ -29,9 +29,26 @@ const STATES = ['pending', 'undelivered'];
 /** In place of a cursor: nothing of what is there, only what comes. */
 const NEWEST = 'newest';
 
-const badRequest = (text) => new HttpError(400, text, { code: 'bad_request' });
+/** @typedef {import('./types').Call} Call */
+/** @typedef {import('node:http').ServerResponse} Response */
+/** @typedef {Awaited<ReturnType<import('./journal').Journal['read']>>} Page */
+/** @typedef {(after: string|null) => Promise<Page>} Read */
 
-/** Read a whole number from a query. @throws {HttpError} 400 */
+/** Who waits or follows; `gone` is aborted when nobody is there any more. */
+/** @typedef {{caller: number|null|undefined, gone: AbortController}} Reader */
+
+/** Which events are wanted; null = any. @typedef {{events: string[]|null, chat: string|null}} Wanted */
+
+const badRequest = (/** @type {string} */ text) => new HttpError(400, text, { code: 'bad_request' });
+
+/**
+ * Read a whole number from a query.
+ *
+ * @param {URLSearchParams} query
+ * @param {string} name
+ * @param {{least: number, most: number, otherwise: number}} limits
+ * @throws {HttpError} 400
+ */
 function wholeNumber(query, name, { least, most, otherwise }) {
     const text = query.get(name);
     if (text === null) return otherwise;
@@ -46,7 +63,7 @@ class MessageRoutes {
     #kinds;
     #callerOf;
     #readLimitMs;
-    /** Who waits or follows: `{caller, gone}`; `gone` is aborted when nobody is there any more. */
+    /** @type {Set<Reader>} */
     #readers = new Set();
 
     /**
@@ -65,7 +82,7 @@ class MessageRoutes {
         this.#readLimitMs = readLimitMs;
     }
 
-    /** @param {(method: string, path: string, about: string, handle: Function) => void} add adds a route */
+    /** @param {import('./types').AddRoute} add adds a route */
     addTo(add) {
         const about = 'events, oldest first (?after, ?timeout, ?limit, ?events, ?chat, ?state; or a stream)';
         add('GET', '/messages', about, (call) =>
@@ -80,7 +97,7 @@ class MessageRoutes {
         for (const { gone } of this.#readers) gone.abort();
     }
 
-    /** @throws {HttpError} 400, 410, 503 */
+    /** @param {Call} call @throws {HttpError} 400, 410, 503 */
     async #pull(call) {
         const { query } = call;
         const wanted = this.#wanted(query);
@@ -97,7 +114,9 @@ class MessageRoutes {
         }
         // What is given up or taken comes in no order that a cursor could stand for.
         if (state !== null && waitMs > 0) throw badRequest('state and timeout do not go together');
-        const read = (after) => this.#journal[state ?? 'read']({ ...wanted, after, limit });
+        const which = /** @type {'pending'|'undelivered'|'read'} */ (state ?? 'read');
+        /** @type {Read} */
+        const read = (after) => this.#journal[which]({ ...wanted, after, limit });
         try {
             let page = await read(await this.#start(query.get('after')));
             if (page.entries.length === 0 && waitMs > 0) {
@@ -112,7 +131,14 @@ class MessageRoutes {
         }
     }
 
-    /** Read on until there is something, for so long. */
+    /**
+     * Read on until there is something, for so long.
+     *
+     * @param {Reader} reader
+     * @param {Read} read
+     * @param {Page} first
+     * @param {number} waitMs
+     */
     async #await({ gone }, read, first, waitMs) {
         const end = performance.now() + waitMs;
         let page = first;
@@ -125,12 +151,13 @@ class MessageRoutes {
         return page;
     }
 
-    /** @throws {HttpError} 400, 503 */
+    /** @param {Call} call @throws {HttpError} 400, 503 */
     async #stream(call) {
         const { request, response, query } = call;
         if (query.get('state') !== null) throw badRequest('a stream has events of every state');
         const wanted = this.#wanted(query);
-        const start = await this.#start(request.headers['last-event-id'] ?? query.get('after'));
+        const last = /** @type {string|undefined} */ (request.headers['last-event-id']);
+        const start = await this.#start(last ?? query.get('after'));
         await this.#asReader(call, async (reader) => {
             response.writeHead(200, STREAM_HEADERS);
             response.flushHeaders();
@@ -139,6 +166,12 @@ class MessageRoutes {
         });
     }
 
+    /**
+     * @param {Reader} reader
+     * @param {Response} response
+     * @param {string|null} start
+     * @param {Wanted} wanted
+     */
     async #follow(reader, response, start, wanted) {
         const { signal } = reader.gone;
         let after = start;
@@ -162,7 +195,13 @@ class MessageRoutes {
         }
     }
 
-    /** Write to a stream, and wait until its reader has taken what was written before. */
+    /**
+     * Write to a stream, and wait until its reader has taken what was written before.
+     *
+     * @param {Reader} reader
+     * @param {Response} response
+     * @param {string} text
+     */
     async #write({ gone }, response, text) {
         if (gone.signal.aborted || response.write(text)) return;
         try {
@@ -174,14 +213,21 @@ class MessageRoutes {
         }
     }
 
-    /** Keep a place for somebody who waits or follows while they do. @throws {HttpError} 503 */
+    /**
+     * Keep a place for somebody who waits or follows while they do.
+     *
+     * @template Result
+     * @param {Call} call
+     * @param {(reader: Reader) => Promise<Result>} work
+     * @returns {Promise<Result>}
+     * @throws {HttpError} 503
+     */
     async #asReader({ request, response }, work) {
-        const busy = (text) => new HttpError(503, text, { code: 'busy' }, { 'Retry-After': String(BUSY_S) });
+        const busy = (/** @type {string} */ text) =>
+            new HttpError(503, text, { code: 'busy' }, { 'Retry-After': String(BUSY_S) });
         if (this.#readers.size >= MAX_READERS) throw busy(`more than ${MAX_READERS} wait for events`);
-        const reader = {
-            caller: /** @type {number|null|undefined} */ (undefined),
-            gone: new AbortController(),
-        };
+        /** @type {Reader} */
+        const reader = { caller: undefined, gone: new AbortController() };
         this.#readers.add(reader);
         response.once('close', () => reader.gone.abort());
         try {
@@ -196,7 +242,7 @@ class MessageRoutes {
         }
     }
 
-    /** @throws {HttpError} 400 */
+    /** @param {import('./types').JsonObject} body @throws {HttpError} 400 */
     async #redeliver(body) {
         const { cursor, all } = body;
         // `user_id` names whose server is meant (routes.js).
@@ -205,10 +251,16 @@ class MessageRoutes {
         if (known.length !== 1 || !(isOne || all === true)) {
             throw badRequest('give either {"cursor": "…"} or {"all": true}');
         }
-        return { redelivered: await this.#delivery.redeliver(isOne ? { cursor } : { all }) };
+        return { redelivered: await this.#delivery.redeliver(isOne ? { cursor } : { all: true }) };
     }
 
-    /** Which events a query is about. @throws {HttpError} 400 */
+    /**
+     * Which events a query is about.
+     *
+     * @param {URLSearchParams} query
+     * @returns {Wanted}
+     * @throws {HttpError} 400
+     */
     #wanted(query) {
         const events = query.get('events')?.split(',') ?? null;
         const unknown = events?.find((kind) => !this.#kinds.includes(kind));
@@ -216,6 +268,7 @@ class MessageRoutes {
         return { events, chat: query.get('chat') };
     }
 
+    /** @param {string|null} cursor */
     async #start(cursor) {
         if (cursor !== NEWEST) return cursor;
         // Until the journal is loaded there is no newest one.

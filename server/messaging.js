@@ -32,17 +32,22 @@ const COUNTS_PAUSE_MS = 1_000;
 /** Why nothing is delivered where the webhook is this server. */
 const OWN_WEBHOOK = 'it names this server itself: no message is handed on';
 
-/** Return the webhook, null where there is none. */
+/** @typedef {import('./types').Config} Config */
+/** @typedef {import('./state').SessionState} SessionState */
+/** @typedef {{sending: Sending, spool: Spool, country: string|null}} SendParts */
+
+/** Return the webhook, null where there is none. @param {Config} config */
 function makeWebhook({ webhookUrl, webhookSecrets, webhookHeaders, webhookTimeout }) {
     if (webhookUrl === null) return null;
     const limitMs = webhookTimeout * 1000;
     return new Webhook({ url: webhookUrl, secrets: webhookSecrets, headers: webhookHeaders, limitMs });
 }
 
-/** Show in the document what the journal has. */
+/** Show in the document what the journal has. @param {Journal} journal @param {SessionState} state */
 function showCounts(journal, state) {
+    /** @type {NodeJS.Timeout|null} */
     let timer = null;
-    const text = (ms) => (ms === null ? null : timestamp(ms));
+    const text = (/** @type {number|null} */ ms) => (ms === null ? null : timestamp(ms));
     journal.on('change', () => {
         timer ??= setTimeout(() => {
             timer = null;
@@ -55,10 +60,10 @@ function showCounts(journal, state) {
 /**
  * Add the paths that have to do with messages.
  *
- * @param {{add, answering, onSession}} tools as `createRoutes` gives them
+ * @param {import('./types').RouteTools} tools as `createRoutes` gives them
  * @param {object} parts
  * @param {MessageRoutes} parts.messages
- * @param {{sending, spool, country}} parts.sends see send_routes.js
+ * @param {SendParts} parts.sends see send_routes.js
  * @param {number} parts.mediaMax bytes of media that are read at most
  * @param {() => boolean} parts.isLinked
  */
@@ -82,12 +87,19 @@ class Messaging {
     #sends;
     #mediaMax;
 
-    /** @param {object} config as config.js reads it */
+    /**
+     * @param {object} options
+     * @param {Config} options.config
+     * @param {SessionState} options.state
+     * @param {import('./session').Session} options.session
+     * @param {import('./types').Log} options.log
+     */
     constructor({ config, state, session, log }) {
         this.#state = state;
         const toItself = config.webhookUrl !== null && isOwn(config.webhookUrl, config.port);
         const webhook = toItself ? null : makeWebhook(config);
-        const awaits = ({ event }) => webhook !== null && config.webhookEvents.includes(event);
+        const awaits = (/** @type {import('./types').JournalEvent} */ { event }) =>
+            webhook !== null && config.webhookEvents.includes(event);
         const directory = path.join(config.authDirectory, MESSAGES);
         this.#journal = new Journal({
             directory,
@@ -111,7 +123,7 @@ class Messaging {
             log.warning('FLASK_WEBHOOK_URL names this server itself: no message is handed on');
         } else if (webhook !== null) {
             // The rest of the URL may be secret.
-            log.info('events go to the web app', { host: config.webhookUrl.host, proxy: 'none' });
+            log.info('events go to the web app', { host: config.webhookUrl?.host, proxy: 'none' });
         }
         this.#incoming = new Incoming({
             identity: config,
@@ -142,6 +154,7 @@ class Messaging {
         this.#sends = { sending, spool, country };
     }
 
+    /** @param {import('./types').RouteTools} tools */
     addRoutes(tools) {
         addMessagingRoutes(tools, {
             messages: this.#messages,
@@ -156,7 +169,12 @@ class Messaging {
         this.#journal.load().then(() => this.#delivery.start());
     }
 
-    /** Take what happens in the session (describe.js), with whom can be asked about its people. */
+    /**
+     * Take what happens in the session (describe.js), with whom can be asked about its people.
+     *
+     * @param {import('./types').WhatsAppEvent} event
+     * @param {import('./types').SessionClient|null} client
+     */
     take(event, client) {
         return this.#missed.take(event, client);
     }

@@ -43,7 +43,7 @@ function addPasskeyRoutes({ add, session, state, explained }) {
             throw error.status === 400 ? explained(reason.passkey('passkey_malformed'), OTHER_STATUS) : error;
         });
     /** The step that is under way, which its callers follow. */
-    const stepOr = (/** @type {string} */ cause) => {
+    const stepOr = (/** @type {Parameters<typeof reason.passkey>[0]} */ cause) => {
         const step = session.followPasskey();
         if (step === null) throw reason.passkey(cause);
         return step;

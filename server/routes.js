@@ -18,14 +18,17 @@ const [LEAST_DIGITS, MOST_DIGITS] = contract.limits.phone_digits;
 /** The digits of a phone number with its country code. */
 const PHONE = new RegExp(`^[1-9]\\d{${LEAST_DIGITS - 1},${MOST_DIGITS - 1}}$`);
 
-/** The four words that the web app's page knows. */
+/** @typedef {import('./types').Call} Call */
+/** @typedef {import('./types').SessionDocument} SessionDocument */
+
+/** The four words that the web app's page knows. @param {Pick<SessionDocument, 'state'|'qr'>} document */
 function legacyStatus({ state, qr }) {
     if (state === 'ready') return 'connected';
     if (state === 'qr' && qr !== null) return 'waiting';
     return state === 'error' ? 'error' : 'generating';
 }
 
-/** What that page polls for. */
+/** What that page polls for. @param {SessionDocument} document */
 function legacyCode(document) {
     return {
         qr: document.qr,
@@ -37,7 +40,12 @@ function legacyCode(document) {
     };
 }
 
-/** Turn a reason why there is no session into an answer; what is no such reason stays what it is. */
+/**
+ * Turn a reason why there is no session into an answer; what is no such reason stays what it is.
+ *
+ * @param {unknown} error
+ * @param {number} status
+ */
 function explained(error, status) {
     if (!(error instanceof SessionError)) return error;
     const { cause, hint } = error;
@@ -48,7 +56,7 @@ function explained(error, status) {
 const TURNS = 'waportd-turns';
 const OTHER_USER_STATUS = 409;
 
-/** The ids of users that a call names; whoever names none means the user of the port. */
+/** The ids of users that a call names; whoever names none means the user of the port. @param {Call} call */
 function usersNamed({ query, body }) {
     const all = [...query.getAll('user_id'), body.user_id ?? ''];
     return all.filter((each) => each !== '').map((each) => (typeof each === 'number' ? `${each}` : each));
@@ -57,6 +65,8 @@ function usersNamed({ query, body }) {
 /**
  * A web app that mixes up ports would show one user the code of another, and send in their name.
  *
+ * @param {Call} call
+ * @param {string|null} user
  * @throws {HttpError} 409
  */
 function refuseOtherUsers(call, user) {
@@ -74,7 +84,13 @@ const PAIRING_STATUS = { already_linked: 409, upstream_changed: 501 };
 const BUSY_S = 5;
 const MAX_ERROR_CHARACTERS = 500;
 
-/** Turn what went wrong with a call on the session into its answer. */
+/**
+ * Turn what went wrong with a call on the session into its answer.
+ *
+ * @param {unknown} error
+ * @param {string} what was done
+ * @param {string|null} build of WhatsApp's page
+ */
 function answerFor(error, what, build) {
     if (error instanceof HttpError) return error;
     if (error instanceof SessionError) return explained(error, STATUS[error.cause] ?? OTHER_STATUS);
@@ -98,22 +114,26 @@ function answerFor(error, what, build) {
  * @param {import('./state').SessionState} options.state
  * @param {import('./session').Session} options.session
  * @param {import('./events').EventStreams} options.events
- * @param {(tools: {add: any, answering: any, onSession: any}) => void} options.addRest adds the others
- * @returns {{first: object[], all: () => object[]}}
+ * @param {(tools: import('./types').RouteTools) => void} options.addRest adds the others
+ * @returns {{first: import('./types').Route[], all: () => import('./types').Route[]}}
  */
 function createRoutes({ state, session, events, addRest }) {
+    /** @type {import('./types').Route[]} */
     const routes = [];
-    const addForAll = (method, path, about, handle, more) =>
+    /** @type {import('./types').AddRoute} */
+    const addForAll = (method, path, about, handle, more) => {
         routes.push({ method, path, about, handle, ...more });
+    };
+    /** @type {import('./types').AddRoute} */
     const add = (method, path, about, handle, more) => {
-        const handleOurs = (call) => {
+        const handleOurs = (/** @type {Call} */ call) => {
             refuseOtherUsers(call, state.document().user);
             return handle(call);
         };
         addForAll(method, path, about, handleOurs, more);
     };
 
-    /** Do work for a request, if the page has what a feature needs. @throws {HttpError} */
+    /** Do work for a request, if the page has what a feature needs. @type {import('./types').Answering} */
     const answering = async (feature, what, work) => {
         const { build, missing } = state.document().upstream;
         try {
@@ -125,7 +145,7 @@ function createRoutes({ state, session, events, addRest }) {
         }
     };
 
-    /** The same work with the session. @throws {HttpError} */
+    /** The same work with the session. @type {import('./types').OnSession} */
     const onSession = (feature, work, limit, what) =>
         answering(feature, what, () => session.use(work, limit, what, { isReading: READING.has(feature) }));
 
@@ -158,7 +178,7 @@ function createRoutes({ state, session, events, addRest }) {
     });
 
     /** Follow the session. The daemon says with it that it gives turns, or that this one's is there. */
-    const follow = (call) => {
+    const follow = (/** @type {Call} */ call) => {
         const turns = call.request.headers[TURNS];
         if (turns === 'begin') session.begin();
         return events.open(call, turns === undefined ? undefined : () => session.followTurns());
@@ -167,7 +187,8 @@ function createRoutes({ state, session, events, addRest }) {
     add('POST', '/begin', 'a linked session has its turn to start its browser; or {"limit"}', ({ body }) => {
         const { limit } = body;
         if (limit === undefined) session.begin();
-        else if (Object.hasOwn(LIMITS, limit)) session.wait(limit);
+        else if (typeof limit === 'string' && Object.hasOwn(LIMITS, limit))
+            session.wait(/** @type {keyof typeof LIMITS} */ (limit));
         else throw new HttpError(400, `limit is one of: ${Object.keys(LIMITS).join(', ')}`);
         return state.document();
     });

@@ -29,16 +29,32 @@ const LARGE_AT_ONCE = 2;
 const JSON_LIMIT_MS = 60_000;
 const KEY = new RegExp(`^${contract.patterns.idempotency_key}$`);
 
-/** Return the idempotency key of a call, or null. @throws {HttpError} 400 */
+/** @typedef {import('node:http').IncomingMessage} Request */
+/** @typedef {import('node:http').ServerResponse} Response */
+/** @typedef {import('./types').Call} Call */
+/** @typedef {import('./types').JsonObject} JsonObject */
+/** @typedef {import('./sending').GivenFile} GivenFile */
+/** @typedef {import('./spool').Spool} Spool */
+
+/** Return the idempotency key of a call, or null. @param {Request} request @throws {HttpError} 400 */
 function keyOf({ headers }) {
     const key = headers['idempotency-key'];
     if (key === undefined) return null;
-    if (!KEY.test(key)) throw bad('Idempotency-Key must be 1 to 255 visible characters of ASCII');
+    // Where there are several, node has made one text of them.
+    if (typeof key !== 'string' || !KEY.test(key))
+        throw bad('Idempotency-Key must be 1 to 255 visible characters of ASCII');
     return key;
 }
 
-/** A text that is equal for equal calls, whatever the order of their members. */
+/**
+ * A text that is equal for equal calls, whatever the order of their members.
+ *
+ * @param {string} path
+ * @param {JsonObject} body
+ * @param {GivenFile|null} file
+ */
 function printOf(path, body, file) {
+    /** @type {(value: unknown) => unknown} */
     const sorted = (value) =>
         typeof value === 'object' && value !== null && !Array.isArray(value)
             ? Object.fromEntries(
@@ -54,13 +70,15 @@ function printOf(path, body, file) {
 /** Lets so many calls go on at a time, each until its answer is out. */
 class Places {
     #free;
+    /** @type {Set<() => void>} */
     #waiting = new Set();
 
+    /** @param {number} count */
     constructor(count) {
         this.#free = count;
     }
 
-    /** Wait for a place for the call with this answer. */
+    /** Wait for a place for the call with this answer. @param {Response} response */
     async take(response) {
         while (this.#free === 0 && !response.destroyed) {
             await new Promise((resolve) => this.#wait(response, resolve));
@@ -73,6 +91,7 @@ class Places {
         });
     }
 
+    /** @param {Response} response @param {(value?: undefined) => void} resolve */
     #wait(response, resolve) {
         const go = () => {
             this.#waiting.delete(go);
@@ -91,14 +110,25 @@ class Places {
 /** Where a body has the file that came with it. */
 const FILE = Symbol('file');
 
-/** Read the body of a call with a message. Its file lasts as long as the call, unless it is taken. */
+/** A body, and the file that came with it. @typedef {JsonObject & {[FILE]?: GivenFile}} Body */
+
+/**
+ * Read the body of a call with a message. Its file lasts as long as the call, unless it is taken.
+ *
+ * @param {Request} request
+ * @param {Response} response
+ * @param {{spool: Spool, large: Places}} where
+ * @returns {Promise<Body>}
+ */
 async function readBody(request, response, { spool, large }) {
     const boundary = boundaryOf(request.headers['content-type']);
     if (boundary === null) {
         const json = readJson(request, MAX_JSON_BYTES, () => large.take(response));
         return inTime(json, JSON_LIMIT_MS);
     }
+    /** @type {JsonObject|null} */
     let body = null;
+    /** @type {(GivenFile & {kind: string})|null} */
     let file = null;
     for await (const part of readParts(request, boundary)) {
         if (part.name === 'message' && body === null) {
@@ -112,10 +142,18 @@ async function readBody(request, response, { spool, large }) {
     }
     if (body === null) throw bad('multipart/form-data needs a part "message", which is JSON');
     if (file === null) return body;
-    return { ...body, [file.kind]: { ...body[file.kind], file: file.name ?? '' }, [FILE]: file };
+    const given = /** @type {object|undefined} */ (body[file.kind]);
+    return { ...body, [file.kind]: { ...given, file: file.name ?? '' }, [FILE]: file };
 }
 
+/**
+ * @param {Response} response
+ * @param {Spool} spool
+ * @param {AsyncIterable<Buffer>|Iterable<Buffer>} chunks
+ * @param {string|undefined} type
+ */
 async function keepFor(response, spool, chunks, type) {
+    /** @type {GivenFile} */
     const file = await spool.keep(chunks, type);
     const drop = () => {
         if (!file.isTaken) spool.drop(file);
@@ -125,6 +163,7 @@ async function keepFor(response, spool, chunks, type) {
     return file;
 }
 
+/** @param {string} text @returns {JsonObject} */
 function parse(text) {
     try {
         const value = JSON.parse(text);
@@ -138,19 +177,21 @@ function parse(text) {
 /** What is waited for before one asks again, in seconds. */
 const AGAIN_S = 5;
 
+/** @type {(call: Call, name: string, country: string|null) => import('./types').Recipient} */
 const recipientIn = ({ params }, name, country) => readRecipient(params[name], country);
 
 /**
  * @param {object} options
- * @param {Function} options.add registers a route: (method, path, about, handle, more)
- * @param {Function} options.answering does work for a request: (feature, what, work)
+ * @param {import('./types').AddRoute} options.add
+ * @param {import('./types').Answering} options.answering
  * @param {import('./sending').Sending} options.sending
- * @param {import('./spool').Spool} options.spool
+ * @param {Spool} options.spool
  * @param {string|null} options.country the code of the country of numbers that say none
  * @param {() => boolean} options.isLinked
  */
 function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
     /** As `answering`, for paths whose callers know more than 400 for a session that is not connected. */
+    /** @type {import('./types').Answering} */
     const answeringMore = (feature, what, work) =>
         answering(feature, what, work).catch((error) => {
             if (error.body?.code !== 'not_connected') throw error;
@@ -177,12 +218,13 @@ function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
         return { success: true, messageId: told };
     });
 
-    const sendMessage = async (call) => {
+    const sendMessage = async (/** @type {Call} */ call) => {
         const { body, request, response } = call;
         const key = keyOf(request);
         const message = readMessage(body, country);
         const { media } = message;
-        let file = body[FILE] ?? null;
+        /** @type {GivenFile|null} */
+        let file = /** @type {Body} */ (body)[FILE] ?? null;
         if (media?.file !== undefined && file === null) throw bad('there is no such file in the call');
         const print = printOf('/messages', body, file);
         if (media?.data !== undefined) {
@@ -233,10 +275,12 @@ function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
         return answer(call, await answeringMore('send', 'forwarding', () => sending.forward(id, to, how)));
     });
 
-    for (const [what, about] of [
+    /** @type {[sign: 'typing'|'recording', about: string][]} */
+    const signs = [
         ['typing', 'have them see that one types'],
         ['recording', 'have them see that one records'],
-    ]) {
+    ];
+    for (const [what, about] of signs) {
         add('POST', `/chats/{id}/${what}`, `${about} {"on"?}`, async (call) => {
             const to = recipientIn(call, 'id', country);
             const sign = readSignal(call.body) ? what : 'stop';
@@ -257,14 +301,25 @@ function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
     });
 }
 
-/** Answer with what became of a message: 202 while nobody knows that it is at WhatsApp's server. */
+/**
+ * Answer with what became of a message: 202 while nobody knows that it is at WhatsApp's server.
+ *
+ * @param {Call} call
+ * @param {import('./sending').Told<string|null>} told
+ */
 function answer({ response }, told) {
     if (told.outcome === 'sent') return told;
     writeJson(response, 202, told);
     return undefined;
 }
 
-/** Return `{bytes, type}` of a text in Base64, which may be a data: URL. @throws {HttpError} 400 */
+/**
+ * Return `{bytes, type}` of a text in Base64, which may be a data: URL.
+ *
+ * @param {string} text
+ * @returns {{bytes: Buffer, type: string|undefined}}
+ * @throws {HttpError} 400
+ */
 function decode(text) {
     const [, type, plain = text] = text.match(/^data:([^,]{0,200}?);base64,([^]*)$/) ?? [];
     if (!/^[A-Za-z0-9+/_-]+={0,2}\s*$/.test(plain)) throw bad('data is not in Base64');

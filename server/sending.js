@@ -27,6 +27,36 @@ const CLOCKS_MS = 600_000;
 /** WhatsApp's numbers for how far a message has come, from -1 on. */
 const ACKS = ['error', 'pending', 'server', 'device', 'read', 'played'];
 
+/** @typedef {import('./types').SessionClient} SessionClient */
+/** @typedef {import('./types').Message} Message */
+/** @typedef {import('./types').Recipient} Recipient */
+/** @typedef {import('./sends').Send} KeptSend */
+/** @typedef {import('./sending_page').Found} Found */
+/** @typedef {import('./sending_page').Given} Given */
+/** @typedef {import('./sending_page').Place} Place */
+/** @typedef {import('./sending_page').Refusal} Refusal */
+/** @typedef {import('./sending_page').Sent} Sent */
+
+/** @typedef {Awaited<ReturnType<import('./spool').Spool['keep']>>} SpooledFile */
+
+/** The file of a message. `isTaken`: it is dropped here; `name`: as its sender calls it. */
+/** @typedef {SpooledFile & {isTaken?: boolean, name?: string}} GivenFile */
+
+/** The file that a call uses, and the page, as long as it may read that. */
+/** @typedef {{file: GivenFile|null, handing?: Promise<void>}} Used */
+
+/** How far a message has come, as far as that is known. @typedef {Pick<Sent, 'ack'>} Come */
+
+/**
+ * What callers are told: see `send`.
+ *
+ * @template {string|null} [Id=string]
+ * @typedef {{id: Id, outcome: 'sent'|'pending', code?: string}} Told
+ */
+
+/** How long a call may still take, in milliseconds. @typedef {() => number} Left */
+
+/** @type {(status: number, code: string, message: string, hint?: string) => HttpError} */
 const failed = (status, code, message, hint) => new HttpError(status, message, { code, hint });
 
 /** What the page tells instead of doing something. */
@@ -46,7 +76,7 @@ const keyReused = () =>
         'take a new key for each message',
     );
 
-const pageLost = (what) =>
+const pageLost = (/** @type {string} */ what) =>
     failed(
         503,
         'page_lost',
@@ -55,7 +85,7 @@ const pageLost = (what) =>
     );
 
 /** From when on a copy may be that of a call at this time, in seconds: clocks differ. */
-const sinceOf = (at) => Math.floor((at - CLOCKS_MS) / 1000);
+const sinceOf = (/** @type {number} */ at) => Math.floor((at - CLOCKS_MS) / 1000);
 
 /** A name of a file without what makes it a path, or what is not seen. */
 const plainName = (name = '') =>
@@ -64,10 +94,15 @@ const plainName = (name = '') =>
         .replace(/[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]/gu, '')
         .slice(0, 255);
 
-/** @throws {HttpError} where the page tells why it did not do something */
+/**
+ * @template {{code?: string}} Result
+ * @param {Result} told
+ * @returns {Exclude<Result, {code: string}>}
+ * @throws {HttpError} where the page tells why it did not do something
+ */
 function orThrow(told) {
-    if (told.code !== undefined) throw FAILURES[told.code]();
-    return told;
+    if (told.code !== undefined) throw FAILURES[/** @type {keyof typeof FAILURES} */ (told.code)]();
+    return /** @type {Exclude<Result, {code: string}>} */ (told);
 }
 
 /** Lets one go each so many milliseconds. */
@@ -80,7 +115,12 @@ class Pace {
         this.#gap = rate === 0 ? 0 : 60_000 / rate;
     }
 
-    /** Wait for one's turn. @throws {HttpError} 429 where that would take longer than `limitMs` */
+    /**
+     * Wait for one's turn.
+     *
+     * @param {number} limitMs
+     * @throws {HttpError} 429 where that would take longer
+     */
     async take(limitMs) {
         const now = performance.now();
         const at = Math.max(now, this.#next);
@@ -102,7 +142,7 @@ class Sending {
     #log;
     #pace;
     #mayBePrivate;
-    /** Calls with a key that are at work: `{print, done}` by key. */
+    /** Calls with a key that are at work. @type {Map<string, {print: string, done: Promise<any>}>} */
     #underWay = new Map();
     /** Calls with a key that send a message on. */
     #forwards = new Turns();
@@ -128,17 +168,18 @@ class Sending {
     /**
      * Send a message.
      *
-     * @param {object} message as `readMessage` gives it
+     * @param {Message} message as `readMessage` gives it
      * @param {object} options
      * @param {string|null} [options.key] whoever calls again with it gets what became of the first call
      * @param {string} [options.print] equal for equal messages: with a key
-     * @param {object|null} [options.file] of the message, as the spool gave it; it is dropped
+     * @param {GivenFile|null} [options.file] of the message, as the spool gave it; it is dropped
      * @param {boolean} [options.waits] whether to wait until WhatsApp's server has the message
-     * @returns {Promise<{id: string, outcome: 'sent'|'pending', code?: string}>} `sent`: WhatsApp's server
+     * @returns {Promise<Told>} `sent`: WhatsApp's server
      *   has it; `pending`: the page has it, or, with code `perhaps_sent`, perhaps
      * @throws {HttpError|SessionError|Error} it was not handed over, or WhatsApp has refused it
      */
     async send(message, { key = null, print = '', file = null, waits = true } = {}) {
+        /** @type {Used} */
         const used = { file };
         if (file !== null) file.isTaken = true;
         const work = () => this.#send(message, { key, print, used, waits });
@@ -151,7 +192,15 @@ class Sending {
         }
     }
 
-    /** Do work, or wait for the same work that is under way. */
+    /**
+     * Do work, or wait for the same work that is under way.
+     *
+     * @template Result
+     * @param {string} key
+     * @param {string} print
+     * @param {() => Promise<Result>} work
+     * @returns {Promise<Result>}
+     */
     async #joined(key, print, work) {
         const first = this.#underWay.get(key);
         if (first !== undefined) {
@@ -163,6 +212,11 @@ class Sending {
         return done;
     }
 
+    /**
+     * @param {Message} message
+     * @param {{key: string|null, print: string, used: Used, waits: boolean}} options
+     * @returns {Promise<Told>}
+     */
     async #send(message, { key, print, used, waits }) {
         const limit = message.media === null ? SEND_LIMIT_MS : MEDIA_LIMIT_MS;
         const end = performance.now() + limit;
@@ -173,6 +227,7 @@ class Sending {
         await this.#fetch(message, used);
         const where = begun ?? (await this.#prepare(message.to, left()));
         if (begun === undefined && key !== null) await this.#begin({ key, print, ...where });
+        /** @type {Come|null} */
         let told;
         try {
             told = await this.#handOver(message, where, used, left);
@@ -185,14 +240,24 @@ class Sending {
         return this.#tell(told, where.id, key);
     }
 
-    /** What is kept of an earlier call with the same key, or undefined. */
+    /**
+     * What is kept of an earlier call with the same key, or undefined.
+     *
+     * @param {string|null} key
+     * @param {string} print
+     */
     #begun(key, print) {
         const begun = key === null ? undefined : this.#sends.find(key);
         if (begun !== undefined && begun.print !== print) throw keyReused();
         return begun;
     }
 
-    /** Have the file of a message on disk, wherever it comes from, and tell the page what it is. */
+    /**
+     * Have the file of a message on disk, wherever it comes from, and tell the page what it is.
+     *
+     * @param {Message} message
+     * @param {Used} used
+     */
     async #fetch(message, used) {
         const { media } = message;
         if (media === null) return;
@@ -203,7 +268,7 @@ class Sending {
                 keep: (chunks, type) => this.#spool.keep(chunks, media.type ?? type),
             });
         }
-        const { type, name } = used.file;
+        const { type, name } = /** @type {GivenFile} */ (used.file);
         if (!media.types.test(type)) {
             const hint = `say its type, as ${media.kind}.type, or send it as a document`;
             throw failed(400, 'bad_media', `the ${media.kind} is a file of another type`, hint);
@@ -211,7 +276,9 @@ class Sending {
         message.what.media = { mimetype: type, filename: plainName(media.name ?? name) || media.kind };
     }
 
+    /** @param {Recipient} to @param {number} limit */
     async #prepare(to, limit) {
+        /** @type {(client: SessionClient) => Promise<Place|Refusal>} */
         const work = (client) => client.prepareSend(to);
         try {
             return orThrow(await this.#use(work, limit - REST_MS, 'finding the chat', { isReading: true }));
@@ -221,6 +288,7 @@ class Sending {
         }
     }
 
+    /** @param {Omit<KeptSend, 'at'>} send */
     async #begin(send) {
         try {
             await this.#sends.begin(send);
@@ -235,9 +303,18 @@ class Sending {
         }
     }
 
-    /** Hand a message over. @returns {Promise<{ack: number}|null>} null: nobody knows what became of it */
+    /**
+     * Hand a message over.
+     *
+     * @param {Message} message
+     * @param {{chat: string, id: string}} where
+     * @param {Used} used
+     * @param {Left} left
+     * @returns {Promise<Sent|null>} null: nobody knows what became of it
+     */
     #handOver(message, { chat, id }, used, left) {
         return this.#give((client) => {
+            /** @type {Promise<Given>} */
             const handing = client.handOver({ chat, id }, message.what, used.file?.path ?? null);
             used.handing = handing.then(
                 () => {},
@@ -247,9 +324,14 @@ class Sending {
         }, left);
     }
 
+    /**
+     * @param {(client: SessionClient) => Promise<Given>} handing
+     * @param {Left} left
+     * @returns {Promise<Sent|null>}
+     */
     async #give(handing, left) {
         let isBegun = false;
-        const work = (client) => {
+        const work = (/** @type {SessionClient} */ client) => {
             isBegun = true;
             return withLimit(handing(client), left() - REST_MS, 'sending');
         };
@@ -265,15 +347,24 @@ class Sending {
         return orThrow(told);
     }
 
+    /** @param {string} id @param {number} left @returns {Promise<Come>} */
     async #awaitAck(id, left) {
         const ms = Math.min(ACK_LIMIT_MS, left - REST_MS);
         if (ms <= 0) return { ack: 0 };
+        /** @type {(client: SessionClient) => Promise<Sent|null>} */
         const work = (client) => client.awaitAck(id, ms);
         // The message is there: only how far it has come is not known.
         const told = await this.#use(work, ms + REST_MS, 'an answer of WhatsApp').catch(() => null);
         return told ?? { ack: 0 };
     }
 
+    /**
+     * @template {string|null} Id
+     * @param {Come|null} told
+     * @param {Id} id
+     * @param {string|null} key
+     * @returns {Told<Id>}
+     */
     #tell(told, id, key) {
         if (told === null) return { id, outcome: 'pending', code: 'perhaps_sent' };
         if (told.ack < 0) throw failed(422, 'refused', 'WhatsApp did not take the message');
@@ -282,15 +373,28 @@ class Sending {
         return { id, outcome: 'sent' };
     }
 
+    /**
+     * @template Result
+     * @param {(client: SessionClient) => Promise<Result>} work
+     * @param {number} limit
+     * @param {string} what
+     * @param {{isReading?: boolean}} [how]
+     */
     #use(work, limit, what, how) {
         return this.#session.use(work, limit, what, how);
     }
 
     // ---- what became of it, and what is done with it ---------------------------------------------
 
-    /** Tell how far an own message has come: `{id, outcome, ack}`. @throws {HttpError} 404 */
+    /**
+     * Tell how far an own message has come: `{id, outcome, ack}`.
+     *
+     * @param {string} id
+     * @throws {HttpError} 404
+     */
     async outcome(id) {
         if (!id.startsWith('true_')) throw FAILURES.no_such_message();
+        /** @type {Sent|null} */
         const told = await this.#read('reading a message', (client) => client.awaitAck(id, 0));
         if (told === null) {
             if (!this.#sends.has(id)) throw FAILURES.no_such_message();
@@ -301,22 +405,32 @@ class Sending {
         return { id, outcome: told.ack === 0 ? 'pending' : 'sent', ack };
     }
 
-    /** Tell whether somebody is on WhatsApp, `{exists, id, lid}`, by ids as `readRecipient` gives them. */
+    /**
+     * Tell whether somebody is on WhatsApp, `{exists, id, lid}`, by ids as `readRecipient` gives them.
+     *
+     * @param {string[]} ids
+     * @returns {Promise<Found>}
+     */
     lookUp(ids) {
         return this.#read('looking a number up', (client) => client.lookUp(ids));
     }
 
-    /** Put another text in place of an own message's. */
+    /**
+     * Put another text in place of an own message's.
+     *
+     * @param {string} id
+     * @param {{text: string, mentions: string[]}} edit
+     */
     edit(id, { text, mentions }) {
         return this.#act('editing', (client) => client.edit(id, text, mentions));
     }
 
-    /** Delete a message, for everybody or here only. */
+    /** Delete a message, for everybody or here only. @param {string} id @param {boolean} isForAll */
     remove(id, isForAll) {
         return this.#act('deleting', (client) => client.remove(id, isForAll));
     }
 
-    /** React to a message; '' takes a reaction back. */
+    /** React to a message; '' takes a reaction back. @param {string} id @param {string} reaction */
     react(id, reaction) {
         return this.#act('reacting', (client) => client.react(id, reaction));
     }
@@ -326,13 +440,21 @@ class Sending {
      * tell it, or nobody knows yet.
      *
      * @param {string} id of the message
-     * @param {object} to as `readRecipient` gives it
+     * @param {Recipient} to as `readRecipient` gives it
+     * @param {{key?: string|null, print?: string}} options
+     * @returns {Promise<Told<string|null>>}
      */
     async forward(id, to, { key = null, print = '' } = {}) {
         const work = () => this.#forward(id, to, { key, print });
         return key === null ? work() : this.#joined(key, print, work);
     }
 
+    /**
+     * @param {string} id
+     * @param {Recipient} to
+     * @param {{key: string|null, print: string}} options
+     * @returns {Promise<Told<string|null>>}
+     */
     async #forward(id, to, { key, print }) {
         const end = performance.now() + SEND_LIMIT_MS;
         const left = () => end - performance.now();
@@ -340,17 +462,21 @@ class Sending {
         if (begun?.copy !== undefined) return this.#tellCopy(begun, left());
         if (begun === undefined) await this.#pace.take(left() - REST_MS);
         const { chat, id: ticket } = begun ?? (await this.#prepare(to, left()));
-        const sendOn = (earlier) =>
+        const sendOn = (/** @type {import('./sending_page').Begun|null} */ earlier) =>
             this.#give((client) => client.forward(id, { chat, id: ticket }, earlier), left);
         if (key === null) return this.#tellForwarded(await sendOn(null), null);
         // One at a time: a copy that is looked for is not that of another call.
         const once = async () => {
+            /** @type {import('./sending_page').Begun|null} */
             let earlier = null;
             if (begun === undefined) {
                 const others = await this.#copiesOf(id, chat, left());
                 await this.#begin({ key, print, chat, id: ticket, others });
             } else {
-                earlier = { since: sinceOf(begun.at), others: [...begun.others, ...this.#sends.copies()] };
+                earlier = {
+                    since: sinceOf(begun.at),
+                    others: [...(begun.others ?? []), ...this.#sends.copies()],
+                };
             }
             try {
                 const told = await sendOn(earlier);
@@ -365,18 +491,32 @@ class Sending {
         return this.#tellForwarded(await this.#forwards.take(key, once), key);
     }
 
+    /** @param {Sent|null} told @param {string|null} key */
     #tellForwarded(told, key) {
         return this.#tell(told, told?.id ?? null, key);
     }
 
-    /** Tell of a message that was sent on before. */
-    async #tellCopy({ key, copy, sent }, left) {
+    /**
+     * Tell of a message that was sent on before.
+     *
+     * @param {KeptSend} begun
+     * @param {number} left
+     * @returns {Promise<Told<string|null>>}
+     */
+    async #tellCopy({ key, copy = null, sent }, left) {
         if (sent) return { id: copy, outcome: 'sent' };
         return this.#tell(copy === null ? { ack: 0 } : await this.#awaitAck(copy, left), copy, key);
     }
 
-    /** The copies of a message that are in a chat already: none of them is the one that will be. */
+    /**
+     * The copies of a message that are in a chat already: none of them is the one that will be.
+     *
+     * @param {string} id
+     * @param {string} chat
+     * @param {number} left
+     */
     async #copiesOf(id, chat, left) {
+        /** @type {(client: SessionClient) => Promise<string[]>} */
         const work = (client) => client.copiesOf(id, chat, sinceOf(Date.now()));
         try {
             return await this.#use(work, left - REST_MS, 'looking for copies', { isReading: true });
@@ -386,15 +526,29 @@ class Sending {
         }
     }
 
-    /** Have somebody know that one writes, records, stopped doing so, or has read. */
+    /**
+     * Have somebody know that one writes, records, stopped doing so, or has read.
+     *
+     * @param {import('./sending_page').Sign} what
+     * @param {Recipient} to
+     */
     signal(what, to) {
         return this.#act('telling', (client) => client.signal(what, to.known));
     }
 
+    /**
+     * @template Result
+     * @param {string} what
+     * @param {(client: SessionClient) => Promise<Result>} work
+     */
     #read(what, work) {
         return this.#use(work, SEND_LIMIT_MS, what, { isReading: true });
     }
 
+    /**
+     * @param {string} what
+     * @param {(client: SessionClient) => Promise<{code?: string}>} work
+     */
     async #act(what, work) {
         return orThrow(await this.#use(work, SEND_LIMIT_MS, what));
     }
@@ -403,7 +557,7 @@ class Sending {
 /**
  * Turn an unknown outcome into the error that calls without outcomes know.
  *
- * @param {{id: string, code?: string}} told
+ * @param {Told} told
  * @throws {SessionError}
  */
 function sureOf({ id, code }) {

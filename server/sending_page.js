@@ -11,15 +11,18 @@ const { messagesSince } = require('./missed_page');
  * How far a message has come: WhatsApp's number; -1 = refused, 0 = not at the server yet. No id: it is a copy
  * of which the page does not tell it.
  *
- * @typedef {{id: string|null, ack: number, type: string}} Sent
+ * @typedef {{id: string|null, ack: number, type: string, code?: undefined, error?: undefined}} Sent
  */
 
 /** Why a message is not there, or not handed over: a cause, or the words of an error. */
-/** @typedef {{code: string}} Refusal */
-/** @typedef {{error: string}} Failure */
+/** @typedef {{code: string, error?: undefined}} Refusal */
+/** @typedef {{error: string, code?: undefined}} Failure */
 /** @typedef {Sent|Refusal|Failure} Given */
 
-/** A chat and a message in it that is to be. @typedef {{chat: string, id: string}} Place */
+/** A chat, and a message in it that is to be. */
+/** @typedef {{chat: string, id: string, code?: undefined}} Place */
+
+/** Whether somebody is on WhatsApp. @typedef {{exists: boolean, id: string|null, lid: string|null}} Found */
 
 /** When a message was sent on first, in seconds, and copies that are none of that. */
 /** @typedef {{since: number, others: string[]}} Begun */
@@ -75,6 +78,7 @@ async function askFor(ids) {
  * Runs in the page: who has a number: `{exists, id, lid}`, ids by number and by LID, null where not known.
  *
  * @param {string[]} ids best first
+ * @returns {Promise<Found>}
  */
 async function lookUp(ids) {
     const wid = await askFor(ids);

@@ -29,7 +29,7 @@ export interface Config {
     readonly authDirectory: string;
     readonly cacheDirectory: string;
     readonly allowUids: number[] | null;
-    readonly webhookUrl: URL | string | null;
+    readonly webhookUrl: URL | null;
     readonly webhookSecrets: string[];
     readonly webhookHeaders: Readonly<Record<string, string>>;
     readonly webhookEvents: string[];
@@ -140,60 +140,15 @@ export interface GivenPage {
 
 // ---- what is sent -----------------------------------------------------------------------------------------
 
-/** Whom a message is for, as numbers.js reads it. */
-export interface Recipient {
-    /** The first of them whose chat there is, … */
-    known: string[];
-    /** … else the first of these that WhatsApp knows. */
-    likely: string[];
-}
-
-/** Where the file of a message is, in one of the first three, and which types it may have. */
-export interface GivenMedia {
-    url?: string;
-    /** In Base64. */
-    data?: string;
-    /** It came with the call. */
-    file?: string;
-    type?: string;
-    name?: string;
-    types: RegExp;
-    kind: string;
-}
+export type Recipient = import('./numbers').Recipient;
 
 /** A message to send, as outgoing.js reads it. */
 export interface Message {
     to: Recipient;
     /** What of surface.js it needs. */
     feature: string;
-    media: GivenMedia | null;
+    media: import('./outgoing').Media | null;
     what: import('./sending_page').What;
-}
-
-/** A file that is being sent, on the disk: spool.js. */
-export interface SpooledFile {
-    path: string;
-    size: number;
-    /** Equal for equal files. */
-    print: string;
-    type: string;
-}
-
-/** A send that has begun under an idempotency key, as sends.js keeps it. */
-export interface KeptSend {
-    key: string;
-    /** Equal for equal calls. */
-    print: string;
-    chat: string;
-    id: string;
-    /** In milliseconds. */
-    at: number;
-    /** Of a message that is sent on, the copies that were in the chat before. */
-    others?: string[];
-    /** The id under which the page forwarded it; null = it did not tell. */
-    copy?: string | null;
-    /** Whether WhatsApp's server is known to have it. */
-    sent?: boolean;
 }
 
 // ---- what is shown ----------------------------------------------------------------------------------------
@@ -409,7 +364,7 @@ export type StartBrowser = (
 export interface RunOptions {
     config: Config;
     storage: Storage;
-    choice: BrowserChoice;
+    choice: Pick<BrowserChoice, 'pick'>;
     versions: BrowserVersions;
     startBrowser: StartBrowser;
     log: Log;
@@ -491,7 +446,7 @@ export type Trouble = keyof typeof import('./recovery').TROUBLES;
 export interface RunEvents {
     readonly login: Login;
     /** Something happened to a message, or a call came; with whom can be asked about it. */
-    onEvent(event: object, client: SessionClient | null): void;
+    onEvent(event: WhatsAppEvent, client: SessionClient | null): void;
     /** The run could not be started, or not to its end. */
     failed(error: Error): void;
     /** The page gives neither a code nor a login. */

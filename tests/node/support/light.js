@@ -8,7 +8,12 @@ const { ROOT, startServer } = require('./process');
 
 const SCRIPT = path.join(ROOT, 'tests/light_server.js');
 
-/** Start one, and link it unless it is. @param {object} options as of `startServer` */
+/**
+ * Start one, and link it unless it is.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {Parameters<typeof startServer>[1]} [options]
+ */
 async function startLinked(t, options) {
     const server = await startServer(t, { script: SCRIPT, ...options });
     await server.get('/qr');

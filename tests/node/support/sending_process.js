@@ -18,12 +18,12 @@ const { Sends } = require('../../../server/sends');
 
 const [, , directory] = process.argv;
 const site = path.join(directory, 'site');
-const log = { warning() {} };
+const log = { error() {}, warning() {}, info() {}, debug() {} };
 
 /** As long as a page may take for a step, in milliseconds. */
 const some = () => new Promise((resolve) => setTimeout(resolve, Math.random() * 8));
 
-const isThere = (id) => fs.readFileSync(site, 'utf8').includes(`${id} = `);
+const isThere = (/** @type {string} */ id) => fs.readFileSync(site, 'utf8').includes(`${id} = `);
 /** What stands for a copy of a message: all are alike. */
 const FORWARD = 'a copy';
 const copies = () =>
@@ -32,22 +32,30 @@ const copies = () =>
         .split('\n')
         .filter((line) => line.endsWith(` = ${FORWARD}`))
         .map((line) => line.split(' = ')[0]);
+/** @typedef {import('../../../server/sending_page').Place} Place */
+
 const page = {
-    async prepareSend({ likely: [chat] }) {
+    async prepareSend(/** @type {import('../../../server/types').Recipient} */ { likely: [chat] }) {
         await some();
         return { chat, id: `true_${chat}_${randomBytes(8).toString('hex')}` };
     },
+    /** @param {Place} where @param {{text: string}} what */
     async handOver({ id }, { text }) {
         await some();
         if (!isThere(id)) fs.appendFileSync(site, `${id} = ${text}\n`);
         await some();
         return { id, ack: 1, type: 'chat' };
     },
-    awaitAck: async (id) => ({ id, ack: 1 }),
+    awaitAck: async (/** @type {string} */ id) => ({ id, ack: 1 }),
     async copiesOf() {
         await some();
         return copies();
     },
+    /**
+     * @param {string} _id
+     * @param {Place} where
+     * @param {import('../../../server/sending_page').Begun|null} begun
+     */
     async forward(_id, { chat }, begun) {
         await some();
         const known = begun && copies().find((each) => !begun.others.includes(each));
@@ -58,10 +66,10 @@ const page = {
         return { id, ack: 1, type: 'chat' };
     },
 };
-const session = { use: (work) => work(page, 10_000) };
+const use = (/** @type {Function} */ work) => work(page, 10_000);
 const sends = new Sends({ directory: path.join(directory, 'messages'), log });
 /** What is of no use here is left out. @type {any} */
-const parts = { session, sends, spool: {}, log, rate: 0, mediaFromPrivate: false };
+const parts = { session: { use }, sends, spool: {}, log, rate: 0, mediaFromPrivate: false };
 const sending = new Sending(parts);
 
 process.on('message', async ({ key, isForward }) => {

@@ -12,10 +12,14 @@ const SCRIPT = path.join(ROOT, 'tests', 'standin', 'standin.js');
 /** Which page it plays unless a test asks for another one. */
 const SHAPE = process.env.STANDIN_SHAPE ?? 'today';
 
+/** What it says of itself when it is there: the port that is asked, and arguments that a browser needs. */
+/** @typedef {{control: number, browserArgs: string[], proxyArgs?: string[]}} Description */
+
 class StandIn {
     #child;
     #control;
 
+    /** @param {import('node:child_process').ChildProcess} child @param {Description} description */
     constructor(child, { control, browserArgs, proxyArgs = [] }) {
         this.#child = child;
         this.#control = control;
@@ -25,7 +29,12 @@ class StandIn {
         this.proxyEnv = { WAPORTD_BROWSER_ARGS: JSON.stringify(proxyArgs) };
     }
 
-    /** Do something on a phone, or to the site. Fails when the stand-in refuses. */
+    /**
+     * Do something on a phone, or to the site. Fails when the stand-in refuses.
+     *
+     * @param {string} name
+     * @param {object} body
+     */
     async command(name, body = {}) {
         const answer = await request(this.#control, 'POST', `/${name}`, { body });
         if (answer.status !== 200) throw new Error(`${name}: ${answer.status} ${answer.text}`);
@@ -66,12 +75,13 @@ class StandIn {
     }
 }
 
-/** @param {string} data folder for the list of linked phones */
+/** @param {string} data folder for the list of linked phones @param {string[]} args */
 async function startStandIn(data, args = []) {
     const all = [SCRIPT, '--data', data, '--watch-parent', '--shape', SHAPE, ...args];
     const child = spawn(process.execPath, all, {
         stdio: ['ignore', 'pipe', 'inherit'],
     });
+    /** @type {Promise<string>} */
     const line = new Promise((resolve, reject) => {
         let text = '';
         child.stdout.setEncoding('utf8').on('data', (chunk) => {
