@@ -39,7 +39,10 @@ const PAGE_BYTES = 1024 * 1024;
 const HOUR_MS = 3_600_000;
 
 class JournalError extends Error {
-    /** @param {string} code `cursor_gone`: the cursor is of no event that is, or will be, in the journal */
+    /**
+     * @param {string} code `cursor_gone`: the cursor is of no event that is, or will be, in the journal
+     * @param {string} message
+     */
     constructor(code, message) {
         super(message);
         this.name = 'JournalError';
@@ -47,13 +50,82 @@ class JournalError extends Error {
     }
 }
 
-const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
-const isNumber = (value) => Number.isSafeInteger(value) && value >= 0;
-const isEntry = ({ entry, event }) => isNumber(entry) && typeof event?.event_id === 'string';
-const SETTLED = [PENDING, DELIVERED, UNDELIVERED];
-const isSettling = ({ settle, state }) => isNumber(settle) && SETTLED.includes(state);
+/**
+ * @typedef {import('./types').Entry} Entry
+ * @typedef {import('./types').JournalEvent} JournalEvent
+ * @typedef {import('./types').JournalMark} JournalMark
+ * @typedef {import('./records').Segment<Part>} Segment
+ * @typedef {import('./records').Place<Part>} Place
+ * @typedef {Record<string, unknown>} Members
+ */
 
-/** Put members over those of an object, and into its objects; neither is changed. */
+/**
+ * Records, as they are written.
+ *
+ * @typedef {{entry: number, at: number, event: JournalEvent, free?: boolean}} EntryRecord
+ * @typedef {{settle: number, state: number}} Settling
+ * @typedef {{amend: number, members: Members}} Amendment
+ */
+
+/**
+ * What is kept of a segment that is full: columns are packed, as in rows.js.
+ *
+ * @typedef {object} Summary
+ * @property {import('./rows').PackedRows} rows
+ * @property {string} settled of events of earlier segments: number and state in turn
+ * @property {[number: number, places: number[]][]} amended
+ * @property {number} before
+ * @property {JournalMark} mark
+ */
+
+/**
+ * An event that is on its way to the disk, or one that was found to be there.
+ *
+ * @typedef {object} Unwritten
+ * @property {string} id
+ * @property {number} state
+ * @property {boolean} isNew
+ * @property {Entry} entry
+ * @property {Promise<void>} promise
+ */
+
+/**
+ * @param {unknown} value
+ * @returns {value is Members}
+ */
+const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
+/**
+ * @param {unknown} value
+ * @returns {value is number}
+ */
+const isNumber = (value) => Number.isSafeInteger(value) && /** @type {number} */ (value) >= 0;
+/**
+ * @param {Members} record
+ * @returns {record is Members & EntryRecord}
+ */
+const isEntry = (record) =>
+    isNumber(record.entry) && typeof (/** @type {any} */ (record.event)?.event_id) === 'string';
+const SETTLED = [PENDING, DELIVERED, UNDELIVERED];
+/**
+ * @param {Members} record
+ * @returns {record is Members & Settling}
+ */
+const isSettling = (record) =>
+    isNumber(record.settle) && SETTLED.includes(/** @type {number} */ (record.state));
+
+/**
+ * @param {unknown} value
+ * @returns {value is JournalMark}
+ */
+const isMark = (value) => isObject(value);
+
+/**
+ * Put members over those of an object, and into its objects; neither is changed.
+ *
+ * @param {unknown} known
+ * @param {unknown} members
+ * @returns {unknown}
+ */
 function merge(known, members) {
     if (!isObject(known) || !isObject(members)) return members;
     const merged = Object.entries(members).map(([key, value]) => [
@@ -76,10 +148,10 @@ function merge(known, members) {
 /** What is known of one segment of the records. */
 class Part {
     rows = new Rows();
-    /** Where additions to an event stand in this segment, by its number. */
-    amended = new Map();
+    /** Where additions to an event stand in this segment, by its number: offset and length in turn. */
+    amended = /** @type {Map<number, number[]>} */ (new Map());
     /** What was settled in this segment, as number and state in turn; only until it is full. */
-    settled = [];
+    settled = /** @type {number[]} */ ([]);
     /** The last number before this segment. */
     before = 0;
 }
@@ -89,6 +161,7 @@ class Part {
  * again, and `change`: the counts may have changed.
  */
 class Journal extends EventEmitter {
+    /** @type {Records<Part, Summary>} */
     #records;
     #maxAge;
     #maxBytes;
@@ -98,14 +171,16 @@ class Journal extends EventEmitter {
     #loaded;
     #isLoaded = () => {};
     #next = 0;
-    /** Events that are on their way to the disk, by their id: `{entry, state, promise}`. */
+    /** Events that are on their way to the disk, by their id. @type {Map<string, Unwritten>} */
     #unwritten = new Map();
-    /** Those among them that the disk did not take, by number. */
+    /** Those among them that the disk did not take, by number. @type {Map<number, Unwritten>} */
     #held = new Map();
-    /** Additions that are on their way to the disk, by number. */
+    /** Additions that are on their way to the disk, by number. @type {Map<number, Members[]>} */
     #amending = new Map();
+    /** @type {Set<() => void>} */
     #waiting = new Set();
     #tally = { pending: 0, undelivered: 0 };
+    /** @type {JournalMark} */
     #mark = { from: null, until: null };
     /** @type {NodeJS.Timeout|undefined} */
     #timer;
@@ -121,7 +196,8 @@ class Journal extends EventEmitter {
      * @param {number} options.maxBytes on disk; a sixteenth more may be there
      * @param {import('./types').Log} options.log
      * @param {number} [options.retryMs] how long after a failure the disk is asked again
-     * @param {(event: any) => boolean} [options.awaits] whether somebody waits for an event's delivery
+     * @param {(event: JournalEvent) => boolean} [options.awaits] whether somebody waits for an event's
+     *   delivery
      */
     constructor({ directory, maxAge, maxBytes, log, awaits = () => true, ...forTests }) {
         super();
@@ -150,7 +226,7 @@ class Journal extends EventEmitter {
         });
     }
 
-    /** Make a journal, and read what there is. */
+    /** Make a journal, and read what there is. @param {ConstructorParameters<typeof Journal>[0]} options */
     static async open(options) {
         const journal = new Journal(options);
         await journal.load();
@@ -176,48 +252,78 @@ class Journal extends EventEmitter {
 
     // ---- what records.js tells -------------------------------------------------------------------
 
+    /** @param {Segment} segment */
     #begin(segment) {
         const last = this.#records.segments.at(-2)?.data;
         segment.data = new Part();
         if (last !== undefined) segment.data.before = Math.max(last.rows.last, last.before);
-        if (this.#timer !== null) setImmediate(() => this.#age());
+        if (this.#timer !== undefined) setImmediate(() => this.#age());
     }
 
-    /** A record that was on disk before. What no server has written is passed over. */
+    /**
+     * A record that was on disk before. What no server has written is passed over.
+     *
+     * @param {unknown} record
+     * @param {Place} place
+     */
     #take(record, place) {
         if (!isObject(record)) return;
         const { data } = place.segment;
         if (isEntry(record)) this.#index(record, place, record.free ? FREE : PENDING);
         else if (isSettling(record)) this.#setState(record.settle, record.state, data);
         else if (isNumber(record.amend)) this.#addPlace(record.amend, place);
-        if (isObject(record.mark)) this.#mark = record.mark;
+        if (isMark(record.mark)) this.#mark = record.mark;
         if (isNumber(record.last)) data.before = Math.max(data.before, record.last);
     }
 
+    /**
+     * @param {EntryRecord} record
+     * @param {Place} place
+     * @param {number} state
+     */
     #index({ entry, at, event }, { segment, offset, length }, state) {
         const hash = hashOf(event.event_id);
         const time = Math.floor(at / 1000);
         segment.data.rows.add({ number: entry, offset, length, hash, time, state });
     }
 
+    /**
+     * @param {number} number
+     * @param {number} state
+     * @param {Part} part
+     */
     #setState(number, state, part) {
         part.settled.push(number, state);
         this.#setRow(number, state);
     }
 
+    /**
+     * @param {number} number
+     * @param {number} state
+     */
     #setRow(number, state) {
         const { rows, index } = this.#find(number);
-        if (index >= 0) rows.state[index] = state;
+        if (rows !== undefined && index >= 0) rows.state[index] = state;
     }
 
+    /**
+     * @param {number} number
+     * @param {Place} place
+     */
     #addPlace(number, { segment, offset, length }) {
         const { amended } = segment.data;
         amended.set(number, [...(amended.get(number) ?? []), offset, length]);
     }
 
+    /**
+     * @param {Part} part
+     * @returns {Summary}
+     */
     #summarize(part) {
         const { rows, amended, before } = part;
+        /** @type {number[]} */
         const own = [];
+        /** @type {number[]} */
         const earlier = [];
         for (let at = 0; at < part.settled.length; at += 2) {
             const [number, state] = [part.settled[at], part.settled[at + 1]];
@@ -228,6 +334,10 @@ class Journal extends EventEmitter {
         return { rows: rows.pack(own), settled, amended: [...amended], before, mark: this.#mark };
     }
 
+    /**
+     * @param {Segment} segment
+     * @param {Summary} summary
+     */
     #restore({ data }, { rows, settled, amended, before, mark }) {
         data.rows = Rows.unpack(rows);
         data.amended = new Map(amended);
@@ -239,14 +349,16 @@ class Journal extends EventEmitter {
         }
     }
 
+    /** @param {Error|null} error */
     #faulty(error) {
         this.#error = error === null ? null : `the journal cannot be written: ${error.message}`;
         this.emit('change');
     }
 
+    /** @param {{entry?: number}} record */
     #lost({ entry }) {
         const held = entry === undefined ? undefined : this.#held.get(entry);
-        if (held === undefined) return;
+        if (entry === undefined || held === undefined) return;
         this.#log.error('an event is lost: the journal cannot be written', { cursor: held.entry.cursor });
         this.#forget(entry, held);
         this.#countOne(held.state, -1);
@@ -264,27 +376,37 @@ class Journal extends EventEmitter {
         return last === undefined ? 0 : Math.max(last.rows.last, last.before);
     }
 
+    /** Where an event stands, -1 where it is not on disk. @param {number} number */
     #find(number) {
         const rows = this.#records.segments.findLast(({ data }) => data.rows.first <= number)?.data.rows;
         return { rows, index: rows?.find(number) ?? -1 };
     }
 
+    /** @param {number} number */
     #cursor(number) {
         return `${this.#records.series}-${number}`;
     }
 
-    /** The number of a cursor, -1 where it is none of this journal. */
+    /** The number of a cursor, -1 where it is none of this journal. @param {unknown} cursor */
     #number(cursor) {
         const text = typeof cursor === 'string' ? cursor : '';
         const [, series, digits] = /^([0-9a-z]+)-(\d{1,15})$/.exec(text) ?? [];
         return series === this.#records.series ? Number(digits) : -1;
     }
 
+    /**
+     * @param {Rows} rows
+     * @param {1|-1} sign
+     */
     #count(rows, sign) {
         this.#tally.pending += sign * rows.countOf(PENDING);
         this.#tally.undelivered += sign * rows.countOf(UNDELIVERED);
     }
 
+    /**
+     * @param {number} state
+     * @param {1|-1} sign
+     */
     #countOne(state, sign) {
         if (state === PENDING) this.#tally.pending += sign;
         if (state === UNDELIVERED) this.#tally.undelivered += sign;
@@ -295,9 +417,8 @@ class Journal extends EventEmitter {
     /**
      * Write an event, unless one with its `event_id` is there.
      *
-     * @param {object} event
-     * @returns {Promise<{cursor: string, event: object, at: number, isNew: boolean}>} when it is on disk, or
-     *   cannot be written now; `at` is the time in milliseconds
+     * @param {JournalEvent} event
+     * @returns {Promise<Entry & {isNew: boolean}>} when it is on disk, or cannot be written now
      */
     async append(event) {
         const id = event.event_id;
@@ -320,6 +441,10 @@ class Journal extends EventEmitter {
         return { ...one.entry, isNew: one.isNew };
     }
 
+    /**
+     * @param {Unwritten} one
+     * @param {JournalEvent} event
+     */
     async #put(one, event) {
         const alike = this.#alike(one.id);
         const known = alike.length === 0 ? null : await this.#search(one.id, alike);
@@ -346,12 +471,16 @@ class Journal extends EventEmitter {
         this.emit('change');
     }
 
+    /**
+     * @param {number} number
+     * @param {Unwritten} one
+     */
     #forget(number, { id }) {
         this.#held.delete(number);
         this.#unwritten.delete(id);
     }
 
-    /** Where there are events that may have that id, the newest first. */
+    /** Where there are events that may have that id, the newest first. @param {string} id */
     #alike(id) {
         const hash = hashOf(id);
         return this.#records.segments
@@ -359,6 +488,10 @@ class Journal extends EventEmitter {
             .reverse();
     }
 
+    /**
+     * @param {string} id
+     * @param {{segment: Segment, index: number}[]} alike
+     */
     async #search(id, alike) {
         for (const { segment, index } of alike) {
             const [entry] = await this.#readRows(segment, [index]);
@@ -367,7 +500,7 @@ class Journal extends EventEmitter {
         return null;
     }
 
-    /** Tell whether an event with this id is in the journal. */
+    /** Tell whether an event with this id is in the journal. @param {string} id */
     async has(id) {
         await this.#loaded;
         return this.#unwritten.has(id) || (await this.#search(id, this.#alike(id))) !== null;
@@ -376,13 +509,17 @@ class Journal extends EventEmitter {
     /**
      * Add to an event what was learned of it later: over its members, and into its objects. Of one that is
      * gone nothing is noted.
+     *
+     * @param {string} cursor
+     * @param {Members} members
      */
     amend(cursor, members) {
         const number = this.#number(cursor);
         if (!this.#isThere(number)) return;
         const held = this.#held.get(number);
         if (held !== undefined) {
-            held.entry = { ...held.entry, event: merge(held.entry.event, members) };
+            const event = /** @type {JournalEvent} */ (merge(held.entry.event, members));
+            held.entry = { ...held.entry, event };
         }
         const underWay = this.#amending.get(number) ?? [];
         underWay.push(members);
@@ -400,6 +537,7 @@ class Journal extends EventEmitter {
         this.emit('amend', cursor, members);
     }
 
+    /** @param {number} number */
     #isThere(number) {
         return this.#held.has(number) || this.#find(number).index >= 0;
     }
@@ -408,7 +546,8 @@ class Journal extends EventEmitter {
      * Note what became of the delivery of an event. After a power loss it may be forgotten: then it is
      * delivered once more.
      *
-     * @param {string} outcome `delivered`, or `undelivered`: given up, and kept
+     * @param {string} cursor
+     * @param {keyof typeof OUTCOMES} outcome `undelivered`: given up, and kept
      */
     settle(cursor, outcome) {
         const state = OUTCOMES[outcome];
@@ -418,16 +557,19 @@ class Journal extends EventEmitter {
         this.emit('change');
     }
 
+    /**
+     * @param {number} number
+     * @param {number} state
+     */
     #change(number, state) {
         const held = this.#held.get(number);
         const { rows, index } = this.#find(number);
-        if (held === undefined && index < 0) return false;
-        const before = held?.state ?? rows.state[index];
-        if (before === state) return false;
+        const before = held?.state ?? rows?.state[index];
+        if (before === undefined || before === state) return false;
         this.#countOne(before, -1);
         this.#countOne(state, 1);
         if (held !== undefined) held.state = state;
-        else rows.state[index] = state;
+        else if (rows !== undefined) rows.state[index] = state;
         this.#records.append(
             { settle: number, state },
             {
@@ -455,6 +597,7 @@ class Journal extends EventEmitter {
         return reopened.map((number) => this.#cursor(number));
     }
 
+    /** @param {number} state */
     *#numbersIn(state) {
         for (const { rows } of this.#parts) {
             for (let index = 0; index < rows.count; index += 1) {
@@ -464,9 +607,10 @@ class Journal extends EventEmitter {
         for (const [number, held] of this.#held) if (held.state === state) yield number;
     }
 
+    /** @param {number} number */
     #reopen(number) {
         const { rows, index } = this.#find(number);
-        const state = this.#held.get(number)?.state ?? (index < 0 ? null : rows.state[index]);
+        const state = this.#held.get(number)?.state ?? rows?.state[index];
         return state === UNDELIVERED && this.#change(number, PENDING);
     }
 
@@ -476,7 +620,7 @@ class Journal extends EventEmitter {
      * Read events after a cursor, oldest first.
      *
      * @param {Wanted} options
-     * @returns {Promise<{entries: object[], next: string, more: boolean}>} `next` is the cursor to go on
+     * @returns {Promise<{entries: Entry[], next: string, more: boolean}>} `next` is the cursor to go on
      *   with, `more` whether there is something after it now, also where no entry was found
      * @throws {JournalError} `cursor_gone`
      */
@@ -484,17 +628,21 @@ class Journal extends EventEmitter {
         return this.#page(options, null);
     }
 
-    /** Read, as `read` does, the events whose delivery is neither done nor given up. */
+    /**
+     * Read, as `read` does, the events whose delivery is neither done nor given up.
+     *
+     * @param {Wanted} options
+     */
     pending(options = {}) {
         return this.#page(options, PENDING);
     }
 
-    /** Read, as `read` does, the events that were given up, and that are kept. */
+    /** Read, as `read` does, the events that were given up, and that are kept. @param {Wanted} options */
     undelivered(options = {}) {
         return this.#page(options, UNDELIVERED);
     }
 
-    /** Return one entry, null where it is not there. */
+    /** Return one entry, null where it is not there. @param {string|undefined} cursor */
     async get(cursor) {
         await this.#loaded;
         const number = this.#number(cursor);
@@ -515,6 +663,7 @@ class Journal extends EventEmitter {
     /**
      * Wait until there is something after a cursor.
      *
+     * @param {string|null|undefined} after
      * @param {number} ms at most
      * @param {AbortSignal} [signal] ends it early
      * @returns {Promise<boolean>} whether there is
@@ -546,7 +695,7 @@ class Journal extends EventEmitter {
         for (const done of [...this.#waiting]) done();
     }
 
-    /** The number that a reader is at. */
+    /** The number that a reader is at. @param {string|null|undefined} cursor */
     #start(cursor) {
         const first = this.#records.segments[0]?.data.before ?? 0;
         if (cursor === null || cursor === undefined || cursor === '') return first;
@@ -560,6 +709,7 @@ class Journal extends EventEmitter {
         return number;
     }
 
+    /** @param {number} number */
     #hasAfter(number) {
         return this.#parts.some(({ rows }) => rows.last > number) || this.#lastHeld > number;
     }
@@ -568,19 +718,24 @@ class Journal extends EventEmitter {
         return [...this.#held.keys()].at(-1) ?? 0;
     }
 
-    async #page(/** @type {Wanted} */ { after = null, limit = 100, events = null, chat = null }, state) {
+    /**
+     * @param {Wanted} wanted
+     * @param {number|null} state null = any
+     */
+    async #page({ after = null, limit = 100, events = null, chat = null }, state) {
         await this.#loaded;
         let position = this.#start(after);
         const most = Math.min(limit, READ_MAX);
+        /** @type {Entry[]} */
         const entries = [];
         let bytes = 0;
-        const fits = ({ event }) =>
+        const fits = (/** @type {Entry} */ { event }) =>
             (events === null || events.includes(event.event)) && (chat === null || event.chat?.id === chat);
         while (entries.length < most && bytes < PAGE_BYTES) {
             const step = this.#stepAfter(position, state, most - entries.length);
             if (step === null) break;
             const found = await step.read();
-            entries.push(...found.filter((entry) => entry !== null && fits(entry)));
+            entries.push(...found.filter((entry) => entry !== null).filter(fits));
             position = step.last;
             bytes += step.bytes;
         }
@@ -590,11 +745,16 @@ class Journal extends EventEmitter {
     /**
      * What is to be read next: rows that stand near one another, or what is only in memory; null = nothing.
      * Of rows that are not wanted only the numbers are passed.
+     *
+     * @param {number} position
+     * @param {number|null} state
+     * @param {number} most
      */
     #stepAfter(position, state, most) {
         for (const segment of this.#records.segments) {
             const { rows } = segment.data;
             if (rows.last <= position) continue;
+            /** @type {number[]} */
             const indexes = [];
             let index = rows.after(position);
             let bytes = 0;
@@ -620,12 +780,17 @@ class Journal extends EventEmitter {
         };
     }
 
-    /** Read the events of some rows of a segment; null for one that is damaged, or of a dropped segment. */
+    /**
+     * Read the events of some rows of a segment; null for one that is damaged, or of a dropped segment.
+     *
+     * @param {Segment} segment
+     * @param {number[]} indexes
+     */
     async #readRows(segment, indexes) {
         const { rows } = segment.data;
         const places = indexes.map((index) => rows.place(index));
         const numbers = indexes.map((index) => rows.of('number', index));
-        const records = await this.#records.read(segment, places);
+        const records = /** @type {(EntryRecord|null)[]} */ (await this.#records.read(segment, places));
         const entries = [];
         for (const [nth, number] of numbers.entries()) {
             const record = records[nth];
@@ -643,18 +808,24 @@ class Journal extends EventEmitter {
         return entries;
     }
 
+    /**
+     * @param {number} number
+     * @param {JournalEvent} event
+     */
     async #amended(number, event) {
+        /** @type {unknown} */
         let amended = event;
         for (const segment of [...this.#records.segments]) {
             const places = segment.data.amended.get(number) ?? [];
             for (let index = 0; index < places.length; index += 2) {
                 const [offset, length] = places.slice(index, index + 2);
-                const [record] = await this.#records.read(segment, [{ offset, length }]);
+                const records = await this.#records.read(segment, [{ offset, length }]);
+                const [record] = /** @type {(Amendment|null)[]} */ (records);
                 if (record?.amend === number) amended = merge(amended, record.members);
             }
         }
         for (const members of this.#amending.get(number) ?? []) amended = merge(amended, members);
-        return amended;
+        return /** @type {JournalEvent} */ (amended);
     }
 
     // ---- what is known of all --------------------------------------------------------------------
@@ -667,7 +838,8 @@ class Journal extends EventEmitter {
         const parts = this.#parts;
         const first = parts.find(({ rows }) => rows.count > 0);
         const waiting = this.#tally.pending === 0 ? [] : parts;
-        const isPending = ({ rows }) => rows.state.subarray(0, rows.count).includes(PENDING);
+        const isPending = (/** @type {Part} */ { rows }) =>
+            rows.state.subarray(0, rows.count).includes(PENDING);
         const oldest = waiting.find(isPending);
         const [held] = this.#held.values();
         const heldPending = [...this.#held.values()].find((one) => one.state === PENDING);
@@ -693,7 +865,11 @@ class Journal extends EventEmitter {
         return this.#mark;
     }
 
-    /** Note that the mark is another one; it is written with the next event, or at the end. */
+    /**
+     * Note that the mark is another one; it is written with the next event, or at the end.
+     *
+     * @param {Partial<JournalMark>} mark
+     */
     async advance(mark) {
         await this.#loaded;
         this.#mark = { ...this.#mark, ...mark };
@@ -716,14 +892,15 @@ class Journal extends EventEmitter {
         const { segments } = this.#records;
         const now = Date.now();
         const newest = segments.at(-1)?.data.rows;
-        if (newest?.count > 0) {
+        if (newest !== undefined && newest.count > 0) {
             // A part is as old as its newest event.
             if (newest.timeOf(0) < now - this.#maxAge / PARTS) this.#records.roll();
             if (newest.timeOf(newest.count - 1) < now - this.#maxAge) {
                 await this.#records.append({ mark: this.#mark });
             }
         }
-        const isOld = (rows) => rows.count === 0 || rows.timeOf(rows.count - 1) < now - this.#maxAge;
+        const isOld = (/** @type {Rows} */ rows) =>
+            rows.count === 0 || rows.timeOf(rows.count - 1) < now - this.#maxAge;
         const isOver = () => this.#records.bytes > this.#maxBytes || isOld(segments[0].data.rows);
         while (segments.length > 1 && isOver()) await this.#drop();
     }

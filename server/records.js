@@ -24,6 +24,47 @@ const zlib = require('node:zlib');
 
 const { codeOf, messageOf } = require('./errors');
 
+/**
+ * `data` is the owner's own.
+ *
+ * @template Data
+ * @typedef {{number: number, file: string, bytes: number, summaryBytes: number, data: Data}} Segment
+ */
+
+/**
+ * Where a record stands.
+ *
+ * @template Data
+ * @typedef {{segment: Segment<Data>, offset: number, length: number}} Place
+ */
+
+/**
+ * Whose records they are: all of it may be missing.
+ *
+ * @template Data, Summary
+ * @typedef {object} Owner
+ * @property {(segment: Segment<Data>) => void} [begin] a segment is there, before its records
+ * @property {(record: unknown, place: Place<Data>) => void} [take] takes each record that was there
+ * @property {(segment: Segment<Data>) => Summary} [summarize] what is kept of a full one
+ * @property {(segment: Segment<Data>, summary: Summary) => void} [restore] is called with it in place of
+ *   `take`
+ * @property {() => object} [head] the first record of each segment
+ * @property {(error: Error|null) => void} [faulty] the disk takes nothing, or (null) does again
+ * @property {(record: object) => void} [lost] the disk took nothing for so long that a record is given up
+ */
+
+/**
+ * A record that is not on disk yet.
+ *
+ * @template Data
+ * @typedef {object} Waiting
+ * @property {object} record
+ * @property {Buffer} json
+ * @property {boolean} isLasting
+ * @property {(place: Place<Data>) => void} written
+ * @property {(place: Place<Data>|null) => void} resolve
+ */
+
 const FILE = /^(\d{8})-([0-9a-z]{8,32})\.log$/;
 const HEAD = /^([0-9a-f]{8}) (\d{1,9}) /;
 const HEAD_MAX_BYTES = 19;
@@ -41,7 +82,13 @@ const TABLE = Int32Array.from({ length: 256 }, (_, index) => {
     return value;
 });
 
-/** CRC-32 as node 18 has none. */
+/**
+ * CRC-32 as node 18 has none.
+ *
+ * @param {Uint8Array} buffer
+ * @param {number} start
+ * @param {number} end
+ */
 function tableCrc32(buffer, start, end, seed = 0) {
     let crc = ~seed;
     for (let index = start; index < end; index += 1) {
@@ -50,9 +97,9 @@ function tableCrc32(buffer, start, end, seed = 0) {
     return ~crc >>> 0;
 }
 
-/** @type {((data: Buffer, seed: number) => number)|undefined} since node 22.2 */
+/** @type {((data: Uint8Array, seed: number) => number)|undefined} since node 22.2 */
 const nodesCrc32 = /** @type {any} */ (zlib).crc32;
-/** CRC-32 of a part of a buffer; `seed` is the one of what stands before it. */
+/** CRC-32 of a part of a buffer; `seed` is the one of what stands before it. @type {typeof tableCrc32} */
 const crc32 =
     nodesCrc32 === undefined
         ? tableCrc32
@@ -60,12 +107,22 @@ const crc32 =
 
 const newSeries = () => randomBytes(8).toString('hex');
 
+/**
+ * @param {Buffer} json
+ * @param {number} seed
+ */
 function lineOf(json, seed) {
     const head = `${crc32(json, 0, json.length, seed).toString(16).padStart(8, '0')} ${json.length} `;
     return Buffer.concat([Buffer.from(head, 'latin1'), json, Buffer.from('\n', 'latin1')]);
 }
 
-/** Return `{record, end}` of the line that begins there, null where none does or it is damaged. */
+/**
+ * Return `{record, end}` of the line that begins there, null where none does or it is damaged.
+ *
+ * @param {Buffer} buffer
+ * @param {number} offset
+ * @param {number} seed
+ */
 function recordAt(buffer, offset, seed) {
     const head = HEAD.exec(buffer.toString('latin1', offset, offset + HEAD_MAX_BYTES));
     if (head === null) return null;
@@ -75,7 +132,12 @@ function recordAt(buffer, offset, seed) {
     return { record: JSON.parse(buffer.toString('utf8', start, end)), end: end + 1 };
 }
 
-/** Yield `{record, offset, length}` of each line that is whole. */
+/**
+ * Yield `{record, offset, length}` of each line that is whole.
+ *
+ * @param {Buffer} buffer
+ * @param {number} seed
+ */
 function* recordsIn(buffer, seed) {
     let offset = 0;
     while (offset < buffer.length) {
@@ -90,7 +152,13 @@ function* recordsIn(buffer, seed) {
     }
 }
 
-/** Read a part of a file; fewer bytes where it is shorter. */
+/**
+ * Read a part of a file; fewer bytes where it is shorter.
+ *
+ * @param {string} file
+ * @param {number} offset
+ * @param {number} length
+ */
 async function readPart(file, offset, length) {
     const handle = await fs.open(file, 'r');
     try {
@@ -107,6 +175,7 @@ async function readPart(file, offset, length) {
     }
 }
 
+/** @param {string} directory */
 async function syncFolder(directory) {
     const handle = await fs.open(directory, 'r');
     try {
@@ -116,9 +185,9 @@ async function syncFolder(directory) {
     }
 }
 
-/** Make the folder, and the one that it is in. */
+/** Make the folder, and the one that it is in. @param {string} directory */
 async function makeFolder(directory) {
-    const make = (folder) =>
+    const make = (/** @type {string} */ folder) =>
         fs.mkdir(folder, { mode: 0o700 }).catch((error) => {
             if (error.code !== 'EEXIST') throw error;
         });
@@ -130,12 +199,13 @@ async function makeFolder(directory) {
 }
 
 /** Delete a file. A folder of its name, which nobody but a person can have made, is in the way of nothing. */
-const remove = (file) => fs.rm(file, { force: true, recursive: true });
+const remove = (/** @type {string} */ file) => fs.rm(file, { force: true, recursive: true });
 
+/** @template [Data=unknown], [Summary=unknown] */
 class Records {
-    /** The oldest first; an owner may know `{number, file, bytes, data}` of each, and `data` is its own. */
+    /** The oldest first. @type {Segment<Data>[]} */
     segments = [];
-    /** Random text, the same as long as anything of the series is kept. */
+    /** Random text, the same as long as anything of the series is kept. @type {string|null} */
     series = null;
 
     #directory;
@@ -151,7 +221,7 @@ class Records {
     /** Whether the next record begins a new segment. */
     #isFull = false;
     #number = 0;
-    /** What is not on disk yet, and how many bytes that is. */
+    /** What is not on disk yet, and how many bytes that is. @type {Waiting<Data>[]} */
     #queue = [];
     #queued = 0;
     /** How many of them, the first ones, are being written. */
@@ -160,6 +230,7 @@ class Records {
     #writing = null;
     /** @type {NodeJS.Timeout|undefined} */
     #retry;
+    /** @type {Error|null} */
     #fault = null;
     #isOver = false;
 
@@ -169,12 +240,7 @@ class Records {
      * @param {number} [options.segmentBytes] from this size on a segment is full
      * @param {import('./types').Log} options.log
      * @param {number} [options.retryMs]
-     * @param {object} options.owner all of it may be missing:
-     *   `begin(segment)` a segment is there, before its records; `take(record, place)` each record that was
-     *   there, with `place` = `{segment, offset, length}`; `summarize(segment)` what is kept of a full one,
-     *   and `restore(segment, summary)` what is called with it in place of `take`; `head()` the first record
-     *   of each segment; `faulty(error)` the disk takes nothing, or (null) does again; `lost(record)` it took
-     *   nothing for so long that a record is given up
+     * @param {Owner<Data, Summary>} [options.owner]
      */
     constructor({ directory, segmentBytes = SEGMENT_BYTES, log, owner = {}, retryMs = RETRY_MS }) {
         this.#directory = directory;
@@ -201,11 +267,12 @@ class Records {
         try {
             await this.#loadAll();
         } catch (error) {
-            if (codeOf(error) !== 'ENOENT') this.#failed(error);
+            if (codeOf(error) !== 'ENOENT') this.#failed(/** @type {Error} */ (error));
         }
         this.#name(this.series ?? newSeries());
     }
 
+    /** @param {string} series */
     #name(series) {
         this.series = series;
         const name = Buffer.from(series, 'latin1');
@@ -233,7 +300,11 @@ class Records {
         }
     }
 
-    /** By calls that wait for the disk: on a busy host each that does not waits for its turn many times. */
+    /**
+     * By calls that wait for the disk: on a busy host each that does not waits for its turn many times.
+     *
+     * @param {Segment<Data>} segment
+     */
     #loadSegment(segment) {
         try {
             segment.bytes = statSync(segment.file).size;
@@ -241,7 +312,7 @@ class Records {
             if (summary === null) {
                 this.#scan(segment);
             } else {
-                this.#owner.restore(segment, summary);
+                this.#owner.restore?.(segment, summary);
                 this.roll();
             }
         } catch (error) {
@@ -250,6 +321,7 @@ class Records {
         }
     }
 
+    /** @param {Segment<Data>} segment */
     #scan(segment) {
         const { file } = segment;
         const buffer = readFileSync(file);
@@ -267,8 +339,13 @@ class Records {
         this.#isFull = false;
     }
 
+    /**
+     * @param {number} number
+     * @param {string} file
+     */
     #addSegment(number, file, bytes = 0) {
-        const segment = { number, file, bytes, summaryBytes: 0, data: null };
+        // Its data comes from its owner.
+        const segment = { number, file, bytes, summaryBytes: 0, data: /** @type {any} */ (null) };
         this.segments.push(segment);
         this.#number = number;
         this.#owner.begin?.(segment);
@@ -277,10 +354,15 @@ class Records {
 
     // ---- summaries -------------------------------------------------------------------------------
 
+    /** @param {Segment<Data>} segment */
     #summaryFile(segment) {
         return segment.file.replace(/log$/, 'summary');
     }
 
+    /**
+     * @param {Segment<Data>} segment
+     * @returns {Summary|null}
+     */
     #readSummary(segment) {
         if (this.#owner.restore === undefined) return null;
         let buffer;
@@ -296,7 +378,7 @@ class Records {
         return summary;
     }
 
-    /** Without one the segment is read as a whole, the next time. */
+    /** Without one the segment is read as a whole, the next time. @param {Segment<Data>} segment */
     async #writeSummary(segment) {
         if (this.#owner.summarize === undefined) return;
         const { number, bytes } = segment;
@@ -316,9 +398,10 @@ class Records {
      * Write a record. What is asked for at the same time is written together.
      *
      * @param {object} record
-     * @param {{isLasting?: boolean, written?: (place: object) => void}} options `isLasting` false: it need
-     *   not survive a power loss; `written` is called when it is on disk, also after `append` has resolved
-     * @returns {Promise<object|null>} the place, when it is on disk; null when the disk does not take it now
+     * @param {{isLasting?: boolean, written?: (place: Place<Data>) => void}} options `isLasting` false: it
+     *   need not survive a power loss; `written` is called when it is on disk, also after `append` has
+     *   resolved
+     * @returns {Promise<Place<Data>|null>} when it is on disk; null when the disk does not take it now
      */
     append(record, { isLasting = true, written = () => {} } = {}) {
         return new Promise((resolve) => {
@@ -358,13 +441,17 @@ class Records {
                 batch.forEach((one, index) => this.#written(one, places[index]));
             } catch (error) {
                 this.#underWay = 0;
-                this.#failed(error);
+                this.#failed(/** @type {Error} */ (error));
                 return;
             }
             this.#underWay = 0;
         }
     }
 
+    /**
+     * @param {Waiting<Data>} waiting
+     * @param {Place<Data>} place
+     */
     #written({ json, written, resolve }, place) {
         this.#queued -= json.length;
         written(place);
@@ -381,6 +468,7 @@ class Records {
         return end < 0 ? [...this.#queue] : this.#queue.slice(0, Math.max(1, end));
     }
 
+    /** @param {Waiting<Data>[]} batch */
     async #writeBatch(batch) {
         const handle = await this.#makeSegment();
         const segment = this.segments[this.segments.length - 1];
@@ -395,7 +483,12 @@ class Records {
         });
     }
 
-    async #writeAt(/** @type {import('node:fs/promises').FileHandle} */ handle, start, buffer) {
+    /**
+     * @param {import('node:fs/promises').FileHandle} handle
+     * @param {number} start
+     * @param {Buffer} buffer
+     */
+    async #writeAt(handle, start, buffer) {
         if (this.#isTorn) await handle.truncate(start);
         this.#isTorn = true;
         let done = 0;
@@ -405,6 +498,7 @@ class Records {
         }
     }
 
+    /** @param {object} record */
     #lineOf(record) {
         return lineOf(Buffer.from(JSON.stringify(record)), this.#seed);
     }
@@ -445,6 +539,7 @@ class Records {
 
     // ---- a disk that takes nothing ---------------------------------------------------------------
 
+    /** @param {Error} error */
     #failed(error) {
         if (this.#fault === null) {
             this.#log.error('records are not written', { directory: this.#directory, reason: error.message });
@@ -475,7 +570,7 @@ class Records {
         for (const { resolve } of this.#queue) resolve(null);
         // What is being tried now stays in front.
         while (this.#underWay === 0 && this.#queued > HELD_BYTES && this.#queue.length > 1) {
-            const { json, record } = this.#queue.shift();
+            const { json, record } = /** @type {Waiting<Data>} */ (this.#queue.shift());
             this.#queued -= json.length;
             this.#owner.lost?.(record);
         }
@@ -487,8 +582,9 @@ class Records {
      * Read records of one segment that stand near one another, in their order; null for one that is damaged,
      * or gone with its segment.
      *
-     * @param {object} segment
+     * @param {Segment<Data>} segment
      * @param {{offset: number, length: number}[]} places in the order of the segment
+     * @returns {Promise<unknown[]>}
      */
     async read(segment, places) {
         if (places.length === 0) return [];
@@ -503,7 +599,7 @@ class Records {
 
     /** Delete the oldest segment. Not while it is the only one. */
     async drop() {
-        const segment = this.segments.shift();
+        const segment = /** @type {Segment<Data>} */ (this.segments.shift());
         await remove(this.#summaryFile(segment));
         await remove(segment.file);
     }

@@ -8,7 +8,23 @@ const DELIVERED = 1;
 const UNDELIVERED = 2;
 const FREE = 3;
 
-/** A hash of 32 bits (FNV-1a). Two texts may have the same: it only tells where to look. */
+/**
+ * @typedef {'number'|'offset'|'length'|'hash'|'time'} ColumnName
+ * @typedef {Float64Array|Uint32Array|Uint8Array} Column
+ * @typedef {Record<ColumnName|'state', number>} Row
+ * @typedef {Record<ColumnName|'state', string>} PackedRows
+ */
+
+/**
+ * @template {Column} Kind
+ * @typedef {{new (length: number): Kind, new (memory: ArrayBufferLike): Kind}} ColumnClass
+ */
+
+/**
+ * A hash of 32 bits (FNV-1a). Two texts may have the same: it only tells where to look.
+ *
+ * @param {string} text
+ */
 function hashOf(text) {
     let hash = 0x811c9dc5;
     for (let index = 0; index < text.length; index += 1) {
@@ -17,8 +33,14 @@ function hashOf(text) {
     return hash >>> 0;
 }
 
-const pack = (array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString('base64');
+const pack = (/** @type {Column} */ array) =>
+    Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString('base64');
 
+/**
+ * @template {Column} Kind
+ * @param {string} text
+ * @param {ColumnClass<Kind>} Column
+ */
 function unpack(text, Column) {
     const bytes = Buffer.from(text, 'base64');
     const { buffer, byteOffset: start, length } = bytes;
@@ -30,7 +52,7 @@ function unpack(text, Column) {
 /**
  * What is known of an event without reading it; `time` in seconds.
  *
- * @type {[name: string, Column: any][]}
+ * @type {[name: ColumnName, Column: ColumnClass<Float64Array|Uint32Array>][]}
  */
 const COLUMNS = [
     ['number', Float64Array],
@@ -43,14 +65,15 @@ const COLUMNS = [
 /** The events of one segment: where each stands, by rising number. 25 bytes for each. */
 class Rows {
     count = 0;
+    /** @type {Uint8Array} */
     state = new Uint8Array(16);
-    #columns = {};
+    #columns = /** @type {Record<ColumnName, Float64Array|Uint32Array>} */ ({});
 
     constructor() {
         for (const [name, Column] of COLUMNS) this.#columns[name] = new Column(16);
     }
 
-    /** @param {object} row all columns, and `state` */
+    /** @param {Row} row */
     add(row) {
         if (this.count === this.state.length) this.#grow();
         // Each by its name: a start adds thousands, and a name that is computed takes five times as long.
@@ -66,8 +89,13 @@ class Rows {
     }
 
     #grow() {
+        /**
+         * @template {Column} Kind
+         * @param {Kind} column
+         */
         const larger = (column) => {
-            const made = new column.constructor(2 * column.length);
+            const Class = /** @type {ColumnClass<Kind>} */ (column.constructor);
+            const made = new Class(2 * column.length);
             made.set(column);
             return made;
         };
@@ -75,10 +103,15 @@ class Rows {
         this.state = larger(this.state);
     }
 
+    /**
+     * @param {ColumnName} name
+     * @param {number} index
+     */
     of(name, index) {
         return this.#columns[name][index];
     }
 
+    /** @param {number} index */
     place(index) {
         return { offset: this.of('offset', index), length: this.of('length', index) };
     }
@@ -91,7 +124,7 @@ class Rows {
         return this.count === 0 ? 0 : this.#columns.number[this.count - 1];
     }
 
-    /** The index of the first row with a number above that one. */
+    /** The index of the first row with a number above that one. @param {number} number */
     after(number) {
         const { number: numbers } = this.#columns;
         let low = 0;
@@ -104,13 +137,13 @@ class Rows {
         return low;
     }
 
-    /** The index of a number, or -1. */
+    /** The index of a number, or -1. @param {number} number */
     find(number) {
         const index = this.after(number) - 1;
         return index >= 0 && this.#columns.number[index] === number ? index : -1;
     }
 
-    /** The indexes of the rows with a hash. */
+    /** The indexes of the rows with a hash. @param {number} hash */
     *like(hash) {
         const column = this.#columns.hash;
         for (let at = column.indexOf(hash); at >= 0 && at < this.count; at = column.indexOf(hash, at + 1)) {
@@ -118,12 +151,12 @@ class Rows {
         }
     }
 
-    /** The time of a row, in milliseconds. */
+    /** The time of a row, in milliseconds. @param {number} index */
     timeOf(index) {
         return this.of('time', index) * 1000;
     }
 
-    /** How many rows are in a state. */
+    /** How many rows are in a state. @param {number} state */
     countOf(state) {
         let count = 0;
         for (let index = 0; index < this.count; index += 1) if (this.state[index] === state) count += 1;
@@ -135,6 +168,7 @@ class Rows {
      *
      * @param {number[]} settled number and state in turn: what became of rows until this segment was full.
      *   What became of them later is in later ones
+     * @returns {PackedRows}
      */
     pack(settled) {
         const packed = COLUMNS.map(([name]) => [name, pack(this.#columns[name].subarray(0, this.count))]);
@@ -143,6 +177,7 @@ class Rows {
         return { ...Object.fromEntries(packed), state: pack(then) };
     }
 
+    /** @param {PackedRows} packed */
     static unpack(packed) {
         const rows = new Rows();
         const state = unpack(packed.state, Uint8Array);
