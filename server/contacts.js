@@ -13,6 +13,7 @@ const { page: PAGE_MAX } = contract.limits;
 /**
  * Return people, those with a saved name first.
  *
+ * @param {import('./types').SessionClient} client
  * @param {{limit: string|null, offset: string|null}} page
  * @returns {Promise<{contacts: object[], total: number}>}
  * @throws {HttpError} 400
@@ -22,7 +23,13 @@ async function listContacts(client, page) {
     return client.turns.take(`contacts ${many} ${first}`, () => client.listContacts(many, first));
 }
 
-/** Return what is known of somebody. @throws {HttpError} 400 or 404 */
+/**
+ * Return what is known of somebody.
+ *
+ * @param {import('./types').SessionClient} client
+ * @param {string} givenId
+ * @throws {HttpError} 400 or 404
+ */
 async function readContact(client, givenId) {
     const id = readIdOf(['person'], givenId);
     const contact = await client.turns.take(`contact ${id}`, () => client.readContact(id));

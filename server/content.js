@@ -5,6 +5,8 @@
  * wrote, and what else there is, typed.
  */
 
+/** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
+
 /** Entries of a chat that nobody wrote, or that only say something about others. */
 const TECHNICAL = new Set([
     'album',
@@ -50,23 +52,32 @@ const WORDS = new Set([
     'template_button_reply',
 ]);
 
-const text = (value) => (typeof value === 'string' && value !== '' ? value : null);
-const number = (value) => {
+const text = (/** @type {unknown} */ value) => (typeof value === 'string' && value !== '' ? value : null);
+const number = (/** @type {unknown} */ value) => {
     const given = ['string', 'number'].includes(typeof value) && value !== '' ? Number(value) : NaN;
     return Number.isFinite(given) ? given : null;
 };
+/**
+ * @param {unknown} value
+ * @returns {WhatsAppObject[]}
+ */
 const list = (value) => (Array.isArray(value) ? value : []);
-const objects = (value) => list(value).filter((each) => typeof each === 'object' && each !== null);
+const objects = (/** @type {unknown} */ value) =>
+    list(value).filter((each) => typeof each === 'object' && each !== null);
 /** Null also for what is finite in seconds alone. */
-const milliseconds = (unixSeconds) =>
+const milliseconds = (/** @type {unknown} */ unixSeconds) =>
     typeof unixSeconds === 'number' && Number.isFinite(unixSeconds * 1000) ? unixSeconds * 1000 : null;
 /** A time of the page, in seconds, also as text, in milliseconds. */
-const time = (value) => milliseconds(number(value));
+const time = (/** @type {unknown} */ value) => milliseconds(number(value));
 
 /** Tell whether a message is none: nobody's words, nor anything that somebody sent. */
-const isTechnical = ({ type }) => TECHNICAL.has(type);
+const isTechnical = (/** @type {WhatsAppObject} */ { type }) => TECHNICAL.has(type);
 
-/** The part of a message that its sender chose among those that were offered: `{id, text}`; or null. */
+/**
+ * The part of a message that its sender chose among those that were offered: `{id, text}`; or null.
+ *
+ * @param {WhatsAppObject} data
+ */
 function choiceOf(data) {
     switch (data.type) {
         case 'list_response': {
@@ -82,7 +93,7 @@ function choiceOf(data) {
     }
 }
 
-/** Return `{latitude, longitude, name, address, live}` in degrees; or null. */
+/** Return `{latitude, longitude, name, address, live}` in degrees; or null. @param {WhatsAppObject} data */
 function locationOf(data) {
     if (data.type !== 'location' && data.type !== 'live_location') return null;
     const [name, ...address] = (text(data.loc) ?? '').split('\n');
@@ -98,6 +109,8 @@ function locationOf(data) {
 /**
  * Return the words that somebody wrote, or chose: the caption of a file, the question of a poll, the name of
  * a place. Never a picture or a card; '' where there are none.
+ *
+ * @param {WhatsAppObject} data
  */
 function wordsOf(data) {
     if (isTechnical(data)) return '';
@@ -111,13 +124,20 @@ function wordsOf(data) {
 }
 
 /** Tell whether there is a file; that of an own message may still be on its way up. */
-const hasMedia = (data) => Boolean(data.directPath || (data.id?.fromMe && MEDIA.has(data.type)));
+const hasMedia = (/** @type {WhatsAppObject} */ data) =>
+    Boolean(data.directPath || (data.id?.fromMe && MEDIA.has(data.type)));
 
 /** A text whose halves of characters are replaced, which no URL can have. */
-const whole = (value) => Buffer.from(value).toString();
-const mediaUrl = (id) => (id === null ? null : `/media/${encodeURIComponent(whole(id))}`);
+const whole = (/** @type {string} */ value) => Buffer.from(value).toString();
+const mediaUrl = (/** @type {string|null} */ id) =>
+    id === null ? null : `/media/${encodeURIComponent(whole(id))}`;
 
-/** Return `{type, name, size, seconds, url}` of the file: MIME type, bytes, where it is read; or null. */
+/**
+ * Return `{type, name, size, seconds, url}` of the file: MIME type, bytes, where it is read; or null.
+ *
+ * @param {WhatsAppObject} data
+ * @param {string|null} id
+ */
 function mediaOf(data, id) {
     if (!hasMedia(data)) return null;
     return {
@@ -132,13 +152,19 @@ function mediaOf(data, id) {
 /** A line of a card: its name, parameters and value. */
 const CARD_LINE = /^(?:item\d+\.)?([A-Z-]+)((?:;[^:]*)?):(.*)$/i;
 /** Lines of a card, where long ones go on in the next. */
-const linesOf = (vcard) => vcard.replace(/\r?\n[ \t]/g, '').split(/\r?\n/);
-const unescaped = (value) => value.replace(/\\([\\,;:])/g, '$1').trim();
+const linesOf = (/** @type {string} */ vcard) => vcard.replace(/\r?\n[ \t]/g, '').split(/\r?\n/);
+const unescaped = (/** @type {string} */ value) => value.replace(/\\([\\,;:])/g, '$1').trim();
 
-/** Read a contact card: `{name, phones, vcard}`; phones as written, but digits where WhatsApp knows them. */
+/**
+ * Read a contact card: `{name, phones, vcard}`; phones as written, but digits where WhatsApp knows them.
+ *
+ * @param {{displayName?: unknown, vcard?: unknown}} given
+ */
 function readCard({ displayName, vcard }) {
     const card = text(vcard) ?? '';
+    /** @type {string|null} */
     let named = null;
+    /** @type {Set<string>} */
     const phones = new Set();
     for (const line of linesOf(card)) {
         const [, name, parameters, value] = CARD_LINE.exec(line) ?? [];
@@ -150,14 +176,14 @@ function readCard({ displayName, vcard }) {
     return { name: text(displayName) ?? named, phones: [...phones], vcard: card };
 }
 
-/** Return the contact cards of a message, see `readCard`; or null. */
+/** Return the contact cards of a message, see `readCard`; or null. @param {WhatsAppObject} data */
 function contactsOf(data) {
     if (data.type === 'vcard') return [readCard({ displayName: data.vcardFormattedName, vcard: data.body })];
     if (data.type === 'multi_vcard') return objects(data.vcardList).map(readCard);
     return null;
 }
 
-/** Return `{question, options, multiple}`; or null. */
+/** Return `{question, options, multiple}`; or null. @param {WhatsAppObject} data */
 function pollOf(data) {
     if (data.type !== 'poll_creation') return null;
     return {
@@ -167,13 +193,17 @@ function pollOf(data) {
     };
 }
 
+/** @param {WhatsAppObject} data */
 function menuOf({ list: menu, footer }) {
-    const row = ({ rowId, title, description }) => ({
+    const row = (/** @type {WhatsAppObject} */ { rowId, title, description }) => ({
         id: text(rowId),
         title: text(title),
         description: text(description),
     });
-    const section = ({ title, rows }) => ({ title: text(title), rows: objects(rows).map(row) });
+    const section = (/** @type {WhatsAppObject} */ { title, rows }) => ({
+        title: text(title),
+        rows: objects(rows).map(row),
+    });
     return {
         title: text(menu?.title),
         description: text(menu?.description),
@@ -184,7 +214,7 @@ function menuOf({ list: menu, footer }) {
 }
 
 /** Buttons, in the shapes that the page has had for them. */
-const buttonsOf = (data) =>
+const buttonsOf = (/** @type {WhatsAppObject} */ data) =>
     [data.dynamicReplyButtons, data.replyButtons, data.buttons]
         .map(objects)
         .find((some) => some.length > 0)
@@ -193,7 +223,11 @@ const buttonsOf = (data) =>
             text: text(button.buttonText?.displayText ?? button.displayText ?? button.text),
         })) ?? null;
 
-/** What only some kinds have, by the name of the member. */
+/**
+ * What only some kinds have, by the name of the member.
+ *
+ * @type {Record<string, {kinds: string[], make: (data: WhatsAppObject) => object|null}>}
+ */
 const OF_KIND = {
     list: { kinds: ['list'], make: menuOf },
     choice: { kinds: ['list_response', 'buttons_response', 'template_button_reply'], make: choiceOf },
@@ -235,8 +269,13 @@ const OF_KIND = {
     },
 };
 
-/** Return what only this kind of message has, each under a name of its own; see docs/server.md. */
+/**
+ * Return what only this kind of message has, each under a name of its own; see docs/server.md.
+ *
+ * @param {WhatsAppObject} data
+ */
 function ofKind(data) {
+    /** @type {Record<string, object|null>} */
     const found = {};
     for (const [name, { kinds, make }] of Object.entries(OF_KIND)) {
         if (kinds.includes(data.type)) found[name] = make(data);
@@ -247,7 +286,7 @@ function ofKind(data) {
 }
 
 /** Return when a message was edited last, in milliseconds; or null. */
-const editedAt = (data) => number(data.latestEditSenderTimestampMs);
+const editedAt = (/** @type {WhatsAppObject} */ data) => number(data.latestEditSenderTimestampMs);
 
 module.exports = {
     contactsOf,

@@ -15,8 +15,14 @@ const { createHash } = require('node:crypto');
 const content = require('./content');
 const { chatType, isLid, numberIn, plainId, serialized } = require('./ids');
 
+/**
+ * @typedef {import('./types').WhatsAppObject} WhatsAppObject
+ * @typedef {import('./types').WhatsAppEvent} WhatsAppEvent
+ * @typedef {import('./types').Person} Person
+ */
+
 /** WhatsApp's numbers for how far a message has come. The page may have anything in their place. */
-const ACKS = {
+const ACKS = /** @type {Record<string, string|null|undefined>} */ ({
     __proto__: null,
     '-1': 'error',
     0: 'pending',
@@ -24,35 +30,46 @@ const ACKS = {
     2: 'device',
     3: 'read',
     4: 'played',
-};
+});
 
-const ackOf = (value) => ACKS[content.number(value)];
+const ackOf = (/** @type {unknown} */ value) => ACKS[String(content.number(value))];
 
 /** What is told so long after it happened, in milliseconds, is told late. */
 const LATE_MS = 60_000;
 
 /** An id of its own for a happening, which tells nothing of it; without a dot, which signatures split at. */
-const eventId = (...parts) => createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
+const eventId = (/** @type {unknown[]} */ ...parts) =>
+    createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
 
 /** What the page gave; a message of the library keeps it. */
-const dataOf = (message) => message.rawData ?? message._data ?? message;
+const dataOf = (/** @type {WhatsAppObject} */ message) => message.rawData ?? message._data ?? message;
+
+/** @typedef {{chat: unknown, me: unknown[]|null, people: Record<string, WhatsAppObject>}} Known */
 
 /**
  * What the page knows of a message's people and chat: `{chat, me, people}`, as far as it told. People are
  * looked up by ids, which are texts of others: no member is there that the page did not give.
+ *
+ * @param {WhatsAppObject} data
+ * @returns {Known}
  */
-const knownOf = (/** @type {any} */ { waportd }) => ({
+const knownOf = ({ waportd }) => ({
     chat: waportd?.chat,
     me: Array.isArray(waportd?.me) ? waportd.me : null,
     people: { __proto__: null, ...waportd?.people },
 });
 const NOTHING = knownOf({});
 
-/** Describe somebody: `{id, phone, lid, name}`, each null where it is not known. */
-function person(id, { people } = NOTHING, /** @type {string|null} */ name = null) {
+/**
+ * @param {WhatsAppObject} id
+ * @param {Pick<Known, 'people'>} known
+ * @param {string|null} name
+ * @returns {Person}
+ */
+function person(id, { people } = NOTHING, name = null) {
     const own = plainId(id);
     if (own === null || chatType(own) !== 'person') return { id: own, phone: null, lid: null, name };
-    const known = people[serialized(id)] ?? people[own] ?? {};
+    const known = people[String(serialized(id))] ?? people[own] ?? {};
     return {
         id: own,
         phone: numberIn(own) ?? content.text(known.phone),
@@ -61,7 +78,7 @@ function person(id, { people } = NOTHING, /** @type {string|null} */ name = null
     };
 }
 
-/** Who is who in a message: texts of ids, or null. */
+/** Who is who in a message: texts of ids, or null. @param {WhatsAppObject} message */
 function partiesOf(message) {
     const data = dataOf(message);
     const key = data.id ?? {};
@@ -70,17 +87,26 @@ function partiesOf(message) {
     const chat = serialized(key.remote) ?? (fromMe ? serialized(data.to) : from);
     // In a group, and of a status, that is the group; of a channel nobody else is told.
     const author = serialized(data.author) ?? serialized(key.participant);
-    const isOne = fromMe || ['person', 'channel', 'broadcast'].includes(chatType(from));
+    const isOne = fromMe || ['person', 'channel', 'broadcast'].includes(chatType(from) ?? '');
     return { fromMe, from, chat, sender: author ?? (isOne ? from : null) };
 }
 
-const describeChat = (id, known) => ({
+const describeChat = (
+    /** @type {WhatsAppObject} */ id,
+    /** @type {Known|undefined} */ known = undefined,
+) => ({
     id: plainId(id),
     type: chatType(id),
     name: content.text(known?.chat),
 });
 
-/** The message that is answered, as far as the answer carries it: `{id, sender, body, type}`; or null. */
+/**
+ * The message that is answered, as far as the answer carries it: `{id, sender, body, type}`; or null.
+ *
+ * @param {WhatsAppObject} data
+ * @param {ReturnType<typeof partiesOf>} parties
+ * @param {Known} known
+ */
 function quotedOf(data, { chat, fromMe, from }, known) {
     const { quotedMsg, quotedParticipant } = data;
     const stanza = content.text(data.quotedStanzaID);
@@ -98,7 +124,11 @@ function quotedOf(data, { chat, fromMe, from }, known) {
     };
 }
 
-/** What a message is, beside its text and times: the same in an event and in the history. */
+/**
+ * What a message is, beside its text and times: the same in an event and in the history.
+ *
+ * @param {WhatsAppObject} message
+ */
 function membersOf(message) {
     const data = dataOf(message);
     const known = knownOf(data);
@@ -135,7 +165,15 @@ function membersOf(message) {
     };
 }
 
-/** What an event about a message that there is says of it. */
+/**
+ * What an event about a message that there is says of it.
+ *
+ * @template {import('./types').EventName} Name
+ * @template {number|null} Time
+ * @param {Name} event
+ * @param {WhatsAppObject} message
+ * @param {{timestamp: Time, recovered: boolean}} when
+ */
 function about(event, message, { timestamp, recovered }) {
     const data = dataOf(message);
     const parties = partiesOf(message);
@@ -158,9 +196,9 @@ function about(event, message, { timestamp, recovered }) {
  * Describe a message that came (`message`), that was sent, here or on the phone (`message.sent`), or of which
  * only its revocation is there.
  *
- * @param {object} message of the library, heard or read back
+ * @param {WhatsAppObject} message of the library, heard or read back
  * @param {{recovered?: boolean, now?: number}} options whether it was read back; milliseconds
- * @returns {object|null} null where it is none that somebody sent
+ * @returns {WhatsAppEvent|null} null where it is none that somebody sent
  */
 function describeMessage(message, { recovered = false, now = Date.now() } = {}) {
     const data = dataOf(message);
@@ -187,6 +225,8 @@ function describeMessage(message, { recovered = false, now = Date.now() } = {}) 
 /**
  * Describe a message for the history of its chat, whatever it is. `contactName` is the name in a contact card
  * that it holds.
+ *
+ * @param {WhatsAppObject} message
  */
 function describeEntry(message) {
     const data = dataOf(message);
@@ -207,7 +247,9 @@ function describeEntry(message) {
 /**
  * Describe how far an own message has come.
  *
- * @returns {object|null} null where it is not an own one: that one was read tells nobody anything
+ * @param {WhatsAppObject} message
+ * @param {unknown} ack
+ * @returns {WhatsAppEvent|null} null where it is not an own one: that one was read tells nobody anything
  */
 function describeAck(message, ack, { recovered = false, now = Date.now() } = {}) {
     const told = about('message.ack', message, { timestamp: now, recovered });
@@ -218,9 +260,10 @@ function describeAck(message, ack, { recovered = false, now = Date.now() } = {})
 /**
  * Describe an edit.
  *
+ * @param {WhatsAppObject} message
  * @param {string} body the words that it has now
  * @param {string|null|undefined} previous the words before, where they are known
- * @returns {object|null} null where something else of the message changed
+ * @returns {WhatsAppEvent|null} null where something else of the message changed
  */
 function describeEdit(message, body, previous, { recovered = false, now = Date.now() } = {}) {
     const data = dataOf(message);
@@ -242,11 +285,12 @@ function describeEdit(message, body, previous, { recovered = false, now = Date.n
 /**
  * Describe that a message was deleted.
  *
- * @param {object} message as it is now: where everybody lost it, without what it held
+ * @param {WhatsAppObject} message as it is now: where everybody lost it, without what it held
  * @param {object} [options]
  * @param {boolean} [options.everyone] false = only this account
  * @param {boolean} [options.recovered]
  * @param {number} [options.now]
+ * @returns {WhatsAppEvent}
  */
 function describeRevoke(message, { everyone = true, recovered = false, now = Date.now() } = {}) {
     const data = dataOf(message);
@@ -266,8 +310,8 @@ function describeRevoke(message, { everyone = true, recovered = false, now = Dat
  * Describe all that a message tells of when it is read back: that it came or was sent, that it was edited,
  * how far it has come, or that it was deleted.
  *
- * @param {object} message of the library, or as the page gave it
- * @returns {object[]} events, each the same as it was heard, or would have been
+ * @param {WhatsAppObject} message of the library, or as the page gave it
+ * @returns {WhatsAppEvent[]} each the same as it was heard, or would have been
  */
 function describeReadBack(message, { now = Date.now() } = {}) {
     const data = dataOf(message);
@@ -283,6 +327,9 @@ function describeReadBack(message, { now = Date.now() } = {}) {
 /**
  * Describe a reaction; `reaction` is '' where it was taken back. `id` is the message that it is for. The page
  * tells of those in an account's history, too, while it loads that: they count as recovered.
+ *
+ * @param {WhatsAppObject} reaction
+ * @returns {WhatsAppEvent & {timestamp: number}}
  */
 function describeReaction(reaction, { recovered = false, now = Date.now() } = {}) {
     const key = reaction.id ?? {};
@@ -311,7 +358,12 @@ function describeReaction(reaction, { recovered = false, now = Date.now() } = {}
     };
 }
 
-/** Describe a call. @returns {object|null} null where it is an own one */
+/**
+ * Describe a call.
+ *
+ * @param {WhatsAppObject} call
+ * @returns {WhatsAppEvent|null} null where it is an own one
+ */
 function describeCall(call, { now = Date.now() } = {}) {
     if (call.fromMe) return null;
     const from = person(call.from);
@@ -333,7 +385,8 @@ function describeCall(call, { now = Date.now() } = {}) {
 /**
  * Describe that the session has another state.
  *
- * @param {object} document as in state.js; the codes in it stay there
+ * @param {import('./types').SessionDocument} document as in state.js; the codes in it stay there
+ * @returns {WhatsAppEvent}
  */
 function describeSession({ state, since, cause, message }) {
     return {
@@ -345,14 +398,25 @@ function describeSession({ state, since, cause, message }) {
     };
 }
 
-/** Return the id of whom an event comes from, where WhatsApp has to be asked for the number; else null. */
+/**
+ * Return the id of whom an event comes from, where WhatsApp has to be asked for the number; else null.
+ *
+ * @param {Pick<WhatsAppEvent, 'sender'|'by'>} event
+ */
 function unknownSender({ sender, by }) {
     const of = by === undefined ? sender : by;
     return of?.phone === null && isLid(of.id) ? of.id : null;
 }
 
-/** Return the members of an event that change when the number of whom it comes from is known. */
+/**
+ * Return the members of an event that change when the number of whom it comes from is known.
+ *
+ * @param {WhatsAppEvent} event
+ * @param {string|null} id
+ * @param {string} phone
+ */
 function withNumber({ event, sender, by, call }, id, phone) {
+    /** @type {Partial<Pick<WhatsAppEvent, 'sender'|'by'|'call'>> & {phone?: string}} */
     const members = {};
     if (sender?.id === id) members.sender = { ...sender, phone };
     if (by?.id === id) members.by = { ...by, phone };

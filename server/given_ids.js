@@ -7,12 +7,17 @@ const { chatType, plainId } = require('./ids');
 
 const ID = /^[A-Za-z0-9._:-]{1,64}@[a-z.]{1,32}$/;
 
+/**
+ * @param {string} why
+ * @param {string} [hint]
+ */
 const refused = (why, hint) => new HttpError(400, why, { code: 'bad_id', ...(hint && { hint }) });
 
 /**
  * Read the id of a chat: of a person without their device, and by the name that WhatsApp Web has for its
  * server. Whether there is such a chat is another question.
  *
+ * @param {string} text
  * @throws {HttpError} 400 `bad_id`: it is none, or that of a call
  */
 function readChatId(text) {
@@ -21,18 +26,20 @@ function readChatId(text) {
         throw refused('not the id of a chat', hint);
     }
     if (text.endsWith('@call')) throw refused('the id of a call names no chat');
-    return plainId(text);
+    return /** @type {string} */ (plainId(text));
 }
 
 /**
  * Read the id of a person, or of another kind of chat.
  *
- * @param {string[]} kinds as `chatType` tells them
+ * @param {import('./types').ChatType[]} kinds
+ * @param {string} text
  * @throws {HttpError} 400 `bad_id`: it is that of something else
  */
 function readIdOf(kinds, text) {
     const id = readChatId(text);
-    if (!kinds.includes(chatType(id))) throw refused(`not the id of a ${kinds.join(' or ')}`);
+    const kind = chatType(id);
+    if (kind === null || !kinds.includes(kind)) throw refused(`not the id of a ${kinds.join(' or ')}`);
     return id;
 }
 

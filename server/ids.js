@@ -9,7 +9,12 @@
  * Kinds of chats, by the part of their id after the at sign. What is not listed names a person. No prototype:
  * ids are texts of others, and that part may be `constructor`.
  */
-const CHATS = { __proto__: null, 'g.us': 'group', newsletter: 'channel', broadcast: 'broadcast' };
+const CHATS = /** @type {Record<string, import('./types').ChatType|null>} */ ({
+    __proto__: null,
+    'g.us': 'group',
+    newsletter: 'channel',
+    broadcast: 'broadcast',
+});
 const STATUS = 'status@broadcast';
 /** Whose ids begin with a phone number; 0 is WhatsApp itself. */
 const NUMBERED = ['c.us', 's.whatsapp.net', 'hosted'];
@@ -19,6 +24,9 @@ const NUMBER = /^[1-9]\d{4,14}$/;
 /**
  * Return the text of an id, whatever shape the page gave it: the member that holds it has had several names,
  * so it is told by its parts; null where there is none.
+ *
+ * @param {import('./types').WhatsAppObject} id
+ * @returns {string|null}
  */
 function serialized(id) {
     if (typeof id === 'string') return id;
@@ -35,10 +43,14 @@ function serialized(id) {
     return participant === null ? begin : `${begin}_${participant}`;
 }
 
-const userPart = (id) => serialized(id)?.split('@')[0].split(':')[0] ?? null;
-const serverPart = (id) => serialized(id)?.split('@')[1] ?? null;
+const userPart = (/** @type {unknown} */ id) => serialized(id)?.split('@')[0].split(':')[0] ?? null;
+const serverPart = (/** @type {unknown} */ id) => serialized(id)?.split('@')[1] ?? null;
 
-/** Return the id of a person or chat without the device that it may name, as chats have it; or null. */
+/**
+ * Return the id of a person or chat without the device that it may name, as chats have it; or null.
+ *
+ * @param {unknown} id
+ */
 function plainId(id) {
     const text = serialized(id);
     if (!text) return null;
@@ -46,20 +58,29 @@ function plainId(id) {
     return server === null ? text : `${userPart(text)}@${server === 's.whatsapp.net' ? 'c.us' : server}`;
 }
 
-/** Return what an id names: person, group, channel, status or broadcast; null where there is no id. */
+/**
+ * Return what an id names; null where there is no id.
+ *
+ * @param {unknown} id
+ * @returns {import('./types').ChatType|null}
+ */
 function chatType(id) {
     const text = plainId(id);
     if (text === null) return null;
-    return text === STATUS ? 'status' : (CHATS[serverPart(text)] ?? 'person');
+    return text === STATUS ? 'status' : (CHATS[serverPart(text) ?? ''] ?? 'person');
 }
 
-const isLid = (id) => LIDS.includes(serverPart(id));
+const isLid = (/** @type {unknown} */ id) => LIDS.includes(serverPart(id) ?? '');
 
-/** Return the phone number in a person's id, digits with country code; null where none is in it. */
+/**
+ * Return the phone number in a person's id, digits with country code; null where none is in it.
+ *
+ * @param {unknown} id
+ */
 function numberIn(id) {
-    if (!NUMBERED.includes(serverPart(id))) return null;
+    if (!NUMBERED.includes(serverPart(id) ?? '')) return null;
     const user = userPart(id);
-    return NUMBER.test(user) ? user : null;
+    return user !== null && NUMBER.test(user) ? user : null;
 }
 
 module.exports = { chatType, isLid, numberIn, plainId, serialized, userPart };

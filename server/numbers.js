@@ -26,6 +26,13 @@ const OLD_MEXICAN_MOBILE = /^521(\d{10})$/;
 /** What people put between digits, and what comes along when a number is copied. */
 const BETWEEN = /[\s().\-/\u2010-\u2015\p{Cf}]/gu;
 
+/**
+ * What is meant by a number, best first, or an id, as texts: `likely` to be asked for at WhatsApp in this
+ * order; `known` for a look among the people one writes with already.
+ *
+ * @typedef {{known: string[], likely: string[]}} Recipient
+ */
+
 /** Load the number plans, which takes some 30 ms. Otherwise the first number does. */
 function loadPlans() {
     return require('libphonenumber-js/max');
@@ -34,12 +41,13 @@ function loadPlans() {
 /**
  * Read digits that begin with the code of their country, perhaps with the 0 that is dialled at home after it.
  *
+ * @param {string} digits
  * @returns {{digits: string, isInUse: boolean}|null} null = no number of that country looks like that;
  *   `isInUse`: its country has given out such numbers
  */
 function asPlanned(digits) {
     const { parsePhoneNumberFromString: parse } = loadPlans();
-    const find = (text) => {
+    const find = (/** @type {string} */ text) => {
         const found = parse(`+${text}`, { extract: false });
         return found?.isPossible() ? found : null;
     };
@@ -50,13 +58,22 @@ function asPlanned(digits) {
     return { digits: plain, isInUse: found.isValid() || forms(plain).some((each) => find(each)?.isValid()) };
 }
 
-/** Likewise digits as they are dialled within a country. */
+/**
+ * Likewise digits as they are dialled within a country.
+ *
+ * @param {string} country
+ * @param {string} digits
+ */
 function asDialledIn(country, digits) {
     const { parsePhoneNumberFromString: parse } = loadPlans();
     const isOfIt = parse(`+${country}${digits}`, { extract: false })?.countryCallingCode === country;
     return isOfIt ? asPlanned(country + digits) : null;
 }
 
+/**
+ * @param {string} message
+ * @param {string} [hint]
+ */
 const bad = (message, hint) => new HttpError(400, message, { code: 'bad_number', hint });
 const notNumber = () =>
     bad(
@@ -75,7 +92,7 @@ const withoutCountry = () =>
  *
  * @param {string} text
  * @param {string|null} country the code of the country of numbers that say none, in digits
- * @returns {{known: string[], likely: string[]}} digits with the code of the country. `likely`: whose it is,
+ * @returns {Recipient} digits with the code of the country. `likely`: whose it is,
  *   best first: to be asked for at WhatsApp in this order; `known`: all that it can mean, for a look among
  *   the people one writes with already, who write their own numbers with the code of their country
  * @throws {HttpError} 400 `bad_number`
@@ -106,7 +123,7 @@ function readNumber(text, country) {
     return { known: [...new Set(known.flatMap((each) => forms(each.digits)))], likely: forms(best.digits) };
 }
 
-/** A number, and for a mobile of Brazil the same with or without its ninth digit. */
+/** A number, and for a mobile of Brazil the same with or without its ninth digit. @param {string} digits */
 function forms(digits) {
     const [, area, ninth, rest] = digits.match(BRAZILIAN_MOBILE) ?? [];
     if (area === undefined) return [digits];
@@ -114,7 +131,7 @@ function forms(digits) {
 }
 
 /** Ids by what comes after the at sign: whom they name. What has no row is not understood. */
-const KINDS = {
+const KINDS = /** @type {Record<string, string|null>} */ ({
     __proto__: null,
     'c.us': 'person',
     's.whatsapp.net': 'person',
@@ -126,36 +143,37 @@ const KINDS = {
     newsletter: 'channel',
     broadcast: 'broadcast',
     call: 'call',
-};
+});
 const ID = /^([A-Za-z0-9._-]{1,64})(?::\d{1,5})?@([a-z.]{1,32})$/;
 
 /**
  * Read an id of WhatsApp's, in the form that its page uses: without the device, people by `@c.us`.
  *
+ * @param {unknown} text
  * @returns {{id: string, kind: string}|null} `kind`: person, group, channel, status, broadcast or call; null
  *   where it is none
  */
 function readId(text) {
     const [, user, server] = String(text).trim().match(ID) ?? [];
     const kind = server === undefined ? undefined : KINDS[server];
-    if (kind === undefined) return null;
+    if (!kind) return null;
     if (server === 'broadcast' && user === 'status') return { id: 'status@broadcast', kind: 'status' };
     return { id: `${user}@${server === 's.whatsapp.net' ? 'c.us' : server}`, kind };
 }
 
 /** To what one cannot write from here, and why. */
-const CLOSED = {
+const CLOSED = /** @type {Record<string, string>} */ ({
     status: 'a status is not written from here',
     broadcast: 'a list of recipients is not written to from here',
     call: 'a call is not written to',
-};
+});
 
 /**
  * Read whom a message is for.
  *
  * @param {string|number} to a number as people write it, or an id
  * @param {string|null} country as for `readNumber`
- * @returns {{known: string[], likely: string[]}} ids: of those in `known` the first whose chat there is, else
+ * @returns {Recipient} ids: of those in `known` the first whose chat there is, else
  *   the first in `likely` that WhatsApp knows
  * @throws {HttpError} 400 `bad_number`
  */
@@ -173,7 +191,7 @@ function readRecipient(to, country = null) {
         return { known: all, likely: all };
     }
     const { known, likely } = readNumber(text, country);
-    const asIds = (numbers) => numbers.map((each) => `${each}@c.us`);
+    const asIds = (/** @type {string[]} */ numbers) => numbers.map((each) => `${each}@c.us`);
     return { known: asIds(known), likely: asIds(likely) };
 }
 
