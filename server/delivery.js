@@ -34,6 +34,21 @@ const SAID_MS = 60_000;
 /** So many events are read at a time of those that waited before the start. */
 const PAGE = 100;
 
+/**
+ * @typedef {import('./types').Entry} Entry
+ * @typedef {import('./types').JournalEvent} JournalEvent
+ */
+
+/**
+ * Times are in milliseconds.
+ *
+ * @typedef {object} Clock
+ * @property {() => number} now monotonic
+ * @property {() => number} date since the epoch
+ * @property {(ms: number, work: () => void) => () => void} after returns what cancels it
+ */
+
+/** @type {Clock} */
 const REAL_CLOCK = {
     now: () => performance.now(),
     date: () => Date.now(),
@@ -44,27 +59,29 @@ const REAL_CLOCK = {
 };
 
 /** The place of an event in its journal: cursors end with numbers that grow. */
-const placeOf = (cursor) => Number(cursor.slice(cursor.lastIndexOf('-') + 1));
+const placeOf = (/** @type {string} */ cursor) => Number(cursor.slice(cursor.lastIndexOf('-') + 1));
 
 /** What waits of one chat, the oldest first, and how its first one fares. */
 class Line {
+    /** @type {string[]} */
     #cursors = [];
     /** Since when each is tried, in milliseconds since the epoch: it came, or got another chance. */
-    #since = [];
+    #since = /** @type {number[]} */ ([]);
     #first = 0;
     /** Tries of the first one: all that it may have had, those that were refused, and when the last began. */
     tries = 0;
     refusals = 0;
-    triedAt = null;
+    triedAt = /** @type {number|null} */ (null);
     /** Why the last of them failed; null if none has. @type {{reason: string, at: number}|null} */
     fault = null;
-    /** Ends its pause early; null when it makes none. */
+    /** Ends its pause early; null when it makes none. @type {(() => void)|null} */
     wake = null;
     /** Whether the web app asked for that pause. */
     isAsked = false;
     /** Whether its last try took long. */
     isSlow = false;
 
+    /** @param {string} chat */
     constructor(chat) {
         this.chat = chat;
     }
@@ -81,7 +98,12 @@ class Line {
         return this.#since[this.#first];
     }
 
-    /** Put an event where its place is, but not before the first one, which may be under way. */
+    /**
+     * Put an event where its place is, but not before the first one, which may be under way.
+     *
+     * @param {string} cursor
+     * @param {number} since
+     */
     add(cursor, since) {
         const place = placeOf(cursor);
         let index = this.#cursors.length;
@@ -110,23 +132,24 @@ class Delivery {
     #log;
     #onCount;
     #clock;
+    /** @type {Outage<Line>} */
     #outage;
-    /** By chat. */
+    /** By chat. @type {Map<string, Line>} */
     #lines = new Map();
     /** Who may try next, the longest wait first; those that are known to be slow by themselves. */
-    #ready = new Set();
-    #readySlow = new Set();
-    /** Tries under way, and how many of them are not slow yet. */
+    #ready = /** @type {Set<Line>} */ (new Set());
+    #readySlow = /** @type {Set<Line>} */ (new Set());
+    /** Tries under way, and how many of them are not slow yet. @type {Set<Promise<void>>} */
     #tries = new Set();
     #fresh = 0;
     /** What came while the journal was read; null once it is. */
-    #early = /** @type {any[]|null} */ ([]);
+    #early = /** @type {Entry[]|null} */ ([]);
     /** The place of the last event that was there before it was read. */
     #last = 0;
     #counts = { delivered: 0, failed: 0, dropped: 0 };
-    /** @type {{reason: any, at: number}|null} */
+    /** @type {Line['fault']} */
     #fault = null;
-    /** Whose first one has failed and waits. */
+    /** Whose first one has failed and waits. @type {Set<Line>} */
     #failing = new Set();
     /** Whether counts have changed since they were told, and what tells them, or waits to. */
     #changed = false;
@@ -134,7 +157,11 @@ class Delivery {
     #telling = null;
     /** @type {(() => void)|null} */
     #cancelProbe = null;
-    /** When each warning was logged last, and how many were left out since. */
+    /**
+     * When each warning was logged last, and how many were left out since.
+     *
+     * @type {Map<string, {at: number, more: number}>}
+     */
     #said = new Map();
     #isOutageSaid = false;
     #closed = false;
@@ -143,13 +170,12 @@ class Delivery {
      * @param {object} options
      * @param {import('./journal').Journal} options.journal
      * @param {import('./webhook').Webhook|null} options.webhook null = nothing is handed on
-     * @param {(event: object) => boolean} options.awaits whether the web app is to get an event
+     * @param {(event: JournalEvent) => boolean} options.awaits whether the web app is to get an event
      * @param {number} options.retryMs how long one is tried, in milliseconds
      * @param {import('./types').Log} options.log
-     * @param {(counts: object) => void} [options.onCount] called when counts have changed, ten times a second
-     *   at most: see `counts`
-     * @param {object} [options.clock] `now()`: monotonic; `date()`: since the epoch, both in milliseconds;
-     *   `after(ms, work)` returns what cancels it
+     * @param {(counts: Delivery['counts']) => void} [options.onCount] called when counts have changed, ten
+     *   times a second at most: see `counts`
+     * @param {Clock} [options.clock]
      */
     constructor({ journal, webhook, awaits, retryMs, log, onCount = () => {}, clock = REAL_CLOCK }) {
         this.#journal = journal;
@@ -187,6 +213,7 @@ class Delivery {
     async start() {
         this.#last = placeOf(this.#journal.newest);
         const earliest = this.#clock.date() + Math.min(START_MS - this.#retryMs, 0);
+        /** @type {string|null} */
         let after = null;
         for (let more = true; more && !this.#closed;) {
             const page = await this.#journal.pending({ after, limit: PAGE });
@@ -206,7 +233,7 @@ class Delivery {
         this.#next();
     }
 
-    /** Take an entry of the journal that is new, and complete. */
+    /** Take an entry of the journal that is new, and complete. @param {Entry} entry */
     push(entry) {
         const { cursor, event, at } = entry;
         if (!this.#isWanted(event)) return;
@@ -250,10 +277,16 @@ class Delivery {
         if (pending > 0) this.#log.info('events wait in the journal', { pending });
     }
 
+    /** @param {JournalEvent} event */
     #isWanted(event) {
         return this.#webhook !== null && this.#awaits(event);
     }
 
+    /**
+     * @param {string} cursor
+     * @param {JournalEvent} event
+     * @param {number} since
+     */
     #take(cursor, event, since) {
         const chat = event.chat?.id ?? event.from ?? '';
         let line = this.#lines.get(chat);
@@ -301,6 +334,7 @@ class Delivery {
         return slow;
     }
 
+    /** @param {Line} line */
     #try(line) {
         this.#ready.delete(line);
         this.#readySlow.delete(line);
@@ -333,6 +367,7 @@ class Delivery {
         this.#tries.add(done);
     }
 
+    /** @param {Line} line */
     async #hand(line) {
         const entry = await this.#journal.get(line.cursor);
         if (entry === null) {
@@ -351,6 +386,7 @@ class Delivery {
         else if (!this.#closed) this.#failed(line, answer, since);
     }
 
+    /** @param {Line} line */
     #delivered(line) {
         this.#counts.delivered += 1;
         this.#journal.settle(line.cursor, 'delivered');
@@ -371,7 +407,7 @@ class Delivery {
 
     /**
      * @param {Line} line
-     * @param {import('./webhook').Answer} answer
+     * @param {import('./webhook').Failure} answer
      * @param {number} [since] when that was tried first; undefined = it was not
      */
     #failed(line, { outcome, reason, retryAfterMs = null }, since) {
@@ -407,6 +443,12 @@ class Delivery {
         this.#pause(line, ms);
     }
 
+    /**
+     * @param {Line} line
+     * @param {import('./outage').Outcome} outcome
+     * @param {string} reason
+     * @param {number|null} retryAfterMs
+     */
     #noteOutage(line, outcome, reason, retryAfterMs) {
         this.#outage.failed(line, outcome, retryAfterMs);
         if (!this.#outage.isOn) return;
@@ -425,6 +467,8 @@ class Delivery {
      * Log a warning, each text once a minute at most: a web app can fail many times a second. `more` says how
      * many were left out before it.
      *
+     * @param {string} text
+     * @param {object} fields
      * @returns {boolean} whether it was logged
      */
     #warn(text, fields) {
@@ -439,13 +483,17 @@ class Delivery {
         return true;
     }
 
-    /** How long the first one of a line will be tried yet, in milliseconds. */
+    /** How long the first one of a line will be tried yet, in milliseconds. @param {Line} line */
     #leftMs({ since }) {
         return since + this.#retryMs - this.#clock.date();
     }
 
+    /**
+     * @param {Line} line
+     * @param {number} ms
+     */
     #pause(line, ms) {
-        const cancel = this.#clock.after(ms, () => line.wake());
+        const cancel = this.#clock.after(ms, () => line.wake?.());
         line.wake = () => {
             cancel();
             line.wake = null;
@@ -455,12 +503,13 @@ class Delivery {
         };
     }
 
+    /** @param {Line} line */
     #giveUp(line) {
         this.#journal.settle(line.cursor, 'undelivered');
         this.#settled(line);
     }
 
-    /** The first one of a line waits no longer; the next one may go. */
+    /** The first one of a line waits no longer; the next one may go. @param {Line} line */
     #settled(line) {
         line.drop();
         this.#failing.delete(line);
@@ -473,6 +522,7 @@ class Delivery {
         this.#readySlow.delete(line);
     }
 
+    /** @param {Line} line */
     #makeReady(line) {
         (line.isSlow ? this.#readySlow : this.#ready).add(line);
     }

@@ -24,41 +24,79 @@ const MAX_WAITING = 40;
 /** How long the end waits for numbers, in milliseconds: to close a browser takes the rest of that time. */
 const END_LIMIT_MS = 1_000;
 /** Kinds of chats (ids.js) by the word of the settings that leaves them out. */
-const KINDS = { groups: 'group', channels: 'channel', status: 'status', broadcasts: 'broadcast' };
+const KINDS = /** @type {Record<string, import('./types').ChatType>} */ ({
+    groups: 'group',
+    channels: 'channel',
+    status: 'status',
+    broadcasts: 'broadcast',
+});
 
-/** Keep a value as the newest of so many. */
+/**
+ * @typedef {import('./types').Entry} Entry
+ * @typedef {import('./types').WhatsAppEvent} WhatsAppEvent
+ * @typedef {import('./types').SessionClient} SessionClient
+ */
+
+/**
+ * Keep a value as the newest of so many.
+ *
+ * @template Key, Value
+ * @param {Map<Key, Value>} map
+ * @param {Key} key
+ * @param {Value} value
+ */
 function keep(map, key, value) {
     map.delete(key);
     map.set(key, value);
-    if (map.size > MAX_KNOWN) map.delete(map.keys().next().value);
+    if (map.size > MAX_KNOWN) map.delete(/** @type {Key} */ (map.keys().next().value));
 }
 
 /** The phone numbers behind LIDs. */
 class Numbers {
-    /** By id: `{number, until}`, the oldest first; `number` is a promise while it is asked for. */
+    /**
+     * By id, the oldest first; `number` is a promise while it is asked for.
+     *
+     * @type {Map<string, {number: string|null|Promise<string|null>, until: number}>}
+     */
     #known = new Map();
     #asked = 0;
+    /** @type {(() => void)[]} */
     #waiting = [];
     /** Events whose sender was not asked for since somebody began to wait. */
     #skipped = 0;
     #log;
 
+    /** @param {import('./types').Log} log */
     constructor(log) {
         this.#log = log;
     }
 
-    /** Return what is known of a number, or a promise of it while it is asked for; undefined = nothing. */
+    /**
+     * Return what is known of a number, or a promise of it while it is asked for; undefined = nothing.
+     *
+     * @param {string} id
+     */
     known(id) {
         const known = this.#known.get(id);
         return known !== undefined && performance.now() < known.until ? known.number : undefined;
     }
 
-    /** A number was told: null = WhatsApp tells none. */
+    /**
+     * A number was told: null = WhatsApp tells none.
+     *
+     * @param {string} id
+     * @param {string|null} number
+     */
     learn(id, number) {
         keep(this.#known, id, { number, until: performance.now() + (number === null ? NONE_MS : FOUND_MS) });
     }
 
-    /** Ask for a number. Resolves with null when WhatsApp does not tell it, or too many are asked for. */
+    /**
+     * Ask for a number. Resolves with null when WhatsApp does not tell it, or too many are asked for.
+     *
+     * @param {SessionClient} client
+     * @param {string} id
+     */
     async find(client, id) {
         const known = this.known(id);
         if (known !== undefined) return known;
@@ -70,9 +108,16 @@ class Numbers {
         return found;
     }
 
-    /** Ask for a number, when it is its turn. Never rejects. */
+    /**
+     * Ask for a number, when it is its turn. Never rejects.
+     *
+     * @param {SessionClient} client
+     * @param {string} id
+     */
     async #ask(client, id) {
-        if (this.#asked >= MAX_ASKED) await new Promise((resolve) => this.#waiting.push(resolve));
+        const turn = () =>
+            /** @type {Promise<void>} */ (new Promise((resolve) => this.#waiting.push(resolve)));
+        if (this.#asked >= MAX_ASKED) await turn();
         else this.#asked += 1;
         try {
             const asked = client.getContactLidAndPhone([id]);
@@ -111,13 +156,14 @@ class Numbers {
 class Incoming {
     #identity;
     #journal;
+    /** @type {Set<import('./types').ChatType|null|undefined>} */
     #ignored;
     #handOn;
     #log;
     #numbers;
-    /** Names of chats, by id: not each event comes with one. */
+    /** Names of chats, by id: not each event comes with one. @type {Map<string|null, string>} */
     #names = new Map();
-    /** By chat: resolves when its last event is complete. */
+    /** By chat: resolves when its last event is complete. @type {Map<string|null, Promise<Entry|null>>} */
     #chats = new Map();
     #closed = false;
 
@@ -127,8 +173,8 @@ class Incoming {
      * @param {import('./journal').Journal} options.journal
      * @param {string[]} options.ignore chats that are left out: groups, channels, status, broadcasts
      * @param {import('./types').Log} options.log
-     * @param {(entry: {cursor: string, event: any, at: number}) => void} options.handOn takes each entry that
-     *   is new to the journal, once all that can be known of it is
+     * @param {(entry: Entry) => void} options.handOn takes each entry that is new to the journal, once all
+     *   that can be known of it is
      */
     constructor({ identity, journal, ignore, handOn, log }) {
         this.#identity = identity;
@@ -142,17 +188,17 @@ class Incoming {
     /**
      * Take an event.
      *
-     * @param {object} given as in describe.js
-     * @param {object|null} client of the library, to be asked for the number of whom it comes from
-     * @returns {Promise<object|null>} the entry of the journal, once it is complete; null = it is left out,
-     *   or cannot be taken. Never rejects
+     * @param {WhatsAppEvent} given
+     * @param {SessionClient|null} client to be asked for the number of whom it comes from
+     * @returns {Promise<(Entry & {isNew: boolean})|null>} the entry of the journal, once it is complete;
+     *   null = it is left out, or cannot be taken. Never rejects
      */
     take(given, client) {
         if (this.#closed || this.#ignored.has(given.chat?.type)) return Promise.resolve(null);
         const event = bounded(this.#complete(given));
         const unknown = client === null ? null : unknownSender(event);
         const appended = this.#journal.append(event);
-        const number = unknown === null ? null : this.#numbers.find(client, unknown);
+        const number = client === null || unknown === null ? null : this.#numbers.find(client, unknown);
         const chat = event.chat?.id ?? null;
         const before = this.#chats.get(chat);
         const done = this.#finish({ event, unknown, appended, number, before })
@@ -167,6 +213,14 @@ class Incoming {
         return done;
     }
 
+    /**
+     * @param {object} given
+     * @param {WhatsAppEvent} given.event
+     * @param {string|null} given.unknown
+     * @param {Promise<Entry & {isNew: boolean}>} given.appended
+     * @param {Promise<string|null>|null} given.number
+     * @param {Promise<unknown>|undefined} given.before
+     */
     async #finish({ event, unknown, appended, number, before }) {
         const [entry, phone] = await Promise.all([appended, number, before]);
         if (this.#closed || !entry.isNew) return entry;
@@ -177,7 +231,11 @@ class Incoming {
         return whole;
     }
 
-    /** Add whose server it is, and what is known already of its chat and of whom it comes from. */
+    /**
+     * Add whose server it is, and what is known already of its chat and of whom it comes from.
+     *
+     * @param {WhatsAppEvent} given
+     */
     #complete(given) {
         const { user, port } = this.#identity;
         const event = { ...given, user_id: user, port };

@@ -44,9 +44,25 @@ const RETRY_MS = 15_000;
 /** How often the mark moves while there is no gap. */
 const MARK_MS = 60_000;
 
-const readBackReaction = (reaction) => [describeReaction(reaction, { recovered: true })];
+/**
+ * @typedef {import('./types').Entry} Entry
+ * @typedef {import('./types').WhatsAppEvent} WhatsAppEvent
+ * @typedef {import('./types').WhatsAppObject} WhatsAppObject
+ * @typedef {import('./types').SessionClient} SessionClient
+ */
+
+/**
+ * Has the page looked at, when it is its turn.
+ *
+ * @typedef {<Found>(key: string, work: (client: SessionClient) => Promise<Found>) => Promise<Found>} Look
+ */
+
+const readBackReaction = (/** @type {WhatsAppObject} */ reaction) => [
+    describeReaction(reaction, { recovered: true }),
+];
 
 class Missed {
+    /** @type {import('./session').Session|undefined} */
     #session;
     #state;
     #journal;
@@ -61,24 +77,33 @@ class Missed {
     #isWanted = false;
     #isReading = false;
     #closed = false;
-    /** Nothing waits for what is missing any more. */
+    /** Nothing waits for what is missing any more. @type {Promise<void>} */
     #closing;
-    #close;
-    /** In this gap, by chat: resolves when what was missing is taken. */
+    #close = () => {};
+    /**
+     * In this gap, by chat: resolves when what was missing is taken.
+     *
+     * @type {Map<string, Promise<unknown>>}
+     */
     #caughtUp = new Map();
-    /** By chat: resolves when the last event that came so far is taken. */
+    /**
+     * By chat: resolves when the last event that came so far is taken.
+     *
+     * @type {Map<string|null|undefined, Promise<unknown>>}
+     */
     #last = new Map();
-    /** Ids of the events that wait for that. */
+    /** Ids of the events that wait for that. @type {Set<string>} */
     #waiting = new Set();
     #hasNew = false;
+    /** @type {{mark?: NodeJS.Timeout, retry?: NodeJS.Timeout}} */
     #timers = {};
 
     /**
      * @param {object} options
      * @param {import('./state').SessionState} options.state
      * @param {import('./journal').Journal} options.journal
-     * @param {(event: object, client: object) => Promise<object|null>} options.take has an event written;
-     *   resolves with its entry, null where it is left out
+     * @param {import('./incoming').Incoming['take']} options.take has an event written; resolves with its
+     *   entry, null where it is left out
      * @param {import('./types').Log} options.log
      * @param {number} options.maxAge seconds: nothing older is read back
      * @param {number} options.maxBytes of the journal: no more is read back at once than it holds
@@ -109,6 +134,10 @@ class Missed {
 
     // ---- what happens ----------------------------------------------------------------------------
 
+    /**
+     * @param {import('./types').StateName} now
+     * @param {import('./types').StateName} before
+     */
     async #changed(now, before) {
         if (before === 'ready') this.#gap();
         // A phone that has answered brings a history of its own, which is nobody's news.
@@ -123,7 +152,11 @@ class Missed {
         this.#caughtUp.clear();
     }
 
-    /** There is a login. Where it is a new one, or the first, messages count from now on. */
+    /**
+     * There is a login. Where it is a new one, or the first, messages count from now on.
+     *
+     * @param {boolean} isNew
+     */
     async #began(isNew) {
         const at = Date.now();
         await this.#journal.loaded;
@@ -133,12 +166,16 @@ class Missed {
     /**
      * Take an event that is heard: at once, or in a gap after the messages of its chat that were not.
      *
-     * @returns {Promise<object|null>} as `take` gives it
+     * @param {WhatsAppEvent} event
+     * @param {SessionClient|null} client
+     * @returns {Promise<Entry|null>} as `take` gives it
      */
     take(event, client) {
         const chat = event.chat?.id;
         const isLate = !this.#isWhole && !this.#closed && chat && IN_HISTORY.includes(event.event);
-        const before = this.#last.get(chat) ?? (isLate ? this.#catchUp(chat, client) : undefined);
+        const before =
+            this.#last.get(chat) ??
+            (isLate ? this.#catchUp(chat, /** @type {SessionClient} */ (client)) : undefined);
         if (before === undefined) return this.#take(event, client);
         this.#waiting.add(event.event_id);
         // Not until it is written: what comes next is written after it in any case.
@@ -153,16 +190,22 @@ class Missed {
         return taken.then(({ entry }) => entry);
     }
 
-    /** Have what is missing of a chat taken, once in a gap. Never rejects. */
+    /**
+     * Have what is missing of a chat taken, once in a gap. Never rejects.
+     *
+     * @param {string} chat
+     * @param {SessionClient} client
+     */
     #catchUp(chat, client) {
         const known = this.#caughtUp.get(chat);
         if (known !== undefined) return known;
+        /** @type {Look} */
         const look = (key, work) => client.turns.take(key, () => work(client));
         const read = async () => {
             await this.#journal.loaded;
             const since = this.#since();
             const id = since === null ? null : await look(`find ${chat}`, () => client.findChat(chat));
-            if (id !== null) await this.#readChat(id, since, look, { isWaited: false });
+            if (since !== null && id !== null) await this.#readChat(id, since, look, { isWaited: false });
         };
         const limited = withLimit(read(), this.#waitMs, 'missed messages');
         const done = Promise.race([limited, this.#closing]).catch((error) =>
@@ -218,7 +261,8 @@ class Missed {
 
     async #readChats() {
         await this.#journal.loaded;
-        const since = this.#since();
+        // There is a login.
+        const since = /** @type {number} */ (this.#since());
         const end = performance.now() + MOST_TIME_MS;
         const chats = await this.#look('missed', (client) => client.changedChats(since));
         const found = { messages: 0, chats: 0 };
@@ -226,7 +270,7 @@ class Missed {
         for (const chat of chats.slice(0, MOST_CHATS)) {
             isOver ||= found.messages >= this.#most || performance.now() > end;
             if (isOver || this.#closed) break;
-            const count = await this.#readChat(chat, since, (...how) => this.#look(...how));
+            const count = await this.#readChat(chat, since, (key, work) => this.#look(key, work));
             found.messages += count;
             if (count > 0) found.chats += 1;
         }
@@ -237,6 +281,9 @@ class Missed {
     /**
      * Take the messages of one chat.
      *
+     * @param {string} chat
+     * @param {number} since seconds
+     * @param {Look} look
      * @param {object} [options]
      * @param {boolean} [options.isWaited] whether each part is waited for until it is written
      * @returns {Promise<number>} how many of them were new
@@ -245,10 +292,12 @@ class Missed {
         const ids = await this.#find(chat, since, look);
         let count = 0;
         for (let begin = 0; begin < ids.length && !this.#closed; begin += AT_ONCE) {
-            const work = async (client) => {
+            const work = async (/** @type {SessionClient} */ client) => {
                 const part = ids.slice(begin, begin + AT_ONCE);
+                /** @type {WhatsAppObject[]} */
                 const messages = await client.messagesOf(part);
                 const hasReactions = messages.some((message) => message?.hasReaction);
+                /** @type {WhatsAppObject[]} */
                 const reactions = hasReactions ? await client.reactionsOf(part) : [];
                 return { client, messages, reactions };
             };
@@ -257,7 +306,7 @@ class Missed {
                 .map((message) => this.#describe(describeReadBack, message))
                 // One that waits tells of itself.
                 .filter((each) => !each.some(({ event_id: id }) => this.#waiting.has(id)));
-            const isNew = ({ timestamp }) => timestamp >= since * 1000;
+            const isNew = (/** @type {{timestamp: number}} */ { timestamp }) => timestamp >= since * 1000;
             const reacted = reactions.map((each) => this.#describe(readBackReaction, each).filter(isNew));
             const taken = [...events, ...reacted].flat().map((event) => this.#take(event, client));
             if (!isWaited) continue;
@@ -268,13 +317,21 @@ class Missed {
         return count;
     }
 
-    /** The ids of the messages of a chat, oldest first. More of them are looked for as long as there are. */
+    /**
+     * The ids of the messages of a chat, oldest first. More of them are looked for as long as there are.
+     *
+     * @param {string} chat
+     * @param {number} since seconds
+     * @param {Look} look
+     * @returns {Promise<string[]>}
+     */
     async #find(chat, since, look) {
         const bound = Math.min(MOST_IN_CHAT, this.#most);
         for (let most = 0; ;) {
             most = Math.min(most + FOUND_AT_ONCE, bound);
             const limits = { most, waitMs: LOAD_LIMIT_MS };
-            const work = (client) => client.messagesSince(chat, since, limits);
+            /** @returns {Promise<string[]>} */
+            const work = (/** @type {SessionClient} */ client) => client.messagesSince(chat, since, limits);
             const ids = await look(`missed ${chat} ${most}`, work);
             if (ids.length < most || this.#closed) return ids;
             if (most === bound) {
@@ -284,7 +341,13 @@ class Missed {
         }
     }
 
-    /** One that cannot be described leaves the others alone. */
+    /**
+     * One that cannot be described leaves the others alone.
+     *
+     * @template {WhatsAppEvent} Event
+     * @param {(message: WhatsAppObject) => Event[]} describe
+     * @param {WhatsAppObject} message
+     */
     #describe(describe, message) {
         try {
             return describe(message);
@@ -294,11 +357,19 @@ class Missed {
         }
     }
 
-    /** Look at the page, after a while in which others may. */
+    /**
+     * Look at the page, after a while in which others may.
+     *
+     * @template Found
+     * @param {string} key
+     * @param {(client: SessionClient) => Promise<Found>} work
+     * @returns {Promise<Found>}
+     */
     async #look(key, work) {
         await pause(PACE_MS);
-        const turn = (client) => client.turns.take(key, () => work(client));
-        return this.#session.use(turn, LOOK_LIMIT_MS, 'missed messages', { isReading: true });
+        const turn = (/** @type {SessionClient} */ client) => client.turns.take(key, () => work(client));
+        const session = /** @type {import('./session').Session} */ (this.#session);
+        return session.use(turn, LOOK_LIMIT_MS, 'missed messages', { isReading: true });
     }
 
     // ---- the mark --------------------------------------------------------------------------------

@@ -4,6 +4,8 @@
 
 const { textOf, withParts } = require('./in_page');
 
+/** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
+
 /**
  * Runs in the page: the ids of chats in which something happened since a time, the newest first. One that
  * cannot be read leaves the others alone.
@@ -11,6 +13,7 @@ const { textOf, withParts } = require('./in_page');
  * @param {number} since seconds
  */
 function changedChats(since) {
+    /** @type {{id: string, t: number}[]} */
     const changed = [];
     for (const chat of window.require('WAWebCollections').Chat.getModelsArray()) {
         try {
@@ -35,8 +38,10 @@ async function messagesSince(id, since, { most, waitMs }) {
     if (!chat) return [];
     const { msgs } = chat;
     const { loadEarlierMsgs } = window.require('WAWebChatLoadMessages');
+    /** @returns {Promise<null>} */
     const late = () => new Promise((resolve) => setTimeout(resolve, waitMs, null));
-    const isWanted = ({ t }) => t >= since;
+    const isWanted = (/** @type {WhatsAppObject} */ { t }) => t >= since;
+    /** @type {WhatsAppObject[]} */
     let all = msgs.getModelsArray().slice();
     while (all.every(isWanted) && all.length < most) {
         const loaded = await Promise.race([loadEarlierMsgs({ chat }), late()]);
@@ -44,12 +49,16 @@ async function messagesSince(id, since, { most, waitMs }) {
         all = [...loaded, ...all];
     }
     const known = new Set(all);
-    all.push(...msgs.getModelsArray().filter((message) => !known.has(message)));
+    all.push(...msgs.getModelsArray().filter((/** @type {WhatsAppObject} */ message) => !known.has(message)));
     const found = all.filter(isWanted).sort((one, other) => one.t - other.t);
     return found.slice(-most).map((message) => message.id._serialized ?? String(message.id));
 }
 
-/** Runs in the page: messages, as the library tells them. What is not there, or not readable, is left out. */
+/**
+ * Runs in the page: messages, as the library tells them. What is not there, or not readable, is left out.
+ *
+ * @param {string[]} ids
+ */
 function messagesOf(ids) {
     const { Msg } = window.require('WAWebCollections');
     return ids.flatMap((id) => {
@@ -64,10 +73,12 @@ function messagesOf(ids) {
 /**
  * Runs in the page: the reactions to messages, each as the library tells one that it hears. Those of which
  * the page cannot tell are left out.
+ *
+ * @param {string[]} ids
  */
 async function reactionsOf(ids) {
     const { Reactions } = window.require('WAWebCollections');
-    const keyOf = (key) => ({
+    const keyOf = (/** @type {WhatsAppObject} */ key) => ({
         fromMe: key.fromMe,
         remote: textOf(key.remote),
         id: key.id,

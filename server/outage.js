@@ -16,13 +16,16 @@ const ENOUGH = 2;
 const WIDTH_DOWN = 1;
 const WIDTH_SILENT = 4;
 
+/** @typedef {'later'|'unanswered'|'unreachable'} Outcome */
+
+/** @template Who */
 class Outage {
     #now;
     /** When a try began that was answered as it should be, by the monotonic clock. */
     #answeredAt = -Infinity;
-    /** Who failed for no fault of their own since then. */
+    /** Who failed for no fault of their own since then. @type {Set<Who>} */
     #concerned = new Set();
-    /** @type {{width: number, pauseMs: number, until: number, open: Set<object>}|null} */
+    /** @type {{width: number, pauseMs: number, until: number, open: Set<Who>}|null} */
     #outage = null;
 
     /** @param {() => number} now the monotonic clock, in milliseconds */
@@ -44,17 +47,17 @@ class Outage {
         return this.#outage === null || (this.waitMs === 0 && this.#outage.open.size < this.#outage.width);
     }
 
-    /** Somebody tries. */
+    /** Somebody tries. @param {Who} who */
     began(who) {
         this.#outage?.open.add(who);
     }
 
-    /** Whoever tried does no longer, whatever became of it. */
+    /** Whoever tried does no longer, whatever became of it. @param {Who} who */
     ended(who) {
         this.#outage?.open.delete(who);
     }
 
-    /** The web app answered somebody. @returns {object[]} who failed in the outage that is over with it */
+    /** The web app answered somebody. @returns {Who[]} who failed in the outage that is over with it */
     answered() {
         const concerned = [...this.#concerned];
         this.#answeredAt = this.#now();
@@ -63,7 +66,11 @@ class Outage {
         return concerned;
     }
 
-    /** Tell whether somebody's failure is their own: the web app has answered others since `sinceMs`. */
+    /**
+     * Tell whether somebody's failure is their own: the web app has answered others since `sinceMs`.
+     *
+     * @param {number} sinceMs
+     */
     isOwn(sinceMs) {
         return this.#answeredAt > sinceMs;
     }
@@ -71,7 +78,8 @@ class Outage {
     /**
      * Somebody failed, and not for a fault of their own.
      *
-     * @param {'later'|'unanswered'|'unreachable'} outcome
+     * @param {Who} who
+     * @param {Outcome} outcome
      * @param {number|null} retryAfterMs the pause that the web app asks for
      */
     failed(who, outcome, retryAfterMs) {

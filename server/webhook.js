@@ -25,7 +25,7 @@ const FRAMING = /^(connection|content-length|expect|host|te|trailer|transfer-enc
 const UNTRUSTED = 'its certificate is from nobody who is trusted on this host';
 const NO_TLS = 'it does not speak TLS: webhook_url has to begin with http:';
 const DENIED = "this session may not reach its network: see instances.deny_networks, and the host's firewall";
-const REASONS = {
+const REASONS = /** @type {Record<string, string|undefined>} */ ({
     ECONNREFUSED: 'nobody listens there',
     ECONNRESET: 'it closed the connection without an answer',
     EPIPE: 'it closed the connection without an answer',
@@ -47,18 +47,27 @@ const REASONS = {
     ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another name',
     ERR_INVALID_CHAR: 'webhook_headers has a value that HTTP does not allow',
     ERR_INVALID_HTTP_TOKEN: 'webhook_headers has a name that HTTP does not allow',
-};
+});
+const PORTS = /** @type {Record<string, number|undefined>} */ ({ 'http:': 80, 'https:': 443 });
 const FIX_URL = 'webhook_url has to be the address that takes the messages';
 
-/** Tell whether a URL leads to this host and `port`. */
+/**
+ * Tell whether a URL leads to this host and `port`.
+ *
+ * @param {URL} url
+ * @param {number} port
+ */
 function isOwn(url, port) {
     const local = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname);
-    return local && Number(url.port || { 'http:': 80, 'https:': 443 }[url.protocol]) === port;
+    return local && Number(url.port || PORTS[url.protocol]) === port;
 }
 
 /**
  * Return where a redirect leads if that is the same web app: the same host and port, or its TLS. Else null:
  * what else listens on a host did not ask for the messages.
+ *
+ * @param {URL} url
+ * @param {string|undefined} location
  */
 function redirected(url, location) {
     let next;
@@ -73,7 +82,13 @@ function redirected(url, location) {
     return next;
 }
 
-/** Read Retry-After, a number of seconds or a date. @returns {number|null} milliseconds, bounded */
+/**
+ * Read Retry-After, a number of seconds or a date.
+ *
+ * @param {string|undefined} text
+ * @param {number} now
+ * @returns {number|null} milliseconds, bounded
+ */
 function retryAfter(text, now) {
     if (text === undefined) return null;
     const isDate = /^[A-Z][a-z]{2,8}, /.test(text);
@@ -82,12 +97,21 @@ function retryAfter(text, now) {
 }
 
 /**
- * @typedef {object} Answer
- * @property {'delivered'|'refused'|'later'|'unanswered'|'unreachable'} outcome `refused`: not this one;
- *   `later`: not now, or not there; `unanswered`: it has the event, and said nothing of it; `unreachable`: it
- *   does not have it
- * @property {string|null} reason without anything of the URL or of the event; null if it was delivered
+ * @typedef {object} Failure
+ * @property {'refused'|'later'|'unanswered'|'unreachable'} outcome `refused`: not this one; `later`: not now,
+ *   or not there; `unanswered`: it has the event, and said nothing of it; `unreachable`: it does not have it
+ * @property {string} reason without anything of the URL or of the event
  * @property {number|null} [retryAfterMs] the pause that it asks for, an hour at most
+ */
+
+/** @typedef {{outcome: 'delivered', reason: null, retryAfterMs: null}|Failure} Answer */
+
+/**
+ * What came of one request: the answer, and the pause that it asks for; or why there is none, and whether the
+ * web app may have all of the body.
+ *
+ * @typedef {{status: number, location?: string, wanted?: string, code?: undefined, isSent?: undefined}
+ *     | {status: null, location?: undefined, wanted?: undefined, code: string, isSent: boolean}} Said
  */
 
 class Webhook {
@@ -95,13 +119,15 @@ class Webhook {
     #keys;
     #headers;
     #limitMs;
+    /** @type {Set<AbortController>} */
     #open = new Set();
 
     /**
      * @param {object} options
      * @param {URL} options.url
-     * @param {string[]} options.secrets `whsec_` and base64; each signs
-     * @param {object} options.headers further headers; they give way to those of a call
+     * @param {string[]} [options.secrets] `whsec_` and base64; each signs
+     * @param {Readonly<Record<string, string>>} [options.headers] further headers; they give way to those of
+     *   a call
      * @param {number} options.limitMs how long one call may take, redirects included
      */
     constructor({ url, secrets = [], headers = {}, limitMs }) {
@@ -128,7 +154,7 @@ class Webhook {
             let url = this.#url;
             for (let hops = 0; ; hops += 1) {
                 const said = await send(url, headers, body, limit.signal);
-                if (!REDIRECTS.has(said.status)) return this.#judge(said);
+                if (said.status === null || !REDIRECTS.has(said.status)) return this.#judge(said);
                 url = redirected(url, said.location);
                 if (url === null) {
                     const reason = `HTTP ${said.status}: it redirects to another host or port; ${FIX_URL}`;
@@ -150,6 +176,10 @@ class Webhook {
         for (const limit of this.#open) limit.abort();
     }
 
+    /**
+     * @param {string} id
+     * @param {Buffer} body
+     */
     #headersOf(id, body) {
         const time = String(Math.floor(Date.now() / 1000));
         return {
@@ -164,14 +194,22 @@ class Webhook {
         };
     }
 
+    /**
+     * @param {string} head
+     * @param {Buffer} body
+     */
     #sign(head, body) {
         // Loaded when it is needed, as TLS below: most have no secret.
         const { createHmac } = require('node:crypto');
-        const sign = (key) => createHmac('sha256', key).update(head).update(body).digest('base64');
+        const sign = (/** @type {Buffer} */ key) =>
+            createHmac('sha256', key).update(head).update(body).digest('base64');
         return this.#keys.map((key) => `v1,${sign(key)}`).join(' ');
     }
 
-    /** @returns {Answer} */
+    /**
+     * @param {Said} said
+     * @returns {Answer}
+     */
     #judge({ status, code, isSent, wanted }) {
         if (status === null) {
             const limit = `${this.#limitMs / 1000} s`;
@@ -193,13 +231,16 @@ class Webhook {
 /**
  * Send one request. Never rejects.
  *
- * @returns {Promise<object>} `{status, location, wanted}`: the answer, and the pause that it asks for; or
- *   `{status: null, code, isSent}`: why there is none, and whether the web app may have all of the body
+ * @param {URL} url
+ * @param {import('node:http').OutgoingHttpHeaders} headers
+ * @param {Buffer} body
+ * @param {AbortSignal} signal
+ * @returns {Promise<Said>}
  */
 function send(url, headers, body, signal) {
     return new Promise((resolve) => {
         let isAnswered = false;
-        const take = (response) => {
+        const take = (/** @type {import('node:http').IncomingMessage} */ response) => {
             isAnswered = true;
             const { location, 'retry-after': wanted } = response.headers;
             const rest = setTimeout(() => response.destroy(), REST_LIMIT_MS);
@@ -207,7 +248,7 @@ function send(url, headers, body, signal) {
             // Until then the web app may be at work for it.
             response.on('close', () => {
                 clearTimeout(rest);
-                resolve({ status: response.statusCode, location, wanted });
+                resolve({ status: /** @type {number} */ (response.statusCode), location, wanted });
             });
             response.resume();
         };
@@ -237,7 +278,7 @@ function send(url, headers, body, signal) {
         } catch (error) {
             resolve({
                 status: null,
-                code: codeOf(error) ?? (error instanceof Error ? error.name : null),
+                code: codeOf(error) ?? /** @type {Error} */ (error).name,
                 isSent: false,
             });
         }
