@@ -19,11 +19,50 @@ const MAX_MENTIONS = 5_000;
 const MESSAGE_ID = /^(true|false)_[^\s_]{1,100}@[a-z.]{1,32}_[^\s]{1,200}$/;
 const MEDIA_TYPE = /^[a-z0-9.+-]{1,64}\/[a-z0-9.+-]{1,100}(;\s*[a-z0-9.+-]+="?[\w.+-]+"?)*$/i;
 
+/** @typedef {Record<string, unknown>} Given */
+
+/**
+ * Where the file of a message is (one of the first three), and which types it may have.
+ *
+ * @typedef {object} Media
+ * @property {string} [url]
+ * @property {string} [data] base64
+ * @property {string} [file] the name of what came with the call
+ * @property {string} [type]
+ * @property {string} [name]
+ * @property {RegExp} types
+ * @property {string} kind
+ */
+
+/**
+ * What the page is given to send: `options` and `extra` are WhatsApp's own.
+ *
+ * @typedef {object} What
+ * @property {string} text
+ * @property {Record<string, unknown>} options
+ * @property {Record<string, unknown>} [extra]
+ * @property {string} [quote] the id of a message
+ */
+
+/**
+ * @param {string} message
+ * @param {string} [hint]
+ */
 const bad = (message, hint) => new HttpError(400, message, { code: 'bad_request', hint });
 
+/**
+ * @param {unknown} value
+ * @returns {value is Given}
+ */
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** @throws {HttpError} 400 unless there are only these members */
+/**
+ * @param {unknown} value
+ * @param {string[]} allowed
+ * @param {string} where
+ * @returns {asserts value is Given}
+ * @throws {HttpError} 400 unless there are only these members
+ */
 function refuseOthers(value, allowed, where) {
     if (!isObject(value)) throw bad(`${where} must be a JSON object`);
     const other = Object.keys(value).find((name) => !allowed.includes(name));
@@ -32,10 +71,37 @@ function refuseOthers(value, allowed, where) {
     throw bad(`${where} has no member ${named}`, `it may have ${allowed.join(', ')}`);
 }
 
-/** Whose server is meant may be said in any body. */
+/**
+ * Whose server is meant may be said in any body.
+ *
+ * @type {(body: unknown, allowed: string[], where: string) => asserts body is Given}
+ */
 const refuseOthersInBody = (body, allowed, where) => refuseOthers(body, [...allowed, 'user_id'], where);
 
-/** Read a text. @returns {string|undefined} undefined where there is none and none is needed */
+/**
+ * @overload
+ * @param {unknown} value
+ * @param {string} name
+ * @param {number} most characters
+ * @returns {string}
+ */
+/**
+ * Read a text; undefined where there is none and none is needed.
+ *
+ * @overload
+ * @param {unknown} value
+ * @param {string} name
+ * @param {number} most characters
+ * @param {{isNeeded?: boolean}} options
+ * @returns {string|undefined}
+ */
+/**
+ * @param {unknown} value
+ * @param {string} name
+ * @param {number} most
+ * @param {{isNeeded?: boolean}} [options]
+ * @returns {string|undefined}
+ */
 function readText(value, name, most, { isNeeded = true } = {}) {
     if (value === undefined && !isNeeded) return undefined;
     if (typeof value !== 'string' || value === '') throw bad(`${name} must be a text`);
@@ -45,12 +111,22 @@ function readText(value, name, most, { isNeeded = true } = {}) {
     return value;
 }
 
+/**
+ * @param {unknown} value
+ * @param {string} name
+ * @param {boolean} usual
+ */
 function readFlag(value, name, usual) {
     if (value === undefined) return usual;
     if (typeof value !== 'boolean') throw bad(`${name} must be true or false`);
     return value;
 }
 
+/**
+ * @param {unknown} value
+ * @param {string} name
+ * @param {number} most
+ */
 function readDegrees(value, name, most) {
     if (typeof value !== 'number' || !(Math.abs(value) <= most)) {
         throw bad(`${name} must be a number from -${most} to ${most}`);
@@ -58,7 +134,11 @@ function readDegrees(value, name, most) {
     return value;
 }
 
-/** @throws {HttpError} 400 unless it is the text of a message's id */
+/**
+ * @param {unknown} value
+ * @param {string} name
+ * @throws {HttpError} 400 unless it is the text of a message's id
+ */
 function readMessageId(value, name) {
     if (typeof value !== 'string' || !MESSAGE_ID.test(value)) throw bad(`${name} is not the id of a message`);
     return value;
@@ -66,7 +146,11 @@ function readMessageId(value, name) {
 
 // ---- kinds ------------------------------------------------------------------------------------------
 
-/** Kinds that are a file: which types it may have, how the library is told, whether it can have a caption. */
+/**
+ * Kinds that are a file: which types it may have, how the library is told, whether it can have a caption.
+ *
+ * @type {Record<string, {types: RegExp, caption?: boolean, option?: string}>}
+ */
 const FILES = {
     image: { types: /^image\//, caption: true },
     video: { types: /^video\//, caption: true },
@@ -76,7 +160,12 @@ const FILES = {
     sticker: { types: /^image\//, option: 'sendMediaAsSticker' },
 };
 
-/** Read what says where a file is. `file` names what came with the call, in place of its data. */
+/**
+ * Read what says where a file is. `file` names what came with the call, in place of its data.
+ *
+ * @param {unknown} value
+ * @param {string} kind
+ */
 function readFile(value, kind) {
     const { caption: mayHaveCaption, option, types } = FILES[kind];
     const members = ['url', 'data', 'file', 'type', 'name'];
@@ -108,6 +197,7 @@ function readFile(value, kind) {
     };
 }
 
+/** @param {unknown} value */
 function readLocation(value) {
     refuseOthers(value, ['latitude', 'longitude', 'name', 'address'], 'location');
     const words = ['name', 'address'].map((name) =>
@@ -120,14 +210,18 @@ function readLocation(value) {
 }
 
 /** A text as vCards have it (RFC 6350, 3.4). */
-const escaped = (text) => text.replace(/[\\;,]/g, '\\$&').replace(/\r\n?|\n/g, '\\n');
+const escaped = (/** @type {string} */ text) => text.replace(/[\\;,]/g, '\\$&').replace(/\r\n?|\n/g, '\\n');
 
+/**
+ * @param {unknown} value
+ * @param {string|null} country
+ */
 function readContact(value, country) {
     refuseOthers(value, ['name', 'phone', 'vcard'], 'contact');
     const name = readText(value.name, 'contact.name', MAX_NAME_CHARACTERS);
     if (value.vcard !== undefined) {
         if (value.phone !== undefined) throw bad('contact needs either phone or vcard');
-        const vcard = readText(value.vcard, 'contact.vcard', MAX_TEXT_CHARACTERS) ?? '';
+        const vcard = readText(value.vcard, 'contact.vcard', MAX_TEXT_CHARACTERS);
         if (!/^BEGIN:VCARD\r?\n[^]*\nEND:VCARD\s*$/i.test(vcard)) throw bad('contact.vcard is not a vCard');
         return { displayName: name, vcard };
     }
@@ -138,6 +232,10 @@ function readContact(value, country) {
     return { displayName: name, vcard: [...lines, 'END:VCARD'].join('\n') };
 }
 
+/**
+ * @param {unknown} value
+ * @param {string|null} country
+ */
 function readContacts(value, country) {
     const given = Array.isArray(value) ? value : [value];
     if (given.length === 0 || given.length > MAX_CONTACTS) {
@@ -152,6 +250,7 @@ function readContacts(value, country) {
     return { text: '', options: {}, extra };
 }
 
+/** @param {unknown} value */
 function readPoll(value) {
     refuseOthers(value, ['question', 'options', 'multiple'], 'poll');
     const pollName = readText(value.question, 'poll.question', MAX_QUESTION_CHARACTERS);
@@ -175,9 +274,14 @@ function readPoll(value) {
     };
 }
 
+/** @typedef {(value: unknown, country: string|null) => What & {media?: Media}} ReadKind */
+
+/** @type {Record<string, ReadKind>} */
 const KINDS = {
     text: (value) => ({ text: readText(value, 'text', MAX_TEXT_CHARACTERS), options: {} }),
-    ...Object.fromEntries(Object.keys(FILES).map((kind) => [kind, (value) => readFile(value, kind)])),
+    ...Object.fromEntries(
+        Object.keys(FILES).map((kind) => [kind, (/** @type {unknown} */ value) => readFile(value, kind)]),
+    ),
     location: readLocation,
     contact: readContacts,
     poll: readPoll,
@@ -185,13 +289,21 @@ const KINDS = {
 
 // ---- messages ---------------------------------------------------------------------------------------
 
+/**
+ * @param {unknown} value
+ * @param {string|null} country
+ */
 function readTo(value, country) {
     if (!['string', 'number'].includes(typeof value) || value === '') {
         throw bad('to must be a phone number or the id of a chat');
     }
-    return readRecipient(value, country);
+    return readRecipient(/** @type {string|number} */ (value), country);
 }
 
+/**
+ * @param {unknown} value
+ * @param {string|null} country
+ */
 function readMentions(value, country) {
     if (value === undefined) return [];
     if (!Array.isArray(value) || value.length > MAX_MENTIONS) {
@@ -207,11 +319,10 @@ function readMentions(value, country) {
 /**
  * Read a message to send.
  *
- * @param {object} message as docs/server.md describes it
+ * @param {unknown} message as docs/server.md describes it
  * @param {string|null} country the code of the country of numbers that say none
- * @returns {{to: object, feature: string, media: object|null, what: object}} `to`: see numbers.js; `feature`
- *   of surface.js that it needs; `media`: where its file is, and which types it may have; `what`: what the
- *   page is given
+ * @returns {{to: import('./numbers').Recipient, feature: string, media: Media|null, what: What}} `feature`:
+ *   of surface.js, that it needs
  * @throws {HttpError} 400 `bad_request` or `bad_number`; 413 `too_large`
  */
 function readMessage(message, country) {
@@ -239,7 +350,13 @@ function readMessage(message, country) {
     };
 }
 
-/** Read a text in place of another: `{text, mentions}`. @throws {HttpError} 400, 413 */
+/**
+ * Read a text in place of another: `{text, mentions}`.
+ *
+ * @param {unknown} edit
+ * @param {string|null} country
+ * @throws {HttpError} 400, 413
+ */
 function readEdit(edit, country) {
     refuseOthersInBody(edit, ['text', 'mentions'], 'an edit');
     return {
@@ -248,25 +365,42 @@ function readEdit(edit, country) {
     };
 }
 
-/** Read a reaction: one emoji, or nothing to take it back. @throws {HttpError} 400 */
+/**
+ * Read a reaction: one emoji, or nothing to take it back.
+ *
+ * @param {unknown} given
+ * @throws {HttpError} 400
+ */
 function readReaction(given) {
     refuseOthersInBody(given, ['reaction'], 'a reaction');
     const { reaction } = given;
     // Whatever people see as one sign: flags, families and skin tones are several characters.
-    const isOne = (text) => [...new Intl.Segmenter().segment(text)].length === 1 && /\p{Emoji}/u.test(text);
+    const isOne = (/** @type {string} */ text) =>
+        [...new Intl.Segmenter().segment(text)].length === 1 && /\p{Emoji}/u.test(text);
     if (typeof reaction !== 'string' || (reaction !== '' && (reaction.length > 32 || !isOne(reaction)))) {
         throw bad('reaction must be one emoji, or an empty text to take it back');
     }
     return reaction;
 }
 
-/** Read whom a message is forwarded to. @throws {HttpError} 400 */
+/**
+ * Read whom a message is forwarded to.
+ *
+ * @param {unknown} given
+ * @param {string|null} country
+ * @throws {HttpError} 400
+ */
 function readForward(given, country) {
     refuseOthersInBody(given, ['to'], 'a forwarding');
     return readTo(given.to, country);
 }
 
-/** Read whether a sign of writing begins, or ends. @throws {HttpError} 400 */
+/**
+ * Read whether a sign of writing begins, or ends.
+ *
+ * @param {unknown} given
+ * @throws {HttpError} 400
+ */
 function readSignal(given) {
     refuseOthersInBody(given, ['on'], 'this call');
     return readFlag(given.on, 'on', true);

@@ -25,13 +25,36 @@ const MOST_WASTE = 1_000;
 
 const FILE = 'sends';
 
-const checksum = (text) => createHash('sha256').update(text).digest('hex').slice(0, 12);
-const lineOf = (record) => {
+/**
+ * What is kept of a send. `print` is equal for equal calls; `others`: of a message that is sent on, the
+ * copies that were in the chat already; `copy`: the id under which the page forwarded it, or null; `sent`:
+ * whether WhatsApp's server is known to have the message.
+ *
+ * @typedef {object} Send
+ * @property {string} key
+ * @property {string} print
+ * @property {string} chat
+ * @property {string} id
+ * @property {number} at milliseconds
+ * @property {string[]} [others]
+ * @property {boolean} [sent]
+ * @property {string|null} [copy]
+ */
+
+/** A line of the file. @typedef {Partial<Send> & {key: string, forgotten?: boolean}} SendRecord */
+
+const checksum = (/** @type {string} */ text) => createHash('sha256').update(text).digest('hex').slice(0, 12);
+const lineOf = (/** @type {SendRecord} */ record) => {
     const text = JSON.stringify(record);
     return `${checksum(text)} ${text}\n`;
 };
 
-/** Return what a line holds; null where it is damaged. */
+/**
+ * Return what a line holds; null where it is damaged.
+ *
+ * @param {string} line
+ * @returns {SendRecord|null}
+ */
 function readLine(line) {
     const text = line.slice(13);
     if (line.slice(0, 12) !== checksum(text)) return null;
@@ -42,6 +65,7 @@ function readLine(line) {
     }
 }
 
+/** @param {string} folder */
 async function makeFolder(folder) {
     await fs.mkdir(folder, { mode: 0o700 }).catch((error) => {
         if (error.code !== 'EEXIST') throw error;
@@ -52,11 +76,12 @@ class Sends {
     #directory;
     #log;
     #now;
-    /** By key, oldest first: `{key, print, chat, id, at, others?, copy?, sent?}`. */
+    /** By key, oldest first. @type {Map<string, Send>} */
     #kept = new Map();
     #lines = 0;
     /** @type {import('node:fs/promises').FileHandle|null} */
     #handle = null;
+    /** @type {{record: SendRecord, resolve: () => void, reject: (error: unknown) => void}[]} */
     #waiting = [];
     /** @type {Promise<void>|null} */
     #writing = null;
@@ -64,8 +89,11 @@ class Sends {
     /**
      * Read what was kept. Never fails: a file that cannot be read is told, and begun anew.
      *
-     * @param {{directory: string, log: object, now?: () => number}} options `directory`: the folder of the
-     *   user's messages; it is made when something is to be kept
+     * @param {object} options
+     * @param {string} options.directory the folder of the user's messages; it is made when something is to be
+     *   kept
+     * @param {Pick<import('./types').Log, 'warning'>} options.log
+     * @param {() => number} [options.now]
      */
     constructor({ directory, log, now = Date.now }) {
         this.#directory = directory;
@@ -79,6 +107,7 @@ class Sends {
     }
 
     #read() {
+        /** @type {string[]} */
         let lines = [];
         try {
             lines = readFileSync(this.#file, 'utf8').split('\n').slice(0, -1);
@@ -99,10 +128,11 @@ class Sends {
         this.#trim();
     }
 
+    /** @param {SendRecord} record */
     #apply({ key, ...given }) {
         if (given.forgotten) this.#kept.delete(key);
         else if (given.id !== undefined || this.#kept.has(key))
-            this.#kept.set(key, { ...this.#kept.get(key), key, ...given });
+            this.#kept.set(key, /** @type {Send} */ ({ ...this.#kept.get(key), key, ...given }));
     }
 
     #trim() {
@@ -113,31 +143,26 @@ class Sends {
         }
     }
 
-    /**
-     * Tell what is known of a key: `{key, print, chat, id, at, others, copy, sent}`, or undefined. `print`,
-     * `others`: see `begin`; `copy`: see `settle`; `sent`: whether WhatsApp's server is known to have the
-     * message.
-     */
+    /** Tell what is known of a key, or undefined. @param {string} key */
     find(key) {
         this.#trim();
         return this.#kept.get(key);
     }
 
-    /** Tell whether a message was begun under a key. */
+    /** Tell whether a message was begun under a key. @param {string} id */
     has(id) {
         return [...this.#kept.values()].some((each) => each.id === id || each.copy === id);
     }
 
     /** The ids of messages that were sent on under a key. */
     copies() {
-        return [...this.#kept.values()].map(({ copy }) => copy).filter((copy) => copy);
+        return [...this.#kept.values()].flatMap(({ copy }) => (copy ? [copy] : []));
     }
 
     /**
      * Keep that a message is about to be handed over. Resolves when it is on the disk.
      *
-     * @param {{key, print, chat, id, others?: string[]}} send `print` is equal for equal calls; `others`: of
-     *   a message that is sent on, the copies that are in the chat already
+     * @param {Pick<Send, 'key'|'print'|'chat'|'id'|'others'>} send
      * @throws {Error} the disk does not take it
      */
     begin(send) {
@@ -145,18 +170,17 @@ class Sends {
     }
 
     /**
-     * Keep what became of a message: `sent`, WhatsApp's server has it; `copy`, the id under which the page
-     * forwarded it, or null. It can be asked again where the disk does not take it.
+     * Keep what became of a message. It can be asked again where the disk does not take it.
      *
      * @param {string} key
-     * @param {{sent?: boolean, copy?: string|null}} what
+     * @param {Pick<Send, 'sent'|'copy'>} what
      */
     async settle(key, what = { sent: true }) {
         this.#apply({ key, ...what });
         await this.#write({ key, ...what }).catch(() => {});
     }
 
-    /** The message was not handed over: the key is free again. */
+    /** The message was not handed over: the key is free again. @param {string} key */
     async forget(key) {
         await this.#write({ key, forgotten: true }).catch(() => {});
     }
@@ -168,8 +192,14 @@ class Sends {
         this.#handle = null;
     }
 
-    /** What comes while the disk is busy is written together. */
+    /**
+     * What comes while the disk is busy is written together.
+     *
+     * @param {SendRecord} record
+     * @returns {Promise<void>}
+     */
     #write(record) {
+        /** @type {Promise<void>} */
         const written = new Promise((resolve, reject) => {
             this.#waiting.push({ record, resolve, reject });
         });
@@ -197,6 +227,7 @@ class Sends {
         this.#writing = null;
     }
 
+    /** @param {SendRecord[]} records */
     async #append(records) {
         this.#trim();
         const isWasteful = this.#lines > 2 * this.#kept.size + MOST_WASTE;

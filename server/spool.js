@@ -47,6 +47,7 @@ const tooLarge = (most) =>
         hint: 'send a smaller one, or raise instances.media_max (WAPORTD_MEDIA_MAX) and restart the user',
     });
 
+/** @param {number} total bytes */
 const full = (total) =>
     new HttpError(
         503,
@@ -61,7 +62,7 @@ class Spool {
     #cleared;
     #total;
     #used = 0;
-    /** Sizes of the files that are there, by path. */
+    /** Sizes of the files that are there, by path. @type {Map<string, number>} */
     #sizes = new Map();
 
     /** @param {{directory: string, most: number}} options `most`: bytes of one file */
@@ -111,7 +112,7 @@ class Spool {
         return { path: file, size, print: hash.digest('hex'), type: typeOf(begin, type) };
     }
 
-    /** Delete a file. Never fails: what is left is deleted at the next start. */
+    /** Delete a file. Never fails: what is left is deleted at the next start. @param {{path: string}} file */
     async drop(file) {
         await fs.rm(file.path, { force: true }).catch(() => {});
         this.#used -= this.#sizes.get(file.path) ?? 0;
@@ -119,8 +120,12 @@ class Spool {
     }
 }
 
+/**
+ * @param {Buffer} begin
+ * @param {string|undefined} said
+ */
 function typeOf(begin, said) {
-    if (TYPE.test(said ?? '') && !ANY_TYPE.test(said)) return said;
+    if (said !== undefined && TYPE.test(said) && !ANY_TYPE.test(said)) return said;
     const text = begin.toString('latin1');
     return SIGNS.find(([, sign]) => sign.test(text))?.[0] ?? 'application/octet-stream';
 }
