@@ -21,9 +21,16 @@ const HEARTBEAT_MS = 15_000;
 const MAX_STREAMS = 64;
 const MAX_STREAMS_OF_ONE = 32;
 
+/**
+ * @typedef {object} Stream
+ * @property {number|undefined} caller
+ * @property {import('node:http').ServerResponse} response
+ * @property {number} sent the version of the document
+ */
+
 class EventStreams {
     #state;
-    /** @type {Set<{caller: number|undefined, response: import('node:http').ServerResponse, sent: number}>} */
+    /** @type {Set<Stream>} */
     #streams = new Set();
     /** @type {NodeJS.Timeout|undefined} */
     #heartbeat;
@@ -69,8 +76,13 @@ class EventStreams {
         this.#heartbeat ??= setInterval(() => this.#beat(), HEARTBEAT_MS).unref();
     }
 
-    /** Whoever has the most gives one up for who has fewer: so the daemon follows, however many others do. */
+    /**
+     * Whoever has the most gives one up for who has fewer: so the daemon follows, however many others do.
+     *
+     * @param {number|undefined} caller
+     */
     #makeRoom(caller) {
+        /** @type {Stream[]} */
         const own = [];
         const held = new Map([[caller, own]]);
         for (const stream of this.#streams) {
@@ -96,6 +108,7 @@ class EventStreams {
         }
     }
 
+    /** @param {Stream} stream */
     #send(stream) {
         const { response } = stream;
         const version = this.#state.version;

@@ -18,8 +18,10 @@ class Growth {
     #timer;
 
     /**
-     * @param {{storage: import('./storage').Storage, safekeeping: import('./safekeeping').Safekeeping,
-     *   state: import('./state').SessionState}} parts the figures become `storage` of the document
+     * @param {object} parts
+     * @param {import('./storage').Storage} parts.storage
+     * @param {import('./safekeeping').Safekeeping} parts.safekeeping
+     * @param {import('./state').SessionState} parts.state the figures become `storage` of its document
      */
     constructor({ storage, safekeeping, state }) {
         this.#storage = storage;

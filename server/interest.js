@@ -19,7 +19,13 @@ class Demand {
         return performance.now() - this.#asked;
     }
 
-    /** Call `onIdle` once nobody has asked for `limitMs`, unless `isNeeded()`: then look again later. */
+    /**
+     * Call `onIdle` once nobody has asked for `limitMs`, unless `isNeeded()`: then look again later.
+     *
+     * @param {number} limitMs
+     * @param {() => boolean} isNeeded
+     * @param {() => void} onIdle
+     */
     whenIdle(limitMs, isNeeded, onIdle) {
         const left = limitMs - this.silence;
         this.#timer = setTimeout(

@@ -21,13 +21,14 @@ const USUAL_GROWTH = 2;
 const TIDY_BYTES = 4 * 1024 * 1024;
 
 let works = 0;
+/** @type {((options: {type: 'minor'}) => void)|null} */
 let collect = null;
 
-const setGrowth = (factor) => {
+const setGrowth = (/** @type {number} */ factor) => {
     if (shortcuts.v8) v8.setFlagsFromString(`--semi-space-growth-factor=${factor}`);
 };
 
-/** Keep the nursery as it is. @returns {Function} ends that, once whatever else wanted it is done, too */
+/** Keep the nursery as it is. @returns {() => void} ends that, once whatever else wanted it is done, too */
 function keepSmall() {
     if (works === 0) setGrowth(1);
     works += 1;
@@ -46,10 +47,14 @@ function tidy() {
         v8.setFlagsFromString('--expose-gc');
         collect = vm.runInNewContext('gc');
     }
-    collect({ type: 'minor' });
+    collect?.({ type: 'minor' });
 }
 
-/** Yield the pieces of a file, as they come, and leave no more of them lying about than a few MiB. */
+/**
+ * Yield the pieces of a file, as they come, and leave no more of them lying about than a few MiB.
+ *
+ * @param {AsyncIterable<Buffer>|Iterable<Buffer>} pieces
+ */
 async function* tidily(pieces) {
     let lying = 0;
     for await (const piece of pieces) {
