@@ -5,6 +5,10 @@
 const { Journal } = require('../../../server/journal');
 const { event, quiet } = require('./journal');
 
+/**
+ * @param {string} directory
+ * @param {string} name
+ */
 async function main(directory, name) {
     const journal = await Journal.open({
         directory,
@@ -12,7 +16,7 @@ async function main(directory, name) {
         maxBytes: 1024 * 1024,
         log: quiet,
     });
-    const one = async (index) => {
+    const one = async (/** @type {number} */ index) => {
         const id = `${name}-${index}`;
         const { cursor } = await journal.append(event(id));
         // Not by a stream: what was told has left this process.
@@ -24,4 +28,4 @@ async function main(directory, name) {
     }
 }
 
-main(...process.argv.slice(2));
+main(process.argv[2], process.argv[3]);

@@ -7,6 +7,7 @@ const path = require('node:path');
 
 const { Storage } = require('../../../server/storage');
 
+/** @param {string} disk */
 async function main(disk) {
     const storage = new Storage({
         authDirectory: path.join(disk, '.wwebjs_auth_5002'),
@@ -21,7 +22,7 @@ async function main(disk) {
     } catch (error) {
         if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'ENOSPC') throw error;
     }
-    const causeOf = (work) =>
+    const causeOf = (/** @type {Promise<unknown>} */ work) =>
         work.then(
             () => null,
             ({ cause }) => cause,

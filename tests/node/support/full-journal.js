@@ -9,6 +9,7 @@ const { Journal } = require('../../../server/journal');
 const { event, idsOf, listening, readAll } = require('./journal');
 const { whenFound } = require('./process');
 
+/** @param {string} file */
 function fill(file) {
     const filler = fs.openSync(file, 'w');
     for (const size of [4096, 1]) {
@@ -21,6 +22,7 @@ function fill(file) {
     fs.closeSync(filler);
 }
 
+/** @param {string} disk */
 async function main(disk) {
     const log = listening();
     const directory = path.join(disk, 'auth', 'messages');
@@ -29,6 +31,7 @@ async function main(disk) {
     const first = await journal.append(event('before'));
     const filler = path.join(disk, 'filler');
     fill(filler);
+    /** @type {string[]} */
     const seen = [];
     journal.on('append', (entry) => seen.push(entry.cursor));
     // More than the page that the file has already.

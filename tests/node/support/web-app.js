@@ -7,15 +7,31 @@ const http = require('node:http');
 const { once } = require('node:events');
 
 /**
+ * A call, `nth` from 1 on.
+ *
+ * @typedef {object} Call
+ * @property {string|undefined} method
+ * @property {string|undefined} url
+ * @property {http.IncomingHttpHeaders} headers
+ * @property {string} text
+ * @property {string} id
+ * @property {import('../../../server/types').JournalEvent} event
+ * @property {number} nth
+ */
+
+/**
  * Start one on 127.0.0.1.
  *
- * @param {(call: {id: string, headers: object, text: string, event: object, nth: number}, response:
- *     http.ServerResponse) => void} answer is called with each call, `nth` from 1 on; 200 unless given
- * @returns {Promise<{url: URL, calls: object[], close: () => Promise<void>}>} `calls` in the order of arrival
+ * @param {import('node:test').TestContext} t
+ * @param {(call: Call, response: http.ServerResponse) => void} answer is called with each call; 200 unless
+ *   given
+ * @returns {Promise<{url: URL, calls: Call[], close: () => Promise<void>}>} `calls` in the order of arrival
  */
 async function startWebApp(t, answer = (_, response) => response.end(), port = 0) {
+    /** @type {Call[]} */
     const calls = [];
     const server = http.createServer((request, response) => {
+        /** @type {Buffer[]} */
         const chunks = [];
         request.on('data', (chunk) => chunks.push(chunk));
         request.on('end', () => {
@@ -44,13 +60,15 @@ async function startWebApp(t, answer = (_, response) => response.end(), port = 0
 /**
  * Verify a call as the text of the convention says it, without any of the server's code.
  *
+ * @param {string} secret
+ * @param {Call} call
  * @returns {boolean} whether one of its signatures is by that secret
  */
 function isSignedBy(secret, { headers, text }) {
     const key = new Uint8Array(Buffer.from(secret.replace('whsec_', ''), 'base64'));
     const signed = `${headers['webhook-id']}.${headers['webhook-timestamp']}.${text}`;
     const wanted = crypto.createHmac('sha256', key).update(signed, 'utf8').digest();
-    return headers['webhook-signature'].split(' ').some((each) => {
+    return /** @type {string} */ (headers['webhook-signature']).split(' ').some((each) => {
         const [version, signature] = each.split(',');
         const given = Buffer.from(signature, 'base64');
         return version === 'v1' && given.length === 32 && crypto.timingSafeEqual(given, wanted);
