@@ -38,6 +38,14 @@ const { SessionState } = require('./server/state');
 const { Storage } = require('./server/storage');
 const { Notifier, listenFds, takeVariables, watchdogInterval } = require('./server/systemd');
 
+/**
+ * @typedef {import('./server/types').Log} Log
+ *
+ * @typedef {import('./server/types').SessionClientClass} SessionClientClass
+ *
+ * @typedef {(engine: string|null) => {SessionClient: SessionClientClass}} LoadLibrary
+ */
+
 /** Everything is closed, or given up, before systemd's patience ends. */
 const STOP_LIMIT_MS = 9_500;
 const NOTIFY_LIMIT_MS = 500;
@@ -45,7 +53,7 @@ const LAST_WORDS_MS = 50;
 /** A session that begins changes its status several times at once; each time it is told a program starts. */
 const STATUS_PAUSE_MS = 500;
 
-/** @returns {never} */
+/** @param {string} text @returns {never} */
 function fail(text) {
     process.stderr.write(`whatsapp_server: ${text.replaceAll('\n', '\nwhatsapp_server: ')}\n`);
     process.exit(EXIT.configuration);
@@ -61,7 +69,14 @@ function configure() {
     }
 }
 
-/** Listen on systemd's sockets, or by hand on both loopback addresses. */
+/**
+ * Listen on systemd's sockets, or by hand on both loopback addresses.
+ *
+ * @param {HttpServer} server
+ * @param {number[]} fds
+ * @param {number} port
+ * @param {Log} log
+ */
 async function listen(server, fds, port, log) {
     for (const fd of fds) await server.listen({ fd });
     if (fds.length > 0) return;
@@ -82,7 +97,7 @@ async function listen(server, fds, port, log) {
     }
 }
 
-/** Load the library of the engine, and make the client of sessions from it. */
+/** Load the library of the engine, and make the client of sessions from it. @type {LoadLibrary} */
 function loadSessionClient(engine) {
     const library = loadEngine(engine);
     return { SessionClient: require('./server/whatsapp').createSessionClient(library) };
@@ -91,7 +106,7 @@ function loadSessionClient(engine) {
 /**
  * Run the server until it ends.
  *
- * @param {(engine: string|null) => {SessionClient: Function}} loadLibrary called once the server answers,
+ * @param {LoadLibrary} loadLibrary called once the server answers,
  *   with the engine's folder, and again where that failed; another one than `loadSessionClient` makes a
  *   server without a browser (tests/light_server.js)
  * @param {import('./server/types').StartBrowser} startBrowser
@@ -109,9 +124,13 @@ async function main(loadLibrary, startBrowser) {
         upstream: { ...describeEngine(config.engine), pinned: config.webVersion },
     });
 
+    /** @type {Promise<void>|null} */
     let stopping = null;
+    /** @type {ReturnType<LoadLibrary>|null} */
     let library = null;
-    let session = null;
+    /** It is made before anybody asks. @type {Session} */
+    let session = /** @type {any} */ (null);
+    /** @type {import('./server/messaging').Messaging|null} */
     let made = null;
     const messaging = () => {
         made ??= new (require('./server/messaging').Messaging)({ config, state, session, log });
@@ -125,6 +144,7 @@ async function main(loadLibrary, startBrowser) {
         library ??= loadSmall(() => loadLibrary(config.engine));
         return library;
     };
+    /** @param {number} code @param {string} why */
     const ending = (code, why) => {
         stopping ??= stop(code, why);
     };
@@ -166,6 +186,7 @@ async function main(loadLibrary, startBrowser) {
     });
     const server = new HttpServer({ routes, log, judge });
 
+    /** @param {number} code @param {string} why */
     async function stop(code, why) {
         const expected = [EXIT.stopped, EXIT.loggedOut].includes(code);
         log[expected ? 'info' : 'error']('stopping', { why, exit: code });
@@ -187,7 +208,7 @@ async function main(loadLibrary, startBrowser) {
     process.on('SIGTERM', () => ending(EXIT.stopped, 'stopped'));
     process.on('SIGINT', () => ending(EXIT.stopped, 'stopped'));
     process.on('SIGHUP', () => ending(EXIT.stopped, 'stopped'));
-    const unexpected = (error) => {
+    const unexpected = (/** @type {any} */ error) => {
         if (session.expects(error)) {
             log.debug('ignored', { reason: messageOf(error) });
             return;
@@ -213,7 +234,9 @@ async function main(loadLibrary, startBrowser) {
     // Until that program is started, not until it has ended.
     await pause(0);
 
+    /** @type {string|null} */
     let status = null;
+    /** @type {NodeJS.Timeout|null} */
     let statusTimer = null;
     state.on('change', ({ message }) => {
         if (message === status) return;
@@ -256,6 +279,7 @@ async function main(loadLibrary, startBrowser) {
 /** @type {import('./server/types').StartBrowser} */
 const startProcess = (file, args, profile, env) => new BrowserProcess(file, args, profile, env);
 
+/** @param {LoadLibrary} loadLibrary @param {import('./server/types').StartBrowser} startBrowser */
 function run(loadLibrary, startBrowser = startProcess) {
     main(loadLibrary, startBrowser).catch((error) => {
         process.stderr.write(`whatsapp_server: ${error.stack}\n`);

@@ -26,7 +26,17 @@ const INSTALL_HINT =
     'install one (Debian: apt install chromium-headless-shell, or chromium), or name one ' +
     '(instances.browser; WAPORTD_BROWSER when run by hand)';
 
-async function isExecutable(file) {
+/**
+ * How a program ended, or why it could not be started.
+ *
+ * @typedef {object} End
+ * @property {string} [message]
+ * @property {boolean} [killed]
+ * @property {string|null} [signal]
+ * @property {string|number|null} [code]
+ */
+
+async function isExecutable(/** @type {string} */ file) {
     try {
         await fs.access(file, constants.X_OK);
         return (await fs.stat(file)).isFile();
@@ -35,6 +45,7 @@ async function isExecutable(file) {
     }
 }
 
+/** @param {string} name @param {string|undefined} searchPath */
 async function lookUp(name, searchPath) {
     const folders = [...new Set([...(searchPath ?? '').split(':'), '/usr/bin'])].filter((each) =>
         path.isAbsolute(each),
@@ -81,11 +92,16 @@ async function findBrowsers(wanted, searchPath = process.env.PATH) {
 class BrowserChoice {
     #file;
 
-    constructor(stateDirectory) {
+    constructor(/** @type {string} */ stateDirectory) {
         this.#file = path.join(stateDirectory, '.browser');
     }
 
-    /** Return the remembered browser if it is among `browsers`, else the first of them. */
+    /**
+     * Return the remembered browser if it is among `browsers`, else the first of them.
+     *
+     * @param {string[]} browsers
+     * @returns {Promise<string>}
+     */
     async pick(browsers) {
         const remembered = readJson(this.#file);
         return browsers.includes(remembered?.path) ? remembered.path : browsers[0];
@@ -94,6 +110,9 @@ class BrowserChoice {
     /**
      * Pass on to the browser after `failed` in the list, and remember that.
      *
+     * @param {string[]} browsers
+     * @param {string} failed
+     * @param {string} reason
      * @returns {Promise<string|null>} its path; null when there is no other
      */
     async passOn(browsers, failed, reason) {
@@ -107,14 +126,18 @@ class BrowserChoice {
 /**
  * Run a program to its end, with all that it starts: the leader of a group of its own, none of which is left.
  *
+ * @param {string} file
+ * @param {string[]} args
+ * @param {NodeJS.ProcessEnv} env
+ * @param {number} limit in milliseconds
  * @param {AbortSignal} [signal] ends it
- * @returns {Promise<{error: object|null, stdout: string, stderr: string}>} `error` as that of execFile
+ * @returns {Promise<{error: End|null, stdout: string, stderr: string}>} `error` as that of execFile
  */
 async function run(file, args, env, limit, signal) {
     const said = { stdout: '', stderr: '' };
     const child = spawn(file, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
-    for (const name of Object.keys(said)) {
-        child[name].setEncoding('utf8').on('data', (text) => {
+    for (const name of /** @type {(keyof typeof said)[]} */ (Object.keys(said))) {
+        child[name].setEncoding('utf8').on('data', (/** @type {string} */ text) => {
             if (said[name].length < MOST_OUTPUT_CHARACTERS) said[name] += text;
         });
     }
@@ -126,6 +149,7 @@ async function run(file, args, env, limit, signal) {
     const timer = setTimeout(kill, limit);
     signal?.addEventListener('abort', kill);
     if (signal?.aborted) kill();
+    /** @type {End|null} */
     const error = await new Promise((resolve) => {
         child.once('error', resolve);
         child.once('close', (code, by) => resolve(code === 0 ? null : { killed, signal: by, code }));
@@ -139,7 +163,7 @@ async function run(file, args, env, limit, signal) {
     return { error, ...said };
 }
 
-function killGroup(group) {
+function killGroup(/** @type {number|undefined} */ group) {
     try {
         if (group !== undefined) process.kill(-group, 'SIGKILL');
     } catch (error) {
@@ -178,6 +202,8 @@ async function whileStopped(group, work) {
 /**
  * Return the line that says why. A browser's last words are often followed by noise about its own crash: what
  * its other processes say when it has gone, such as "Broken pipe".
+ *
+ * @param {string} stderr
  */
 function lastWords(stderr) {
     const lines = stderr
@@ -196,7 +222,7 @@ function lastWords(stderr) {
 }
 
 /** Return how a program ended that said nothing. The message of node holds all of its arguments. */
-function ending(error) {
+function ending(/** @type {End|null} */ error) {
     if (error === null) return 'no reason given';
     if (error.killed) return 'no answer in time';
     if (error.signal) return `it was ended by ${error.signal}`;
@@ -208,7 +234,7 @@ function ending(error) {
  *
  * @param {string} file
  * @param {object} how
- * @param {{killed: any, signal: any, code: any}|null} how.error how its program ended
+ * @param {End|null} how.error how its program ended
  * @param {string} how.stderr what it said
  */
 function failure(file, { error, stderr }) {
@@ -224,6 +250,10 @@ function failure(file, { error, stderr }) {
 /**
  * Start a browser as a session's and end it.
  *
+ * @param {string} file
+ * @param {string[]} args
+ * @param {string} profile
+ * @param {NodeJS.ProcessEnv} env
  * @param {AbortSignal} signal gives it up
  * @throws {SessionError} `browser_failed`: it does not start, or draws no page
  */
@@ -238,6 +268,9 @@ async function tryOut(file, args, profile, env, signal) {
  * Return the environment of a browser: without what belongs to this server alone, lest it speaks to systemd
  * in the server's name, and with a place of its own for what it keeps outside its profile (the server's user
  * may have no home).
+ *
+ * @param {string} cacheDirectory
+ * @returns {NodeJS.ProcessEnv}
  */
 function browserEnvironment(cacheDirectory, env = process.env) {
     const inherited = Object.entries(env).filter(([name]) => !OWN_VARIABLES.test(name));
@@ -252,7 +285,7 @@ function browserEnvironment(cacheDirectory, env = process.env) {
     return { ...Object.fromEntries(inherited), ...own };
 }
 
-async function readProcess(pid) {
+async function readProcess(/** @type {number} */ pid) {
     try {
         const stat = await fs.readFile(`/proc/${pid}/stat`, 'latin1');
         // The command name is in parentheses and may hold anything; the fields after it are fixed (proc(5)).
@@ -270,7 +303,7 @@ async function processes() {
 }
 
 /** Tell whether a process group has living members; puppeteer makes each browser the leader of its own. */
-async function groupLives(group) {
+async function groupLives(/** @type {number} */ group) {
     return (await processes()).some((each) => each.group === group);
 }
 
@@ -278,7 +311,7 @@ async function groupLives(group) {
  * Tell whether a browser's group has a process that draws pages, or that can make one, as far as they can be
  * seen. A zygote that is killed takes its renderers along, and the browser does not notice for minutes.
  */
-async function groupDraws(group) {
+async function groupDraws(/** @type {number} */ group) {
     const own = (await processes()).filter((each) => each.group === group);
     const commands = await Promise.all(
         own.map(({ pid }) => fs.readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')),
@@ -291,6 +324,8 @@ async function groupDraws(group) {
  *
  * A running Chromium has written its command line anew, as one string with spaces; a wrapper script, or a
  * browser that has just started, still has separate arguments.
+ *
+ * @param {string} profile
  */
 async function profileHolders(profile) {
     const holders = await Promise.all(
@@ -301,7 +336,7 @@ async function profileHolders(profile) {
             return uses ? pid : null;
         }),
     );
-    return holders.filter((pid) => pid !== null && pid !== process.pid);
+    return /** @type {number[]} */ (holders.filter((pid) => pid !== null && pid !== process.pid));
 }
 
 module.exports = {

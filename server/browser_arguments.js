@@ -6,7 +6,7 @@ const path = require('node:path');
 
 const CACHE_BYTES = 64 * 1024 * 1024;
 
-const isHeadlessShell = (file) => /headless[-_]shell/.test(path.basename(file));
+const isHeadlessShell = (/** @type {string} */ file) => /headless[-_]shell/.test(path.basename(file));
 
 /**
  * What makes a browser a program's tool, as puppeteer starts one: nothing that it does by itself, no
@@ -61,6 +61,8 @@ const DISABLED_FEATURES = [
  * a Mac: too old one day, and contradicted by everything else the page can see. The flag reaches service
  * workers too, which a page-level override does not; the override reaches the client hints, which the flag
  * does not (both measured).
+ *
+ * @param {string} version
  */
 function identity(version) {
     const major = version.split('.')[0];
@@ -84,7 +86,7 @@ function identity(version) {
     };
 }
 
-function proxyArguments(proxy) {
+function proxyArguments(/** @type {import('./types').ProxyChoice} */ proxy) {
     if (proxy === null) return [];
     return proxy.server === null ? ['--proxy-server=direct://'] : [`--proxy-server=${proxy.server}`];
 }
@@ -93,10 +95,11 @@ function proxyArguments(proxy) {
  * Say which way to the site a browser takes, for people: its proxy without the login, or `none`.
  *
  * @param {string[]} args all of its arguments
- * @param {object} env its environment
+ * @param {NodeJS.ProcessEnv} env its environment
  */
 function describeWay(args, env) {
-    const last = (name) => args.findLast((arg) => arg.startsWith(`${name}=`))?.slice(name.length + 1);
+    const last = (/** @type {string} */ name) =>
+        args.findLast((arg) => arg.startsWith(`${name}=`))?.slice(name.length + 1);
     if (args.includes('--no-proxy-server')) return 'none';
     const found = last('--proxy-pac-url') ?? last('--proxy-server') ?? environmentProxy(env);
     if (!found || found === 'direct://') return 'none';
@@ -104,15 +107,15 @@ function describeWay(args, env) {
 }
 
 /** What Chromium takes from its environment where no argument names a proxy. */
-function environmentProxy(env) {
+function environmentProxy(/** @type {NodeJS.ProcessEnv} */ env) {
     const names = ['https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY'];
     return names.map((name) => env[name]).find(Boolean);
 }
 
 /** Join what is said of features into one flag of each kind: of several Chromium takes the last. */
-function joinFeatures(args) {
+function joinFeatures(/** @type {string[]} */ args) {
     const kinds = ['--enable-features', '--disable-features'];
-    const isOne = (arg) => kinds.some((kind) => arg.startsWith(`${kind}=`));
+    const isOne = (/** @type {string} */ arg) => kinds.some((kind) => arg.startsWith(`${kind}=`));
     const joined = kinds.map((kind) => {
         const values = args.filter((arg) => arg.startsWith(`${kind}=`));
         return `${kind}=${values.map((arg) => arg.slice(kind.length + 1)).join(',')}`;

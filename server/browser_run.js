@@ -113,7 +113,7 @@ class BrowserRun {
     }
 
     /** Make the client that takes the browser over. */
-    makeClient(SessionClient) {
+    makeClient(/** @type {import('./types').SessionClientClass} */ SessionClient) {
         this.client = new SessionClient({
             clientId: this.#config.clientId,
             dataPath: this.#storage.authDirectory,
@@ -139,6 +139,7 @@ class BrowserRun {
      * The browser answers. Its first process is the parent of all others, as Debian's wrapper script is:
      * without it nobody reaps or kills them.
      *
+     * @param {import('node:events').EventEmitter} browser
      * @param {string|null} version what it says of itself
      * @param {() => void} onGone called when its first process has ended
      * @returns {number|undefined} its process id
@@ -156,12 +157,18 @@ class BrowserRun {
         return this.#process;
     }
 
-    async #correctVersion(version) {
+    async #correctVersion(/** @type {string|null} */ version) {
         if (version === null || !(await this.#versions.correct(this.path, version))) return;
         this.#log.info('the browser is of another version than before', { path: this.path, version });
     }
 
-    /** Start (or start again) a named timer; none of them outlives the run. */
+    /**
+     * Start (or start again) a named timer; none of them outlives the run.
+     *
+     * @param {string} name
+     * @param {number} ms
+     * @param {() => void} work
+     */
     after(name, ms, work) {
         this.cancel(name);
         if (this.closed) return;
@@ -172,7 +179,7 @@ class BrowserRun {
         this.#timers.set(name, timer);
     }
 
-    cancel(name) {
+    cancel(/** @type {string} */ name) {
         clearTimeout(this.#timers.get(name));
         this.#timers.delete(name);
     }
@@ -183,13 +190,16 @@ class BrowserRun {
     }
 
     /** Tell whether a timer of that name runs. */
-    awaits(name) {
+    awaits(/** @type {string} */ name) {
         return this.#timers.has(name);
     }
 
     /**
      * Do work in the page, and know that it does: it may be silent for longer meanwhile. The page goes on
      * with it however long the caller waits.
+     *
+     * @template Result
+     * @param {() => Promise<Result>} work
      */
     working(work) {
         const one = { since: performance.now() };
@@ -254,12 +264,15 @@ class BrowserRun {
     /**
      * Ask once.
      *
+     * @param {import('./types').Probing['ask']} ask
+     * @param {import('./types').Probing['onBusy']} onBusy
      * @returns {Promise<{seen?: any, error?: any, hung?: 'page_hung'|'browser_lost'}|null>} null: it does not
      *   matter any more
      */
     async #question(ask, onBusy) {
         const era = this.#era;
         this.#askedAt = performance.now();
+        /** @type {Promise<{seen?: unknown, error?: any}>} */
         const answer = ask().then(
             (seen) => ({ seen }),
             (error) => ({ error }),
@@ -295,8 +308,9 @@ class BrowserRun {
     /**
      * Ask the page what it shows, and the site whether it can be reached.
      *
-     * @returns {Promise<{seen: object|null, fault: SessionError|null}>} `seen`: see the client's `look()`,
-     *   null = it does not answer; `fault`: why the site cannot be reached, null = it can, as far as is known
+     * @returns {Promise<{seen: import('./types').Look|null, fault: SessionError|null}>} `seen`: see the
+     *   client's `look()`, null = it does not answer; `fault`: why the site cannot be reached, null = it
+     *   can, as far as is known
      */
     async ask() {
         const limit = this.#interval;
@@ -386,6 +400,7 @@ class BrowserRun {
     }
 
     async #awaitFreeProfile() {
+        /** @type {number[]} */
         let holders = [];
         for (const end = performance.now() + GONE_LIMIT_MS; performance.now() < end; await pause(50)) {
             holders = await browsers.profileHolders(this.#storage.profile);

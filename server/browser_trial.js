@@ -17,8 +17,17 @@ const { browserArguments, identity } = require('./browser_arguments');
 const { browserVersion } = require('./browser_version');
 const { Storage } = require('./storage');
 
-const told = ({ message, hint }) => ({ message, hint: hint ?? null });
+const told = (/** @type {{message: string, hint?: string|null}} */ { message, hint }) => ({
+    message,
+    hint: hint ?? null,
+});
 
+/**
+ * @param {string} file
+ * @param {import('./types').Config} config
+ * @param {Storage} storage
+ * @param {AbortSignal} signal
+ */
 async function tryBrowser(file, config, storage, signal) {
     const env = browsers.browserEnvironment(storage.cacheDirectory);
     let version = null;
@@ -33,12 +42,13 @@ async function tryBrowser(file, config, storage, signal) {
         await browsers.tryOut(file, args, storage.profile, env, signal);
         return { path: file, version, error: null };
     } catch (error) {
-        return { path: file, version, error: told(error) };
+        return { path: file, version, error: told(/** @type {Error & {hint?: string}} */ (error)) };
     }
 }
 
 answer(async (config, givenUp) => {
     const abort = new AbortController();
+    /** @type {Awaited<ReturnType<typeof tryBrowser>>[]} */
     const tried = [];
     const work = async () => {
         const storage = new Storage(config);
@@ -46,7 +56,7 @@ answer(async (config, givenUp) => {
         for (const file of await browsers.findBrowsers(config.browser)) {
             if (abort.signal.aborted) break;
             tried.push(await tryBrowser(file, config, storage, abort.signal));
-            if (tried.at(-1).error === null) break;
+            if (tried.at(-1)?.error === null) break;
         }
         return { tried, error: null };
     };

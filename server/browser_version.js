@@ -11,8 +11,16 @@ const { readJson, replaceFile } = require('./storage');
 const LIMIT_MS = 15_000;
 
 /**
+ * A program as it was when it was asked, and its answer.
+ *
+ * @typedef {{path: string, mtime: number, size: number, version: string, [name: string]: unknown}} Known
+ */
+
+/**
  * Ask a browser for its version.
  *
+ * @param {string} file
+ * @param {NodeJS.ProcessEnv} env
  * @returns {Promise<string>} such as `156.0.8078.79`
  * @throws {SessionError} `browser_failed`: it cannot be run
  */
@@ -25,7 +33,7 @@ async function browserVersion(file, env) {
 
 class BrowserVersions {
     #file;
-    /** @type {{path: string, mtime: number, size: number, version: string, [name: string]: unknown}|null} */
+    /** @type {Known|null} */
     #known = null;
     #isRead = false;
 
@@ -38,6 +46,8 @@ class BrowserVersions {
      * Tell a browser's version. Once its program is another one, it is asked anew: that takes as long as a
      * tenth of its start.
      *
+     * @param {string} file
+     * @param {NodeJS.ProcessEnv} env
      * @throws {SessionError} `browser_failed`: it cannot be run
      */
     async of(file, env) {
@@ -54,6 +64,8 @@ class BrowserVersions {
     /**
      * Take over what a running browser says: what is asked may be a script that runs a program of its choice.
      *
+     * @param {string} file
+     * @param {string} version
      * @returns {Promise<boolean>} whether it is another version than the known one
      */
     async correct(file, version) {
@@ -62,7 +74,7 @@ class BrowserVersions {
         return true;
     }
 
-    async #note(known) {
+    async #note(/** @type {Known} */ known) {
         this.#known = known;
         // Without it the next start takes longer.
         if (this.#file !== null) await replaceFile(this.#file, `${JSON.stringify(known)}\n`).catch(() => {});
@@ -70,7 +82,7 @@ class BrowserVersions {
     }
 }
 
-async function describe(file) {
+async function describe(/** @type {string} */ file) {
     const { mtimeMs, size } = await fs.stat(file);
     return { path: file, mtime: mtimeMs, size };
 }

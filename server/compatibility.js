@@ -8,6 +8,12 @@
  */
 
 /**
+ * @typedef {import('./types').WhatsAppObject} WhatsAppObject
+ *
+ * @typedef {(...args: WhatsAppObject[]) => WhatsAppObject} PageFunction
+ */
+
+/**
  * Runs in each document of the main frame before its own scripts. Makes `window.waportd`:
  *
  * - `document`: a random name of this document, by which it is told from the one before it
@@ -26,9 +32,15 @@
 function prepareDocument(proof) {
     if (window !== window.top) return;
     const name = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join('');
+    /** @type {Record<string, string>} */
     const shims = {};
+    /** @param {string} what @param {unknown[]} more */
     const tell = (what, ...more) => window.waportdTell?.(proof, name, what, ...more);
 
+    /**
+     * @template Result
+     * @param {() => Result} work
+     */
     const attempt = (work) => {
         try {
             return work();
@@ -37,8 +49,9 @@ function prepareDocument(proof) {
         }
     };
     /** A module, or undefined. None is asked for before the page has told its build: it would disturb it. */
-    const load = (module) => attempt(() => window.require(module));
+    const load = (/** @type {string} */ module) => attempt(() => window.require(module));
 
+    /** @param {string} shim @param {() => string|undefined} work */
     const repair = (shim, work) => {
         try {
             // Some cannot be told before the login.
@@ -49,8 +62,14 @@ function prepareDocument(proof) {
         }
     };
 
-    /** Put a function in the place of another, once. */
     const wrapped = new WeakSet();
+    /**
+     * Put a function in the place of another, once.
+     *
+     * @param {WhatsAppObject} owner
+     * @param {string} member
+     * @param {(original: PageFunction) => PageFunction} make
+     */
     const wrap = (owner, member, make) => {
         const original = owner?.[member];
         if (typeof original !== 'function') return 'absent';
@@ -64,7 +83,7 @@ function prepareDocument(proof) {
 
     // ---- texts of identifiers --------------------------------------------------------------------
 
-    /** Own property `_serialized` of an identifier. */
+    /** Own property `_serialized` of an identifier. @param {WhatsAppObject} id @param {string} text */
     const setText = (id, text) =>
         Object.defineProperty(id, '_serialized', {
             value: text,
@@ -72,20 +91,23 @@ function prepareDocument(proof) {
             enumerable: true,
             configurable: true,
         });
+    /** @param {WhatsAppObject} id @param {string} field */
     const ownText = (id, field) => Object.getOwnPropertyDescriptor(id, field)?.value;
     /** The property that holds an identifier's text, whatever the page's build calls it. */
-    const fieldByValue = (id) =>
+    const fieldByValue = (/** @type {WhatsAppObject} */ id) =>
         Object.getOwnPropertyNames(id).find(
             (field) => typeof ownText(id, field) === 'string' && ownText(id, field) === String(id),
         );
-    const fieldBySource = (Class) =>
+    const fieldBySource = (/** @type {WhatsAppObject} */ Class) =>
         String(Class.prototype.toString)
             .match(/\{\s*return this(?:\.([\w$]+)|\[["']([\w$]+)["']\])\s*;?\s*\}\s*$/)
             ?.slice(1)
             .find(Boolean);
 
     /** By which property of which prototype texts are found that are not in `_serialized`. */
+    /** @type {Map<WhatsAppObject, string>} */
     const fields = new Map();
+    /** @param {WhatsAppObject} prototype @param {string} field */
     const giveText = (prototype, field) => {
         if (fields.get(prototype) === field) return;
         fields.set(prototype, field);
@@ -157,7 +179,7 @@ function prepareDocument(proof) {
     const completeKeys = () => {
         const field = fields.get(load('WAWebMsgKey')?.prototype);
         if (field === undefined) return;
-        const complete = (key) => {
+        const complete = (/** @type {WhatsAppObject} */ key) => {
             if (typeof key !== 'object' || key === null) return;
             const text = ownText(key, field);
             if (typeof text === 'string' && ownText(key, '_serialized') === undefined) setText(key, text);
@@ -176,6 +198,7 @@ function prepareDocument(proof) {
         const told = sample && attempt(() => WWebJS.getMessageModel(sample).id?._serialized);
         const isFine = sample === undefined ? shims.message_keys !== 'failed' : typeof told === 'string';
         if (isFine) return 'not needed';
+        /** @param {WhatsAppObject} id @param {WhatsAppObject} key */
         const complete = (id, key) => {
             if (typeof id !== 'object' || id === null || typeof id._serialized === 'string') return id;
             return { ...id, _serialized: String(key) };
@@ -191,11 +214,13 @@ function prepareDocument(proof) {
     };
 
     /** The id of somebody or of a chat, which the page may give as text, and its text. */
-    const asWid = (id) => (typeof id === 'string' ? load('WAWebWidFactory').createWid(id) : id);
+    const asWid = (/** @type {WhatsAppObject} */ id) =>
+        typeof id === 'string' ? load('WAWebWidFactory').createWid(id) : id;
+    /** @type {(id: WhatsAppObject) => string|undefined} */
     const textOf = (id) => attempt(() => (typeof id === 'string' ? id : (id._serialized ?? String(id))));
 
     /** What the page knows of somebody, without asking WhatsApp: number, other id, and a name. */
-    const personOf = (id) => {
+    const personOf = (/** @type {WhatsAppObject} */ id) => {
         const wid = asWid(id);
         const contacts = load('WAWebApiContact');
         const contact = attempt(() => load('WAWebCollections').Contact.get(wid));
@@ -210,7 +235,8 @@ function prepareDocument(proof) {
     };
 
     /** What the page knows of the people and the chat of a message: `{chat, me, people}`; see describe.js. */
-    const knowledgeOf = (message) => {
+    const knowledgeOf = (/** @type {WhatsAppObject} */ message) => {
+        /** @type {Record<string, Partial<ReturnType<typeof personOf>>>} */
         const people = {};
         const { author, from, quotedParticipant, revokeSender, mentionedJidList } = message;
         const mentioned = Array.isArray(mentionedJidList) ? mentionedJidList : [];
@@ -230,7 +256,7 @@ function prepareDocument(proof) {
     };
 
     /** What there is of a message that cannot be made a model of. */
-    const plainModel = (message) => {
+    const plainModel = (/** @type {WhatsAppObject} */ message) => {
         const { type, t, body, caption, notifyName, ack, isNewMsg, id } = message;
         const ids = Object.fromEntries(
             ['from', 'to', 'author'].map((which) => [which, message[which] && textOf(message[which])]),
@@ -240,10 +266,12 @@ function prepareDocument(proof) {
     };
 
     /** What the library reads of a model without a look whether it is there: one message would cost all. */
-    const makeReadable = (model) => {
+    const makeReadable = (/** @type {WhatsAppObject} */ model) => {
         if (model.type === 'multi_vcard') {
             const cards = Array.isArray(model.vcardList) ? model.vcardList : [];
-            model.vcardList = cards.filter((card) => typeof card === 'object' && card !== null);
+            model.vcardList = cards.filter(
+                (/** @type {unknown} */ card) => typeof card === 'object' && card !== null,
+            );
         }
         const { listResponse } = model;
         if (listResponse && !listResponse.singleSelectReply) {
@@ -259,7 +287,7 @@ function prepareDocument(proof) {
         const { WWebJS } = window;
         const original = WWebJS.getMessageModel;
         if (knowing.has(original)) return;
-        const getMessageModel = (message) => {
+        const getMessageModel = (/** @type {WhatsAppObject} */ message) => {
             let model;
             try {
                 model = original(message);
@@ -285,7 +313,7 @@ function prepareDocument(proof) {
         const map = Object.values(calls).find((value) => value instanceof Map);
         if (map !== undefined) return calls.waportd === map ? 'applied' : 'not needed';
         calls.waportd = new Map();
-        calls.on('add', (call) => {
+        calls.on('add', (/** @type {WhatsAppObject} */ call) => {
             calls.waportd.set(call.id, call);
             calls.waportd.clear();
         });
@@ -309,12 +337,13 @@ function prepareDocument(proof) {
     // ---- codes, media, look-ups ------------------------------------------------------------------
 
     /** Whose function gives new codes: that of the page's own button, and what there was before it. */
+    /** @type {(() => [owner: WhatsAppObject, member: string])[]} */
     const ways = [
         () => [load('WAWebBackendEventBus')?.BackendEventBus, 'triggerRefreshQR'],
         () => [load('WAWebLaunchSocketUtils'), 'refreshQR'],
         () => [load('WAWebCmd')?.Cmd, 'refreshQR'],
     ];
-    const newCodes = (way) => {
+    const newCodes = (/** @type {number} */ way) => {
         const [owner, member] = ways[way]();
         const ask = owner?.[member];
         if (typeof ask !== 'function' || wrapped.has(ask)) return false;
@@ -340,7 +369,7 @@ function prepareDocument(proof) {
     const idField = () => {
         const { Chat, Msg } = load('WAWebCollections');
         const [model] = [...Chat.getModelsArray(), ...Msg.getModelsArray()];
-        const holdsId = (field) => field !== 'id' && ownText(model, field) === model.id;
+        const holdsId = (/** @type {string} */ field) => field !== 'id' && ownText(model, field) === model.id;
         return model && Object.getOwnPropertyNames(model).find(holdsId);
     };
 
@@ -378,7 +407,7 @@ function prepareDocument(proof) {
                 /** @this {any} */
                 function download(wanted, ...more) {
                     if (!wanted || wanted.mimetype !== undefined) return original.call(this, wanted, ...more);
-                    const isIt = (msg) =>
+                    const isIt = (/** @type {WhatsAppObject} */ msg) =>
                         ['filehash', 'directPath'].some((of) => msg[of] && msg[of] === wanted[of]);
                     const messages = attempt(() => load('WAWebCollections').Msg.getModelsArray()) ?? [];
                     const mimetype = messages.find(isIt)?.mimetype;
@@ -410,7 +439,7 @@ function prepareDocument(proof) {
                 async function getMessagesById(ids, ...more) {
                     if (!Array.isArray(ids)) return original.call(this, ids, ...more);
                     const MsgKey = load('WAWebMsgKey');
-                    const isKey = (id) =>
+                    const isKey = (/** @type {unknown} */ id) =>
                         typeof id === 'string' || (typeof MsgKey === 'function' && id instanceof MsgKey);
                     const keys = ids.filter(isKey);
                     return keys.length === 0 ? { messages: [] } : original.call(this, keys, ...more);
@@ -420,10 +449,10 @@ function prepareDocument(proof) {
     // ---- errors ----------------------------------------------------------------------------------
 
     /** Errors of the page have names of one letter and no text: tell what they have, but no words in it. */
-    const explain = (error) => {
+    const explain = (/** @type {WhatsAppObject} */ error) => {
         if (typeof error !== 'object' || error === null) return error;
         if (typeof error.message === 'string' && error.message.length > 2) return error;
-        const plain = (value) =>
+        const plain = (/** @type {unknown} */ value) =>
             ['number', 'boolean'].includes(typeof value) ||
             (typeof value === 'string' && /^[A-Za-z_.:-]{1,60}$/.test(value));
         const own = Object.getOwnPropertyNames(error)
@@ -439,6 +468,12 @@ function prepareDocument(proof) {
 
     /** What is listened to by now. */
     const heard = new Set();
+    /**
+     * @param {string} module
+     * @param {string} member
+     * @param {string} event
+     * @param {PageFunction} tellOf
+     */
     const hear = (module, member, event, tellOf) => {
         if (heard.has(event)) return;
         attempt(() => {
@@ -450,6 +485,7 @@ function prepareDocument(proof) {
     };
     /** Two events tell of one ban, and not each build has both. */
     let banned = false;
+    /** @param {WhatsAppObject} what @param {unknown[]} more */
     const tellBan = (what, ...more) => {
         const isBan = what?.banned !== false;
         if (isBan && !banned) tell('banned', what, ...more);

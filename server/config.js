@@ -14,22 +14,23 @@ const contract = require('./contract.json');
  * secret, and what is allowed.
  */
 class ConfigError extends Error {
-    constructor(problems) {
+    constructor(/** @type {string[]} */ problems) {
         super(problems.join('\n'));
         this.name = 'ConfigError';
         this.problems = problems;
     }
 }
 
-const quote = (text) => JSON.stringify(text);
+const quote = (/** @type {string|null} */ text) => JSON.stringify(text);
 
+/** @param {string} text @param {number[]} limits */
 function wholeNumber(text, [least, most]) {
     if (!/^\d{1,9}$/.test(text)) return undefined;
     const number = Number(text);
     return number >= least && number <= most ? number : undefined;
 }
 
-/** Return the items of a JSON array of strings, or undefined. */
+/** Return the items of a JSON array of strings, or undefined. @param {string} text */
 function stringArray(text) {
     try {
         const value = JSON.parse(text);
@@ -39,7 +40,7 @@ function stringArray(text) {
     }
 }
 
-function httpUrl(text) {
+function httpUrl(/** @type {string} */ text) {
     if (text === '') return null;
     try {
         const url = new URL(text);
@@ -49,27 +50,32 @@ function httpUrl(text) {
     }
 }
 
-/** Return `[first, later]` in seconds: how long the first code of a batch and each further one is valid. */
+/**
+ * Return `[first, later]` in seconds: how long the first code of a batch and each further one is valid.
+ *
+ * @param {string} text
+ * @param {number[]} limits
+ */
 function lifetimes(text, limits) {
     const parts = text.split(',').map((part) => wholeNumber(part.trim(), limits));
     return parts.length === 2 && !parts.includes(undefined) ? parts : undefined;
 }
 
 /** Return user ids; null, which is everybody, for nothing. */
-function userIds(text) {
+function userIds(/** @type {string} */ text) {
     if (text === '') return null;
     const ids = text.split(',').map((id) => (/^\d{1,10}$/.test(id) ? Number(id) : undefined));
-    return ids.every((id) => id < 2 ** 32 - 1) ? ids : undefined;
+    return ids.every((id) => id !== undefined && id < 2 ** 32 - 1) ? ids : undefined;
 }
 
 /** Return an absolute path; null for nothing. */
-function absolute(text) {
+function absolute(/** @type {string} */ text) {
     if (text === '') return null;
     return path.isAbsolute(text) && /^[^\0\n]{1,4096}$/.test(text) ? path.normalize(text) : undefined;
 }
 
 /** Return a number of bytes; 0, which is no limit, is Infinity. */
-function size(text) {
+function size(/** @type {string} */ text) {
     if (!/^\d{1,16}$/.test(text)) return undefined;
     return Number(text) || Infinity;
 }
@@ -77,6 +83,9 @@ function size(text) {
 /**
  * Return `{server, username, password}`: what Chromium is told of a proxy, and its login, null where there is
  * none. `server` is null for no proxy at all; null in place of all of it for what the environment says.
+ *
+ * @param {string} text
+ * @returns {import('./types').ProxyChoice|undefined}
  */
 function proxy(text) {
     if (text === '' || text === 'auto') return null;
@@ -99,7 +108,7 @@ function proxy(text) {
 }
 
 /** Return the words of a list with commas between, each one of `known` and given once. */
-const wordsOf = (known) => (text) => {
+const wordsOf = (/** @type {readonly string[]} */ known) => (/** @type {string} */ text) => {
     const words = text === '' ? [] : text.split(',');
     return words.every((word) => known.includes(word)) && new Set(words).size === words.length
         ? Object.freeze(words)
@@ -111,18 +120,18 @@ const whole = (/** @type {string} */ pattern) => new RegExp(`^(?:${pattern})$`);
 const SECRET = whole(contract.patterns.webhook_secret);
 
 /** Return the secrets of Standard Webhooks, as they are written; the first is the newest. */
-function secrets(text) {
+function secrets(/** @type {string} */ text) {
     const all = text === '' ? [] : text.split(',');
     const areSecrets = all.length <= contract.limits.webhook_secrets && all.every((one) => SECRET.test(one));
     return areSecrets ? Object.freeze(all) : undefined;
 }
 
 /** Return the further headers of a webhook by name, from a JSON object of texts. */
-function headers(text) {
+function headers(/** @type {string} */ text) {
     try {
         const all = JSON.parse(text);
         if (all === null || typeof all !== 'object' || Array.isArray(all)) return undefined;
-        const isHeader = ([name, value]) =>
+        const isHeader = (/** @type {[string, unknown]} */ [name, value]) =>
             /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(name) && typeof value === 'string' && /^[ -~]*$/.test(value);
         return Object.entries(all).every(isHeader) ? Object.freeze(all) : undefined;
     } catch {
@@ -130,10 +139,10 @@ function headers(text) {
     }
 }
 
-const flag = (text) => (['true', 'false'].includes(text) ? text === 'true' : undefined);
+const flag = (/** @type {string} */ text) => (['true', 'false'].includes(text) ? text === 'true' : undefined);
 const matching =
     (/** @type {RegExp} */ pattern, /** @type {(text: string) => any} */ read = String) =>
-    (text) =>
+    (/** @type {string} */ text) =>
         pattern.test(text) ? read(text) : undefined;
 
 /** What a server tells of. */
@@ -142,7 +151,8 @@ const EVENTS = Object.freeze(Object.keys(contract.events));
 /** Kinds of chats that can be passed over. */
 const IGNORED = Object.freeze(Object.keys(contract.ignored));
 
-const some = (words) => `some of ${words.join(', ')}, with commas between, or nothing`;
+const some = (/** @type {readonly string[]} */ words) =>
+    `some of ${words.join(', ')}, with commas between, or nothing`;
 const NUMBER = 'a whole number from {least} to {most}';
 const SECONDS = 'whole seconds from {least} to {most}';
 const BYTES = 'a whole number of bytes, or 0 for no limit';
@@ -151,7 +161,7 @@ const BYTES = 'a whole number of bytes, or 0 for no limit';
  * Each variable: key in the result, parser (undefined = refused), what is allowed. Defaults and limits are in
  * contract.json; a parser gets the limits, too.
  *
- * @type {Record<string, [key: string, parse: (text: string, limits: any) => any, allowed: string]>}
+ * @type {Record<string, [key: string, parse: (text: string, limits: number[]) => any, allowed: string]>}
  */
 const READERS = {
     WAPORTD_USER: [
@@ -216,11 +226,16 @@ const READERS = {
     WAPORTD_MEDIA_MAX: ['mediaMax', size, BYTES],
 };
 
-/** The default and the limits of a variable, which may be wider than those of the key in config.yaml. */
+/**
+ * The default and the limits of a variable, which may be wider than those of the key in config.yaml.
+ *
+ * @param {string} name
+ */
 function variable(name) {
-    /** @type {{default: any, range?: number[], by_hand?: number[]}} */
-    const { default: fallback, range = [], by_hand: limits = range } = contract.variables[name];
-    return { fallback: fallback === null ? null : String(fallback), limits: /** @type {any} */ (limits) };
+    /** @type {Record<string, {default: unknown, range?: number[], by_hand?: number[]}>} */
+    const all = contract.variables;
+    const { default: fallback, range = [], by_hand: limits = range } = all[name];
+    return { fallback: fallback === null ? null : String(fallback), limits };
 }
 
 /**
@@ -231,8 +246,8 @@ function variable(name) {
 const VARIABLES = Object.fromEntries(
     Object.entries(READERS).map(([name, [key, parse, words]]) => {
         const { fallback, limits } = variable(name);
-        const allowed = words.replace('{least}', limits[0]).replace('{most}', limits[1]);
-        return [name, [key, fallback, (text) => parse(text, limits), allowed]];
+        const allowed = words.replace('{least}', String(limits[0])).replace('{most}', String(limits[1]));
+        return [name, [key, fallback, (/** @type {string} */ text) => parse(text, limits), allowed]];
     }),
 );
 
@@ -244,6 +259,7 @@ const HIDDEN = new Set([
     'WAPORTD_PROXY',
 ]);
 
+/** @param {string|undefined} value @param {string} cwd */
 function directory(value, cwd) {
     // systemd lists several directories separated by colons; ours is the first.
     return path.resolve(cwd, value ? value.split(':')[0] : '.');
@@ -261,13 +277,14 @@ function directory(value, cwd) {
  * @throws {ConfigError} naming every unusable value
  */
 function readConfig(env, args, cwd) {
+    /** @type {string[]} */
     const problems = [];
     /** @type {any} */
     const config = {};
 
     const { fallback: port, limits: ports } = variable('PORT');
     const [portSource, portText] =
-        env.PORT !== undefined ? ['PORT', env.PORT] : ['argument', args[0] ?? port];
+        env.PORT !== undefined ? ['PORT', env.PORT] : ['argument', args[0] ?? /** @type {string} */ (port)];
     config.port = wholeNumber(portText, ports);
     if (config.port === undefined) {
         const allowed = `a port, a whole number from ${ports.join(' to ')}`;

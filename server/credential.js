@@ -18,7 +18,24 @@ const FLAGS_AT = 32;
 
 const TEXT = /^[\w-]+$/;
 
-/** Bytes as base64url without padding, so many of them. @throws {SessionError} `passkey_malformed` */
+/**
+ * An answer that was checked: bytes as base64url.
+ *
+ * @typedef {object} Credential
+ * @property {string} id
+ * @property {string|null} authenticatorAttachment
+ * @property {{clientDataJSON: string, authenticatorData: string, signature: string,
+ *   userHandle: string|null}} response
+ */
+
+/**
+ * Bytes as base64url without padding, so many of them.
+ *
+ * @param {unknown} text
+ * @param {number} least
+ * @param {number} most
+ * @throws {SessionError} `passkey_malformed`
+ */
 function readBytes(text, least, most) {
     if (typeof text !== 'string' || !TEXT.test(text)) throw reason.passkey('passkey_malformed');
     const bytes = Buffer.from(text, 'base64url');
@@ -27,7 +44,13 @@ function readBytes(text, least, most) {
     return bytes;
 }
 
-/** What the browser says that it signed. @throws {SessionError} `passkey_malformed` */
+/**
+ * What the browser says that it signed.
+ *
+ * @param {Buffer} bytes
+ * @returns {Record<string, unknown>}
+ * @throws {SessionError} `passkey_malformed`
+ */
 function readClientData(bytes) {
     try {
         const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -43,8 +66,9 @@ function readClientData(bytes) {
  * Check a credential, and make it anew from what was checked: bytes as they came.
  *
  * @param {any} given `PublicKeyCredential.toJSON()`
- * @param {{challenge, rpId, allowCredentials, userVerification}} options those of the page's call, as JSON
- * @returns {{id: string, authenticatorAttachment: string|null, response: object}}
+ * @param {{challenge: string, rpId: string, allowCredentials?: {id: string}[], userVerification?: string}}
+ *   options those of the page's call, as JSON
+ * @returns {Credential}
  * @throws {SessionError} `passkey_malformed`, `passkey_wrong_origin` and others
  */
 function checkCredential(given, options) {

@@ -36,7 +36,36 @@ const MEMBERS = {
     LocalAuth: ['setup', 'onAuthenticationNeeded', 'logout', 'destroy'],
 };
 
-const folderOf = (engine) =>
+/**
+ * Classes of the library: what is in them, its version decides.
+ *
+ * @typedef {new (...options: any[]) => any} LibraryClass
+ *
+ * @typedef {object} ClientParts
+ * @property {import('puppeteer').Browser} pupBrowser
+ * @property {import('puppeteer').Page} pupPage
+ * @property {() => Promise<string|null>} getState
+ * @property {() => Promise<void>} destroy
+ *
+ * @typedef {import('node:events').EventEmitter & ClientParts & {[member: string]: any}} LibraryClient
+ *
+ * @typedef {new (...options: any[]) => LibraryClient} ClientClass
+ */
+
+/**
+ * What is used of a library, and of the puppeteer that it names.
+ *
+ * @typedef {object} Library
+ * @property {ClientClass} Client
+ * @property {LibraryClass} LocalAuth
+ * @property {typeof import('puppeteer').connect} connect
+ * @property {new (
+ *     write: import('node:stream').Writable,
+ *     read: import('node:stream').Readable,
+ * ) => import('puppeteer').ConnectionTransport} PipeTransport
+ */
+
+const folderOf = (/** @type {string|null} */ engine) =>
     engine === null
         ? path.dirname(require.resolve(`${LIBRARY}/package.json`))
         : path.join(engine, 'node_modules', LIBRARY);
@@ -63,9 +92,12 @@ function describeEngine(engine) {
  *
  * Not by the library's index, which loads another 300 files (RemoteAuth with its archivers): a third of the
  * time until a browser can start, and 8 MiB. Where another version keeps them elsewhere, the index it is.
+ *
+ * @param {string} folder
+ * @returns {Pick<Library, 'Client'|'LocalAuth'>}
  */
 function classesOf(folder) {
-    const load = (file) => require(path.join(folder, file));
+    const load = (/** @type {string} */ file) => require(path.join(folder, file));
     try {
         require.resolve(path.join(folder, 'src/Client'));
         require.resolve(path.join(folder, 'src/authStrategies/LocalAuth'));
@@ -79,6 +111,9 @@ function classesOf(folder) {
 /**
  * Load what drives the browser: the puppeteer that the library names, and at once what it would load only
  * when there is a browser. An upgrade may have replaced the files by then.
+ *
+ * @param {string} folder
+ * @returns {Pick<Library, 'connect'|'PipeTransport'>}
  */
 function driverOf(folder) {
     const puppeteer = createRequire(path.join(folder, 'package.json'));
@@ -91,7 +126,7 @@ function driverOf(folder) {
     return { connect, PipeTransport };
 }
 
-const missingOf = (classes) =>
+const missingOf = (/** @type {Record<string, any>} */ classes) =>
     Object.entries(MEMBERS).flatMap(([name, members]) =>
         members
             .filter((member) => typeof classes[name]?.prototype?.[member] !== 'function')
@@ -102,7 +137,7 @@ const missingOf = (classes) =>
  * Load an engine's library.
  *
  * @param {string|null} engine absolute path of its folder; null = bundled
- * @returns {{Client: any, LocalAuth: any, connect: any, PipeTransport: any, engine: string, library: string}}
+ * @returns {Library & {engine: string, library: string}}
  * @throws {SessionError} `engine_missing`: why it cannot be used
  */
 function loadEngine(engine) {
@@ -120,6 +155,7 @@ function loadEngine(engine) {
     return { ...loaded, engine: described.engine, library: described.library };
 }
 
+/** @param {string|null} engine @param {string} why */
 function unusable(engine, why) {
     const [what, hint] =
         engine === null

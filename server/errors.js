@@ -34,6 +34,7 @@ const explain = ({ message, cause, hint }, next) => ({ message: `${message}; ${n
 
 /** A wait that took longer than it may. */
 class TimeLimitError extends Error {
+    /** @param {string} what @param {number} ms */
     constructor(what, ms) {
         super(`${what} took longer than ${ms / 1000} s`);
         this.name = 'TimeLimitError';
@@ -43,10 +44,17 @@ class TimeLimitError extends Error {
 /**
  * Wait for a promise, but not for ever. What the promise does after the limit is ignored.
  *
+ * @template Result
+ * @param {Promise<Result>} promise
+ * @param {number} ms
+ * @param {string} what takes so long
+ * @returns {Promise<Result>}
  * @throws {TimeLimitError} after `ms` milliseconds
  */
 function withLimit(promise, ms, what) {
+    /** @type {NodeJS.Timeout|undefined} */
     let timer;
+    /** @type {Promise<never>} */
     const limit = new Promise((_, reject) => {
         timer = setTimeout(() => reject(new TimeLimitError(what, ms)), ms);
     });

@@ -2,13 +2,26 @@
 
 /** What functions that run in WhatsApp's page share. */
 
-/** Make a function that has others with it: its source is all that the page gets. */
+/** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
+
+/**
+ * Make a function that has others with it: its source is all that the page gets.
+ *
+ * @template {Function} Work
+ * @param {Work} work
+ * @param {Function[]} parts
+ * @returns {Work}
+ */
 function withParts(work, ...parts) {
     const made = () => {};
     made.toString = () => `(...args) => { ${parts.join('\n')} return (${work})(...args); }`;
-    return made;
+    return /** @type {any} */ (made);
 }
 
+/**
+ * @template Result
+ * @param {() => Result} work
+ */
 function attempt(work) {
     try {
         return work() ?? null;
@@ -17,12 +30,16 @@ function attempt(work) {
     }
 }
 
-/** The text of an id, or of a message's key. */
+/** The text of an id, or of a message's key. @param {WhatsAppObject} id @returns {string} */
 function textOf(id) {
     return id._serialized ?? String(id);
 }
 
-/** The ids under which WhatsApp may know a chat, whose own is one of them; none where it is no id. */
+/**
+ * The ids under which WhatsApp may know a chat, whose own is one of them; none where it is no id.
+ *
+ * @param {string} id
+ */
 function idsOf(id) {
     const wid = attempt(() => window.require('WAWebWidFactory').createWid(id));
     if (wid === null) return [];
@@ -32,7 +49,12 @@ function idsOf(id) {
     return [wid, ...others].filter((each) => each !== null);
 }
 
-/** A chat that there is, whichever of its ids is given; or null. None is made, and nobody is asked. */
+/**
+ * A chat that there is, whichever of its ids is given; or null. None is made, and nobody is asked.
+ *
+ * @param {string} id
+ * @returns {WhatsAppObject}
+ */
 function chatBy(id) {
     const { Chat, WAWebNewsletterCollection } = window.require('WAWebCollections');
     for (const known of idsOf(id)) {

@@ -24,13 +24,18 @@ class BrowserProcess {
     #child;
     #pipe;
     #said = '';
-    /** How it ended, as `failure` takes it; null = it runs. */
+    /** How it ended; null = it runs. @type {import('./browser').End|null} */
     #end = null;
     #killed = false;
     /** Resolves when nobody can say any more on its behalf. */
     #silent;
 
-    /** @param {string[]} args all of them, but those of the profile and the pipe */
+    /**
+     * @param {string} file
+     * @param {string[]} args all of them, but those of the profile and the pipe
+     * @param {string} profile
+     * @param {NodeJS.ProcessEnv} env
+     */
     constructor(file, args, profile, env) {
         this.#file = file;
         const all = [...args, `--user-data-dir=${profile}`, '--remote-debugging-pipe', 'about:blank'];

@@ -7,7 +7,7 @@
 
 const PRIORITY = { error: 3, warning: 4, info: 6, debug: 7 };
 
-function fieldText(value) {
+function fieldText(/** @type {unknown} */ value) {
     const text = String(value);
     return /^[^\s"=]+$/.test(text) ? text : JSON.stringify(text);
 }
@@ -15,6 +15,8 @@ function fieldText(value) {
 /**
  * Turn control characters into spaces, so that text from outside cannot start a line (or a field) of its own,
  * and leave out what is not seen and changes how the rest looks: directions, joiners, tags, half characters.
+ *
+ * @param {unknown} text
  */
 function oneLine(text) {
     return String(text)
@@ -31,10 +33,10 @@ function oneLine(text) {
  * @returns {import('./types').Log}
  */
 function createLog(label, { journal = Boolean(process.env.JOURNAL_STREAM), write } = {}) {
-    const out = write ?? ((line) => process.stdout.write(line));
+    const out = write ?? ((/** @type {string} */ line) => process.stdout.write(line));
     const emit =
-        (level) =>
-        (event, fields = {}) => {
+        (/** @type {keyof typeof PRIORITY} */ level) =>
+        (/** @type {string} */ event, /** @type {object} */ fields = {}) => {
             const tail = Object.entries(fields)
                 .filter(([, value]) => value !== undefined && value !== null)
                 .map(([key, value]) => ` ${key}=${fieldText(oneLine(value))}`)

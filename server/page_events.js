@@ -18,6 +18,11 @@ const { Linked } = require('./phase_linked');
 const { Linking, isQr } = require('./phase_linking');
 const { reason } = require('./session_errors');
 
+/** @typedef {import('./types').WhatsAppEvent} WhatsAppEvent */
+
+/** What a probe gives: the state of the connection, or what is shown. */
+/** @typedef {string|import('./types').Look|null} Seen */
+
 /** States in which the connection is that of a linked session. */
 const LINKED = ['authenticated', 'ready', 'disconnected'];
 
@@ -28,6 +33,7 @@ const LINKED = ['authenticated', 'ready', 'disconnected'];
  * @param {import('./types').RunEvents['onEvent']} tell takes each event, as in describe.js
  */
 function hear(client, tell) {
+    /** @param {string} name @param {(...args: any[]) => WhatsAppEvent|null} describe */
     const on = (name, describe) =>
         client.on(name, (...args) => {
             const event = describe(...args);
@@ -115,6 +121,11 @@ class Watch {
         hear(run.client, session.onEvent);
     }
 
+    /**
+     * @param {import('node:events').EventEmitter} browser
+     * @param {import('node:events').EventEmitter} page
+     * @param {string|null} version
+     */
     #opened(browser, page, version) {
         const run = this.run;
         const gone = () => this.#session.trouble('browser_lost', reason.browserLost());
@@ -131,7 +142,11 @@ class Watch {
         });
     }
 
-    /** What the page has of what is used; the log tells it once for each build. */
+    /**
+     * What the page has of what is used; the log tells it once for each build.
+     *
+     * @param {import('./types').PageEvents['upstream'][0]} upstream
+     */
     #pageSeen(upstream) {
         const before = this.#state.document().upstream;
         this.#state.update({ upstream: { ...before, ...upstream } });
@@ -157,7 +172,7 @@ class Watch {
         run.probe({
             ask: () => (this.#session.login.linked ? run.client.getState() : run.client.look()),
             loads: () => this.linked.loads,
-            onSeen: (seen) => this.#seen(seen),
+            onSeen: (seen) => this.#seen(/** @type {Seen} */ (seen)),
             onBusy: () => this.linked.busy(),
             onHung: (kind) => {
                 const why = kind === 'browser_lost' ? reason.browserLost() : reason.pageHung();
@@ -167,15 +182,15 @@ class Watch {
     }
 
     /** The page has told its connection's state, or all that it shows: an event may have been missed. */
-    #seen(seen) {
-        if (seen?.passkey) this.linking.passkey.begin();
+    #seen(/** @type {Seen} */ seen) {
+        if (typeof seen !== 'string' && seen?.passkey) this.linking.passkey.begin();
         const connection = typeof seen === 'string' ? seen : seen?.state;
         if (typeof connection === 'string' && connection !== this.run.connection) {
             this.#connectionChanged(connection);
         }
     }
 
-    #codeCame(text) {
+    #codeCame(/** @type {string} */ text) {
         if (!isQr(text)) {
             this.#log.warning('the page gave something that is not a code');
         } else if (this.#isLoggedIn('a code')) {
@@ -186,14 +201,14 @@ class Watch {
         }
     }
 
-    #pairingCodeCame(code) {
+    #pairingCodeCame(/** @type {string} */ code) {
         if (this.#isLoggedIn('a pairing code')) return;
         this.#started();
         this.#session.paired(this.linking.pairingCode(code));
     }
 
     /** Tell whether there is a login although the page gives codes. Only what the page found counts. */
-    #isLoggedIn(what) {
+    #isLoggedIn(/** @type {string} */ what) {
         const { login } = this.#session;
         if (login.known === true) {
             if (!this.#loginNeeded) {
@@ -206,7 +221,7 @@ class Watch {
         return false;
     }
 
-    #connectionChanged(connection) {
+    #connectionChanged(/** @type {string} */ connection) {
         this.#log.debug('connection', { state: connection });
         this.run.connection = connection;
         if (this.run.unlinking) return;
@@ -218,7 +233,7 @@ class Watch {
         else this.linking.socket(connection);
     }
 
-    #loginFound(message) {
+    #loginFound(/** @type {string} */ message) {
         if (this.run.unlinking) return;
         this.#session.login.set(true);
         this.#started();

@@ -42,7 +42,11 @@ const MOST_OPTIONS_CHARACTERS = 32_768;
 const HINT = 'confirm it in your own browser, on the page that showed the code';
 const BACK = 'waiting for the next code';
 
-/** What is shown in each stage. */
+/**
+ * What is shown in each stage.
+ *
+ * @type {Record<string, import('./types').Told>}
+ */
 const WORDS = {
     opening: { message: 'WhatsApp wants the passkey of this account: its request is being opened' },
     asked: { message: 'WhatsApp wants the passkey of this account', hint: HINT },
@@ -53,6 +57,8 @@ const WORDS = {
         hint: 'confirm it only if the phone shows the same; else stop, and start over with a new code',
     },
 };
+
+/** @typedef {keyof typeof import('./session_errors').PASSKEYS} Cause */
 
 const now = () => performance.now();
 /** @param {number} ms in so many milliseconds */
@@ -81,7 +87,7 @@ class PasskeyStep {
     #promptAt = null;
     #isMissing = false;
     #isOver = false;
-    /** Why it comes to nothing, if it does. */
+    /** Why it comes to nothing, if it does. @type {Cause} */
     #cause = 'passkey_failed';
     /** @type {string|null} */
     #code = null;
@@ -134,7 +140,7 @@ class PasskeyStep {
     }
 
     /** The page asks the browser for a passkey, of which there is none here: the call is held. */
-    called(call) {
+    called(/** @type {import('./types').PasskeyCall} */ call) {
         if (!this.active && this.#isLate) {
             this.#isLate = false;
             call.refuse('NotAllowedError');
@@ -156,7 +162,7 @@ class PasskeyStep {
         this.#within(call.limitMs + CALL_SLACK_MS, () => this.#fail('passkey_failed'));
     }
 
-    /** The page waits for the answer to a call no longer. */
+    /** The page waits for the answer to a call no longer. @param {string} id @param {string} why */
     over(id, why) {
         if (this.#call?.id !== id) return;
         this.#call = null;
@@ -205,6 +211,7 @@ class PasskeyStep {
     /**
      * The phone shows the same letters: tell the page so.
      *
+     * @param {unknown} code
      * @throws {SessionError} `no_passkey_code`, `passkey_code_changed`, `passkey_button_missing`
      */
     async confirm(code) {
@@ -264,7 +271,7 @@ class PasskeyStep {
         }
     }
 
-    async #see({ card, button, failed, code }) {
+    async #see(/** @type {import('./types').PasskeyScreen} */ { card, button, failed, code }) {
         this.#isSeen = true;
         this.#goneAt = null;
         if (card !== 'prompt') this.#promptAt = null;
@@ -306,7 +313,7 @@ class PasskeyStep {
         this.#codes.resume({ message: `WhatsApp does not want the passkey any more; ${BACK}` });
     }
 
-    #compare(code) {
+    #compare(/** @type {string|null} */ code) {
         if (code === null || code === this.#confirmed) return;
         if (this.#stage === 'code' && code === this.#code) return;
         this.#code = code;
@@ -347,7 +354,10 @@ class PasskeyStep {
         else if (!this.#isMissing && now() - this.#failedAt > RETRY_MS) await this.#continue();
     }
 
-    /** @returns {Promise<boolean>} false = there is no such button */
+    /**
+     * @param {import('./types').PasskeyButton} name
+     * @returns {Promise<boolean>} false = there is no such button
+     */
     async #press(name) {
         const { way, outline } = await this.#run.client.pressPasskey(name);
         if (way === null) this.#log.warning('a button for the passkey is missing', { button: name, outline });
@@ -361,6 +371,7 @@ class PasskeyStep {
         return Math.max(this.#config.readyTimeout * 1000, PART_MS);
     }
 
+    /** @param {number} ms @param {() => void} work */
     #within(ms, work) {
         this.#run.after('passkey', ms, work);
     }
@@ -388,13 +399,13 @@ class PasskeyStep {
         });
     }
 
-    /** The phone, and then WhatsApp, have the word. */
+    /** The phone, and then WhatsApp, have the word. @param {'given'|'confirmed'} words */
     #await(words) {
         this.#enter(words, { limit: this.#partMs });
         this.#within(this.#partMs, () => this.#giveUp());
     }
 
-    #fail(why) {
+    #fail(/** @type {Cause} */ why) {
         if (this.#stage === 'failed' || !this.active) return;
         this.#cause = why;
         this.#call?.refuse('NotAllowedError');
@@ -418,7 +429,7 @@ class PasskeyStep {
         this.#leave(this.#explained(BACK));
     }
 
-    /** Why it comes to nothing, and what is next. */
+    /** Why it comes to nothing, and what is next. @param {string} next */
     #explained(next) {
         return explain(reason.passkey(this.#cause), next);
     }
@@ -430,7 +441,7 @@ class PasskeyStep {
         this.#isLate = isOpening;
     }
 
-    /** Back to codes: their page, and what is shown. */
+    /** Back to codes: their page, and what is shown. @param {import('./types').Told} shown */
     async #leave(shown) {
         const call = this.#call;
         this.#end();

@@ -2,6 +2,8 @@
 
 /** WhatsApp's request for a passkey, in its page: its screen, and its call of the browser, which is held. */
 
+/** @typedef {Element & {disabled?: boolean}} Pressable */
+
 /**
  * Runs in each document of the main frame, after `prepareDocument`. Takes the place of
  * `navigator.credentials.get()` where a passkey is asked for, and makes `window.waportd.passkeys`:
@@ -23,18 +25,24 @@
 function preparePasskeys(proof) {
     const own = window.waportd;
     if (window !== window.top || own === undefined || own.passkeys !== undefined) return;
+    /** @param {string} what @param {unknown[]} more */
     const tell = (what, ...more) => window.waportdTell(proof, own.document, what, ...more);
 
     const LOOK_MS = 500;
     /** The longest that a call may last, in milliseconds. */
     const CALL_MS = 600_000;
     const PRESSABLE = 'button, [role="button"], [role$="dialog"], [data-testid^="shortcake_"]';
+    /** @type {Record<string, string>} */
     const CARDS = {
         prompt: 'passkey_prompt_card',
         waiting: 'waiting_for_phone_card',
         code: 'code_matching_card',
     };
 
+    /**
+     * @template Result
+     * @param {() => Result} work
+     */
     const attempt = (work) => {
         try {
             return work() ?? null;
@@ -42,21 +50,25 @@ function preparePasskeys(proof) {
             return null;
         }
     };
-    const load = (module) => attempt(() => window.require(module));
+    const load = (/** @type {string} */ module) => attempt(() => window.require(module));
 
     // ---- the screen ------------------------------------------------------------------------------
 
+    /**
+     * @param {string} name
+     * @returns {Pressable|null}
+     */
     const at = (name) => document.querySelector(`[data-testid="shortcake_${name}"]`);
-    const isDrawn = (element) => element.getClientRects().length > 0;
+    const isDrawn = (/** @type {Element} */ element) => element.getClientRects().length > 0;
     const isThere = () =>
         [...document.querySelectorAll('[data-testid^="shortcake_"]')].some(isDrawn) ||
         // Before the page has told its build, no module is asked for.
         (window.Debug?.VERSION !== undefined &&
             attempt(() => load('WAWebAltDeviceLinkingApi').getPairingType()) === 'SHORTCAKE_PASSKEY');
-    const isDisabled = (element) =>
+    const isDisabled = (/** @type {Pressable} */ element) =>
         element.disabled === true || element.getAttribute('aria-disabled') === 'true';
 
-    const codeIn = (text) => {
+    const codeIn = (/** @type {unknown} */ text) => {
         const letters = String(text ?? '')
             .replace(/[^0-9a-z]/gi, '')
             .toUpperCase();
@@ -67,6 +79,7 @@ function preparePasskeys(proof) {
         codeIn(attempt(() => load('WAWebShortcakeLinkingApi').getVerificationCode()));
     /** Whether the server knows that the screen is there. */
     let isTold = false;
+    /** @returns {import('./types').PasskeyScreen|null} */
     const read = () => {
         isTold = isThere();
         if (!isTold) return null;
@@ -81,7 +94,7 @@ function preparePasskeys(proof) {
         };
     };
 
-    const spotOf = (element) => {
+    const spotOf = (/** @type {Pressable} */ element) => {
         if (isDisabled(element)) return null;
         element.scrollIntoView({ block: 'center', inline: 'center', behavior: 'instant' });
         const { left, top, width, height } = element.getBoundingClientRect();
@@ -90,15 +103,15 @@ function preparePasskeys(proof) {
         // What lies over it would be pressed in its place.
         return element.contains(document.elementFromPoint(x, y)) ? { x, y } : null;
     };
-    const spot = (name) => {
+    const spot = (/** @type {string} */ name) => {
         const button = at(name);
         return button && spotOf(button);
     };
-    const isAtIt = (name) => {
+    const isAtIt = (/** @type {string} */ name) => {
         const button = at(name);
         return button !== null && isDisabled(button);
     };
-    const act = (name) => {
+    const act = (/** @type {string} */ name) => {
         const work = load('WAWebShortcakeLinkingAction')?.[name];
         if (typeof work !== 'function') return false;
         // It ends when the step does.
@@ -129,20 +142,26 @@ function preparePasskeys(proof) {
 
     // ---- the call --------------------------------------------------------------------------------
 
+    /** @type {(value: unknown) => value is BufferSource} */
     const isBytes = (value) =>
         ArrayBuffer.isView(value) || Object.prototype.toString.call(value) === '[object ArrayBuffer]';
-    const toText = (source) => {
+    const toText = (/** @type {BufferSource} */ source) => {
         const bytes = ArrayBuffer.isView(source)
             ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
             : new Uint8Array(source);
         const text = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
         return text.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
     };
-    const toBytes = (text) => {
+    const toBytes = (/** @type {string} */ text) => {
         const plain = text.replaceAll('-', '+').replaceAll('_', '/');
         return Uint8Array.from(atob(plain), (character) => character.charCodeAt(0)).buffer;
     };
-    /** Options as JSON, as `PublicKeyCredential.parseRequestOptionsFromJSON()` takes them. */
+    /**
+     * Options as JSON, as `PublicKeyCredential.parseRequestOptionsFromJSON()` takes them.
+     *
+     * @param {unknown} value
+     * @returns {unknown}
+     */
     const asJson = (value) => {
         if (isBytes(value)) return toText(value);
         if (Array.isArray(value)) return value.map(asJson);
@@ -150,7 +169,12 @@ function preparePasskeys(proof) {
         return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, asJson(each)]));
     };
 
-    /** An object of a class of the browser's, with members of its own. */
+    /**
+     * An object of a class of the browser's, with members of its own.
+     *
+     * @param {{prototype: object}} Class
+     * @param {object} members
+     */
     const make = (Class, members) => {
         const made = Object.create(Class.prototype);
         for (const [name, value] of Object.entries(members)) {
@@ -159,8 +183,10 @@ function preparePasskeys(proof) {
         }
         return made;
     };
+    /** @param {import('./credential').Credential} credential */
     const build = ({ id, authenticatorAttachment, response }) => {
         const { clientDataJSON, authenticatorData, signature, userHandle } = response;
+        /** @type {Record<string, string>} */
         const told = { clientDataJSON, authenticatorData, signature };
         if (userHandle !== null) told.userHandle = userHandle;
         return make(window.PublicKeyCredential, {
@@ -186,7 +212,7 @@ function preparePasskeys(proof) {
         });
     };
 
-    const refusal = (name) =>
+    const refusal = (/** @type {string} */ name) =>
         new window.DOMException(
             'The operation either timed out or was not allowed. See: ' +
                 'https://www.w3.org/TR/webauthn-2/#sctn-privacy-considerations-client.',
@@ -196,27 +222,36 @@ function preparePasskeys(proof) {
     let calls = 0;
     /** Ends the call that is held: of two the newer one counts. */
     let supersede = () => {};
+    /** @param {PublicKeyCredentialRequestOptions} publicKey @param {AbortSignal|undefined} signal */
     const hold = (publicKey, signal) =>
         new Promise((resolve, reject) => {
             calls += 1;
             const id = calls;
-            const options = { ...asJson(publicKey), rpId: publicKey.rpId ?? window.location.hostname };
+            const options = {
+                .../** @type {object} */ (asJson(publicKey)),
+                rpId: publicKey.rpId ?? window.location.hostname,
+            };
             const limit = Math.min(publicKey.timeout ?? CALL_MS, CALL_MS);
             const listening = new AbortController();
+            /** @type {ReturnType<typeof setTimeout>|null} */
             let timer = null;
-            /** @param {string|null} why what the server does not know yet */
+            /**
+             * @param {(value: any) => void} settle
+             * @param {unknown} value
+             * @param {string|null} why what the server does not know yet
+             */
             const end = (settle, value, why = null) => {
                 if (listening.signal.aborted) return;
                 listening.abort();
-                clearTimeout(timer);
+                clearTimeout(timer ?? undefined);
                 if (why !== null) tell('passkey_over', id, why);
                 settle(value);
             };
-            const refuse = (why) => end(reject, refusal('NotAllowedError'), why);
+            const refuse = (/** @type {string} */ why) => end(reject, refusal('NotAllowedError'), why);
             timer = setTimeout(refuse, limit, 'timeout');
             supersede();
             supersede = () => refuse('superseded');
-            const abort = () => end(reject, signal.reason, 'aborted');
+            const abort = () => end(reject, signal?.reason, 'aborted');
             signal?.addEventListener('abort', abort, { signal: listening.signal });
             tell('passkey_call', id, options, limit).then(
                 ({ credential, error }) => {

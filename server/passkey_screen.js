@@ -6,8 +6,19 @@
  */
 
 /**
+ * @typedef {import('puppeteer').Protocol.Accessibility.AXNode} Node
+ *
+ * @typedef {import('puppeteer').CDPSession} Devtools
+ */
+
+/**
  * By which test id each button is known, and which function of the page it calls; `isNamed`: also by its
  * name; `isOnce`: what it does must not be done twice.
+ *
+ * @type {Record<
+ *     import('./types').PasskeyButton,
+ *     { id: string; action: string; isNamed?: boolean; isOnce?: boolean }
+ * >}
  */
 const BUTTONS = {
     continue: {
@@ -31,13 +42,14 @@ const PASSKEY = new RegExp(
     'i',
 );
 
-/** The nodes of the newest dialog, or of the page where there is none. */
+/** The nodes of the newest dialog, or of the page where there is none. @param {Node[]} nodes */
 function partOf(nodes) {
     const dialog = nodes.filter((node) => /dialog$/i.test(node.role?.value ?? '') && !node.ignored).at(-1);
     if (dialog === undefined) return nodes;
     const byId = new Map(nodes.map((node) => [node.nodeId, node]));
+    /** @type {Node[]} */
     const part = [];
-    const take = (node) => {
+    const take = (/** @type {Node|undefined} */ node) => {
         if (node === undefined) return;
         part.push(node);
         (node.childIds ?? []).forEach((id) => take(byId.get(id)));
@@ -46,11 +58,15 @@ function partOf(nodes) {
     return part;
 }
 
-const nameOf = (node) => String(node.name?.value ?? '').trim();
-const isDisabled = ({ properties = [] }) =>
+const nameOf = (/** @type {Node} */ node) => String(node.name?.value ?? '').trim();
+const isDisabled = (/** @type {Node} */ { properties = [] }) =>
     properties.some(({ name, value }) => name === 'disabled' && value.value === true);
 
-/** Where the one button is that says "Continue" beside a word for passkey, or null. */
+/**
+ * Where the one button is that says "Continue" beside a word for passkey, or null.
+ *
+ * @param {Devtools} devtools
+ */
 async function findNamed(devtools) {
     const { nodes } = await devtools.send('Accessibility.getFullAXTree');
     const part = partOf(nodes).filter((node) => !node.ignored);
@@ -66,7 +82,7 @@ async function findNamed(devtools) {
             functionDeclaration: 'function () { return window.waportd.passkeys.spotOf(this); }',
             returnByValue: true,
         });
-        await devtools.send('Runtime.releaseObject', { objectId: object.objectId });
+        await devtools.send('Runtime.releaseObject', { objectId: /** @type {string} */ (object.objectId) });
         if (result.value) spots.push(result.value);
     }
     return spots.length === 1 ? spots[0] : null;
@@ -76,22 +92,24 @@ async function findNamed(devtools) {
  * Press a button.
  *
  * @param {object} page
- * @param {(work, ...args) => Promise<any>} page.evaluate
+ * @param {(work: (...args: any[]) => unknown, ...args: unknown[]) => Promise<any>} page.evaluate
  * @param {{click: (x: number, y: number) => Promise<void>}} page.mouse
- * @param {{send: Function}} page.devtools
- * @param {'continue'|'confirm'|'cancel'} name
+ * @param {Devtools} page.devtools
+ * @param {import('./types').PasskeyButton} name
  * @returns {Promise<{way: string|null, outline: string|null}>} how it was pressed: `button`, `tree` or
  *   `module`, or by the `page` itself; null = it was not found, and `outline` says what is there
  */
 async function press({ evaluate, mouse, devtools }, name) {
-    /** @type {{id: string, action: string, isNamed?: boolean, isOnce?: boolean}} */
     const { id, action, isNamed = false, isOnce = false } = BUTTONS[name];
-    const spot = await evaluate((each) => window.waportd.passkeys.spot(each), id);
+    const spot = await evaluate((/** @type {string} */ each) => window.waportd.passkeys.spot(each), id);
     if (spot !== null) {
         await mouse.click(spot.x, spot.y);
         return { way: 'button', outline: null };
     }
-    if (isOnce && (await evaluate((each) => window.waportd.passkeys.isAtIt(each), id))) {
+    if (
+        isOnce &&
+        (await evaluate((/** @type {string} */ each) => window.waportd.passkeys.isAtIt(each), id))
+    ) {
         return { way: 'page', outline: null };
     }
     const named = isNamed ? await findNamed(devtools) : null;
@@ -99,7 +117,7 @@ async function press({ evaluate, mouse, devtools }, name) {
         await mouse.click(named.x, named.y);
         return { way: 'tree', outline: null };
     }
-    if (await evaluate((each) => window.waportd.passkeys.act(each), action)) {
+    if (await evaluate((/** @type {string} */ each) => window.waportd.passkeys.act(each), action)) {
         return { way: 'module', outline: null };
     }
     return { way: null, outline: await evaluate(() => window.waportd.passkeys.outline()) };

@@ -48,7 +48,7 @@ class Linked {
     }
 
     /** There is a login; WhatsApp loads the account. */
-    found(message) {
+    found(/** @type {string} */ message) {
         // What keeps happening stays on show until it has ended.
         const { cause, hint } = this.#session.serious() ? this.#state.document() : {};
         const shown = { message, cause: cause ?? null, hint: hint ?? null };
@@ -57,11 +57,11 @@ class Linked {
     }
 
     /** There is a login, and the library could not be made ready: why, in case that stays so. */
-    notMade(error) {
+    notMade(/** @type {unknown} */ error) {
         this.#obstacle = messageOf(error).split('\n')[0].slice(0, 200);
     }
 
-    loading(percent) {
+    loading(/** @type {number} */ percent) {
         const progress = Math.max(0, Math.min(100, Math.round(Number(percent) || 0)));
         if (this.#state.name !== 'authenticated') {
             if (this.#state.name === 'pairing') this.#state.update({ progress });
@@ -124,7 +124,7 @@ class Linked {
     }
 
     /** WhatsApp's connection state changed, after a login. */
-    socket(connection) {
+    socket(/** @type {string} */ connection) {
         const now = this.#state.name;
         if (isRefusal(connection)) {
             this.#session.trouble('refused', reason.refused(connection));

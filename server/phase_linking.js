@@ -11,7 +11,7 @@ const { timestamp } = require('./state');
 const CODE_GAP_MS = 2_000;
 /** After so long without the next code the page is asked for one, and if that brings none, loaded anew. */
 const ASK_FOR_CODE_MS = 5_000;
-const RELOAD_FOR_CODE_MS = ruleFor('UNPAIRED_IDLE', 'qr').limit * 1000;
+const RELOAD_FOR_CODE_MS = Number(ruleFor('UNPAIRED_IDLE', 'qr').limit) * 1000;
 /** So long a page that was loaded anew may take for its code, before another browser is taken. */
 const CODE_AFTER_RELOAD_MS = 30_000;
 const LOOK_MS = 3_000;
@@ -23,7 +23,7 @@ const PAIRING_CODE_MS = 180_000;
 const ASK_AGAIN = 'ask anew: start the user again, or reload the page after a minute';
 
 /** Tell the text of a code from `undefined,…` and other things that the page hands out before it has one. */
-function isQr(text) {
+function isQr(/** @type {string} */ text) {
     const fields = String(text).split(',');
     const missing = ['', 'undefined', 'null'];
     return fields.length >= 4 && fields.every((field) => !missing.includes(field));
@@ -63,7 +63,7 @@ class Linking {
     }
 
     /** The page has a code. */
-    qr(text) {
+    qr(/** @type {string} */ text) {
         if (this.answered) {
             // The page has its next code before it says that the phone did not link.
             this.#late = text;
@@ -92,7 +92,7 @@ class Linking {
         if (shown) this.#state.expireAt(expires + CODE_GAP_MS, () => this.#codeExpired());
     }
 
-    /** The page has a pairing code. @returns {import('./types').PairingCode} */
+    /** The page has a pairing code. @param {string} code @returns {import('./types').PairingCode} */
     pairingCode(code) {
         const text = String(code).replace(/^(.{4})(.{4})$/, '$1-$2');
         const expires = Date.now() + PAIRING_CODE_MS;
@@ -122,7 +122,7 @@ class Linking {
     }
 
     /** WhatsApp's connection state changed, before a login. */
-    socket(state) {
+    socket(/** @type {string} */ state) {
         if (isRefusal(state)) this.#session.trouble('refused', reason.refused(state));
         // Which states there are while a passkey is wanted is not known: its screen tells what happens.
         else if (this.step !== null) return;
@@ -211,7 +211,7 @@ class Linking {
         this.#codesAgain({ message: 'the phone did not link; waiting for the next code' });
     }
 
-    #codesAgain(shown) {
+    #codesAgain(/** @type {import('./types').Told} */ shown) {
         this.answered = false;
         this.#freshBatch = true;
         this.#session.login.note(false);
@@ -230,7 +230,7 @@ class Linking {
         else this.#awaitCode({ message: 'waiting for the next code' });
     }
 
-    #awaitCode(shown) {
+    #awaitCode(/** @type {import('./types').Told} */ shown) {
         this.#state.enter('generating', { ...shown, attempt: this.attempt });
         this.#run.after('start', this.#config.startTimeout * 1000, () => this.#session.silent());
         this.#run.after('code', ASK_FOR_CODE_MS, () => this.#askForCode());
@@ -249,7 +249,7 @@ class Linking {
         this.#giveUp(`codes shown: ${this.attempt}; none was scanned`);
     }
 
-    #giveUp(message) {
+    #giveUp(/** @type {string} */ message) {
         if (this.#run.closed) return;
         this.#state.enter('qr_timeout', { message, hint: ASK_AGAIN });
         this.#session.giveUp();

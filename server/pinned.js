@@ -13,7 +13,7 @@ const { SessionError, messageOf } = require('./errors');
 const SITE = 'https://web.whatsapp.com';
 const MAX_BYTES = 16 * 1024 * 1024;
 
-async function read(file) {
+async function read(/** @type {string} */ file) {
     try {
         const handle = await fs.open(file);
         try {

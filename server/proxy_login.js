@@ -11,7 +11,7 @@
  * would tell the password to any site that asks for one; here only the proxy is answered.
  *
  * @param {import('puppeteer').CDPSession} devtools of the page
- * @param {{server: string|null, username: string|null, password: string|null}|null} proxy
+ * @param {import('./types').ProxyChoice} proxy
  * @param {boolean} isPinned documents do not come from the network: others have to be stopped
  */
 async function logInToProxy(devtools, proxy, isPinned) {
@@ -19,6 +19,7 @@ async function logInToProxy(devtools, proxy, isPinned) {
     const { username, password } = proxy;
     const asked = new Set();
     // Fails for a request that was given up meanwhile.
+    /** @param {Parameters<typeof devtools.send>[0]} command @param {any} values */
     const send = (command, values) => devtools.send(command, values).catch(() => {});
     devtools.on('Fetch.requestPaused', ({ requestId }) => send('Fetch.continueRequest', { requestId }));
     devtools.on('Fetch.authRequired', ({ requestId, authChallenge }) => {

@@ -32,6 +32,12 @@ const STATES = {
  * last. `cause`: what is shown then.
  */
 /**
+ * @typedef {ReturnType<typeof rule>} Rule
+ *
+ * @typedef {Record<keyof typeof STATES, Rule>} Row
+ */
+
+/**
  * @param {number|string|null} limit
  * @param {string[]} tries
  * @param {string|null} cause
@@ -50,14 +56,26 @@ const LOADS = rule('ready', ['wait', 'reload', 'browser', 'process'], 'never_rea
 const LOST = rule(60, ['wait', 'ask', 'reload', 'browser', 'process'], 'connection_lost');
 const ODD = rule(10, ['wait', 'ask', 'reload', 'browser', 'process'], 'connection_lost');
 const UNPAIRED = rule(10, ['wait', 'ask', 'reload', 'browser', 'process'], 'unpaired');
-const refused = (cause) => rule(0, ['browser', 'process'], cause);
+const refused = (/** @type {string} */ cause) => rule(0, ['browser', 'process'], cause);
 
+/**
+ * @param {Rule} opening
+ * @param {Rule} linking
+ * @param {Rule} loading
+ * @param {Rule} linked
+ * @param {Rule} passkey
+ * @returns {Row}
+ */
 const row = (opening, linking, loading, linked, passkey = PASSKEY) => ({
     ...{ opening, linking, passkey, loading, linked, resting: REST },
 });
-const everywhere = (one) => row(one, one, one, one, one);
+const everywhere = (/** @type {Rule} */ one) => row(one, one, one, one, one);
 
-/** WhatsApp's connection state × phase. `none`: the page has told none; `other`: one not known here. */
+/**
+ * WhatsApp's connection state × phase. `none`: the page has told none; `other`: one not known here.
+ *
+ * @type {Record<string, Row>}
+ */
 const PLAN = {
     none: row(OPENS, SHOWS, LOADS, LOADS),
     OPENING: row(OPENS, SHOWS, LOADS, LOST),
@@ -128,40 +146,46 @@ const TROUBLES = {
 };
 
 /** Return the phase that a state of ours belongs to. */
-function phaseOf(state) {
+function phaseOf(/** @type {import('./types').StateName} */ state) {
     const phases = /** @type {(keyof typeof STATES)[]} */ (Object.keys(STATES));
     return phases.find((phase) => STATES[phase].includes(state)) ?? 'resting';
 }
 
-/** Return what may last how long, and what is tried then: a rule of `PLAN`. */
+/**
+ * Return what may last how long, and what is tried then: a rule of `PLAN`.
+ *
+ * @param {string|null} connection
+ * @param {import('./types').StateName} state
+ */
 function ruleFor(connection, state) {
     const name = connection ?? 'none';
     return PLAN[isKnown(name) ? name : 'other'][phaseOf(state)];
 }
 
 /** Tell whether a state of WhatsApp's connection is one of those in the table. */
-function isKnown(connection) {
+function isKnown(/** @type {string|null} */ connection) {
     return Object.hasOwn(PLAN, connection ?? '');
 }
 
 /** Tell whether WhatsApp refuses the session in this state of its connection, whatever ours is. */
-function isRefusal(connection) {
+function isRefusal(/** @type {string} */ connection) {
     return isKnown(connection) && PLAN[connection].linked.limit === 0;
 }
 
 /** Tell whether a page that is loaded anew helps a linked session against such trouble. */
-function isOfPage(kind) {
+function isOfPage(/** @type {import('./types').Trouble} */ kind) {
     return TROUBLES[kind].from[0] === 0;
 }
 
 /** Return `{pause, step}` of a round, counted from 0. */
-function roundOf(number) {
+function roundOf(/** @type {number} */ number) {
     if (number < ROUNDS.length) return ROUNDS[number];
     const isLast = (number - ROUNDS.length) % PROCESS_EVERY === PROCESS_EVERY - 1;
     return isLast ? { ...LAST, step: 'process' } : LAST;
 }
 
-const lastHour = (times) => times.filter((time) => performance.now() - time < HOUR_MS);
+const lastHour = (/** @type {number[]} */ times) =>
+    times.filter((time) => performance.now() - time < HOUR_MS);
 
 /** Counts what went wrong and says what comes next. Times by the monotonic clock, in milliseconds. */
 class Recovery {
@@ -219,6 +243,7 @@ class Recovery {
      * @returns {{step: string, pause: number, error: boolean, exit: number}} pause in milliseconds
      */
     next(kind, { linked, page }) {
+        /** @type {{from: number[], exit: number, error?: boolean, stays?: boolean}} */
         const { from, exit, error = false, stays = false } = TROUBLES[kind];
         if (this.#readySince !== null) {
             const eased = Math.floor((performance.now() - this.#readySince) / EASE_MS);
@@ -243,14 +268,19 @@ class Recovery {
         return { at: Date.now(), round: this.round, starts };
     }
 
-    /** Go on counting where the process before this one stopped; an old note says nothing any more. */
+    /**
+     * Go on counting where the process before this one stopped; an old note says nothing any more.
+     *
+     * @param {any} note as `note` gave it, if nothing has happened to it on the disk
+     */
     resume(note) {
         const age = Number.isFinite(note?.at) ? Date.now() - note.at : NaN;
         if (!(age >= 0 && age < HOUR_MS) || !Number.isInteger(note.round) || !Array.isArray(note.starts)) {
             return;
         }
         this.round = Math.min(Math.max(0, note.round), MOST_ROUNDS);
-        const starts = note.starts.filter((ago) => Number.isFinite(ago) && ago >= 0);
+        /** @type {number[]} */
+        const starts = note.starts.filter((/** @type {number} */ ago) => Number.isFinite(ago) && ago >= 0);
         this.#starts = starts.map((ago) => performance.now() - ago - age);
     }
 }

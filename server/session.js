@@ -215,8 +215,8 @@ class Session {
         this.#turn.come();
     }
 
-    /** A limit of the host, a key of `LIMITS`, leaves no room for its browser: its turn is still to come. */
-    wait(limit) {
+    /** A limit of the host leaves no room for its browser: its turn is still to come. */
+    wait(/** @type {keyof typeof LIMITS} */ limit) {
         if (!this.#turn.hold()) return;
         const message = LIMITS[limit];
         this.#state.update({ message: this.#why === null ? message : `${this.#why.message}; ${message}` });
@@ -232,6 +232,7 @@ class Session {
         const quiet = this.#demand.ask() > QUIET_MS;
         this.#linking?.step?.followed();
         if (this.#run !== null || this.#ending) return;
+        /** @type {Partial<Record<import('./types').StateName, boolean>>} */
         const wanted = {
             generating: !this.#turn.isAwaited,
             qr_timeout: quiet,
@@ -361,6 +362,7 @@ class Session {
     /**
      * Wait until the session is ready, as long as it may come back in that time.
      *
+     * @param {number} limitMs
      * @returns {Promise<BrowserRun>} what runs then
      * @throws {SessionError}
      */
@@ -387,6 +389,8 @@ class Session {
     /**
      * Tell whether an error that nobody waits for comes from a page, or browser, that has gone: what that
      * means is found out, and mended, elsewhere.
+     *
+     * @param {unknown} error
      */
     expects(error) {
         return PAGE_GONE.test(messageOf(error));
@@ -454,13 +458,17 @@ class Session {
             .finally(() => this.#begunFirst());
     }
 
-    /** Load WhatsApp's page: for a linked session in its turn, for whoever asks for a code at once. */
+    /**
+     * Load WhatsApp's page: for a linked session in its turn, for whoever asks for a code at once.
+     *
+     * @param {() => void} work
+     */
     #inTurn(work) {
         if (this.linked) this.#turn.take(work);
         else work();
     }
 
-    #openAgain(attempt) {
+    #openAgain(/** @type {number} */ attempt) {
         this.#inTurn(() => this.#open(null, attempt));
         if (!this.#turn.isAwaited || this.#why === null) return;
         this.#state.update({ message: `${this.#why.message}; ${TRIES_IN_TURN}` });
@@ -584,14 +592,20 @@ class Session {
         this.#tryLater(next, why, attempt);
     }
 
-    /** Have the next try after its pause, and show when it comes. */
-    #tryLater({ step, exit, error, pause: ms }, /** @type {SessionError} */ why, attempt) {
+    /**
+     * Have the next try after its pause, and show when it comes.
+     *
+     * @param {ReturnType<Recovery['next']>} next
+     * @param {SessionError} why
+     * @param {number} attempt
+     */
+    #tryLater({ step, exit, error, pause: ms }, why, attempt) {
         const due = this.#retry.set({ step, exit, why, attempt }, ms);
         this.#show({ error }, true, explain(why, due));
     }
 
     /** Have the next try in so many milliseconds, if it would come later. */
-    #hasten(ms) {
+    #hasten(/** @type {number} */ ms) {
         const message = this.#retry.hasten(ms);
         if (message !== null) this.#state.update({ message });
     }
@@ -610,7 +624,13 @@ class Session {
         throw new SessionError(cause, `${message}; ask again at ${clockTime(wait)} UTC`, hint);
     }
 
-    /** Show trouble if it `lasts`, and have it logged: a change of the state is logged by itself. */
+    /**
+     * Show trouble if it `lasts`, and have it logged: a change of the state is logged by itself.
+     *
+     * @param {{error: boolean}} next
+     * @param {boolean} lasts
+     * @param {import('./types').Told} fields
+     */
     #show({ error }, lasts, fields) {
         const before = this.#state.name;
         if (lasts) this.#state.enter(error ? 'error' : 'disconnected', fields);
@@ -658,7 +678,12 @@ class Session {
             .catch((error) => this.#log.warning(error.message, { cause: error.cause }));
     }
 
-    /** End the process, so that systemd starts another: it goes on where this one stopped. */
+    /**
+     * End the process, so that systemd starts another: it goes on where this one stopped.
+     *
+     * @param {number} code
+     * @param {string} message
+     */
     #leave(code, message) {
         this.#ending = true;
         this.#state.enter('disconnected', { message, hint: 'the server restarts by itself' });
@@ -676,6 +701,7 @@ class Session {
      * A page has found no login where one should be. That alone deletes nothing: a disk that was full is
      * enough for it.
      *
+     * @param {BrowserRun} run
      * @returns {boolean} whether it is looked at again; false = the login is given up
      */
     #loginMissing(run) {
@@ -690,17 +716,17 @@ class Session {
         return true;
     }
 
-    async #silent(run) {
+    async #silent(/** @type {BrowserRun} */ run) {
         const limit = this.#config.startTimeout;
-        const look = () => withLimit(run.client.look(), LOOK_LIMIT_MS, 'a look').catch(() => ({}));
-        const seen = run.answered ? await look() : {};
+        const look = () => withLimit(run.client.look(), LOOK_LIMIT_MS, 'a look').catch(() => null);
+        const seen = run.answered ? await look() : null;
         if (run.closed) return;
         if (!run.answered) {
             this.#failed(run, reason.noAnswer(limit));
             return;
         }
         const browser = run.path.split('/').at(-1);
-        const refused = seen.refused === true;
+        const refused = seen?.refused === true;
         const what = refused ? `refuses ${browser}` : `gave neither code nor login in ${limit} s`;
         const next =
             this.#attempt > 0 || this.#login.known === true
@@ -739,11 +765,13 @@ class Session {
         if (this.#run === run) this.#trouble(run, why.cause === 'disk_full' ? 'no_room' : kind, why);
     }
 
+    /** @param {BrowserRun} run @param {unknown} error */
     async #explain(run, error) {
         if (run.browser !== null || run.client === null) return reason.of(error);
         return run.diagnose();
     }
 
+    /** @param {BrowserRun} run @param {unknown} error */
     #unpaired(run, error) {
         const words = messageOf(error);
         this.#log.warning('WhatsApp gave no pairing code', { reason: words });
@@ -758,6 +786,7 @@ class Session {
         });
     }
 
+    /** @param {BrowserRun} run @param {number|null} why @param {string|null} words */
     #loggedOut(run, why, words) {
         if (run.unlinking || this.#ending) return;
         if (!this.linked) return;
@@ -767,7 +796,12 @@ class Session {
         );
     }
 
-    /** Close the browser, delete what it kept, and only then end: never delete under a living browser. */
+    /**
+     * Close the browser, delete what it kept, and only then end: never delete under a living browser.
+     *
+     * @param {string} message
+     * @param {string} hint
+     */
     async #finishLogout(message, hint = ASK_FOR_CODE) {
         if (this.#ending) return;
         this.#ending = true;
@@ -804,7 +838,7 @@ class Session {
         }
     }
 
-    #rest(message) {
+    #rest(/** @type {string} */ message) {
         this.#state.enter('generating', { message, attempt: 0 });
     }
 }

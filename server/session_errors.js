@@ -14,7 +14,13 @@ const BY_ITSELF = 'nothing to do: it is tried again by itself';
 const LINK_AGAIN = 'ask for a code to link a phone again';
 const STILL_LISTED = `${LINK_AGAIN}; the phone may still list this device: remove it there`;
 
-/** What the numbers mean that WhatsApp's page gives for a logout. */
+/** @typedef {[message: string, hint: string]} Words */
+
+/**
+ * What the numbers mean that WhatsApp's page gives for a logout.
+ *
+ * @type {Record<string|number, Words>}
+ */
 const LOGOUTS = {
     none: ['logged out on the phone', LINK_AGAIN],
     0: ["logged out: WhatsApp's page could not use what it had stored here", STILL_LISTED],
@@ -26,7 +32,7 @@ const LOGOUTS = {
     ],
 };
 
-/** What WhatsApp's refusals mean, and the way out. */
+/** What WhatsApp's refusals mean, and the way out. @type {Record<string, Words>} */
 const REFUSALS = {
     conflict: [
         'this session is open in another place',
@@ -87,31 +93,32 @@ const PASSKEYS = {
     ],
 };
 
-const dateTime = (ms) => `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
+const dateTime = (/** @type {number} */ ms) =>
+    `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
 
 const PROXY_SETTING = '(instances.proxy, or `waportctl proxy USER`; WAPORTD_PROXY when run by hand)';
 
 /** What is wrong with the proxy: the words are Chromium's, or HTTP's. */
-const proxyAuth = (words) =>
+const proxyAuth = (/** @type {string} */ words) =>
     new SessionError(
         'proxy_auth',
         `the proxy wants a name and a password, or other ones (${words})`,
         `give it the right ones ${PROXY_SETTING}`,
     );
-const proxyUnreachable = (words) =>
+const proxyUnreachable = (/** @type {string} */ words) =>
     new SessionError(
         'proxy_unreachable',
         `the proxy cannot be reached (${words})`,
         `check that it runs, its host and its port ${PROXY_SETTING}`,
     );
-const proxyRefused = (words) =>
+const proxyRefused = (/** @type {string} */ words) =>
     new SessionError(
         'proxy_refused',
         `the proxy does not let the browser through to web.whatsapp.com (${words})`,
         `see what it allows, and whether it reaches web.whatsapp.com; or take another ${PROXY_SETTING}`,
     );
 /** Chromium says nothing else of a SOCKS proxy that wants a login, and of one that does not lead there. */
-const socksRefused = (words) =>
+const socksRefused = (/** @type {string} */ words) =>
     new SessionError(
         'proxy_refused',
         `the SOCKS proxy does not let the browser through to web.whatsapp.com (${words})`,
@@ -119,7 +126,7 @@ const socksRefused = (words) =>
             'take one for HTTP; else see what it allows, and whether it reaches web.whatsapp.com ' +
             PROXY_SETTING,
     );
-const proxyUnusable = (words) =>
+const proxyUnusable = (/** @type {string} */ words) =>
     new SessionError(
         'proxy_refused',
         `the browser cannot use a proxy of this kind (${words})`,
@@ -132,6 +139,7 @@ const reason = {
         new SessionError('already_linked', 'a phone is linked already', 'log it out first: POST /disconnect'),
     notConnected: () =>
         new SessionError('not_connected', 'WhatsApp is not connected', 'link a phone first: see GET /qr'),
+    /** @param {string} user @param {unknown} other whom the caller means */
     otherUser: (user, other) => {
         const isId = typeof other === 'string' && /^[\w.@-]{1,64}$/.test(other);
         const named = isId ? `user ${other}` : 'another user';
@@ -153,7 +161,7 @@ const reason = {
             `WhatsApp is not connected: ${message}`,
             hint ?? 'ask again in a moment: see GET /session',
         ),
-    pairingLimited: (until) =>
+    pairingLimited: (/** @type {string} */ until) =>
         new SessionError(
             'pairing_limited',
             `WhatsApp was asked for pairing codes too often and gives none for now; not before ${until} UTC`,
@@ -171,7 +179,7 @@ const reason = {
             'WhatsApp refused the stored login',
             'log out (POST /disconnect) and link the phone again',
         ),
-    httpError: (status) =>
+    httpError: (/** @type {number} */ status) =>
         status === 407
             ? proxyAuth('HTTP 407')
             : new SessionError(
@@ -179,20 +187,20 @@ const reason = {
                   `web.whatsapp.com answered HTTP ${status}`,
                   'wait, or check the proxy between this host and the Internet',
               ),
-    noAnswer: (seconds) =>
+    noAnswer: (/** @type {number} */ seconds) =>
         new SessionError(
             'upstream_unreachable',
             `web.whatsapp.com did not answer in ${seconds} s`,
             CHECK_NETWORK,
         ),
-    linkStalled: (seconds) =>
+    linkStalled: (/** @type {number} */ seconds) =>
         new SessionError(
             'upstream_silent',
             `the phone answered, but linking did not finish in ${seconds} s`,
             'ask for a new code, and keep WhatsApp open on the phone meanwhile',
         ),
 
-    /** @param {string} cause one of `PASSKEYS` */
+    /** @param {keyof typeof PASSKEYS} cause */
     passkey: (cause) => {
         const [message, hint] = PASSKEYS[cause];
         return new SessionError(cause, message, hint);
@@ -223,11 +231,15 @@ const reason = {
         ),
 
     pageHung: () => new SessionError('page_hung', "WhatsApp's page does not answer any more", BY_ITSELF),
-    pageCrashed: (words) => new SessionError('page_crashed', `WhatsApp's page crashed (${words})`, BY_ITSELF),
-    pageLost: (words) =>
+    pageCrashed: (/** @type {string} */ words) =>
+        new SessionError('page_crashed', `WhatsApp's page crashed (${words})`, BY_ITSELF),
+    pageLost: (/** @type {string} */ words) =>
         new SessionError('page_lost', `WhatsApp's page did not come back: ${words}`, BY_ITSELF),
     browserLost: () => new SessionError('browser_lost', 'the browser ended unexpectedly', BY_ITSELF),
-    /** @param {string|null} obstacle what the page threw, if it did */
+    /**
+     * @param {number} seconds
+     * @param {string|null} obstacle what the page threw, if it did
+     */
     neverReady: (seconds, obstacle) =>
         new SessionError(
             'never_ready',
@@ -244,7 +256,11 @@ const reason = {
         ),
     noCode: () => new SessionError('upstream_silent', "WhatsApp's page gives no new code", BY_ITSELF),
 
-    /** Why a linked session is not connected, by the state of WhatsApp's own connection. */
+    /**
+     * Why a linked session is not connected, by the state of WhatsApp's own connection.
+     *
+     * @param {string|null} connection
+     */
     connectionLost: (connection) =>
         ruleFor(connection, 'disconnected').cause === 'unpaired'
             ? new SessionError(
@@ -258,9 +274,9 @@ const reason = {
                   BY_ITSELF,
               ),
 
-    /** Why WhatsApp does not want the session, by the state of its connection. */
+    /** Why WhatsApp does not want the session, by the state of its connection. @param {string} connection */
     refused: (connection) => {
-        const { cause } = ruleFor(connection, 'disconnected');
+        const cause = /** @type {string} */ (ruleFor(connection, 'disconnected').cause);
         const [message, hint] = REFUSALS[cause];
         return new SessionError(cause, `${message} (${connection})`, hint);
     },
@@ -288,7 +304,7 @@ const reason = {
     /**
      * What is wrong with the way to the site; null = nothing.
      *
-     * @param {{error: string|null, status: number|null}} found Chromium's name of it, or the number of HTTP
+     * @param {{error?: string|null, status?: number|null}} found Chromium's name of it, or the number of HTTP
      */
     unreachable: ({ error = null, status = null }) => {
         if (error !== null) return reason.of(error);
@@ -296,6 +312,7 @@ const reason = {
     },
 
     /**
+     * @param {string} what it does
      * @param {string|null} next path of the browser that is taken the next time, if there is another
      * @param {boolean} refused WhatsApp does not take this browser
      */
@@ -313,7 +330,11 @@ const reason = {
                   'nothing to do: another browser is tried',
               ),
 
-    /** Turn what the library or the browser throws (also plain strings) into a reason. */
+    /**
+     * Turn what the library or the browser throws (also plain strings) into a reason.
+     *
+     * @param {unknown} error
+     */
     of(error) {
         const text = messageOf(error);
         const network = text.match(/net::(ERR_[A-Z0-9_]+)/)?.[1];

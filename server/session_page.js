@@ -2,9 +2,17 @@
 
 /** What runs in WhatsApp's page to see how far its session has come. */
 
-/** Runs in the page: WhatsApp's connection, whether there is a login, and whether its account is loaded. */
+/**
+ * Runs in the page: WhatsApp's connection, whether there is a login, and whether its account is loaded.
+ *
+ * @returns {{state: string|null, login: boolean, loaded: boolean}}
+ */
 function connection() {
     const { Socket } = window.require('WAWebSocketModel');
+    /**
+     * @template Result
+     * @param {() => Result} work
+     */
     const attempt = (work) => {
         try {
             return work() ?? null;
@@ -23,9 +31,17 @@ function connection() {
     return { state, login: me !== null, loaded };
 }
 
-/** Runs in the page: what can be seen of its progress without changing it, in no language. */
+/**
+ * Runs in the page: what can be seen of its progress without changing it, in no language.
+ *
+ * @returns {import('./types').Look}
+ */
 function look() {
     const loaded = window.Debug?.VERSION !== undefined;
+    /**
+     * @template Result
+     * @param {() => Result} work
+     */
     const attempt = (work) => {
         try {
             return (loaded ? work() : null) ?? null;

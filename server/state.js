@@ -51,7 +51,7 @@ const UNSEEN = {
     shims: {},
 };
 
-const timestamp = (ms) => new Date(ms).toISOString();
+const timestamp = (/** @type {number} */ ms) => new Date(ms).toISOString();
 
 /**
  * Emits `change` with the document, at most once per turn of the event loop, and `state` with (new, old) at
@@ -154,7 +154,12 @@ class SessionState extends EventEmitter {
         if (changed) this.#apply(fields);
     }
 
-    /** Call `onExpiry` when the code that is shown now expires; a transition before that cancels it. */
+    /**
+     * Call `onExpiry` when the code that is shown now expires; a transition before that cancels it.
+     *
+     * @param {number} ms since the epoch
+     * @param {() => void} onExpiry
+     */
     expireAt(ms, onExpiry) {
         clearTimeout(this.#expiry);
         this.#expiry = setTimeout(onExpiry, Math.max(0, ms - Date.now()));
@@ -163,14 +168,14 @@ class SessionState extends EventEmitter {
 
     #dropExpired() {
         const { expires_at: until, pairing } = this.#document;
-        const isOver = (time) => Date.parse(time) <= Date.now();
+        const isOver = (/** @type {string} */ time) => Date.parse(time) <= Date.now();
         this.#show({
             ...(until !== null && isOver(until) ? { qr: null, expires_at: null } : {}),
             ...(pairing !== null && isOver(pairing.expires_at) ? { pairing: null } : {}),
         });
     }
 
-    #show(fields) {
+    #show(/** @type {Partial<import('./types').SessionDocument>} */ fields) {
         this.#document = Object.freeze({ ...this.#document, ...fields });
         const { expires_at: until, pairing } = this.#document;
         const times = [until, pairing?.expires_at]
@@ -179,7 +184,7 @@ class SessionState extends EventEmitter {
         this.#expires = Math.min(...times);
     }
 
-    #apply(fields) {
+    #apply(/** @type {Partial<import('./types').SessionDocument>} */ fields) {
         if ('state' in fields) clearTimeout(this.#expiry);
         this.#show(fields);
         this.#version += 1;
@@ -192,7 +197,11 @@ class SessionState extends EventEmitter {
     }
 }
 
-/** Show enough of a phone number to recognise it, not enough to use it: +55…99. */
+/**
+ * Show enough of a phone number to recognise it, not enough to use it: +55…99.
+ *
+ * @param {string|null} number
+ */
 function maskPhone(number) {
     return number && number.length > 4 ? `+${number.slice(0, 2)}…${number.slice(-2)}` : '+…';
 }

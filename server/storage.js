@@ -23,8 +23,10 @@ const DAMAGED = 'damaged-login';
 /** A browser's cache has some thousand files. */
 const MAX_FILES = 50_000;
 
-const isFull = (error) => error.code === 'ENOSPC' || error.code === 'EDQUOT';
+const isFull = (/** @type {NodeJS.ErrnoException} */ error) =>
+    error.code === 'ENOSPC' || error.code === 'EDQUOT';
 
+/** @param {NodeJS.ErrnoException} error @param {string} directory */
 function storageError(error, directory) {
     if (isFull(error)) {
         return new SessionError(
@@ -47,7 +49,12 @@ function storageError(error, directory) {
     );
 }
 
-/** Replace a small file so that a crash leaves the old or the new text, never half of it. */
+/**
+ * Replace a small file so that a crash leaves the old or the new text, never half of it.
+ *
+ * @param {string} file
+ * @param {string} text
+ */
 async function replaceFile(file, text) {
     const temporary = `${file}.new`;
     const handle = await fs.open(temporary, 'w', 0o600);
@@ -60,7 +67,12 @@ async function replaceFile(file, text) {
     await fs.rename(temporary, file);
 }
 
-/** Read a small file at once: what a server that starts waits for takes 2 ms longer by node's threads. */
+/**
+ * Read a small file at once: what a server that starts waits for takes 2 ms longer by node's threads.
+ *
+ * @param {string} file
+ * @returns {any} null = there is none that can be read
+ */
 function readJson(file) {
     try {
         return JSON.parse(readFileSync(file, 'utf8'));
@@ -72,6 +84,8 @@ function readJson(file) {
 /**
  * Make a folder, unless it is there, in one that is. Not `recursive`: where the parent was deleted and is
  * still mounted, node would try for ever.
+ *
+ * @param {string} folder
  */
 async function makeFolder(folder) {
     try {
@@ -82,7 +96,7 @@ async function makeFolder(folder) {
 }
 
 /** Yield what is in a folder, entry by entry, however much that is. What goes away meanwhile is no error. */
-async function* entriesOf(folder) {
+async function* entriesOf(/** @type {string} */ folder) {
     try {
         yield* await fs.opendir(folder);
     } catch {
@@ -95,15 +109,19 @@ async function* entriesOf(folder) {
  * out; a file with several names counts once. It ends where there are more bytes or more entries than that,
  * and tells what it has found until there.
  *
+ * @param {string} folder
+ * @param {number} maxBytes
+ * @param {number} maxFiles
+ * @param {string[]} without
  * @returns {Promise<{bytes: number, isOver: boolean}>}
  */
-async function weigh(folder, maxBytes, maxFiles, /** @type {string[]} */ without = []) {
+async function weigh(folder, maxBytes, maxFiles, without = /** @type {string[]} */ ([])) {
     const folders = [folder];
     let bytes = 0;
     let files = 0;
     const named = new Set();
     while (folders.length > 0) {
-        const here = folders.pop();
+        const here = /** @type {string} */ (folders.pop());
         for await (const entry of entriesOf(here)) {
             const where = path.join(here, entry.name);
             if (without.includes(where)) continue;
@@ -122,8 +140,13 @@ async function weigh(folder, maxBytes, maxFiles, /** @type {string[]} */ without
     return { bytes, isOver: false };
 }
 
-/** Delete what is in a folder, and then the folder, if it may be deleted; `kept` stays to the last. */
-async function empty(directory, /** @type {string|null} */ kept = null) {
+/**
+ * Delete what is in a folder, and then the folder, if it may be deleted; `kept` stays to the last.
+ *
+ * @param {string} directory
+ * @param {string|null} kept
+ */
+async function empty(directory, kept = null) {
     for (const name of await fs.readdir(directory).catch(() => [])) {
         if (name === kept) continue;
         await fs.rm(path.join(directory, name), { recursive: true, force: true, maxRetries: 4 });
@@ -192,6 +215,7 @@ class Storage {
     /**
      * Write down whether the profile holds a login: true, false, or 'unknown'.
      *
+     * @param {boolean|'unknown'} linked
      * @throws {SessionError}
      */
     async noteLogin(linked) {
@@ -213,6 +237,7 @@ class Storage {
     /**
      * Write down what the next process has to know of the trouble of this one.
      *
+     * @param {object} note
      * @throws {SessionError}
      */
     async noteTrouble(note) {
@@ -337,7 +362,9 @@ class Storage {
         try {
             return await done;
         } catch (error) {
-            throw error instanceof SessionError ? error : storageError(error, this.#auth);
+            throw error instanceof SessionError
+                ? error
+                : storageError(/** @type {NodeJS.ErrnoException} */ (error), this.#auth);
         }
     }
 }

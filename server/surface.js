@@ -1,6 +1,14 @@
 'use strict';
 
 /**
+ * @typedef {{when: 'boot'|'main'|'lazy', members: Record<string, string>}} Module
+ *
+ * @typedef {{core: boolean, uses: Record<string, string[]>}} Feature
+ *
+ * @typedef {Record<string, {when?: Module['when'], members: Record<string, string|null>}>} Shape
+ */
+
+/**
  * What is used of WhatsApp Web's page: its modules, their members, and which feature needs which of them.
  * Data only. The check of the running page reads it, and the stand-in of the tests is made from it, so that
  * neither knows a page that the other does not.
@@ -12,6 +20,8 @@
  *   of an argument matters; only lengths that were seen in the page's own code stand here.
  *
  * State of the page: the builds of August 2026 (2.3000.1044822804).
+ *
+ * @type {Record<string, Module>}
  */
 const MODULES = {
     // ---- linking and state -----------------------------------------------------------------------
@@ -269,6 +279,8 @@ const MODULES = {
  * What each feature uses. Without one member of a `core` feature a session cannot work; without one of
  * another, that feature is refused and the rest goes on. `page`: used where it is there, or by the library's
  * injection, which goes on without it.
+ *
+ * @type {Record<string, Feature>}
  */
 const FEATURES = {
     link: {
@@ -527,6 +539,8 @@ const FEATURES = {
  * Other shapes of the page, as differences from `MODULES`: members to add, or null for one that is not there;
  * a module with `when` is one that only this shape has. `2026-04` is the page that version 1.34.7 of the
  * library was written for.
+ *
+ * @type {Record<string, Shape>}
  */
 const SHAPES = {
     today: {},

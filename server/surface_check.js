@@ -8,6 +8,17 @@
 
 const { FEATURES, MODULES, SHAPES } = require('./surface');
 
+/**
+ * What was seen of a page: its build, what became of its repairs, how long the look took, and what was found,
+ * per module: the kind of each member that was asked for, null = there is no such module.
+ *
+ * @typedef {object} Seen
+ * @property {string} build
+ * @property {Record<string, string>} shims
+ * @property {Record<string, string[]|null>} found
+ * @property {number} ms
+ */
+
 /** Which modules a part looks at. */
 const PARTS = { boot: ['boot'], main: ['boot', 'main'] };
 
@@ -15,7 +26,7 @@ const PARTS = { boot: ['boot'], main: ['boot', 'main'] };
  * Runs in the page: what is there of modules and their members, once it is repaired.
  *
  * @param {Object<string, string[]>} wanted members of modules, as paths; '' = the module itself
- * @returns {{build, shims, ms, found}} `found` has, per module, the kind of each member: `undefined` = it is
+ * @returns {Seen} `found` has, per module, the kind of each member: `undefined` = it is
  *   not there, `unset` = it is, without a value, `function/2` = one of two arguments, else JavaScript's word;
  *   null = there is no such module. `ms` is how long it took
  */
@@ -23,7 +34,9 @@ function inspect(wanted) {
     window.waportd?.boot?.();
     const { VERSION: build } = window.Debug;
     const began = performance.now();
+    /** @param {any} module @param {string} path */
     const kindOf = (module, path) => {
+        /** @type {any} */
         let owner = { '': module };
         let value = module;
         for (const member of path === '' ? [''] : path.split('.')) {
@@ -34,7 +47,9 @@ function inspect(wanted) {
         if (value === undefined) return 'unset';
         return typeof value === 'function' ? `function/${value.length}` : typeof value;
     };
+    /** @param {string} name @param {string[]} members */
     const inside = (name, members) => {
+        /** @type {any} */
         let module;
         try {
             module = window.require(name);
@@ -50,15 +65,21 @@ function inspect(wanted) {
             }
         });
     };
+    /** @type {Seen['found']} */
     const found = {};
     for (const [name, members] of Object.entries(wanted)) found[name] = inside(name, members);
     return { build, shims: { ...window.waportd?.shims }, found, ms: performance.now() - began };
 }
 
-const membersOf = ({ members }) => Object.keys(members);
+const membersOf = (/** @type {{members: object}} */ { members }) => Object.keys(members);
 
-/** What `inspect` is asked for a part: all members of its modules, and those of other shapes of the page. */
+/**
+ * What `inspect` is asked for a part: all members of its modules, and those of other shapes of the page.
+ *
+ * @param {keyof typeof PARTS} part
+ */
 function wantedOf(part) {
+    /** @type {Record<string, string[]>} */
     const wanted = {};
     for (const [name, module] of Object.entries(MODULES)) {
         if (PARTS[part].includes(module.when)) wanted[name] = membersOf(module);
@@ -69,6 +90,7 @@ function wantedOf(part) {
     return wanted;
 }
 
+/** @param {string|null} kind null fits nothing @param {string} found */
 function fits(kind, found) {
     if (kind === 'any') return found !== 'undefined';
     if (kind === 'object') return found === 'object' || found.startsWith('function/');
@@ -76,7 +98,13 @@ function fits(kind, found) {
     return kind === found;
 }
 
-/** Tell whether an older shape of the page has something else in the place of a member, which is there. */
+/**
+ * Tell whether an older shape of the page has something else in the place of a member, which is there.
+ *
+ * @param {string} name of the module
+ * @param {string} member
+ * @param {Record<string, string>} kinds what was found of its members
+ */
 function hasOther(name, member, kinds) {
     return Object.values(SHAPES).some((shape) => {
         const members = shape[name]?.members ?? {};
@@ -89,8 +117,8 @@ function hasOther(name, member, kinds) {
 /**
  * Tell what is missing.
  *
- * @param {string} part `boot` or `main`
- * @param {object} seen what `inspect` gave for it
+ * @param {keyof typeof PARTS} part
+ * @param {Pick<Seen, 'found'|'shims'>} seen what `inspect` gave for it
  * @returns {{feature: string, module: string, member: string, found: string}[]}
  */
 function missingOf(part, { found, shims }) {
@@ -117,6 +145,6 @@ function missingOf(part, { found, shims }) {
     return missing.filter(({ feature }) => feature !== 'page');
 }
 
-const isCore = ({ feature }) => FEATURES[feature].core;
+const isCore = (/** @type {{feature: string}} */ { feature }) => FEATURES[feature].core;
 
 module.exports = { inspect, isCore, missingOf, wantedOf };

@@ -18,6 +18,7 @@ const OURS = ['LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES', 'NOTIFY_SOCKET', 'WA
  * Return the descriptors that systemd hands to this process (sd_listen_fds(3)); none when it hands any to
  * another.
  *
+ * @param {NodeJS.ProcessEnv} env
  * @returns {number[]}
  */
 function listenFds(env, pid = process.pid) {
@@ -29,6 +30,8 @@ function listenFds(env, pid = process.pid) {
 /**
  * Return how often to ping, in milliseconds: half of what systemd waits; null when it does not wait for
  * pings.
+ *
+ * @param {NodeJS.ProcessEnv} env
  */
 function watchdogInterval(env, pid = process.pid) {
     const wait = Number(env.WATCHDOG_USEC);
@@ -37,7 +40,7 @@ function watchdogInterval(env, pid = process.pid) {
 }
 
 /** Take systemd's variables out of an environment, so that no child (a browser!) can use them. */
-function takeVariables(env) {
+function takeVariables(/** @type {NodeJS.ProcessEnv} */ env) {
     const taken = Object.fromEntries(OURS.filter((name) => name in env).map((name) => [name, env[name]]));
     for (const name of OURS) delete env[name];
     return taken;
@@ -46,18 +49,26 @@ function takeVariables(env) {
 class Notifier {
     #socket;
     #log;
+    /** @type {Map<string, string>} */
     #pending = new Map();
     /** @type {Promise<void>|null} */
     #running = null;
     #failed = false;
 
-    /** @param {string|undefined} socket value of NOTIFY_SOCKET; without it nothing is sent */
+    /**
+     * @param {string|undefined} socket value of NOTIFY_SOCKET; without it nothing is sent
+     * @param {import('./types').Log} log
+     */
     constructor(socket, log) {
         this.#socket = socket;
         this.#log = log;
     }
 
-    /** Send assignments such as `{READY: 1, STATUS: 'text'}`; resolves when they are sent, or cannot be. */
+    /**
+     * Send assignments such as `{READY: 1, STATUS: 'text'}`; resolves when they are sent, or cannot be.
+     *
+     * @param {Record<string, string|number>} assignments
+     */
     send(assignments) {
         if (!this.#socket) return Promise.resolve();
         for (const [name, value] of Object.entries(assignments)) this.#pending.set(name, oneLine(value));
@@ -77,7 +88,7 @@ class Notifier {
         }
     }
 
-    /** @returns {Promise<void>} */
+    /** @param {string[]} args @returns {Promise<void>} */
     #run(args) {
         return new Promise((resolve) => {
             const child = spawn('systemd-notify', args, {
@@ -86,7 +97,7 @@ class Notifier {
                 timeout: NOTIFY_LIMIT_MS,
                 killSignal: 'SIGKILL',
             });
-            const done = (reason) => {
+            const done = (/** @type {string|null} */ reason) => {
                 if (reason && !this.#failed)
                     this.#log.warning('systemd is not told how things stand', { reason });
                 this.#failed = Boolean(reason);

@@ -269,11 +269,15 @@ export interface PageEvents {
     failed: [error: any];
 }
 
-/** What the page shows. */
+/** What the page shows: session_page.js. */
 export interface Look {
+    /** Its modules are there. */
+    loaded: boolean;
+    /** WhatsApp's words for its connection and its screen. */
     state: string | null;
-    screen: string | null;
-    synced: boolean | null;
+    mode: string | null;
+    /** The account is loaded. */
+    synced: boolean;
     passkey: boolean;
     refused: boolean;
 }
@@ -283,7 +287,7 @@ export type PasskeyButton = 'continue' | 'confirm' | 'cancel';
 
 /** The screen on which WhatsApp wants a passkey. */
 export interface PasskeyScreen {
-    card: string;
+    card: string | null;
     button: string | null;
     failed: boolean;
     code: string | null;

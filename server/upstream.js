@@ -38,10 +38,12 @@ const SILENT = { error() {}, warning() {}, info() {}, debug() {} };
 
 /** Runs in the page: the text of the code that it draws; null where it does not say. */
 function drawnCode() {
-    return window.document.querySelector('[data-ref]')?.dataset.ref ?? null;
+    /** @type {HTMLElement|null} */
+    const code = window.document.querySelector('[data-ref]');
+    return code?.dataset.ref ?? null;
 }
 
-/** Tell how two codes differ, and not what is in them. */
+/** Tell how two codes differ, and not what is in them. @param {string} given @param {string} drawn */
 function compareCodes(given, drawn) {
     const [ours, shown] = [given, drawn].map((text) => text.split(','));
     const places = Array.from({ length: Math.max(ours.length, shown.length) }, (_, index) => index);
@@ -52,7 +54,9 @@ function compareCodes(given, drawn) {
     };
 }
 
-const told = ({ cause, message, hint }) => ({ cause: cause ?? 'failed', message, hint: hint ?? null });
+const told = (
+    /** @type {{cause?: string, message: string, hint?: string|null}} */ { cause, message, hint },
+) => ({ cause: cause ?? 'failed', message, hint: hint ?? null });
 
 const noCode = () =>
     new SessionError(
@@ -61,14 +65,28 @@ const noCode = () =>
         'look at https://web.whatsapp.com from this host; WhatsApp may have changed its page',
     );
 
+/**
+ * What is told in the end.
+ *
+ * @typedef {object} Found
+ * @property {{path: string, version: string}|null} browser
+ * @property {boolean} reached
+ * @property {import('./types').Upstream|null} upstream
+ * @property {({ms: number} & Compared)|null} code
+ * @property {ReturnType<typeof told>|null} error
+ *
+ * @typedef {{shown: boolean|null, parts: {given: number, shown: number}|null, differing: number[]}} Compared
+ */
+
 /** One look at the site: what is known of it so far, and a browser. */
 class Look {
     #run;
     #config;
+    /** @type {Found} */
     #found = { browser: null, reached: false, upstream: null, code: null, error: null };
     #code = '';
 
-    constructor(config) {
+    constructor(/** @type {import('./types').Config} */ config) {
         // However long a session may wait: somebody sits there.
         this.#config = { ...config, startTimeout: CODE_LIMIT_MS / 1000 };
         this.#found.upstream = {
@@ -83,12 +101,12 @@ class Look {
             choice: { pick: async ([first]) => first },
             versions: new BrowserVersions(null),
             startBrowser: (...args) => new BrowserProcess(...args),
-            log: { ...SILENT, info: (_, { path: file, version }) => this.#took(file, version) },
+            log: { ...SILENT, info: (_, fields) => this.#took(/** @type {any} */ (fields)) },
             phone: null,
         });
     }
 
-    #took(file, version) {
+    #took(/** @type {{path: string, version: string}} */ { path: file, version }) {
         this.#found.browser = { path: file, version };
     }
 
@@ -114,25 +132,31 @@ class Look {
         run.makeClient(createSessionClient(library));
         const { client } = run;
         let began = 0;
+        /** @type {Promise<void>} */
         const loading = new Promise((resolve) => {
             client.once('browser', (browser, page, version) => {
                 run.opened(browser, version, () => {});
                 began = performance.now();
-                page.on('response', (response) => this.#answered(response, page));
+                /** @param {import('puppeteer').HTTPResponse} response */
+                const heard = (response) => this.#answered(response, page);
+                page.on('response', heard);
                 resolve();
             });
         });
+        /** @type {Promise<number>} */
         const code = new Promise((resolve) => {
             client.on('qr', (text) => {
                 this.#code = text;
                 if (isQr(text)) resolve(performance.now() - began);
             });
         });
+        /** @type {Promise<never>} */
         const failed = new Promise((_, reject) => {
             client.on('http_error', (status) => reject(reason.httpError(status)));
             client.on('failed', reject);
             client.on('upstream', (upstream) => {
-                this.#found.upstream = { ...this.#found.upstream, ...upstream };
+                const before = /** @type {import('./types').Upstream} */ (this.#found.upstream);
+                this.#found.upstream = { ...before, ...upstream };
             });
             // The library leaves some of its promises unwatched.
             process.on('unhandledRejection', reject);
@@ -144,6 +168,7 @@ class Look {
         this.#found.code = { ms: Math.round(ms), ...(await this.#compare()) };
     }
 
+    /** @param {import('puppeteer').HTTPResponse} response @param {import('puppeteer').Page} page */
     #answered(response, page) {
         const request = response.request();
         if (!request.isNavigationRequest() || request.frame() !== page.mainFrame()) return;
@@ -152,6 +177,7 @@ class Look {
 
     /** Compare what we would have people scan with what the page shows, which may be drawn a moment later. */
     async #compare() {
+        /** @type {Compared} */
         let compared = { shown: null, parts: null, differing: [] };
         for (const end = performance.now() + DRAWN_LIMIT_MS; performance.now() < end; await pause(POLL_MS)) {
             const asked = this.#run.client.pupPage.evaluate(drawnCode);
@@ -163,7 +189,7 @@ class Look {
         return compared;
     }
 
-    async #explain(error) {
+    async #explain(/** @type {any} */ error) {
         const run = this.#run;
         if (error instanceof SessionError) return told(error);
         if (run.client !== null && run.browser === null) return told(await run.diagnose());

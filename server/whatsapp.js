@@ -25,6 +25,20 @@ const { connection, look } = require('./session_page');
 const { inspect, isCore, missingOf, wantedOf } = require('./surface_check');
 const { CHANGE_LIMIT_MS, DOWNLOAD_LIMIT_MS, REQUEST_LIMIT_MS, Turns } = require('./turns');
 
+/**
+ * @typedef {import('./engine').Library} Library
+ *
+ * @typedef {import('./engine').LibraryClass} LibraryClass
+ *
+ * @typedef {import('./types').WhatsAppObject} WhatsAppObject
+ *
+ * @typedef {{name: string}} LoadedDocument told from others by a name of ours
+ *
+ * @typedef {(work: ((...args: any[]) => any)|string, ...args: unknown[]) => Promise<any>} Evaluate
+ *
+ * @typedef {(...args: any[]) => any} Heard what the library does when the page tells something
+ */
+
 const SITE = 'https://web.whatsapp.com/';
 const REFERER = 'https://whatsapp.com/';
 /** How much longer than a start any question to the browser may take, in milliseconds. */
@@ -49,7 +63,11 @@ const BOOT_CHECKS_MS = [500, 1_500, 4_000];
 /** So many bytes of a file are read from the browser at a time. */
 const PIECE_BYTES = 64 * 1024;
 
-/** Events for which the library asks the page for a whole chat, by the function that the page calls. */
+/**
+ * Events for which the library asks the page for a whole chat, by the function that the page calls.
+ *
+ * @type {Record<string, string>}
+ */
 const CHAT_EVENTS = {
     onChatUnreadCountEvent: 'unread_count',
     onRemoveChatEvent: 'chat_removed',
@@ -70,7 +88,15 @@ const HAPPENINGS = new Set([
 /** What we throw at work in a document that has gone: one of `DOCUMENT_GONE`. */
 const ANOTHER_DOCUMENT = 'another document is loaded';
 
-/** Make what runs in the page run in one document only, and its errors tell something. */
+/** What a page has once it was taken: nobody asks before. @type {any} */
+const NOT_YET = null;
+
+/**
+ * Make what runs in the page run in one document only, and its errors tell something.
+ *
+ * @param {((...args: any[]) => any)|string} work
+ * @param {LoadedDocument|null} document null = whichever there is
+ */
 function guarded(work, document) {
     const guard =
         document === null
@@ -88,11 +114,15 @@ function guarded(work, document) {
  * Keeps the profile. The library's own strategy deletes it while the browser still runs, after which a new
  * login looks fine and is lost at the next start; whoever owns the browser deletes the profile once the
  * browser is gone.
+ *
+ * @param {LibraryClass} LocalAuth
+ * @returns {LibraryClass}
  */
 const keptAuthOf = (LocalAuth) =>
     class KeptAuth extends LocalAuth {
         #loginNeeded;
 
+        /** @param {{clientId: string, dataPath: string}} options @param {() => void} loginNeeded */
         constructor(options, loginNeeded) {
             super(options);
             this.#loginNeeded = loginNeeded;
@@ -127,6 +157,8 @@ const keptAuthOf = (LocalAuth) =>
  * - `load_failed` (error): there is a login, and the library cannot be made ready
  * - `check_failed` (error): what the page of a ready session has could not be looked at
  * - `pairing_failed` (error): WhatsApp gave no pairing code
+ *
+ * @param {Omit<Library, 'LocalAuth'> & {KeptAuth: LibraryClass}} library
  */
 const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
     class SessionClient extends withCalls(Client) {
@@ -148,20 +180,22 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         #pinned;
         #proxy;
         /** The document that is loaded now, and the one whose work goes on. */
-        /** @type {{name: string}|null} */
+        /** @type {LoadedDocument|null} */
         #document = null;
+        /** @type {LoadedDocument|null} */
         #bound = null;
         /** What the newest injection is into, and found. */
-        /** @type {{document: {name: string}|null, needed: boolean, loaded: boolean}|null} */
+        /** @type {{document: LoadedDocument, needed: boolean, loaded: boolean}|null} */
         #injection = null;
         /** @type {Promise<void>|null} */
         #injecting = null;
         #started = false;
         #reloading = false;
         #last = Promise.resolve();
-        #evaluate;
+        /** @type {Evaluate} */
+        #evaluate = NOT_YET;
         /** The library's own function for a login that is loaded. */
-        /** @type {((...args: any[]) => any)|null} */
+        /** @type {Heard|null} */
         #makeReady = null;
         /**
          * Whether the page has told of a logout of which there is no other sign yet, and when that is sought.
@@ -169,9 +203,10 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         #isLeaving = false;
         /** @type {NodeJS.Timeout|undefined} */
         #leaving;
-        /** What the browser is asked past the page. @type {any} */
-        #devtools = null;
-        #frame = null;
+        /** What the browser is asked past the page. @type {import('puppeteer').CDPSession} */
+        #devtools = NOT_YET;
+        /** @type {string|undefined} */
+        #frame;
         /** @type {import('./types').PageEvents['upstream'][0]|null} */
         #upstream = null;
         /** @type {NodeJS.Timeout|undefined} */
@@ -180,18 +215,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         /** @type {Promise<void>|null} */
         #refreshing = null;
 
-        /**
-         * @param {object} options
-         * @param {string} options.clientId
-         * @param {string} options.dataPath
-         * @param {import('./launch').BrowserProcess} options.process the browser, which may still be starting
-         * @param {(version: string) => object} options.identity as whom a browser of that version shows
-         *   itself
-         * @param {string|null} options.phone asks for pairing codes in place of codes to scan
-         * @param {number} options.startLimitMs
-         * @param {string|null} options.pinned the file of a pinned page
-         * @param {object|null} options.proxy has the login of the proxy
-         */
+        /** @param {import('./types').SessionClientOptions} options */
         constructor(options) {
             const loginNeeded = () => {
                 if (this.#injection !== null) this.#injection.needed = true;
@@ -231,7 +255,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
          * starts its browser, which runs by now, and takes navigations of any frame for its own.
          */
         async initialize() {
-            const { write, read } = this.#process.pipe;
+            const { write, read } = /** @type {import('./types').BrowserProcess} */ (this.#process).pipe;
             this.pupBrowser = await connect({
                 transport: new PipeTransport(write, read),
                 protocolTimeout: this.#limitMs + PROTOCOL_SLACK_MS,
@@ -248,38 +272,45 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
 
         /** What ends a page before somebody listens to it tells nobody, and leaves one that never answers. */
         async #takePage() {
-            const isPage = (target) => target.type() === 'page';
+            const isPage = (/** @type {import('puppeteer').Target} */ target) => target.type() === 'page';
             const first = await this.pupBrowser.waitForTarget(isPage, { timeout: this.#limitMs });
-            this.pupPage = await first.page();
+            this.pupPage = /** @type {import('puppeteer').Page} */ (await first.page());
             const crashed = new Promise((_, reject) => {
                 this.pupPage.once('error', reject);
             });
             await Promise.race([this.#prepare(this.pupBrowser, this.pupPage), crashed]);
         }
 
+        /** @param {import('puppeteer').Browser} browser @param {import('puppeteer').Page} page */
         async #prepare(browser, page) {
             const version = (await browser.version()).match(/\d+(\.\d+){1,3}/)?.[0] ?? null;
-            await page.setUserAgent(this.#identity(version));
+            // The browser's own flag says the same, but for what goes with it.
+            if (version !== null) await page.setUserAgent(this.#identity(version));
             page.on('response', (response) => {
                 const request = response.request();
                 const main = request.isNavigationRequest() && request.frame() === page.mainFrame();
                 if (main && response.status() >= 400) this.emit('http_error', response.status());
             });
             this.#evaluate = page.evaluate.bind(page);
-            page.evaluate = (work, ...args) =>
+            /** @type {Evaluate} */
+            const evaluate = (work, ...args) =>
                 typeof work === 'string' && this.#bound === null
                     ? this.#evaluate(work)
                     : this.#evaluate(guarded(work, this.#bound), ...args);
+            Object.assign(page, { evaluate });
             const expose = page.exposeFunction.bind(page);
             // Frames have the function, too, but not the proof.
             const proof = randomBytes(16).toString('hex');
-            await expose('waportdTell', (given, document, what, ...more) =>
-                given === proof ? this.#told(document, what, more) : undefined,
-            );
-            page.exposeFunction = (name, heard) => {
+            /** @param {string} given @param {string} document @param {string} what @param {any[]} more */
+            const tell = (given, document, what, ...more) =>
+                given === proof ? this.#told(document, what, more) : undefined;
+            await expose('waportdTell', tell);
+            /** @param {string} name @param {Heard} heard */
+            const exposeFunction = (name, heard) => {
                 if (name === 'onAppStateHasSyncedEvent') this.#makeReady = heard;
-                return expose(name, (...args) => this.#heard(name, heard, args));
+                return expose(name, (/** @type {any[]} */ ...args) => this.#heard(name, heard, args));
             };
+            Object.assign(page, { exposeFunction });
             await page.evaluateOnNewDocument(prepareDocument, proof);
             await page.evaluateOnNewDocument(preparePasskeys, proof);
             // Now: a page that hangs takes nothing that is opened later.
@@ -291,35 +322,55 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
 
         // ---- what the page tells ---------------------------------------------------------------------
 
-        /** The page calls our function. @returns {Promise<object>|undefined} what it waits for, if it does */
-        #told(document, what, /** @type {any[]} */ [value, ...more]) {
+        /**
+         * The page calls our function.
+         *
+         * @param {string} document the name of its document
+         * @param {string} what
+         * @param {any[]} told
+         * @returns {Promise<object>|undefined} what it waits for, if it does
+         */
+        #told(document, what, [value, ...more]) {
             if (what === 'document') {
                 this.#documentBegan(document, value);
             } else if (document !== this.#document?.name) {
                 return undefined;
             } else if (what === 'passkey_call') {
-                return this.#hold(value, ...more);
+                return this.#hold(value, more[0], more[1]);
             } else if (['passkey_screen', 'passkey_over'].includes(what)) {
                 this.emit(what, value, ...more);
             } else if (what === 'banned') {
-                this.emit('banned', readBan(value, ...more));
+                this.emit('banned', readBan(value, more[0]));
             } else if (what === 'changed') {
                 this.#lookAtLogin();
             }
             return undefined;
         }
 
-        /** The page asks for a passkey. What is answered to a document that has gone is lost with it. */
+        /**
+         * The page asks for a passkey. What is answered to a document that has gone is lost with it.
+         *
+         * @param {string} id
+         * @param {any} options
+         * @param {number} limitMs
+         * @returns {Promise<{credential: object}|{error: string}>}
+         */
         #hold(id, options, limitMs) {
             return new Promise((resolve) => {
-                const answer = (credential) => resolve({ credential });
-                const refuse = (error) => resolve({ error });
+                const answer = (/** @type {object} */ credential) => resolve({ credential });
+                const refuse = (/** @type {string} */ error) => resolve({ error });
                 const isHeard = this.emit('passkey_call', { id, options, limitMs, answer, refuse });
                 if (!isHeard) refuse('NotAllowedError');
             });
         }
 
-        /** The page calls one of the library's functions. Three of them are ours to answer. */
+        /**
+         * The page calls one of the library's functions. Three of them are ours to answer.
+         *
+         * @param {string} name
+         * @param {Heard} heard
+         * @param {any[]} args
+         */
         #heard(name, heard, args) {
             const isNow = this.#injection !== null && this.#injection.document === this.#document;
             if (!isNow && !HAPPENINGS.has(name)) return undefined;
@@ -356,6 +407,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             }
         }
 
+        /** @param {string} name @param {string} address */
         #documentBegan(name, address) {
             const { searchParams } = new URL(address);
             this.#document = { name };
@@ -401,6 +453,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             }
         }
 
+        /** @param {number|null} why @param {string|null} words */
         #left(why, words) {
             this.#isLeaving = false;
             this.emit('logout', why, words);
@@ -419,6 +472,10 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
          * Do work in one document, after what was begun before it: the library's functions are made of
          * several steps, and the page may load itself again between two of them. What a document that has
          * gone leaves undone is no error.
+         *
+         * @param {LoadedDocument} document
+         * @param {() => Promise<void>} work
+         * @returns {Promise<void>}
          */
         #alone(document, work) {
             const turn = this.#last.then(async () => {
@@ -437,7 +494,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             return turn;
         }
 
-        #injectInto(document) {
+        #injectInto(/** @type {LoadedDocument} */ document) {
             return this.#alone(document, async () => {
                 this.#injection = { document, needed: false, loaded: false };
                 await super.inject();
@@ -494,7 +551,8 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             return undefined;
         }
 
-        #checkMain(document, /** @type {number[]} */ [wait, ...later]) {
+        /** @param {LoadedDocument} document @param {number[]} waits */
+        #checkMain(document, [wait, ...later]) {
             if (wait === undefined) return;
             this.#nextCheck = setTimeout(() => {
                 this.#alone(document, async () => {
@@ -505,8 +563,9 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             this.#nextCheck.unref();
         }
 
-        /** Look at what the page has, and tell it if that is news. */
+        /** Look at what the page has, and tell it if that is news. @param {'boot'|'main'} part */
         async #check(part) {
+            /** @type {ReturnType<typeof inspect>} */
             const seen = await this.pupPage.evaluate(inspect, wantedOf(part));
             const missing = missingOf(part, seen);
             const checked = part === 'main' ? ['boot', 'main'] : ['boot'];
@@ -528,7 +587,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         // ---- what is asked of the page ---------------------------------------------------------------
 
         /** Called unwatched by the library when the page is ready to give a code. */
-        async requestPairingCode(...args) {
+        async requestPairingCode(/** @type {any[]} */ ...args) {
             const document = this.#document;
             try {
                 return await super.requestPairingCode(...args);
@@ -541,7 +600,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         /**
          * Tell what the page shows.
          *
-         * @returns {Promise<{loaded, state, mode, synced, passkey, refused}>} whether its modules are there;
+         * @returns {Promise<import('./types').Look>} whether its modules are there;
          *   WhatsApp's words for its connection and its screen; whether the account is loaded; whether a
          *   passkey is wanted; whether WhatsApp does not take this browser
          */
@@ -626,14 +685,17 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             throw new Error('the page gives no new codes');
         }
 
-        async #codesCame(way) {
+        async #codesCame(/** @type {number} */ way) {
             const waiting = new AbortController();
             const came = once(/** @type {any} */ (this), 'qr', { signal: waiting.signal }).then(
                 () => true,
                 () => false,
             );
             try {
-                const asked = await this.#evaluate((each) => window.waportd.newCodes(each), way);
+                const asked = await this.#evaluate(
+                    (/** @type {number} */ each) => window.waportd.newCodes(each),
+                    way,
+                );
                 return asked && (await Promise.race([came, pause(NEW_CODES_MS, false)]));
             } finally {
                 waiting.abort();
@@ -645,7 +707,11 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             return this.#evaluate(() => window.waportd.passkeys.read());
         }
 
-        /** Press a button of that screen: see passkey_screen.js. */
+        /**
+         * Press a button of that screen: see passkey_screen.js.
+         *
+         * @param {import('./types').PasskeyButton} name
+         */
         pressPasskey(name) {
             const { mouse } = this.pupPage;
             return passkeyScreen.press({ evaluate: this.#evaluate, mouse, devtools: this.#devtools }, name);
@@ -654,11 +720,13 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         /**
          * Read a file that is open, in pieces: the browser gives them past the page, which would have to make
          * a text of each.
+         *
+         * @param {string} ticket
          */
         async *readFile(ticket) {
             const expression = `window.waportd.files.get(${JSON.stringify(ticket)}).blob`;
             const { result } = await this.#devtools.send('Runtime.evaluate', { expression });
-            const { objectId } = result;
+            const objectId = /** @type {string} */ (result.objectId);
             const { uuid } = await this.#devtools.send('IO.resolveBlob', { objectId });
             const handle = `blob:${uuid}`;
             try {
@@ -683,7 +751,12 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         }
     };
 
-/** Read what the page was told of a ban: a code, and its end as seconds from now or as a time. */
+/**
+ * Read what the page was told of a ban: a code, and its end as seconds from now or as a time.
+ *
+ * @param {WhatsAppObject} told
+ * @param {WhatsAppObject} more
+ */
 function readBan(told, more) {
     const {
         code,
@@ -702,8 +775,7 @@ function readBan(told, more) {
 /**
  * Make the client of sessions from the classes of a library.
  *
- * @param {{Client: Function, LocalAuth: Function, connect: Function, PipeTransport: Function}} library as
- *   `loadEngine` gives it
+ * @param {Library} library as `loadEngine` gives it
  */
 const createSessionClient = ({ LocalAuth, ...library }) =>
     sessionClientOf({ ...library, KeptAuth: keptAuthOf(LocalAuth) });

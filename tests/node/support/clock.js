@@ -10,10 +10,12 @@ const TURNS = 5;
 class Clock {
     #time = 0;
     #began = Date.parse('2026-01-01T00:00:00Z');
+    /** @type {Set<{at: number, work: () => void}>} */
     #timers = new Set();
 
     now = () => this.#time;
     date = () => this.#began + this.#time;
+    /** @type {(ms: number, work: () => void) => () => void} */
     after = (ms, work) => {
         const timer = { at: this.#time + ms, work };
         this.#timers.add(timer);
@@ -21,7 +23,7 @@ class Clock {
     };
 
     /** Let so much time pass, with all that happens in it. */
-    async pass(ms) {
+    async pass(/** @type {number} */ ms) {
         const end = this.#time + ms;
         await this.#settle();
         for (;;) {

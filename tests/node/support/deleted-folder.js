@@ -6,13 +6,13 @@ const path = require('node:path');
 
 const { Storage } = require('../../../server/storage');
 
-async function main(folder) {
+async function main(/** @type {string} */ folder) {
     const storage = new Storage({
         authDirectory: path.join(folder, '.wwebjs_auth_5002'),
         cacheDirectory: path.join(folder, '.wwebjs_cache_5002'),
         clientId: 'ylada_bot_5002',
     });
-    const causeOf = (work) =>
+    const causeOf = (/** @type {Promise<unknown>} */ work) =>
         work.then(
             () => null,
             ({ cause }) => cause,

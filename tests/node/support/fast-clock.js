@@ -15,7 +15,7 @@ const folder = process.env.FAST_CLOCK_LINES;
 if (folder) {
     const real = Date.now;
     const write = process.stdout.write.bind(process.stdout);
-    process.stdout.write = (text, ...rest) => {
+    process.stdout.write = (/** @type {any} */ text, /** @type {any[]} */ ...rest) => {
         appendFileSync(`${folder}/${process.env.PORT ?? process.pid}`, `${real() / 1000} ${text}`);
         return write(text, ...rest);
     };
@@ -27,7 +27,10 @@ for (const clock of [Date, performance]) {
     Object.defineProperty(clock, 'now', { value: () => started + (now() - started) * speed });
 }
 
+/** @type {Record<string, any>} */
+const timers = global;
 for (const name of ['setTimeout', 'setInterval']) {
-    const set = global[name];
-    global[name] = (work, ms, ...rest) => set(work, ms / speed, ...rest);
+    const set = timers[name];
+    /** @param {Function} work @param {number} ms @param {unknown[]} rest */
+    timers[name] = (work, ms, ...rest) => set(work, ms / speed, ...rest);
 }

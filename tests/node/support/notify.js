@@ -21,8 +21,10 @@ while True:
 /**
  * Receive notifications.
  *
- * @returns {Promise<{socket: string, lines: string[], until: Function}>} `until(text)` resolves when a
- *   notification holds the text; the assignments of one notification are separated by |
+ * @param {import('node:test').TestContext} t
+ * @returns {Promise<{socket: string, lines: string[], until: (text: string) => Promise<void>}>}
+ *   `until(text)` resolves when a notification holds the text; the assignments of one notification are
+ *   separated by |
  */
 async function receiver(t) {
     const socket = path.join(scratch(t), 'notify');
@@ -30,13 +32,15 @@ async function receiver(t) {
         stdio: ['ignore', 'pipe', 'inherit'],
     });
     t.after(() => child.kill());
+    /** @type {string[]} */
     const lines = [];
+    /** @type {Set<() => void>} */
     const looks = new Set();
     child.stdout.setEncoding('utf8').on('data', (text) => {
         lines.push(...text.split('\n').filter(Boolean));
         for (const look of looks) look();
     });
-    const until = (wanted) => {
+    const until = (/** @type {string} */ wanted) => {
         /** @type {Promise<void>} */
         const seen = new Promise((resolve) => {
             const look = () => lines.some((line) => line.includes(wanted)) && resolve();

@@ -14,18 +14,36 @@ const ROOT = path.join(__dirname, '..', '..', '..');
 const SCRIPT = path.join(ROOT, 'whatsapp_server.js');
 const LIMIT_MS = 20_000;
 
-const told = (what) => (typeof what === 'function' ? what() : what);
+/** What is waited for: its name, or what tells it then. @typedef {string|(() => string)} What */
 
-/** Fail with `what` (a text, or a function that makes it then) if a promise takes longer than it may. */
+const told = (/** @type {What} */ what) => (typeof what === 'function' ? what() : what);
+
+/**
+ * Fail with `what` (a text, or a function that makes it then) if a promise takes longer than it may.
+ *
+ * @template Result
+ * @param {Promise<Result>} promise
+ * @param {What} what
+ * @returns {Promise<Result>}
+ */
 function within(promise, what, ms = LIMIT_MS) {
+    /** @type {NodeJS.Timeout|undefined} */
     let timer;
+    /** @type {Promise<never>} */
     const limit = new Promise((_, reject) => {
         timer = setTimeout(() => reject(new Error(`waited ${ms / 1000} s for ${told(what)}`)), ms);
     });
     return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
-/** Look again and again until a look gives something, and resolve with that; fails as `within`. */
+/**
+ * Look again and again until a look gives something, and resolve with that; fails as `within`.
+ *
+ * @template Seen
+ * @param {() => Promise<Seen>} look
+ * @param {What} what
+ * @returns {Promise<NonNullable<Seen>>}
+ */
 async function whenFound(look, what, ms = LIMIT_MS) {
     const end = performance.now() + ms;
     for (;;) {
@@ -36,15 +54,15 @@ async function whenFound(look, what, ms = LIMIT_MS) {
     }
 }
 
-/** What has to be stopped before a folder can be removed. */
+/** What has to be stopped before a folder can be removed. @type {Map<string, (() => Promise<void>)[]>} */
 const users = new Map();
 
 /** Make a private folder that goes away after the test. */
-function scratch(t) {
+function scratch(/** @type {import('node:test').TestContext} */ t) {
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'whatsapp-server-'));
     users.set(directory, []);
     t.after(async () => {
-        await Promise.all(users.get(directory).map((stop) => stop()));
+        await Promise.all((users.get(directory) ?? []).map((stop) => stop()));
         users.delete(directory);
         fs.rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
     });
@@ -60,19 +78,36 @@ async function freePort() {
     return port;
 }
 
-/** Make one request; returns `{status, headers, text, json}`. */
-function request(
-    port,
-    method,
-    target,
-    /** @type {{body?: any, headers?: object, host?: string}} */ {
-        body,
-        headers = {},
-        host = '127.0.0.1',
-    } = {},
-) {
+/**
+ * What is sent with a request.
+ *
+ * @typedef {{body?: any, headers?: http.OutgoingHttpHeaders, host?: string}} Sent
+ */
+
+/**
+ * What is answered; `json` is undefined where it is none.
+ *
+ * @typedef {object} Answer
+ * @property {number|undefined} status
+ * @property {http.IncomingHttpHeaders} headers
+ * @property {Buffer} bytes
+ * @property {string} text
+ * @property {any} json
+ */
+
+/**
+ * Make one request.
+ *
+ * @param {number} port
+ * @param {string} method
+ * @param {string} target
+ * @param {Sent} sent
+ * @returns {Promise<Answer>}
+ */
+function request(port, method, target, { body, headers = {}, host = '127.0.0.1' } = {}) {
     return new Promise((resolve, reject) => {
         const sent = http.request({ host, port, method, path: target, headers, agent: false }, (response) => {
+            /** @type {Buffer[]} */
             const chunks = [];
             response.on('data', (chunk) => chunks.push(chunk));
             response.on('end', () => {
@@ -94,14 +129,18 @@ function request(
     });
 }
 
+/** @typedef {import('../../../server/types').SessionDocument} SessionDocument */
+
 /** Follows GET /events; `until` resolves with the first document, past or to come, that satisfies a test. */
 class Follower {
+    /** @type {SessionDocument[]} */
     documents = [];
-    /** When each document came, in milliseconds. */
+    /** When each document came, in milliseconds. @type {number[]} */
     received = [];
+    /** @type {Set<(document: SessionDocument) => void>} */
     #waiting = new Set();
 
-    constructor(port) {
+    constructor(/** @type {number} */ port) {
         this.#request = http.get({ host: '127.0.0.1', port, path: '/events', agent: false }, (response) => {
             let text = '';
             response.setEncoding('utf8').on('data', (chunk) => {
@@ -117,7 +156,7 @@ class Follower {
 
     #request;
 
-    #take(block) {
+    #take(/** @type {string} */ block) {
         const data = block.split('\n').find((line) => line.startsWith('data: '));
         if (data === undefined) return;
         const document = JSON.parse(data.slice(6));
@@ -138,15 +177,19 @@ class Follower {
     /**
      * Resolve with a document that fits.
      *
-     * @param {string|((document: any) => any)} wanted a state or a test
+     * @param {string|((document: SessionDocument) => unknown)} wanted a state or a test
      * @param {string} what that is, for who waits in vain
      * @param {{from?: number, limit?: number}} how `from`: how many documents are not looked at
+     * @returns {Promise<SessionDocument>}
      */
     until(wanted, what = String(wanted), { from = 0, limit = LIMIT_MS } = {}) {
+        /** @type {(document: SessionDocument) => unknown} */
         const fits = typeof wanted === 'function' ? wanted : ({ state }) => state === wanted;
         const seen = this.documents.slice(from).find(fits);
         if (seen) return Promise.resolve(seen);
+        /** @type {(document: SessionDocument) => void} */
         let waiter;
+        /** @type {Promise<SessionDocument>} */
         const met = new Promise((resolve) => {
             waiter = (document) => fits(document) && resolve(document);
             this.#waiting.add(waiter);
@@ -155,9 +198,13 @@ class Follower {
         return within(met, late, limit).finally(() => this.#waiting.delete(waiter));
     }
 
-    /** Resolve with the first `ready` after another state: a document may still come from before that. */
+    /**
+     * Resolve with the first `ready` after another state: a document may still come from before that.
+     *
+     * @param {string} what
+     */
     async untilBack(what, { from = 0, limit = LIMIT_MS } = {}) {
-        const isGone = ({ state }) => state !== 'ready';
+        const isGone = (/** @type {SessionDocument} */ { state }) => state !== 'ready';
         await this.until(isGone, `${what}, and before that another state`, { from, limit });
         const gone = this.documents.findIndex((document, index) => index >= from && isGone(document));
         return this.until('ready', what, { from: gone, limit });
@@ -169,7 +216,7 @@ class Follower {
 }
 
 /** Return the living processes, this one excepted, whose environment or arguments name a folder. */
-function processesOf(directory) {
+function processesOf(/** @type {string} */ directory) {
     return fs
         .readdirSync('/proc')
         .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
@@ -187,6 +234,14 @@ function processesOf(directory) {
         .map(Number);
 }
 
+/**
+ * @typedef {import('node:child_process').ChildProcessByStdio<
+ *     null,
+ *     import('node:stream').Readable,
+ *     import('node:stream').Readable
+ * >} Child
+ */
+
 /** One server process. */
 class Server {
     output = '';
@@ -194,6 +249,7 @@ class Server {
     onOutput = () => {};
     #child;
 
+    /** @param {Child} child @param {number} port @param {string} directory */
     constructor(child, port, directory) {
         this.#child = child;
         this.port = port;
@@ -211,7 +267,7 @@ class Server {
         return this.#child.pid;
     }
 
-    kill(signal) {
+    kill(/** @type {NodeJS.Signals} */ signal) {
         this.#child.kill(signal);
     }
 
@@ -225,19 +281,22 @@ class Server {
         return within(this.exited, () => `the end of the server; its output:\n${this.output}`, ms);
     }
 
+    /** @param {string} target @param {Sent} [options] */
     get(target, options) {
         return request(this.port, 'GET', target, options);
     }
 
+    /** @param {string} target @param {unknown} [body] @param {Sent} [options] */
     post(target, body, options) {
         return request(this.port, 'POST', target, { body, ...options });
     }
 
+    /** @param {string} method @param {string} target @param {unknown} [body] */
     call(method, target, body) {
         return request(this.port, method, target, { body });
     }
 
-    delete(target) {
+    delete(/** @type {string} */ target) {
         return request(this.port, 'DELETE', target);
     }
 
@@ -277,13 +336,13 @@ async function startServer(
         child.kill('SIGTERM');
         await server.exit(12_000).catch(() => child.kill('SIGKILL'));
     };
-    users.get(directory).push(stop);
+    users.get(directory)?.push(stop);
     if (answers) await whenAnswers(server);
     return server;
 }
 
 /** Wait until a server says that it listens. */
-async function whenListening(server) {
+async function whenListening(/** @type {Server} */ server) {
     /** @type {Promise<void>} */
     const listening = new Promise((resolve, reject) => {
         const look = () => server.output.includes('listening') && resolve();
@@ -294,7 +353,7 @@ async function whenListening(server) {
     await within(listening, 'the server to listen');
 }
 
-async function whenAnswers(server) {
+async function whenAnswers(/** @type {Server} */ server) {
     await whenListening(server);
     await server.get('/health');
 }

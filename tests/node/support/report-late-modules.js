@@ -8,6 +8,7 @@ const Module = require('node:module');
 const load = Module._load;
 let complete = false;
 
+/** @param {string} request @param {unknown} parent @param {unknown[]} rest */
 Module._load = function report(request, parent, ...rest) {
     if (complete && !Module.isBuiltin(request)) {
         const file = Module._resolveFilename(request, parent);
