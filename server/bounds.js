@@ -60,7 +60,7 @@ class Cut {
 /**
  * Return an event that is not too large.
  *
- * @template {object} Event
+ * @template {{}} Event
  * @param {Event} event of plain values
  * @returns {Event & {truncated?: string[]}} the same where it is not; else with what is too long cut,
  *   and `truncated`: the names of its members in which something is missing, such as `contacts.vcard`

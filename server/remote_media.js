@@ -168,7 +168,7 @@ async function* upTo(most, response) {
 /**
  * Fetch a file.
  *
- * @template {object} File
+ * @template {{}} File
  * @param {string} text the URL
  * @param {object} options
  * @param {number} options.most bytes
