@@ -17,8 +17,17 @@ const { scratch, within } = require('./process');
 const { PHONE } = require('./session');
 const { startStandIn } = require('./standin');
 
-/** Make a client, of the library or of what a test puts in its place; its browser ends before its folder. */
-async function open(t, /** @type {{standin: any, Client?: any}} */ { standin, Client }) {
+/** @typedef {import('node:test').TestContext} TestContext */
+/** @typedef {import('./standin').StandIn} StandIn */
+/** @typedef {Awaited<ReturnType<typeof open>>} Client */
+
+/**
+ * Make a client, of the library or of what a test puts in its place; its browser ends before its folder.
+ *
+ * @param {TestContext} t
+ * @param {{standin: Pick<StandIn, 'env'>, Client?: ReturnType<typeof loadEngine>['Client']}} options
+ */
+async function open(t, { standin, Client }) {
     const library = loadEngine(null);
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'client-'));
     const [executablePath] = await browsers.findBrowsers('auto');
@@ -50,15 +59,17 @@ async function open(t, /** @type {{standin: any, Client?: any}} */ { standin, Cl
     return client;
 }
 
+/** @param {TestContext} t @param {string[]} args */
 async function site(t, ...args) {
     const standin = await startStandIn(scratch(t), ['--shape', 'today', ...args]);
     t.after(() => standin.stop());
     return standin;
 }
 
+/** @type {(client: import('node:events').EventEmitter, event: string) => Promise<any[]>} */
 const waitFor = (client, event) => within(once(client, event), event);
 
-/** Open a client that shows a code: `{client, qr}`. */
+/** Open a client that shows a code: `{client, qr}`. @param {TestContext} t @param {StandIn} standin */
 async function openCode(t, standin) {
     const client = await open(t, { standin });
     const code = waitFor(client, 'qr');
@@ -67,7 +78,12 @@ async function openCode(t, standin) {
     return { client, qr };
 }
 
-/** Open a client and have a phone scan its code; returns when it is ready. */
+/**
+ * Open a client and have a phone scan its code; returns when it is ready.
+ *
+ * @param {TestContext} t
+ * @param {StandIn} standin
+ */
 async function openLinked(t, standin) {
     const { client, qr } = await openCode(t, standin);
     const ready = waitFor(client, 'ready');
