@@ -57,12 +57,14 @@ async function whenFound(look, what, ms = LIMIT_MS) {
 /** What has to be stopped before a folder can be removed. @type {Map<string, (() => Promise<void>)[]>} */
 const users = new Map();
 
+const stopsOf = (/** @type {string} */ folder) => /** @type {(() => Promise<void>)[]} */ (users.get(folder));
+
 /** Make a private folder that goes away after the test. */
 function scratch(/** @type {import('node:test').TestContext} */ t) {
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'whatsapp-server-'));
     users.set(directory, []);
     t.after(async () => {
-        await Promise.all((users.get(directory) ?? []).map((stop) => stop()));
+        await Promise.all(stopsOf(directory).map((stop) => stop()));
         users.delete(directory);
         fs.rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
     });
@@ -336,7 +338,7 @@ async function startServer(
         child.kill('SIGTERM');
         await server.exit(12_000).catch(() => child.kill('SIGKILL'));
     };
-    users.get(directory)?.push(stop);
+    stopsOf(directory).push(stop);
     if (answers) await whenAnswers(server);
     return server;
 }

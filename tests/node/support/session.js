@@ -77,7 +77,8 @@ function browserOf(/** @type {Server} */ server) {
  * @param {string} type
  */
 function partsOf(server, type) {
-    const [, group] = [...server.output.matchAll(/browser started .*pid=(\d+)/g)].at(-1) ?? [];
+    const starts = [...server.output.matchAll(/browser started .*pid=(\d+)/g)];
+    const [, group] = starts[starts.length - 1];
     return fs.readdirSync('/proc').filter((pid) => {
         try {
             const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
