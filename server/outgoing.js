@@ -35,16 +35,6 @@ const MEDIA_TYPE = /^[a-z0-9.+-]{1,64}\/[a-z0-9.+-]{1,100}(;\s*[a-z0-9.+-]+="?[\
  */
 
 /**
- * What the page is given to send: `options` and `extra` are WhatsApp's own.
- *
- * @typedef {object} What
- * @property {string} text
- * @property {Record<string, unknown>} options
- * @property {Record<string, unknown>} [extra]
- * @property {string} [quote] the id of a message
- */
-
-/**
  * @param {string} message
  * @param {string} [hint]
  */
@@ -274,9 +264,9 @@ function readPoll(value) {
     };
 }
 
-/** @typedef {(value: unknown, country: string|null) => What & {media?: Media}} ReadKind */
+/** @typedef {Pick<import('./sending_page').What, 'text'|'options'|'extra'> & {media?: Media}} Kind */
 
-/** @type {Record<string, ReadKind>} */
+/** @type {Record<string, (value: unknown, country: string|null) => Kind>} */
 const KINDS = {
     text: (value) => ({ text: readText(value, 'text', MAX_TEXT_CHARACTERS), options: {} }),
     ...Object.fromEntries(
@@ -321,8 +311,7 @@ function readMentions(value, country) {
  *
  * @param {unknown} message as docs/server.md describes it
  * @param {string|null} country the code of the country of numbers that say none
- * @returns {{to: import('./numbers').Recipient, feature: string, media: Media|null, what: What}} `feature`:
- *   of surface.js, that it needs
+ * @returns {import('./types').Message}
  * @throws {HttpError} 400 `bad_request` or `bad_number`; 413 `too_large`
  */
 function readMessage(message, country) {
