@@ -316,7 +316,7 @@ export interface SessionClient extends EventEmitter {
     getState(): Promise<string | null>;
     look(): Promise<Look>;
     /** What the site answers to the browser; see session_errors.js. */
-    reach(): Promise<any>;
+    reach(): Promise<{ error: string | null; status: number | null }>;
     reload(): Promise<void>;
     refreshQr(): Promise<void>;
     unlink(): Promise<void>;
