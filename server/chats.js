@@ -65,7 +65,6 @@ const lists = new WeakMap();
  */
 async function allChats(client) {
     const kept = lists.get(client);
-    /** @type {{stamp: string, chats: PageChat[]|null}} */
     const { stamp, chats } = await client.listChats(kept?.stamp ?? null);
     // It does not say so unless it was told what is kept.
     if (chats === null) return kept?.chats ?? [];

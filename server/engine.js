@@ -46,6 +46,7 @@ const MEMBERS = {
  * @property {import('puppeteer').Page} pupPage
  * @property {() => Promise<string|null>} getState
  * @property {() => Promise<void>} destroy
+ * @property {(ids: string[]) => Promise<{lid?: string, pn?: string}[]>} getContactLidAndPhone
  *
  * @typedef {import('node:events').EventEmitter & ClientParts & {[member: string]: any}} LibraryClient
  *

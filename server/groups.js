@@ -20,7 +20,6 @@ const REST_MS = 500;
 
 /** @typedef {import('./types').SessionClient} SessionClient */
 /** @typedef {import('./types').JsonObject} JsonObject */
-/** @typedef {import('./groups_page').PageGroup} PageGroup */
 /** @typedef {import('./groups_page').Participant} Participant */
 
 const noSuchGroup = () => new HttpError(404, 'no such group', { code: 'no_such_group' });
@@ -97,7 +96,6 @@ async function change(client, work, limitMs) {
  */
 async function listGroups(client, page) {
     const { many, first } = readPage(page, GROUPS_MAX, GROUPS_MAX);
-    /** @type {PageGroup[]} */
     const all = await client.turns.take('groups', () => client.listGroups());
     return { groups: all.slice(first, first + many), total: all.length };
 }
@@ -133,10 +131,10 @@ async function changeParticipants(client, givenId, body, limitMs) {
     if (action === undefined) throw bad(`action must be one of ${ACTIONS.join(', ')}`);
     const people = readPeople(body.participants);
     const work = () => client.changeParticipants(id, action, people);
-    const { problem, participants } = await change(client, work, limitMs);
-    if (problem === 'none') throw noSuchGroup();
-    if (problem === 'not_admin') throw refused('this account is no admin of the group', 'not_admin');
-    return { participants };
+    const told = await change(client, work, limitMs);
+    if (told.problem === 'none') throw noSuchGroup();
+    if (told.problem === 'not_admin') throw refused('this account is no admin of the group', 'not_admin');
+    return { participants: told.participants };
 }
 
 /**
@@ -173,15 +171,18 @@ async function changeGroup(client, givenId, body, limitMs) {
     onlyKnown(body, 'subject', 'description');
     const { subject, description } = body;
     if (subject === undefined && description === undefined) throw bad('subject or description is needed');
-    if (subject !== undefined) readText(subject, 'subject', MAX_NAME_CHARACTERS);
-    // An empty one is none.
-    if (description !== undefined && description !== '')
-        readText(description, 'description', MAX_DESCRIPTION_CHARACTERS);
-    const work = () => client.changeGroup(id, { name: subject, description });
+    const changed = {
+        name: subject === undefined ? undefined : readText(subject, 'subject', MAX_NAME_CHARACTERS),
+        // An empty one is none.
+        description:
+            description === undefined || description === ''
+                ? description
+                : readText(description, 'description', MAX_DESCRIPTION_CHARACTERS),
+    };
+    const work = () => client.changeGroup(id, changed);
     const problem = await change(client, work, limitMs);
     if (problem === 'none') throw noSuchGroup();
     if (problem === 'refused') throw refused('WhatsApp does not let this account change the group');
-    const changed = { name: subject, description };
     return { id, ...Object.fromEntries(Object.entries(changed).filter(([, value]) => value !== undefined)) };
 }
 

@@ -33,6 +33,12 @@ const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
  * @property {string|null} code
  */
 
+/**
+ * What became of a change, or why there was none: `none` = there is no such group.
+ *
+ * @typedef {{problem: 'none'}|{problem: 'not_admin'}|{problem: null, participants: Participant[]}} Changed
+ */
+
 /** @param {number} ms */
 function wait(ms) {
     return new Promise((resolve) => setTimeout(resolve, ms));
@@ -148,8 +154,7 @@ function codeOf(status) {
  * @param {string} id
  * @param {'add'|'remove'|'promote'|'demote'} action
  * @param {string[]} ids any ids of people
- * @returns {Promise<{problem: string|null, participants?: Participant[]}>} problem: `none` = there is no
- *   such group; `not_admin`. Outcomes: `done`, `unchanged` (so it was before), `failed`
+ * @returns {Promise<Changed>} outcomes: `done`, `unchanged` (so it was before), `failed`
  */
 async function changeParticipants(id, action, ids) {
     const chat = groupBy(id);

@@ -33,8 +33,6 @@ const ACKS = ['error', 'pending', 'server', 'device', 'read', 'played'];
 /** @typedef {import('./sends').Send} KeptSend */
 /** @typedef {import('./sending_page').Found} Found */
 /** @typedef {import('./sending_page').Given} Given */
-/** @typedef {import('./sending_page').Place} Place */
-/** @typedef {import('./sending_page').Refusal} Refusal */
 /** @typedef {import('./sending_page').Sent} Sent */
 
 /** @typedef {Awaited<ReturnType<import('./spool').Spool['keep']>>} SpooledFile */
@@ -278,8 +276,7 @@ class Sending {
 
     /** @param {Recipient} to @param {number} limit */
     async #prepare(to, limit) {
-        /** @type {(client: SessionClient) => Promise<Place|Refusal>} */
-        const work = (client) => client.prepareSend(to);
+        const work = (/** @type {SessionClient} */ client) => client.prepareSend(to);
         try {
             return orThrow(await this.#use(work, limit - REST_MS, 'finding the chat', { isReading: true }));
         } catch (error) {
@@ -314,7 +311,6 @@ class Sending {
      */
     #handOver(message, { chat, id }, used, left) {
         return this.#give((client) => {
-            /** @type {Promise<Given>} */
             const handing = client.handOver({ chat, id }, message.what, used.file?.path ?? null);
             used.handing = handing.then(
                 () => {},
@@ -351,8 +347,7 @@ class Sending {
     async #awaitAck(id, left) {
         const ms = Math.min(ACK_LIMIT_MS, left - REST_MS);
         if (ms <= 0) return { ack: 0 };
-        /** @type {(client: SessionClient) => Promise<Sent|null>} */
-        const work = (client) => client.awaitAck(id, ms);
+        const work = (/** @type {SessionClient} */ client) => client.awaitAck(id, ms);
         // The message is there: only how far it has come is not known.
         const told = await this.#use(work, ms + REST_MS, 'an answer of WhatsApp').catch(() => null);
         return told ?? { ack: 0 };
@@ -394,7 +389,6 @@ class Sending {
      */
     async outcome(id) {
         if (!id.startsWith('true_')) throw FAILURES.no_such_message();
-        /** @type {Sent|null} */
         const told = await this.#read('reading a message', (client) => client.awaitAck(id, 0));
         if (told === null) {
             if (!this.#sends.has(id)) throw FAILURES.no_such_message();
@@ -516,8 +510,7 @@ class Sending {
      * @param {number} left
      */
     async #copiesOf(id, chat, left) {
-        /** @type {(client: SessionClient) => Promise<string[]>} */
-        const work = (client) => client.copiesOf(id, chat, sinceOf(Date.now()));
+        const work = (/** @type {SessionClient} */ client) => client.copiesOf(id, chat, sinceOf(Date.now()));
         try {
             return await this.#use(work, left - REST_MS, 'looking for copies', { isReading: true });
         } catch (error) {

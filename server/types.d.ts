@@ -7,8 +7,11 @@ import type { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Readable, Writable } from 'node:stream';
 
+import type { Page } from 'puppeteer';
+
 import type { BrowserChoice } from './browser';
 import type { BrowserVersions } from './browser_version';
+import type { ClientParts } from './engine';
 import type { SessionError } from './errors';
 import type { Login } from './stored_login';
 import type { BrowserRun } from './browser_run';
@@ -293,15 +296,24 @@ export interface PasskeyScreen {
     code: string | null;
 }
 
+type Calls = InstanceType<ReturnType<typeof import('./page_calls').withCalls>>;
+type Named<Type> = {
+    [Name in keyof Type as string extends Name ? never : number extends Name ? never : Name]: Type[Name];
+};
+
+/** What is asked of the page about chats, messages, people and groups: page_calls.js, and nothing else. */
+export type PageCalls = Omit<Named<Calls>, keyof EventEmitter | keyof ClientParts>;
+
 /**
  * What a session needs of its browser's page: whatsapp.js makes it of the library, tests/light_server.js
  * without a browser. What is asked about messages comes beside it (messaging.js).
  */
-export interface SessionClient extends EventEmitter {
+export interface SessionClient extends EventEmitter, PageCalls {
     on<Name extends keyof PageEvents>(name: Name, listener: (...args: PageEvents[Name]) => void): this;
     on(name: string, listener: (...args: any[]) => void): this;
 
     readonly pupBrowser: object | null;
+    readonly pupPage: Page;
     readonly info?: { wid?: { user?: string }; pushname?: string; platform?: string };
     /** Whether the browser gave no sign of life when it was asked for one. */
     readonly standsStill: boolean;
@@ -322,8 +334,9 @@ export interface SessionClient extends EventEmitter {
     unlink(): Promise<void>;
     passkeyScreen(): Promise<PasskeyScreen | null>;
     pressPasskey(button: PasskeyButton): Promise<{ way: string | null; outline: unknown }>;
-    /** What is asked about chats, messages, people and groups. */
-    [call: string]: any;
+    getContactLidAndPhone: ClientParts['getContactLidAndPhone'];
+    /** The bytes of a file that `openFile` or `openPicture` keeps, once. */
+    readFile(ticket: string): AsyncIterable<Buffer>;
 }
 
 export interface SessionClientOptions {
