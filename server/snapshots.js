@@ -159,7 +159,7 @@ class Snapshots {
     }
 
     /**
-     * Copy the login. Two who ask at the same time get the same copy, and so does who asks within ten seconds.
+     * Copy the login. Two who ask at the same time get the same copy, as does who asks within ten seconds.
      *
      * @param {StandStill} standStill does work while no browser writes
      * @returns {Promise<Snapshot|null>} null = there is nothing to copy
@@ -293,7 +293,7 @@ class Snapshots {
         await fs.rm(place, { recursive: true, force: true });
     }
 
-    /** The login that took the place of another one is good: the next that is damaged may be replaced, too. */
+    /** The login that took the place of another is good: the next that is damaged may be replaced, too. */
     async confirm() {
         const note = await this.#note();
         if (note?.confirmed !== false) return;

@@ -281,6 +281,22 @@ describe('what the journal may have', () => {
         );
     });
 
+    it('drops what has expired while it is loaded, however many segments that are', async (t) => {
+        const { open } = newPlace(t, { maxBytes: 1e6 });
+        const journal = await open();
+        await fill(journal, 40, 'old', { body: 'y'.repeat(8_000) });
+        await journal.close();
+        const log = listening();
+        const again = await open({ maxAge: 0.001, log });
+        assert.deepEqual([again.counts.pending, again.counts.error], [0, null]);
+        assert.deepEqual(
+            log.lines.filter((line) => !line.includes('dropped undelivered')),
+            [],
+        );
+        assert.deepEqual((await again.read()).entries, []);
+        await again.close();
+    });
+
     it('drops what is too old, and begins anew where that is all', async (t) => {
         const { open } = newPlace(t);
         const journal = await open();
