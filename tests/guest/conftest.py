@@ -117,8 +117,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module")
 def root(request, package):
-    # What an installation has besides, by iproute2: libbpf.
-    with guests.prepared_root(request.param, f"libbpf1, {guests.field(package, 'Depends')}") as root:
+    # What an installation has besides: libbpf by iproute2, and age, which is recommended.
+    with guests.prepared_root(request.param, f"libbpf1, age, {guests.field(package, 'Depends')}") as root:
         yield root
 
 
@@ -179,7 +179,7 @@ def installed(package):
 def bare_site(release, bus, package):
     """A machine without what the package depends on, which apt can install."""
     depends = guests.field(package, "Depends")
-    with guests.prepared_root(release, bus=bus, offered=depends) as root:
+    with guests.prepared_root(release, bus=bus, offered=f"age, {depends}") as root:
         yield from _booted(root, package)
 
 

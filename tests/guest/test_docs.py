@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RELEASES = guests.RELEASES[-1:]
 COMMANDS = {
-    "$socket", "adduser", "apt", "cp", "curl", "chgrp", "export", "grep", "journalctl", "make", "mkdir", "node", "setpriv", "socket=", "systemctl",
+    "$socket", "adduser", "age-keygen", "apt", "cp", "curl", "chgrp", "export", "grep", "journalctl", "make", "mkdir", "node", "setpriv", "socket=", "systemctl",
     "tar", "tools/phone", "usermod", "waportctl", "waportd",
 }  # fmt: skip
 """How a block begins that is there to be typed; all others show files, programs and pictures."""
@@ -34,6 +34,7 @@ ELSEWHERE = {
     "systemctl disable --now waportd-tcp.socket": "test_isolation.py, where it was enabled",
     "waportctl import-session": "tests/integration and test_service.py, where there is an old session",
     "grep -rn": "an example for somebody else's files",
+    "waportctl backup --all -": "an example for another program",
     "mkdir -p myapp/waportd": "tests/unit/test_compat.py imports copies of the two files",
 }
 """Blocks that are run by other tests, or cannot be, by how they begin."""

@@ -199,16 +199,20 @@ class _Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def unpack(source: _Source, target: Path, shown: Path) -> None:
-    """Make what an archive has in it; refuse what is neither file, folder nor link, or lies elsewhere."""
+def unpack(source: _Source, target: Path, shown: Path, most: int | None = None) -> None:
+    """Make what an archive has in it; refuse what is neither file, folder nor link, or lies elsewhere.
+
+    ``most``: of so many members; None: of `MAX_MEMBERS`.
+    """
+    most = MAX_MEMBERS if most is None else most
     count = 0
     with files.opened(target) as root:
         try:
             with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r|", tarinfo=_Member) as archive:
                 for member in archive:
                     count += 1
-                    if count > MAX_MEMBERS:
-                        raise _refused(shown, f"it holds more than {MAX_MEMBERS} files")
+                    if count > most:
+                        raise _refused(shown, f"it holds more than {most} files")
                     if not 0 <= member.size <= source.left:
                         raise _too_large(shown)
                     _make(root, member, archive, shown)

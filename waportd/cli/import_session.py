@@ -86,14 +86,14 @@ def import_session(context: Context) -> Exit:
         source = old_session.find(stack, options.folder, port, config.instances.client_id_prefix)
         user = _user(context, port)
         old_session.refuse_if_used(source)
-        _refuse_if_known_to_be_linked(context, user)
+        refuse_if_known_to_be_linked(context, user)
         sessions = old_session.sessions_folder(config)
         if not context.screen.as_json:
             context.screen.text(f"Copying {source.folder} …")
         with old_session.copied(source, sessions) as copy:
             assigned = assign(context, user)
             place = sessions / str(assigned.port)
-            _refuse_if_there_is_one(assigned, place)
+            refuse_if_there_is_one(assigned, place)
             old_session.put(copy, place, assigned.port, config.instances.client_id_prefix)
     shown = assigned if options.no_start else _start(context, user)
     if context.screen.as_json:
@@ -125,7 +125,8 @@ def _user(context: Context, port: int | None) -> str:
     return str(user)
 
 
-def _refuse_if_known_to_be_linked(context: Context, user: str) -> None:
+def refuse_if_known_to_be_linked(context: Context, user: str) -> None:
+    """Refuse a user whose phone is linked: a login is not replaced by another one. Raises Problem."""
     try:
         known = context.client.status(user)
     except UnknownUser:
@@ -143,7 +144,8 @@ def assign(context: Context, user: str) -> User:
         return context.client.stop(user)
 
 
-def _refuse_if_there_is_one(user: User, place: Path) -> None:
+def refuse_if_there_is_one(user: User, place: Path) -> None:
+    """Refuse a port on whose folder a login may be. Raises Problem."""
     from waportd.cli import old_session
 
     if old_session.may_be_linked(place / f".wwebjs_auth_{user.port}"):

@@ -163,15 +163,22 @@ def may_be_linked(folder: Path) -> bool:
 @contextlib.contextmanager
 def copied(source: Source, sessions: Path) -> Iterator[Path]:
     """Copy profile and journal to where a rename puts them in place; what is left there at the end goes."""
+    with workspace(sessions) as copy:
+        for name, opened, excluded in ((_PROFILE, source.opened, _LOCKS), (_MESSAGES, source.messages, ())):
+            if opened is not None:
+                (copy / name).mkdir(mode=0o700)
+                copying.copy(opened, copy / name, excluded)
+        yield copy
+
+
+@contextlib.contextmanager
+def workspace(sessions: Path) -> Iterator[Path]:
+    """Give a folder from where a rename puts a session in place; what is left there at the end goes."""
     copy = sessions / f".import-{os.getpid()}"
     try:
         for folder in [*reversed(sessions.parents), sessions]:
             folder.mkdir(mode=0o700, exist_ok=True)  # systemd takes no /var/lib/private that others may enter
         copy.mkdir(mode=0o700)
-        for name, opened, excluded in ((_PROFILE, source.opened, _LOCKS), (_MESSAGES, source.messages, ())):
-            if opened is not None:
-                (copy / name).mkdir(mode=0o700)
-                copying.copy(opened, copy / name, excluded)
         yield copy
     except OSError as error:
         raise Problem(
@@ -180,6 +187,13 @@ def copied(source: Source, sessions: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(copy, ignore_errors=True)
+
+
+def make_profile(copy: Path, login: Path) -> None:
+    """Make the profile in ``copy`` of a copy of a login: of its folders, without its description."""
+    profile = copy / _PROFILE
+    profile.mkdir(mode=0o700)
+    (login / "Default").rename(profile / "Default")
 
 
 def put(copy: Path, place: Path, port: int, prefix: str) -> None:

@@ -3,6 +3,7 @@
 from waportd import __version__
 from waportd.cli import (
     audit,
+    backup,
     configuration,
     doctor,
     engine,
@@ -44,6 +45,7 @@ PROGRAM = Command(
         *web.COMMANDS,
         *doctor.COMMANDS,
         configuration.GROUP,
+        *backup.COMMANDS,
         *import_session.COMMANDS,
         engine.GROUP,
         tokens.GROUP,

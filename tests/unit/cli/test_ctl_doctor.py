@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import contextlib
+import datetime as dt
 import functools
+import hashlib
 import http.server
 import json
 import os
@@ -22,13 +24,14 @@ from fakes import iso
 from support import BASE, add_engine, all_fail, until
 
 from waportd import networks
-from waportd.cli import checks, trial
+from waportd.cli import checks, old_session, trial
 from waportd.cli.checks import CHECKS, Host, Verdict
 from waportd.cli.exit_status import Exit
 from waportd.cli.main import main
 from waportd.cli.trial import TrialError
 from waportd.client import Client, Storage
 from waportd.client import Process as ShownProcess
+from waportd.client import Session as ShownSession
 from waportd.client import User as Shown
 from waportd.diagnosis import explain_setup
 from waportd.model import Port, User, service_unit
@@ -946,3 +949,72 @@ def test_a_name_server_that_is_denied_is_told(site, monkeypatch, tmp_path):
 
 def test_without_networks_to_deny_nothing_has_to_be_said(site):
     assert found(site("instances: {deny_networks: []}"), "networks")[0] == [Verdict.OK]
+
+
+def copied(user, minutes_ago, ready_for=600, state="ready"):
+    """A linked user whose login was copied so long ago; None: it never was."""
+    now = dt.datetime.now(dt.UTC)
+    at = None if minutes_ago is None else now - dt.timedelta(minutes=minutes_ago)
+    return Shown(
+        user=user,
+        port=int(user) + 5000,
+        linked=True,
+        storage=Storage(snapshot_at=at),
+        session=ShownSession(state=state, since=now - dt.timedelta(minutes=ready_for)),
+        process=ShownProcess(state="running"),
+    )
+
+
+@pytest.fixture
+def copies(site, monkeypatch, tmp_path):
+    """Look at the snapshots of these users, which lie in a folder."""
+    monkeypatch.setattr(old_session, "sessions_folder", lambda _: tmp_path / "sessions")
+
+    def look(users, configuration=""):
+        here = site(f"systemd: {{bus: session}}\n{configuration}")
+        here.users = users
+        return found(here, "snapshots")
+
+    return look
+
+
+def keep_copy(tmp_path, port, text=b"login"):
+    folder = tmp_path / f"sessions/{port}/.wwebjs_auth_{port}/snapshots/1"
+    folder.mkdir(parents=True)
+    (folder / "log").write_bytes(text)
+    described = {"log": {"size": 5, "sha256": hashlib.sha256(b"login").hexdigest()}}
+    (folder / "snapshot.json").write_text(json.dumps({"version": 1, "at": 1, "files": described}))
+
+
+def test_the_oldest_snapshot_is_read_to_the_last_byte(copies, tmp_path):
+    keep_copy(tmp_path, 5002)
+    verdicts, text = copies([copied("1", 3), copied("2", 50), copied("3", None, ready_for=2)])
+    assert verdicts == [Verdict.OK, Verdict.OK]
+    assert "2 of 3 logins are copied, and no copy is too old" in text
+    assert "user 2: the snapshot is whole" in text
+
+
+def test_a_snapshot_that_has_changed_is_a_failure(copies, tmp_path):
+    keep_copy(tmp_path, 5001, b"logim")
+    verdicts, text = copies([copied("1", 3)])
+    assert verdicts == [Verdict.OK, Verdict.FAIL]
+    assert "'log' has changed" in text
+    assert "curl -X POST http://localhost:5001/snapshot" in text
+
+
+def test_snapshots_that_are_too_old_are_named_and_only_of_who_is_connected(copies):
+    users = [copied("1", 61), copied("2", None), copied("3", 61, state="disconnected"), copied("4", 61, 10)]
+    verdicts, text = copies(users)
+    assert verdicts[:2] == [Verdict.WARN, Verdict.WARN]
+    assert "user 1: the newest snapshot of the login is of 1h" in text
+    assert "user 2: the newest snapshot of the login was never made" in text
+    assert "waportctl logs 2" in text
+    assert "user 3" not in text.replace("user 3: the snapshot", "")
+    verdicts, text = copies([copied("1", 61)], "instances: {snapshot_interval: 1h}")
+    assert Verdict.WARN not in verdicts[:1]
+
+
+def test_where_no_snapshots_are_made_that_is_said(copies):
+    verdicts, text = copies([copied("1", None)], "instances: {snapshot_interval: 0}")
+    assert verdicts == [Verdict.OK]
+    assert "instances.snapshot_interval is 0" in text

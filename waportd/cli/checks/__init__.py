@@ -6,7 +6,7 @@ Each check is a function that yields findings: whether something is well, why no
 import concurrent.futures
 from collections.abc import Callable
 
-from waportd.cli.checks import browser, engines, machine, service, software, systemd, upstream
+from waportd.cli.checks import browser, engines, logins, machine, service, software, systemd, upstream
 from waportd.cli.checks.finding import Finding, Findings, Verdict
 from waportd.cli.checks.host import Host
 
@@ -32,6 +32,7 @@ CHECKS: dict[str, Callable[[Host], Findings]] = {
     "memory": machine.memory,
     "disk": machine.disk,
     "growth": machine.growth,
+    "snapshots": logins.snapshots,
     "proxy": upstream.proxy,
     "upstream": upstream.upstream,
 }
