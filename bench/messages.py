@@ -3,11 +3,9 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,16 +27,6 @@ CHATS = 20
 def rows(*, quick: bool) -> list[Row]:
     """Measure messages of one session."""
     return [*_on_their_way(quick=quick), *_large_journal(quick=quick)]
-
-
-@contextlib.contextmanager
-def _disk() -> Iterator[Path]:
-    """Give a folder on a real disk: where nothing is ever written, a journal costs nothing."""
-    folder = tempfile.mkdtemp(prefix="waportd-bench-", dir=os.environ.get("TMPDIR", "/var/tmp"))
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Session:
@@ -93,7 +81,7 @@ def _answers(port: int, path: str) -> bool:
 @contextlib.contextmanager
 def _session() -> Iterator[Session]:
     with (
-        _disk() as folder,
+        place.disk() as folder,
         place.program("node", place.ROOT / "bench/web_app.js", str(APP_PORT)),
         place.program(
             "node",
@@ -209,7 +197,7 @@ def _large_journal(*, quick: bool) -> list[Row]:
     count = 10_000 if quick else LARGE
     rounds = 3 if quick else 15
     script = place.ROOT / "bench/journal_open.js"
-    with _disk() as large, _disk() as small:
+    with place.disk() as large, place.disk() as small:
         journal = large / f".wwebjs_auth_{PORT}/messages"
         journal.parent.mkdir()
         subprocess.run(["node", script, "make", journal, str(count)], check=True)

@@ -47,6 +47,14 @@ def scratch() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def disk() -> Iterator[Path]:
+    """Give a folder on a real disk: where nothing is ever written, a journal or a copy costs nothing."""
+    place = os.environ.get("TMPDIR", "/var/tmp")
+    with tempfile.TemporaryDirectory(prefix="waportd-bench-", dir=place) as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
 def daemon(
     standin: Any = None, *, seeded: Callable[[Waportd], None] | None = None, **sections: dict[str, Any]
 ) -> Iterator[Waportd]:

@@ -19,6 +19,7 @@ GROUPS = {
     "daemon": "The daemon",
     "scale": "With many assigned users",
     "messages": "Messages",
+    "snapshots": "Snapshots of a login",
     "browsers": "Sessions with real browsers",
 }
 IMAGES = "docs/images"
