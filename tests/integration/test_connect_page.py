@@ -78,8 +78,9 @@ def test_a_phone_is_linked_by_its_number(browser, front_end, waportd, standin):
     assert browser.focused() == "phone"
     assert browser.find("#phone[aria-invalid=true]")
     free_of_barriers(browser)
-    browser.type("+55 11 99999-0001", Keys.ENTER, into="#phone")
-    browser.see("Digite este código no celular", "Válido por")
+    # As people in Brazil write it.
+    browser.type("11 99999-0001", Keys.ENTER, into="#phone")
+    browser.see("Digite este código no celular", "Código para +55 11 99999-0001", "Válido por")
     letters = browser.find(".letters").text.replace("\n", "")
     code = letters.replace("-", "")
     assert len(code) == 8
@@ -89,6 +90,87 @@ def test_a_phone_is_linked_by_its_number(browser, front_end, waportd, standin):
     standin.tell("pair", code=code, phone=PHONE, name="Ana")
     browser.see("WhatsApp conectado", "Ana")
     assert browser.complaints() == []
+
+
+WINDOWS = {
+    "a small phone": {"width": 320, "height": 568},
+    "a phone": {"width": 390, "height": 844},
+    "a phone on its side": {"width": 844, "height": 390},
+    "a laptop at 200 %": {"width": 640, "height": 400},
+    "a desktop": {"width": 1280, "height": 800},
+}
+
+
+@pytest.mark.parametrize("lang", ["en", "pt-BR"])
+@pytest.mark.parametrize("font", ["16px", "32px"])
+def test_the_whole_code_fits_into_every_window(browser, front_end, waportd, font, lang):
+    open_page(browser, front_end, lang=lang)
+    first = shown_code(browser, waportd)
+    for name, window in WINDOWS.items():
+        browser.look(**window)
+        browser.run("document.documentElement.style.fontSize = arguments[0]", font)
+        browser.run("dispatchEvent(new Event('resize'))")
+        browser.run("document.querySelector('.code').scrollIntoView({ block: 'center' })")
+        assert browser.overflow() <= 0, (name, font)
+        left, top, right, bottom = browser.run(
+            "const { left, top, right, bottom } = document.querySelector('.code svg').getBoundingClientRect();"
+            "return [left, top, right, bottom]"
+        )
+        assert left >= 0, name
+        assert top >= 0, name
+        assert right <= window["width"], name
+        assert bottom <= window["height"], name
+        assert shown_code(browser, waportd) == first, name
+
+
+def test_a_phone_begins_with_its_number(browser, front_end, waportd):
+    """It cannot scan its own screen."""
+    browser.look(width=390, height=844)
+    open_page(browser, front_end)
+    browser.see("Your WhatsApp phone number", "Scan a QR code instead")
+    free_of_barriers(browser, width=390, height=844)
+    browser.press("Scan a QR code instead")
+    shown_code(browser, waportd)
+    browser.look()
+
+
+def test_who_comes_and_goes_is_never_kept_waiting(browser, front_end, waportd):
+    """Each page holds a stream, and a browser opens six connections to a host."""
+    for visit in range(9):
+        began = time.monotonic()
+        open_page(browser, front_end, visit=visit)
+        shown_code(browser, waportd)
+        assert time.monotonic() - began < SOON, visit
+
+
+def test_a_page_whose_program_does_not_load_says_so(browser, front_end, waportd):
+    browser.command("Network.enable")
+    browser.command("Network.setBlockedURLs", urls=["*/connect.mjs"])
+    try:
+        open_page(browser, front_end)
+        browser.see("This page did not load", "Esta página não carregou")
+        browser.command("Emulation.setScriptExecutionDisabled", value=True)
+        open_page(browser, front_end)
+        browser.see("This page needs JavaScript")
+    finally:
+        browser.command("Emulation.setScriptExecutionDisabled", value=False)
+        browser.command("Network.setBlockedURLs", urls=[])
+        browser.complaints()
+
+
+def test_too_many_codes_are_counted_down(browser, front_end, waportd):
+    open_page(browser, front_end)
+    shown_code(browser, waportd)
+    browser.press("Link with phone number instead")
+    problem = "return document.querySelector('#phone-problem')?.textContent"
+    for number in range(7):
+        browser.type(f"+55 11 99999-010{number}", Keys.ENTER, into="#phone")
+        until(lambda: browser.run(problem) or browser.find(".letters:not(.empty)"), "an answer")
+        if said := browser.run(problem):
+            break
+        browser.press("Use another number")
+    assert "Too many codes were asked for. Please wait" in said
+    until(lambda: browser.run(problem) != said, "another second")
 
 
 def signed(waportd, standin, **wrong):

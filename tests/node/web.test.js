@@ -23,7 +23,9 @@ before(async () => {
     // What the modules expect of a page around them.
     globalThis.location = new URL('http://localhost/connect?user=2&expires=9&signature=s%2Fg');
     globalThis.document = Object.assign(new EventTarget(), { baseURI: 'http://localhost/', hidden: false });
-    globalThis.addEventListener = () => {};
+    const page = new EventTarget();
+    globalThis.addEventListener = page.addEventListener.bind(page);
+    globalThis.dispatchEvent = page.dispatchEvent.bind(page);
     globalThis.sessionStorage = {
         getItem: (key) => stored.get(key) ?? null,
         setItem: (key, value) => stored.set(key, value),
@@ -215,10 +217,19 @@ test('phone numbers are read as people write them', () => {
     const { phoneOf, phoneText } = web;
     for (const text of ['+55 11 99999-8888', '55 (11) 99999.8888', '5511999998888']) {
         assert.equal(phoneOf(text), '+5511999998888');
+        assert.equal(phoneOf(text, '55'), '+5511999998888');
     }
     for (const text of ['', '+55', '011 99999-8888', '+55 11 99999 888x', '1234567', '1'.repeat(16)]) {
         assert.equal(phoneOf(text), null, text);
+        assert.equal(phoneOf(text, '55'), null, text);
     }
+    // Without a country code it is of this one, and nowhere of another one.
+    assert.equal(phoneOf('11 99999-8888', '55'), '+5511999998888');
+    assert.equal(phoneOf('(11) 3333-4444', '55'), '+551133334444');
+    assert.equal(phoneOf('+1 202 555 0123', '55'), '+12025550123');
+    assert.equal(phoneOf('+47 1234 5678', '55'), '+4712345678');
+    assert.equal(phoneOf('202 555 0123'), null);
+    assert.equal(phoneOf('1 202 555 0123'), '+12025550123');
     assert.equal(phoneText('5511999990001'), '+55 11 99999-0001');
     assert.equal(phoneText('12025550123'), '+12025550123');
 });
@@ -620,6 +631,25 @@ test('a page that nobody sees lets go, and goes on when it is seen', { timeout: 
     assert.deepEqual(await until(4), [['live'], ['user', {}], ['live'], ['user', {}]]);
     assert.equal(asked[1].headers['last-event-id'], 'e-1');
 });
+
+test(
+    'a page that is left lets go at once, and goes on when one comes back',
+    { timeout: 20_000 },
+    async () => {
+        const { asked } = await serve((request, response, count) => {
+            begin(response).write(`id: e-${count}\nevent: user\ndata: {}\n\n`);
+        });
+        const { until } = follow(['user']);
+        await until(2);
+        globalThis.dispatchEvent(new Event('pageshow'));
+        globalThis.dispatchEvent(new Event('pagehide'));
+        await once(asked[0].socket, 'close');
+        globalThis.dispatchEvent(new Event('pageshow'));
+        assert.deepEqual(await until(4), [['live'], ['user', {}], ['live'], ['user', {}]]);
+        assert.equal(asked.length, 2);
+        assert.equal(asked[1].headers['last-event-id'], 'e-1');
+    },
+);
 
 test('half an event that was cut off is not told', { timeout: 20_000 }, async () => {
     await serve((request, response, count) => {

@@ -28,7 +28,7 @@ const user = new URLSearchParams(location.search).get('user') ?? '';
 const byId = (/** @type {string} */ id) => document.getElementById(id);
 
 /** All that is known, from which the view follows. @type {any} */
-const facts = { user: null, qr: null, problem: null, pairing: null, byPhone: false, deleted: false };
+const facts = { user: null, qr: null, problem: null, pairing: null, byPhone: isPhone(), deleted: false };
 /** When a call is tried again, in milliseconds. @type {number|null} */
 let retryAt = null;
 let lost = false;
@@ -40,6 +40,11 @@ const passkeys = new PasskeyViews(text, {
     ensure,
     announcer: byId('announcer'),
 });
+
+/** Whether this is a phone, which cannot scan its own screen: it begins with its number. */
+function isPhone() {
+    return matchMedia('(max-width: 760px) and (pointer: coarse)').matches;
+}
 
 // ---- what the daemon says and is asked ----------------------------------------------------------
 
@@ -80,9 +85,9 @@ async function ensure() {
 }
 
 async function askForPairingCode(
-    /** @type {{complain: (words: string|null) => void, ask: HTMLElement}} */ form,
+    /** @type {{complain: (words: string|null, until?: Countdown|null) => void, ask: HTMLElement}} */ form,
 ) {
-    const number = phoneOf(phone);
+    const number = phoneOf(phone, text.phone.prefix.replace(/\D/g, ''));
     form.complain(
         number === null ? (/^\s*\+?\s*0/.test(phone) ? text.phone.zero : text.phone.invalid) : null,
     );
@@ -92,16 +97,19 @@ async function askForPairingCode(
         const { code, expires_at } = await call('POST', userPath(user, 'pairing-code'), {
             body: { phone: number },
         });
-        learn({ pairing: { code, expires_at } });
+        learn({ pairing: { code, expires_at, number } });
     } catch (error) {
         const { cause, code, retryAfter } = asProblem(error);
         const words = /** @type {import('./types').ProblemWords} */ (text.pairingProblems);
         const known = words[cause ?? ''] ?? words[code ?? ''] ?? words.other;
-        form.complain(typeof known === 'function' ? known(retryAfter ?? 60) : known);
+        if (typeof known !== 'function') form.complain(known);
+        else form.complain('', { words: known, at: Date.now() + (retryAfter ?? 60) * 1000 });
     } finally {
         idle(form.ask, text.phone.ask);
     }
 }
+
+/** @typedef {{words: (seconds: number) => string, at: number}} Countdown what is told until a time */
 
 function setLost(/** @type {boolean} */ is) {
     lost = is;
@@ -243,7 +251,7 @@ async function draw(/** @type {HTMLElement} */ panel, /** @type {() => boolean} 
         const answer = await send('GET', userPath(user, 'qr'), { query: { format: 'svg' }, headers });
         const picture = new DOMParser().parseFromString(await answer.text(), 'image/svg+xml').documentElement;
         if (!isWanted() || picture.nodeName !== 'svg') return;
-        panel.replaceChildren(sharp(picture));
+        panel.replaceChildren(sharp(picture, panel));
     } catch (error) {
         // Without a code any more there is a newer event on its way.
         if (asProblem(error).status !== 409 && isWanted())
@@ -252,14 +260,14 @@ async function draw(/** @type {HTMLElement} */ panel, /** @type {() => boolean} 
 }
 
 /** Make a picture as large as its place allows with every module a whole number of the screen's pixels. */
-function sharp(/** @type {Element} */ picture) {
+function sharp(/** @type {Element} */ picture, /** @type {HTMLElement} */ panel) {
     const svg = /** @type {SVGSVGElement} */ (document.importNode(picture, true));
     svg.setAttribute('shape-rendering', 'crispEdges');
     svg.setAttribute('aria-hidden', 'true');
     const moved = /** @type {SVGGraphicsElement|null} */ (svg.querySelector('[transform]'));
     const scale = moved?.transform.baseVal.consolidate()?.matrix.a ?? 1;
     const modules = svg.viewBox.baseVal.width / scale;
-    const place = Math.min(320, document.documentElement.clientWidth - 64) * devicePixelRatio;
+    const place = Math.max(1, panel.clientWidth - 16) * devicePixelRatio;
     const side = (Math.max(1, Math.floor(place / modules)) * modules) / devicePixelRatio;
     svg.setAttribute('width', String(side));
     svg.setAttribute('height', String(side));
@@ -283,9 +291,19 @@ function phoneView() {
     });
     const problem = el('p.problem', { id: 'phone-problem', role: 'alert' });
     const ask = el('button.button.primary', { type: 'submit' }, text.phone.ask);
-    const complain = (/** @type {string|null} */ words) => {
+    /** @type {Countdown|null} */
+    let countdown = null;
+    const tick = () => {
+        if (countdown === null) return;
+        const left = secondsUntil(countdown.at);
+        if (left > 0) say(problem, countdown.words(left));
+        else complain(null);
+    };
+    const complain = (/** @type {string|null} */ words, /** @type {Countdown|null} */ until = null) => {
+        countdown = until;
         say(problem, words ?? '');
-        field.setAttribute('aria-invalid', String(words !== null));
+        tick();
+        field.setAttribute('aria-invalid', String(words !== null && until === null));
         if (words !== null) field.focus();
     };
     const form = el(
@@ -309,6 +327,7 @@ function phoneView() {
         words: [form, ahead.element, el('p.alternative', {}, button(text.phone.byScan, scanInstead))],
         figure: [boxes],
         update: ahead.update,
+        tick,
     };
 }
 
@@ -327,6 +346,7 @@ async function scanInstead() {
 
 function pairingView() {
     const letters = new Letters(text.pairing.code);
+    const number = el('p.number');
     const timer = new Timer((left) => text.pairing.left(Math.floor(left / 60), left % 60));
     const ahead = passkeys.ahead();
     const copied = { copied: text.pairing.copied, announcer: byId('announcer') };
@@ -346,9 +366,10 @@ function pairingView() {
                 button(text.phone.byScan, scanInstead),
             ),
         ],
-        figure: [letters.element, el('div.timer', {}, timer.bar, el('p', {}, timer.words)), pressed],
+        figure: [number, letters.element, el('div.timer', {}, timer.bar, el('p', {}, timer.words)), pressed],
         update: () => {
             ahead.update();
+            say(number, facts.pairing.number ? text.pairing.number(phoneText(facts.pairing.number)) : '');
             if (letters.show(facts.pairing.code)) timer.run(facts.pairing.expires_at);
         },
         tick: () => timer.tick(),
@@ -433,8 +454,9 @@ setInterval(() => {
     render();
 }, 500);
 addEventListener('resize', () => {
-    const svg = document.querySelector('.code svg');
-    if (svg) svg.replaceWith(sharp(svg));
+    const panel = /** @type {HTMLElement|null} */ (document.querySelector('.code'));
+    const svg = panel?.querySelector('svg');
+    if (panel && svg) svg.replaceWith(sharp(svg, panel));
 });
 
 if (user === '') {

@@ -4,11 +4,27 @@ import { PHONE_DIGITS } from './contract.mjs';
 
 const [LEAST, MOST] = PHONE_DIGITS;
 
-/** Read a phone number. @returns {?string} `+5511999998888`, or null where it is none */
-export function phoneOf(/** @type {string} */ text) {
+/** So many digits with an area code, but without a country code, may a number have: more have both. */
+const NATIONAL_MOST = 10;
+
+/**
+ * Read a phone number.
+ *
+ * @param {string} text
+ * @param {string} country how numbers without a country code are meant: `55`, or '' where that is not known
+ * @returns {?string} `+5511999998888`, or null where it is none, or of no known country
+ */
+export function phoneOf(text, country = '') {
     const digits = text.replace(/[\s().+-]/g, '');
-    return /^[1-9]\d*$/.test(digits) && digits.length >= LEAST && digits.length <= MOST ? `+${digits}` : null;
+    if (!/^[1-9]\d*$/.test(digits)) return null;
+    if (/^\s*\+/.test(text)) return whole(digits);
+    // Of Brazil, which has ten digits, or eleven for a mobile phone.
+    if (country === '55' && [10, 11].includes(digits.length)) return whole(country + digits);
+    return digits.length > NATIONAL_MOST ? whole(digits) : null;
 }
+
+const whole = (/** @type {string} */ digits) =>
+    digits.length >= LEAST && digits.length <= MOST ? `+${digits}` : null;
 
 /** Write a number so that it can be read: +55 11 99999-0001. */
 export function phoneText(/** @type {string} */ number) {

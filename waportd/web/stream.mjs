@@ -61,7 +61,7 @@ export class Stream {
      * How long nobody sees the page, in milliseconds, until its streams are let go: a browser opens no more
      * than six connections to a host, for all tabs together.
      */
-    static hiddenFor = 20_000;
+    static hiddenFor = 2_000;
 
     #path;
     #query;
@@ -100,6 +100,9 @@ export class Stream {
         const { signal } = this.#wakers;
         addEventListener('online', () => this.hurry(), { signal });
         document.addEventListener('visibilitychange', () => this.#onVisibility(), { signal });
+        // A page that is left may be kept, to come back to: with its connection, unless that is let go.
+        addEventListener('pagehide', () => this.#pause(), { signal });
+        addEventListener('pageshow', () => this.#resume(), { signal });
         this.#open();
     }
 
@@ -124,13 +127,18 @@ export class Stream {
 
     #onVisibility() {
         clearTimeout(this.#hidden);
-        if (document.hidden) {
-            this.#hidden = setTimeout(() => {
-                this.#paused = true;
-                this.#letGo();
-            }, Stream.hiddenFor);
-        } else if (this.#paused) this.#open();
+        if (document.hidden) this.#hidden = setTimeout(() => this.#pause(), Stream.hiddenFor);
+        else if (this.#paused) this.#resume();
         else this.hurry();
+    }
+
+    #pause() {
+        this.#paused = true;
+        this.#letGo();
+    }
+
+    #resume() {
+        if (this.#paused) this.#open();
     }
 
     /** Try now, where the next try is awaited. */

@@ -14,7 +14,7 @@ const en = {
             seconds > 0 ? `Valid for ${seconds} s` : 'The next code is on its way…',
         attempt: (/** @type {number} */ attempt, /** @type {number} */ attempts) =>
             `Code ${attempt} of ${attempts}`,
-        secret: 'Whoever scans this code gets access to the account: show it to nobody.',
+        secret: 'Scan it only with the phone whose WhatsApp you want to link. Do not send this code to anyone.',
         byPhone: 'Link with phone number instead',
     },
     phone: {
@@ -23,7 +23,7 @@ const en = {
         prefix: '',
         ask: 'Get a code',
         asking: 'Asking WhatsApp…',
-        invalid: 'That is no complete phone number. It starts with the country code and has 8 to 15 digits.',
+        invalid: 'This phone number is incomplete. Start with + and the country code, for example +1.',
         zero: 'Leave out the leading zeros and start with the country code, for example +1.',
         byScan: 'Scan a QR code instead',
     },
@@ -35,6 +35,7 @@ const en = {
             'Type this code',
         ],
         code: 'Code to type on your phone',
+        number: (/** @type {string} */ number) => `Code for ${number}`,
         copy: 'Copy',
         copied: 'Copied',
         left: (/** @type {number} */ minutes, /** @type {number} */ seconds) =>
@@ -328,7 +329,7 @@ const pt = {
             seconds > 0 ? `Válido por ${seconds} s` : 'O próximo código está a caminho…',
         attempt: (/** @type {number} */ attempt, /** @type {number} */ attempts) =>
             `Código ${attempt} de ${attempts}`,
-        secret: 'Quem escanear este código terá acesso à conta: não o mostre a ninguém.',
+        secret: 'Escaneie só com o celular do WhatsApp que você quer conectar. Não envie este código a ninguém.',
         byPhone: 'Conectar com número de telefone',
     },
     phone: {
@@ -337,7 +338,8 @@ const pt = {
         prefix: '+55 ',
         ask: 'Receber código',
         asking: 'Pedindo ao WhatsApp…',
-        invalid: 'Este número não está completo. Ele começa com o código do país e tem de 8 a 15 dígitos.',
+        invalid:
+            'Este número não está completo. Digite o DDD e o número, ou comece com + e o código do país.',
         zero: 'Sem zeros no início: comece com o código do país, por exemplo +55.',
         byScan: 'Escanear um QR code',
     },
@@ -349,6 +351,7 @@ const pt = {
             'Digite este código',
         ],
         code: 'Código para digitar no celular',
+        number: (/** @type {string} */ number) => `Código para ${number}`,
         copy: 'Copiar',
         copied: 'Copiado',
         left: (/** @type {number} */ minutes, /** @type {number} */ seconds) =>
