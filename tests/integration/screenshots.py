@@ -65,7 +65,7 @@ def take(browser, proxy, waportd, standin):
     write(browser, "connect.png")
     browser.look(width=390, height=800, theme="dark")
     browser.open(f"{connect}9&lang=pt-BR")
-    until(browser.code, "a code")
+    browser.see("Seu número de telefone do WhatsApp")
     write(browser, "connect-phone-dark.png")
     browser.open(f"{connect}6&lang=pt-BR")
     browser.see("Este passo precisa de um computador")

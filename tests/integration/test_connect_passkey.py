@@ -303,6 +303,7 @@ def test_on_a_phone_it_is_said_that_a_computer_is_needed(browser, daemon, page):
     daemon.tell("qr", qr="2@code", expires_at="2100-01-01T00:00:00.000Z", attempt=1)
     page()
     browser.see("You may need a computer for the last step")
+    browser.press("Scan a QR code instead")
     browser.run("""
         window.shared = [];
         navigator.share = async (what) => window.shared.push(what.url);

@@ -149,7 +149,7 @@ function replace(/** @type {import('./types').View} */ view) {
     );
     place.dataset.kind = view.kind;
     document.title = title;
-    showStation(view.station);
+    showStation(view);
     if (working) heading.focus();
     say(byId('announcer'), [title, lead].filter(Boolean).join('. '));
 }
@@ -162,10 +162,12 @@ function wordsOf(/** @type {{kind: string, cause?: string|null}} */ { kind, caus
     return isTold ? { ...about, ...causes[cause ?? ''] } : about;
 }
 
-function showStation(/** @type {number|null} */ station) {
+function showStation(/** @type {import('./types').View} */ { station, kind }) {
+    const names = [...text.stations];
+    if (['phone', 'pairing'].includes(kind)) names[1] = text.stationByPhone;
     byId('stations').hidden = station === null;
     byId('stations').replaceChildren(
-        ...text.stations.map((/** @type {string} */ name, /** @type {number} */ index) =>
+        ...names.map((/** @type {string} */ name, /** @type {number} */ index) =>
             el(
                 'li',
                 {

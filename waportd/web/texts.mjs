@@ -2,6 +2,7 @@
 
 const en = {
     stations: ['Prepare', 'Scan', 'Connect', 'Linked'],
+    stationByPhone: 'Code',
     scan: {
         steps: [
             'Open <WhatsApp> on your phone',
@@ -317,6 +318,7 @@ const en = {
 
 const pt = {
     stations: ['Preparar', 'Escanear', 'Conectar', 'Pronto'],
+    stationByPhone: 'Código',
     scan: {
         steps: [
             'Abra o <WhatsApp> no seu celular',
