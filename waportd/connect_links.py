@@ -26,6 +26,8 @@ class Links:
         self._renew = renew
         self.changes = 0
         """How often the key was changed."""
+        self.public_url = ""
+        """Where people reach the pages, without a slash at the end; empty where nobody has said."""
 
     async def revoke_all(self) -> None:
         """Have no link open anything that was made before. Raises StoreError."""

@@ -97,6 +97,7 @@ class Daemon:
             links = Links(
                 await store.secret("connect links"), functools.partial(store.change_secret, "connect links")
             )
+            links.public_url = self._config.api.public_url
             access = Access(self._config.api.allow_users, tokens, links)
             embedders = Embedders(self._config.api.frame_ancestors)
             server = ApiServer(make_app(supervisor, access, embedders))
@@ -169,6 +170,7 @@ class Daemon:
         self._config = config = reloaded(self._config, config)
         logging.getLogger().setLevel(config.log.level.upper())
         access.allow(config.api.allow_users)
+        access.links.public_url = config.api.public_url
         embedders.allow(config.api.frame_ancestors)
         await supervisor.reconfigure(config)
         _advise(config, supervisor)

@@ -28,7 +28,11 @@ _TTL = Body[dict[str, int] | None](
 class ConnectLink(Document):
     """A connect link. Holds a secret."""
 
-    url: Annotated[str, "The link. A secret until it ends: whoever has it can link a phone for the user."]
+    url: Annotated[
+        str,
+        "The link, complete where `api.public_url` is set or an address was called. A secret until it ends: whoever has it "
+        "can link a phone for the user.",
+    ]
     path: Annotated[str, "The same without the host, for a web app that passes the page through."]
     expires_at: Annotated[Moment, "When it ends."]
 
@@ -77,7 +81,11 @@ async def create(request: web.Request) -> web.Response:
     expires, signature = access_of(request).links.sign(user, wish.get("ttl", _LIFETIME_S))
     query = urllib.parse.urlencode({USER.name: user, EXPIRES.name: expires, SIGNATURE.name: signature})
     path = f"/connect?{query}"
-    # Where the caller itself called; a unix socket has no address that a browser could open.
+    place = access_of(request).links.public_url or _called(request)
+    return respond(ConnectLink(url=f"{place}{path}", path=path, expires_at=moment(expires)), 201)
+
+
+def _called(request: web.Request) -> str:
+    """Return where the caller called; nothing for a unix socket, which no browser can open."""
     host = request.headers.get(hdrs.HOST) if peer_uid(request) is None else None
-    url = f"{request.scheme}://{host}{path}" if host else path
-    return respond(ConnectLink(url=url, path=path, expires_at=moment(expires)), 201)
+    return f"{request.scheme}://{host}" if host else ""

@@ -204,7 +204,7 @@ def _options(config: "Config", user: str) -> dict[str, Any]:
     from waportd.store import read_assignments
 
     try:
-        assignments = read_assignments(config.store.directory / "waportd.db")
+        assignments = read_assignments(config.store.database)
     except StoreError as error:
         raise Problem(error.message, error.hint) from error
     found = next((each for each in assignments if each.user == user), None)

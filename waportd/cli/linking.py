@@ -27,9 +27,7 @@ _LINK_HOLDS = 900
 """Seconds: WhatsApp waits up to ten minutes for a passkey, and two more for each step after it."""
 _LINK_NEEDED = 600
 """Seconds that a link has to hold yet where WhatsApp asks once more."""
-_IN_FRONT = (
-    "Put the address in front of it at which people reach waportd: that of your web app, or api.listen."
-)
+_IN_FRONT = "Prefix this with your public address, such as https://app.example.com, or set api.public_url."
 _STEPS = "On the phone: WhatsApp, Linked devices, Link a device."
 
 
@@ -247,7 +245,7 @@ def pair(context: Context) -> Exit:
     Prints a link that opens the connect page of this user, and nothing else, without a token. Anyone who has the link
     can link a phone until it expires. `waportctl token revoke-links` ends all links early.
 
-    If waportd has no address of its own, the link is a path: put the address of your web app in front of it.
+    If api.public_url is not set, the link is a path: put the address of your web app in front of it.
     """,
     USER,
     argument(

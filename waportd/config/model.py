@@ -70,6 +70,14 @@ class Api:
             "that runs takes a changed list over at its next start.",
         ),
     )
+    public_url: str = field(
+        default="",
+        metadata=_key(
+            values.PUBLIC_URL,
+            "Where people reach the connect page, e.g. https://app.example.com/whatsapp: connect links begin with it. Left "
+            "empty, they begin with the address that was called, or are paths where a unix socket was.",
+        ),
+    )
     frame_ancestors: tuple[str, ...] = field(
         default=("self",),
         metadata=_key(
@@ -89,7 +97,7 @@ class Store:
         metadata=_key(
             values.PATH,
             "Holds the assignments of users to ports (waportd.db) and one environment file per "
-            "server (instances/PORT.env). Back it up together with /var/lib/private/whatsapp.",
+            "server (instances/PORT.env).",
             reloadable=False,
         ),
     )

@@ -241,6 +241,12 @@ def _webhook_url(text: str) -> str:
     return text
 
 
+def _public_url(text: str) -> str:
+    if text and (len(text) > _MAX_URL or not re.fullmatch(_URL, text) or {"?", "#"} & set(text)):
+        raise ValueError
+    return text.rstrip("/")
+
+
 def _proxy(text: str) -> str:
     if text in {"auto", "none"}:
         return text
@@ -382,6 +388,16 @@ WEBHOOK_URL: Final = Kind(
     _webhook_url,
     secret=True,
     schema={"type": "string", "maxLength": _MAX_URL, "pattern": f"^(?:{_URL})?$"},
+)
+PUBLIC_URL: Final = Kind(
+    "an http or https URL of plain ASCII without ? and #, or '' for none",
+    _public_url,
+    show=_shown_text,
+    schema={
+        "type": "string",
+        "maxLength": _MAX_URL,
+        "pattern": f"^(?:{_URL.replace('[/?#][!-~]*', '/[!-~]*')})?$",
+    },
 )
 PROXY: Final = Kind(
     "auto, none, or a proxy with its port: http://proxy:3128, http://NAME:PASSWORD@proxy:3128 (or https), "

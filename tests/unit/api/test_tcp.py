@@ -326,6 +326,12 @@ class TestLinks:
         assert query["user"] == "a@b"
         assert int(query["expires"]) <= time.time() + 5
 
+    async def test_where_people_reach_waportd_is_said_it_leads_there(self, api, tcp, admin, access):
+        access.links.public_url = "https://app.example.com/whatsapp"
+        for client, headers in ((api, {}), (tcp, admin)):
+            link = await answered(client, "POST", "/v1/users/2/connect-link", 201, headers=headers)
+            assert link["url"] == f"https://app.example.com/whatsapp{link['path']}"
+
     async def test_it_links_a_phone_from_start_to_code(self, api, tcp, systemd):
         systemd.prepare = lambda server: setattr(server, "on_ask", server.show_code)
         link = await answered(api, "POST", "/v1/users/2/connect-link", 201)

@@ -261,5 +261,5 @@ async def test_a_connect_link_comes_alone(api, ctl):
     assert said.status == Exit.OK
     assert said.out.startswith("/connect?user=2&")
     assert said.out.count("\n") == 1
-    assert "that of your web app" in said.err
+    assert "or set api.public_url" in said.err
     assert set(json.loads((await ctl("connect-link", "2", "--json")).out)) == {"url", "path", "expires_at"}
