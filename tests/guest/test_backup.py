@@ -1,9 +1,10 @@
 """Logins of an installed machine are copied, backed up and brought back, each with the rights that it has there."""
 
 import json
+import time
 
 import pytest
-from faults import PHONE
+from faults import PHONE, note_seen
 from harness import STATE, server, until
 from rows import EVERYTHING
 from testbed import guests
@@ -77,8 +78,11 @@ def test_a_damaged_login_is_replaced_by_its_snapshot(linked):
     login = f"{STATE}/{PORT}/.wwebjs_auth_{PORT}/session-ylada_bot_{PORT}/Default/IndexedDB"
     harm = f"find {login} -type f -size +0 -exec sh -c 'truncate -s 0 \"$1\"' sh {{}} ';'"
     linked.machine.run("sh", "-ec", harm)
+    began = time.monotonic()
     assert linked.ask("POST", "/v1/users/1/start?wait=none").status == 200
     assert_is_ready(linked)
+    seen = "a start finds no login; the newest snapshot takes its place, and nobody scans"
+    note_seen(linked, "the databases of a login are cut off", seen, began)
     restored = until(lambda: linked.call("GET", "/v1/users/1")["storage"]["restored_at"], "that it is told")
     assert restored
     log = linked.machine.journal(f"--unit={server(PORT)}", "--output=cat")

@@ -34,7 +34,6 @@ ELSEWHERE = {
     "systemctl disable --now waportd-tcp.socket": "test_isolation.py, where it was enabled",
     "waportctl import-session": "tests/integration and test_service.py, where there is an old session",
     "grep -rn": "an example for somebody else's files",
-    "waportctl backup --all -": "an example for another program",
     "mkdir -p myapp/waportd": "tests/unit/test_compat.py imports copies of the two files",
 }
 """Blocks that are run by other tests, or cannot be, by how they begin."""

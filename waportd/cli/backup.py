@@ -80,8 +80,7 @@ def backup(context: Context) -> Exit:
     from waportd.cli import backup_file
 
     options = context.options
-    config = _config(options.config)
-    _need_root(config, "read what sessions keep")
+    config = _config(options.config, "read what sessions keep")
     if options.all == bool(options.users):
         raise Problem("name users, or --all", "waportctl backup --help", Exit.USAGE, "usage")
     if context.screen.as_json and options.target == "-":
@@ -184,7 +183,7 @@ def _copied(context: Context, config: "Config", user: User, place: Path) -> "tup
 
 def _take_snapshot(user: User) -> None:
     """Have the user's server copy its login."""
-    connection = http.client.HTTPConnection("localhost", user.port, timeout=_SNAPSHOT_TIMEOUT_S)
+    connection = http.client.HTTPConnection("127.0.0.1", user.port, timeout=_SNAPSHOT_TIMEOUT_S)
     try:
         connection.request("POST", "/snapshot", body="{}", headers={"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -299,8 +298,7 @@ def restore(context: Context) -> Exit:
     options = context.options
     if not options.list and options.all == bool(options.users):
         raise Problem("name users, or --all", "waportctl restore --help", Exit.USAGE, "usage")
-    config = _config(options.config)
-    _need_root(config, "put sessions where their servers find them")
+    config = _config(options.config, "put sessions where their servers find them")
     sessions = old_session.sessions_folder(config)
     with old_session.workspace(sessions) as place:
         with backup_file.decrypted(options.file, options.identity) as stream:
@@ -435,21 +433,22 @@ def _set_options(context: Context, entry: "Entry") -> None:
             terminal.complain(f"user {entry.user}: {name} is not as it was: {error.detail}")
 
 
-def _config(path: Path) -> "Config":
+def _config(path: Path, what: str) -> "Config":
+    """Read the configuration; refuse who is not root to do ``what`` with the system's servers."""
     from waportd.cli.locate import read_config
+    from waportd.config import Bus
     from waportd.errors import ConfigError
 
+    is_root = os.geteuid() == 0
     try:
-        return read_config(path)
+        config = read_config(path)
     except ConfigError as error:
+        if not is_root and not os.access(path, os.R_OK):
+            raise exit_status.needs_root(what) from error
         raise Problem(error.message, error.hint, code=error.code) from error
-
-
-def _need_root(config: "Config", what: str) -> None:
-    from waportd.config import Bus
-
-    if config.systemd.bus is Bus.SYSTEM and os.geteuid() != 0:
+    if config.systemd.bus is Bus.SYSTEM and not is_root:
         raise exit_status.needs_root(what)
+    return config
 
 
 def _moment(seconds: float) -> str:
