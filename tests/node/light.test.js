@@ -10,7 +10,9 @@ const { it } = require('node:test');
 
 const { Journal } = require('../../server/journal');
 const { readConfig } = require('../../server/config');
+const { Safekeeping } = require('../../server/safekeeping');
 const { Session } = require('../../server/session');
+const { Snapshots } = require('../../server/snapshots');
 const { SessionState } = require('../../server/state');
 const { Storage } = require('../../server/storage');
 const support = require('./support/journal');
@@ -131,6 +133,14 @@ it('has no webhook call the server of another user', async (t) => {
     assert.equal((await other.get('/session')).json.state, 'ready');
 });
 
+/** What a session keeps on disk. */
+function kept(config, state, log) {
+    const storage = new Storage(config);
+    const snapshots = new Snapshots(storage, 2);
+    const parts = { snapshots, profile: storage.profile, state, log, interval: 0 };
+    return { storage, safekeeping: new Safekeeping(parts) };
+}
+
 it('gives a pairing code that was asked before a browser may be opened, though a page polls', async (t) => {
     const directory = scratch(t);
     const env = { PORT: '5002', HOME: directory, WAPORTD_BROWSER: '/bin/true', FLASK_WEBHOOK_URL: '' };
@@ -150,11 +160,12 @@ it('gives a pairing code that was asked before a browser may be opened, though a
 
         async destroy() {}
     }
+    const state = new SessionState({ port: 5002, user: '2', attempts: 5 });
     const session = new Session({
         config,
         log,
-        state: new SessionState({ port: 5002, user: '2', attempts: 5 }),
-        storage: new Storage(config),
+        state,
+        ...kept(config, state, log),
         end() {},
         loadLibrary: async () => ({ SessionClient }),
         startBrowser: () => ({ ended: new Promise(() => {}), kill() {} }),
@@ -177,7 +188,7 @@ it('tells each change of its state as an event, and a code in none', (t) => {
         config,
         state,
         log: {},
-        storage: new Storage(config),
+        ...kept(config, state, {}),
         end() {},
         loadLibrary() {},
         onEvent: (event, client) => events.push({ ...event, client }),

@@ -471,6 +471,7 @@ describe('codes', () => {
         const [profile] = fs.readdirSync(authOf(server)).filter((name) => name.startsWith('session-'));
         const stored = path.join(authOf(server), profile, 'Default', 'IndexedDB');
         fs.renameSync(stored, path.join(server.directory, 'kept'));
+        fs.rmSync(path.join(authOf(server), 'snapshots'), { recursive: true });
         const next = await start(t, { directory: server.directory, port: server.port });
         const later = next.follow();
         const { linked, hint } = await later.until(({ cause }) => cause === 'login_missing', 'the doubt');
