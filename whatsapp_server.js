@@ -170,6 +170,8 @@ async function main(loadLibrary, startBrowser) {
         safekeeping,
         erase: async () => {
             await messaging().erase();
+            // One that is being made must not come after the end of the login.
+            await safekeeping.erase();
             await storage.erase();
         },
         loadLibrary: () => othersCameFirst.then(loadOnce),

@@ -43,7 +43,7 @@ class Safekeeping {
         this.#interval = interval * 1000;
         state.on('state', (now, before) => {
             // It is of another phone, or of an earlier login of this one.
-            if (now === 'authenticated' && LINKING.includes(before)) this.#forget();
+            if (now === 'authenticated' && LINKING.includes(before)) this.erase();
         });
     }
 
@@ -124,7 +124,8 @@ class Safekeeping {
         };
     }
 
-    async #forget() {
+    /** Delete all copies: the login they are of is deleted. One that is being made is waited for. */
+    async erase() {
         this.#isGood = false;
         await this.#tried(() => this.#snapshots.forget());
     }

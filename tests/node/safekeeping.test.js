@@ -134,6 +134,15 @@ describe('the login of a session', () => {
         assert.doesNotMatch(server.output, /a snapshot takes its place/);
     });
 
+    it('leaves no copy behind when somebody logs out, not even one that is being made', async (t) => {
+        const session = await place(t);
+        const { server } = await whole.startLinked(t, standin, session);
+        const [, left] = await Promise.all([server.post('/snapshot'), server.post('/disconnect')]);
+        assert.equal(left.status, 200, left.text);
+        assert.equal(await server.exit(12_000), 10);
+        assert.ok(!fs.existsSync(path.join(authOf(session), 'snapshots')));
+    });
+
     it('is not kept for the next phone', async (t) => {
         const session = await place(t);
         const { server } = await whole.startLinked(t, standin, session);

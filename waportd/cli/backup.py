@@ -1,6 +1,7 @@
 """``backup`` and ``restore``: logins with ports and options, while everything runs, for a day on which the disk is gone."""
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -168,16 +169,22 @@ def _copied(context: Context, config: "Config", user: User, place: Path) -> "tup
     elif user.process.state == "running":
         _take_snapshot(user)
     auth = old_session.sessions_folder(config) / str(user.port) / f".wwebjs_auth_{user.port}"
-    copy = login_copies.copy_newest(auth, place / LOGIN)
+    try:
+        copy = login_copies.copy_newest(auth, place / LOGIN)
+        with contextlib.suppress(FileNotFoundError), files.opened(auth / MESSAGES) as source:
+            (place / MESSAGES).mkdir(mode=0o700)
+            copying.copy(source, place / MESSAGES, ())
+    except OSError as error:
+        raise Problem(
+            f"the login cannot be copied to {place.parent}: {error.strerror}",
+            "is the disk full?" if error.errno in {errno.ENOSPC, errno.EDQUOT} else None,
+        ) from error
     if copy is None:
         raise Problem(
             f"its server keeps no copy of the login in {auth}",
             f"start it, so that it makes one: waportctl start {user.user} --wait ready",
             code="no_snapshot",
         )
-    with contextlib.suppress(FileNotFoundError), files.opened(auth / MESSAGES) as source:
-        (place / MESSAGES).mkdir(mode=0o700)
-        copying.copy(source, place / MESSAGES, ())
     return Entry(model.User(user.user), user.port, copy.at, _options(config, user.user)), copy.bytes
 
 
