@@ -15,7 +15,7 @@ from testbed import guests
 from testbed.guests import GuestError
 
 from waportd.model import pause_unit
-from waportd.pacer import pause_before
+from waportd.pacer import RESTARTS_AT_ONCE, pause_before
 
 RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 PORT = 5001
@@ -352,7 +352,9 @@ def test_a_fault_that_lasts_costs_few_starts_whoever_calls(site, broken):
     site.machine.systemctl("stop", "callers")
     shown = site.call("GET", f"/v1/users/{BROKEN}")["process"]
     site.call("POST", f"/v1/users/{BROKEN}/stop")
-    assert due(seconds / 2) <= tried <= due(seconds)
+    # A server that ends at once may be restarted once more before a busy daemon has begun its first pause.
+    slack = pause_before(RESTARTS_AT_ONCE + 1)
+    assert due(seconds / 2) <= tried <= due(seconds + slack)
     assert tried <= STARTS_AN_HOUR
     assert shown["state"] == "crash_loop"
     what = "a linked user's server ends at once, while its port is called and its page polls"
