@@ -175,6 +175,7 @@ PATCH /groups/{id}                          yes  yes   403     403   403   403  
 DELETE /groups/{id}                         yes  yes   403     403   403   403  yes     no
 POST /groups/{id}/participants              yes  yes   403     403   403   403  yes     no
 GET /media/{id}                             yes  yes   403     403   403   403  yes     no
+POST /snapshot                              yes  yes   403     403   403   403  yes     no
 POST /disconnect                            yes  yes   403     403   403   403  yes     no
 GET /status, of user 3, without a list      yes  yes   yes     yes   403   403  yes     no
 """,

@@ -190,6 +190,8 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         "WAPORTD_PROBE_INTERVAL": "10",
         "WAPORTD_IDLE_TIMEOUT": "600",
         "WAPORTD_TURN_WAIT": "10",
+        "WAPORTD_SNAPSHOT_INTERVAL": "300",
+        "WAPORTD_SNAPSHOTS": "2",
         "WAPORTD_CACHE_MAX": "268435456",
         "WAPORTD_MEDIA_MAX": "67108864",
     }
