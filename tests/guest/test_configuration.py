@@ -7,7 +7,11 @@ import threading
 import pytest
 import yaml
 from harness import CONFIG, server, until
+from rows import EVERYTHING
+from testbed import guests
 from testbed.guests import GuestError
+
+RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[:1]
 
 
 @pytest.fixture(scope="module")

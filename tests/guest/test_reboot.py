@@ -4,7 +4,10 @@ import itertools
 
 import pytest
 from harness import server, until
+from rows import EVERYTHING
+from testbed import guests
 
+RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 LINKED = {"1": 5001, "2": 5002, "3": 5003}
 STOPPED_BY_ADMIN = "4"
 NOT_LINKED = "5"

@@ -5,7 +5,10 @@ import json
 import pytest
 import yaml
 from harness import CONFIG, STATE, until
+from rows import EVERYTHING
+from testbed import guests
 
+RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 PHONE = "5511999990030"
 
 
