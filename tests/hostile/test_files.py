@@ -10,6 +10,7 @@ import stat
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,9 +19,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from waportd import engines, networks
-from waportd.cli import copying, engine_files, old_session
+from waportd.cli import backup_file, copying, engine_files, login_copies, old_session
 from waportd.cli.exit_status import Problem
 from waportd.config import Config
+from waportd.model import is_user
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 import whatsapp_move
@@ -254,3 +256,78 @@ def test_what_names_no_move_is_none(source, target, how):
     match = whatsapp_move.TASK.fullmatch(f"{source}:{target}{how}")
     if match:
         assert all(re.fullmatch(r"[1-9][0-9]{3,4}", port, re.ASCII) for port in match.groups()[:2])
+
+
+DESCRIBED = st.fixed_dictionaries(
+    {
+        "version": st.just(1) | JSON,
+        "at": st.integers(0, 2_000_000_000_000) | JSON,
+        "files": st.dictionaries(
+            st.sampled_from(["Default/log", "../victim", "/etc/passwd", "Default/../../victim", "", "."])
+            | st.text(max_size=8),
+            st.fixed_dictionaries({"size": st.integers() | JSON, "sha256": st.just("0" * 64) | JSON}) | JSON,
+            max_size=3,
+        )
+        | JSON,
+    }
+)
+
+
+@given(DESCRIBED.map(json.dumps) | st.text(max_size=40), st.booleans())
+@example('{"version": 1, "at": 0, "files": {"../victim": {"size": 6, "sha256": "x"}}}', True)
+@example("[" * 5000, False)
+@example('{"version": 1, "at": 1e999, "files": {}}', False)
+def test_a_copy_of_a_login_is_what_it_says_or_refused(text, has_log):
+    """A session writes its own description: it may name what it likes, and nothing outside of the copy is read."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name, "victim").write_text("secret")
+        folder = Path(name, "copy")
+        (folder / "Default").mkdir(parents=True)
+        if has_log:
+            (folder / "Default/log").write_text("log")
+        (folder / login_copies.DESCRIPTION).write_text(text, encoding="utf-8", errors="replace")
+        with contextlib.suppress(Problem):
+            copy = login_copies.verify(folder)
+            assert copy.bytes == 0
+            assert not has_log
+            time.gmtime(copy.at)
+
+
+ORIGIN = st.fixed_dictionaries(
+    {
+        "version": st.just(1) | JSON,
+        "created_at": st.floats() | JSON,
+        "host": st.text(max_size=8) | JSON,
+        "machine": st.text(max_size=8) | JSON,
+        "final": st.booleans() | JSON,
+    }
+)
+ENTRY = st.fixed_dictionaries(
+    {
+        "user": st.sampled_from(["2", "../x", "ana@example.com", "a b"]) | JSON,
+        "port": st.integers(0, 70_000) | JSON,
+        "at": st.floats() | JSON,
+        "options": st.dictionaries(st.text(max_size=8), JSON, max_size=2) | JSON,
+    }
+)
+
+
+@given(ORIGIN | JSON, ENTRY | JSON, st.sampled_from(["0", "7", "x", "00"]))
+def test_whatever_a_backup_says_is_read_or_refused(origin, entry, folder):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as packed:
+        for name, document in ((backup_file.INDEX, origin), (f"{folder}/{backup_file.USER}", entry)):
+            text = json.dumps(document).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            packed.addfile(member, io.BytesIO(text))
+    with tempfile.TemporaryDirectory() as name:
+        file.seek(0)
+        try:
+            _, held = backup_file.unpack(file, Path(name), Path("backup"))
+        except Problem:
+            return
+        for each in held:
+            assert is_user(each.user)
+            assert isinstance(each.options, dict)
+            time.gmtime(each.at)

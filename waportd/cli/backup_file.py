@@ -22,6 +22,7 @@ from typing import IO, Any, Final
 from waportd import files
 from waportd.cli import copying, terminal
 from waportd.cli.exit_status import Exit, Problem
+from waportd.cli.login_copies import moment
 from waportd.model import User, is_user
 
 INDEX: Final = "waportd-backup.json"
@@ -33,6 +34,8 @@ _AGE_HEADER: Final = b"age-encryption.org/v1"
 _MAX_DOCUMENT: Final = 1 << 20
 _MAX_BYTES: Final = 1 << 40
 _MAX_MEMBERS: Final = 5_000_000
+_NONSENSE: Final = (ArithmeticError, ValueError, KeyError, TypeError, RecursionError)
+"""What reading raises of a document that is not as it should be."""
 _MACHINE_ID: Final = Path("/etc/machine-id")
 
 
@@ -182,7 +185,7 @@ def unpack(source: IO[bytes], target: Path, shown: Path) -> tuple[Origin, list[E
         origin = _origin(_document(target / INDEX))
         folders = sorted(path for path in target.iterdir() if path.name.isdecimal())
         return origin, [_entry(_document(folder / USER), folder.name) for folder in folders]
-    except (tarfile.TarError, ValueError, KeyError, TypeError, RecursionError, FileNotFoundError) as error:
+    except (tarfile.TarError, *_NONSENSE, FileNotFoundError) as error:
         raise Problem(f"{shown} is not a backup of waportd, or is not whole", code="bad_backup") from error
     except OSError as error:
         raise Problem(f"{shown} cannot be unpacked into {target}: {error.strerror}") from error
@@ -196,7 +199,7 @@ def _origin(document: Any) -> Origin:
     if document["version"] != _VERSION:
         raise Problem("the backup is of a newer version of waportd", "update waportd", code="bad_backup")
     return Origin(
-        float(document["created_at"]),
+        moment(document["created_at"]),
         terminal.plain(str(document["host"])),
         str(document["machine"]),
         document["final"] is True,
@@ -209,7 +212,7 @@ def _entry(document: Any, folder: str) -> Entry:
     return Entry(
         User(document["user"]),
         int(document["port"]),
-        float(document["at"]),
+        moment(document["at"]),
         dict(document["options"]),
         folder,
     )

@@ -22,6 +22,8 @@ _VERSION: Final = 1
 _MAX_DESCRIPTION: Final = 16 << 20
 """Bytes; one of a login with fifty files has 10 kB."""
 _CHUNK: Final = 1 << 20
+_LATEST_S: Final = 253_402_300_800
+"""The year 10,000."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,14 @@ def verify(folder: Path) -> LoginCopy:
     return LoginCopy(folder, at, total)
 
 
+def moment(value: Any, per_second: float = 1) -> float:
+    """Read a time, in seconds since the epoch. Raises ValueError and TypeError for what is none that a clock shows."""
+    seconds = float(value) / per_second
+    if not 0 <= seconds < _LATEST_S:
+        raise ValueError(f"{value!r:.20} is no time")
+    return seconds
+
+
 def _names(folder: int) -> list[str]:
     return sorted(os.listdir(folder))  # of the folder that is open
 
@@ -90,8 +100,16 @@ def _described(folder: Path) -> tuple[float, Mapping[str, tuple[int, str]]]:
         described = {
             str(name): (int(one["size"]), str(one["sha256"])) for name, one in document["files"].items()
         }
-        return float(document["at"]) / 1000, described
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return moment(document["at"], 1000), described
+    except (
+        OSError,
+        ArithmeticError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise _torn(folder, "its description cannot be read") from error
 
 
