@@ -7,11 +7,18 @@
  */
 
 const { spawn } = require('node:child_process');
+const { setTimeout: pause } = require('node:timers/promises');
 
 const { oneLine } = require('./log');
 
 const FIRST_FD = 3;
 const NOTIFY_LIMIT_MS = 5_000;
+/**
+ * That a server is ready is said until it is heard, as long as systemd waits for that: on a host that starts
+ * a hundred programs at once, one more takes seconds. All else is said again anyway, or matters to no one.
+ */
+const READY_TRIES = 10;
+const RETRY_MS = 1_000;
 const OURS = ['LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES', 'NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID'];
 
 /**
@@ -81,14 +88,17 @@ class Notifier {
     async #flush() {
         // What is said in one turn of the event loop goes out together.
         await new Promise(setImmediate);
-        while (this.#pending.size > 0) {
-            const args = [...this.#pending].map(([name, value]) => `${name}=${value}`);
+        for (let tries = 1; this.#pending.size > 0; tries += 1) {
+            const said = new Map(this.#pending);
             this.#pending.clear();
-            await this.#run(args);
+            const isHeard = await this.#run([...said].map(([name, value]) => `${name}=${value}`));
+            if (isHeard || !said.has('READY') || tries >= READY_TRIES) continue;
+            await pause(RETRY_MS);
+            this.#pending = new Map([...said, ...this.#pending]);
         }
     }
 
-    /** @param {string[]} args @returns {Promise<void>} */
+    /** @param {string[]} args @returns {Promise<boolean>} whether systemd has heard it */
     #run(args) {
         return new Promise((resolve) => {
             const child = spawn('systemd-notify', args, {
@@ -101,7 +111,7 @@ class Notifier {
                 if (reason && !this.#failed)
                     this.#log.warning('systemd is not told how things stand', { reason });
                 this.#failed = Boolean(reason);
-                resolve();
+                resolve(!reason);
             };
             child.on('error', (/** @type {NodeJS.ErrnoException} */ error) =>
                 done(`systemd-notify: ${error.code ?? error.message}`),

@@ -1,10 +1,13 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const path = require('node:path');
 const { describe, it } = require('node:test');
 
 const { Notifier, listenFds, takeVariables, watchdogInterval } = require('../../server/systemd');
 const { receiver } = require('./support/notify');
+const { scratch, whenFound } = require('./support/process');
 
 const warnings = [];
 const log = { error() {}, warning: (text) => warnings.push(text), info() {}, debug() {} };
@@ -73,10 +76,37 @@ describe('notifications', () => {
         assert.ok(lines.every((line) => !line.includes('|MAINPID')));
     });
 
+    it('that the server is ready is said until it is heard, with what is known by then', async (t) => {
+        const { socket, lines, until } = await receiver(t);
+        const folder = scratch(t);
+        const [once, twice] = ['once', 'twice'].map((name) => path.join(folder, name));
+        const program = `#!/bin/sh
+            if [ -e ${twice} ]; then exec /usr/bin/systemd-notify "$@"; fi
+            if [ -e ${once} ]; then touch ${twice}; exit 1; fi
+            touch ${once}; kill -KILL $$
+        `;
+        fs.writeFileSync(path.join(folder, 'systemd-notify'), program, { mode: 0o755 });
+        const before = process.env.PATH;
+        t.after(() => {
+            process.env.PATH = before;
+        });
+        process.env.PATH = `${folder}:${before}`;
+        const notifier = new Notifier(socket, log);
+        const told = notifier.send({ READY: 1, STATUS: 'starting' });
+        await whenFound(() => fs.existsSync(once), 'a first try');
+        notifier.send({ STATUS: 'waiting' });
+        await told;
+        await until('READY=1');
+        assert.deepEqual(
+            lines.filter((line) => line.includes('READY')),
+            ['READY=1|STATUS=waiting'],
+        );
+    });
+
     it('never fail the server', async () => {
         warnings.length = 0;
         const notifier = new Notifier('/nowhere/notify', log);
-        await notifier.send({ READY: 1 });
+        await notifier.send({ STATUS: 'starting' });
         await notifier.send({ STATUS: 'again' });
         assert.equal(warnings.length, 1, 'said once');
         await new Notifier(undefined, log).send({ READY: 1 });
