@@ -130,12 +130,20 @@ class Pacer:
                 self._background.run(self._look_again(port, server.name), f"look at {port}")
 
     async def _look_again(self, port: Port, unit: str) -> None:
-        """Release a server that was stopped. Before version 254, systemd shows each restart as an end first: a job follows."""
+        """Release a server that was stopped. Before version 254, systemd shows each restart as an end first: a job follows.
+
+        Of one that an earlier life of the daemon has put to wait, that job is all there is to be seen.
+        """
         status = await self._manager.status(unit)
         series = self._series.get(port)
-        if series is not None and _is_down(status) and not status.has_job:
+        if series is None or not _is_down(status):
+            return
+        if not status.has_job:
             series.stop_waiting()
             await self.release(port)
+            self._on_change(port)
+        elif port in self._pausing and series.due is None and series.length != series.paced:
+            self._wait(port, series, pause_before(max(series.length, RESTARTS_AT_ONCE + 1)))
             self._on_change(port)
 
     def _consider(self, port: Port, series: _Series) -> None:

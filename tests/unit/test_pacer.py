@@ -245,6 +245,24 @@ async def test_of_an_older_systemd_a_server_waits_until_its_start_is_heard_of(sy
     assert pacer.due(PORT) - time.time() > 50
 
 
+async def test_of_an_older_systemd_a_server_still_waits_after_a_restart_of_the_daemon(systemd, pacer, server):
+    """All that is there to be seen is the pause, and a server that is inactive and has a job."""
+    for _ in range(RESTARTS_AT_ONCE + 1):
+        server.run()
+        await older_restart(server)
+    due = pacer.due(PORT)
+    await pacer.close()
+    successor = Pacer(systemd, lambda _: None)
+    await successor.start()
+    try:
+        successor.note(systemd.units[service_unit(PORT)])
+        await settle()
+        assert successor.due(PORT) == pytest.approx(due, abs=2)
+        assert ("stop", PAUSE) not in systemd.calls
+    finally:
+        await successor.close()
+
+
 async def test_of_an_older_systemd_a_server_whose_start_is_called_off_waits_no_more(systemd, pacer, server):
     for _ in range(RESTARTS_AT_ONCE + 1):
         server.run()
