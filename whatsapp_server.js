@@ -232,7 +232,7 @@ async function main(loadLibrary, startBrowser) {
     // second.
     await letFirstCallsPass(server.answered);
     const browserStarted = session.settle();
-    const told = notifier.send({ READY: 1, STATUS: `${config.label}: ${state.document().message}` });
+    notifier.send({ READY: 1, STATUS: `${config.label}: ${state.document().message}` });
     // Until that program is started, not until it has ended.
     await pause(0);
 
@@ -275,9 +275,6 @@ async function main(loadLibrary, startBrowser) {
     }
     mayLoad();
     growth.start();
-    // The daemon gives turns to those that systemd takes for started: who waited for one since before that
-    // would begin unasked.
-    await told;
     if (stopping === null) session.start();
 }
 
