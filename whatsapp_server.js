@@ -232,7 +232,8 @@ async function main(loadLibrary, startBrowser) {
     // second.
     await letFirstCallsPass(server.answered);
     const browserStarted = session.settle();
-    notifier.send({ READY: 1, STATUS: `${config.label}: ${state.document().message}` });
+    const ready = { READY: 1, STATUS: `${config.label}: ${state.document().message}` };
+    notifier.send(ready).then(() => session.known());
     // Until that program is started, not until it has ended.
     await pause(0);
 

@@ -210,6 +210,11 @@ class Session {
         if (!isTried) this.#rest(WAITING);
     }
 
+    /** systemd knows that this server is up, and so may a daemon, which gives turns. */
+    known() {
+        this.#turn.expect();
+    }
+
     /** It is this session's turn to start its browser. */
     begin() {
         this.#turn.come();

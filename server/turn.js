@@ -40,7 +40,14 @@ class Turn {
     constructor(state, patience) {
         this.#state = state;
         this.#patience = patience * 1000;
+        // Nobody follows a server that systemd takes for starting.
+        this.#heardBy = patience === 0 ? 0 : Infinity;
+    }
+
+    /** From now on a daemon may be heard: systemd knows that this server is up. */
+    expect() {
         this.#heardBy = performance.now() + this.#patience;
+        this.#watch();
     }
 
     get isAwaited() {
@@ -111,7 +118,9 @@ class Turn {
 
     #watch() {
         clearTimeout(this.#timer);
-        if (this.isAwaited) this.#timer = setTimeout(() => this.come(), this.#limit);
+        if (this.isAwaited && this.#limit < Infinity) {
+            this.#timer = setTimeout(() => this.come(), this.#limit);
+        }
     }
 
     #forget() {

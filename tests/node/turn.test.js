@@ -109,6 +109,7 @@ function turnOf(t, patience) {
     });
     const state = new SessionState({ port: 5002, user: '2', attempts: 5 });
     const turn = new Turn(state, patience);
+    turn.expect();
     let begun = 0;
     return {
         turn,
