@@ -26,7 +26,6 @@ const { createLog } = require('./server/log');
 const { createRoutes } = require('./server/routes');
 const { Safekeeping } = require('./server/safekeeping');
 const { Session } = require('./server/session');
-const { Snapshots } = require('./server/snapshots');
 const {
     keepTickShape,
     letFirstCallsPass,
@@ -154,7 +153,7 @@ async function main(loadLibrary, startBrowser) {
 
     const storage = new Storage(config);
     const safekeeping = new Safekeeping({
-        snapshots: new Snapshots(storage, config.snapshots),
+        makeSnapshots: () => new (require('./server/snapshots').Snapshots)(storage, config.snapshots),
         profile: storage.profile,
         state,
         log,

@@ -19,7 +19,9 @@ const CONNECTED = ['ready', 'disconnected'];
 /** @typedef {import('./browser_run').BrowserRun} BrowserRun */
 
 class Safekeeping {
-    #snapshots;
+    #makeSnapshots;
+    /** @type {import('./snapshots').Snapshots|null} */
+    #made = null;
     #profile;
     #state;
     #log;
@@ -29,14 +31,15 @@ class Safekeeping {
 
     /**
      * @param {object} parts
-     * @param {import('./snapshots').Snapshots} parts.snapshots
+     * @param {() => import('./snapshots').Snapshots} parts.makeSnapshots called when the first is wanted: a
+     *   server that starts has no time for that
      * @param {string} parts.profile
      * @param {import('./state').SessionState} parts.state its `storage` tells the times
      * @param {import('./types').Log} parts.log
      * @param {number} parts.interval seconds between two copies; 0 = none is made by itself
      */
-    constructor({ snapshots, profile, state, log, interval }) {
-        this.#snapshots = snapshots;
+    constructor({ makeSnapshots, profile, state, log, interval }) {
+        this.#makeSnapshots = makeSnapshots;
         this.#profile = profile;
         this.#state = state;
         this.#log = log;
@@ -45,6 +48,11 @@ class Safekeeping {
             // It is of another phone, or of an earlier login of this one.
             if (now === 'authenticated' && LINKING.includes(before)) this.erase();
         });
+    }
+
+    get #snapshots() {
+        this.#made ??= this.#makeSnapshots();
+        return this.#made;
     }
 
     /** The session is ready: from now on its login is copied, as long as this browser runs. */

@@ -18,7 +18,7 @@ const NEXT_CALL_MS = 5;
 /** How long the library waits for the browser's start, if one is wanted: it starts while that is loaded. */
 const BROWSER_MS = 150;
 /** What is used only once it is wanted is loaded before: the files of a running server may be replaced. */
-const WANTED_LATE = ['./passkey', './passkey_routes'];
+const WANTED_LATE = ['./passkey', './passkey_routes', './snapshots'];
 
 const kept = [];
 

@@ -136,8 +136,8 @@ it('has no webhook call the server of another user', async (t) => {
 /** What a session keeps on disk. */
 function kept(config, state, log) {
     const storage = new Storage(config);
-    const snapshots = new Snapshots(storage, 2);
-    const parts = { snapshots, profile: storage.profile, state, log, interval: 0 };
+    const makeSnapshots = () => new Snapshots(storage, 2);
+    const parts = { makeSnapshots, profile: storage.profile, state, log, interval: 0 };
     return { storage, safekeeping: new Safekeeping(parts) };
 }
 
