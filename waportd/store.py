@@ -97,6 +97,8 @@ COLUMNS = (
     "moving_to",
 )
 
+_ASSIGNMENTS = f"SELECT {', '.join(COLUMNS)}, checksum FROM assignment ORDER BY port"  # noqa: S608
+
 TOKEN_COLUMNS = ("id", "name", "user", "digest", "created_at", "last_used_at", "scope", "expires_at")
 
 
@@ -122,10 +124,10 @@ def read_assignments(path: Path) -> list[Assignment]:
         with contextlib.closing(
             sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         ) as connection:
-            rows = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM assignment").fetchall()  # noqa: S608
+            rows = connection.execute(_ASSIGNMENTS).fetchall()
     except sqlite3.Error as error:
         raise _store_error(path, error) from error
-    return [_from_row(row) for row in rows]
+    return _assignments(rows, path)
 
 
 class SqliteStore:
@@ -158,12 +160,8 @@ class SqliteStore:
 
     async def load(self) -> list[Assignment]:
         """Return all assignments."""
-        query = f"SELECT {', '.join(COLUMNS)}, checksum FROM assignment ORDER BY port"  # noqa: S608
-        rows = await self.run(lambda db: db.execute(query).fetchall())
-        for user, *values, checksum in rows:
-            if _checksum(COLUMNS, (user, *values)) != checksum:
-                raise _damaged(self._path, f"what it holds of user {user!r:.80} is not what was written")
-        return [_from_row(row[:-1]) for row in rows]
+        rows = await self.run(lambda db: db.execute(_ASSIGNMENTS).fetchall())
+        return _assignments(rows, self._path)
 
     async def put(self, assignments: Iterable[Assignment]) -> None:
         """Insert or replace, all or none; raise StoreError if a port would belong to two users."""
@@ -395,6 +393,16 @@ def _checksum(columns: Sequence[str], row: Sequence[object]) -> int:
     """
     known = {column: value for column, value in zip(columns, row, strict=True) if value is not None}
     return zlib.crc32(json.dumps(known).encode())
+
+
+def _assignments(rows: Iterable[tuple[object, ...]], path: Path) -> list[Assignment]:
+    """Read rows that end with their checksums. Raises StoreError where one is not what was written."""
+    found = []
+    for *values, checksum in rows:
+        if _checksum(COLUMNS, values) != checksum:
+            raise _damaged(path, f"what it holds of user {values[0]!r:.80} is not what was written")
+        found.append(_from_row(tuple(values)))
+    return found
 
 
 def _from_row(row: tuple[object, ...]) -> Assignment:

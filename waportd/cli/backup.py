@@ -140,20 +140,15 @@ class _Outcome:
                 {"user": entry.user, "snapshot_at": _moment(entry.at), "bytes": size}
                 for entry, size in self._done
             ]
-            context.screen.document({"target": target, "users": done, "failed": _documents(self._failed)})
+            context.screen.document(
+                {"target": target, "users": done, "failed": exit_status.documents(self._failed)}
+            )
         else:
             count = len(self._done)
             total = terminal.size(sum(size for _, size in self._done))
             said = f"{count} user{'' if count == 1 else 's'} backed up ({total})"
             terminal.complain(said) if target == "-" else context.screen.text(f"{said}: {target}")
         return Exit.FAILED if self._failed else Exit.OK
-
-
-def _documents(failed: dict[str, Problem]) -> list[dict[str, Any]]:
-    return [
-        {"user": name, "code": problem.code, "detail": problem.message, "hint": problem.hint}
-        for name, problem in failed.items()
-    ]
 
 
 def _copied(context: Context, config: "Config", user: User, place: Path) -> "tuple[Entry, int]":
@@ -168,7 +163,7 @@ def _copied(context: Context, config: "Config", user: User, place: Path) -> "tup
         user = context.client.stop(user.user)
     elif user.process.state == "running":
         _take_snapshot(user)
-    auth = old_session.sessions_folder(config) / str(user.port) / f".wwebjs_auth_{user.port}"
+    auth = old_session.auth_folder(config, user.port)
     try:
         copy = login_copies.copy_newest(auth, place / LOGIN)
         with contextlib.suppress(FileNotFoundError), files.opened(auth / MESSAGES) as source:
@@ -382,7 +377,9 @@ def _restore_all(context: Context, config: "Config", entries: "list[Entry]", pla
                 state = shown.session.state if shown.session else "not started"
                 context.screen.text(f"user {entry.user}: restored on port {shown.port}, {state}")
     if context.screen.as_json:
-        context.screen.document({"users": [user.raw for user in done], "failed": _documents(failed)})
+        context.screen.document(
+            {"users": [user.raw for user in done], "failed": exit_status.documents(failed)}
+        )
     return next((problem.exit_status for problem in failed.values()), Exit.OK)
 
 

@@ -1,6 +1,7 @@
 """What an exit status means, and errors that end the program with one."""
 
 import enum
+from collections.abc import Mapping
 
 from waportd.client import (
     ApiError,
@@ -52,6 +53,14 @@ class Problem(Exception):
         self.hint = hint
         self.exit_status = exit_status
         self.code = code
+
+
+def documents(failed: Mapping[str, Problem]) -> list[dict[str, str | None]]:
+    """Return what failed for which users, for ``--json``."""
+    return [
+        {"user": name, "code": problem.code, "detail": problem.message, "hint": problem.hint}
+        for name, problem in failed.items()
+    ]
 
 
 def needs_root(what: str) -> Problem:

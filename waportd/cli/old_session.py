@@ -144,6 +144,11 @@ def sessions_folder(config: Config) -> Path:
     return Path(home, "whatsapp")
 
 
+def auth_folder(config: Config, port: int) -> Path:
+    """Return where the server on a port keeps login, snapshots and messages."""
+    return sessions_folder(config) / str(port) / f".wwebjs_auth_{port}"
+
+
 def may_be_linked(folder: Path) -> bool:
     """Whether a folder may hold a login. Its server may put there what it likes: what is not plain, may."""
     try:

@@ -3,7 +3,6 @@
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
-from typing import Any
 
 from waportd.cli import exit_status, terminal, upstream
 from waportd.cli.arguments import USER, YES, port, seconds, users_or_all
@@ -290,10 +289,7 @@ def _do_all(context: Context, names: list[str], verb: _Verb) -> Exit:
             if not context.screen.as_json:
                 _done(context, shown, verb.outcome(shown))
     if context.screen.as_json:
-        failed: list[dict[str, Any]] = [
-            {"user": name, "code": problem.code, "detail": problem.message, "hint": problem.hint}
-            for name, problem in problems.items()
-        ]
+        failed = exit_status.documents(problems)
         context.screen.document({"users": [user.raw for user in done], "failed": failed})
     elif problems:
         terminal.complain(f"{len(problems)} of {len(names)} failed")

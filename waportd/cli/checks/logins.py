@@ -65,7 +65,7 @@ def _read_one(host: Host, user: User) -> Findings:
     if host.system and os.geteuid() != 0:
         yield skip("only root can read a snapshot", "sudo waportctl doctor")
         return
-    auth = old_session.sessions_folder(host.config) / str(user.port) / f".wwebjs_auth_{user.port}"
+    auth = old_session.auth_folder(host.config, user.port)
     try:
         with tempfile.TemporaryDirectory(prefix="waportctl-doctor-", dir="/var/tmp") as scratch:
             copy = login_copies.copy_newest(auth, Path(scratch) / "login")
