@@ -54,7 +54,7 @@ function assertExplained({ state, message, cause, hint, linked }, expected) {
 }
 
 /** Do harm to a linked session; returns what it showed, when it is ready again in the same process. */
-async function survive(t, { server, events }, harm, expected, limit = 20_000) {
+async function survive(t, { server, events }, harm, expected, limit = 60_000) {
     const from = events.documents.length;
     const old = browserOf(server);
     await harm();
@@ -85,7 +85,7 @@ describe('a linked session is brought back in the living process', () => {
         const session = await startLinked(t, { env: { WAPORTD_PROBE_INTERVAL: '1' } });
         const stop = () => process.kill(browserOf(session.server), 'SIGSTOP');
         // Ten of these seconds it is given for signs of life; the rest is for a start on a loaded machine.
-        const { sameBrowser } = await survive(t, session, stop, 'page_hung', 60_000);
+        const { sameBrowser } = await survive(t, session, stop, 'page_hung');
         assert.equal(sameBrowser, false);
         assert.doesNotMatch(session.server.output, /closing the browser/, 'it is asked for no goodbye');
     });
@@ -144,7 +144,7 @@ describe('a linked session is brought back in the living process', () => {
                 .post('/send', TEXT)
                 .then(({ status, json }) => ({ status, json, took: performance.now() - began }));
         };
-        const { sameBrowser } = await survive(t, session, kill, 'browser_lost', 30_000);
+        const { sameBrowser } = await survive(t, session, kill, 'browser_lost');
         assert.equal(sameBrowser, false);
         const { status, json, took } = await sent;
         assert.deepEqual([status, json.cause], [400, 'not_connected']);

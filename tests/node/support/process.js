@@ -12,7 +12,8 @@ const path = require('node:path');
 
 const ROOT = path.join(__dirname, '..', '..', '..');
 const SCRIPT = path.join(ROOT, 'whatsapp_server.js');
-const LIMIT_MS = 20_000;
+/** For what is waited for: longer than it ever takes on a busy machine, since only a fault costs that time. */
+const LIMIT_MS = 60_000;
 
 /** What is waited for: its name, or what tells it then. @typedef {string|(() => string)} What */
 
