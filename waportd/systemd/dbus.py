@@ -32,11 +32,12 @@ class DBusUnitManager:
         self.jobs = Jobs(self.calls, self.watcher, job_timeout)
 
     @classmethod
-    async def connect(cls, bus: BusName, *, call_timeout: float = 10.0, job_timeout: float = 100.0) -> Self:
+    async def connect(cls, bus: BusName, *, call_timeout: float = 30.0, job_timeout: float = 100.0) -> Self:
         """Connect to the system's manager or to that of the user's session.
 
-        A call may take ``call_timeout`` seconds; a job ``job_timeout``, which should be more than the units'
-        TimeoutStartSec and TimeoutStopSec. Raises BusLost, BusTimeout, AccessDenied.
+        A call may take ``call_timeout`` seconds, which should be more than the 25 that the bus gives a program which it
+        starts, such as polkit's: what comes of that is told then. A job may take ``job_timeout``, which should be more
+        than the units' TimeoutStartSec and TimeoutStopSec. Raises BusLost, BusTimeout, AccessDenied.
         """
         connection = await Connection.open(bus, SYSTEMD, call_timeout)
         manager = cls(connection, call_timeout, job_timeout)
