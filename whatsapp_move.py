@@ -59,7 +59,7 @@ class Move:
                 self._rename_inside(folder, descriptor, back=back)
 
     def has_drop_ins(self) -> bool:
-        """Tell whether systemd has to read something anew."""
+        """Return whether systemd has to read something anew."""
         return any((folder / name).is_dir() for folder in self._units for name in _drop_ins(self._target))
 
     def _folders(self) -> Iterator[tuple[Path, str, str]]:
@@ -124,12 +124,12 @@ def _opened(folder: Path, above: int | None = None) -> Iterator[int]:
 
 
 def _has(name: str, folder: int) -> bool:
-    """Tell whether there is anything of that name that somebody would miss."""
+    """Return whether there is anything of that name that somebody would miss."""
     return _is_there(name, folder) and not _is_systemds(name, folder)
 
 
 def _is_systemds(name: str, folder: int) -> bool:
-    """Tell whether it is a link that systemd makes for a unit with DynamicUser=, and makes anew where it is missing."""
+    """Return whether it is a link that systemd makes for a unit with DynamicUser=, and makes anew where it is missing."""
     try:
         parts = Path(os.readlink(name, dir_fd=folder)).parts
     except OSError:  # it is none
@@ -138,7 +138,7 @@ def _is_systemds(name: str, folder: int) -> bool:
 
 
 def _is_there(name: str, folder: int) -> bool:
-    """Tell whether there is anything of that name, be it a link to nowhere."""
+    """Return whether there is anything of that name, be it a link to nowhere."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

@@ -33,7 +33,7 @@ def request_bytes(path: str, method: str = "GET") -> bytes:
 
 
 def is_whole(answer: bytes) -> bool:
-    """Tell whether an answer with a Content-Length has arrived in full."""
+    """Return whether an answer with a Content-Length has arrived in full."""
     head = answer.find(_END)
     if head < 0:
         return False

@@ -302,13 +302,13 @@ async function processes() {
     return all.flatMap((each) => (each === null || each.state === 'Z' || each.state === 'X' ? [] : [each]));
 }
 
-/** Tell whether a process group has living members; puppeteer makes each browser the leader of its own. */
+/** Return whether a process group has living members; puppeteer makes each browser the leader of its own. */
 async function groupLives(/** @type {number} */ group) {
     return (await processes()).some((each) => each.group === group);
 }
 
 /**
- * Tell whether a browser's group has a process that draws pages, or that can make one, as far as they can be
+ * Return whether a browser's group has a process that draws pages, or that can make one, as far as they can be
  * seen. A zygote that is killed takes its renderers along, and the browser does not notice for minutes.
  */
 async function groupDraws(/** @type {number} */ group) {

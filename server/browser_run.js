@@ -189,7 +189,7 @@ class BrowserRun {
         return this.#era;
     }
 
-    /** Tell whether a timer of that name runs. */
+    /** Return whether a timer of that name runs. */
     awaits(/** @type {string} */ name) {
         return this.#timers.has(name);
     }
@@ -210,12 +210,12 @@ class BrowserRun {
         return done;
     }
 
-    /** Tell whether the page answers, as far as that is known: while it loads other limits hold. */
+    /** Return whether the page answers, as far as that is known: while it loads other limits hold. */
     get pageAnswers() {
         return this.answeredAt === 0 || this.#silence < this.#silenceLimit;
     }
 
-    /** Tell whether the probing works: the condition of the watchdog's ping. */
+    /** Return whether the probing works: the condition of the watchdog's ping. */
     get probed() {
         return this.answeredAt === 0 || this.#silence < this.#silenceLimit + WATCHDOG_SLACK_MS;
     }
@@ -293,7 +293,7 @@ class BrowserRun {
         }
     }
 
-    /** Tell whether the processes that draw the browser's pages were there, and are not any more. */
+    /** Return whether the processes that draw the browser's pages were there, and are not any more. */
     async #hasLostProcesses() {
         const group = this.#process?.pid;
         return this.#drew && group !== undefined && !(await browsers.groupDraws(group));

@@ -115,7 +115,7 @@ const found = new WeakMap();
 /** Return the uid at the other end of a connection; undefined where its judge did not look. */
 const foundUid = (/** @type {net.Socket} */ socket) => found.get(socket);
 
-/** Tell whether the other end of a connection is on this host. @param {net.Socket} socket */
+/** Return whether the other end of a connection is on this host. @param {net.Socket} socket */
 function isLoopbackPeer(socket) {
     const address = socket.remoteAddress ?? '';
     return address === '::1' || /^(::ffff:)?127\./.test(address);

@@ -70,7 +70,7 @@ const milliseconds = (/** @type {unknown} */ unixSeconds) =>
 /** A time of the page, in seconds, also as text, in milliseconds. */
 const time = (/** @type {unknown} */ value) => milliseconds(number(value));
 
-/** Tell whether a message is none: nobody's words, nor anything that somebody sent. */
+/** Return whether a message is none: nobody's words, nor anything that somebody sent. */
 const isTechnical = (/** @type {WhatsAppObject} */ { type }) => TECHNICAL.has(type);
 
 /**
@@ -123,7 +123,7 @@ function wordsOf(data) {
     return text(data.pollName) ?? text(data.eventName) ?? text(data.caption) ?? '';
 }
 
-/** Tell whether there is a file; that of an own message may still be on its way up. */
+/** Return whether there is a file; that of an own message may still be on its way up. */
 const hasMedia = (/** @type {WhatsAppObject} */ data) =>
     Boolean(data.directPath || (data.id?.fromMe && MEDIA.has(data.type)));
 

@@ -180,7 +180,7 @@ class Router {
     }
 
     /**
-     * Tell whether there is such a path, and that method.
+     * Return whether there is such a path, and that method.
      *
      * @param {string} method
      * @param {string} pathname

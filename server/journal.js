@@ -500,7 +500,7 @@ class Journal extends EventEmitter {
         return null;
     }
 
-    /** Tell whether an event with this id is in the journal. @param {string} id */
+    /** Return whether an event with this id is in the journal. @param {string} id */
     async has(id) {
         await this.#loaded;
         return this.#unwritten.has(id) || (await this.#search(id, this.#alike(id))) !== null;

@@ -42,7 +42,7 @@ class Outage {
         return this.#outage === null ? 0 : Math.max(0, this.#outage.until - this.#now());
     }
 
-    /** Tell whether one more may try now. */
+    /** Return whether one more may try now. */
     get allows() {
         return this.#outage === null || (this.waitMs === 0 && this.#outage.open.size < this.#outage.width);
     }
@@ -67,7 +67,7 @@ class Outage {
     }
 
     /**
-     * Tell whether somebody's failure is their own: the web app has answered others since `sinceMs`.
+     * Return whether somebody's failure is their own: the web app has answered others since `sinceMs`.
      *
      * @param {number} sinceMs
      */

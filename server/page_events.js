@@ -207,7 +207,7 @@ class Watch {
         this.#session.paired(this.linking.pairingCode(code));
     }
 
-    /** Tell whether there is a login although the page gives codes. Only what the page found counts. */
+    /** Return whether there is a login although the page gives codes. Only what the page found counts. */
     #isLoggedIn(/** @type {string} */ what) {
         const { login } = this.#session;
         if (login.known === true) {

@@ -40,7 +40,7 @@ class Linked {
     }
 
     /**
-     * Tell whether the page may have much to do: it loads itself or the account, or shows a code, after which
+     * Return whether the page may have much to do: it loads itself or the account, or shows a code, after which
      * it loads an account before anybody hears of it.
      */
     get loads() {

@@ -162,17 +162,17 @@ function ruleFor(connection, state) {
     return PLAN[isKnown(name) ? name : 'other'][phaseOf(state)];
 }
 
-/** Tell whether a state of WhatsApp's connection is one of those in the table. */
+/** Return whether a state of WhatsApp's connection is one of those in the table. */
 function isKnown(/** @type {string|null} */ connection) {
     return Object.hasOwn(PLAN, connection ?? '');
 }
 
-/** Tell whether WhatsApp refuses the session in this state of its connection, whatever ours is. */
+/** Return whether WhatsApp refuses the session in this state of its connection, whatever ours is. */
 function isRefusal(/** @type {string} */ connection) {
     return isKnown(connection) && PLAN[connection].linked.limit === 0;
 }
 
-/** Tell whether a page that is loaded anew helps a linked session against such trouble. */
+/** Return whether a page that is loaded anew helps a linked session against such trouble. */
 function isOfPage(/** @type {import('./types').Trouble} */ kind) {
     return TROUBLES[kind].from[0] === 0;
 }

@@ -50,7 +50,7 @@ for (const network of ['2001::/23', '2001:db8::/32', '2002::/16', '3fff::/20']) 
 const PUBLIC_V6 = new net.BlockList();
 PUBLIC_V6.addSubnet('2000::', 3, 'ipv6');
 
-/** Tell whether an address is one of the Internet. @param {string} address */
+/** Return whether an address is one of the Internet. @param {string} address */
 function isPublic(address) {
     if (net.isIPv4(address)) return !NOT_PUBLIC.check(address, 'ipv4');
     return net.isIPv6(address) && PUBLIC_V6.check(address, 'ipv6') && !NOT_PUBLIC.check(address, 'ipv6');

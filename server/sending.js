@@ -400,7 +400,7 @@ class Sending {
     }
 
     /**
-     * Tell whether somebody is on WhatsApp, `{exists, id, lid}`, by ids as `readRecipient` gives them.
+     * Return whether somebody is on WhatsApp, `{exists, id, lid}`, by ids as `readRecipient` gives them.
      *
      * @param {string[]} ids
      * @returns {Promise<Found>}

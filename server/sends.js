@@ -149,7 +149,7 @@ class Sends {
         return this.#kept.get(key);
     }
 
-    /** Tell whether a message was begun under a key. @param {string} id */
+    /** Return whether a message was begun under a key. @param {string} id */
     has(id) {
         return [...this.#kept.values()].some((each) => each.id === id || each.copy === id);
     }

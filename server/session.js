@@ -158,12 +158,12 @@ class Session {
         return this.#recovery.round;
     }
 
-    /** Tell whether WhatsApp's page is there and its modules can be called. */
+    /** Return whether WhatsApp's page is there and its modules can be called. */
     get initialized() {
         return this.#run !== null && this.#run.answeredAt > 0;
     }
 
-    /** Tell whether all that should answer does: the condition of the watchdog's ping. */
+    /** Return whether all that should answer does: the condition of the watchdog's ping. */
     get alive() {
         return this.#run === null || this.#run.probed;
     }
@@ -392,7 +392,7 @@ class Session {
     }
 
     /**
-     * Tell whether an error that nobody waits for comes from a page, or browser, that has gone: what that
+     * Return whether an error that nobody waits for comes from a page, or browser, that has gone: what that
      * means is found out, and mended, elsewhere.
      *
      * @param {unknown} error

@@ -307,7 +307,7 @@ class Snapshots {
         await fs.rm(this.#folder, { recursive: true, force: true });
     }
 
-    /** Tell whether each file of a snapshot is what it was, to the byte. */
+    /** Return whether each file of a snapshot is what it was, to the byte. */
     async isWhole(/** @type {Snapshot} */ { folder, files }) {
         for (const [name, { size, sha256 }] of Object.entries(files)) {
             const file = path.join(folder, name);

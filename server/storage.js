@@ -284,7 +284,7 @@ class Storage {
     }
 
     /**
-     * Empty the cache if it has outgrown its limit; tell whether it had. Only call it while no browser uses
+     * Empty the cache if it has outgrown its limit; return whether it had. Only call it while no browser uses
      * the profile. The login is not in there, and the browser fetches anew what it misses.
      *
      * @returns {Promise<boolean>}

@@ -99,7 +99,7 @@ function fits(kind, found) {
 }
 
 /**
- * Tell whether an older shape of the page has something else in the place of a member, which is there.
+ * Return whether an older shape of the page has something else in the place of a member, which is there.
  *
  * @param {string} name of the module
  * @param {string} member

@@ -31,7 +31,7 @@ class Turns {
         this.#limitMs = limitMs;
     }
 
-    /** Tell whether the page works for somebody. */
+    /** Return whether the page works for somebody. */
     get busy() {
         return this.#taken.size > 0;
     }

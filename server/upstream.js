@@ -197,7 +197,7 @@ class Look {
         return told(refused ?? (error.name === 'TimeLimitError' ? noCode() : reason.of(error)));
     }
 
-    /** Tell whether it is this browser that the site does not want. */
+    /** Return whether it is this browser that the site does not want. */
     async #refusal() {
         if (this.#run.browser === null) return null;
         const asked = this.#run.client.look();

@@ -52,7 +52,7 @@ const PORTS = /** @type {Record<string, number|undefined>} */ ({ 'http:': 80, 'h
 const FIX_URL = 'webhook_url has to be the address that takes the messages';
 
 /**
- * Tell whether a URL leads to this host and `port`.
+ * Return whether a URL leads to this host and `port`.
  *
  * @param {URL} url
  * @param {number} port

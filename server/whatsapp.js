@@ -245,7 +245,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             this.#proxy = options.proxy ?? null;
         }
 
-        /** Tell whether the page works for somebody: a page that is busy is not dead. */
+        /** Return whether the page works for somebody: a page that is busy is not dead. */
         get busy() {
             return this.turns.busy || this.downloads.busy;
         }
@@ -652,7 +652,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         }
 
         /**
-         * Tell whether the site can be reached from this browser, whatever its page does: `{error, status}`,
+         * Return whether the site can be reached from this browser, whatever its page does: `{error, status}`,
          * Chromium's name of what is wrong, and the number of the answer; each may be null.
          */
         async reach() {

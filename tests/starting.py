@@ -60,7 +60,7 @@ def tries(lines, port):
 
 
 def is_back(lines, port):
-    """Tell whether a session that met a fault in these lines is ready again."""
+    """Return whether a session that met a fault in these lines is ready again."""
     told = [
         line.text
         for line in sorted(lines)

@@ -44,7 +44,7 @@ class CleaningAhead:
             asyncio.get_running_loop().call_later(CLEAN_NEXT_DELAY_S, self._begin, choose)
 
     async def has_cleaned(self, port: Port) -> bool:
-        """Tell whether a port is clean, once its cleaning is over where it is under way. It counts as one that is used."""
+        """Return whether a port is clean, once its cleaning is over where it is under way. It counts as one that is used."""
         task = self._cleaned.pop(port, None)
         if task is None:
             return False

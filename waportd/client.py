@@ -1777,7 +1777,7 @@ def _log_line(document: Mapping[str, Any]) -> LogLine:
 
 
 def _is_closed(connection: http.client.HTTPConnection) -> bool:
-    """Tell whether the other side has closed a connection on which no answer is due."""
+    """Return whether the other side has closed a connection on which no answer is due."""
     if connection.sock is None:
         return True
     poll = select.poll()

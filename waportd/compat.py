@@ -58,7 +58,7 @@ def port_for(user_id: str | int) -> UserPort:
 
 
 def ensure_whatsapp_server_running(port: int, user_id: str | int | None = None) -> bool:
-    """Tell whether the server of the user whom ``port`` names answers; start it if need be.
+    """Return whether the server of the user whom ``port`` names answers; start it if need be.
 
     Never raises: why there is none is logged, to ``waportd.client``.
     """

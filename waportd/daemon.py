@@ -177,7 +177,7 @@ class Daemon:
         return _status(supervisor)
 
     def withdraw(self, config: Config, server: ApiServer) -> bool:
-        """Serve no address any more that was taken out of ``api.listen``; tell whether there was one."""
+        """Serve no address any more that was taken out of ``api.listen``; return whether there was one."""
         before = self._config.api
         kept = tuple(address for address in before.listen if address in config.api.listen)
         for address in before.listen:
@@ -433,7 +433,7 @@ def _warn_of_others(address: Address) -> None:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Tell whether there is a socket that nobody listens on any more."""
+    """Return whether there is a socket that nobody listens on any more."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return False

@@ -299,7 +299,7 @@ def _explained(now: Facts, state: ProcessState) -> tuple[Finding | None, str]:
 
 
 def _is_at_its_limit(service: UnitStatus, socket: UnitStatus | None) -> bool:
-    """Tell whether systemd starts it no more, because it was started too often: 200 times in a minute, as the unit says.
+    """Return whether systemd starts it no more, because it was started too often: 200 times in a minute, as the unit says.
 
     So often it is only started while no daemon puts pauses between. After restarts the service keeps the result of its last run, and only its socket tells (seen on systemd 252:
     service ``exit-code``, socket ``service-start-limit-hit``).
@@ -320,7 +320,7 @@ LOGGED_OUT: Final = "logged out; the session was deleted"
 
 
 def has_logged_out(service: UnitStatus) -> bool:
-    """Tell whether a server has ended because its session was logged out and deleted."""
+    """Return whether a server has ended because its session was logged out and deleted."""
     ended = service.active_state in {"inactive", "failed"}
     return ended and service.exit_code == _EXITED and service.exit_status == _LOGGED_OUT
 

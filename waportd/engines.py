@@ -38,7 +38,7 @@ class Engine:
 
 
 def is_version(text: str) -> bool:
-    """Tell whether the text may name an engine: one exact version, safe as a folder's name."""
+    """Return whether the text may name an engine: one exact version, safe as a folder's name."""
     return _VERSION.fullmatch(text) is not None
 
 

@@ -110,7 +110,7 @@ class EventStreams:
                 reason = f"the server's event stream broke: {why(error)}"
             except WaportdError as error:
                 # Of ``runs``: systemd is busy, or restarts itself.
-                reason = f"cannot tell whether the server runs: {error}"
+                reason = f"cannot see whether the server runs: {error}"
             runs = False
             if reason is not None:
                 self._on_silence(port, reason)

@@ -30,7 +30,7 @@ _PAUSE = re.compile(r"whatsapp-pause@([1-9][0-9]{0,4})\.service")
 
 
 def is_user(text: str) -> bool:
-    """Tell whether the text may name a user: safe in paths, URLs, unit files and log fields."""
+    """Return whether the text may name a user: safe in paths, URLs, unit files and log fields."""
     return _USER.fullmatch(text) is not None
 
 

@@ -121,5 +121,5 @@ class Mover:
 
 
 def _opens(assignment: Assignment) -> bool:
-    """Tell whether systemd shall hold the port of a user who is moved: no administrator has closed it."""
+    """Return whether systemd shall hold the port of a user who is moved: no administrator has closed it."""
     return assignment.desired is Desired.RUNNING and assignment.socket_boot is None

@@ -174,7 +174,7 @@ class Observer:
         return known
 
     def holds(self, port: Port) -> bool:
-        """Tell whether systemd holds the port for its owner."""
+        """Return whether systemd holds the port for its owner."""
         return port in self.held
 
     async def until_held(self, port: Port) -> None:
@@ -185,7 +185,7 @@ class Observer:
             await known.opened.wait()
 
     def stopped_by_admin(self, assignment: Assignment) -> bool:
-        """Tell whether somebody else closed the socket: it was opened in this life, and not closed by us."""
+        """Return whether somebody else closed the socket: it was opened in this life, and not closed by us."""
         return (
             assignment.desired is Desired.RUNNING
             and assignment.socket_boot == self.boot
@@ -332,7 +332,7 @@ class Observer:
             self._on_life()
 
     def _note_life(self, unit: UnitStatus) -> bool:
-        """Take over which life of the units this is; tell whether it is another one. None begins with a stop."""
+        """Take over which life of the units this is; return whether it is another one. None begins with a stop."""
         if unit.active_state != "active":
             return False
         before, self.boot = self.boot, f"{self._systemd_boot}:{unit.since:.6f}"
@@ -398,12 +398,12 @@ class Observer:
             self._registry.put(dataclasses.replace(instance, answering=False))
 
     async def _runs(self, port: Port) -> bool:
-        """Tell whether the server may be called without starting it by that."""
+        """Return whether the server may be called without starting it by that."""
         return (await self._manager.status(service_unit(port))).active_state in {"active", "activating"}
 
 
 def _is_left_alone(process: Process) -> bool:
-    """Tell whether a server has failed, and nothing is planned for it."""
+    """Return whether a server has failed, and nothing is planned for it."""
     return process.state in {ProcessState.FAILED, ProcessState.CRASH_LOOP} and process.next_start is None
 
 

@@ -229,22 +229,22 @@ class Pacer:
 
 
 def _is_well(server: UnitStatus) -> bool:
-    """Tell whether a server has run for as long as the longest pause, but for what clocks and timers make of it."""
+    """Return whether a server has run for as long as the longest pause, but for what clocks and timers make of it."""
     return server.active_state == "active" and time.time() - server.since >= LONGEST_PAUSE_S * 0.9
 
 
 def _is_up(server: UnitStatus) -> bool:
-    """Tell whether a start is under way, or done."""
+    """Return whether a start is under way, or done."""
     return server.active_state == "active" or (
         server.active_state == "activating" and server.sub_state.startswith("start")
     )
 
 
 def _is_down(server: UnitStatus) -> bool:
-    """Tell whether nothing starts the server again. From version 254 on systemd shows a restart as an end first."""
+    """Return whether nothing starts the server again. From version 254 on systemd shows a restart as an end first."""
     return server.active_state == "inactive" and not server.sub_state.endswith("auto-restart")
 
 
 def _waits(server: UnitStatus) -> bool:
-    """Tell whether the server has ended, and systemd starts it again by itself as soon as it may."""
+    """Return whether the server has ended, and systemd starts it again by itself as soon as it may."""
     return server.active_state == "activating" and server.sub_state.startswith("auto-restart")

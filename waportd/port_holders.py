@@ -80,7 +80,7 @@ def _listeners(port: Port) -> list[Holder]:
 
 
 def _is_bound(port: Port) -> bool:
-    """Tell whether systemd could not listen on the port, which tries it in the same way."""
+    """Return whether systemd could not listen on the port, which tries it in the same way."""
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
             with socket.socket(family) as probe:
@@ -136,14 +136,14 @@ def _end_stale_server(port: Port, pid: int, *, of_anybody: bool) -> bool:
 
 
 def _ends(process: int, seconds: float) -> bool:
-    """Tell whether a process has ended by then; a descriptor of it is readable from its end on (pidfd_open(2))."""
+    """Return whether a process has ended by then; a descriptor of it is readable from its end on (pidfd_open(2))."""
     waiting = select.poll()
     waiting.register(process, select.POLLIN)
     return bool(waiting.poll(seconds * 1000))
 
 
 def is_stale_server(process: psutil.Process, port: Port) -> bool:
-    """Tell whether a process is a ``whatsapp_server.js`` on that port that no unit of ours runs."""
+    """Return whether a process is a ``whatsapp_server.js`` on that port that no unit of ours runs."""
     if _SUPERVISED.search(control_groups(process.pid)):
         return False
     arguments = process.cmdline()

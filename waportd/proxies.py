@@ -25,5 +25,5 @@ def shown(proxy: str) -> str:
 
 
 def has_password(proxy: str) -> bool:
-    """Tell whether a password is in it."""
+    """Return whether a password is in it."""
     return shown(proxy) != proxy

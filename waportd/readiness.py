@@ -25,12 +25,12 @@ PATIENCE_S = {Wait.NONE: 0.0, Wait.LISTENING: 30.0, Wait.QR: 90.0, Wait.READY: 1
 
 
 def shows_pairing_code(instance: Instance) -> bool:
-    """Tell whether a pairing code is on show."""
+    """Return whether a pairing code is on show."""
     return instance.session is not None and instance.session.pairing is not None
 
 
 def has_reached(instance: Instance | None, wait: Wait) -> bool:
-    """Tell whether a server is as far as that."""
+    """Return whether a server is as far as that."""
     if instance is None:
         return False
     state = instance.session.state if instance.session and instance.answering else None
@@ -43,7 +43,7 @@ def has_reached(instance: Instance | None, wait: Wait) -> bool:
 
 
 def is_awake(instance: Instance | None) -> bool:
-    """Tell whether a linked session has got as far as it gets by itself."""
+    """Return whether a linked session has got as far as it gets by itself."""
     if instance is None or not instance.assignment.linked or instance.process.state in AT_REST:
         return True
     session = instance.session if instance.answering else None
@@ -55,7 +55,7 @@ def is_awake(instance: Instance | None) -> bool:
 
 
 def has_failed(instance: Instance | None, asked_at: float) -> bool:
-    """Tell whether waiting on is of no use. A dead end from before the question does not count."""
+    """Return whether waiting on is of no use. A dead end from before the question does not count."""
     if instance is None or instance.process.state in AT_REST:
         return True
     session = instance.session
@@ -88,13 +88,13 @@ def too_late(instance: Instance, wait: Wait, timeout: float) -> StartTimeout:
 
 
 def awaits_turn(instance: Instance | None) -> bool:
-    """Tell whether the session waits for its turn to load WhatsApp's page."""
+    """Return whether the session waits for its turn to load WhatsApp's page."""
     session = instance.session if instance is not None and instance.answering else None
     return session is not None and session.turn is Turn.AWAITED
 
 
 def is_leaving(instance: Instance | None) -> bool:
-    """Tell whether a server ends: to the last it answers questions that are meant for the next one."""
+    """Return whether a server ends: to the last it answers questions that are meant for the next one."""
     if instance is None:
         return False
     # One whose phone was unlinked deletes its session, and ends by itself.

@@ -146,7 +146,7 @@ class Reconciler:
             runtime.is_queued = False
 
     async def _begin(self, user: User) -> bool:
-        """Start a session whose turn it is; tell whether it was still to be started, and there is room for it."""
+        """Start a session whose turn it is; return whether it was still to be started, and there is room for it."""
         instance = self._registry.get(user)
         if instance is not None and awaits_turn(instance):
             # Without the user's lock: a server that hangs must not keep anybody from stopping it.
@@ -165,7 +165,7 @@ class Reconciler:
             await self._sockets.reopen(self._assignments.known(user).assignment)
 
     def is_to_reopen(self, user: User) -> bool:
-        """Tell whether systemd should hold the port of a user, and does not."""
+        """Return whether systemd should hold the port of a user, and does not."""
         instance = self._assignments.known(user)
         assignment = instance.assignment
         return (

@@ -189,7 +189,7 @@ class Registry:
         return newest_first[: -most - 1 : -1]
 
     def remembers(self, version: int) -> bool:
-        """Tell whether `changes_since` that version is all that happened since."""
+        """Return whether `changes_since` that version is all that happened since."""
         return self._forgotten <= version <= self.version
 
     def release(self) -> None:

@@ -153,7 +153,7 @@ class Starter:
             self.launch(user, asked=False)
 
     def may_retry(self, user: User) -> bool:
-        """Tell whether a start that has failed was tried long enough ago to be tried again."""
+        """Return whether a start that has failed was tried long enough ago to be tried again."""
         runtime = self._runtimes[user]
         return time.monotonic() - runtime.failed_at >= _retry_delay(runtime.retried)
 
@@ -199,7 +199,7 @@ class Starter:
         await self._observer.refresh_from_systemd(port)
 
     async def let_session_begin(self, user: User) -> bool:
-        """Have a linked session load WhatsApp's page, if it waits for its turn; tell whether the limits leave room."""
+        """Have a linked session load WhatsApp's page, if it waits for its turn; return whether the limits leave room."""
         instance = self._assignments.known(user)
         port = instance.assignment.port
         try:
@@ -256,7 +256,7 @@ class Starter:
             self._on_retry(runtime.user)
 
     def needs_start(self, user: User) -> bool:
-        """Tell whether the daemon has to start the user's server: a linked session that nobody else starts."""
+        """Return whether the daemon has to start the user's server: a linked session that nobody else starts."""
         instance = self._registry.get(user)
         if instance is None:
             return False
@@ -337,7 +337,7 @@ class Starter:
             raise _stopped_by_admin()
 
     def _waits_for_retry(self, user: User) -> bool:
-        """Tell whether the user's session waits: for its turn, or, after it failed, for its next try in some minutes."""
+        """Return whether the user's session waits: for its turn, or, after it failed, for its next try in some minutes."""
         instance = self._assignments.known(user)
         session = instance.session if instance.answering else None
         return session is not None and (session.state is SessionState.ERROR or session.turn is Turn.AWAITED)
@@ -348,7 +348,7 @@ class Starter:
             await self._registry.wait(user, lambda now: not is_leaving(now), _SHUTDOWN_GRACE_S)
 
     async def _start_service(self, assignment: Assignment) -> bool:
-        """Start the server; tell whether it has answered by that, and been asked for a code where no phone is linked."""
+        """Start the server; return whether it has answered by that, and been asked for a code where no phone is linked."""
         port = assignment.port
         await self._observer.pacer.release(port)
         await self._sockets.forget_failures(port)

@@ -306,7 +306,7 @@ class Supervisor:
         return self.known(user)
 
     def starts_by_poll(self, instance: Instance) -> bool:
-        """Tell whether a question for this user's code starts the server."""
+        """Return whether a question for this user's code starts the server."""
         assignment, process = instance.assignment, instance.process
         if assignment.desired is not Desired.RUNNING:
             return False
@@ -637,7 +637,7 @@ class Supervisor:
             log.info("Cannot ask for a code: %s", error, extra=log_fields(user, port))
 
     async def _unlink(self, user: User) -> bool:
-        """Have a connected server unlink its phone and delete its session; tell whether it did."""
+        """Have a connected server unlink its phone and delete its session; return whether it did."""
         instance = self.known(user)
         if not has_reached(instance, Wait.READY):
             return False

@@ -61,7 +61,7 @@ class Token:
         return Kind.ADMIN if self.user is None else Kind.USER
 
     def holds(self) -> bool:
-        """Tell whether it has not ended."""
+        """Return whether it has not ended."""
         return self.expires_at is None or self.expires_at > time.time()
 
 
@@ -147,7 +147,7 @@ class Tokens:
         return self._tokens.get(identifier)
 
     def is_valid(self, identifier: str) -> bool:
-        """Tell whether a token that was recognised still is one."""
+        """Return whether a token that was recognised still is one."""
         token = self._tokens.get(identifier)
         return token is not None and token.holds()
 

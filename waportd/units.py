@@ -411,7 +411,7 @@ def _exists(folder: int, name: str) -> bool:
 
 
 def _is_ours(folder: int, name: str) -> bool:
-    """Tell whether a file is one that was written here; a link, a pipe or a folder is none."""
+    """Return whether a file is one that was written here; a link, a pipe or a folder is none."""
     try:
         return files.read(name, len(HEADER), folder) == HEADER.encode()
     except OSError as error:

@@ -24,7 +24,7 @@ const LARGEST = 1024 * 1024;
 
 fs.mkdirSync(DONE, { recursive: true });
 
-/** Tell whether waportd signed this, and just now: https://www.standardwebhooks.com */
+/** Return whether waportd signed this, and just now: https://www.standardwebhooks.com */
 function isSigned({ 'webhook-id': id, 'webhook-timestamp': time, 'webhook-signature': signatures }, body) {
     if (!/^[\w-]{1,64}$/.test(id) || !(Math.abs(Date.now() / 1000 - Number(time)) < OLDEST_S)) return false;
     return KEYS.some((key) => {

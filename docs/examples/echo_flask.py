@@ -32,7 +32,7 @@ app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
 
 
 def is_signed(headers, body):
-    """Tell whether waportd signed this, and just now: https://www.standardwebhooks.com."""
+    """Return whether waportd signed this, and just now: https://www.standardwebhooks.com."""
     ident, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not re.fullmatch(r"[\w-]{1,64}", ident, re.ASCII) or not re.fullmatch(r"\d{1,12}", at, re.ASCII):
         return False

@@ -148,7 +148,7 @@ def send():
 
 
 def is_signed(headers, body):
-    """Tell whether waportd signed this, and just now: https://www.standardwebhooks.com.
+    """Return whether waportd signed this, and just now: https://www.standardwebhooks.com.
 
     An address proves nothing: every program of this host has 127.0.0.1, and behind a proxy everybody has.
     """

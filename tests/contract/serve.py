@@ -80,7 +80,7 @@ async def answer_messages(request):
 
 
 def fits(passage, request):
-    """Tell whether a request is for that call."""
+    """Return whether a request is for that call."""
     path = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(passage.path))
     return passage.method == request.method and re.fullmatch(path, request.rel_url.raw_path)
 

@@ -71,7 +71,7 @@ class Witness:
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def is_calm(self, since):
-        """Tell whether calls of both kinds that began after that moment were answered, the last ones in a row."""
+        """Return whether calls of both kinds that began after that moment were answered, the last ones in a row."""
         for what in ("API", "port"):
             said = [
                 line["said"]

@@ -231,7 +231,7 @@ def tell_memory(meminfo, size, available):
 
 
 def _can_group(machine):
-    """Tell whether the first version of the kernel's memory controller may be used here."""
+    """Return whether the first version of the kernel's memory controller may be used here."""
     try:
         trial = _GROUPS / f"{machine.name}-trial"
         trial.mkdir()

@@ -170,7 +170,7 @@ def tried(target, attack):
 
 
 def is_withstood(tries):
-    """Tell whether no other caller was refused, and those of the last try hardly noticed."""
+    """Return whether no other caller was refused, and those of the last try hardly noticed."""
     fine = all(one["ended"] == 0 and one["refused"] == [] and one["grew"] < ROOM for one in tries)
     return fine and tries[-1]["p99"] < QUICK
 

@@ -61,7 +61,7 @@ class Chance {
         return Math.floor(this.next() * (most + 1));
     }
 
-    /** Tell whether it happens this time, once in `often`. */
+    /** Return whether it happens this time, once in `often`. */
     once(often) {
         return this.upTo(often - 1) === 0;
     }

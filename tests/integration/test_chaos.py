@@ -255,14 +255,14 @@ def faults(draw):
 
 
 def is_ready(witness):
-    """Tell whether a session is ready; one whose port refuses is not."""
+    """Return whether a session is ready; one whose port refuses is not."""
     with contextlib.suppress(OSError):
         return ask_server(witness.port, "/session").json["ready"]
     return False
 
 
 def has_page(standin, phone):
-    """Tell whether a page of this phone is open: what is done to pages needs one."""
+    """Return whether a page of this phone is open: what is done to pages needs one."""
     return any(page["phone"] == phone for page in standin.see("pages"))
 
 

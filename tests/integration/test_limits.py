@@ -21,7 +21,7 @@ def refusal(waportd, user):
 
 
 def rotates(waportd, standin, user):
-    """Tell whether the next code of a user is shown when WhatsApp has it."""
+    """Return whether the next code of a user is shown when WhatsApp has it."""
     code = waportd.qr(user)["qr"]
     standin.tell("rotate", qr=code)
     return until(lambda: (now := waportd.qr(user)["qr"]) and now != code, f"the next code of {user}")

@@ -162,7 +162,7 @@ def parts(port, kind=None):
 
 
 def judge(sessions, fault, seconds):
-    """Tell whether it was as it should be, and note it."""
+    """Return whether it was as it should be, and note it."""
     said = sessions.said()
     most, started = most_at_a_time(said), max(starts(said, port) for port in sessions.ports)
     assert 1 <= most <= AT_A_TIME

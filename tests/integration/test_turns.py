@@ -18,7 +18,7 @@ def waits(session):
 
 
 def begins(session):
-    """Tell whether a session has a browser, and is not ready. Before it knows what to do it is merely starting."""
+    """Return whether a session has a browser, and is not ready. Before it knows what to do it is merely starting."""
     is_early = session["message"] == "starting" or waits(session)
     return session["state"] in {"generating", "authenticated"} and not is_early
 

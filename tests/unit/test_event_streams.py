@@ -292,7 +292,7 @@ class TestFollowing:
         await heard.next()
         server.say(None)
         assert await heard.next() == "the server closed its event stream"
-        assert await heard.next() == "cannot tell whether the server runs: systemd did not answer in time"
+        assert await heard.next() == "cannot see whether the server runs: systemd did not answer in time"
         assert (await heard.document()).state is SessionState.QR
 
     async def test_who_is_not_followed_any_more_is_left_alone(self, server, streams, heard):

@@ -103,7 +103,7 @@ class Caller:
         return {Scope.ADMIN: TOKEN, Scope.LINK: LINK}.get(self.scope, USER_TOKEN)
 
     def may(self, needed: Scope, owner: User | None, also: Container[Scope] = ()) -> bool:
-        """Tell whether this caller may make a call that needs that scope, or one of those, and concerns that user."""
+        """Return whether this caller may make a call that needs that scope, or one of those, and concerns that user."""
         if needed is Scope.PUBLIC or self.scope is Scope.ADMIN or self.scope in also:
             return True
         return self.scope >= needed and self.user is not None and self.user == owner
@@ -116,7 +116,7 @@ def caller_of(request: web.Request) -> Caller:
 
 
 def by_link(request: web.Request) -> bool:
-    """Tell whether somebody called who has a connect link, and nothing else."""
+    """Return whether somebody called who has a connect link, and nothing else."""
     return caller_of(request).scope is Scope.LINK
 
 
@@ -146,7 +146,7 @@ class Access:
         self._allowed = list(allowed)
 
     def permits(self, uid: int) -> bool:
-        """Tell whether that uid may call. Names are looked up each time: accounts come and go."""
+        """Return whether that uid may call. Names are looked up each time: accounts come and go."""
         return not self._allowed or uid == 0 or any(uid_of(name) == uid for name in self._allowed)
 
     def admit(
@@ -247,7 +247,7 @@ class Access:
         return UID if self.permits(uid) else REFUSED
 
     def still_admits(self, caller: Caller) -> bool:
-        """Tell whether the caller may still call: is on the list, or has a token or link that holds."""
+        """Return whether the caller may still call: is on the list, or has a token or link that holds."""
         if caller.uid is not None and not self.permits(caller.uid):
             return False
         if caller.token is not None and not self.tokens.is_valid(caller.token):

@@ -28,7 +28,7 @@ def mark(request: web.Request) -> None:
 
 
 def is_change(request: web.Request) -> bool:
-    """Tell whether the request is to be written down."""
+    """Return whether the request is to be written down."""
     return _MARK in request
 
 

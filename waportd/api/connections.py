@@ -184,7 +184,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         return int(length) - body.total_bytes if length and length.isdecimal() else None
 
     def _is_busy(self) -> bool:
-        """Tell whether a request that has arrived as a whole waits for its answer."""
+        """Return whether a request that has arrived as a whole waits for its answer."""
         if self._messages:
             _, body = self._messages[-1]
             return body.is_eof()
@@ -546,7 +546,7 @@ class Door:
     # Counting
 
     def let_in(self, connection: Connection) -> bool:
-        """Count a connection; tell whether there is room for it, after another one was closed perhaps."""
+        """Count a connection; return whether there is room for it, after another one was closed perhaps."""
         if self._is_withdrawn(connection):
             connection.caller = None
             return False
@@ -606,7 +606,7 @@ class Door:
         return len(self._callers[connection.caller]) > connection.share.connections
 
     def _make_room(self, newcomer: Connection) -> bool:
-        """Close the longest unused other connection of the same caller; tell whether one could be closed."""
+        """Close the longest unused other connection of the same caller; return whether one could be closed."""
         others = self._callers[newcomer.caller]
         for connection in list(itertools.islice(others, LOOKED_AT)):
             if connection.idle and connection is not newcomer:

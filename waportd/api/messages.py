@@ -451,7 +451,7 @@ TABLE: Final = (
         "number",
         "GET",
         "/numbers/{number}",
-        """Tell whether a phone number is on WhatsApp.""",
+        """Return whether a phone number is on WhatsApp.""",
         Answer("what WhatsApp says", _NUMBER),
         (_NUMBER_ASKED,),
     ),

@@ -68,7 +68,7 @@ def candidates(users: Sequence[User], count: int) -> list[User]:
 
 
 def _is_there(user: User) -> bool:
-    """Tell whether a user's server is as far as it gets: connected, or with a code on show."""
+    """Return whether a user's server is as far as it gets: connected, or with a code on show."""
     session = user.session
     return user.ready or (session is not None and session.answering and session.state == "qr")
 
@@ -143,7 +143,7 @@ class Trial:
 
 
 def reach(client: Client, user: User, limit: float, watch: float, engine: str | None) -> Outcome:
-    """Restart a user's server, and tell whether it gets connected, or to a code, within ``limit`` seconds.
+    """Restart a user's server, and return whether it gets connected, or to a code, within ``limit`` seconds.
 
     It must then stay so for ``watch`` seconds, and run the engine, where one is named.
     """

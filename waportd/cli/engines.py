@@ -347,7 +347,7 @@ def _ask_to_reload(config: Config) -> str | None:
 
 
 def is_taken_over(context: Context, engine: str) -> bool:
-    """Tell whether the daemon knows the engine, and has told the units of everybody who follows the configuration."""
+    """Return whether the daemon knows the engine, and has told the units of everybody who follows the configuration."""
     health = context.client.request("GET", "/v1/health").json()
     return health["engine"] == engine and all(
         user.own_engine or user.engine == engine for user in context.client.users()
@@ -432,7 +432,7 @@ def _runs(user: User) -> str | None:
 
 
 def _may_run_any(user: User) -> bool:
-    """Tell whether a server runs of which nobody knows the engine: it does not answer, or is on its way up or down."""
+    """Return whether a server runs of which nobody knows the engine: it does not answer, or is on its way up or down."""
     session = user.session
     told = session is not None and session.answering and session.upstream is not None
     return not told and (user.process.pid is not None or user.process.state in {"starting", "stopping"})

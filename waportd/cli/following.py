@@ -63,7 +63,7 @@ class Step:
 
     @staticmethod
     def is_passkey(shown: QR) -> bool:
-        """Tell whether this is WhatsApp's step with the passkey."""
+        """Return whether this is WhatsApp's step with the passkey."""
         return shown.passkey is not None or shown.status == "passkey_required"
 
     @property
@@ -72,7 +72,7 @@ class Step:
         return self.is_passkey(self._shown)
 
     def changed(self, shown: QR) -> bool:
-        """Take over how things are; tell whether that is another step, or the same with another request."""
+        """Take over how things are; return whether that is another step, or the same with another request."""
         passkey = shown.passkey
         step = (
             shown.status,
@@ -105,7 +105,7 @@ class Step:
 
 
 def waits_for_passkey(session: Session) -> bool:
-    """Tell whether the next step is a person's, for which WhatsApp gives ten minutes: nothing is broken."""
+    """Return whether the next step is a person's, for which WhatsApp gives ten minutes: nothing is broken."""
     wanted = session.answering and session.state == "passkey_required"
     return wanted and session.cause in {None, "passkey_failed"}
 

@@ -173,7 +173,7 @@ def accompany(context: Context, user: str, follower: Follower) -> QR:
 
 
 def _holds(link: ConnectLink | None) -> bool:
-    """Tell whether there is time enough to use a passkey by the link."""
+    """Return whether there is time enough to use a passkey by the link."""
     if link is None or link.expires_at is None:
         return False
     return (link.expires_at - dt.datetime.now(dt.UTC)).total_seconds() > _LINK_NEEDED

@@ -158,7 +158,7 @@ class _Input:
         self.text = ""
 
     def read(self, wait: float) -> bool:
-        """Add what comes within ``wait`` seconds to the text; tell whether there was any."""
+        """Add what comes within ``wait`` seconds to the text; return whether there was any."""
         if self.ended or not select.select([sys.stdin], [], [], wait)[0]:
             return False
         piece = os.read(sys.stdin.fileno(), _LONGEST).decode(errors="replace")
@@ -244,7 +244,7 @@ class _Talk:
         return self._end(shown)
 
     def _under_way(self, shown: QR) -> bool:
-        """Tell whether a phone may still get linked by this."""
+        """Return whether a phone may still get linked by this."""
         return shown.status not in ENDS and shown.qr is None
 
     def _say(self, text: str) -> None:
@@ -312,7 +312,7 @@ class _Talk:
             )
 
     def _is_no_result(self) -> bool:
-        """Tell whether a line was typed that begins like none, or the empty line after one that does."""
+        """Return whether a line was typed that begins like none, or the empty line after one that does."""
         text = self._input.text.lstrip(" '\"`")
         if text.strip() and text.startswith(("{", "ey")):
             return text.endswith(("\n\n", "\r\n\r\n", "\r\r"))

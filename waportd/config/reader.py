@@ -201,7 +201,7 @@ def _line(node: yaml.Node) -> int:
 
 
 def _is_plain(node: yaml.Node) -> bool:
-    """Tell whether the node has no tag of its own: ``!!python/…`` and its like have no meaning here."""
+    """Return whether the node has no tag of its own: ``!!python/…`` and its like have no meaning here."""
     return node.tag in {
         "tag:yaml.org,2002:str",
         "tag:yaml.org,2002:seq",

@@ -7,7 +7,7 @@ _UNIT_PATH = re.compile(r"""/[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"'\\$%
 
 
 def has_control_characters(text: str) -> bool:
-    """Tell whether a text holds what could end a line or cannot be written as UTF-8."""
+    """Return whether a text holds what could end a line or cannot be written as UTF-8."""
     return _CONTROL.search(text) is not None
 
 
@@ -17,7 +17,7 @@ def on_one_line(text: str) -> str:
 
 
 def is_unit_path(text: str) -> bool:
-    """Tell whether an absolute path can stand in a unit file without meaning something else there.
+    """Return whether an absolute path can stand in a unit file without meaning something else there.
 
     systemd expands ``%``, in commands also ``$``, quotes and backslashes; it cuts trailing blanks.
     """

@@ -108,7 +108,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Tell whether this host only reaches it."""
+        """Return whether this host only reaches it."""
         return ipaddress.ip_address(self.host).is_loopback
 
 
@@ -132,7 +132,7 @@ class PortRange:
         return f"{self.first}-{self.last}"
 
     def overlaps(self, other: "PortRange") -> bool:
-        """Tell whether the two have a port in common."""
+        """Return whether the two have a port in common."""
         return self.first <= other.last and other.first <= self.last
 
 

@@ -8,7 +8,7 @@ used = False
 
 
 def was_used() -> bool:
-    """Tell whether systemd has handed over sockets."""
+    """Return whether systemd has handed over sockets."""
     return used
 
 

@@ -102,7 +102,7 @@ export function viewOf({ user, qr, problem, pairing, byPhone, deleted, now }) {
     return view(kind, qr);
 }
 
-/** Tell whether a code, for the camera or the keyboard, can still be used. */
+/** Return whether a code, for the camera or the keyboard, can still be used. */
 export const isLive = (/** @type {{expires_at: string}|null} */ code, /** @type {number} */ now) =>
     code !== null && Date.parse(code.expires_at) > now;
 

@@ -84,7 +84,7 @@ export function actionsFor(/** @type {import('./types').User} */ { process, link
     return [...(down ? ['start'] : ['restart', 'stop']), ...(linked || !down ? ['logout'] : []), 'delete'];
 }
 
-/** Tell whether a user is meant by what was typed: user, port, phone, name or words of its state. */
+/** Return whether a user is meant by what was typed: user, port, phone, name or words of its state. */
 export function matches(/** @type {import('./types').User} */ user, /** @type {string} */ typed) {
     const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
     const { session, process } = user;

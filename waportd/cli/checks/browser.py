@@ -111,7 +111,7 @@ def _obstacle(host: Host, path: str) -> tuple[str, str] | None:
 
 
 def _is_snap(path: str) -> bool:
-    """Tell whether a program comes from a snap: a link to snap(8), or Ubuntu's script that calls one."""
+    """Return whether a program comes from a snap: a link to snap(8), or Ubuntu's script that calls one."""
     try:
         with Path(path).open("rb") as file:
             return Path(path).resolve().name == "snap" or b"/snap/bin/" in file.read(4096)

@@ -91,7 +91,7 @@ def _output(*command: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Tell whether there is such a file, as far as the caller can see."""
+    """Return whether there is such a file, as far as the caller can see."""
     try:
         return Path(path).exists()
     except PermissionError:

@@ -54,7 +54,7 @@ def _snapshot_at(user: User) -> dt.datetime:
 
 
 def _is_old(user: User, now: dt.datetime, limit: dt.timedelta) -> bool:
-    """Tell whether there should be a newer one: of a session that has been connected for so long."""
+    """Return whether there should be a newer one: of a session that has been connected for so long."""
     if user.session is None or user.session.state != "ready" or not user.session.since:
         return False
     at = user.storage.snapshot_at if user.storage else None

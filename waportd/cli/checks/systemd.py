@@ -188,7 +188,7 @@ def networks_denied(host: Host) -> Findings:
 
 
 def _kernel_filters() -> bool | None:
-    """Tell whether a unit that may reach nobody is kept from a socket that listens; None where it cannot be tried."""
+    """Return whether a unit that may reach nobody is kept from a socket that listens; None where it cannot be tried."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connect = _CONNECT.format(port=listener.getsockname()[1])
         unit = ("systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--property=IPAddressDeny=any")
