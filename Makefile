@@ -7,13 +7,16 @@ BROWSER =
 PYTHON = /usr/bin/python3
 PREFIX = /usr/local
 DESTDIR =
+VERSION =
+KEY =
+REPOSITORY = dist/repository
 
 # One word of shell, whatever the value holds.
 quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability chaos soak endurance bench lint format audit docs screenshots deb extension sbom build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability chaos soak endurance bench lint format audit docs screenshots deb extension sbom release repository build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -61,13 +64,13 @@ chaos: ## kill, reload and hold up eight linked sessions and their web app for 1
 		/usr/bin/python3 -m pytest -p no:cacheprovider tests/integration/test_chaos.py
 	@tools/reliability chaos
 
-soak: ## have 300 servers run and 800 callers ask for ten minutes (needs 16 GB of memory)
+soak: ## run 300 servers with 800 callers for ten minutes (needs 16 GB of memory)
 	@tools/install-deps test
 	@WAPORTD_LOAD=full tools/with-systemd --private-network --writable .run -- \
 		/usr/bin/python3 -m pytest -p no:cacheprovider tests/integration/test_load.py
 	@tools/reliability load
 
-endurance: ## have messages come for an hour, and see that no memory grows
+endurance: ## send messages for an hour, and check that no memory grows
 	@tools/install-deps test
 	@WAPORTD_ENDURANCE=full tools/with-systemd --private-network --writable .run -- \
 		/usr/bin/python3 -m pytest -p no:cacheprovider tests/integration/test_endurance.py
@@ -102,13 +105,22 @@ audit: ## ask npm and Debian for known vulnerabilities of what waportd runs on (
 docs: ## write config.example.yaml, docs/configuration.md and docs/api.md from the code
 	@tools/reference
 
-screenshots: ## take the pictures of docs/images anew
+screenshots: ## take the pictures of docs/images again
 	@tools/install-deps test
 	@tools/with-systemd --private-network --writable .run --writable docs/images -- /usr/bin/python3 tests/integration/screenshots.py
 
 deb: ## build dist/waportd_<version>_all.deb
 	@tools/install-deps deb
 	@tools/build-deb build/deb dist
+
+release: ## commit and tag VERSION=1.2.0, and build its package and bill of materials
+	@tools/install-deps test
+	@tools/release $(call quote,$(VERSION))
+	@$(MAKE) deb sbom
+
+repository: ## put the package into a signed apt repository: KEY=FINGERPRINT, REPOSITORY=dist/repository
+	@tools/install-deps test
+	@tools/repository $(call quote,$(KEY)) $(call quote,$(REPOSITORY)) dist/waportd_*_all.deb
 
 # What `make install` copies. Two trees of the same sources are the same, byte for byte.
 build: build/modules build/waportd.cdx.json ## make what install needs; not as root
