@@ -52,14 +52,14 @@ def daemon_is_back(site, before):
 
 
 def block(heading, number=0):
-    """Return a block of the README, as it stands there."""
-    text = (ROOT / "README.md").read_text()
+    """Return a block of docs/install.md, as it stands there."""
+    text = (ROOT / "docs/install.md").read_text()
     section = re.search(rf"(?ms)^##+ {heading}\n(.*?)^##", text)[1]
     return textwrap.dedent(re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)[number])
 
 
-def readme(site, heading, number=0):
-    """Run a block of commands of the README, where its `make deb` would have been run."""
+def documented(site, heading, number=0):
+    """Run a block of commands of docs/install.md, where its `make deb` would have been run."""
     commands = block(heading, number)
     # What cannot be here: a compiler's packages, and WhatsApp itself.
     commands = commands.replace("make deb\n", "\n").replace(
@@ -69,21 +69,21 @@ def readme(site, heading, number=0):
 
 
 def run(site, commands):
-    """Run commands of the README, which may name what `make deb` makes."""
+    """Run commands of docs/install.md, which may name what `make deb` makes."""
     site.machine.run("mkdir", "--parents", "/root/waportd")
     site.machine.run("ln", "--symbolic", "--force", "--no-dereference", PACKAGES, "/root/waportd/dist")
     return site.machine.run("sh", "-exc", f"cd /root/waportd\n{commands}").stdout
 
 
-def test_the_readmes_commands_install_it_and_let_the_web_app_in(empty_site):
+def test_the_documented_commands_install_it_and_let_the_web_app_in(empty_site):
     site = empty_site
-    readme(site, "Install it")
-    readme(site, "Install it", 1)
-    assert "no users" in readme(site, "Let the web app in").lower()
+    documented(site, "Install it")
+    documented(site, "Install it", 1)
+    assert "no users" in documented(site, "Let the web app in").lower()
     assert site.machine.run("stat", "--format=%a %U %G", CONFIG).stdout == "640 root waportd\n"
     # The next two blocks are the file's text, and how to have it read.
     site.machine.run("tee", CONFIG, given=block("Let the web app in", 1))
-    readme(site, "Let the web app in", 2)
+    documented(site, "Let the web app in", 2)
     until(lambda: "ports.reserved: taken over" in site.machine.journal("--unit=waportd"), "the reload")
     site.let_the_web_app_in()
     assert site.ask("GET", "/v1/users").status == 403
@@ -170,23 +170,21 @@ def test_a_downgrade_works_or_says_why_not(empty_site):
     assert site.main_pid("whatsapp@5002") == server
 
 
-def test_the_readmes_backup_brings_a_linked_session_back_on_another_machine(empty_site):
+def test_the_documented_backup_brings_a_linked_session_back_on_another_machine(empty_site):
     site = empty_site
     site.install()
     site.connect_to_standin()
     phone = site.link("1", "5511999990001")["session"]["phone_number"]
-    shown = readme(site, "Link a first phone")
+    shown = documented(site, "Link a first phone")
     assert "whatsapp@5001.service - WhatsApp server on port 5001" in shown
-    readme(site, "Back up and restore")
+    documented(site, "Back up and restore")
     with witnessed(site, "1") as witness:
         began, asked = time.monotonic(), time.time()
-        readme(site, "Back up and restore", 1)
+        documented(site, "Back up and restore", 1)
         done = time.time()
         until(lambda: witness.is_calm(done), "answers after the backup")
         assert refused(witness, asked) == set()
-        note_seen(
-            site, "a backup as the README has it, while a web app asks", summary(witness.noted()), began
-        )
+        note_seen(site, "a backup as documented, while a web app asks", summary(witness.noted()), began)
     # Another machine: nothing is left of the package, and it is another boot.
     site.machine.run("dpkg", "--purge", "waportd")
     assert not any(exists(site, path) for path in ("/var/lib/waportd", "/var/lib/private/whatsapp", CONFIG))
@@ -194,7 +192,7 @@ def test_the_readmes_backup_brings_a_linked_session_back_on_another_machine(empt
     site.machine.boot()
     site.install()
     site.connect_to_standin()
-    readme(site, "Back up and restore", 2)
+    documented(site, "Back up and restore", 2)
     assert site.until_session("1", "ready")["session"]["phone_number"] == phone
 
 

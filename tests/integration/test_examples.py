@@ -209,9 +209,9 @@ def test_a_shell_gets_the_code_as_a_picture(waportd, standin, tmp_path):
     assert run(waportd, "sh", "client.sh", "no-user%20", picture).returncode != 0
 
 
-def readme(section):
-    """Return the blocks of a section of the README, as they stand there."""
-    text = (ROOT / "README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+def tutorial(section):
+    """Return the blocks of a section of the tutorial, as they stand there."""
+    text = (ROOT / "docs/tutorial.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     return [textwrap.dedent(block) for block in re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", text, re.MULTILINE)]
 
 
@@ -240,14 +240,14 @@ def typed(script):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_the_readme_receives_answers_sends_and_reads(idle_waportd, standin, tmp_path, port):
+def test_the_tutorial_receives_answers_sends_and_reads(idle_waportd, standin, tmp_path, port):
     waportd = idle_waportd
     waportd.configure(api={"listen": [f"127.0.0.1:{port}"]})
     waportd.start()
     standin.tell("scan", qr=waportd.show_code("2"), phone=BOTS_PHONE, name="Ana")
     waportd.until_session("2", "ready")
     token = waportd.call("POST", "/v1/tokens", 201, {"name": "app", "scope": "user:2"})["token"]
-    bot, written, calls, python = readme("Receive and send messages")
+    bot, written, calls, python = tutorial("Receive and send messages")
     bot = bot.replace(".run/done", str(tmp_path / "done")).replace(".run/api.sock", str(waportd.socket))
     [socket] = re.findall(r"^socket=.*$", bot, re.MULTILINE)
     send, read, wait, stream = re.findall(r"^\$socket(?:.*\\\n)*.*$", calls, re.MULTILINE)
