@@ -1,8 +1,8 @@
-"""Gives what is kept for one port of a WhatsApp server to another port: the login, the cache, and the drop-ins of its units.
+"""Moves the data of one port of a WhatsApp server to another port: the login, the cache, and the drop-ins of its units.
 
 ``whatsapp-move@.service`` runs it as root, which alone may rename these folders; on a session bus, as the user. waportd
-asks for that and decides which ports they are. Each step is a rename within one folder, and one that is done is no step
-any more: what a crash cut short is finished, or undone, by another run.
+requests that and decides which ports they are. Each step is a rename within one folder, and a finished one is not
+repeated: another run finishes, or undoes, a move that a crash cut short.
 """
 
 import argparse
@@ -20,11 +20,11 @@ _PORT = "([1-9][0-9]{3,4})"
 TASK = re.compile(rf"{_PORT}:{_PORT}(?::(back|check))?")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_ENTRIES = 1000
-"""Of the folder of a session, in which there are a few: the session itself may put there what it likes."""
+"""Entries in the folder of a session, which usually has a few: the session itself may write anything there."""
 
 
 class Refused(Exception):
-    """It cannot be done; nothing, or only a part, is done."""
+    """The move is not possible; nothing, or only a part, is done."""
 
 
 class Move:
@@ -44,7 +44,7 @@ class Move:
                     raise Refused(f"{folder / target} is in the way")
 
     def run(self, *, back: bool) -> None:
-        """Rename what there is of the source's. ``back`` leaves alone what the target has already."""
+        """Rename the source's files. ``back`` leaves alone what the target has already."""
         if not back:
             self._check_halves()
         for folder, source, target in self._folders():
@@ -53,17 +53,17 @@ class Move:
                     os.rename(source, target, src_dir_fd=descriptor, dst_dir_fd=descriptor)
                 elif _is_systemds(source, descriptor):
                     os.unlink(source, dir_fd=descriptor)
-                os.fsync(descriptor)  # of a rename that a crash has followed, too
+                os.fsync(descriptor)  # also for a rename before a crash
         for folder in self._kept:
             with _opened(folder) as descriptor:
                 self._rename_inside(folder, descriptor, back=back)
 
     def has_drop_ins(self) -> bool:
-        """Return whether systemd has to read something anew."""
+        """Return whether systemd has to reload its units."""
         return any((folder / name).is_dir() for folder in self._units for name in _drop_ins(self._target))
 
     def _folders(self) -> Iterator[tuple[Path, str, str]]:
-        """Yield what is renamed: where, from what, to what."""
+        """Yield the renames: folder, old name, new name."""
         for folder in self._kept:
             yield folder, self._source, self._target
         for folder in self._units:
@@ -71,7 +71,7 @@ class Move:
                 yield folder, *names
 
     def _check_halves(self) -> None:
-        """Raise Refused where both ports have something: neither is to be lost."""
+        """Raise Refused where both ports have something: neither must be lost."""
         for folder, source, target in self._folders():
             with _opened(folder) as descriptor:
                 if _has(source, descriptor) and _has(target, descriptor):
@@ -115,7 +115,7 @@ def _drop_ins(port: str) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(folder: Path, above: int | None = None) -> Iterator[int]:
-    """Open a folder, and no link to one."""
+    """Open a folder, but not a link to one."""
     descriptor = os.open(folder, _FOLDER, dir_fd=above)
     try:
         yield descriptor
@@ -124,12 +124,12 @@ def _opened(folder: Path, above: int | None = None) -> Iterator[int]:
 
 
 def _has(name: str, folder: int) -> bool:
-    """Return whether there is anything of that name that somebody would miss."""
+    """Return whether there is anything of that name that must not be lost."""
     return _is_there(name, folder) and not _is_systemds(name, folder)
 
 
 def _is_systemds(name: str, folder: int) -> bool:
-    """Return whether it is a link that systemd makes for a unit with DynamicUser=, and makes anew where it is missing."""
+    """Return whether it is a link that systemd makes for a unit with DynamicUser=, and recreates where missing."""
     try:
         parts = Path(os.readlink(name, dir_fd=folder)).parts
     except OSError:  # it is none
@@ -138,7 +138,7 @@ def _is_systemds(name: str, folder: int) -> bool:
 
 
 def _is_there(name: str, folder: int) -> bool:
-    """Return whether there is anything of that name, be it a link to nowhere."""
+    """Return whether there is anything of that name, even a dangling link."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -154,13 +154,13 @@ def _is_folder(name: str, folder: int) -> bool:
 
 
 def _names(folder: int) -> list[str]:
-    """Return what is in a folder, up to one more than there may be."""
+    """Return what is in a folder, up to one entry more than is allowed."""
     with os.scandir(folder) as entries:
         return [entry.name for entry in itertools.islice(entries, _MAX_ENTRIES + 1)]
 
 
 def _refuse_if_up(ports: Sequence[str], systemctl: Sequence[str]) -> None:
-    """Raise Refused where a server could be writing, or be about to."""
+    """Raise Refused where a server may be writing, or about to."""
     names = [f"whatsapp@{port}.{kind}" for port in ports for kind in ("service", "socket")]
     said = subprocess.run(  # noqa: S603  # of numbers alone
         [*systemctl, "show", "--property=Id,ActiveState", *names], check=True, capture_output=True, text=True
@@ -184,11 +184,11 @@ def main() -> int:
         parser.error(f"{options.task!r:.80} names no move")
     source, target, how = task.groups()
     systemctl = ["/usr/bin/systemctl", f"--{options.manager}"]
-    # Of units with DynamicUser=, systemd has what it keeps in "private".
+    # For units with DynamicUser=, systemd keeps the data in "private".
     kept = [
         base / inner for base in (options.state, options.cache) for inner in ("private/whatsapp", "whatsapp")
     ]
-    # Not the settings of this boot that systemctl set-property makes: waportd sets its limits anew.
+    # Not the settings of this boot that systemctl set-property makes: waportd sets its limits again.
     units = [
         options.settings / "systemd" / options.manager,
         options.settings / "systemd" / f"{options.manager}.control",

@@ -49,7 +49,7 @@ const { Notifier, listenFds, takeVariables, watchdogInterval } = require('./serv
 const STOP_LIMIT_MS = 9_500;
 const NOTIFY_LIMIT_MS = 500;
 const LAST_WORDS_MS = 50;
-/** A session that begins changes its status several times at once; each time it is told a program starts. */
+/** A new session changes its status several times at once; each notification starts a program. */
 const STATUS_PAUSE_MS = 500;
 
 /** @param {string} text @returns {never} */
@@ -148,7 +148,7 @@ async function main(loadLibrary, startBrowser) {
         stopping ??= stop(code, why);
     };
 
-    // Whoever reads the log may go away; the session stays.
+    // The reader of the log may go away; the session stays.
     process.stdout.on('error', () => {});
 
     const storage = new Storage(config);
@@ -192,7 +192,7 @@ async function main(loadLibrary, startBrowser) {
         const expected = [EXIT.stopped, EXIT.loggedOut].includes(code);
         log[expected ? 'info' : 'error']('stopping', { why, exit: code });
         setTimeout(() => process.exit(code), STOP_LIMIT_MS).unref();
-        const told = notifier.send({ STOPPING: 1, STATUS: `${config.label}: ${why}` });
+        const notified = notifier.send({ STOPPING: 1, STATUS: `${config.label}: ${why}` });
         await made?.settle();
         await session.close();
         growth.close();
@@ -202,7 +202,7 @@ async function main(loadLibrary, startBrowser) {
         events.close();
         await server.close();
         await made?.end();
-        await Promise.race([told, pause(NOTIFY_LIMIT_MS)]);
+        await Promise.race([notified, pause(NOTIFY_LIMIT_MS)]);
         process.exit(code);
     }
 
@@ -268,7 +268,7 @@ async function main(loadLibrary, startBrowser) {
     try {
         loadOnce();
     } catch (error) {
-        // No restart mends it. The session says so when it wants a browser, and tries again.
+        // A restart does not fix it. The session says so when it needs a browser, and tries again.
         const cause = causeOf(error);
         if (cause !== 'engine_missing') throw error;
         log.error(messageOf(error), { cause });

@@ -17,7 +17,7 @@ from bench.measure import Row, at_most, interleave, less_than, row, value_at_mos
 
 MIB = 1 << 20
 SETTLE = 4.0
-"""Seconds from the code on show to the look at memory: what a start needed only for itself is given back by then."""
+"""Seconds from the shown code to the measurement of memory: by then, what only the start needed is freed."""
 
 COPIED_FLAGS = [
     "--no-sandbox",
@@ -95,13 +95,13 @@ class Sessions:
         with place.scratch() if kept is None else contextlib.nullcontext(kept) as folder:
             folder.mkdir(exist_ok=True)
             args = [each.replace("/CACHE", str(folder / "cache")) for each in options["args"]]
-            told = json.dumps({**options, "name": None, "args": [*args, *self.standin_args]})
+            asked = json.dumps({**options, "name": None, "args": [*args, *self.standin_args]})
             began = time.perf_counter()
             with place.program(
                 "node",
                 place.ROOT / "bench/ten_lines.js",
                 folder / "auth",
-                told,
+                asked,
                 stdout=subprocess.PIPE,
                 cwd=folder,
             ) as process:
@@ -113,7 +113,7 @@ class Sessions:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the script and its browser: the library leaves it to whoever runs it."""
+    """End the script and its browser: the library leaves that to its user."""
     with contextlib.suppress(psutil.NoSuchProcess):
         main = psutil.Process(process.pid)
         family = [main, *main.children(recursive=True)]
@@ -197,9 +197,9 @@ def _surface_check(sessions: Sessions, rounds: int) -> list[Row]:
     """Measure what it costs to see that WhatsApp's page has what is used of it."""
     with place.scratch() as folder:
         args = [each.replace("/CACHE", str(folder)) for each in sessions.ours["args"]]
-        told = json.dumps({**sessions.ours, "name": None, "args": [*args, *sessions.standin_args]})
+        asked = json.dumps({**sessions.ours, "name": None, "args": [*args, *sessions.standin_args]})
         program = place.ROOT / "bench/surface_check.js"
-        command = ["node", "--expose-gc", program, str(rounds), told]
+        command = ["node", "--expose-gc", program, str(rounds), asked]
         printed = subprocess.run(command, check=True, capture_output=True, timeout=300).stdout
     measured = json.loads(printed)
     none = "–"

@@ -46,7 +46,7 @@ class Session:
         time.sleep(1)
 
     def seen(self) -> dict[str, Any]:
-        """Return what the session shows of itself."""
+        """Return the session's document."""
         seen: dict[str, Any] = json.loads(traffic.body_of(("127.0.0.1", PORT), "/session"))
         return seen
 
@@ -57,7 +57,7 @@ class Session:
         self._server.stdin.flush()
 
     def until_told(self, messages: int) -> dict[str, Any]:
-        """Wait until the web app has so many, and return what it tells of them."""
+        """Wait until the web app has that many, and return its report on them."""
         place.until(lambda: len(_told()["took"]) >= messages, f"{messages} messages", 300)
         return _told("/forget")
 
@@ -67,8 +67,8 @@ class Session:
 
 
 def _told(path: str = "/") -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(traffic.body_of(("127.0.0.1", APP_PORT), path))
-    return told
+    report: dict[str, Any] = json.loads(traffic.body_of(("127.0.0.1", APP_PORT), path))
+    return report
 
 
 def _answers(port: int, path: str) -> bool:
@@ -163,8 +163,8 @@ def _beside_a_slow_chat(session: Session, seconds: int) -> float:
 
 def _speed(session: Session, messages: int) -> float:
     session.want(messages, rate=0)
-    told = session.until_told(messages)
-    return float((messages - 1) / told["seconds"])
+    report = session.until_told(messages)
+    return float((messages - 1) / report["seconds"])
 
 
 def _memory(seconds: int) -> list[Row]:
@@ -204,9 +204,9 @@ def _large_journal(*, quick: bool) -> list[Row]:
 
         def opened() -> dict[str, float]:
             output = subprocess.run(["node", script, "open", journal], check=True, capture_output=True).stdout
-            told: dict[str, float] = json.loads(output)
-            assert told["entries"] == count, told
-            return told
+            costs: dict[str, float] = json.loads(output)
+            assert costs["entries"] == count, costs
+            return costs
 
         def started(folder: Path) -> float:
             with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What else keeps node servers running: PM2 and supervisord, each told to start one more."""
+"""What else keeps node servers running: PM2 and supervisord, each starting one more."""
 
 import contextlib
 import itertools

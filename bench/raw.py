@@ -88,7 +88,7 @@ def answer_of(port: int) -> None:
 
 
 def answer_by_and_by(port: int) -> None:
-    """As `answer_of`, for a server that opens its port by itself: it is tried every millisecond."""
+    """As `answer_of`, for a server that opens its own port: it is tried every millisecond."""
     deadline = time.monotonic() + 60
     while True:
         try:

@@ -11,7 +11,7 @@ from waportd.store import SqliteStore
 
 
 def users(waportd: place.Waportd, count: int, running: int) -> None:
-    """Fill the store of a daemon that has not started yet: so many users, of whom ``running`` are not stopped."""
+    """Fill the store of a daemon that has not started yet: that many users, ``running`` of them not stopped."""
     config = load(waportd.config_file)
     assigned: dict[int, User] = {}
     assignments = []

@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * What a snapshot costs: `node snapshot.js FOLDER MIB` makes a login of so many MiB, with a process that goes
- * on writing in it as a browser does, copies it as a server does, and prints as JSON for each round how long
+ * What a snapshot costs: `node snapshot.js FOLDER MIB` makes a login of MIB mebibytes, with a process that
+ * writes into it as a browser does, copies it as a server does, and prints as JSON for each round how long
  * that process stood still for a first snapshot, for one more after a chat has changed, and for a copy of all
  * files as they are (milliseconds), and how many bytes the second one copied.
  */
@@ -45,7 +45,7 @@ function makeLogin() {
     fs.writeFileSync(log, randomBytes(LOG_BYTES));
 }
 
-/** Have the newest snapshot be older than one that is given to whoever asks again. */
+/** Make the newest snapshot too old to be given to the next caller. */
 function age({ folder: place }) {
     const file = path.join(place, 'snapshot.json');
     const description = JSON.parse(fs.readFileSync(file, 'utf8'));

@@ -15,7 +15,7 @@ let current = null;
 const failed = (/** @type {string} */ error) => ({ ok: false, error });
 
 /**
- * What of a site's wish reaches the passkey; null where it is none for WhatsApp's.
+ * The part of a site's wish that reaches the passkey; null if the wish is not for WhatsApp's.
  * Never `extensions`: by `prf` any site could learn a secret that other things are encrypted with.
  */
 function wishOf(/** @type {any} */ options) {
@@ -25,7 +25,7 @@ function wishOf(/** @type {any} */ options) {
     return isOne && JSON.stringify(wish).length <= 8192 ? wish : null;
 }
 
-/** Ask the person, and return what came of it. `port`, if there is one, ends with the page that asks. */
+/** Ask the person, and return the answer. `port`, if there is one, ends with the page that asks. */
 async function serve(
     /** @type {unknown} */ options,
     /** @type {ChromeSender} */ { frameId, origin = '', tab },
@@ -33,7 +33,7 @@ async function serve(
 ) {
     const wish = wishOf(options);
     const gone = new Promise((resolve) => port?.onDisconnect.addListener(resolve));
-    // Only the page that the person looks at, and no frame in it. `tab` tells how it was when a port began.
+    // Only the page that the person looks at, and no frame in it. `tab` shows its state when the port began.
     if (!wish || frameId !== 0 || !tab || !/^https?:\/\//.test(origin)) return failed('bad_request');
     const { active } = await chrome.tabs.get(tab.id).catch(() => ({ active: false }));
     if (!active) return failed('bad_request');
@@ -50,7 +50,7 @@ async function serve(
     return answer;
 }
 
-/** What the card says: its buttons, and its beats. null where it is not that of the one request. */
+/** What the card says: its buttons, and its beats. null if it is not the card of the one request. */
 async function onCard(/** @type {string} */ type, /** @type {number|undefined} */ tabId) {
     const request = current;
     if (tabId === undefined || !request || (await request.card).id !== tabId) return null;

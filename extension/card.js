@@ -3,7 +3,7 @@
 
 /** A worker that hears nothing for 30 s is ended. The asking page is in the background: its timers rest. */
 const BEAT_MS = 20_000;
-/** How long the card is on show before a click counts: one that was meant for something else lands sooner. */
+/** How long the card is shown before a click counts: one that was meant for something else lands sooner. */
 const ARMED_AFTER_MS = 700;
 
 /**
@@ -35,8 +35,8 @@ function draw(/** @type {string} */ origin) {
     make(card, 'p', say('meaning'));
     const status = make(card, 'p', '');
     status.setAttribute('role', 'status');
-    // Who asked may be gone, or have been kept waiting for too long.
-    const tell = async (/** @type {string} */ type) => {
+    // The asking page may be gone, or may have waited for too long.
+    const send = async (/** @type {string} */ type) => {
         if (!(await chrome.runtime.sendMessage({ type }))) status.textContent = say('ended');
     };
     const buttons = ['use', 'cancel'].map((type) => {
@@ -48,11 +48,11 @@ function draw(/** @type {string} */ origin) {
             if (!isTrusted) return;
             for (const one of buttons) one.disabled = true;
             status.textContent = type === 'use' ? say('waiting') : '';
-            tell(type);
+            send(type);
         });
         return button;
     });
-    setInterval(tell, BEAT_MS, 'beat');
+    setInterval(send, BEAT_MS, 'beat');
     setTimeout(
         () =>
             buttons.forEach((button) => {
@@ -63,7 +63,7 @@ function draw(/** @type {string} */ origin) {
 }
 
 if (location.hash === '#linking-helper') {
-    // WhatsApp's page must not start: no second session, and nobody there who could hide or press the card.
+    // WhatsApp's page must not start: no second session, and nothing there that could hide or press the card.
     window.stop();
     chrome.runtime.sendMessage({ type: 'card' }).then((request) => {
         if (request) draw(request.origin);

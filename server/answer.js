@@ -1,10 +1,11 @@
 'use strict';
 
 /**
- * What waportctl asks of this host's browsers: a program that reads one line of JSON from standard input, the
- * environment variables of a session, and writes one line of JSON. Not from its own environment: that of a
- * unit may be read by anybody, and these may hold a proxy's password. Its folder, with a profile of its own,
- * is deleted before it tells, or when it is ended, or when standard input ends, because who asked has gone.
+ * Answers waportctl's questions about this host's browsers: a program that reads one line of JSON from
+ * standard input, the environment variables of a session, and writes one line of JSON. It does not use its
+ * own environment: anybody may read that of a unit, and the variables may hold a proxy's password. Its
+ * folder, with its own profile, is deleted before it answers, when it is ended, or when standard input ends
+ * because the caller has gone.
  */
 
 const fs = require('node:fs/promises');
@@ -25,7 +26,7 @@ function listen() {
     /** @type {Promise<never>} */
     const ended = new Promise((_, reject) => {
         const end = (/** @type {string} */ why) => reject(new Error(why));
-        lines.once('close', () => end('nobody wants to know any more'));
+        lines.once('close', () => end('the caller has gone'));
         for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => end(signal));
         process.on('uncaughtException', (error) => end(messageOf(error)));
     });
@@ -36,9 +37,8 @@ function listen() {
 /**
  * Run such a program, and end the process.
  *
- * @param {(config: import('./types').Config, givenUp: Promise<never>) => Promise<object>} work finds out what
- *   is told, and has nothing left running when it is done; `givenUp` rejects when nobody wants to know any
- *   more
+ * @param {(config: import('./types').Config, givenUp: Promise<never>) => Promise<object>} work finds the
+ *   answer, and leaves nothing running when it is done; `givenUp` rejects when the caller has gone
  */
 async function answer(work) {
     process.umask(0o077);

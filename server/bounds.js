@@ -1,13 +1,13 @@
 'use strict';
 
 /**
- * How large an event may be. Whoever writes to an account chooses what is in it, and each event is in memory
- * whole, here and at whoever reads it. Pure functions.
+ * How large an event may be. Anyone who writes to an account chooses its content, and each event is whole in
+ * memory, here and at each reader. Pure functions.
  */
 
 /** All of it as JSON, in bytes. */
 const MOST_BYTES = 1024 * 1024;
-/** Of one text, as WhatsApp's own page has it, and of one list: the largest groups have so many members. */
+/** Limits of one text, as in WhatsApp's own page, and of one list, as in the largest groups. */
 const MOST_CHARACTERS = 65_536;
 const MOST_ENTRIES = 5_000;
 

@@ -1,6 +1,6 @@
 'use strict';
 
-/** Which browsers there are, how one is run, and which processes belong to it. */
+/** Finds the installed browsers, runs one, and finds its processes. */
 
 const { spawn } = require('node:child_process');
 const { constants } = require('node:fs');
@@ -172,7 +172,7 @@ function killGroup(/** @type {number|undefined} */ group) {
 }
 
 /**
- * Do work while a process group stands still.
+ * Do work while a process group is stopped.
  *
  * @template Result
  * @param {number} group
@@ -210,12 +210,12 @@ function lastWords(stderr) {
         .split('\n')
         .map((line) => line.trim())
         .filter(Boolean);
-    const telling = lines.filter((line) => /ERROR|error|cannot|No usable|not supported|denied/.test(line));
+    const errors = lines.filter((line) => /ERROR|error|cannot|No usable|not supported|denied/.test(line));
     const fatal = lines.findLast((line) => line.includes('FATAL'));
     return (
-        (fatal ?? telling.at(-1) ?? lines.at(-1) ?? '')
+        (fatal ?? errors.at(-1) ?? lines.at(-1) ?? '')
             .replace(/^\[[^\]]*\]\s*/, '')
-            // It goes on to advise the package chromium-sandbox: set-uid, which no unit of ours allows.
+            // It then recommends the package chromium-sandbox: set-uid, which our units do not allow.
             .replace(/(No usable sandbox!).*/, '$1')
             .slice(0, 300)
     );
@@ -230,7 +230,7 @@ function ending(/** @type {End|null} */ error) {
 }
 
 /**
- * Tell why a browser does not start.
+ * Return why a browser does not start.
  *
  * @param {string} file
  * @param {object} how
@@ -265,9 +265,9 @@ async function tryOut(file, args, profile, env, signal) {
 }
 
 /**
- * Return the environment of a browser: without what belongs to this server alone, lest it speaks to systemd
- * in the server's name, and with a place of its own for what it keeps outside its profile (the server's user
- * may have no home).
+ * Return the environment of a browser: without the server's own variables, so that it cannot speak to systemd
+ * in the server's name, and with its own place for files outside its profile (the server's user may have no
+ * home).
  *
  * @param {string} cacheDirectory
  * @returns {NodeJS.ProcessEnv}
@@ -308,8 +308,8 @@ async function groupLives(/** @type {number} */ group) {
 }
 
 /**
- * Return whether a browser's group has a process that draws pages, or that can make one, as far as they can be
- * seen. A zygote that is killed takes its renderers along, and the browser does not notice for minutes.
+ * Return whether a browser's group has a visible process that draws pages, or that can start one. A killed
+ * zygote takes its renderers along, and the browser does not notice for minutes.
  */
 async function groupDraws(/** @type {number} */ group) {
     const own = (await processes()).filter((each) => each.group === group);
@@ -320,9 +320,9 @@ async function groupDraws(/** @type {number} */ group) {
 }
 
 /**
- * Return the pids of the browsers, started by whomever, that use a profile.
+ * Return the pids of all browsers that use a profile, also those that this server did not start.
  *
- * A running Chromium has written its command line anew, as one string with spaces; a wrapper script, or a
+ * A running Chromium has rewritten its command line as one string with spaces; a wrapper script, or a
  * browser that has just started, still has separate arguments.
  *
  * @param {string} profile

@@ -1,6 +1,6 @@
 'use strict';
 
-/** With which arguments a session's browser runs, and as whom it shows itself. */
+/** The arguments of a session's browser, and how it identifies itself. */
 
 const path = require('node:path');
 
@@ -9,8 +9,8 @@ const CACHE_BYTES = 64 * 1024 * 1024;
 const isHeadlessShell = (/** @type {string} */ file) => /headless[-_]shell/.test(path.basename(file));
 
 /**
- * What makes a browser a program's tool, as puppeteer starts one: nothing that it does by itself, no
- * windows, no questions, and no page that is slowed down because nobody sees it.
+ * Make a browser a program's tool, as puppeteer does: no automatic actions, no windows, no questions, and no
+ * page that is slowed down because nobody sees it.
  */
 const AUTOMATED = [
     '--allow-pre-commit-input',
@@ -40,7 +40,7 @@ const AUTOMATED = [
     '--no-first-run',
     '--password-store=basic',
     '--use-mock-keychain',
-    // Or `navigator.webdriver` tells of it.
+    // Otherwise `navigator.webdriver` reveals it.
     '--disable-blink-features=AutomationControlled',
 ];
 const DISABLED_FEATURES = [
@@ -106,7 +106,7 @@ function describeWay(args, env) {
     return found.replace(/^([a-z\d+.-]+:\/\/)?.*@/i, '$1');
 }
 
-/** What Chromium takes from its environment where no argument names a proxy. */
+/** The proxy that Chromium takes from its environment if no argument names one. */
 function environmentProxy(/** @type {NodeJS.ProcessEnv} */ env) {
     const names = ['https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY'];
     return names.map((name) => env[name]).find(Boolean);

@@ -24,8 +24,8 @@ const LOOK_AFTER_INTERVALS = 0.25;
 /** How much later than the probing the watchdog takes a page for hung: recovery in here comes first. */
 const WATCHDOG_SLACK_MS = 60_000;
 /**
- * How long the page may take to be loaded anew until the library is in it again: less than a turn lasts. One
- * whose new process is killed under it never says so; then another browser is tried.
+ * How long a reload of the page may take until the library is in it again: less than a turn lasts. A page
+ * whose new process is killed never reports it; then another browser is tried.
  */
 const RELOAD_LIMIT_MS = 25_000;
 
@@ -47,9 +47,9 @@ class BrowserRun {
     closed = false;
     /** When the page last answered, by the monotonic clock in milliseconds; 0 = it is not probed yet. */
     answeredAt = 0;
-    /** WhatsApp's connection state, as the page last told it; null before it has. @type {string|null} */
+    /** WhatsApp's connection state, as the page last reported it; null before. @type {string|null} */
     connection = null;
-    /** Whether the page is being loaded anew by us. */
+    /** Whether we are reloading the page. */
     reloading = false;
 
     #config;
@@ -72,7 +72,7 @@ class BrowserRun {
     #drew = false;
     /** When the page was asked last. */
     #askedAt = 0;
-    /** Tells whether the page loads itself or the account. */
+    /** Returns whether the page loads itself or the account. */
     #loads = () => false;
 
     /** @param {import('./types').RunOptions} options */
@@ -136,11 +136,11 @@ class BrowserRun {
     }
 
     /**
-     * The browser answers. Its first process is the parent of all others, as Debian's wrapper script is:
-     * without it nobody reaps or kills them.
+     * The browser answers. Its first process, such as Debian's wrapper script, is the parent of all others:
+     * without it nothing reaps or kills them.
      *
      * @param {import('node:events').EventEmitter} browser
-     * @param {string|null} version what it says of itself
+     * @param {string|null} version as the browser reports it
      * @param {() => void} onGone called when its first process has ended
      * @returns {number|undefined} its process id
      */
@@ -184,7 +184,7 @@ class BrowserRun {
         this.#timers.delete(name);
     }
 
-    /** How often the page was loaded anew by us: what was asked before says nothing of it. */
+    /** How often we reloaded the page: questions asked before a reload say nothing about it. */
     get era() {
         return this.#era;
     }
@@ -195,8 +195,8 @@ class BrowserRun {
     }
 
     /**
-     * Do work in the page, and know that it does: it may be silent for longer meanwhile. The page goes on
-     * with it however long the caller waits.
+     * Do work in the page, and note it: the page may be silent for longer meanwhile. The page continues the
+     * work however long the caller waits.
      *
      * @template Result
      * @param {() => Promise<Result>} work
@@ -226,7 +226,7 @@ class BrowserRun {
 
     /**
      * How long the page may give no answer, or nothing but errors, in milliseconds. Only work that began
-     * before the silence excuses it: whoever calls a page that hangs does not make it busy.
+     * before the silence excuses it: a call to a page that hangs does not make it busy.
      */
     get #silenceLimit() {
         const busy =
@@ -239,8 +239,8 @@ class BrowserRun {
     }
 
     /**
-     * Ask the page for a sign of life, again and again until the run ends. One question at a time: a page
-     * that was busy answers it when it goes on.
+     * Probe the page repeatedly until the run ends. One question at a time: a page that was busy answers it
+     * when it continues.
      *
      * @param {import('./types').Probing} how
      */
@@ -325,7 +325,7 @@ class BrowserRun {
     }
 
     /**
-     * Load the page anew, in the same browser.
+     * Reload the page, in the same browser.
      *
      * @throws {Error} it does not come back
      */
@@ -335,13 +335,13 @@ class BrowserRun {
         this.answeredAt = 0;
         this.reloading = true;
         try {
-            await withLimit(this.client.reload(), RELOAD_LIMIT_MS, "to load WhatsApp's page anew");
+            await withLimit(this.client.reload(), RELOAD_LIMIT_MS, "reloading WhatsApp's page");
         } finally {
             this.reloading = false;
         }
     }
 
-    /** Have the page unlink the phone. @returns {Promise<boolean>} whether the phone was told */
+    /** Have the page unlink the phone. @returns {Promise<boolean>} whether the phone was notified */
     async unlink() {
         this.unlinking = true;
         try {
@@ -368,7 +368,7 @@ class BrowserRun {
         return browsers.whileStopped(group, work);
     }
 
-    /** Nothing is waited for any more: what went wrong is being found out. */
+    /** Stop waiting: the cause of the failure is being determined. */
     hush() {
         for (const name of [...this.#timers.keys()]) this.cancel(name);
     }
@@ -388,7 +388,7 @@ class BrowserRun {
         return this.#gone;
     }
 
-    /** Tell why a browser did not start. @returns {Promise<SessionError>} */
+    /** Return why a browser did not start. @returns {Promise<SessionError>} */
     diagnose() {
         return this.#running.explain();
     }
@@ -396,7 +396,7 @@ class BrowserRun {
     async #prepareFolders() {
         await this.#storage.prepare();
         await this.#awaitFreeProfile();
-        if (await this.#storage.trimCache()) this.#log.info('the cache was over its limit and is emptied');
+        if (await this.#storage.trimCache()) this.#log.info('the cache was over its limit and was emptied');
     }
 
     async #awaitFreeProfile() {
@@ -409,15 +409,15 @@ class BrowserRun {
         throw new SessionError(
             'profile_locked',
             `another browser uses this session's profile (process ${holders.join(', ')})`,
-            `end it: kill ${holders.join(' ')}; the session then starts by itself`,
+            `end it: kill ${holders.join(' ')}; the session then starts automatically`,
         );
     }
 
     async #reap() {
-        // The library knows the browser a moment before it tells.
+        // The library has the browser a moment before it reports it.
         const browser = this.client?.pupBrowser ?? null;
         const group = this.#process?.pid;
-        // One that stands still cannot say goodbye.
+        // A stopped browser cannot close cleanly.
         if (browser !== null && !this.client.standsStill) {
             await withLimit(this.client.destroy(), CLOSE_LIMIT_MS, 'closing the browser').catch((error) =>
                 this.#log.warning('the browser is killed', { reason: error.message }),

@@ -17,7 +17,7 @@ const { browserArguments, identity } = require('./browser_arguments');
 const { browserVersion } = require('./browser_version');
 const { Storage } = require('./storage');
 
-const told = (/** @type {{message: string, hint?: string|null}} */ { message, hint }) => ({
+const wordsOf = (/** @type {{message: string, hint?: string|null}} */ { message, hint }) => ({
     message,
     hint: hint ?? null,
 });
@@ -42,7 +42,7 @@ async function tryBrowser(file, config, storage, signal) {
         await browsers.tryOut(file, args, storage.profile, env, signal);
         return { path: file, version, error: null };
     } catch (error) {
-        return { path: file, version, error: told(/** @type {Error & {hint?: string}} */ (error)) };
+        return { path: file, version, error: wordsOf(/** @type {Error & {hint?: string}} */ (error)) };
     }
 }
 
@@ -60,7 +60,7 @@ answer(async (config, givenUp) => {
         }
         return { tried, error: null };
     };
-    const working = work().catch((error) => ({ tried, error: told(error) }));
+    const working = work().catch((error) => ({ tried, error: wordsOf(error) }));
     try {
         return await Promise.race([working, givenUp]);
     } finally {

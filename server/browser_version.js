@@ -1,6 +1,6 @@
 'use strict';
 
-/** Which version a browser has: it is asked once, and its answer remembered across restarts. */
+/** The version of a browser: asked once, and remembered across restarts. */
 
 const fs = require('node:fs/promises');
 const path = require('node:path');
@@ -43,8 +43,8 @@ class BrowserVersions {
     }
 
     /**
-     * Tell a browser's version. Once its program is another one, it is asked anew: that takes as long as a
-     * tenth of its start.
+     * Return a browser's version. It is asked again only once its program has changed: asking takes a tenth
+     * of its start time.
      *
      * @param {string} file
      * @param {NodeJS.ProcessEnv} env

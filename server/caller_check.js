@@ -2,7 +2,7 @@
 
 /**
  * Who may call over a connection: somebody on this host and, where the configuration names users, one of
- * them. The kernel tells whose the other end is, in the tables of all TCP sockets (proc_pid_net(5)).
+ * them. The kernel shows who owns the other end, in the tables of all TCP sockets (proc_pid_net(5)).
  */
 
 const fs = require('node:fs/promises');
@@ -11,7 +11,7 @@ const os = require('node:os');
 
 const { codeOf, messageOf } = require('./errors');
 
-/** A client with an IPv6 socket that talks to an IPv4 address stands in the second one only. */
+/** A client with an IPv6 socket that talks to an IPv4 address is only in the second one. */
 const TABLES = ['/proc/net/tcp', '/proc/net/tcp6'];
 const PIECE_BYTES = 16 * 1024;
 const ESTABLISHED = '01';
@@ -84,7 +84,7 @@ async function readTable(path) {
 }
 
 /**
- * Return the uid of whoever holds the other end of a connection; null when it is not known.
+ * Return the uid of the owner of the other end of a connection; null when it is not known.
  *
  * Only an established end with an inode has an owner. One that was closed after a request was sent is still
  * in the table, with 0 for both inode and uid: it must not pass for root's.
@@ -109,7 +109,7 @@ async function callerUid(socket, tables = TABLES) {
     return null;
 }
 
-/** Whose connections those are whose caller a judge has found. @type {WeakMap<net.Socket, number>} */
+/** Callers that a judge has found, by connection. @type {WeakMap<net.Socket, number>} */
 const found = new WeakMap();
 
 /** Return the uid at the other end of a connection; undefined where its judge did not look. */
@@ -126,7 +126,7 @@ const DYNAMIC = { first: 61184, last: 65519 };
 const isDynamic = (/** @type {number} */ uid) => uid >= DYNAMIC.first && uid <= DYNAMIC.last;
 
 /**
- * Make the judge of connections: `judge(socket)` resolves with null, or with the reason why whoever is at the
+ * Make the judge of connections: `judge(socket)` resolves with null, or with the reason why the user at the
  * other end may not call. It never rejects.
  *
  * @param {object} options
@@ -138,15 +138,15 @@ const isDynamic = (/** @type {number} */ uid) => uid >= DYNAMIC.first && uid <= 
  */
 function createJudge({ uids, log, tables = TABLES, own = process.getuid?.() ?? -1 }) {
     /** @type {Set<number|'unknown'>} */
-    const told = new Set();
+    const logged = new Set();
     const refuse = (/** @type {number|'unknown'} */ who, /** @type {string} */ reason) => {
-        if (!told.has(who)) log.warning('a caller is refused', { uid: who, reason });
-        told.add(who);
+        if (!logged.has(who)) log.warning('a caller is refused', { uid: who, reason });
+        logged.add(who);
         return reason;
     };
     return async (/** @type {net.Socket} */ socket) => {
         if (!isLoopbackPeer(socket)) return 'this connection is not from this host';
-        // Without users of their own, sessions cannot be told apart.
+        // Without users of their own, sessions cannot be distinguished.
         if (uids === null && !isDynamic(own)) return null;
         try {
             const uid = await callerUid(socket, tables);

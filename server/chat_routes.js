@@ -33,7 +33,7 @@ function addChatRoutes({ add, onSession }) {
         },
     );
 
-    add('POST', '/chats/{id}/earlier', 'have the phone hand over older messages', ({ params }) => {
+    add('POST', '/chats/{id}/earlier', 'ask the phone for older messages', ({ params }) => {
         const work = (/** @type {SessionClient} */ client) => chats.askForEarlier(client, params.id);
         return onSession('earlier', work, REQUEST_LIMIT_MS, 'asking for earlier messages');
     });

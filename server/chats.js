@@ -17,12 +17,12 @@ const { readPage } = require('./query');
 const PAGE_DEFAULT = 100;
 const { page: PAGE_MAX } = contract.limits;
 const CHATS_MAX = 100_000;
-/** How far back a page of messages may lie; each page loads everything after it. */
+/** How far back a page of messages may be; each page loads everything after it. */
 const HISTORY_MAX = 10_000;
 /** How long the phone may take to hand over older messages, and how often is looked, in milliseconds. */
 const EARLIER_MS = 8_000;
 const EARLIER_LOOK_MS = 250;
-/** How long a list of chats is kept, in milliseconds, though the page tells of no change. */
+/** How long a list of chats is kept, in milliseconds, if the page reports no change. */
 const LIST_MS = 30_000;
 
 /** @typedef {import('./types').SessionClient} SessionClient */
@@ -51,22 +51,22 @@ function describeChat({ id, name, phone, isGroup, unreadCount, lastMessage, t, p
 }
 
 /**
- * By client: what its page last told, for as long as that may be kept.
+ * By client: the last list of its page, for as long as that may be kept.
  *
  * @type {WeakMap<SessionClient, {stamp: string, chats: PageChat[]}>}
  */
 const lists = new WeakMap();
 
 /**
- * Return all chats as the page tells them, newest first. It lists them only where something has changed since
- * it last did: with thousands of chats that keeps it busy.
+ * Return all chats as the page lists them, newest first. It lists them only if something has changed since
+ * the last time: with thousands of chats the list keeps it busy.
  *
  * @param {SessionClient} client
  */
 async function allChats(client) {
     const kept = lists.get(client);
     const { stamp, chats } = await client.listChats(kept?.stamp ?? null);
-    // It does not say so unless it was told what is kept.
+    // It says so only if it was given the stamp of the kept list.
     if (chats === null) return kept?.chats ?? [];
     const list = { stamp, chats: chats.filter(({ id }) => chatType(id) !== 'status') };
     lists.set(client, list);
@@ -92,7 +92,7 @@ async function listChats(client, page) {
 const noSuchChat = () => new HttpError(404, 'no such chat', { code: 'no_such_chat' });
 
 /**
- * Return one chat, as it stands in the list. Reading one makes none.
+ * Return one chat, as in the list. Reading does not create one.
  *
  * @param {SessionClient} client
  * @param {string} chatId
@@ -144,8 +144,8 @@ async function listMessages(client, chatId, page) {
 }
 
 /**
- * Have the phone hand over older messages of a chat, and wait for them, for a while. What comes later is read
- * by `listMessages` all the same.
+ * Ask the phone for older messages of a chat, and wait for them for a while. Later ones are still read by
+ * `listMessages`.
  *
  * @param {SessionClient} client
  * @param {string} chatId
@@ -156,15 +156,15 @@ async function askForEarlier(client, chatId) {
     const id = readChatId(chatId);
     return client.requests.take(id, async () => {
         const end = performance.now() + EARLIER_MS;
-        const told = await client.turns.take(`ask ${id}`, () => client.askForEarlier(id, HISTORY_MAX));
-        if (told === null) throw noSuchChat();
-        let { hasEarlier } = told;
+        const answer = await client.turns.take(`ask ${id}`, () => client.askForEarlier(id, HISTORY_MAX));
+        if (answer === null) throw noSuchChat();
+        let { hasEarlier } = answer;
         let arrived = 0;
-        while (told.asked && arrived === 0 && performance.now() < end) {
+        while (answer.asked && arrived === 0 && performance.now() < end) {
             await pause(EARLIER_LOOK_MS);
             ({ arrived, hasEarlier } = await client.turns.take(`load ${id}`, () => client.loadEarlier(id)));
         }
-        return { requested: told.asked, arrived, hasEarlier };
+        return { requested: answer.asked, arrived, hasEarlier };
     });
 }
 

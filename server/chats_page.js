@@ -7,7 +7,7 @@ const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
 /** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
 
 /**
- * A chat in few words. Of one that cannot be read in full it tells what can be.
+ * A summary of a chat. If a chat cannot be read in full, it has what can be read.
  *
  * @typedef {object} PageChat
  * @property {string} id
@@ -33,13 +33,13 @@ function described(chat) {
         'protocol',
         'ciphertext',
     ]);
-    /** The number of somebody whom WhatsApp names by another id, where this page knows it. */
+    /** The number of somebody that WhatsApp names by another id, if this page knows it. */
     const numberOf = () =>
         attempt(() => window.require('WAWebApiContact').getPhoneNumber(chat.id).user) ??
         attempt(() => chat.contact.phoneNumber.user);
     const words = (/** @type {WhatsAppObject} */ msg) => {
         if (msg === null) return '';
-        // What stands in the body of a picture or a place is a smaller picture.
+        // The body of a picture or a place is a thumbnail.
         if (media.has(msg.type)) return msg.caption || '[Mídia]';
         if (msg.type === 'location') return msg.loc || '[Localização]';
         if (msg.type === 'vcard') return msg.vcardFormattedName || '[Contato]';
@@ -115,15 +115,15 @@ function findChat(id) {
 }
 
 /**
- * Whether the phone has messages from before those that this device has; null where that is not known. The
+ * Whether the phone has messages from before those that this device has; null if that is not known. The
  * numbers are the page's own: 0 and 4 = it has, 1 = it has not, 2 = they are still being handed over, 3 = the
- * phone has told nothing of this chat.
+ * phone has reported nothing about this chat.
  *
  * @param {WhatsAppObject} chat
  */
 function hasEarlier(chat) {
-    const told = chat.endOfHistoryTransferType;
-    return [0, 4].includes(told) ? true : [undefined, null, 2, 3].includes(told) ? null : false;
+    const transfer = chat.endOfHistoryTransferType;
+    return [0, 4].includes(transfer) ? true : [undefined, null, 2, 3].includes(transfer) ? null : false;
 }
 
 /**
@@ -156,7 +156,7 @@ async function readHistory(id, limit, before, most) {
         const index = all.findIndex(isIt);
         return index < 0 && isTime ? all.length : index;
     };
-    /** What can be told of a message that the library cannot make a model of. */
+    /** What is known of a message that the library cannot make a model of. */
     const bare = (/** @type {WhatsAppObject} */ { id: key, type, t, from, to, author }) => {
         const text = (/** @type {WhatsAppObject} */ wid) => (wid ? textOf(wid) : undefined);
         const names = { fromMe: key.fromMe, remote: text(key.remote), id: key.id, _serialized: text(key) };
@@ -200,12 +200,12 @@ async function askForEarlier(id, most) {
     const chat = chatBy(id);
     if (chat === null) return null;
     const enough = () => chat.msgs.getModelsArray().length >= most;
-    // What is loaded after this came from the phone.
+    // Messages loaded after this came from the phone.
     while (!enough() && (await loadMore(chat)) > 0);
     const asked = hasEarlier(chat) === true && !enough();
     if (asked) {
         const { sendPeerDataOperationRequest } = window.require('WAWebSendNonMessageDataRequest');
-        // 3: messages of one chat, on demand. What becomes of it is seen in the chat.
+        // 3: messages of one chat, on demand. The chat shows the result.
         await sendPeerDataOperationRequest(3, { chatId: chat.id });
     }
     return { asked, hasEarlier: hasEarlier(chat) };

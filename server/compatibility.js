@@ -1,10 +1,10 @@
 'use strict';
 
 /**
- * What makes WhatsApp Web's page of today one that whatsapp-web.js can use, in the page itself. Each repair
- * looks first at what the page does, acts only where that is not what the library expects, tells what became
- * of it (`absent`: the page has not got what would be repaired; `not needed`, `applied`, `failed`), never
- * throws into the page, and is made once in a document.
+ * Repairs the current page of WhatsApp Web, in the page itself, so that whatsapp-web.js can use it. Each
+ * repair first checks what the page does, acts only if that is not what the library expects, reports its
+ * result (`absent`: the page lacks what would be repaired; `not needed`, `applied`, `failed`), never throws
+ * into the page, and is made once in a document.
  */
 
 /**
@@ -16,16 +16,16 @@
 /**
  * Runs in each document of the main frame before its own scripts. Makes `window.waportd`:
  *
- * - `document`: a random name of this document, by which it is told from the one before it
- * - `shims`: what became of each repair
- * - `boot()`: repairs what is there before the login; runs by itself when the page tells its build
+ * - `document`: a random name of this document, which distinguishes it from the one before
+ * - `shims`: the result of each repair
+ * - `boot()`: repairs what is there before the login; runs automatically when the page reports its build
  * - `main()`: repairs the rest, once the library's utilities are loaded
- * - `newCodes(way)`: asks for new codes by one of the ways that pages have, best first; false = it has not
- *   got that one
- * - `explain(error)`: gives an error of the page words, where it has none
+ * - `newCodes(way)`: asks for new codes in one of the ways that pages have, best first; false = the page does
+ *   not have that one
+ * - `explain(error)`: adds a text to an error of the page that has none
  *
  * It calls `window.waportdTell(proof, document, what, …)`, a function of the server, with `document` (the
- * address, at once), `banned` (what the page was told) and `changed` (what is on screen).
+ * address, at once), `banned` (what WhatsApp sent the page) and `changed` (what is on screen).
  *
  * @param {string} proof by which the server knows that it is called from here
  */
@@ -35,7 +35,7 @@ function prepareDocument(proof) {
     /** @type {Record<string, string>} */
     const shims = {};
     /** @param {string} what @param {unknown[]} more */
-    const tell = (what, ...more) => window.waportdTell?.(proof, name, what, ...more);
+    const report = (what, ...more) => window.waportdTell?.(proof, name, what, ...more);
 
     /**
      * @template Result
@@ -48,15 +48,15 @@ function prepareDocument(proof) {
             return undefined;
         }
     };
-    /** A module, or undefined. None is asked for before the page has told its build: it would disturb it. */
+    /** A module, or undefined. Not before the page has reported its build: loading one would disturb it. */
     const load = (/** @type {string} */ module) => attempt(() => window.require(module));
 
     /** @param {string} shim @param {() => string|undefined} work */
     const repair = (shim, work) => {
         try {
-            // Some cannot be told before the login.
-            const told = work();
-            if (told !== undefined) shims[shim] = told;
+            // The result of some is not known before the login.
+            const outcome = work();
+            if (outcome !== undefined) shims[shim] = outcome;
         } catch {
             shims[shim] = 'failed';
         }
@@ -189,14 +189,14 @@ function prepareDocument(proof) {
         for (const chat of Chat.getModelsArray()) attempt(() => complete(chat.lastReceivedKey));
     };
 
-    /** What the library makes of a message, where its id is still without text. */
+    /** The library's model of a message, if its id still has no text. */
     const repairModels = () => {
         const { WWebJS } = window;
         if (typeof WWebJS?.getMessageModel !== 'function') return 'absent';
         if (wrapped.has(WWebJS.getMessageModel)) return 'applied';
         const [sample] = attempt(() => load('WAWebCollections').Msg.getModelsArray()) ?? [];
-        const told = sample && attempt(() => WWebJS.getMessageModel(sample).id?._serialized);
-        const isFine = sample === undefined ? shims.message_keys !== 'failed' : typeof told === 'string';
+        const sampleKey = sample && attempt(() => WWebJS.getMessageModel(sample).id?._serialized);
+        const isFine = sample === undefined ? shims.message_keys !== 'failed' : typeof sampleKey === 'string';
         if (isFine) return 'not needed';
         /** @param {WhatsAppObject} id @param {WhatsAppObject} key */
         const complete = (id, key) => {
@@ -219,7 +219,7 @@ function prepareDocument(proof) {
     /** @type {(id: WhatsAppObject) => string|undefined} */
     const textOf = (id) => attempt(() => (typeof id === 'string' ? id : (id._serialized ?? String(id))));
 
-    /** What the page knows of somebody, without asking WhatsApp: number, other id, and a name. */
+    /** What the page knows of a person, without asking WhatsApp: number, other id, and a name. */
     const personOf = (/** @type {WhatsAppObject} */ id) => {
         const wid = asWid(id);
         const contacts = load('WAWebApiContact');
@@ -255,7 +255,7 @@ function prepareDocument(proof) {
         };
     };
 
-    /** What there is of a message that cannot be made a model of. */
+    /** The available data of a message that cannot be made a model of. */
     const plainModel = (/** @type {WhatsAppObject} */ message) => {
         const { type, t, body, caption, notifyName, ack, isNewMsg, id } = message;
         const ids = Object.fromEntries(
@@ -265,7 +265,7 @@ function prepareDocument(proof) {
         return { type, t, body, caption, notifyName, ack, isNewMsg, ...ids, id: key, links: [] };
     };
 
-    /** What the library reads of a model without a look whether it is there: one message would cost all. */
+    /** Members that the library reads without checking: one message without them would lose all others. */
     const makeReadable = (/** @type {WhatsAppObject} */ model) => {
         if (model.type === 'multi_vcard') {
             const cards = Array.isArray(model.vcardList) ? model.vcardList : [];
@@ -281,7 +281,7 @@ function prepareDocument(proof) {
         return model;
     };
 
-    /** What the page knows beside a message comes with it, and one that is broken comes as it is. */
+    /** Pass what the page knows about a message along with it; a broken one is passed unchanged. */
     const knowing = new WeakSet();
     const tellMore = () => {
         const { WWebJS } = window;
@@ -336,7 +336,7 @@ function prepareDocument(proof) {
 
     // ---- codes, media, look-ups ------------------------------------------------------------------
 
-    /** Whose function gives new codes: that of the page's own button, and what there was before it. */
+    /** Functions that give new codes: that of the page's own button, and its predecessors. */
     /** @type {(() => [owner: WhatsAppObject, member: string])[]} */
     const ways = [
         () => [load('WAWebBackendEventBus')?.BackendEventBus, 'triggerRefreshQR'],
@@ -394,7 +394,7 @@ function prepareDocument(proof) {
             return media;
         });
 
-    /** The library takes a file as text in Base64; what is a file already is taken as it is. */
+    /** The library takes a file as text in Base64; here a real file is taken, too. */
     const takeFiles = () =>
         wrap(window.WWebJS, 'mediaInfoToFile', (original) => (media) => media.file ?? original(media));
 
@@ -416,7 +416,7 @@ function prepareDocument(proof) {
                 },
         );
 
-    /** What a stranger sent is asked for again only where a person wants it. */
+    /** Media of a stranger are requested again only when a person wants them. */
     const repairStrangersMedia = () =>
         wrap(
             load('WAWebCollections')?.Msg?.modelClass?.prototype,
@@ -429,7 +429,7 @@ function prepareDocument(proof) {
                 },
         );
 
-    /** One key that is none makes a look-up of many fail. */
+    /** One invalid key makes a lookup of many fail. */
     const repairLookups = () =>
         wrap(
             load('WAWebCollections')?.Msg,
@@ -448,7 +448,7 @@ function prepareDocument(proof) {
 
     // ---- errors ----------------------------------------------------------------------------------
 
-    /** Errors of the page have names of one letter and no text: tell what they have, but no words in it. */
+    /** Errors of the page have one-letter names and no text: show their fields, but no words in them. */
     const explain = (/** @type {WhatsAppObject} */ error) => {
         if (typeof error !== 'object' || error === null) return error;
         if (typeof error.message === 'string' && error.message.length > 2) return error;
@@ -466,7 +466,7 @@ function prepareDocument(proof) {
 
     // ---- when --------------------------------------------------------------------------------------
 
-    /** What is listened to by now. */
+    /** Events that already have a listener. */
     const heard = new Set();
     /**
      * @param {string} module
@@ -483,18 +483,18 @@ function prepareDocument(proof) {
             heard.add(event);
         });
     };
-    /** Two events tell of one ban, and not each build has both. */
+    /** Two events report one ban, and not every build has both. */
     let banned = false;
     /** @param {WhatsAppObject} what @param {unknown[]} more */
     const tellBan = (what, ...more) => {
         const isBan = what?.banned !== false;
-        if (isBan && !banned) tell('banned', what, ...more);
+        if (isBan && !banned) report('banned', what, ...more);
         banned = isBan;
     };
     const listen = () => {
         hear('WAWebBackendEventBus', 'BackendEventBus', 'account_temporarily_banned', tellBan);
         hear('WAWebCmd', 'Cmd', 'account_temporarily_banned_from_bridge', tellBan);
-        hear('WAWebStreamModel', 'Stream', 'change:mode', () => tell('changed'));
+        hear('WAWebStreamModel', 'Stream', 'change:mode', () => report('changed'));
     };
 
     const boot = () => {
@@ -520,7 +520,7 @@ function prepareDocument(proof) {
     const own = { document: name, shims, boot, main, newCodes, explain };
     Object.defineProperty(window, 'waportd', { value: own });
 
-    // The page tells its build before it connects and before it restores chats.
+    // The page reports its build before it connects and before it restores chats.
     Object.defineProperty(window, 'Debug', {
         configurable: true,
         enumerable: true,
@@ -532,7 +532,7 @@ function prepareDocument(proof) {
         },
     });
 
-    tell('document', window.location.href);
+    report('document', window.location.href);
 }
 
 module.exports = { prepareDocument };

@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * What the server is told: environment variables and one argument become one frozen object, or one error that
- * names everything that is wrong.
+ * The server's configuration: environment variables and one argument become one frozen object, or one error
+ * that names everything that is wrong.
  */
 
 const path = require('node:path');
@@ -81,8 +81,8 @@ function size(/** @type {string} */ text) {
 }
 
 /**
- * Return `{server, username, password}`: what Chromium is told of a proxy, and its login, null where there is
- * none. `server` is null for no proxy at all; null in place of all of it for what the environment says.
+ * Return `{server, username, password}`: the proxy for Chromium, and its login, null if there is none.
+ * `server` is null for no proxy at all; the whole result is null if the environment decides.
  *
  * @param {string} text
  * @returns {import('./types').ProxyChoice|undefined}
@@ -145,7 +145,7 @@ const matching =
     (/** @type {string} */ text) =>
         pattern.test(text) ? read(text) : undefined;
 
-/** What a server tells of. */
+/** The events that a server reports. */
 const EVENTS = Object.freeze(Object.keys(contract.events));
 
 /** Kinds of chats that can be passed over. */

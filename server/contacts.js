@@ -34,7 +34,7 @@ async function readContact(client, givenId) {
     const id = readIdOf(['person'], givenId);
     const contact = await client.turns.take(`contact ${id}`, () => client.readContact(id));
     if (contact !== null) return contact;
-    throw new HttpError(404, 'nobody is known by that id', {
+    throw new HttpError(404, 'no contact has that id', {
         code: 'no_such_contact',
         hint: 'GET /numbers/{number} asks WhatsApp whether a number is there',
     });

@@ -25,7 +25,7 @@ function contactsBy(id) {
  */
 
 /**
- * What is known of somebody, of whom there may be two models.
+ * Return what is known of a person, who may have two models.
  *
  * @param {WhatsAppObject[]} contacts
  * @returns {PageContact}
@@ -34,8 +34,8 @@ function person(contacts) {
     const { Blocklist } = window.require('WAWebCollections');
     const getters = window.require('WAWebContactGetters');
     const ids = contacts.flatMap((contact) => idsOf(textOf(contact.id))).map(textOf);
-    /** @type {(tell: (contact: WhatsAppObject) => any) => any} */
-    const first = (tell) => contacts.map((each) => attempt(() => tell(each))).find((told) => told) ?? null;
+    /** @type {(read: (contact: WhatsAppObject) => any) => any} */
+    const first = (read) => contacts.map((each) => attempt(() => read(each))).find((value) => value) ?? null;
     const numbered = ids.find((each) => /@(c\.us|hosted)$/.test(each));
     return {
         id: textOf(contacts[0].id),
@@ -51,8 +51,8 @@ function person(contacts) {
 }
 
 /**
- * Runs in the page: people, those with a saved name first. Who is known by number and by another id is one;
- * who cannot be read is left out; groups, channels, lists and this account are none.
+ * Runs in the page: people, those with a saved name first. A person with a number and another id counts once;
+ * unreadable ones are left out; groups, channels, lists and this account do not count.
  *
  * @param {number} limit
  * @param {number} offset
@@ -101,8 +101,8 @@ async function openPicture(id, most, ticket) {
     const whose = chatBy(id) ?? contactsBy(id)[0] ?? { id: idsOf(id)[0] };
     let address;
     try {
-        const told = await requestProfilePicFromServer(whose);
-        address = told?.eurl ?? told?.imgFull ?? told?.img;
+        const picture = await requestProfilePicFromServer(whose);
+        address = picture?.eurl ?? picture?.imgFull ?? picture?.img;
     } catch (error) {
         // Errors of some builds have no name: 401 = not for this account, 404 = there is none.
         const { status = 0 } = /** @type {{status?: number}} */ (error ?? {});

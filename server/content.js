@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * What is in a message, from the attributes that WhatsApp's page gives it (`data`): the words that somebody
- * wrote, and what else there is, typed.
+ * The content of a message, from the attributes that WhatsApp's page gives it (`data`): the text that
+ * somebody wrote, and the rest, typed.
  */
 
 /** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
@@ -70,7 +70,7 @@ const milliseconds = (/** @type {unknown} */ unixSeconds) =>
 /** A time of the page, in seconds, also as text, in milliseconds. */
 const time = (/** @type {unknown} */ value) => milliseconds(number(value));
 
-/** Return whether a message is none: nobody's words, nor anything that somebody sent. */
+/** Return whether this is not really a message: nobody wrote or sent it. */
 const isTechnical = (/** @type {WhatsAppObject} */ { type }) => TECHNICAL.has(type);
 
 /**
@@ -151,7 +151,7 @@ function mediaOf(data, id) {
 
 /** A line of a card: its name, parameters and value. */
 const CARD_LINE = /^(?:item\d+\.)?([A-Z-]+)((?:;[^:]*)?):(.*)$/i;
-/** Lines of a card, where long ones go on in the next. */
+/** The lines of a card; long ones continue in the next. */
 const linesOf = (/** @type {string} */ vcard) => vcard.replace(/\r?\n[ \t]/g, '').split(/\r?\n/);
 const unescaped = (/** @type {string} */ value) => value.replace(/\\([\\,;:])/g, '$1').trim();
 
@@ -224,7 +224,7 @@ const buttonsOf = (/** @type {WhatsAppObject} */ data) =>
         })) ?? null;
 
 /**
- * What only some kinds have, by the name of the member.
+ * Members that only some kinds have, by name.
  *
  * @type {Record<string, {kinds: string[], make: (data: WhatsAppObject) => object|null}>}
  */

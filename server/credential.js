@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * Whether what a person's browser gave answers the request for a passkey that WhatsApp's page made: all that
- * can be told without the account's public key, which WhatsApp alone has.
+ * Checks whether a credential from a person's browser answers the passkey request of WhatsApp's page, as far
+ * as possible without the account's public key, which only WhatsApp has.
  */
 
 const { createHash } = require('node:crypto');
@@ -13,7 +13,7 @@ const ORIGIN = 'https://web.whatsapp.com';
 /** Bits of the authenticator's data: a person was there, and was verified. */
 const USER_PRESENT = 1;
 const USER_VERIFIED = 4;
-/** Where those bits are, after the hash of the site. */
+/** Position of those bits, after the hash of the site. */
 const FLAGS_AT = 32;
 
 const TEXT = /^[\w-]+$/;
@@ -45,7 +45,7 @@ function readBytes(text, least, most) {
 }
 
 /**
- * What the browser says that it signed.
+ * Return what the browser says it signed.
  *
  * @param {Buffer} bytes
  * @returns {Record<string, unknown>}
@@ -57,13 +57,13 @@ function readClientData(bytes) {
         const data = JSON.parse(text);
         if (typeof data === 'object' && data !== null && !Array.isArray(data)) return data;
     } catch {
-        // Told below.
+        // Reported below.
     }
     throw reason.passkey('passkey_malformed');
 }
 
 /**
- * Check a credential, and make it anew from what was checked: bytes as they came.
+ * Check a credential, and rebuild it from the checked values, with the original bytes.
  *
  * @param {any} given `PublicKeyCredential.toJSON()`
  * @param {{challenge: string, rpId: string, allowCredentials?: {id: string}[], userVerification?: string}}

@@ -1,19 +1,19 @@
 'use strict';
 
 /**
- * Which event the web app gets next, and what becomes of it: at least once, in order in each chat, chats
- * beside each other. What is not delivered stays in the journal; here is only the order of what waits.
+ * Delivers events to the web app: at least once, in order in each chat, chats independent of each other.
+ * Events that are not delivered stay in the journal; this module has only the order of those that wait.
  */
 
 const { withLimit } = require('./errors');
 const { Outage } = require('./outage');
 const { timestamp } = require('./state');
 
-/** So many are under way at most, and as many bodies in memory. */
+/** The most tries under way, and bodies in memory. */
 const MAX_OPEN = 64;
-/** So many of them for chats that are not known to be slow: they do not wait for those that are. */
+/** How many of them are reserved for chats that are not known to be slow: they do not wait for slow ones. */
 const RESERVED = 16;
-/** So many at most that began a moment ago: more at a time only make a web app slower. */
+/** The most that began a moment ago: more at a time only make a web app slower. */
 const MAX_FRESH = 8;
 /** An answer that takes longer is slow, in milliseconds. */
 const SLOW_MS = 100;
@@ -27,11 +27,11 @@ const MAX_REFUSALS = 6;
 const END_LIMIT_MS = 1_000;
 /** Time for a web app that starts with this server, in milliseconds. */
 const START_MS = 600_000;
-/** Between two times that counts are told, in milliseconds. */
+/** Between two reports of the counts, in milliseconds. */
 const COUNTS_MS = 100;
 /** Between two lines of the log that say the same, in milliseconds. */
 const SAID_MS = 60_000;
-/** So many events are read at a time of those that waited before the start. */
+/** How many events that waited before the start are read at a time. */
 const PAGE = 100;
 
 /**
@@ -61,7 +61,7 @@ const REAL_CLOCK = {
 /** The place of an event in its journal: cursors end with numbers that grow. */
 const placeOf = (/** @type {string} */ cursor) => Number(cursor.slice(cursor.lastIndexOf('-') + 1));
 
-/** What waits of one chat, the oldest first, and how its first one fares. */
+/** The waiting events of one chat, the oldest first, and the tries of the first one. */
 class Line {
     /** @type {string[]} */
     #cursors = [];
@@ -136,25 +136,25 @@ class Delivery {
     #outage;
     /** By chat. @type {Map<string, Line>} */
     #lines = new Map();
-    /** Who may try next, the longest wait first; those that are known to be slow by themselves. */
+    /** Lines that may try next, the longest wait first; those known to be slow are separate. */
     #ready = /** @type {Set<Line>} */ (new Set());
     #readySlow = /** @type {Set<Line>} */ (new Set());
     /** Tries under way, and how many of them are not slow yet. @type {Set<Promise<void>>} */
     #tries = new Set();
     #fresh = 0;
-    /** What came while the journal was read; null once it is. */
+    /** Events that came while the journal was read; null once it is. */
     #early = /** @type {Entry[]|null} */ ([]);
     /** The place of the last event that was there before it was read. */
     #last = 0;
     #counts = { delivered: 0, failed: 0, dropped: 0 };
     /** @type {Line['fault']} */
     #fault = null;
-    /** Whose first one has failed and waits. @type {Set<Line>} */
+    /** Lines whose first event has failed and waits. @type {Set<Line>} */
     #failing = new Set();
-    /** Whether counts have changed since they were told, and what tells them, or waits to. */
+    /** Whether counts have changed since the last report, and the timer of the next report. */
     #changed = false;
     /** @type {NodeJS.Immediate|NodeJS.Timeout|null} */
-    #telling = null;
+    #timer = null;
     /** @type {(() => void)|null} */
     #cancelProbe = null;
     /**
@@ -229,7 +229,7 @@ class Delivery {
         const early = this.#early ?? [];
         this.#early = null;
         early.forEach((entry) => this.push(entry));
-        this.#tell();
+        this.#report();
         this.#next();
     }
 
@@ -243,7 +243,7 @@ class Delivery {
         }
         if (placeOf(cursor) <= this.#last) return;
         this.#take(cursor, event, at);
-        this.#tell();
+        this.#report();
         this.#next();
     }
 
@@ -260,7 +260,7 @@ class Delivery {
             const entry = await this.#journal.get(cursor);
             if (entry !== null) this.#take(cursor, entry.event, this.#clock.date());
         }
-        this.#tell();
+        this.#report();
         this.#next();
         return cursors.length;
     }
@@ -298,17 +298,17 @@ class Delivery {
         line.add(cursor, since);
     }
 
-    /** Tell the counts: soon, and not more often than somebody could follow. */
-    #tell() {
+    /** Report the counts: soon, but not too often for a reader to follow. */
+    #report() {
         this.#changed = true;
-        if (this.#telling !== null) return;
+        if (this.#timer !== null) return;
         const next = () => {
-            this.#telling = null;
-            if (this.#changed) this.#tell();
+            this.#timer = null;
+            if (this.#changed) this.#report();
         };
-        this.#telling = setImmediate(() => {
+        this.#timer = setImmediate(() => {
             this.#changed = false;
-            this.#telling = setTimeout(next, COUNTS_MS).unref();
+            this.#timer = setTimeout(next, COUNTS_MS).unref();
             this.#onCount(this.counts);
         });
     }
@@ -361,7 +361,7 @@ class Delivery {
                 endFresh();
                 this.#tries.delete(done);
                 this.#outage.ended(line);
-                this.#tell();
+                this.#report();
                 this.#next();
             });
         this.#tries.add(done);
@@ -396,7 +396,7 @@ class Delivery {
         this.#answered();
     }
 
-    /** The web app works: whoever waited for that goes on. */
+    /** The web app works: all that waited for that continue. */
     #answered() {
         if (this.#isOutageSaid) {
             this.#isOutageSaid = false;

@@ -1,13 +1,13 @@
 'use strict';
 
 /**
- * What the library knows of a message, a reaction, a call, … as an event: one object of plain values, in the
- * shape that docs/server.md tells member by member. Pure functions. The same happening gives the same
- * `event_id`, whether it is heard, heard again, or read back from the history of its chat.
+ * Turns the library's data on a message, a reaction, a call, … into an event: one object of plain values, in
+ * the shape that docs/server.md describes member by member. Pure functions. One happening has one `event_id`,
+ * whether it is received, received again, or read back from the history of its chat.
  *
  * What the page itself knows of the people and the chat comes with a message (`waportd`, compatibility.js).
- * A number is told only where an id has it in it or WhatsApp has told it: the digits of other ids are
- * nobody's.
+ * A number is given only if an id contains it or WhatsApp has given it: the digits of other ids are not
+ * numbers.
  */
 
 const { createHash } = require('node:crypto');
@@ -34,21 +34,21 @@ const ACKS = /** @type {Record<string, string|null|undefined>} */ ({
 
 const ackOf = (/** @type {unknown} */ value) => ACKS[String(content.number(value))];
 
-/** What is told so long after it happened, in milliseconds, is told late. */
+/** A report that comes so long after the event, in milliseconds, is late. */
 const LATE_MS = 60_000;
 
-/** An id of its own for a happening, which tells nothing of it; without a dot, which signatures split at. */
+/** A unique id of what happened, which reveals nothing of it; without a dot, which signatures split at. */
 const eventId = (/** @type {unknown[]} */ ...parts) =>
     createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
 
-/** What the page gave; a message of the library keeps it. */
+/** The page's data; a message of the library keeps it. */
 const dataOf = (/** @type {WhatsAppObject} */ message) => message.rawData ?? message._data ?? message;
 
 /** @typedef {{chat: unknown, me: unknown[]|null, people: Record<string, WhatsAppObject>}} Known */
 
 /**
- * What the page knows of a message's people and chat: `{chat, me, people}`, as far as it told. People are
- * looked up by ids, which are texts of others: no member is there that the page did not give.
+ * What the page knows of a message's people and chat: `{chat, me, people}`, as far as it reported. People are
+ * looked up by ids, which are texts from others: there is no member that the page did not give.
  *
  * @param {WhatsAppObject} data
  * @returns {Known}
@@ -85,7 +85,7 @@ function partiesOf(message) {
     const fromMe = Boolean(key.fromMe ?? message.fromMe);
     const from = serialized(data.from ?? message.from);
     const chat = serialized(key.remote) ?? (fromMe ? serialized(data.to) : from);
-    // In a group, and of a status, that is the group; of a channel nobody else is told.
+    // In a group, and of a status, that is the group; a channel names nobody else.
     const author = serialized(data.author) ?? serialized(key.participant);
     const isOne = fromMe || ['person', 'channel', 'broadcast'].includes(chatType(from) ?? '');
     return { fromMe, from, chat, sender: author ?? (isOne ? from : null) };
@@ -113,7 +113,7 @@ function quotedOf(data, { chat, fromMe, from }, known) {
     if (!quotedMsg && stanza === null) return null;
     const by = serialized(quotedParticipant);
     const isOwn = known.me ? known.me.includes(plainId(by)) : fromMe === (by === from);
-    // Without the page's word only one of the two in a chat can be told from the other.
+    // If the page does not say so, only one of the two people in a chat is known.
     const isTold = known.me ?? (chatType(chat) === 'person' && isLid(by) === isLid(from));
     const key = [isOwn, chat, stanza, ...(chatType(chat) === 'group' ? [by] : [])];
     return {
@@ -125,7 +125,7 @@ function quotedOf(data, { chat, fromMe, from }, known) {
 }
 
 /**
- * What a message is, beside its text and times: the same in an event and in the history.
+ * Describe a message, except its text and times: the same in an event and in the history.
  *
  * @param {WhatsAppObject} message
  */
@@ -166,7 +166,7 @@ function membersOf(message) {
 }
 
 /**
- * What an event about a message that there is says of it.
+ * Describe an existing message, for an event about it.
  *
  * @template {import('./types').EventName} Name
  * @template {number|null} Time
@@ -245,16 +245,16 @@ function describeEntry(message) {
 }
 
 /**
- * Describe how far an own message has come.
+ * Describe the status of a message from this account.
  *
  * @param {WhatsAppObject} message
  * @param {unknown} ack
- * @returns {WhatsAppEvent|null} null where it is not an own one: that one was read tells nobody anything
+ * @returns {WhatsAppEvent|null} null for other messages: that this account read one is no news
  */
 function describeAck(message, ack, { recovered = false, now = Date.now() } = {}) {
-    const told = about('message.ack', message, { timestamp: now, recovered });
-    if (!told.fromMe || ackOf(ack) === undefined) return null;
-    return { ...told, event_id: eventId('ack', told.id, ack), ack: ackOf(ack) };
+    const described = about('message.ack', message, { timestamp: now, recovered });
+    if (!described.fromMe || ackOf(ack) === undefined) return null;
+    return { ...described, event_id: eventId('ack', described.id, ack), ack: ackOf(ack) };
 }
 
 /**
@@ -272,10 +272,10 @@ function describeEdit(message, body, previous, { recovered = false, now = Date.n
     // A picture that is drawn, or a message that could not be read before, changes its text, too.
     if (content.isTechnical(data) || content.wordsOf(data) !== body || previous === body) return null;
     if (at === null && !hadWords) return null;
-    const told = about('message.edited', message, { timestamp: at ?? now, recovered });
+    const described = about('message.edited', message, { timestamp: at ?? now, recovered });
     return {
-        ...told,
-        event_id: eventId('edited', told.id, at ?? body),
+        ...described,
+        event_id: eventId('edited', described.id, at ?? body),
         body,
         previous: hadWords ? previous : null,
         edited_at: at ?? now,
@@ -294,11 +294,11 @@ function describeEdit(message, body, previous, { recovered = false, now = Date.n
  */
 function describeRevoke(message, { everyone = true, recovered = false, now = Date.now() } = {}) {
     const data = dataOf(message);
-    const told = about('message.revoked', message, { timestamp: now, recovered });
-    const id = (everyone && serialized(data.protocolMessageKey)) || told.id;
-    const revoker = data.revokeSender ?? (everyone ? told.sender.id : null);
+    const described = about('message.revoked', message, { timestamp: now, recovered });
+    const id = (everyone && serialized(data.protocolMessageKey)) || described.id;
+    const revoker = data.revokeSender ?? (everyone ? described.sender.id : null);
     return {
-        ...told,
+        ...described,
         event_id: eventId('revoked', id, everyone),
         id,
         everyone,
@@ -307,8 +307,8 @@ function describeRevoke(message, { everyone = true, recovered = false, now = Dat
 }
 
 /**
- * Describe all that a message tells of when it is read back: that it came or was sent, that it was edited,
- * how far it has come, or that it was deleted.
+ * Describe all events of a message that is read back: that it came or was sent, that it was edited, its
+ * status, or that it was deleted.
  *
  * @param {WhatsAppObject} message of the library, or as the page gave it
  * @returns {WhatsAppEvent[]} each the same as it was heard, or would have been
@@ -325,8 +325,8 @@ function describeReadBack(message, { now = Date.now() } = {}) {
 }
 
 /**
- * Describe a reaction; `reaction` is '' where it was taken back. `id` is the message that it is for. The page
- * tells of those in an account's history, too, while it loads that: they count as recovered.
+ * Describe a reaction; `reaction` is '' if it was removed. `id` is the message that it is for. While the page
+ * loads an account's history it reports the reactions in it, too: they count as recovered.
  *
  * @param {WhatsAppObject} reaction
  * @returns {WhatsAppEvent & {timestamp: number}}
@@ -345,7 +345,7 @@ function describeReaction(reaction, { recovered = false, now = Date.now() } = {}
     const text = content.text(reaction.reaction) ?? '';
     return {
         event: 'message.reaction',
-        // By its own key: whoever reacted may be known by another id when it is read back.
+        // By its own key: the person may have another id when it is read back.
         event_id: eventId('reaction', id, content.text(key.id) ?? sender.id, text, at > 0 ? timestamp : null),
         timestamp,
         id,
@@ -399,7 +399,7 @@ function describeSession({ state, since, cause, message }) {
 }
 
 /**
- * Return the id of whom an event comes from, where WhatsApp has to be asked for the number; else null.
+ * Return the id of an event's sender, if WhatsApp has to be asked for the number; else null.
  *
  * @param {Pick<WhatsAppEvent, 'sender'|'by'>} event
  */
@@ -409,7 +409,7 @@ function unknownSender({ sender, by }) {
 }
 
 /**
- * Return the members of an event that change when the number of whom it comes from is known.
+ * Return the members of an event that change when the number of its sender is known.
  *
  * @param {WhatsAppEvent} event
  * @param {string|null} id

@@ -72,11 +72,11 @@ const folderOf = (/** @type {string|null} */ engine) =>
         : path.join(engine, 'node_modules', LIBRARY);
 
 /**
- * Tell what can be told of an engine without loading it.
+ * Return what is known of an engine without loading it.
  *
  * @param {string|null} engine absolute path of its folder; null = bundled
- * @returns {{engine: string, library: string|null}} its name, and the version of its library; null where
- *   there is none
+ * @returns {{engine: string, library: string|null}} its name, and the version of its library; null if it has
+ *   none
  */
 function describeEngine(engine) {
     const name = engine === null ? BUNDLED : path.basename(engine);

@@ -1,6 +1,6 @@
 'use strict';
 
-/** A reason why there is no session, told to people: a cause code, what happened, and the way out. */
+/** A reason why there is no session, for people: a cause code, what happened, and how to fix it. */
 class SessionError extends Error {
     /**
      * @param {string} cause machine-readable: `browser_missing`, `profile_error`, …
@@ -15,7 +15,7 @@ class SessionError extends Error {
     }
 }
 
-/** What a thrown value says. Anything can be thrown. @param {any} error */
+/** Return the text of a thrown value. Anything can be thrown. @param {any} error */
 const messageOf = (error) => String(error?.message ?? error);
 
 /** The code of a failed system call, and of other errors that have one. @returns {string|undefined} */
@@ -25,7 +25,7 @@ const codeOf = (/** @type {any} */ error) => error?.code;
 const causeOf = (error) => (error instanceof SessionError ? error.cause : '');
 
 /**
- * What is shown of a reason while something is tried.
+ * Return what is shown of a reason while something is tried.
  *
  * @param {SessionError} why
  * @param {string} next what comes next
@@ -62,17 +62,17 @@ function withLimit(promise, ms, what) {
     return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
-/** What is thrown where a part of the page is not loaded (yet). */
+/** Thrown if a part of the page is not loaded (yet). */
 const NOT_LOADED = /Requiring unknown module|unresolved dependenc/i;
 
-/** What is thrown at work in a document that has gone; the last is our own. */
+/** Thrown at work in a document that has gone; the last is our own. */
 const DOCUMENT_GONE = /context was destroyed|Cannot find context|another document is loaded/i;
-/** What puppeteer throws at calls whose browser goes away, whose page crashes, or whose frame is removed. */
+/** Thrown by puppeteer at calls whose browser goes away, whose page crashes, or whose frame is removed. */
 const BROWSER_GONE = /Target closed|Session closed|Connection closed/i;
 const PAGE_CRASHED = /Target crashed|Page crashed/i;
 const FRAME_GONE = /detached/i;
 
-/** All of these: what became of the work is not known. */
+/** All of these: the outcome of the work is not known. */
 const PAGE_GONE = new RegExp(
     [DOCUMENT_GONE, BROWSER_GONE, PAGE_CRASHED, FRAME_GONE].map(({ source }) => source).join('|'),
     'i',

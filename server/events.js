@@ -5,9 +5,9 @@
 const { foundUid } = require('./caller_check');
 const { HttpError } = require('./http');
 
-/** What a client accepts that wants to follow what it asks for. */
+/** The `Accept` header of a client that wants a stream. */
 const EVENT_STREAM = 'text/event-stream';
-/** How an answer begins that is a stream. */
+/** The start of an answer that is a stream. */
 const STREAM_HEADERS = Object.freeze({
     'Content-Type': `${EVENT_STREAM}; charset=utf-8`,
     'Cache-Control': 'no-store',
@@ -39,7 +39,7 @@ class EventStreams {
 
     /**
      * @param {import('./state').SessionState} state
-     * @param {(socket: import('node:net').Socket) => number|undefined} callerOf tells who calls
+     * @param {(socket: import('node:net').Socket) => number|undefined} callerOf returns who calls
      */
     constructor(state, callerOf = foundUid) {
         this.#state = state;
@@ -77,7 +77,7 @@ class EventStreams {
     }
 
     /**
-     * Whoever has the most gives one up for who has fewer: so the daemon follows, however many others do.
+     * The user with the most loses one to a user with fewer: so the daemon always has its stream.
      *
      * @param {number|undefined} caller
      */

@@ -22,7 +22,7 @@ const refused = (why, hint) => new HttpError(400, why, { code: 'bad_id', ...(hin
  */
 function readChatId(text) {
     if (!ID.test(text)) {
-        const hint = 'ids end in @c.us, @lid, @g.us, …; GET /numbers/{number} tells that of a number';
+        const hint = 'ids end in @c.us, @lid, @g.us, …; GET /numbers/{number} returns the id of a number';
         throw refused('not the id of a chat', hint);
     }
     if (text.endsWith('@call')) throw refused('the id of a call names no chat');

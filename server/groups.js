@@ -11,11 +11,11 @@ const { reason } = require('./session_errors');
 const GROUPS_MAX = 100_000;
 const MAX_NAME_CHARACTERS = 100;
 const MAX_DESCRIPTION_CHARACTERS = 2048;
-/** So many people may be added, removed, … with one call: each takes a while. */
+/** The most people to add, remove, … with one call: each takes a while. */
 const MAX_PEOPLE = 20;
 /** @type {('add'|'remove'|'promote'|'demote')[]} */
 const ACTIONS = ['add', 'remove', 'promote', 'demote'];
-/** A call has this much time beyond its own limit, which then tells more. */
+/** A call has this much time beyond its own limit, which reports more. */
 const REST_MS = 500;
 
 /** @typedef {import('./types').SessionClient} SessionClient */
@@ -52,7 +52,7 @@ function readText(value, name, most) {
 }
 
 /**
- * Read whom a call is about: numbers with country code, or ids.
+ * Read the people that a call is about: numbers with country code, or ids.
  *
  * @param {unknown} value
  * @throws {HttpError} 400
@@ -69,7 +69,7 @@ function readPeople(value) {
 }
 
 /**
- * Change something, once: what is not known to be done is told as that, so that nobody repeats it blindly.
+ * Change something, once: an unknown outcome is reported as such, so that nobody repeats it blindly.
  *
  * @template Result
  * @param {SessionClient} client
@@ -115,7 +115,7 @@ async function readGroup(client, givenId) {
 }
 
 /**
- * Add people, remove them, make them admins, or no admins any more.
+ * Add people, remove them, make them admins, or end that.
  *
  * @param {SessionClient} client
  * @param {string} givenId
@@ -131,10 +131,10 @@ async function changeParticipants(client, givenId, body, limitMs) {
     if (action === undefined) throw bad(`action must be one of ${ACTIONS.join(', ')}`);
     const people = readPeople(body.participants);
     const work = () => client.changeParticipants(id, action, people);
-    const told = await change(client, work, limitMs);
-    if (told.problem === 'none') throw noSuchGroup();
-    if (told.problem === 'not_admin') throw refused('this account is no admin of the group', 'not_admin');
-    return { participants: told.participants };
+    const result = await change(client, work, limitMs);
+    if (result.problem === 'none') throw noSuchGroup();
+    if (result.problem === 'not_admin') throw refused('this account is not a group admin', 'not_admin');
+    return { participants: result.participants };
 }
 
 /**
@@ -152,7 +152,7 @@ async function createGroup(client, body, limitMs) {
     const people = readPeople(body.participants);
     const { id, participants } = await change(client, () => client.makeGroup(name, people), limitMs);
     if (id === null) {
-        throw refused('nobody of them is on WhatsApp: no group was made', 'not_on_whatsapp');
+        throw refused('none of them is on WhatsApp: no group was created', 'not_on_whatsapp');
     }
     return { id, name, participants };
 }

@@ -25,7 +25,7 @@ const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
  */
 
 /**
- * What became of one of the people whom a change is about.
+ * The outcome for one of the people that a change is about.
  *
  * @typedef {object} Participant
  * @property {string} id as it was given
@@ -34,7 +34,7 @@ const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
  */
 
 /**
- * What became of a change, or why there was none: `none` = there is no such group.
+ * The outcome of a change, or why there was none: `none` = there is no such group.
  *
  * @typedef {{problem: 'none'}|{problem: 'not_admin'}|{problem: null, participants: Participant[]}} Changed
  */
@@ -57,7 +57,7 @@ async function refresh(chat) {
 }
 
 /**
- * Whether this account is an admin of a group; null where the page does not tell.
+ * Whether this account is an admin of a group; null if the page does not say.
  *
  * @param {WhatsAppObject} chat
  * @returns {boolean|null}
@@ -91,8 +91,8 @@ function listGroups() {
 }
 
 /**
- * Runs in the page: a group with its participants, as WhatsApp has it now; as the page knew it before where
- * WhatsApp does not tell, as when it is asked too often (`is_current`). null = there is no such group.
+ * Runs in the page: a group with its participants, as WhatsApp has it now; as the page knew it before if
+ * WhatsApp does not answer, for example when asked too often (`is_current`). null = no such group.
  *
  * @param {string} id
  */
@@ -137,8 +137,8 @@ async function readGroup(id) {
 /** The id by which WhatsApp knows somebody, or null. @param {string} id @returns {Promise<WhatsAppObject>} */
 async function registered(id) {
     const [wid] = idsOf(id);
-    const told = wid && (await window.require('WAWebQueryExistsJob').queryWidExists(wid));
-    return told?.wid ?? null;
+    const found = wid && (await window.require('WAWebQueryExistsJob').queryWidExists(wid));
+    return found?.wid ?? null;
 }
 
 /** The code of WhatsApp's server → ours. @param {number} status */
@@ -169,9 +169,9 @@ async function changeParticipants(id, action, ids) {
             .map((one) => members().get(textOf(one)))
             .find(Boolean) ?? null;
     /** @type {Map<string, Participant>} */
-    const told = new Map();
+    const outcomes = new Map();
     /** @type {(given: string, outcome: Participant['outcome'], code?: string|null) => unknown} */
-    const tell = (given, outcome, code = null) => told.set(given, { id: given, outcome, code });
+    const note = (given, outcome, code = null) => outcomes.set(given, { id: given, outcome, code });
     const isDone = /** @type {Record<typeof action, (given: string) => boolean>} */ ({
         add: (given) => memberOf(given) !== null,
         remove: (given) => memberOf(given) === null,
@@ -181,8 +181,8 @@ async function changeParticipants(id, action, ids) {
 
     const open = [];
     for (const given of ids) {
-        if (isDone(given)) tell(given, 'unchanged');
-        else if (action !== 'add' && memberOf(given) === null) tell(given, 'failed', 'not_member');
+        if (isDone(given)) note(given, 'unchanged');
+        else if (action !== 'add' && memberOf(given) === null) note(given, 'failed', 'not_member');
         else open.push(given);
     }
     if (action === 'add') {
@@ -191,28 +191,31 @@ async function changeParticipants(id, action, ids) {
             if (index > 0) await wait(300);
             const wid = await registered(given);
             if (wid === null) {
-                tell(given, 'failed', 'not_on_whatsapp');
+                note(given, 'failed', 'not_on_whatsapp');
                 continue;
             }
             const number = idsOf(textOf(wid)).find((one) => textOf(one).endsWith('@c.us')) ?? wid;
             const { code } = await window.WWebJS.getAddParticipantsRpcResult(chat.id, number);
-            if (code === 200) tell(given, 'done');
-            else if (code === 409) tell(given, 'unchanged');
-            else tell(given, 'failed', codeOf(code));
+            if (code === 200) note(given, 'done');
+            else if (code === 409) note(given, 'unchanged');
+            else note(given, 'failed', codeOf(code));
         }
     } else if (open.length > 0) {
         const may = { remove: 'canRemove', promote: 'canPromote', demote: 'canDemote' }[action];
         const allowed = open.filter((given) => attempt(() => members()[may](memberOf(given))) !== false);
         const work = window.require('WAWebModifyParticipantsGroupAction')[`${action}Participants`];
         if (allowed.length > 0) await work(chat, allowed.map(memberOf));
-        // It does not say what became of each.
+        // It does not report the outcome for each.
         await refresh(chat);
         for (const given of open) {
-            if (isDone(given)) tell(given, 'done');
-            else tell(given, 'failed', 'refused');
+            if (isDone(given)) note(given, 'done');
+            else note(given, 'failed', 'refused');
         }
     }
-    return { problem: null, participants: ids.map((given) => /** @type {Participant} */ (told.get(given))) };
+    return {
+        problem: null,
+        participants: ids.map((given) => /** @type {Participant} */ (outcomes.get(given))),
+    };
 }
 
 /**
@@ -252,10 +255,10 @@ async function createGroup(name, ids) {
     const outcomeOf = (wid) => {
         if (wid === null) return failed('not_on_whatsapp');
         const names = new Set(idsOf(textOf(wid)).map(textOf));
-        const told = made.participants.find((/** @type {WhatsAppObject} */ { wid: each }) =>
+        const entry = made.participants.find((/** @type {WhatsAppObject} */ { wid: each }) =>
             names.has(textOf(each)),
         );
-        const status = Number(told?.error ?? 200);
+        const status = Number(entry?.error ?? 200);
         return status === 200 ? { outcome: 'done', code: null } : failed(codeOf(status));
     };
     const participants = ids.map((given) => ({ id: given, ...outcomeOf(found.get(given)) }));

@@ -42,13 +42,13 @@ class Growth {
     }
 
     async #measure() {
-        // Of a slow disk one is enough.
+        // One is enough on a slow disk.
         if (this.#measuring) return;
         this.#measuring = true;
         const [sizes, times] = await Promise.all([this.#storage.sizes(), this.#safekeeping.times()]);
         this.#measuring = false;
         this.#measuredAt = performance.now();
-        // What was deleted meanwhile is not there any more.
+        // It may have been deleted meanwhile.
         if (this.#state.name === 'logged_out') return;
         this.#state.update({ storage: { ...sizes, ...times, measured_at: timestamp(Date.now()) } });
     }

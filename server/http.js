@@ -22,7 +22,7 @@ const LIMITS = {
 /** How long a body of JSON may take, in milliseconds. */
 const JSON_LIMIT_MS = 20_000;
 const WITH_BODY = new Set(['POST', 'PATCH']);
-/** On each address; so many of them of one caller. Whose one is, is known only when it is there. */
+/** Limits for each address, and for one caller. The caller is known only once the connection is there. */
 const MAX_CONNECTIONS = 256;
 const MAX_CONNECTIONS_OF_ONE = 192;
 /** Of callers who are refused: so many may ask for the reason, for so long. */
@@ -30,7 +30,7 @@ const MAX_REFUSED = 16;
 const REFUSED_LIMIT_MS = 1_000;
 const DRAIN_LIMIT_MS = 1_000;
 
-/** Who posts to webhooks, as requests name it. */
+/** The `User-Agent` of calls to webhooks. */
 const WEBHOOK_AGENT = 'waportd-webhook';
 
 const LOCAL_NAME = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i;
@@ -242,7 +242,7 @@ function readParams(path, pathname) {
     return params;
 }
 
-/** Who has the connections of one listening socket: one caller leaves some of them to others. */
+/** The callers of one listening socket's connections: one caller leaves some of them to others. */
 class Places {
     #callerOf;
     /** How many are each user's. @type {Map<number, number>} */
@@ -277,7 +277,7 @@ class Places {
     }
 
     /**
-     * Leave a caller who is refused the time to ask and be told why; of many, the first have had theirs.
+     * Give a refused caller time to ask and to read why; of many, the first have had their time.
      *
      * @param {import('node:net').Socket} socket
      */
@@ -331,7 +331,7 @@ class HttpServer {
      *   that are known now, and all of them: asked for once another one is called
      * @param {(socket: import('node:net').Socket) => Promise<Verdict>} options.judge is asked once for
      *   each connection; resolves with the reason why it is refused, or null
-     * @param {(socket: import('node:net').Socket) => number|undefined} [options.callerOf] tells who was
+     * @param {(socket: import('node:net').Socket) => number|undefined} [options.callerOf] returns who was
      *     judged
      */
     constructor({ routes, log, judge, callerOf = foundUid, jsonLimitMs = JSON_LIMIT_MS }) {
@@ -371,7 +371,7 @@ class HttpServer {
             };
             const line = `HTTP/1.1 ${status[error.code ?? ''] ?? '400 Bad Request'}`;
             socket.end(`${line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-            // Who goes on sending is not read any more; hung up on at once, they would not see the answer.
+            // Nothing more is read. After a disconnect a caller that still sends would not see the answer.
             socket.pause();
             setTimeout(() => socket.destroy(), DRAIN_LIMIT_MS).unref();
         });

@@ -6,8 +6,8 @@
  */
 
 /**
- * Kinds of chats, by the part of their id after the at sign. What is not listed names a person. No prototype:
- * ids are texts of others, and that part may be `constructor`.
+ * Kinds of chats, by the part of their id after the at sign. Unlisted ones are people. No prototype: ids are
+ * texts from others, and that part may be `constructor`.
  */
 const CHATS = /** @type {Record<string, import('./types').ChatType|null>} */ ({
     __proto__: null,
@@ -16,14 +16,14 @@ const CHATS = /** @type {Record<string, import('./types').ChatType|null>} */ ({
     broadcast: 'broadcast',
 });
 const STATUS = 'status@broadcast';
-/** Whose ids begin with a phone number; 0 is WhatsApp itself. */
+/** Servers whose ids begin with a phone number; 0 is WhatsApp itself. */
 const NUMBERED = ['c.us', 's.whatsapp.net', 'hosted'];
 const LIDS = ['lid', 'hosted.lid'];
 const NUMBER = /^[1-9]\d{4,14}$/;
 
 /**
  * Return the text of an id, whatever shape the page gave it: the member that holds it has had several names,
- * so it is told by its parts; null where there is none.
+ * so it is recognised by its parts; null if there is none.
  *
  * @param {import('./types').WhatsAppObject} id
  * @returns {string|null}

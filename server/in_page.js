@@ -1,6 +1,6 @@
 'use strict';
 
-/** What functions that run in WhatsApp's page share. */
+/** Helpers shared by functions that run in WhatsApp's page. */
 
 /** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
 

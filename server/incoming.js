@@ -2,8 +2,8 @@
 
 /**
  * Events on their way into the journal. Each is written there at once, before anything else happens to it.
- * The number of whom it comes from may have to be asked for: that is added when it comes, and kept for a
- * while. What is complete is handed on: in order in each chat, and no chat waits for another.
+ * The number of its sender may have to be looked up: it is added when it comes, and kept for a while.
+ * Complete events are handed on: in order in each chat, and no chat waits for another.
  */
 
 const { bounded } = require('./bounds');
@@ -12,14 +12,14 @@ const { withLimit } = require('./errors');
 const { numberIn } = require('./ids');
 
 const NUMBER_LIMIT_MS = 3_000;
-/** How long a number is known, and how long it is known that WhatsApp tells none, in milliseconds. */
+/** How long a number is cached, and how long it is cached that WhatsApp gives none, in milliseconds. */
 const FOUND_MS = 3_600_000;
 const NONE_MS = 60_000;
-/** So many senders, and names of chats, are known at most; the oldest gives way. */
+/** The most cached senders and names of chats; the oldest is dropped. */
 const MAX_KNOWN = 1_000;
-/** So many numbers are asked for at once; more wait for them. */
+/** How many numbers are looked up at once; more wait. */
 const MAX_ASKED = 4;
-/** So many wait at most: of a page that answers nothing, the last one has waited half a minute. */
+/** How many may wait: if the page answers nothing, the last one waits half a minute. */
 const MAX_WAITING = 40;
 /** How long the end waits for numbers, in milliseconds: to close a browser takes the rest of that time. */
 const END_LIMIT_MS = 1_000;
@@ -82,7 +82,7 @@ class Numbers {
     }
 
     /**
-     * A number was told: null = WhatsApp tells none.
+     * A number was looked up: null = WhatsApp gives none.
      *
      * @param {string} id
      * @param {string|null} number
@@ -92,7 +92,7 @@ class Numbers {
     }
 
     /**
-     * Ask for a number. Resolves with null when WhatsApp does not tell it, or too many are asked for.
+     * Look up a number. Resolves with null when WhatsApp does not give it, or too many are looked up.
      *
      * @param {SessionClient} client
      * @param {string} id
@@ -137,7 +137,7 @@ class Numbers {
     /** It is not noted: the next event of that sender has them asked for. */
     #skip() {
         if (this.#skipped === 0) {
-            this.#log.warning('too many new senders at once: messages go on without the number of theirs', {
+            this.#log.warning("too many new senders at once: messages continue without the sender's number", {
                 waiting: this.#waiting.length,
             });
         }
@@ -145,7 +145,7 @@ class Numbers {
         return null;
     }
 
-    /** Say how many events went on without a number that was not asked for. */
+    /** Log how many events were handed on without a number, because it was not looked up. */
     tellSkipped() {
         if (this.#skipped === 0) return;
         this.#log.warning('senders not looked up', { messages: this.#skipped });
@@ -189,9 +189,9 @@ class Incoming {
      * Take an event.
      *
      * @param {WhatsAppEvent} given
-     * @param {SessionClient|null} client to be asked for the number of whom it comes from
+     * @param {SessionClient|null} client to ask for the sender's number
      * @returns {Promise<(Entry & {isNew: boolean})|null>} the entry of the journal, once it is complete;
-     *   null = it is left out, or cannot be taken. Never rejects
+     *   null = it is left out, or cannot be stored. Never rejects
      */
     take(given, client) {
         if (this.#closed || this.#ignored.has(given.chat?.type)) return Promise.resolve(null);
@@ -232,7 +232,7 @@ class Incoming {
     }
 
     /**
-     * Add whose server it is, and what is known already of its chat and of whom it comes from.
+     * Add whose server it is, and what is already known of its chat and its sender.
      *
      * @param {WhatsAppEvent} given
      */
@@ -254,7 +254,7 @@ class Incoming {
         await withLimit(rest, END_LIMIT_MS, 'the numbers of senders').catch(() => {});
     }
 
-    /** Take nothing more. What is not complete is in the journal as it is. */
+    /** Take nothing more. Incomplete events stay in the journal without what they lack. */
     close() {
         this.#closed = true;
         this.#numbers.tellSkipped();

@@ -1,6 +1,6 @@
 'use strict';
 
-/** Whether somebody wants a code: decides whether a browser is opened, and whether the server is of use. */
+/** Whether somebody wants a code: decides whether a browser is opened, and whether the server is needed. */
 class Demand {
     /** By the monotonic clock: the other one can be set. */
     #asked = performance.now();

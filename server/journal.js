@@ -2,17 +2,17 @@
 
 /**
  * The journal of a user's events: each is written here before anything else happens to it, and read from
- * here by cursor, by the webhook's delivery as well as by whoever pulls.
+ * here by cursor, by the webhook's delivery as well as by callers that pull.
  *
  * A cursor is `SERIES-NUMBER`: numbers grow, with gaps; the series is another one once the journal was
  * erased.
- * In memory is where each event stands on disk, not the event. What the disk does not take is in memory until
- * it does, and read as the rest is.
+ * Memory holds the place of each event on disk, not the event. Events that cannot be written stay in memory
+ * until they can, and are read like the rest.
  *
  * Records, each an object with one of these members (records.js):
  *
  *     {entry: NUMBER, at: MS, event: {…}, free?: true}   an event; `free`: nobody waits for its delivery
- *     {settle: NUMBER, state: 0…2}                       what became of its delivery
+ *     {settle: NUMBER, state: 0…2}                       the outcome of its delivery
  *     {amend: NUMBER, members: {…}}                      what was learned of it later
  *     {mark: {…}}                                        see `advance`; begins each segment
  */
@@ -30,9 +30,9 @@ const PARTS = 16;
 const PART_MIN_BYTES = 64 * 1024;
 /** The last part is read as a whole when a server starts. */
 const PART_MAX_BYTES = 1024 * 1024;
-/** So many numbers are there for each millisecond: one that was told is never given again. */
+/** Numbers for each millisecond: one that was given out is never given again. */
 const NUMBERS_PER_MS = 10;
-/** So much of the disk is read at a time, in bytes, and so many events, whatever the limit is. */
+/** The most bytes and events that are read from disk at a time, whatever the limit is. */
 const READ_BYTES = 512 * 1024;
 const READ_MAX = 1_000;
 const PAGE_BYTES = 1024 * 1024;
@@ -68,7 +68,7 @@ class JournalError extends Error {
  */
 
 /**
- * What is kept of a segment that is full: columns are packed, as in rows.js.
+ * The kept data of a full segment: columns are packed, as in rows.js.
  *
  * @typedef {object} Summary
  * @property {import('./rows').PackedRows} rows
@@ -148,7 +148,7 @@ function merge(known, members) {
 /** What is known of one segment of the records. */
 class Part {
     rows = new Rows();
-    /** Where additions to an event stand in this segment, by its number: offset and length in turn. */
+    /** Places of additions to an event in this segment, by its number: offset and length in turn. */
     amended = /** @type {Map<number, number[]>} */ (new Map());
     /** What was settled in this segment, as number and state in turn; only until it is full. */
     settled = /** @type {number[]} */ ([]);
@@ -237,7 +237,7 @@ class Journal extends EventEmitter {
     async load() {
         await this.#records.load();
         for (const { data } of this.#records.segments) this.#count(data.rows, 1);
-        // Some events that were told of may never have reached the disk.
+        // Some events that were handed out may never have reached the disk.
         this.#next = Math.max(this.#last + 1, Date.now() * NUMBERS_PER_MS);
         this.#timer = setInterval(() => this.#age(), HOUR_MS).unref();
         this.#isLoaded();
@@ -250,7 +250,7 @@ class Journal extends EventEmitter {
         return this.#loaded;
     }
 
-    // ---- what records.js tells -------------------------------------------------------------------
+    // ---- what records.js reports -----------------------------------------------------------------
 
     /** @param {Segment} segment */
     #begin(segment) {
@@ -261,7 +261,7 @@ class Journal extends EventEmitter {
     }
 
     /**
-     * A record that was on disk before. What no server has written is passed over.
+     * Take a record that was on disk before. Records that no server has written are skipped.
      *
      * @param {unknown} record
      * @param {Place} place
@@ -376,7 +376,7 @@ class Journal extends EventEmitter {
         return last === undefined ? 0 : Math.max(last.rows.last, last.before);
     }
 
-    /** Where an event stands, -1 where it is not on disk. @param {number} number */
+    /** The place of an event, -1 if it is not on disk. @param {number} number */
     #find(number) {
         const rows = this.#records.segments.findLast(({ data }) => data.rows.first <= number)?.data.rows;
         return { rows, index: rows?.find(number) ?? -1 };
@@ -480,7 +480,7 @@ class Journal extends EventEmitter {
         this.#unwritten.delete(id);
     }
 
-    /** Where there are events that may have that id, the newest first. @param {string} id */
+    /** Places of events that may have that id, the newest first. @param {string} id */
     #alike(id) {
         const hash = hashOf(id);
         return this.#records.segments
@@ -507,8 +507,8 @@ class Journal extends EventEmitter {
     }
 
     /**
-     * Add to an event what was learned of it later: over its members, and into its objects. Of one that is
-     * gone nothing is noted.
+     * Add later data to an event: over its members, and into its objects. Nothing is noted for an event that
+     * is gone.
      *
      * @param {string} cursor
      * @param {Members} members
@@ -543,8 +543,8 @@ class Journal extends EventEmitter {
     }
 
     /**
-     * Note what became of the delivery of an event. After a power loss it may be forgotten: then it is
-     * delivered once more.
+     * Note the outcome of an event's delivery. After a power loss it may be lost: then the event is delivered
+     * once more.
      *
      * @param {string} cursor
      * @param {keyof typeof OUTCOMES} outcome `undelivered`: given up, and kept
@@ -620,8 +620,8 @@ class Journal extends EventEmitter {
      * Read events after a cursor, oldest first.
      *
      * @param {Wanted} options
-     * @returns {Promise<{entries: Entry[], next: string, more: boolean}>} `next` is the cursor to go on
-     *   with, `more` whether there is something after it now, also where no entry was found
+     * @returns {Promise<{entries: Entry[], next: string, more: boolean}>} `next` is the cursor to
+     *   continue with, `more` whether there is something after it now, also if no entry was found
      * @throws {JournalError} `cursor_gone`
      */
     read(options = {}) {
@@ -701,10 +701,7 @@ class Journal extends EventEmitter {
         if (cursor === null || cursor === undefined || cursor === '') return first;
         const number = this.#number(cursor);
         if (number < first || number >= this.#next) {
-            throw new JournalError(
-                'cursor_gone',
-                'the journal has nothing at this cursor any more: begin without one',
-            );
+            throw new JournalError('cursor_gone', 'the journal no longer has this cursor: start without one');
         }
         return number;
     }
@@ -743,8 +740,8 @@ class Journal extends EventEmitter {
     }
 
     /**
-     * What is to be read next: rows that stand near one another, or what is only in memory; null = nothing.
-     * Of rows that are not wanted only the numbers are passed.
+     * Return what to read next: rows that are near one another, or those only in memory; null = nothing. Of
+     * unwanted rows only the numbers are passed.
      *
      * @param {number} position
      * @param {number|null} state
@@ -858,7 +855,7 @@ class Journal extends EventEmitter {
     }
 
     /**
-     * `{from, until}` in milliseconds, each null if it was never told: no message from before `from` is
+     * `{from, until}` in milliseconds, each null if it was never set: no message from before `from` is
      * wanted, and none until `until` is missing.
      */
     get mark() {

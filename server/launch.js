@@ -52,7 +52,7 @@ class BrowserProcess {
         this.#silent = new Promise((resolve) => {
             stderr.once('close', resolve);
         });
-        // What becomes of it is told by its end.
+        // Its end shows the result.
         for (const pipe of [stderr, write, read]) pipe.on('error', () => {});
         /** Resolves when its first process has ended, or was never there. */
         this.ended = new Promise((resolve) => {
@@ -79,7 +79,7 @@ class BrowserProcess {
         killGroup(this.pid);
     }
 
-    /** Tell why it did not start; ends it. @returns {Promise<import('./errors').SessionError>} */
+    /** Return why it did not start; ends it. @returns {Promise<import('./errors').SessionError>} */
     async explain() {
         this.kill();
         await Promise.all([this.ended, this.#silent]);

@@ -28,7 +28,7 @@ function oneLine(text) {
 /**
  * Make the log of one server.
  *
- * @param {string} label whom the server belongs to: starts each line
+ * @param {string} label the owner of the server: starts each line
  * @param {{journal?: boolean, write?: (line: string) => void}} [sink]
  * @returns {import('./types').Log}
  */

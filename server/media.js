@@ -1,6 +1,6 @@
 'use strict';
 
-/** The files of messages: from WhatsApp's page to whoever asks, piece by piece. */
+/** The files of messages: from WhatsApp's page to the caller, piece by piece. */
 
 const { whole } = require('./content');
 const { readIdOf } = require('./given_ids');
@@ -17,7 +17,7 @@ const SHOWN_INLINE = /^(image\/(png|jpeg|gif|webp)|video\/|audio\/)/i;
 /** @typedef {import('./media_page').Download} Download */
 
 /**
- * A file that the page has. `pieces` gives its bytes once, `close` lets go of it: whoever opens it has to.
+ * A file that the page has. `pieces` gives its bytes once, `close` releases it: the opener must call that.
  *
  * @typedef {object} OpenFile
  * @property {Record<string, string|number>} headers
@@ -35,12 +35,12 @@ const missing = () => new HttpError(404, 'no such message, or no media in it', {
 function refusal(problem, size, most) {
     if (problem === 'none') return missing();
     if (problem === 'gone') {
-        return new HttpError(404, 'neither WhatsApp nor the phone has this file any more', {
+        return new HttpError(404, 'this file is no longer on WhatsApp or on the phone', {
             code: 'media_gone',
-            hint: 'it may come back where the phone still has it: ask again with WhatsApp open there',
+            hint: 'if the phone still has it, open WhatsApp there and ask again',
         });
     }
-    return new HttpError(413, `the media has ${size} bytes, and ${most} is the most that is read`, {
+    return new HttpError(413, `the media has ${size} bytes; at most ${most} are read`, {
         code: 'too_large',
         cause: 'too_large',
         hint: 'open it on the phone, or raise instances.media_max (WAPORTD_MEDIA_MAX) and restart the user',
@@ -48,7 +48,7 @@ function refusal(problem, size, most) {
 }
 
 /**
- * What is told of a file. The sender chooses its type and name: nothing of it may run where it is shown.
+ * Return the headers of a file. The sender chooses type and name: nothing in it may run where it is shown.
  *
  * @param {Omit<Download, 'problem'>} file
  */

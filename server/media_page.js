@@ -5,7 +5,7 @@
 const { withParts } = require('./in_page');
 
 /**
- * What came of a download: `problem` is null where the file is kept. `none` = no such message, or no file in
+ * The result of a download: `problem` is null if the file is kept. `none` = no such message, or no file in
  * it; `gone` = neither WhatsApp nor the phone has it; `large`.
  *
  * @typedef {object} Download
@@ -70,7 +70,7 @@ async function openFile(id, most, ticket) {
     const announced = Number(msg.size);
     if (most !== null && announced > most) return { problem: 'large', size: announced };
     const stage = () => String(msg.mediaData.mediaStage);
-    // What has expired is asked for again; while the phone uploads it, there is nothing to download.
+    // An expired file is requested again; while the phone uploads it, there is nothing to download.
     if (stage() === 'REUPLOADING') return { problem: 'gone' };
     if (stage() !== 'RESOLVED') await msg.downloadMedia({ downloadEvenIfExpensive: true, rmrReason: 1 });
     if (stage().includes('ERROR') || stage() === 'FETCHING') return { problem: 'gone' };

@@ -8,14 +8,14 @@ const { openMedia } = require('./media');
 const { keepSmall, tidily } = require('./nursery');
 const { DOWNLOAD_LIMIT_MS } = require('./turns');
 
-/** How long whoever reads may take for the next piece, and for all of it, in milliseconds. */
+/** How long a reader may take for the next piece, and for all of it, in milliseconds. */
 const STALLED_MS = 30_000;
 const READ_LIMIT_MS = 600_000;
 
 /** @typedef {import('./types').SessionClient} SessionClient */
 
 /**
- * Send a file in answer to a call, as fast as it is taken; nothing of it is kept here.
+ * Send a file in answer to a call, as fast as the caller reads it; it is not kept here.
  *
  * @param {import('./types').Call} call
  * @param {import('./media').OpenFile} file
@@ -31,7 +31,7 @@ async function sendFile({ request, response }, { headers, pieces, close }) {
         response.setTimeout(STALLED_MS, () => response.destroy());
         await pipeline(tidily(pieces()), response, { signal: AbortSignal.timeout(READ_LIMIT_MS) });
     } catch (error) {
-        // Whoever asked is gone, or sees that the rest is missing.
+        // The caller is gone, or sees that the rest is missing.
         response.destroy();
         if (!response.headersSent) throw error;
     } finally {
@@ -41,7 +41,7 @@ async function sendFile({ request, response }, { headers, pieces, close }) {
 }
 
 /**
- * Return a signal that comes when whoever called is gone.
+ * Return a signal that comes when the caller is gone.
  *
  * @param {import('node:http').ServerResponse} response
  */

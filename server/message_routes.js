@@ -2,7 +2,7 @@
 
 /**
  * The journal over HTTP, for web apps that fetch events rather than have them posted: page by page, waiting
- * for the next one, or as a stream that goes on where it broke off.
+ * for the next one, or as a stream that continues where it broke off.
  */
 
 const { once } = require('node:events');
@@ -15,18 +15,18 @@ const { HttpError } = require('./http');
 
 const PAGE = 100;
 const { page: MAX_PAGE, wait_s: MAX_WAIT_S } = contract.limits;
-/** So many wait or follow at a time, and so many of one caller. */
+/** The most readers that wait or follow at a time, in all and of one caller. */
 const MAX_READERS = 64;
 const MAX_READERS_OF_ONE = 32;
 const BUSY_S = 5;
 /** A stream has so many events in memory. */
 const STREAM_PAGE = 20;
 const HEARTBEAT_MS = 15_000;
-/** A stream whose reader takes nothing for so long is closed: its next one goes on by the cursor. */
+/** A stream whose reader takes nothing for so long is closed: its next one continues by the cursor. */
 const READ_LIMIT_MS = 30_000;
-/** What may be asked of the delivery of an event: the journal has a method for each. */
+/** States of delivery that a caller may ask for: the journal has a method for each. */
 const STATES = ['pending', 'undelivered'];
-/** In place of a cursor: nothing of what is there, only what comes. */
+/** In place of a cursor: only new events. */
 const NEWEST = 'newest';
 
 /** @typedef {import('./types').Call} Call */
@@ -34,7 +34,7 @@ const NEWEST = 'newest';
 /** @typedef {Awaited<ReturnType<import('./journal').Journal['read']>>} Page */
 /** @typedef {(after: string|null) => Promise<Page>} Read */
 
-/** Who waits or follows; `gone` is aborted when nobody is there any more. */
+/** A reader that waits or follows; `gone` is aborted when it has gone. */
 /** @typedef {{caller: number|null|undefined, gone: AbortController}} Reader */
 
 /** Which events are wanted; null = any. @typedef {{events: string[]|null, chat: string|null}} Wanted */
@@ -71,7 +71,7 @@ class MessageRoutes {
      * @param {import('./journal').Journal} options.journal
      * @param {import('./delivery').Delivery} options.delivery
      * @param {string[]} options.kinds of events that there are
-     * @param {(socket: import('node:net').Socket) => Promise<number|null>} [options.callerOf] tells who calls
+     * @param {(socket: import('node:net').Socket) => Promise<number|null>} [options.callerOf] gives who calls
      * @param {number} [options.readLimitMs] how long the reader of a stream may take nothing
      */
     constructor({ journal, delivery, kinds, callerOf = callerUid, readLimitMs = READ_LIMIT_MS }) {
@@ -88,7 +88,7 @@ class MessageRoutes {
         add('GET', '/messages', about, (call) =>
             call.request.headers.accept === EVENT_STREAM ? this.#stream(call) : this.#pull(call),
         );
-        const again = 'try again what the webhook did not take {"cursor"} or {"all": true}';
+        const again = 'retry events that the webhook did not take {"cursor"} or {"all": true}';
         add('POST', '/messages/redeliver', again, ({ body }) => this.#redeliver(body));
     }
 
@@ -112,7 +112,7 @@ class MessageRoutes {
         if (state !== null && !STATES.includes(state)) {
             throw badRequest(`state must be one of ${STATES.join(', ')}`);
         }
-        // What is given up or taken comes in no order that a cursor could stand for.
+        // Events are given up or taken in an order that no cursor can express.
         if (state !== null && waitMs > 0) throw badRequest('state and timeout do not go together');
         const which = /** @type {'pending'|'undelivered'|'read'} */ (state ?? 'read');
         /** @type {Read} */
@@ -126,7 +126,7 @@ class MessageRoutes {
             return { messages, next: page.next, more: page.more };
         } catch (error) {
             if (codeOf(error) !== 'cursor_gone') throw error;
-            const hint = 'begin without a cursor: that is with the oldest event that is kept';
+            const hint = 'start without a cursor: that begins with the oldest event that is kept';
             throw new HttpError(410, messageOf(error), { code: 'cursor_gone', hint });
         }
     }
@@ -255,7 +255,7 @@ class MessageRoutes {
     }
 
     /**
-     * Which events a query is about.
+     * Return which events a query is about.
      *
      * @param {URLSearchParams} query
      * @returns {Wanted}

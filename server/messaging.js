@@ -1,9 +1,9 @@
 'use strict';
 
 /**
- * All that has to do with messages in the server of one user: what comes is written to the journal, told to
- * the web app, and read back where nobody listened; what goes is kept by its key. It is made once this server
- * answers: to load its parts takes a fifth of the time until then.
+ * Everything about messages in the server of one user: events are written to the journal, sent to the web
+ * app, and read back after a gap; sends are kept by their key. It is made once this server answers: loading
+ * its parts takes a fifth of the time until then.
  */
 
 const path = require('node:path');
@@ -26,7 +26,7 @@ const { timestamp } = require('./state');
 const { MESSAGES } = require('./storage');
 const { Webhook, isOwn } = require('./webhook');
 
-/** How much the journal has changes with each event; so often it is told. */
+/** The size of the journal changes with each event; it is reported this often. */
 const COUNTS_PAUSE_MS = 1_000;
 
 /** Why nothing is delivered where the webhook is this server. */
@@ -170,7 +170,7 @@ class Messaging {
     }
 
     /**
-     * Take what happens in the session (describe.js), with whom can be asked about its people.
+     * Take an event of the session (describe.js), with the client that can be asked about its people.
      *
      * @param {import('./types').WhatsAppEvent} event
      * @param {import('./types').SessionClient|null} client
@@ -180,8 +180,8 @@ class Messaging {
     }
 
     /**
-     * Delete what is kept of messages, before the folder that it is in: what is written later would be in a
-     * new one. What cannot be deleted now cannot be with the folder, which tells why.
+     * Delete the stored messages before their folder: later writes would be in a new one. If that fails now,
+     * deleting the folder fails, too, and reports why.
      */
     async erase() {
         await this.#journal.erase().catch(() => {});

@@ -5,8 +5,8 @@
  * was loaded, or before the library listened. After each such gap they are read back, chat by chat, and
  * marked `recovered`; what is known already has the same `event_id`.
  *
- * The journal's mark tells from when on: nothing until then is missing. It moves on only while there is no
- * gap. In a gap the next message of a chat is written after what is missing before it.
+ * The journal's mark is the start: nothing before it is missing. It advances only while there is no gap. In a
+ * gap the next message of a chat is written after those missing before it.
  */
 
 const { setTimeout: pause } = require('node:timers/promises');
@@ -14,7 +14,7 @@ const { setTimeout: pause } = require('node:timers/promises');
 const { describeReaction, describeReadBack } = require('./describe');
 const { messageOf, withLimit } = require('./errors');
 
-/** What the page's history has of all events. */
+/** The events that the page's history has. */
 const IN_HISTORY = ['message', 'message.sent'];
 /** States in which no login is stored, and a phone may answer a code. */
 const LINKING = ['qr', 'passkey_required'];
@@ -23,11 +23,11 @@ const SLACK_MS = 600_000;
 /** At most so much is read back after a gap. */
 const MOST_CHATS = 1_000;
 const MOST_TIME_MS = 600_000;
-/** Of one chat so many messages: to be told in their order, all of them are in the page at once. */
+/** So many messages of one chat: to be reported in order, all of them are in the page at once. */
 const MOST_IN_CHAT = 10_000;
 /** So large is an event in the journal, in bytes: of more than it holds, the first would be dropped again. */
 const USUAL_BYTES = 1_024;
-/** The page looks for so many messages more at a time, and tells so many at a time. */
+/** The page looks for so many more messages at a time, and returns so many at a time. */
 const FOUND_AT_ONCE = 1_000;
 const AT_ONCE = 100;
 const LOOK_LIMIT_MS = 30_000;
@@ -35,8 +35,8 @@ const LOAD_LIMIT_MS = 5_000;
 /** Between two looks: others come first, and the page has other work. */
 const PACE_MS = 20;
 /**
- * How long a message waits for those missing before it, in milliseconds; then it is told before them. A busy
- * host needed more than 5 s to read a page back.
+ * How long a message waits for those missing before it, in milliseconds; then it is reported before them. A
+ * busy host needed more than 5 s to read a page back.
  */
 const WAIT_MS = 15_000;
 /** After how long a page that did not answer is asked again. */
@@ -52,7 +52,7 @@ const MARK_MS = 60_000;
  */
 
 /**
- * Has the page looked at, when it is its turn.
+ * Has work done in the page, when it is its turn.
  *
  * @typedef {<Found>(key: string, work: (client: SessionClient) => Promise<Found>) => Promise<Found>} Look
  */
@@ -140,7 +140,7 @@ class Missed {
      */
     async #changed(now, before) {
         if (before === 'ready') this.#gap();
-        // A phone that has answered brings a history of its own, which is nobody's news.
+        // A phone that is being linked brings its own history, which is not new.
         const isNew = (now === 'pairing' && !this.#state.document().linked) || LINKING.includes(before);
         if (now === 'pairing' || now === 'authenticated' || now === 'ready') await this.#began(isNew);
         if (now === 'ready') this.#readBack();
@@ -153,7 +153,7 @@ class Missed {
     }
 
     /**
-     * There is a login. Where it is a new one, or the first, messages count from now on.
+     * There is a login. If it is a new one, or the first, messages count from now on.
      *
      * @param {boolean} isNew
      */
@@ -304,7 +304,7 @@ class Missed {
             const { client, messages, reactions } = await look(`missed ${chat} ${begin}`, work);
             const events = messages
                 .map((message) => this.#describe(describeReadBack, message))
-                // One that waits tells of itself.
+                // A waiting one is reported anyway.
                 .filter((each) => !each.some(({ event_id: id }) => this.#waiting.has(id)));
             const isNew = (/** @type {{timestamp: number}} */ { timestamp }) => timestamp >= since * 1000;
             const reacted = reactions.map((each) => this.#describe(readBackReaction, each).filter(isNew));
@@ -380,7 +380,7 @@ class Missed {
         await this.#journal.advance({ until: Date.now() });
     }
 
-    /** Read nothing more. What waits is taken. */
+    /** Read nothing more. Waiting messages are taken. */
     async close() {
         this.#closed = true;
         this.#close();

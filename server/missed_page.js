@@ -1,6 +1,6 @@
 'use strict';
 
-/** What runs in WhatsApp's page to find messages that nobody was told of. */
+/** What runs in WhatsApp's page to find messages that were not reported. */
 
 const { textOf, withParts } = require('./in_page');
 
@@ -19,7 +19,7 @@ function changedChats(since) {
         try {
             if (chat.t >= since) changed.push({ id: chat.id._serialized ?? String(chat.id), t: chat.t });
         } catch {
-            // It tells not even that.
+            // Even that cannot be read.
         }
     }
     return changed.sort((one, other) => other.t - one.t).map(({ id }) => id);
@@ -55,7 +55,7 @@ async function messagesSince(id, since, { most, waitMs }) {
 }
 
 /**
- * Runs in the page: messages, as the library tells them. What is not there, or not readable, is left out.
+ * Runs in the page: messages, as the library reports them. Missing or unreadable ones are left out.
  *
  * @param {string[]} ids
  */
@@ -71,8 +71,8 @@ function messagesOf(ids) {
 }
 
 /**
- * Runs in the page: the reactions to messages, each as the library tells one that it hears. Those of which
- * the page cannot tell are left out.
+ * Runs in the page: the reactions to messages, each as the library reports a new one. Those that the page
+ * does not know are left out.
  *
  * @param {string[]} ids
  */
@@ -98,7 +98,7 @@ async function reactionsOf(ids) {
                 }
             }
         } catch {
-            // The others are told.
+            // The others are reported.
         }
     }
     return all;

@@ -1,9 +1,9 @@
 'use strict';
 
 /**
- * Reads multipart/form-data (RFC 7578) as it comes, each part as a stream. What node has for it keeps the
- * whole body in memory. busboy tells of parts by events, the next before the last is taken: what makes an
- * order, limits and answers of that is as long as this.
+ * Reads multipart/form-data (RFC 7578) as it comes, each part as a stream. Node's own parser keeps the whole
+ * body in memory. busboy reports parts by events, the next before the last is read: code for order, limits
+ * and answers around it would be as long as this.
  */
 
 const { HttpError } = require('./http');
@@ -37,7 +37,7 @@ function parameter(header, name) {
     return text?.replace(/%22|%0D|%0A/gi, (escaped) => decodeURIComponent(escaped));
 }
 
-/** Bytes that come, and a look at them before they are taken. */
+/** Incoming bytes, which can be examined before they are taken. */
 class Incoming {
     #source;
     /** @type {Buffer} */
@@ -72,7 +72,7 @@ class Incoming {
                 if (rest.length > 0) yield rest;
                 return;
             }
-            // Its beginning may be there already. What is held is copied once more.
+            // Its beginning may be there already. The held bytes are copied once more.
             const tail = Math.max(0, this.#held.length - mark.length + 1);
             const begins = this.#held.indexOf(mark[0], tail);
             const sure = begins < 0 ? this.#held.length : begins;

@@ -1,16 +1,16 @@
 'use strict';
 
 /**
- * Whom a message is for, as people and programs write it: phone numbers with or without the code of their
- * country, and WhatsApp's ids. Pure functions; whether somebody is there only WhatsApp can tell.
+ * Recipients, as people and programs write them: phone numbers with or without the code of their country, and
+ * WhatsApp's ids. Pure functions; only WhatsApp knows whether a number is in use.
  *
- * The countries' number plans are those of Google's libphonenumber, as libphonenumber-js has them. What it
- * calls possible is asked for at WhatsApp, also where it knows of nobody who has such numbers: new ones come.
+ * The countries' number plans are those of Google's libphonenumber, as libphonenumber-js has them. A number
+ * that it calls possible is looked up at WhatsApp, even if it knows no such numbers: new ones come.
  */
 
 const { HttpError } = require('./http');
 
-/** Nobody writes a number with more characters: one that is longer is not looked at. */
+/** Nobody writes a number with more characters: longer texts are not parsed. */
 const MOST_CHARACTERS = 100;
 /** A number with the code of its country has so many digits (E.164). */
 const MOST_DIGITS = 15;
@@ -23,12 +23,12 @@ const BRAZILIAN_MOBILE = /^55([1-9][1-9])(9?)([6-9]\d{7})$/;
 /** Mobile numbers of Mexico had a 1 after the code until 2019; WhatsApp's ids of some have it still. */
 const OLD_MEXICAN_MOBILE = /^521(\d{10})$/;
 
-/** What people put between digits, and what comes along when a number is copied. */
+/** Characters that people put between digits, or that are copied along with a number. */
 const BETWEEN = /[\s().\-/\u2010-\u2015\p{Cf}]/gu;
 
 /**
- * What is meant by a number, best first, or an id, as texts: `likely` to be asked for at WhatsApp in this
- * order; `known` for a look among the people one writes with already.
+ * The meanings of a number, best first, or an id, as texts: `likely` to look up at WhatsApp in this order;
+ * `known` to search among existing chats.
  *
  * @typedef {{known: string[], likely: string[]}} Recipient
  */
@@ -92,9 +92,9 @@ const withoutCountry = () =>
  *
  * @param {string} text
  * @param {string|null} country the code of the country of numbers that say none, in digits
- * @returns {Recipient} digits with the code of the country. `likely`: whose it is,
- *   best first: to be asked for at WhatsApp in this order; `known`: all that it can mean, for a look among
- *   the people one writes with already, who write their own numbers with the code of their country
+ * @returns {Recipient} digits with the code of the country. `likely`: best first, to
+ *   look up at WhatsApp in this order; `known`: all that it can mean, to search among existing chats, whose
+ *   numbers have the code of their country
  * @throws {HttpError} 400 `bad_number`
  */
 function readNumber(text, country) {
@@ -110,14 +110,14 @@ function readNumber(text, country) {
     }
     const national = country === null ? null : asDialledIn(country, digits);
     const isLong = digits.length >= LONG_DIGITS;
-    // What looks like a number with its code, of nobody, is one that was written without.
+    // A number that is impossible with the code that it seems to have was written without one.
     const isClear = isLong || international?.isInUse || (country !== null && national === null);
     const known = [isClear ? international : null, national].filter((each) => each !== null);
     if (known.length === 0) {
         if (digits.length < LEAST_DIGITS || digits.length > MOST_DIGITS) throw notNumber();
         throw withoutCountry();
     }
-    // Where both can be meant, a number is one of this country, unless one knows the other.
+    // If both are possible, it is a number of this country, unless there is a chat with the other.
     const likely = isLong ? known : [...known].reverse();
     const [best] = [...likely.filter(({ isInUse }) => isInUse), ...likely];
     return { known: [...new Set(known.flatMap((each) => forms(each.digits)))], likely: forms(best.digits) };
@@ -130,7 +130,7 @@ function forms(digits) {
     return [digits, `55${area}${ninth === '' ? '9' : ''}${rest}`];
 }
 
-/** Ids by what comes after the at sign: whom they name. What has no row is not understood. */
+/** What ids name, by their part after the at sign. Ids without a row are not understood. */
 const KINDS = /** @type {Record<string, string|null>} */ ({
     __proto__: null,
     'c.us': 'person',
@@ -169,7 +169,7 @@ const CLOSED = /** @type {Record<string, string>} */ ({
 });
 
 /**
- * Read whom a message is for.
+ * Read the recipient of a message.
  *
  * @param {string|number} to a number as people write it, or an id
  * @param {string|null} country as for `readNumber`
@@ -185,7 +185,7 @@ function readRecipient(to, country = null) {
         if (read.kind in CLOSED) {
             throw bad(CLOSED[read.kind], 'write to a person, a group or a channel of your own');
         }
-        // Who asks by id knows whom; only WhatsApp may know the same person by the other form of the number.
+        // An id is exact; but WhatsApp may know the same person by the other form of the number.
         const [digits, server] = read.id.split('@');
         const all = server === 'c.us' ? forms(digits).map((each) => `${each}@c.us`) : [read.id];
         return { known: all, likely: all };

@@ -17,7 +17,7 @@ const shortcuts = require('./shortcuts');
 /** By what factor V8 grows it by default. */
 const USUAL_GROWTH = 2;
 
-/** V8 lets some 32 MiB of buffers lie in it before it tidies up: after so many bytes it is told to. */
+/** V8 leaves some 32 MiB of buffers in it before it collects: it is asked to after so many bytes. */
 const TIDY_BYTES = 4 * 1024 * 1024;
 
 let works = 0;
@@ -28,7 +28,7 @@ const setGrowth = (/** @type {number} */ factor) => {
     if (shortcuts.v8) v8.setFlagsFromString(`--semi-space-growth-factor=${factor}`);
 };
 
-/** Keep the nursery as it is. @returns {() => void} ends that, once whatever else wanted it is done, too */
+/** Keep the nursery small. @returns {() => void} ends that, once all others that wanted it are done, too */
 function keepSmall() {
     if (works === 0) setGrowth(1);
     works += 1;

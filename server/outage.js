@@ -1,17 +1,17 @@
 'use strict';
 
 /**
- * Whether the web app as a whole does not work, as told by what becomes of single tries: then few try it,
- * with pauses, and not every chat. One chat whose own messages fail is no outage.
+ * Decides from the outcomes of single tries whether the web app as a whole does not work: then only a few
+ * chats try it, with pauses. One chat whose own messages fail is not an outage.
  */
 
 const PAUSE_FIRST_MS = 1_000;
 const PAUSE_MAX_MS = 60_000;
-/** So many chats fail alike, without an answer to anybody meanwhile, before it is taken for an outage. */
+/** How many chats must fail, without an answer to any in between, before it counts as an outage. */
 const ENOUGH = 2;
 /**
- * How many are tried at a time in an outage: one, where that is told at once. A web app that says nothing may
- * only be slow with some, and the next one may be answered.
+ * How many are tried at a time in an outage: one, if failures are immediate. A silent web app may be slow
+ * only for some, and the next one may be answered.
  */
 const WIDTH_DOWN = 1;
 const WIDTH_SILENT = 4;
@@ -23,7 +23,7 @@ class Outage {
     #now;
     /** When a try began that was answered as it should be, by the monotonic clock. */
     #answeredAt = -Infinity;
-    /** Who failed for no fault of their own since then. @type {Set<Who>} */
+    /** Chats that failed since then, through no fault of their own. @type {Set<Who>} */
     #concerned = new Set();
     /** @type {{width: number, pauseMs: number, until: number, open: Set<Who>}|null} */
     #outage = null;
@@ -52,7 +52,7 @@ class Outage {
         this.#outage?.open.add(who);
     }
 
-    /** Whoever tried does no longer, whatever became of it. @param {Who} who */
+    /** A try has ended, whatever its outcome. @param {Who} who */
     ended(who) {
         this.#outage?.open.delete(who);
     }
@@ -84,7 +84,7 @@ class Outage {
      */
     failed(who, outcome, retryAfterMs) {
         this.#concerned.add(who);
-        // Whoever tried before it began says nothing new of it.
+        // A try from before the outage says nothing new about it.
         const isProbe = this.#outage?.open.has(who) ?? true;
         if (this.#outage === null) {
             if (outcome !== 'unreachable' && this.#concerned.size < ENOUGH) return;

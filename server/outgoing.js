@@ -1,6 +1,6 @@
 'use strict';
 
-/** What callers may send: a body becomes what WhatsApp's page needs, or an error that names what is wrong. */
+/** Checks what callers send: a body becomes what WhatsApp's page needs, or an error that names the fault. */
 
 const { HttpError } = require('./http');
 const { readId, readNumber, readRecipient } = require('./numbers');
@@ -8,7 +8,7 @@ const { readId, readNumber, readRecipient } = require('./numbers');
 const MAX_TEXT_CHARACTERS = 65_536;
 const MAX_CAPTION_CHARACTERS = 4_096;
 const MAX_NAME_CHARACTERS = 255;
-/** What WhatsApp's own page lets one choose from. */
+/** The choices in WhatsApp's own page. */
 const POLL_OPTIONS = [2, 12];
 const MAX_QUESTION_CHARACTERS = 255;
 const MAX_OPTION_CHARACTERS = 100;
@@ -22,7 +22,7 @@ const MEDIA_TYPE = /^[a-z0-9.+-]{1,64}\/[a-z0-9.+-]{1,100}(;\s*[a-z0-9.+-]+="?[\
 /** @typedef {Record<string, unknown>} Given */
 
 /**
- * Where the file of a message is (one of the first three), and which types it may have.
+ * The place of a message's file (one of the first three), and the types it may have.
  *
  * @typedef {object} Media
  * @property {string} [url]
@@ -62,7 +62,7 @@ function refuseOthers(value, allowed, where) {
 }
 
 /**
- * Whose server is meant may be said in any body.
+ * Any body may name the user of the server.
  *
  * @type {(body: unknown, allowed: string[], where: string) => asserts body is Given}
  */
@@ -137,7 +137,7 @@ function readMessageId(value, name) {
 // ---- kinds ------------------------------------------------------------------------------------------
 
 /**
- * Kinds that are a file: which types it may have, how the library is told, whether it can have a caption.
+ * Kinds that are a file: the types it may have, the library's option for it, whether it can have a caption.
  *
  * @type {Record<string, {types: RegExp, caption?: boolean, option?: string}>}
  */
@@ -373,7 +373,7 @@ function readReaction(given) {
 }
 
 /**
- * Read whom a message is forwarded to.
+ * Read the recipient of a forwarded message.
  *
  * @param {unknown} given
  * @param {string|null} country

@@ -1,5 +1,5 @@
 /**
- * What functions for WhatsApp's page find in it: its own modules, the library's, and what is put in by us.
+ * What functions for WhatsApp's page find in it: its own modules, the library's, and what we put in.
  */
 
 interface Window {
@@ -9,9 +9,9 @@ interface Window {
     Debug?: any;
     /** What whatsapp-web.js puts into the page. */
     WWebJS: any;
-    /** What compatibility.js puts into it, and the other functions of ours. */
+    /** What compatibility.js and our other functions put into it. */
     waportd: any;
-    /** Tells this process of what happens in the page. */
-    waportdTell: (...told: any[]) => Promise<any>;
+    /** Reports to this process what happens in the page. */
+    waportdTell: (...args: any[]) => Promise<any>;
     CredentialsContainer?: any;
 }

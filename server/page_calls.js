@@ -1,6 +1,6 @@
 'use strict';
 
-/** What is asked of WhatsApp's page about chats, messages, people, groups and files: a call for each. */
+/** Calls of WhatsApp's page about chats, messages, people, groups and files. */
 
 const chatsPage = require('./chats_page');
 const contactsPage = require('./contacts_page');
@@ -19,7 +19,7 @@ const sendingPage = require('./sending_page');
 const withCalls = (Client) =>
     class extends Client {
         /**
-         * Tell all chats, newest first: `{stamp, chats}`; no chats where nothing has changed since a stamp.
+         * Return all chats, newest first: `{stamp, chats}`; no chats if nothing has changed since a stamp.
          *
          * @param {string|null} known
          */
@@ -27,13 +27,13 @@ const withCalls = (Client) =>
             return this.pupPage.evaluate(chatsPage.listChats, known);
         }
 
-        /** Tell one chat, by whichever id, or null. @param {string} id */
+        /** Return one chat, by any of its ids, or null. @param {string} id */
         readChat(id) {
             return this.pupPage.evaluate(chatsPage.readChat, id);
         }
 
         /**
-         * Tell one page of a chat's messages, as the library's models: see `readHistory` of chats_page.js.
+         * Return one page of a chat's messages, as the library's models: see `readHistory` of chats_page.js.
          *
          * @param {string} id
          * @param {number} limit
@@ -59,13 +59,13 @@ const withCalls = (Client) =>
             return this.pupPage.evaluate(chatsPage.loadEarlier, id);
         }
 
-        /** Tell the id by which the page knows a chat, or null. @param {string} id */
+        /** Return the id by which the page knows a chat, or null. @param {string} id */
         findChat(id) {
             return this.pupPage.evaluate(chatsPage.findChat, id);
         }
 
         /**
-         * Tell the ids of chats in which something happened since a time in seconds, the newest first.
+         * Return the ids of chats in which something happened since a time in seconds, the newest first.
          *
          * @param {number} since
          */
@@ -74,7 +74,7 @@ const withCalls = (Client) =>
         }
 
         /**
-         * Tell the ids of messages of a chat since a time in seconds, as missed_page.js does.
+         * Return the ids of messages of a chat since a time in seconds, as missed_page.js does.
          *
          * @param {string} chat
          * @param {number} since
@@ -84,19 +84,19 @@ const withCalls = (Client) =>
             return this.pupPage.evaluate(missedPage.messagesSince, chat, since, limits);
         }
 
-        /** Tell messages by their ids. @param {string[]} ids */
+        /** Return messages by their ids. @param {string[]} ids */
         messagesOf(ids) {
             return this.pupPage.evaluate(missedPage.messagesOf, ids);
         }
 
-        /** Tell the reactions to messages by their ids. @param {string[]} ids */
+        /** Return the reactions to messages by their ids. @param {string[]} ids */
         reactionsOf(ids) {
             return this.pupPage.evaluate(missedPage.reactionsOf, ids);
         }
 
         // ---- sending ---------------------------------------------------------------------------------
 
-        /** Tell who has a number: see sending_page.js, here and below. @param {string[]} ids */
+        /** Return who has a number: see sending_page.js, here and below. @param {string[]} ids */
         lookUp(ids) {
             return this.pupPage.evaluate(sendingPage.lookUp, ids);
         }
@@ -131,7 +131,7 @@ const withCalls = (Client) =>
         }
 
         /**
-         * Tell how far a message has come, when it is at the server, or so many milliseconds later.
+         * Return the status of a message, when it is at the server, or so many milliseconds later.
          *
          * @param {string} id
          * @param {number} ms
@@ -170,22 +170,22 @@ const withCalls = (Client) =>
             return this.pupPage.evaluate(sendingPage.signal, what, ids);
         }
 
-        /** Tell people: `{contacts, total}`. @param {number} limit @param {number} offset */
+        /** Return people: `{contacts, total}`. @param {number} limit @param {number} offset */
         listContacts(limit, offset) {
             return this.pupPage.evaluate(contactsPage.listContacts, limit, offset);
         }
 
-        /** Tell somebody, by whichever id, or null. @param {string} id */
+        /** Return a person, by any of their ids, or null. @param {string} id */
         readContact(id) {
             return this.pupPage.evaluate(contactsPage.readContact, id);
         }
 
-        /** Tell groups, by name. */
+        /** Return groups, by name. */
         listGroups() {
             return this.pupPage.evaluate(groupsPage.listGroups);
         }
 
-        /** Tell a group with its participants, or null. @param {string} id */
+        /** Return a group with its participants, or null. @param {string} id */
         readGroup(id) {
             return this.pupPage.evaluate(groupsPage.readGroup, id);
         }

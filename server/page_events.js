@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * What the browser and its page tell, and whom it concerns: the phase before the login, the one after it, or
- * the session.
+ * Passes events of the browser and its page to the part that they concern: the phase before the login, the
+ * one after it, or the session.
  */
 
 const {
@@ -20,24 +20,24 @@ const { reason } = require('./session_errors');
 
 /** @typedef {import('./types').WhatsAppEvent} WhatsAppEvent */
 
-/** What a probe gives: the state of the connection, or what is shown. */
+/** The result of a probe: the state of the connection, or what is shown. */
 /** @typedef {string|import('./types').Look|null} Seen */
 
 /** States in which the connection is that of a linked session. */
 const LINKED = ['authenticated', 'ready', 'disconnected'];
 
 /**
- * Have everything told that happens to messages, and calls.
+ * Have everything reported that happens to messages, and calls.
  *
  * @param {import('./types').SessionClient} client
- * @param {import('./types').RunEvents['onEvent']} tell takes each event, as in describe.js
+ * @param {import('./types').RunEvents['onEvent']} notify takes each event, as in describe.js
  */
-function hear(client, tell) {
+function hear(client, notify) {
     /** @param {string} name @param {(...args: any[]) => WhatsAppEvent|null} describe */
     const on = (name, describe) =>
         client.on(name, (...args) => {
             const event = describe(...args);
-            if (event !== null) tell(event, client);
+            if (event !== null) notify(event, client);
         });
     on('message_create', (message) => describeMessage(message));
     on('message_ack', (message, ack) => describeAck(message, ack));
@@ -50,7 +50,7 @@ function hear(client, tell) {
 
 /** Listens to one run of the browser until that is closed, and has its two phases. */
 class Watch {
-    /** What becomes of its codes, and of its login. */
+    /** The state of its codes and of its login. */
     linking;
     linked;
     run;
@@ -143,7 +143,7 @@ class Watch {
     }
 
     /**
-     * What the page has of what is used; the log tells it once for each build.
+     * Which of the used parts the page has; logged once for each build.
      *
      * @param {import('./types').PageEvents['upstream'][0]} upstream
      */
@@ -181,7 +181,7 @@ class Watch {
         });
     }
 
-    /** The page has told its connection's state, or all that it shows: an event may have been missed. */
+    /** The page has reported its connection's state, or all that it shows: an event may have been missed. */
     #seen(/** @type {Seen} */ seen) {
         if (typeof seen !== 'string' && seen?.passkey) this.linking.passkey.begin();
         const connection = typeof seen === 'string' ? seen : seen?.state;
@@ -194,7 +194,7 @@ class Watch {
         if (!isQr(text)) {
             this.#log.warning('the page gave something that is not a code');
         } else if (this.#isLoggedIn('a code')) {
-            // The page has no login, or says so: what became of it is found out first.
+            // The page has no login, or says so: first find out why.
         } else {
             this.#started();
             this.linking.qr(text);
@@ -225,7 +225,7 @@ class Watch {
         this.#log.debug('connection', { state: connection });
         this.run.connection = connection;
         if (this.run.unlinking) return;
-        // Only what is logged in is connected; the library tells of a login when all of it is loaded.
+        // Only a logged-in page is connected; the library reports a login when all of it is loaded.
         if (connection === 'CONNECTED' && !LINKED.includes(this.#state.name)) {
             this.#loginFound('linked, WhatsApp is loading');
         }

@@ -11,7 +11,7 @@ const LIMIT_MS = 60_000;
 const PAUSE_MS = 300_000;
 const PAUSE_MAX_MS = 3_600_000;
 
-/** How WhatsApp's server, not its page, says that it was asked too often. */
+/** The answer of WhatsApp's server, not its page, to too many requests. */
 const TOO_OFTEN = /\b429\b|rate-?_?over-?_?limit|too.?many/i;
 
 /** Somebody waits for the pairing code of a phone; several may. */
@@ -80,13 +80,13 @@ class Pairing {
         this.#pause = PAUSE_MS;
     }
 
-    /** There will be none; whoever waits is told why. */
+    /** There will be none; all that wait get the reason. */
     refuse(/** @type {Error} */ error) {
         this.#request?.reject(error);
         this.#request = null;
     }
 
-    /** It is of no use any more; whoever waits has it. */
+    /** It is no longer useful; all that waited have it. */
     forget() {
         this.#request = null;
     }

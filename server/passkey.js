@@ -2,11 +2,11 @@
 
 /**
  * The step between a scan (or a typed pairing code) and the login in which WhatsApp wants the passkey of the
- * account: its screen is looked at again and again, "Continue" pressed, the page's call shown to the person
- * whose passkey it is, and what their browser answers handed to the page.
+ * account: its screen is checked repeatedly, "Continue" pressed, the page's call shown to the owner of the
+ * passkey, and the answer of their browser handed to the page.
  *
- * Buttons are pressed for somebody who is there: "Continue" once for each challenge, the one that confirms
- * letters only for who has named them, "Cancel" to go back to codes, and no other.
+ * Buttons are pressed only if a person is present: "Continue" once for each challenge, the one that confirms
+ * letters only if the person has named them, "Cancel" to go back to codes, and no other.
  */
 
 const { checkCredential } = require('./credential');
@@ -14,17 +14,17 @@ const { explain, messageOf } = require('./errors');
 const { reason } = require('./session_errors');
 const { timestamp } = require('./state');
 
-/** How often the screen is looked at. */
+/** How often the screen is checked. */
 const LOOK_MS = 300;
-/** So long somebody who asked, or scanned, is taken to be there. */
+/** How long a person who asked, or scanned, counts as present. */
 const FOLLOWED_MS = 300_000;
 /**
- * How long a press may take until the page calls, and how long a card may be one that is being drawn: without
- * a button that is known, or the first one after an answer.
+ * How long the page may take from a press to its call, and how long to draw a card: until then it has no
+ * known button, or only the first one after an answer.
  */
 const OPENING_MS = 30_000;
 const GRACE_MS = 2_000;
-/** So long a failure is on show before the next try, and before codes are. */
+/** How long a failure is shown before the next try, and before codes are. */
 const RETRY_MS = 2_000;
 const SHOWN_MS = 5_000;
 /** How often "Continue" is pressed without an answer of a person in between. */
@@ -35,7 +35,7 @@ const PART_MS = 135_000;
 /** How long a login may take after its screen has gone, and a screen that was cancelled. */
 const SETTLE_MS = 20_000;
 const CANCEL_MS = 3_000;
-/** Where passkeys of WhatsApp are for, and how long options may be that are shown. */
+/** The site of WhatsApp's passkeys, and the maximum length of shown options. */
 const SITES = ['whatsapp.com', 'web.whatsapp.com'];
 const MOST_OPTIONS_CHARACTERS = 32_768;
 
@@ -45,7 +45,7 @@ const BACK = 'waiting for the next code';
 /**
  * What is shown in each stage.
  *
- * @type {Record<string, import('./types').Told>}
+ * @type {Record<string, import('./types').Shown>}
  */
 const WORDS = {
     opening: { message: 'WhatsApp wants the passkey of this account: its request is being opened' },
@@ -66,7 +66,7 @@ const codesAgain = (ms) => `codes again at ${timestamp(Date.now() + ms).slice(11
 
 class PasskeyStep {
     /**
-     * Where the step is; null = no passkey is wanted.
+     * The stage of the step; null = no passkey is wanted.
      *
      * @type {import('./types').PasskeyStage|null}
      */
@@ -93,7 +93,7 @@ class PasskeyStep {
     #code = null;
     /** @type {string|null} */
     #confirmed = null;
-    /** Whether the step ended while the page was about to call: that call is nobody's. */
+    /** Whether the step ended while the page was about to call: that call is ignored. */
     #isLate = false;
     /** When "Cancel" was pressed whose effect is not seen yet. @type {number|null} */
     #leftAt = null;
@@ -167,11 +167,11 @@ class PasskeyStep {
         if (this.#call?.id !== id) return;
         this.#call = null;
         this.#log.info('passkey', { stage: this.#stage, call: why });
-        // Of two calls the newer one is told next.
+        // Of two calls the newer one is shown next.
         if (why !== 'superseded') this.#fail('passkey_failed');
     }
 
-    /** The page is loaded anew, or there is a login: nothing is waited for any more. */
+    /** The page was reloaded, or there is a login: stop waiting. */
     drop() {
         this.#stage = null;
         this.#call = null;
@@ -195,7 +195,7 @@ class PasskeyStep {
      *
      * @param {any} credential `PublicKeyCredential.toJSON()`
      * @throws {SessionError} `no_passkey_request`, `passkey_given`, or what is wrong with it: then the
-     *   request goes on
+     *   request continues
      */
     give(credential) {
         if (this.#stage === 'given' || this.#stage === 'code') throw reason.passkey('passkey_given');
@@ -209,7 +209,7 @@ class PasskeyStep {
     }
 
     /**
-     * The phone shows the same letters: tell the page so.
+     * The phone shows the same letters: confirm that in the page.
      *
      * @param {unknown} code
      * @throws {SessionError} `no_passkey_code`, `passkey_code_changed`, `passkey_button_missing`
@@ -261,7 +261,7 @@ class PasskeyStep {
             if (screen === null) this.#gone();
             else if (!this.#isOver) await this.#see(screen);
         } catch (error) {
-            // A page that goes away tells so elsewhere.
+            // A page that goes away is reported elsewhere.
             this.#log.debug('the screen of a passkey was not seen', {
                 reason: messageOf(error),
             });
@@ -293,7 +293,7 @@ class PasskeyStep {
             if (this.#stage === 'failed') await this.#tryAgain();
             else await this.#continue();
         } else if (button === null) {
-            // Perhaps it is still being drawn; and what it does after an answer cannot be told.
+            // Perhaps it is still being drawn; and what it does after an answer is not known.
             if (this.#stage === 'opening' && now() - this.#shownAt > GRACE_MS) await this.#continue();
             else if (this.#stage === 'failed') await this.#tryAgain();
         }
@@ -343,7 +343,7 @@ class PasskeyStep {
         this.#presses += 1;
         if (this.#stage !== 'opening') this.#enter('opening');
         this.#within(OPENING_MS, () => this.#fail('passkey_failed'));
-        // The page may have asked by itself meanwhile.
+        // The page may have asked automatically meanwhile.
         if ((await this.#press('continue')) || this.#stage !== 'opening') return;
         this.#isMissing = true;
         this.#fail('passkey_button_missing');
@@ -379,7 +379,7 @@ class PasskeyStep {
     /** Show a stage, and until when it may last. */
     #enter(
         /** @type {import('./types').PasskeyStage|'confirmed'} */ words,
-        /** @type {{options?: object, code?: string, limit?: number, shown?: import('./types').Told}} */
+        /** @type {{options?: object, code?: string, limit?: number, shown?: import('./types').Shown}} */
         { options, code, limit, shown = WORDS[words] } = {},
     ) {
         this.#stage = words === 'confirmed' ? 'given' : words;
@@ -441,7 +441,7 @@ class PasskeyStep {
         this.#isLate = isOpening;
     }
 
-    /** Back to codes: their page, and what is shown. @param {import('./types').Told} shown */
+    /** Back to codes: their page, and what is shown. @param {import('./types').Shown} shown */
     async #leave(shown) {
         const call = this.#call;
         this.#end();
@@ -456,8 +456,8 @@ class PasskeyStep {
     }
 
     /**
-     * Press "Cancel" until the screen has gone; else load the page anew. Where a call has just ended the page
-     * draws its card anew, perhaps between the two halves of a click.
+     * Press "Cancel" until the screen has gone; else reload the page. After a call has ended the page redraws
+     * its card, perhaps between the two halves of a click.
      */
     async #seeOff() {
         try {
@@ -465,7 +465,7 @@ class PasskeyStep {
             await this.#press('cancel');
             if (await this.#isGone()) return;
         } catch (error) {
-            // A page that goes away tells so elsewhere.
+            // A page that goes away is reported elsewhere.
             this.#log.debug('the passkey was not cancelled', { reason: messageOf(error) });
         }
         if (this.#leftAt === null || this.#run.closed) return;

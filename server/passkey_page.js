@@ -26,7 +26,7 @@ function preparePasskeys(proof) {
     const own = window.waportd;
     if (window !== window.top || own === undefined || own.passkeys !== undefined) return;
     /** @param {string} what @param {unknown[]} more */
-    const tell = (what, ...more) => window.waportdTell(proof, own.document, what, ...more);
+    const report = (what, ...more) => window.waportdTell(proof, own.document, what, ...more);
 
     const LOOK_MS = 500;
     /** The longest that a call may last, in milliseconds. */
@@ -62,7 +62,7 @@ function preparePasskeys(proof) {
     const isDrawn = (/** @type {Element} */ element) => element.getClientRects().length > 0;
     const isThere = () =>
         [...document.querySelectorAll('[data-testid^="shortcake_"]')].some(isDrawn) ||
-        // Before the page has told its build, no module is asked for.
+        // Before the page has reported its build, no module is loaded.
         (window.Debug?.VERSION !== undefined &&
             attempt(() => load('WAWebAltDeviceLinkingApi').getPairingType()) === 'SHORTCAKE_PASSKEY');
     const isDisabled = (/** @type {Pressable} */ element) =>
@@ -100,7 +100,7 @@ function preparePasskeys(proof) {
         const { left, top, width, height } = element.getBoundingClientRect();
         if (width === 0 || height === 0) return null;
         const [x, y] = [left + width / 2, top + height / 2];
-        // What lies over it would be pressed in its place.
+        // Something in front of it would be pressed instead.
         return element.contains(document.elementFromPoint(x, y)) ? { x, y } : null;
     };
     const spot = (/** @type {string} */ name) => {
@@ -130,13 +130,13 @@ function preparePasskeys(proof) {
     own.passkeys = { isThere, read, spot, spotOf, isAtIt, act, outline };
 
     const looking = setInterval(() => {
-        // A login needs none any more, and hundreds of idle pages need no timer.
+        // After the login none is needed, and hundreds of idle pages need no timer.
         if (window.Debug?.VERSION !== undefined) {
             const state = attempt(() => load('WAWebSocketModel').Socket.state);
             if (state === 'CONNECTED') clearInterval(looking);
         }
         const isNow = isThere();
-        if (isNow && !isTold) tell('passkey_screen');
+        if (isNow && !isTold) report('passkey_screen');
         isTold = isNow;
     }, LOOK_MS);
 
@@ -187,8 +187,8 @@ function preparePasskeys(proof) {
     const build = ({ id, authenticatorAttachment, response }) => {
         const { clientDataJSON, authenticatorData, signature, userHandle } = response;
         /** @type {Record<string, string>} */
-        const told = { clientDataJSON, authenticatorData, signature };
-        if (userHandle !== null) told.userHandle = userHandle;
+        const fields = { clientDataJSON, authenticatorData, signature };
+        if (userHandle !== null) fields.userHandle = userHandle;
         return make(window.PublicKeyCredential, {
             id,
             rawId: toBytes(id),
@@ -206,7 +206,7 @@ function preparePasskeys(proof) {
                 rawId: id,
                 type: 'public-key',
                 ...(authenticatorAttachment !== null && { authenticatorAttachment }),
-                response: { ...told },
+                response: { ...fields },
                 clientExtensionResults: {},
             }),
         });
@@ -244,7 +244,7 @@ function preparePasskeys(proof) {
                 if (listening.signal.aborted) return;
                 listening.abort();
                 clearTimeout(timer ?? undefined);
-                if (why !== null) tell('passkey_over', id, why);
+                if (why !== null) report('passkey_over', id, why);
                 settle(value);
             };
             const refuse = (/** @type {string} */ why) => end(reject, refusal('NotAllowedError'), why);
@@ -253,7 +253,7 @@ function preparePasskeys(proof) {
             supersede = () => refuse('superseded');
             const abort = () => end(reject, signal?.reason, 'aborted');
             signal?.addEventListener('abort', abort, { signal: listening.signal });
-            tell('passkey_call', id, options, limit).then(
+            report('passkey_call', id, options, limit).then(
                 ({ credential, error }) => {
                     if (error === undefined) end(resolve, build(credential));
                     else end(reject, refusal(error));

@@ -11,7 +11,7 @@ const { reason } = require('./session_errors');
 const { passkey_bytes: MOST_BYTES } = contract.limits;
 const BODY_LIMIT_MS = 20_000;
 
-/** How errors are answered, by their cause. @type {Record<string, number>} */
+/** The status of error answers, by cause. @type {Record<string, number>} */
 const STATUS = {
     no_passkey_request: 409,
     passkey_given: 409,
@@ -72,7 +72,7 @@ function addPasskeyRoutes({ add, session, state, explained }) {
         });
     add('POST', '/passkey/confirm', 'the phone shows the same code {"code"}', confirm);
 
-    add('DELETE', '/passkey', 'give none: back to codes', ({ response }) =>
+    add('DELETE', '/passkey', 'cancel: back to codes', ({ response }) =>
         answering(async () => {
             await stepOr('no_passkey_request').cancel();
             response.writeHead(204);

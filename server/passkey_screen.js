@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * Presses the buttons of WhatsApp's screen for passkeys as a person does, and no other: by their test ids;
- * "Continue", where it has none any more, by what a screen reader is told; else what it calls is called.
+ * Presses the buttons of WhatsApp's passkey screen as a person does, and no others: by their test ids;
+ * "Continue", without a test id, by its text for screen readers; else the function it calls is called.
  */
 
 /**
@@ -63,7 +63,7 @@ const isDisabled = (/** @type {Node} */ { properties = [] }) =>
     properties.some(({ name, value }) => name === 'disabled' && value.value === true);
 
 /**
- * Where the one button is that says "Continue" beside a word for passkey, or null.
+ * Return the place of the one button that says "Continue" beside a word for passkey, or null.
  *
  * @param {Devtools} devtools
  */

@@ -1,6 +1,6 @@
 'use strict';
 
-/** From the login to `ready`, and what becomes of the connection after it. */
+/** From the login to `ready`, and the connection after it. */
 
 const { messageOf } = require('./errors');
 const { reason } = require('./session_errors');
@@ -20,7 +20,7 @@ class Linked {
     #state;
     #log;
     #session;
-    /** What `ready` said, and whether the page is being loaded again since. @type {string|null} */
+    /** The message of `ready`, until the page is being reloaded. @type {string|null} */
     #info = null;
     #reloading = false;
     /** How far the loading has come, and since when nothing has moved. */
@@ -40,8 +40,8 @@ class Linked {
     }
 
     /**
-     * Return whether the page may have much to do: it loads itself or the account, or shows a code, after which
-     * it loads an account before anybody hears of it.
+     * Return whether the page may have much to do: it loads itself or the account, or shows a code, after
+     * which it loads an account before it reports that.
      */
     get loads() {
         return this.#reloading || !['ready', 'disconnected'].includes(this.#state.name);
@@ -49,7 +49,7 @@ class Linked {
 
     /** There is a login; WhatsApp loads the account. */
     found(/** @type {string} */ message) {
-        // What keeps happening stays on show until it has ended.
+        // A lasting problem stays shown until it has ended.
         const { cause, hint } = this.#session.serious() ? this.#state.document() : {};
         const shown = { message, cause: cause ?? null, hint: hint ?? null };
         if (!this.#state.enter('authenticated', shown)) return;
@@ -98,13 +98,13 @@ class Linked {
             platform: info.platform ?? null,
         });
         this.#session.ready();
-        // It may have been lost while the account was being loaded; it is not told again.
+        // It may have been lost while the account was being loaded; that is not reported again.
         const { connection } = this.#run;
         if (connection !== null && connection !== 'CONNECTED') this.socket(connection);
     }
 
     /**
-     * The page is being loaded again, by itself or by us; why, if that is known.
+     * The page is being reloaded, by its own code or by us; why, if that is known.
      *
      * @param {string} message
      * @param {{cause?: string|null, hint?: string|null}} why
@@ -154,7 +154,7 @@ class Linked {
         return this.#info !== null && !this.#reloading;
     }
 
-    /** The connection has not come back by itself: ask the page again, and whether the site is there. */
+    /** The connection did not come back: ask the page again, and check whether the site is there. */
     async #ask() {
         const run = this.#run;
         const { seen, fault } = await run.ask();
@@ -173,7 +173,7 @@ class Linked {
         // This page connects within seconds once the site can be reached; a new one could not even load.
         const until = new Date(Date.now() + this.#pause).toISOString().slice(11, 19);
         this.#state.update({
-            message: `${why.message}; WhatsApp's page goes on trying, and is asked again at ${until} UTC`,
+            message: `${why.message}; WhatsApp's page keeps trying, and is checked again at ${until} UTC`,
             cause: why.cause,
             hint: why.hint,
         });

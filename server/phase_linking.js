@@ -9,10 +9,10 @@ const { timestamp } = require('./state');
 
 /** The next code replaces one that expires; only if none does for so long is that shown as a state. */
 const CODE_GAP_MS = 2_000;
-/** After so long without the next code the page is asked for one, and if that brings none, loaded anew. */
+/** After so long without the next code the page is asked for one, and if that brings none, reloaded. */
 const ASK_FOR_CODE_MS = 5_000;
 const RELOAD_FOR_CODE_MS = Number(ruleFor('UNPAIRED_IDLE', 'qr').limit) * 1000;
-/** So long a page that was loaded anew may take for its code, before another browser is taken. */
+/** How long a reloaded page may take for its code, before another browser is used. */
 const CODE_AFTER_RELOAD_MS = 30_000;
 const LOOK_MS = 3_000;
 /** A code that the page made when the step for a passkey had ended came so recently. */
@@ -20,9 +20,9 @@ const FRESH_CODE_MS = 1_500;
 /** WhatsApp's own validity of a pairing code. */
 const PAIRING_CODE_MS = 180_000;
 
-const ASK_AGAIN = 'ask anew: start the user again, or reload the page after a minute';
+const ASK_AGAIN = 'ask again: start the user again, or reload the page after a minute';
 
-/** Tell the text of a code from `undefined,…` and other things that the page hands out before it has one. */
+/** Return whether a text is a code, not `undefined,…` or the like, which the page gives before it has one. */
 function isQr(/** @type {string} */ text) {
     const fields = String(text).split(',');
     const missing = ['', 'undefined', 'null'];
@@ -106,7 +106,7 @@ class Linking {
         return answer;
     }
 
-    /** The page is being loaded again, by itself or by us: its codes are void. */
+    /** The page is being reloaded, by its own code or by us: its codes are invalid. */
     reloads() {
         this.#passkey?.drop();
         if (!['qr', 'pairing', 'passkey_required', 'generating'].includes(this.#state.name)) return;
@@ -124,7 +124,7 @@ class Linking {
     /** WhatsApp's connection state changed, before a login. */
     socket(/** @type {string} */ state) {
         if (isRefusal(state)) this.#session.trouble('refused', reason.refused(state));
-        // Which states there are while a passkey is wanted is not known: its screen tells what happens.
+        // The states while a passkey is wanted are not known: its screen shows what happens.
         else if (this.step !== null) return;
         else if (state === 'PAIRING') this.#phoneAnswered();
         else if (state === 'UNPAIRED' && this.answered) this.#phoneDidNotLink();
@@ -183,12 +183,12 @@ class Linking {
     /**
      * The phone did not link, and codes are shown again; `shown` says why.
      *
-     * @param {import('./types').Told} shown
+     * @param {import('./types').Shown} shown
      * @param {boolean} [isOver] whether the page has ended the step: a code that came with that is its next
      *   one
      */
     resume({ message, cause = null, hint = null }, isOver = true) {
-        // Somebody was there who scanned: codes before that were not in vain.
+        // Somebody was there and scanned: the codes before that do not count as unused.
         this.attempt = Math.min(this.attempt, 1, this.#config.qrMaxRetries - 1);
         this.#log.info('the phone did not link', { cause });
         // One that came before that may have been made with keys that are void by now.
@@ -211,7 +211,7 @@ class Linking {
         this.#codesAgain({ message: 'the phone did not link; waiting for the next code' });
     }
 
-    #codesAgain(/** @type {import('./types').Told} */ shown) {
+    #codesAgain(/** @type {import('./types').Shown} */ shown) {
         this.answered = false;
         this.#freshBatch = true;
         this.#session.login.note(false);
@@ -230,13 +230,13 @@ class Linking {
         else this.#awaitCode({ message: 'waiting for the next code' });
     }
 
-    #awaitCode(/** @type {import('./types').Told} */ shown) {
+    #awaitCode(/** @type {import('./types').Shown} */ shown) {
         this.#state.enter('generating', { ...shown, attempt: this.attempt });
         this.#run.after('start', this.#config.startTimeout * 1000, () => this.#session.silent());
         this.#run.after('code', ASK_FOR_CODE_MS, () => this.#askForCode());
     }
 
-    /** No further code is shown. Of a scanned one that needs a passkey no event tells: it is looked for. */
+    /** No further code is shown. No event reports that a scanned one needs a passkey: check for that. */
     async #codesUsedUp() {
         const look = withLimit(this.#run.client.look(), LOOK_MS, 'a look');
         const seen = await look.catch(() => null);
@@ -255,7 +255,7 @@ class Linking {
         this.#session.giveUp();
     }
 
-    /** The page has used up its batch of codes, or gives none: it gets more if it asks, or is loaded anew. */
+    /** The page has used up its batch of codes, or gives none: it gets more if it asks, or is reloaded. */
     #askForCode() {
         const run = this.#run;
         if (run.phone !== null || this.answered || this.#session.login.known === true) return;
@@ -264,7 +264,7 @@ class Linking {
         const asked = withLimit(run.client.refreshQr(), RELOAD_FOR_CODE_MS, 'asking for new codes');
         asked.catch((error) => {
             if (run.closed || run.reloading) return;
-            this.#log.warning("no new code; WhatsApp's page is loaded anew", { reason: error?.message });
+            this.#log.warning("no new code; WhatsApp's page is reloaded", { reason: error?.message });
             this.#session.reload();
         });
     }

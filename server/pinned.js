@@ -2,8 +2,8 @@
 
 /**
  * A pinned page: a copy of WhatsApp Web's start page from an earlier day, in place of the site's. First aid
- * for the hours after WhatsApp changed its page. What the copy loads still comes from the site, and how long
- * that keeps the files of an old page, and lets it connect, is WhatsApp's decision.
+ * for the hours after WhatsApp changed its page. The copy's files still come from the site, and WhatsApp
+ * decides how long it keeps the files of an old page and lets it connect.
  */
 
 const fs = require('node:fs/promises');
@@ -64,7 +64,7 @@ async function pinPage(page, file) {
     await devtools.send('Fetch.enable', {
         patterns: [{ urlPattern: `${SITE}/*`, resourceType: 'Document', requestStage: 'Request' }],
     });
-    // Where the profile has the site's service worker, that would answer from its cache.
+    // If the profile has the site's service worker, that would answer from its cache.
     await devtools.send('Network.enable');
     await devtools.send('Network.setBypassServiceWorker', { bypass: true });
 }

@@ -8,7 +8,7 @@
  *
  * Chromium asks only about requests that are stopped here: those for documents are enough, since it remembers
  * the login for all that it loads later. The library's own way (proxyAuthentication) stops every request, and
- * would tell the password to any site that asks for one; here only the proxy is answered.
+ * would reveal the password to any site that asks for one; here only the proxy is answered.
  *
  * @param {import('puppeteer').CDPSession} devtools of the page
  * @param {import('./types').ProxyChoice} proxy
@@ -33,7 +33,7 @@ async function logInToProxy(devtools, proxy, isPinned) {
     const documents = { urlPattern: '*', resourceType: /** @type {const} */ ('Document') };
     const patterns = isPinned ? [{ urlPattern: '*' }] : [documents];
     await devtools.send('Fetch.enable', { patterns, handleAuthRequests: true });
-    // What the site's service worker loads could not be stopped: before the proxy knows us, it would fail.
+    // Requests of the site's service worker cannot be stopped: before the login they would fail.
     await devtools.send('Network.enable');
     await devtools.send('Network.setBypassServiceWorker', { bypass: true });
 }

@@ -1,6 +1,6 @@
 'use strict';
 
-/** Which part of a list a call wants. */
+/** The part of a list that a call wants. */
 
 const { HttpError } = require('./http');
 

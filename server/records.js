@@ -2,8 +2,8 @@
 
 /**
  * Records that outlive the process: JSON objects in files of one folder that only grow. A record is there
- * once its `append` has resolved, after a kill and after a power loss; one that is damaged is skipped, and
- * what stands before and after it is not.
+ * once its `append` has resolved, after a kill and after a power loss; a damaged one is skipped, but not
+ * those before and after it.
  *
  * A line is `CHECKSUM LENGTH JSON`, both of the JSON's bytes. The checksum begins with the random name of the
  * series, which the files bear: no text that somebody sends, and no block of another file, passes for a
@@ -12,7 +12,7 @@
  *     00000001-SERIES.log       a segment; the last one grows
  *     00000001-SERIES.summary   what its owner wants to know of a full one without reading it
  *
- * What the disk does not take is kept in memory, and written once it takes it.
+ * Records that cannot be written are kept in memory until they can.
  */
 
 const { randomBytes } = require('node:crypto');
@@ -32,14 +32,14 @@ const { codeOf, messageOf } = require('./errors');
  */
 
 /**
- * Where a record stands.
+ * The place of a record.
  *
  * @template Data
  * @typedef {{segment: Segment<Data>, offset: number, length: number}} Place
  */
 
 /**
- * Whose records they are: all of it may be missing.
+ * The owner of the records: every member is optional.
  *
  * @template Data, Summary
  * @typedef {object} Owner
@@ -70,7 +70,7 @@ const HEAD = /^([0-9a-f]{8}) (\d{1,9}) /;
 const HEAD_MAX_BYTES = 19;
 const NEWLINE = 10;
 const SEGMENT_BYTES = 4 * 1024 * 1024;
-/** So much is written at a time, and so much that the disk does not take is kept, in bytes. */
+/** The most bytes that are written at a time, and that are kept if they cannot be written. */
 const BATCH_BYTES = 1024 * 1024;
 const HELD_BYTES = 4 * 1024 * 1024;
 /** After how long a disk that took nothing is tried again, in milliseconds. */
@@ -216,12 +216,12 @@ class Records {
     #seed = 0;
     /** @type {import('node:fs/promises').FileHandle|null} */
     #handle = null;
-    /** Whether something may stand behind the last record that is none. */
+    /** Whether there may be something other than a record after the last one. */
     #isTorn = false;
     /** Whether the next record begins a new segment. */
     #isFull = false;
     #number = 0;
-    /** What is not on disk yet, and how many bytes that is. @type {Waiting<Data>[]} */
+    /** Records that are not on disk yet, and their bytes. @type {Waiting<Data>[]} */
     #queue = [];
     #queued = 0;
     /** How many of them, the first ones, are being written. */
@@ -262,7 +262,7 @@ class Records {
 
     // ---- opening ---------------------------------------------------------------------------------
 
-    /** Read what there is. Only what cannot be read at all is told, as a fault. */
+    /** Read what there is. Only a total failure to read is reported, as a fault. */
     async load() {
         try {
             await this.#loadAll();
@@ -395,7 +395,7 @@ class Records {
     // ---- writing ---------------------------------------------------------------------------------
 
     /**
-     * Write a record. What is asked for at the same time is written together.
+     * Write a record. Records of the same time are written together.
      *
      * @param {object} record
      * @param {{isLasting?: boolean, written?: (place: Place<Data>) => void}} options `isLasting` false: it
@@ -568,7 +568,7 @@ class Records {
     /** Let nobody wait for what is only in memory, and keep only so much of it. */
     #hold() {
         for (const { resolve } of this.#queue) resolve(null);
-        // What is being tried now stays in front.
+        // The records that are being tried now stay in front.
         while (this.#underWay === 0 && this.#queued > HELD_BYTES && this.#queue.length > 1) {
             const { json, record } = /** @type {Waiting<Data>} */ (this.#queue.shift());
             this.#queued -= json.length;
@@ -579,8 +579,8 @@ class Records {
     // ---- reading ---------------------------------------------------------------------------------
 
     /**
-     * Read records of one segment that stand near one another, in their order; null for one that is damaged,
-     * or gone with its segment.
+     * Read records of one segment that are near one another, in their order; null for one that is damaged, or
+     * gone with its segment.
      *
      * @param {Segment<Data>} segment
      * @param {{offset: number, length: number}[]} places in the order of the segment
@@ -616,7 +616,7 @@ class Records {
         this.#handle = null;
     }
 
-    /** Delete everything. What is appended after that is never written. */
+    /** Delete everything. Records appended after that are never written. */
     async erase() {
         this.#isOver = true;
         clearTimeout(this.#retry);

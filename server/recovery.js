@@ -1,18 +1,18 @@
 'use strict';
 
 /**
- * What is done about trouble, so that no state lasts for ever without a cause that is shown and a next try.
+ * Decides what to do about trouble, so that no state lasts for ever without a shown cause and a next try.
  *
  * Two tables. `PLAN`: how long each state of WhatsApp's connection may last in each phase of the session,
- * and what is tried then. `ROUNDS`: what comes next when a try did not help, and the pause before it. For
- * a linked session no number of failures is the last one. docs/server.md shows both.
+ * and what is tried then. `ROUNDS`: what comes next when a try did not help, and the pause before it. A
+ * linked session never stops trying. docs/server.md shows both.
  */
 
 const { EXIT } = require('./exit');
 
 /**
- * What can be tried, the mildest first: wait for WhatsApp's page to mend itself, ask it (or the site) again,
- * load the page anew, open a new browser in this process, end the process so that systemd starts another.
+ * What can be tried, the mildest first: wait for WhatsApp's page to recover, ask it (or the site) again,
+ * reload the page, open a new browser in this process, end the process so that systemd starts another.
  */
 const STEPS = ['wait', 'ask', 'reload', 'browser', 'process'];
 
@@ -49,7 +49,7 @@ const REST = rule('pause', ['browser']);
 const OPENS = rule('start', ['wait', 'browser', 'process'], 'upstream_silent');
 const SHOWS = rule('code', ['wait', 'ask', 'reload', 'browser'], 'upstream_silent');
 const ASKS = rule(15, ['ask', 'reload', 'browser'], 'upstream_silent');
-/** What WhatsApp's connection is meanwhile says nothing: the screen does. */
+/** WhatsApp's connection state says nothing in this phase: the screen does. */
 const PASSKEY = rule('passkey', ['wait', 'ask', 'reload', 'browser'], 'passkey_failed');
 const LINKS = rule('ready', ['wait', 'browser'], 'upstream_silent');
 const LOADS = rule('ready', ['wait', 'reload', 'browser', 'process'], 'never_ready');
@@ -72,7 +72,7 @@ const row = (opening, linking, loading, linked, passkey = PASSKEY) => ({
 const everywhere = (/** @type {Rule} */ one) => row(one, one, one, one, one);
 
 /**
- * WhatsApp's connection state × phase. `none`: the page has told none; `other`: one not known here.
+ * WhatsApp's connection state × phase. `none`: the page has reported none; `other`: one not known here.
  *
  * @type {Record<string, Row>}
  */
@@ -113,13 +113,13 @@ const PROCESS_EVERY = 6;
 /** From this round on a linked session that only lost its page or connection is shown as in `error`. */
 const SERIOUS = 4;
 /**
- * So long a session has to be ready for one round to be taken back, in milliseconds. Short: what goes wrong
- * then is another trouble, after a try that helped.
+ * How long a session must be ready to undo one round, in milliseconds. Short: a later failure is new trouble,
+ * after a try that helped.
  */
 const EASE_MS = 15_000;
-/** So many browsers in an hour may follow each other quickly; each further one after the last pause. */
+/** How many browsers in an hour may follow each other quickly; each further one after the last pause. */
 const QUICK_STARTS = 9;
-/** So many times in an hour the page is loaded anew; then another browser has to help. */
+/** How many times in an hour the page is reloaded; after that, another browser is tried. */
 const RELOADS = 20;
 /** As a note may have it: a timer of node that is longer than 24 days is over at once. */
 const MOST_ROUNDS = 100_000;
@@ -145,7 +145,7 @@ const TROUBLES = {
     refused: { from: [4, 4], exit: EXIT.disconnected, error: true },
 };
 
-/** Return the phase that a state of ours belongs to. */
+/** Return the phase that one of our states belongs to. */
 function phaseOf(/** @type {import('./types').StateName} */ state) {
     const phases = /** @type {(keyof typeof STATES)[]} */ (Object.keys(STATES));
     return phases.find((phase) => STATES[phase].includes(state)) ?? 'resting';
@@ -172,7 +172,7 @@ function isRefusal(/** @type {string} */ connection) {
     return isKnown(connection) && PLAN[connection].linked.limit === 0;
 }
 
-/** Return whether a page that is loaded anew helps a linked session against such trouble. */
+/** Return whether a reload of the page helps a linked session against such trouble. */
 function isOfPage(/** @type {import('./types').Trouble} */ kind) {
     return TROUBLES[kind].from[0] === 0;
 }
@@ -211,7 +211,7 @@ class Recovery {
         );
     }
 
-    /** A phone that is not linked got what it asked for: whatever was before is over. */
+    /** A session that is not linked shows its code: earlier trouble is over. */
     calm() {
         this.round = 0;
     }
@@ -230,7 +230,7 @@ class Recovery {
         return Math.max(0, this.#starts[this.#starts.length - 1] + LAST.pause * 1000 - performance.now());
     }
 
-    /** Whether what goes on has gone on for a while. */
+    /** Whether the current trouble has lasted for a while. */
     get serious() {
         return this.round > SERIOUS;
     }
@@ -239,7 +239,7 @@ class Recovery {
      * Decide what comes next.
      *
      * @param {import('./types').Trouble} kind
-     * @param {{linked: boolean, page: boolean}} now `page`: there is one that can be loaded anew
+     * @param {{linked: boolean, page: boolean}} now `page`: there is one that can be reloaded
      * @returns {{step: string, pause: number, error: boolean, exit: number}} pause in milliseconds
      */
     next(kind, { linked, page }) {
@@ -255,21 +255,21 @@ class Recovery {
         const number = Math.max(this.round, from[linked ? 0 : 1], canReload ? 0 : 1);
         this.round = number + 1;
         let { step, pause } = roundOf(number);
-        // Only a linked session must not depend on this process; whoever asks for a code asks again.
+        // Only a linked session must not depend on this process; a person who wants a code asks again.
         if (step === 'process' && (stays || !linked)) step = 'browser';
         if (step === 'reload') this.#reloads.push(performance.now());
         else if (lastHour(this.#starts).length >= QUICK_STARTS) pause = LAST.pause;
         return { step, pause: pause * 1000, error: error || !linked || number >= SERIOUS, exit };
     }
 
-    /** What the next process has to know, to go on counting. */
+    /** What the next process has to know, to continue the count. */
     note() {
         const starts = lastHour(this.#starts).map((time) => performance.now() - time);
         return { at: Date.now(), round: this.round, starts };
     }
 
     /**
-     * Go on counting where the process before this one stopped; an old note says nothing any more.
+     * Continue the count of the process before this one; an old note is ignored.
      *
      * @param {any} note as `note` gave it, if nothing has happened to it on the disk
      */

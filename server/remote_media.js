@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * Fetches files that callers name by URL. Whoever may send could otherwise have this server read what only
- * this host can reach: so only public addresses are asked, and each is looked at when it is connected to, not
+ * Fetches files that callers name by URL. Otherwise anyone who may send could have this server read what only
+ * this host can reach: so only public addresses are used. Each is checked when it is connected to, not
  * before: a name may stand for another address the next time.
  */
 
@@ -21,7 +21,7 @@ const LIMIT_MS = 60_000;
 const SILENCE_MS = 15_000;
 const MOST_REDIRECTS = 5;
 
-/** Networks that are nobody's on the Internet (IANA's registries of special-purpose addresses). */
+/** Networks that are not public on the Internet (IANA's registries of special-purpose addresses). */
 const NOT_PUBLIC = new net.BlockList();
 for (const network of [
     '0.0.0.0/8',
@@ -68,7 +68,7 @@ const refused = () =>
         'media_refused',
         'send the file itself, or set instances.media_from_private (WAPORTD_MEDIA_FROM_PRIVATE) to true',
     );
-/** Its words may have the URL in them, and that a token: only the system's code is told. */
+/** Its text may contain the URL, and that a token: only the system's code is shown. */
 const notFetched = (/** @type {string} */ why) =>
     failed(`the file could not be fetched (${why})`, 'media_not_fetched');
 
@@ -109,7 +109,7 @@ function readUrl(/** @type {string} */ text, /** @type {URL|undefined} */ base =
 }
 
 /**
- * Return where a host leads on to. What is wrong with that is not the caller's.
+ * Return where a host redirects to. A fault in that is not the caller's.
  *
  * @param {string} location
  * @param {URL} from
@@ -119,7 +119,7 @@ function redirected(location, from) {
     try {
         return readUrl(location, from);
     } catch {
-        throw notFetched('it leads on to what is no http or https URL');
+        throw notFetched('it redirects to something other than an http or https URL');
     }
 }
 
@@ -174,7 +174,7 @@ async function* upTo(most, response) {
  * @param {number} options.most bytes
  * @param {boolean} options.mayBePrivate whether addresses of this host and of private networks may be asked
  * @param {(chunks: AsyncIterable<Buffer>, type: string|undefined) => Promise<File>} options.keep takes it
- * @returns {Promise<File & {name: string|undefined}>} what `keep` gives, and `name`, where the URL tells one
+ * @returns {Promise<File & {name: string|undefined}>} what `keep` gives, and `name`, if the URL has one
  * @throws {HttpError} 400 `bad_request`; 413 `too_large`; 422 `media_refused`, `media_not_fetched`
  */
 async function fetchMedia(text, { most, mayBePrivate, keep }) {

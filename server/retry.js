@@ -31,26 +31,26 @@ class Retry {
     }
 
     /**
-     * Have a try in so many milliseconds, in place of one that is set.
+     * Schedule a try in so many milliseconds, in place of one that is set.
      *
      * @param {import('./types').NextTry} next
      * @param {number} ms
-     * @returns {string} what is to be told of it
+     * @returns {string} the text to show for it
      */
     set(next, ms) {
         clearTimeout(this.#timer);
         this.#next = next;
         this.#at = performance.now() + ms;
         this.#timer = setTimeout(() => this.#work(next), ms);
-        const what = next.step === 'process' ? 'the server starts anew' : 'next try';
+        const what = next.step === 'process' ? 'the server restarts' : 'next try';
         return `${what} at ${clockTime(ms)} UTC`;
     }
 
     /**
-     * Have the try in so many milliseconds, if it would come later.
+     * Move the try to so many milliseconds from now, if it would come later.
      *
      * @param {number} ms
-     * @returns {string|null} what is to be told of it; null = it stays as it is, or none is set
+     * @returns {string|null} the text to show for it; null = it stays unchanged, or none is set
      */
     hasten(ms) {
         const next = this.#next;
@@ -58,7 +58,7 @@ class Retry {
         return `${next.why.message}; ${this.set(next, ms)}`;
     }
 
-    /** It is not needed any more: another browser is opened, or the session ends. */
+    /** It is no longer needed: another browser is opened, or the session ends. */
     clear() {
         clearTimeout(this.#timer);
         this.#next = null;

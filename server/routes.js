@@ -11,7 +11,7 @@ const { timestamp } = require('./state');
 const { LIMITS } = require('./turn');
 const { BusyError } = require('./turns');
 
-/** What changes nothing, and may be done again. */
+/** Methods that change nothing, and may be repeated. */
 const READING = new Set(['chats', 'history', 'media_in', 'people', 'pictures', 'groups']);
 
 const [LEAST_DIGITS, MOST_DIGITS] = contract.limits.phone_digits;
@@ -28,7 +28,7 @@ function legacyStatus({ state, qr }) {
     return state === 'error' ? 'error' : 'generating';
 }
 
-/** What that page polls for. @param {SessionDocument} document */
+/** The answer that the page polls for. @param {SessionDocument} document */
 function legacyCode(document) {
     return {
         qr: document.qr,
@@ -56,7 +56,7 @@ function explained(error, status) {
 const TURNS = 'waportd-turns';
 const OTHER_USER_STATUS = 409;
 
-/** The ids of users that a call names; whoever names none means the user of the port. @param {Call} call */
+/** The ids of users that a call names; one without means the user of the port. @param {Call} call */
 function usersNamed({ query, body }) {
     const all = [...query.getAll('user_id'), body.user_id ?? ''];
     return all.filter((each) => each !== '').map((each) => (typeof each === 'number' ? `${each}` : each));
@@ -75,7 +75,7 @@ function refuseOtherUsers(call, user) {
     if (other !== undefined) throw explained(reason.otherUser(user, other), OTHER_USER_STATUS);
 }
 
-/** How errors of a session are answered, by their cause. The web app knows 400 for "not connected". */
+/** The status of session errors, by cause. The web app knows 400 for "not connected". */
 /** @type {Record<string, number>} */
 const STATUS = { upstream_changed: 501, perhaps_sent: 504, perhaps_done: 504 };
 const OTHER_STATUS = 400;
@@ -107,8 +107,7 @@ function answerFor(error, what, build) {
 }
 
 /**
- * Make the paths that whoever waits for this server's start may call, and the others when one of them is
- * called.
+ * Make the paths that may be called during this server's start, and the others when one of them is called.
  *
  * @param {object} options
  * @param {import('./state').SessionState} options.state
@@ -184,7 +183,7 @@ function createRoutes({ state, session, events, addRest }) {
         return events.open(call, turns === undefined ? undefined : () => session.followTurns());
     };
 
-    add('POST', '/begin', 'a linked session has its turn to start its browser; or {"limit"}', ({ body }) => {
+    add('POST', '/begin', 'give a linked session its turn to start its browser; or {"limit"}', ({ body }) => {
         const { limit } = body;
         if (limit === undefined) session.begin();
         else if (typeof limit === 'string' && Object.hasOwn(LIMITS, limit))
@@ -264,7 +263,7 @@ function createRoutes({ state, session, events, addRest }) {
         response.end();
     });
 
-    add('POST', '/snapshot', 'copy the login on the disk, and tell of when the copy is', async () => {
+    add('POST', '/snapshot', 'copy the login on the disk, and return the time of the copy', async () => {
         try {
             const { at, bytes } = await session.snapshot();
             return { snapshot_at: timestamp(at), bytes };

@@ -1,6 +1,6 @@
 'use strict';
 
-/** Where the events of one segment stand on disk, and what is known of them without reading it. */
+/** The places of one segment's events on disk, and what is known of them without reading it. */
 
 /** What is known of the delivery of an event: `FREE` = nobody waits for it. */
 const PENDING = 0;
@@ -21,7 +21,7 @@ const FREE = 3;
  */
 
 /**
- * A hash of 32 bits (FNV-1a). Two texts may have the same: it only tells where to look.
+ * A hash of 32 bits (FNV-1a). Two texts may have the same: it only says where to look.
  *
  * @param {string} text
  */
@@ -44,7 +44,7 @@ const pack = (/** @type {Column} */ array) =>
 function unpack(text, Column) {
     const bytes = Buffer.from(text, 'base64');
     const { buffer, byteOffset: start, length } = bytes;
-    // What has more than a byte begins at a multiple of its size; a small one shares its memory with others.
+    // Larger items begin at a multiple of their size; a small array shares its memory with others.
     const isOwn = buffer.byteLength === length;
     return new Column(isOwn ? buffer : buffer.slice(start, start + length));
 }
@@ -62,7 +62,7 @@ const COLUMNS = [
     ['time', Uint32Array],
 ];
 
-/** The events of one segment: where each stands, by rising number. 25 bytes for each. */
+/** The events of one segment: the place of each, by rising number. 25 bytes for each. */
 class Rows {
     count = 0;
     /** @type {Uint8Array} */
@@ -166,8 +166,8 @@ class Rows {
     /**
      * The columns as text.
      *
-     * @param {number[]} settled number and state in turn: what became of rows until this segment was full.
-     *   What became of them later is in later ones
+     * @param {number[]} settled number and state in turn: the outcomes of rows until this segment was full.
+     *   Later outcomes are in later segments
      * @returns {PackedRows}
      */
     pack(settled) {

@@ -6,11 +6,11 @@ const { profileHolders } = require('./browser');
 const { messageOf, withLimit } = require('./errors');
 const { timestamp } = require('./state');
 
-/** So long after it became ready a session is copied for the first time. */
+/** How long after it became ready a session is first copied. */
 const FIRST_MS = 60_000;
-/** A session that is not ready when its time has come is looked at again after so long. */
+/** How long until the next check of a session that is not ready when its copy is due. */
 const AGAIN_MS = 60_000;
-/** So long a server that ends waits for a last copy: systemd waits no longer than for all of it. */
+/** How long a server that ends waits for a last copy: systemd limits the time of the whole stop. */
 const LAST_LIMIT_MS = 3_000;
 const LINKING = ['qr', 'pairing', 'passkey_required'];
 const CONNECTED = ['ready', 'disconnected'];
@@ -34,9 +34,9 @@ class Safekeeping {
      * @param {() => import('./snapshots').Snapshots} parts.makeSnapshots called when the first is wanted: a
      *   server that starts has no time for that
      * @param {string} parts.profile
-     * @param {import('./state').SessionState} parts.state its `storage` tells the times
+     * @param {import('./state').SessionState} parts.state its `storage` shows the times
      * @param {import('./types').Log} parts.log
-     * @param {number} parts.interval seconds between two copies; 0 = none is made by itself
+     * @param {number} parts.interval seconds between two copies; 0 = no automatic copies
      */
     constructor({ makeSnapshots, profile, state, log, interval }) {
         this.#makeSnapshots = makeSnapshots;
@@ -84,7 +84,7 @@ class Safekeeping {
         );
         // It has been good for a while: were it damaged now, that would be another time.
         await this.#snapshots.confirm();
-        await this.tell();
+        await this.showTimes();
         return snapshot;
     }
 
@@ -104,20 +104,20 @@ class Safekeeping {
      *
      * @returns {Promise<Snapshot|null>} what took its place
      */
-    async mend() {
+    async restoreNewest() {
         this.#isGood = false;
         return this.#tried(async () => {
             const snapshot = await this.#snapshots.restore();
             if (snapshot === null) return null;
             const time = timestamp(snapshot.at);
             this.#log.warning('the login was damaged; a snapshot takes its place', { of: time });
-            await this.tell();
+            await this.showTimes();
             return snapshot;
         });
     }
 
     /** Have the document say of when the copies are, where it says how large they are. */
-    async tell() {
+    async showTimes() {
         const times = await this.times();
         const { storage } = this.#state.document();
         if (storage !== null) this.#state.update({ storage: { ...storage, ...times } });
@@ -132,7 +132,7 @@ class Safekeeping {
         };
     }
 
-    /** Delete all copies: the login they are of is deleted. One that is being made is waited for. */
+    /** Delete all copies: their login is deleted. Waits for a copy that is being made. */
     async erase() {
         this.#isGood = false;
         await this.#tried(() => this.#snapshots.forget());
@@ -146,7 +146,7 @@ class Safekeeping {
     }
 
     /**
-     * What does not work is tried again at its next time. Until then the session is as good as before.
+     * A failure is retried at the next scheduled time. Until then the session works as before.
      *
      * @template Result
      * @param {() => Promise<Result>} work

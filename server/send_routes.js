@@ -23,7 +23,7 @@ const { sureOf } = require('./sending');
 
 /** A message may have so many bytes with a file in Base64; a larger file comes as multipart, or by URL. */
 const MAX_JSON_BYTES = 16 * 1024 * 1024;
-/** So many calls with more than a MiB of it are at work at a time: each is in memory several times over. */
+/** How many calls with more than a MiB run at a time: each is in memory several times over. */
 const LARGE_AT_ONCE = 2;
 /** How long all of a JSON may take, and the wait for that, in milliseconds. */
 const JSON_LIMIT_MS = 60_000;
@@ -40,7 +40,7 @@ const KEY = new RegExp(`^${contract.patterns.idempotency_key}$`);
 function keyOf({ headers }) {
     const key = headers['idempotency-key'];
     if (key === undefined) return null;
-    // Where there are several, node has made one text of them.
+    // If there are several, node has joined them into one text.
     if (typeof key !== 'string' || !KEY.test(key))
         throw bad('Idempotency-Key must be 1 to 255 visible characters of ASCII');
     return key;
@@ -67,7 +67,7 @@ function printOf(path, body, file) {
     return createHash('sha256').update(text).digest('base64');
 }
 
-/** Lets so many calls go on at a time, each until its answer is out. */
+/** Lets so many calls run at a time, each until its answer is out. */
 class Places {
     #free;
     /** @type {Set<() => void>} */
@@ -107,7 +107,7 @@ class Places {
     }
 }
 
-/** Where a body has the file that came with it. */
+/** Place of the file that came with a body. */
 const FILE = Symbol('file');
 
 /** A body, and the file that came with it. @typedef {JsonObject & {[FILE]?: GivenFile}} Body */
@@ -169,12 +169,12 @@ function parse(text) {
         const value = JSON.parse(text);
         if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
     } catch {
-        // It is told below.
+        // It is reported below.
     }
     throw bad('the part "message" is not a JSON object');
 }
 
-/** What is waited for before one asks again, in seconds. */
+/** Seconds until the caller should ask again. */
 const AGAIN_S = 5;
 
 /** @type {(call: Call, name: string, country: string|null) => import('./types').Recipient} */
@@ -214,8 +214,8 @@ function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
             throw new HttpError(400, `message is longer than ${MAX_TEXT_CHARACTERS} characters`);
         const text = readMessage({ to: phone, text: message }, country);
         const how = { key: keyOf(request), print: printOf('/send', { phone, message }, null), waits: false };
-        const told = await answering('send', 'sending', () => sending.send(text, how).then(sureOf));
-        return { success: true, messageId: told };
+        const sentId = await answering('send', 'sending', () => sending.send(text, how).then(sureOf));
+        return { success: true, messageId: sentId };
     });
 
     const sendMessage = async (/** @type {Call} */ call) => {
@@ -231,22 +231,22 @@ function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
             const { bytes, type } = decode(media.data);
             file = await keepFor(response, spool, [bytes], media.type ?? type);
         }
-        const told = await answeringMore(message.feature, 'sending', () =>
+        const result = await answeringMore(message.feature, 'sending', () =>
             sending.send(message, { key, print, file }),
         );
-        return answer(call, told);
+        return answer(call, result);
     };
     const large = new Places(LARGE_AT_ONCE);
     add('POST', '/messages', 'send a message {"to", "text" or another kind}; Idempotency-Key', sendMessage, {
         read: (request, response) => readBody(request, response, { spool, large }),
     });
 
-    add('GET', '/messages/{id}', 'how far an own message has come', ({ params }) => {
+    add('GET', '/messages/{id}', 'the status of a sent message', ({ params }) => {
         const id = readMessageId(params.id, 'the id');
         return answeringMore('send', 'reading a message', () => sending.outcome(id));
     });
 
-    add('PATCH', '/messages/{id}', 'put another text in its place {"text"}', async ({ params, body }) => {
+    add('PATCH', '/messages/{id}', 'replace its text {"text"}', async ({ params, body }) => {
         const id = readMessageId(params.id, 'the id');
         const edit = readEdit(body, country);
         await answeringMore('edit', 'editing', () => sending.edit(id, edit));
@@ -255,9 +255,9 @@ function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
 
     add('DELETE', '/messages/{id}', 'delete it for all, or (?for=me) here', async ({ params, query }) => {
         const id = readMessageId(params.id, 'the id');
-        const whom = query.get('for') ?? 'all';
-        if (!['all', 'me'].includes(whom)) throw bad('for must be all or me');
-        await answeringMore('delete', 'deleting', () => sending.remove(id, whom === 'all'));
+        const scope = query.get('for') ?? 'all';
+        if (!['all', 'me'].includes(scope)) throw bad('for must be all or me');
+        await answeringMore('delete', 'deleting', () => sending.remove(id, scope === 'all'));
         return { id };
     });
 
@@ -268,7 +268,7 @@ function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
         return { id };
     });
 
-    add('POST', '/messages/{id}/forward', 'send it on {"to"}; Idempotency-Key', async (call) => {
+    add('POST', '/messages/{id}/forward', 'forward it {"to"}; Idempotency-Key', async (call) => {
         const id = readMessageId(call.params.id, 'the id');
         const to = readForward(call.body, country);
         const how = { key: keyOf(call.request), print: printOf(`/messages/${id}/forward`, call.body, null) };
@@ -277,20 +277,20 @@ function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
 
     /** @type {[sign: 'typing'|'recording', about: string][]} */
     const signs = [
-        ['typing', 'have them see that one types'],
-        ['recording', 'have them see that one records'],
+        ['typing', 'show them that you are typing'],
+        ['recording', 'show them that you are recording'],
     ];
     for (const [what, about] of signs) {
         add('POST', `/chats/{id}/${what}`, `${about} {"on"?}`, async (call) => {
             const to = recipientIn(call, 'id', country);
             const sign = readSignal(call.body) ? what : 'stop';
-            await answeringMore('typing', 'telling', () => sending.signal(sign, to));
+            await answeringMore('typing', 'signaling', () => sending.signal(sign, to));
             return { ok: true };
         });
     }
-    add('POST', '/chats/{id}/seen', 'have them see that their messages are read', async (call) => {
+    add('POST', '/chats/{id}/seen', 'mark their messages as read', async (call) => {
         const to = recipientIn(call, 'id', country);
-        await answeringMore('typing', 'telling', () => sending.signal('seen', to));
+        await answeringMore('typing', 'signaling', () => sending.signal('seen', to));
         return { ok: true };
     });
 
@@ -302,14 +302,14 @@ function addSendRoutes({ add, answering, sending, spool, country, isLinked }) {
 }
 
 /**
- * Answer with what became of a message: 202 while nobody knows that it is at WhatsApp's server.
+ * Answer with the outcome of a message: 202 while it is not known to be at WhatsApp's server.
  *
  * @param {Call} call
- * @param {import('./sending').Told<string|null>} told
+ * @param {import('./sending').Outcome<string|null>} result
  */
-function answer({ response }, told) {
-    if (told.outcome === 'sent') return told;
-    writeJson(response, 202, told);
+function answer({ response }, result) {
+    if (result.outcome === 'sent') return result;
+    writeJson(response, 202, result);
     return undefined;
 }
 

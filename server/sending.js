@@ -1,7 +1,7 @@
 'use strict';
 
 /**
- * Sends messages, each once, and tells how far it has come.
+ * Sends messages, each once, and reports their status.
  *
  * The page is asked for the message's id before the message is handed over. So whatever happens then, to the
  * page, the browser, this process or the caller, the message can be found by that id, and handing it over
@@ -19,9 +19,9 @@ const SEND_LIMIT_MS = 14_000;
 const MEDIA_LIMIT_MS = 60_000;
 /** Of that, how long for WhatsApp's server to have the message. */
 const ACK_LIMIT_MS = 10_000;
-/** A call has this much time beyond its own limit, which then tells more. */
+/** A call has this much time beyond its own limit, which reports more. */
 const REST_MS = 500;
-/** So much may WhatsApp's clock differ from this host's, in milliseconds. */
+/** How much WhatsApp's clock may differ from this host's, in milliseconds. */
 const CLOCKS_MS = 600_000;
 
 /** WhatsApp's numbers for how far a message has come, from -1 on. */
@@ -43,13 +43,13 @@ const ACKS = ['error', 'pending', 'server', 'device', 'read', 'played'];
 /** The file that a call uses, and the page, as long as it may read that. */
 /** @typedef {{file: GivenFile|null, handing?: Promise<void>}} Used */
 
-/** How far a message has come, as far as that is known. @typedef {Pick<Sent, 'ack'>} Come */
+/** The status of a message, as far as known. @typedef {Pick<Sent, 'ack'>} Come */
 
 /**
- * What callers are told: see `send`.
+ * The answer to callers: see `send`.
  *
  * @template {string|null} [Id=string]
- * @typedef {{id: Id, outcome: 'sent'|'pending', code?: string}} Told
+ * @typedef {{id: Id, outcome: 'sent'|'pending', code?: string}} Outcome
  */
 
 /** How long a call may still take, in milliseconds. @typedef {() => number} Left */
@@ -57,11 +57,11 @@ const ACKS = ['error', 'pending', 'server', 'device', 'read', 'played'];
 /** @type {(status: number, code: string, message: string, hint?: string) => HttpError} */
 const failed = (status, code, message, hint) => new HttpError(status, message, { code, hint });
 
-/** What the page tells instead of doing something. */
+/** The page's reasons for not doing something. */
 const FAILURES = {
     not_on_whatsapp: () => failed(422, 'not_on_whatsapp', 'this number is not on WhatsApp'),
     no_such_chat: () =>
-        failed(404, 'no_such_chat', 'no such chat', 'one writes only to groups that one is a member of'),
+        failed(404, 'no_such_chat', 'no such chat', 'you can write only to groups that you are a member of'),
     no_such_message: () => failed(404, 'no_such_message', 'no such message'),
     refused: () => failed(422, 'refused', 'WhatsApp does not allow this for this message'),
 };
@@ -94,13 +94,13 @@ const plainName = (name = '') =>
 
 /**
  * @template {{code?: string}} Result
- * @param {Result} told
+ * @param {Result} result
  * @returns {Exclude<Result, {code: string}>}
- * @throws {HttpError} where the page tells why it did not do something
+ * @throws {HttpError} if the page says why it did not do something
  */
-function orThrow(told) {
-    if (told.code !== undefined) throw FAILURES[/** @type {keyof typeof FAILURES} */ (told.code)]();
-    return /** @type {Exclude<Result, {code: string}>} */ (told);
+function orThrow(result) {
+    if (result.code !== undefined) throw FAILURES[/** @type {keyof typeof FAILURES} */ (result.code)]();
+    return /** @type {Exclude<Result, {code: string}>} */ (result);
 }
 
 /** Lets one go each so many milliseconds. */
@@ -168,11 +168,11 @@ class Sending {
      *
      * @param {Message} message as `readMessage` gives it
      * @param {object} options
-     * @param {string|null} [options.key] whoever calls again with it gets what became of the first call
+     * @param {string|null} [options.key] another call with it gets the outcome of the first call
      * @param {string} [options.print] equal for equal messages: with a key
      * @param {GivenFile|null} [options.file] of the message, as the spool gave it; it is dropped
      * @param {boolean} [options.waits] whether to wait until WhatsApp's server has the message
-     * @returns {Promise<Told>} `sent`: WhatsApp's server
+     * @returns {Promise<Outcome>} `sent`: WhatsApp's server
      *   has it; `pending`: the page has it, or, with code `perhaps_sent`, perhaps
      * @throws {HttpError|SessionError|Error} it was not handed over, or WhatsApp has refused it
      */
@@ -213,7 +213,7 @@ class Sending {
     /**
      * @param {Message} message
      * @param {{key: string|null, print: string, used: Used, waits: boolean}} options
-     * @returns {Promise<Told>}
+     * @returns {Promise<Outcome>}
      */
     async #send(message, { key, print, used, waits }) {
         const limit = message.media === null ? SEND_LIMIT_MS : MEDIA_LIMIT_MS;
@@ -226,16 +226,16 @@ class Sending {
         const where = begun ?? (await this.#prepare(message.to, left()));
         if (begun === undefined && key !== null) await this.#begin({ key, print, ...where });
         /** @type {Come|null} */
-        let told;
+        let result;
         try {
-            told = await this.#handOver(message, where, used, left);
+            result = await this.#handOver(message, where, used, left);
         } catch (error) {
             // It was not handed over.
             if (key !== null && begun === undefined) await this.#sends.forget(key);
             throw error;
         }
-        if (told?.ack === 0 && waits) told = await this.#awaitAck(where.id, left());
-        return this.#tell(told, where.id, key);
+        if (result?.ack === 0 && waits) result = await this.#awaitAck(where.id, left());
+        return this.#outcomeOf(result, where.id, key);
     }
 
     /**
@@ -251,7 +251,7 @@ class Sending {
     }
 
     /**
-     * Have the file of a message on disk, wherever it comes from, and tell the page what it is.
+     * Put the file of a message on disk, wherever it comes from, and describe it to the page.
      *
      * @param {Message} message
      * @param {Used} used
@@ -307,7 +307,7 @@ class Sending {
      * @param {{chat: string, id: string}} where
      * @param {Used} used
      * @param {Left} left
-     * @returns {Promise<Sent|null>} null: nobody knows what became of it
+     * @returns {Promise<Sent|null>} null: the outcome is not known
      */
     #handOver(message, { chat, id }, used, left) {
         return this.#give((client) => {
@@ -331,16 +331,16 @@ class Sending {
             isBegun = true;
             return withLimit(handing(client), left() - REST_MS, 'sending');
         };
-        let told;
+        let result;
         try {
-            told = await this.#use(work, left(), 'sending', { isReading: true });
+            result = await this.#use(work, left(), 'sending', { isReading: true });
         } catch (error) {
-            // The page tells what was wrong with the message. Whatever else is wrong, it may have taken it.
+            // The page says what was wrong with the message. After any other error it may have taken it.
             if (isBegun) return null;
             throw error;
         }
-        if (told.error !== undefined) throw new Error(told.error);
-        return orThrow(told);
+        if (result.error !== undefined) throw new Error(result.error);
+        return orThrow(result);
     }
 
     /** @param {string} id @param {number} left @returns {Promise<Come>} */
@@ -349,21 +349,21 @@ class Sending {
         if (ms <= 0) return { ack: 0 };
         const work = (/** @type {SessionClient} */ client) => client.awaitAck(id, ms);
         // The message is there: only how far it has come is not known.
-        const told = await this.#use(work, ms + REST_MS, 'an answer of WhatsApp').catch(() => null);
-        return told ?? { ack: 0 };
+        const result = await this.#use(work, ms + REST_MS, 'an answer of WhatsApp').catch(() => null);
+        return result ?? { ack: 0 };
     }
 
     /**
      * @template {string|null} Id
-     * @param {Come|null} told
+     * @param {Come|null} result
      * @param {Id} id
      * @param {string|null} key
-     * @returns {Told<Id>}
+     * @returns {Outcome<Id>}
      */
-    #tell(told, id, key) {
-        if (told === null) return { id, outcome: 'pending', code: 'perhaps_sent' };
-        if (told.ack < 0) throw failed(422, 'refused', 'WhatsApp did not take the message');
-        if (told.ack === 0) return { id, outcome: 'pending' };
+    #outcomeOf(result, id, key) {
+        if (result === null) return { id, outcome: 'pending', code: 'perhaps_sent' };
+        if (result.ack < 0) throw failed(422, 'refused', 'WhatsApp did not take the message');
+        if (result.ack === 0) return { id, outcome: 'pending' };
         if (key !== null) this.#sends.settle(key);
         return { id, outcome: 'sent' };
     }
@@ -379,24 +379,24 @@ class Sending {
         return this.#session.use(work, limit, what, how);
     }
 
-    // ---- what became of it, and what is done with it ---------------------------------------------
+    // ---- its outcome, and later changes ---------------------------------------------------------
 
     /**
-     * Tell how far an own message has come: `{id, outcome, ack}`.
+     * Return the status of a message from this account: `{id, outcome, ack}`.
      *
      * @param {string} id
      * @throws {HttpError} 404
      */
     async outcome(id) {
         if (!id.startsWith('true_')) throw FAILURES.no_such_message();
-        const told = await this.#read('reading a message', (client) => client.awaitAck(id, 0));
-        if (told === null) {
+        const result = await this.#read('reading a message', (client) => client.awaitAck(id, 0));
+        if (result === null) {
             if (!this.#sends.has(id)) throw FAILURES.no_such_message();
             return { id, outcome: 'pending', code: 'perhaps_sent', ack: null };
         }
-        const ack = ACKS[told.ack + 1] ?? 'played';
-        if (told.ack < 0) return { id, outcome: 'failed', code: 'refused', ack };
-        return { id, outcome: told.ack === 0 ? 'pending' : 'sent', ack };
+        const ack = ACKS[result.ack + 1] ?? 'played';
+        if (result.ack < 0) return { id, outcome: 'failed', code: 'refused', ack };
+        return { id, outcome: result.ack === 0 ? 'pending' : 'sent', ack };
     }
 
     /**
@@ -430,13 +430,13 @@ class Sending {
     }
 
     /**
-     * Send a message on. As `send`; of the copy, whose id the page chooses, `id` is null where it does not
-     * tell it, or nobody knows yet.
+     * Forward a message. As `send`; the page chooses the id of the copy, and `id` is null if it does not
+     * report it, or it is not known yet.
      *
      * @param {string} id of the message
      * @param {Recipient} to as `readRecipient` gives it
      * @param {{key?: string|null, print?: string}} options
-     * @returns {Promise<Told<string|null>>}
+     * @returns {Promise<Outcome<string|null>>}
      */
     async forward(id, to, { key = null, print = '' } = {}) {
         const work = () => this.#forward(id, to, { key, print });
@@ -447,7 +447,7 @@ class Sending {
      * @param {string} id
      * @param {Recipient} to
      * @param {{key: string|null, print: string}} options
-     * @returns {Promise<Told<string|null>>}
+     * @returns {Promise<Outcome<string|null>>}
      */
     async #forward(id, to, { key, print }) {
         const end = performance.now() + SEND_LIMIT_MS;
@@ -473,9 +473,9 @@ class Sending {
                 };
             }
             try {
-                const told = await sendOn(earlier);
-                if (told !== null) await this.#sends.settle(key, { copy: told.id });
-                return told;
+                const result = await sendOn(earlier);
+                if (result !== null) await this.#sends.settle(key, { copy: result.id });
+                return result;
             } catch (error) {
                 // It was not handed over.
                 if (begun === undefined) await this.#sends.forget(key);
@@ -485,21 +485,21 @@ class Sending {
         return this.#tellForwarded(await this.#forwards.take(key, once), key);
     }
 
-    /** @param {Sent|null} told @param {string|null} key */
-    #tellForwarded(told, key) {
-        return this.#tell(told, told?.id ?? null, key);
+    /** @param {Sent|null} result @param {string|null} key */
+    #tellForwarded(result, key) {
+        return this.#outcomeOf(result, result?.id ?? null, key);
     }
 
     /**
-     * Tell of a message that was sent on before.
+     * Report on a message that was forwarded before.
      *
      * @param {KeptSend} begun
      * @param {number} left
-     * @returns {Promise<Told<string|null>>}
+     * @returns {Promise<Outcome<string|null>>}
      */
     async #tellCopy({ key, copy = null, sent }, left) {
         if (sent) return { id: copy, outcome: 'sent' };
-        return this.#tell(copy === null ? { ack: 0 } : await this.#awaitAck(copy, left), copy, key);
+        return this.#outcomeOf(copy === null ? { ack: 0 } : await this.#awaitAck(copy, left), copy, key);
     }
 
     /**
@@ -526,7 +526,7 @@ class Sending {
      * @param {Recipient} to
      */
     signal(what, to) {
-        return this.#act('telling', (client) => client.signal(what, to.known));
+        return this.#act('signaling', (client) => client.signal(what, to.known));
     }
 
     /**
@@ -550,7 +550,7 @@ class Sending {
 /**
  * Turn an unknown outcome into the error that calls without outcomes know.
  *
- * @param {Told} told
+ * @param {Outcome} result
  * @throws {SessionError}
  */
 function sureOf({ id, code }) {

@@ -1,6 +1,6 @@
 'use strict';
 
-/** What runs in WhatsApp's page to send, and to change what was sent. */
+/** Functions that run in WhatsApp's page to send, and to change what was sent. */
 
 const { attempt, chatBy, idsOf, textOf, withParts } = require('./in_page');
 const { messagesSince } = require('./missed_page');
@@ -8,8 +8,8 @@ const { messagesSince } = require('./missed_page');
 /** @typedef {import('./types').WhatsAppObject} WhatsAppObject */
 
 /**
- * How far a message has come: WhatsApp's number; -1 = refused, 0 = not at the server yet. No id: it is a copy
- * of which the page does not tell it.
+ * The status of a message: WhatsApp's number; -1 = refused, 0 = not at the server yet. No id: it is a copy
+ * whose id the page does not report.
  *
  * @typedef {{id: string|null, ack: number, type: string, code?: undefined, error?: undefined}} Sent
  */
@@ -24,7 +24,7 @@ const { messagesSince } = require('./missed_page');
 
 /** Whether somebody is on WhatsApp. @typedef {{exists: boolean, id: string|null, lid: string|null}} Found */
 
-/** When a message was sent on first, in seconds, and copies that are none of that. */
+/** When a message was first forwarded, in seconds, and copies that do not come from that. */
 /** @typedef {{since: number, others: string[]}} Begun */
 
 /**
@@ -110,7 +110,7 @@ async function prepareSend({ known, likely }) {
         try {
             chat = await window.WWebJS.getChat(textOf(wid), { getAsModel: false });
         } catch (error) {
-            // The page's words for somebody whom WhatsApp does not know.
+            // The page's words for somebody that WhatsApp does not know.
             if (!/No LID/i.test(String(error))) throw error;
         }
         if (!chat) return { code: isPerson ? 'not_on_whatsapp' : 'no_such_chat' };
@@ -121,7 +121,7 @@ async function prepareSend({ known, likely }) {
 }
 
 /**
- * Who sends to a group is chosen by what is known of it, which the page may not have loaded yet.
+ * The sender id in a group depends on the group's data, which the page may not have loaded yet.
  *
  * @param {WhatsAppObject} chat
  */
@@ -132,7 +132,7 @@ async function completeGroup(chat) {
     try {
         await groups.update(chat.id);
     } catch {
-        // Then as far as it is known.
+        // Then use what is known.
     }
 }
 
@@ -148,8 +148,8 @@ function keyIn(chat, id) {
 }
 
 /**
- * Runs in the page: send a message under the id that was chosen for it. Whoever calls again gets what became
- * of it: what is in the page, or on its way, is not sent again.
+ * Runs in the page: send a message under the id that was chosen for it. Another call gets its outcome: a
+ * message that is in the page, or on its way, is not sent again.
  *
  * @param {Place} where as `prepareSend` gave it
  * @param {What} what
@@ -171,7 +171,7 @@ function once(id, work) {
     const underWay = (window.waportd.underWay ??= new Map());
     if (!underWay.has(id)) {
         const done = work().catch((error) => {
-            // Told, not thrown: what else is thrown at work in a page says nothing about the message.
+            // Returned, not thrown: other errors thrown in a page say nothing about the message.
             const { message } = window.waportd.explain?.(error) ?? error;
             return { error: String(message) };
         });
@@ -214,7 +214,7 @@ async function give(chatId, id, { text, options, extra, media, quote }, input) {
         const { files } = /** @type {HTMLInputElement & {files: FileList}} */ (input);
         const file = new window.File([files[0]], media.filename ?? '', { type: media.mimetype });
         given.media = await asSent(file, media, given);
-        // The library does not tell it of stickers.
+        // The library does not report it for stickers.
         more.mimetype = given.media.mimetype;
     }
     const send = (/** @type {object} */ other) =>
@@ -247,8 +247,8 @@ async function asSent(file, { mimetype, filename }, { sendMediaAsSticker }) {
 }
 
 /**
- * Runs in the page: what has become of a message, once it is at the server or refused, or so many
- * milliseconds later; null = the page has no such message.
+ * Runs in the page: the status of a message, once it is at the server or refused, or so many milliseconds
+ * later; null = the page has no such message.
  *
  * @param {string} id
  * @param {number} ms
@@ -317,13 +317,13 @@ async function react(id, reaction) {
 }
 
 /**
- * Runs in the page: forward a message. The page chooses the id of the copy: null where it does not tell it.
+ * Runs in the page: forward a message. The page chooses the id of the copy: null if it does not report it.
  *
  * @param {string} id
- * @param {Place} where as `prepareSend` gave it; who calls again with the same `id`
- *   while it is under way gets what becomes of it
+ * @param {Place} where as `prepareSend` gave it; another call with the same
+ *   `id` while it is under way gets its outcome
  * @param {Begun|null} begun it was begun before, at `since` (seconds) or later:
- *   the copy is looked for first, beside the `others` that are none
+ *   the copy is searched for first; the `others` are not copies
  * @returns {Promise<Given>} as `handOver`
  */
 async function forward(id, where, begun) {
@@ -387,7 +387,7 @@ async function copiesOf(id, to, since) {
     });
 }
 
-/** What somebody sees of what one does. @typedef {'typing'|'recording'|'stop'|'seen'} Sign */
+/** A sign of activity that the other side sees. @typedef {'typing'|'recording'|'stop'|'seen'} Sign */
 
 /** @param {Sign} what @param {string[]} ids @returns {Promise<{code?: string}>} */
 async function signal(what, ids) {

@@ -1,12 +1,12 @@
 'use strict';
 
 /**
- * Which sends have begun, by their idempotency key: on disk before a message is handed over, so that whoever
- * repeats a call after a kill, a restart or a move gets the first message, and not a second one. No text of a
+ * Which sends have begun, by their idempotency key: on disk before a message is handed over, so that a call
+ * repeated after a kill, a restart or a move gets the first message, and sends no second one. No text of a
  * message is kept.
  *
- * A file of lines, each a checksum and JSON, to which is added; what a crash left of the last line is passed
- * over. It is written anew where most of it is of no use any more.
+ * An append-only file of lines, each a checksum and JSON; a last line cut off by a crash is skipped. The file
+ * is rewritten when most of it is no longer needed.
  */
 
 const { createHash } = require('node:crypto');
@@ -18,15 +18,15 @@ const { codeOf, messageOf } = require('./errors');
 
 /** How long a key is known, in milliseconds. */
 const KEPT_MS = 24 * 60 * 60 * 1000;
-/** So many keys are known at most; those that are older are forgotten before their time. */
+/** The most keys that are kept; older ones are dropped before their time. */
 const MOST_KEPT = 50_000;
-/** So many lines that are of no use any more may be in the file, beyond as many as are of use. */
+/** So many unneeded lines may be in the file, beyond the number of needed ones. */
 const MOST_WASTE = 1_000;
 
 const FILE = 'sends';
 
 /**
- * What is kept of a send. `print` is equal for equal calls; `others`: of a message that is sent on, the
+ * The kept data of a send. `print` is equal for equal calls; `others`: of a forwarded message, the
  * copies that were in the chat already; `copy`: the id under which the page forwarded it, or null; `sent`:
  * whether WhatsApp's server is known to have the message.
  *
@@ -87,7 +87,7 @@ class Sends {
     #writing = null;
 
     /**
-     * Read what was kept. Never fails: a file that cannot be read is told, and begun anew.
+     * Read what was kept. Never fails: a file that cannot be read is reported, and replaced.
      *
      * @param {object} options
      * @param {string} options.directory the folder of the user's messages; it is made when something is to be
@@ -143,7 +143,7 @@ class Sends {
         }
     }
 
-    /** Tell what is known of a key, or undefined. @param {string} key */
+    /** Return what is known of a key, or undefined. @param {string} key */
     find(key) {
         this.#trim();
         return this.#kept.get(key);
@@ -154,7 +154,7 @@ class Sends {
         return [...this.#kept.values()].some((each) => each.id === id || each.copy === id);
     }
 
-    /** The ids of messages that were sent on under a key. */
+    /** The ids of messages that were forwarded under a key. */
     copies() {
         return [...this.#kept.values()].flatMap(({ copy }) => (copy ? [copy] : []));
     }
@@ -170,7 +170,7 @@ class Sends {
     }
 
     /**
-     * Keep what became of a message. It can be asked again where the disk does not take it.
+     * Keep the outcome of a message. If the disk does not take it, the page can be asked again.
      *
      * @param {string} key
      * @param {Pick<Send, 'sent'|'copy'>} what
@@ -193,7 +193,7 @@ class Sends {
     }
 
     /**
-     * What comes while the disk is busy is written together.
+     * Records that come while the disk is busy are written together.
      *
      * @param {SendRecord} record
      * @returns {Promise<void>}
@@ -223,7 +223,7 @@ class Sends {
                 for (const { reject } of batch) reject(error);
             }
         }
-        // In the same turn: what comes from now on is written anew.
+        // In the same turn: whatever comes from now on goes to the new file.
         this.#writing = null;
     }
 

@@ -2,13 +2,13 @@
 
 /**
  * The life of the WhatsApp session: when a browser is opened, when it is closed, and what is done about
- * trouble. What the browser tells comes through page_events.js, which has the phases before and after the
- * login: phase_linking.js and phase_linked.js. What is tried against trouble, and when, is in recovery.js,
- * the next try itself in retry.js. Who waits for a pairing code is in pairing.js.
+ * trouble. Events of the browser come through page_events.js, which has the phases before and after the
+ * login: phase_linking.js and phase_linked.js. recovery.js decides what is tried against trouble, and when;
+ * retry.js has the next try. pairing.js has the callers that wait for a pairing code.
  *
- * A browser runs only for a stored login or while somebody asks for a code. Trouble is mended in this process
- * as long as that helps: the page is loaded anew, then another browser opened, after growing pauses. Only
- * when that has failed for minutes the process ends, so that systemd starts another.
+ * A browser runs only for a stored login or while somebody asks for a code. Trouble is handled in this
+ * process as long as that helps: the page is reloaded, then another browser opened, after growing pauses.
+ * Only when that has failed for minutes does the process end, so that systemd starts another.
  */
 
 const { setTimeout: pause } = require('node:timers/promises');
@@ -38,12 +38,12 @@ const { Watch } = require('./page_events');
 
 /** A `/qr` that comes after so long without any is a person, not a forgotten tab. */
 const QUIET_MS = 60_000;
-/** So long a call waits for a session that comes back, and so much of its time is left for its work. */
+/** How long a call waits for a session that comes back, and how much of its time is left for its work. */
 const BACK_LIMIT_MS = 10_000;
 const WORK_LEFT_MS = 2_000;
-/** After so long it is known what became of a page that went away under a call. */
+/** After so long it is known what happened to a page that went away during a call. */
 const GONE_MS = 300;
-/** So many times in a row a page has to show a code before a login that it should have is given up. */
+/** How many times in a row a page must show a code before the login that it should have is given up. */
 const MISSING_LOGINS = 3;
 const LOOK_LIMIT_MS = 3_000;
 
@@ -82,7 +82,7 @@ class Session {
     #demand = new Demand();
     #turn;
     #recovery = new Recovery();
-    /** What is being mended. @type {SessionError|null} */
+    /** The trouble that is being handled. @type {SessionError|null} */
     #why = null;
     /** The next try, while no browser runs because of trouble. */
     #retry = new Retry((next) => this.#tryAgain(next));
@@ -101,7 +101,7 @@ class Session {
      * @param {() => Promise<{SessionClient: import('./types').SessionClientClass}>} options.loadLibrary
      *   called when the library is needed
      * @param {import('./types').RunEvents['onEvent']} options.onEvent takes what happens (describe.js),
-     *   with whom can be asked about its people
+     *   with the client that can be asked about its people
      */
     constructor({
         config,
@@ -140,7 +140,7 @@ class Session {
         return this.#watch?.run ?? null;
     }
 
-    /** What becomes of the codes of the browser that runs. */
+    /** The codes of the running browser. */
     get #linking() {
         return this.#watch?.linking ?? null;
     }
@@ -170,7 +170,7 @@ class Session {
 
     // ---- what others ask for --------------------------------------------------------------------
 
-    /** Learn whether a login is stored. What stands in the way of that is told when a browser is opened. */
+    /** Find out whether a login is stored. An error in that is reported when a browser is opened. */
     async restore() {
         await this.#login.read().catch((error) => this.#log.error(error.message, { cause: error.cause }));
         this.#recovery.resume(this.#storage.trouble());
@@ -199,7 +199,7 @@ class Session {
             () => this.#end(EXIT.stopped, `idle: nobody asked for a code for ${limit} s`),
         );
         this.#begun = true;
-        // Somebody has asked already, and perhaps in vain: that stays to be seen.
+        // Somebody has asked already, and may have failed: that remains shown.
         const isTried = this.#run !== null || this.#retry.isSet;
         if (!isTried && (this.linked || !this.#login.isRead)) {
             this.#state.enter('generating', { message: WAITS_FOR_TURN, attempt: 0 });
@@ -227,7 +227,7 @@ class Session {
         this.#state.update({ message: this.#why === null ? message : `${this.#why.message}; ${message}` });
     }
 
-    /** Somebody listens who tells when its turn comes. @returns {() => void} to be called at the end */
+    /** A listener will say when its turn comes. @returns {() => void} to be called at the end */
     followTurns() {
         return this.#turn.follow();
     }
@@ -247,8 +247,8 @@ class Session {
     }
 
     /**
-     * Somebody asks for a code right now. Does nothing when a browser runs already. Where many have failed
-     * the next try only comes sooner.
+     * Somebody asks for a code right now. Does nothing if a browser runs already. If many have failed, the
+     * next try only comes sooner.
      */
     askNow() {
         this.#demand.ask();
@@ -260,8 +260,8 @@ class Session {
     }
 
     /**
-     * Get a pairing code for a phone. A code of the same phone that is still valid is given again. A step for
-     * a passkey ends by it: somebody starts over.
+     * Get a pairing code for a phone. A code of the same phone that is still valid is given again. It ends
+     * a passkey step: somebody starts over.
      *
      * @param {string} phone digits with country code
      * @returns {Promise<{code: string, expires_at: string}>}
@@ -319,26 +319,26 @@ class Session {
      */
     async logout() {
         const run = this.#run;
-        let told = false;
+        let unlinked = false;
         if (run !== null && this.linked && this.initialized && !this.#ending) {
-            told = await run.unlink();
+            unlinked = await run.unlink();
         }
         const message =
-            told || !this.linked
+            unlinked || !this.linked
                 ? 'logged out; the session is deleted'
-                : 'the session is deleted here, but the phone could not be told: remove the device there';
+                : 'the session is deleted here, but the phone could not be notified: remove the device there';
         await this.#finishLogout(message);
         return message;
     }
 
     /**
      * Work with the library while the session is ready. A linked session that is away for a moment (its page
-     * loads again, or the connection is lost) is waited for.
+     * reloads, or the connection is lost) gets time to come back.
      *
      * @template Result
      * @param {(client: import('./types').SessionClient, leftMs: number) => Promise<Result>} work
      * @param {number} limitMs for waiting and work together
-     * @param {string} what that is, for who waits too long
+     * @param {string} what that is, for the error after the limit
      * @param {object} [options]
      * @param {boolean} [options.isReading] whether the work changes nothing: if its page goes away under it,
      *   it is done once more in the next one
@@ -392,8 +392,8 @@ class Session {
     }
 
     /**
-     * Return whether an error that nobody waits for comes from a page, or browser, that has gone: what that
-     * means is found out, and mended, elsewhere.
+     * Return whether an unhandled error comes from a page, or browser, that has gone: that is diagnosed and
+     * handled elsewhere.
      *
      * @param {unknown} error
      */
@@ -416,7 +416,7 @@ class Session {
     }
 
     /**
-     * Copy the login, for whoever backs it up.
+     * Copy the login, for a backup.
      *
      * @returns {Promise<import('./snapshots').Snapshot>} of now, if the session is ready, else the newest
      * @throws {SessionError} `not_connected`: there is none
@@ -439,7 +439,7 @@ class Session {
             return;
         }
         this.#retry.clear();
-        // Whoever asks for it waits for no turn.
+        // A session that somebody asks for waits for no turn.
         if (this.#turn.isAwaited) this.#turn.end();
         const run = new BrowserRun({
             config: this.#config,
@@ -464,7 +464,7 @@ class Session {
     }
 
     /**
-     * Load WhatsApp's page: for a linked session in its turn, for whoever asks for a code at once.
+     * Load WhatsApp's page: for a linked session in its turn, for a person who asks for a code at once.
      *
      * @param {() => void} work
      */
@@ -479,7 +479,7 @@ class Session {
         this.#state.update({ message: `${this.#why.message}; ${TRIES_IN_TURN}` });
     }
 
-    /** What a run may decide, and tell, about the session. @returns {import('./types').RunEvents} */
+    /** What a run may decide, and report, about the session. @returns {import('./types').RunEvents} */
     #eventsOf(/** @type {BrowserRun} */ run) {
         return {
             login: this.#login,
@@ -522,7 +522,7 @@ class Session {
         return this.#why !== null && this.linked && ['disconnected', 'error'].includes(this.#state.name);
     }
 
-    /** Go on with another browser, for the pairing code of a phone or for codes to scan. */
+    /** Continue with another browser, for the pairing code of a phone or for codes to scan. */
     #startOver(/** @type {SessionError} */ why, /** @type {string|null} */ phone = null) {
         this.#pairing.refuse(why);
         if (this.#run !== null) this.#close(this.#run);
@@ -534,9 +534,9 @@ class Session {
         const { run } = watch;
         await this.#closing;
         // The last look before the login is given up is at a copy.
-        if (this.#missingLogins === MISSING_LOGINS - 1) await this.#safekeeping.mend();
+        if (this.#missingLogins === MISSING_LOGINS - 1) await this.#safekeeping.restoreNewest();
         if (!this.#login.isRead) await this.#login.read();
-        // Whoever asks right after the start comes before the library is loaded: that blocks everything else.
+        // A call right after the start is answered before the library is loaded: that blocks all else.
         await run.start();
         this.#begunFirst();
         if (!this.linked) {
@@ -575,7 +575,7 @@ class Session {
         /** @type {SessionError} */ why,
     ) {
         if (run.closed || run.unlinking || this.#ending) return;
-        // Its page is loaded anew as soon as it is its turn.
+        // Its page is reloaded as soon as it is its turn.
         if (this.#turn.isAwaited && isOfPage(kind)) return;
         const { linked } = this;
         this.#why = why;
@@ -630,11 +630,11 @@ class Session {
     }
 
     /**
-     * Show trouble if it `lasts`, and have it logged: a change of the state is logged by itself.
+     * Show trouble if it `lasts`, and have it logged: a change of the state is logged automatically.
      *
      * @param {{error: boolean}} next
      * @param {boolean} lasts
-     * @param {import('./types').Told} fields
+     * @param {import('./types').Shown} fields
      */
     #show({ error }, lasts, fields) {
         const before = this.#state.name;
@@ -655,7 +655,7 @@ class Session {
     }
 
     /**
-     * Load the page anew in the same browser.
+     * Reload the page in the same browser.
      *
      * @param {BrowserRun} run
      * @param {SessionError|null} why what was wrong with it, if something was
@@ -664,8 +664,8 @@ class Session {
         if (run.closed || run.reloading) return;
         this.#linking?.reloads();
         if (why !== null) {
-            this.#log.warning(why.message, { cause: why.cause, next: 'its page is loaded anew' });
-            this.#watch?.linked.reloads(explain(why, 'loading its page anew').message, why);
+            this.#log.warning(why.message, { cause: why.cause, next: 'its page is reloaded' });
+            this.#watch?.linked.reloads(explain(why, 'reloading its page').message, why);
         }
         try {
             await run.reload();
@@ -675,7 +675,7 @@ class Session {
         }
     }
 
-    /** The session was ready for long enough: the next process has nothing to go on with. */
+    /** The session was ready for long enough: the next process has nothing to continue. */
     #forgetTrouble() {
         if (this.#state.name !== 'ready') return;
         this.#storage
@@ -684,14 +684,14 @@ class Session {
     }
 
     /**
-     * End the process, so that systemd starts another: it goes on where this one stopped.
+     * End the process, so that systemd starts another: it continues where this one stopped.
      *
      * @param {number} code
      * @param {string} message
      */
     #leave(code, message) {
         this.#ending = true;
-        this.#state.enter('disconnected', { message, hint: 'the server restarts by itself' });
+        this.#state.enter('disconnected', { message, hint: 'the server restarts automatically' });
         if (this.#run !== null) this.#close(this.#run);
         this.#storage.noteTrouble(this.#recovery.note()).then(
             () => this.#end(code, message),
@@ -745,7 +745,7 @@ class Session {
         this.#failed(run, reason.silent(what, next, refused), kind);
     }
 
-    /** A run could not be started, or not to its end: tell why, and try again. */
+    /** A run could not be started, or its start not finished: report why, and try again. */
     async #failed(
         /** @type {BrowserRun} */ run,
         /** @type {any} */ error,
@@ -761,7 +761,7 @@ class Session {
             return;
         }
         if (error?.cause === 'profile_missing') {
-            // Only systemd can make the folder anew.
+            // Only systemd can recreate the folder.
             this.#leave(EXIT.unexpected, error.message);
             return;
         }

@@ -1,6 +1,6 @@
 'use strict';
 
-/** Why there is no session, in words: each reason with its cause code and the way out. */
+/** Why there is no session, as text: each reason with its cause code and how to fix it. */
 
 const path = require('node:path');
 
@@ -9,7 +9,7 @@ const { ruleFor } = require('./recovery');
 
 const CHECK_NETWORK = "check this host's Internet connection, firewall and proxy";
 
-const BY_ITSELF = 'nothing to do: it is tried again by itself';
+const BY_ITSELF = 'nothing to do: it is retried automatically';
 
 const LINK_AGAIN = 'ask for a code to link a phone again';
 const STILL_LISTED = `${LINK_AGAIN}; the phone may still list this device: remove it there`;
@@ -17,7 +17,7 @@ const STILL_LISTED = `${LINK_AGAIN}; the phone may still list this device: remov
 /** @typedef {[message: string, hint: string]} Words */
 
 /**
- * What the numbers mean that WhatsApp's page gives for a logout.
+ * Meanings of the numbers that WhatsApp's page gives for a logout.
  *
  * @type {Record<string|number, Words>}
  */
@@ -32,7 +32,7 @@ const LOGOUTS = {
     ],
 };
 
-/** What WhatsApp's refusals mean, and the way out. @type {Record<string, Words>} */
+/** What WhatsApp's refusals mean, and how to fix them. @type {Record<string, Words>} */
 const REFUSALS = {
     conflict: [
         'this session is open in another place',
@@ -40,15 +40,15 @@ const REFUSALS = {
     ],
     proxy_blocked: [
         'WhatsApp does not accept connections from this network',
-        'take another network or proxy for this user',
+        'use another network or proxy for this user',
     ],
     account_blocked: [
         'WhatsApp has blocked this account for breaking its terms',
         'open WhatsApp on the phone: it says why, and lets you ask for a review',
     ],
     version_refused: [
-        'WhatsApp does not accept this version of its page any more',
-        'a newer page is loaded by itself; unset instances.web_version if it is set, or take another engine',
+        'WhatsApp no longer accepts this version of its page',
+        'a newer page is loaded automatically; unset instances.web_version if set, or use another engine',
     ],
     screen_locked: [
         "WhatsApp's page is locked with a password",
@@ -56,40 +56,40 @@ const REFUSALS = {
     ],
 };
 
-const SAME_CARD = 'open the page with the code anew, and confirm again: what is asked for has changed';
+const SAME_CARD = 'reload the page with the code and confirm again: the request has changed';
 
-/** What goes wrong with passkeys, and the way out. */
+/** What goes wrong with passkeys, and how to fix it. */
 const PASSKEYS = {
     passkey_failed: [
         'WhatsApp did not accept the passkey, or got none in time',
-        'take the passkey of the account that is being linked, and keep WhatsApp open on the phone',
+        'use the passkey of the account that is being linked, and keep WhatsApp open on the phone',
     ],
     passkey_button_missing: [
-        'WhatsApp wants a passkey, and the button of its page that leads there is not found',
-        'use a newer version of waportd: the page has changed, and the log tells what is on it',
+        'WhatsApp wants a passkey, but the button for it was not found on its page',
+        'use a newer version of waportd: the page has changed, and the log shows what is on it',
     ],
     no_passkey_request: ['WhatsApp does not want a passkey just now', 'see GET /session'],
-    passkey_given: ['the passkey was given already', 'wait: the phone, and then WhatsApp, have the word'],
+    passkey_given: ['the passkey was given already', 'wait for the phone, and then for WhatsApp'],
     no_passkey_code: ['WhatsApp shows no code to confirm just now', 'see GET /session'],
-    passkey_code_changed: ['WhatsApp shows another code by now', 'compare that one with the phone'],
+    passkey_code_changed: ['WhatsApp now shows another code', 'compare the new code with the phone'],
     passkey_malformed: [
         'this is not the JSON of a credential',
-        'hand over what PublicKeyCredential.toJSON() gives, as it is',
+        'send the unchanged output of PublicKeyCredential.toJSON()',
     ],
     passkey_wrong_origin: [
         'the passkey was used on another site than https://web.whatsapp.com',
-        'use it on that site only: an answer of any other is void',
+        'use it on that site only: answers from other sites are not valid',
     ],
-    passkey_wrong_challenge: ['this is the answer to another request, or to an older one', SAME_CARD],
-    passkey_wrong_type: ['this is no answer to a login with a passkey', SAME_CARD],
+    passkey_wrong_challenge: ['this answers another request, or an older one', SAME_CARD],
+    passkey_wrong_type: ['this is not an answer to a passkey login', SAME_CARD],
     passkey_wrong_site: ['this passkey is for another site than WhatsApp', SAME_CARD],
     passkey_not_verified: [
         'the person was not verified',
         'unlock the passkey by fingerprint, face or PIN when the browser asks for it',
     ],
     passkey_not_allowed: [
-        'this passkey is none that WhatsApp wants',
-        'take the passkey of the account that is being linked',
+        'this is not one of the passkeys that WhatsApp accepts',
+        'use the passkey of the account that is being linked',
     ],
 };
 
@@ -98,12 +98,12 @@ const dateTime = (/** @type {number} */ ms) =>
 
 const PROXY_SETTING = '(instances.proxy, or `waportctl proxy USER`; WAPORTD_PROXY when run by hand)';
 
-/** What is wrong with the proxy: the words are Chromium's, or HTTP's. */
+/** What is wrong with the proxy, in Chromium's or HTTP's words. */
 const proxyAuth = (/** @type {string} */ words) =>
     new SessionError(
         'proxy_auth',
-        `the proxy wants a name and a password, or other ones (${words})`,
-        `give it the right ones ${PROXY_SETTING}`,
+        `the proxy wants a name and a password, or different ones (${words})`,
+        `set the right ones ${PROXY_SETTING}`,
     );
 const proxyUnreachable = (/** @type {string} */ words) =>
     new SessionError(
@@ -115,22 +115,22 @@ const proxyRefused = (/** @type {string} */ words) =>
     new SessionError(
         'proxy_refused',
         `the proxy does not let the browser through to web.whatsapp.com (${words})`,
-        `see what it allows, and whether it reaches web.whatsapp.com; or take another ${PROXY_SETTING}`,
+        `check its rules, and whether it reaches web.whatsapp.com; or use another proxy ${PROXY_SETTING}`,
     );
-/** Chromium says nothing else of a SOCKS proxy that wants a login, and of one that does not lead there. */
+/** Chromium reports the same error for a SOCKS proxy that wants a login and for one that blocks the site. */
 const socksRefused = (/** @type {string} */ words) =>
     new SessionError(
         'proxy_refused',
         `the SOCKS proxy does not let the browser through to web.whatsapp.com (${words})`,
-        'if it wants a name and a password, it cannot be used, since browsers give SOCKS proxies none: ' +
-            'take one for HTTP; else see what it allows, and whether it reaches web.whatsapp.com ' +
+        'if it wants a name and a password, it cannot be used, since browsers send none to SOCKS proxies: ' +
+            'use an HTTP proxy; else check its rules, and whether it reaches web.whatsapp.com ' +
             PROXY_SETTING,
     );
 const proxyUnusable = (/** @type {string} */ words) =>
     new SessionError(
         'proxy_refused',
         `the browser cannot use a proxy of this kind (${words})`,
-        'it takes http, https, socks5 and socks4, and a name and a password only from the setting ' +
+        'use http, https, socks5 or socks4, and give a name and a password only in the setting ' +
             PROXY_SETTING,
     );
 
@@ -139,20 +139,20 @@ const reason = {
         new SessionError('already_linked', 'a phone is linked already', 'log it out first: POST /disconnect'),
     notConnected: () =>
         new SessionError('not_connected', 'WhatsApp is not connected', 'link a phone first: see GET /qr'),
-    /** @param {string} user @param {unknown} other whom the caller means */
+    /** @param {string} user @param {unknown} other the user that the caller means */
     otherUser: (user, other) => {
         const isId = typeof other === 'string' && /^[\w.@-]{1,64}$/.test(other);
         const named = isId ? `user ${other}` : 'another user';
         return new SessionError(
             'other_user',
             `this is the server of user ${user}, not of ${named}`,
-            "call the port of that user's own server, which waportd tells: GET /v1/users/{user}",
+            "call the port of that user's own server, which waportd reports: GET /v1/users/{user}",
         );
     },
     superseded: () =>
-        new SessionError('superseded', 'a code for another phone was asked for meanwhile', 'ask again'),
+        new SessionError('superseded', 'a code for another phone was requested meanwhile', 'ask again'),
     scanInstead: () =>
-        new SessionError('superseded', 'a code to scan was asked for meanwhile', 'scan it, or ask again'),
+        new SessionError('superseded', 'a code to scan was requested meanwhile', 'scan it, or ask again'),
     stopping: () => new SessionError('stopping', 'the server is stopping', 'ask again in a moment'),
     /** @param {{message: string, hint: string|null}} document what is shown of the session */
     notNow: ({ message, hint }) =>
@@ -164,7 +164,7 @@ const reason = {
     pairingLimited: (/** @type {string} */ until) =>
         new SessionError(
             'pairing_limited',
-            `WhatsApp was asked for pairing codes too often and gives none for now; not before ${until} UTC`,
+            `too many pairing codes were requested; WhatsApp gives no more before ${until} UTC`,
             'wait until then, or scan a QR code: asking again makes the wait longer',
         ),
     pairingRefused: () =>
@@ -209,14 +209,14 @@ const reason = {
     perhapsSent: () =>
         new SessionError(
             'perhaps_sent',
-            "WhatsApp's page did not say what became of the message: it may have been sent",
-            'look into the chat before sending it again',
+            "WhatsApp's page did not confirm the message: it may have been sent",
+            'check the chat before sending it again',
         ),
     perhapsDone: () =>
         new SessionError(
             'perhaps_done',
-            "WhatsApp's page did not say what became of it: it may have been done",
-            'look at the group before doing it again',
+            "WhatsApp's page did not confirm the change: it may have been made",
+            'check the group before you try again',
         ),
     /**
      * @param {string|null} build
@@ -230,7 +230,7 @@ const reason = {
             'use a newer version of waportd, or another engine (waportctl engine); see docs/operations.md',
         ),
 
-    pageHung: () => new SessionError('page_hung', "WhatsApp's page does not answer any more", BY_ITSELF),
+    pageHung: () => new SessionError('page_hung', "WhatsApp's page no longer answers", BY_ITSELF),
     pageCrashed: (/** @type {string} */ words) =>
         new SessionError('page_crashed', `WhatsApp's page crashed (${words})`, BY_ITSELF),
     pageLost: (/** @type {string} */ words) =>
@@ -245,14 +245,14 @@ const reason = {
             'never_ready',
             `linked, but not ready in ${seconds} s: WhatsApp Web has changed, or the profile is damaged` +
                 `${obstacle === null ? '' : ` (${obstacle})`}`,
-            'it is tried again; if it stays so, take another engine (waportctl engine list), or log out ' +
+            'it is retried; if it keeps failing, use another engine (waportctl engine list), or log out ' +
                 'and link the phone again',
         ),
     loginMissing: () =>
         new SessionError(
             'login_missing',
-            "WhatsApp's page shows a code although a phone is linked, and says nothing of a logout",
-            'it is tried again before the login is given up; see Linked devices on the phone',
+            "WhatsApp's page shows a code although a phone is linked, and reports no logout",
+            'it is retried before the login is given up; see Linked devices on the phone',
         ),
     noCode: () => new SessionError('upstream_silent', "WhatsApp's page gives no new code", BY_ITSELF),
 
@@ -265,12 +265,12 @@ const reason = {
         ruleFor(connection, 'disconnected').cause === 'unpaired'
             ? new SessionError(
                   'unpaired',
-                  `WhatsApp says that this device is not linked (${connection}), but nothing of a logout`,
+                  `WhatsApp says that this device is not linked (${connection}), but reports no logout`,
                   'see Linked devices on the phone: if this one is not there, log out and link again',
               )
             : new SessionError(
                   'connection_lost',
-                  `the connection to WhatsApp is lost (${connection}), and the page does not mend it`,
+                  `the connection to WhatsApp is lost (${connection}), and the page does not restore it`,
                   BY_ITSELF,
               ),
 
@@ -284,8 +284,8 @@ const reason = {
     /**
      * Why the page was logged out: `{message, hint}`.
      *
-     * @param {number|null} number WhatsApp's own; null = it gave none, as for a logout on the phone
-     * @param {string|null} words what WhatsApp says to people about it, in their language
+     * @param {number|null} number WhatsApp's own; null = none was given, as for a logout on the phone
+     * @param {string|null} words WhatsApp's text about it for people, in their language
      */
     loggedOut: (number, words) => {
         const other = [`logged out by WhatsApp (reason ${number})`, LINK_AGAIN];
@@ -302,9 +302,9 @@ const reason = {
         ),
 
     /**
-     * What is wrong with the way to the site; null = nothing.
+     * Why the site cannot be reached; null = it can.
      *
-     * @param {{error?: string|null, status?: number|null}} found Chromium's name of it, or the number of HTTP
+     * @param {{error?: string|null, status?: number|null}} found Chromium's error name, or the HTTP status
      */
     unreachable: ({ error = null, status = null }) => {
         if (error !== null) return reason.of(error);
@@ -313,8 +313,8 @@ const reason = {
 
     /**
      * @param {string} what it does
-     * @param {string|null} next path of the browser that is taken the next time, if there is another
-     * @param {boolean} refused WhatsApp does not take this browser
+     * @param {string|null} next path of the browser for the next start, if there is another
+     * @param {boolean} refused WhatsApp does not accept this browser
      */
     silent: (what, next, refused) =>
         next === null
@@ -342,7 +342,7 @@ const reason = {
             return new SessionError(
                 'upstream_silent',
                 `WhatsApp's page cannot be used: ${text.split('\n')[0].slice(0, 200)}`,
-                'WhatsApp may have changed its page: look for a newer version of this server',
+                'WhatsApp may have changed its page: check for a newer version of this server',
             );
         }
         if (/PROXY_AUTH|AUTH_CREDENTIALS|UNSUPPORTED_AUTH/.test(network)) return proxyAuth(network);

@@ -1,6 +1,6 @@
 'use strict';
 
-/** What runs in WhatsApp's page to see how far its session has come. */
+/** Runs in WhatsApp's page to find the state of its session. */
 
 /**
  * Runs in the page: WhatsApp's connection, whether there is a login, and whether its account is loaded.
@@ -17,7 +17,7 @@ function connection() {
         try {
             return work() ?? null;
         } catch {
-            // Then the connection has to tell.
+            // Then the connection decides.
             return null;
         }
     };

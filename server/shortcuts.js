@@ -1,10 +1,10 @@
 'use strict';
 
 /**
- * What exists only for speed or for memory: a switch for each. Everything works without it; docs/decisions/
- * says what each costs and gives.
+ * Optimisations for speed or memory: a switch for each. Everything works without them; docs/decisions/ says
+ * what each costs and gives.
  *
- * - `start_order`: what takes long is begun only when those who called while the server started are answered.
+ * - `start_order`: slow work begins only when the calls that came while the server started are answered.
  * - `v8`: V8's nursery is kept small while much is loaded, and its shape of ticks is kept.
  */
 

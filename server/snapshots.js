@@ -2,13 +2,13 @@
 
 /**
  * Copies of the login, each of one moment and whole. A login that Chromium finds damaged is replaced by the
- * newest; `waportctl backup` takes it along.
+ * newest; `waportctl backup` includes it.
  *
  * A login is in two folders of the profile, databases that the browser writes all the time (LevelDB). Each
- * file is copied while it does. Then its processes stand still for some milliseconds, in which that is copied
- * which has changed since: what is there then is what a browser that is killed leaves, and LevelDB is made
- * for that. What has not changed since the snapshot before is a hard link to that one's copy, to which nobody
- * writes. (Never to the browser's own file: LevelDB would go on writing in it.)
+ * file is copied while it does. Then its processes are paused for some milliseconds, while the files that
+ * have changed since are copied: this is the state that a killed browser leaves, and LevelDB is made for
+ * that. A file that has not changed since the snapshot before is a hard link to that one's copy, to which
+ * nobody writes. (Never to the browser's own file: LevelDB would continue writing to it.)
  *
  * A snapshot is a folder `snapshots/NUMBER` beside the profile, with the files and a description of each: its
  * size and SHA-256. It gets its name, by a rename, when all of it is on the disk.
@@ -22,9 +22,9 @@ const path = require('node:path');
 const { codeOf } = require('./errors');
 const { DAMAGED, SNAPSHOTS, readJson, replaceFile } = require('./storage');
 
-/** What holds the login, in the profile. The rest of it is caches and settings. */
+/** The parts of the profile with the login. The rest of it is caches and settings. */
 const FOLDERS = ['Default/IndexedDB', 'Default/Local Storage'];
-/** What LevelDB makes anew, or only tells people. */
+/** Files that LevelDB recreates, or that only inform people. */
 const LEFT_OUT = new Set(['LOCK', 'LOG', 'LOG.old']);
 const DESCRIPTION = 'snapshot.json';
 const UNFINISHED = 'new';
@@ -35,7 +35,7 @@ const VERSION = 1;
  * that it may have changed since and look the same.
  */
 const STEP_MS = 1_000;
-/** Nobody needs more: whoever asks again within this time, in milliseconds, gets the one there is. */
+/** More are not needed: another call within this time, in milliseconds, gets the existing one. */
 const FRESH_MS = 10_000;
 const MAX_FILES = 50_000;
 
@@ -85,7 +85,7 @@ async function look(/** @type {string} */ profile, /** @type {string} */ folder)
             const name = path.join(here, entry.name);
             if (entry.isDirectory()) folders.push(name);
             else if (entry.isFile() && !LEFT_OUT.has(entry.name)) {
-                // LevelDB deletes and renames meanwhile: what is not there any more belongs to no login.
+                // LevelDB deletes and renames meanwhile: a file that has gone belongs to no login.
                 const stat = await fs.lstat(path.join(profile, name)).catch(() => null);
                 if (stat !== null) {
                     found.set(name, { size: stat.size, mtimeMs: stat.mtimeMs, ino: stat.ino });
@@ -251,10 +251,10 @@ class Snapshots {
     }
 
     /**
-     * Put the newest snapshot that is whole in the place of the login, while no browser runs: once, until
-     * `confirm` tells that a login was good. What was there is set aside.
+     * Replace the login with the newest intact snapshot, while no browser runs: once, until `confirm` says
+     * that a login was good. The old login is set aside.
      *
-     * @returns {Promise<Snapshot|null>} null = there is none, or it was of no use before
+     * @returns {Promise<Snapshot|null>} null = there is none, or it did not help before
      * @throws {Error} the disk does not take it
      */
     async restore() {
@@ -318,7 +318,7 @@ class Snapshots {
         return true;
     }
 
-    /** What was noted when a snapshot took the place of the login. */
+    /** The note from when a snapshot replaced the login. */
     async #note() {
         /** @type {{at: number, confirmed: boolean}|null} */
         const note = readJson(path.join(this.#folder, RESTORED));
@@ -351,7 +351,7 @@ class Snapshots {
         await fs.link(path.join(from, name), to).catch(() => this.#copy(place, name));
     }
 
-    /** A file that went away before it was copied is looked at again while the browser stands still. */
+    /** A file that went away before it was copied is checked again while the browser is paused. */
     #passOver(/** @type {Map<string, Seen>} */ seen, /** @type {string} */ name) {
         return (/** @type {unknown} */ error) => {
             if (codeOf(error) !== 'ENOENT') throw error;

@@ -32,17 +32,17 @@ const SIGNS = [
     ['application/pdf', /^%PDF-/],
 ];
 const SIGN_BYTES = 40;
-/** What is no media type is none of a file, whatever its sender says. */
+/** A text that is not a media type is ignored, whatever the sender says. */
 const TYPE = /^[a-z0-9.+-]{1,64}\/[a-z0-9.+-]{1,100}(;[\x20-\x7e]{0,100})?$/i;
 /** All files together may be so large as so many of the largest. */
 const FILES = 4;
-/** When whoever finds no room may ask again, in seconds. */
+/** When a caller that finds no room may ask again, in seconds. */
 const AGAIN_S = 5;
 const ANY_TYPE = /^application\/(octet-stream|binary)$|^binary\//i;
 
 /** @param {number} most bytes */
 const tooLarge = (most) =>
-    new HttpError(413, `the file has more than ${most} bytes, which is the most that is sent`, {
+    new HttpError(413, `the file has more than ${most} bytes, the limit for files to send`, {
         code: 'too_large',
         hint: 'send a smaller one, or raise instances.media_max (WAPORTD_MEDIA_MAX) and restart the user',
     });
@@ -51,7 +51,7 @@ const tooLarge = (most) =>
 const full = (total) =>
     new HttpError(
         503,
-        `the files that are being sent have ${total} bytes together, which is as much as they may have`,
+        `the files that are being sent have ${total} bytes together, the limit for all of them`,
         { code: 'busy', hint: 'ask again when some of them are sent' },
         { 'Retry-After': String(AGAIN_S) },
     );
@@ -70,7 +70,7 @@ class Spool {
         this.#directory = directory;
         this.most = most;
         this.#total = FILES * most;
-        // What cannot be deleted is in nobody's way.
+        // A file that cannot be deleted does no harm.
         this.#cleared = fs.rm(directory, { recursive: true, force: true }).catch(() => {});
     }
 
@@ -80,7 +80,7 @@ class Spool {
      * @param {AsyncIterable<Buffer>|Iterable<Buffer>} chunks
      * @param {string|undefined} type what the sender says that it is
      * @returns {Promise<{path: string, size: number, print: string, type: string}>} `print`: equal for equal
-     *   files; `type`: what it is; as its first bytes tell where the sender does not
+     *   files; `type`: what it is; from its first bytes if the sender does not say
      * @throws {HttpError} 413 `too_large`; 503 `busy`: the others take all the room there is
      */
     async keep(chunks, type) {

@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * What comes when while a server starts. Whoever waits for it called before it listened, and is answered
- * first: while a program is started, or a module loaded, nothing is.
+ * The order of things while a server starts. Callers that called before it listened are answered first:
+ * while a program is started, or a module loaded, nothing is answered.
  */
 
 const { executionAsyncResource } = require('node:async_hooks');
@@ -13,11 +13,11 @@ const shortcuts = require('./shortcuts');
 
 /** A call that came while this server started is read in the first turn of the event loop. */
 const FIRST_CALL_MS = 5;
-/** Whoever waited for the first answer has more to ask. */
+/** A caller that waited for the first answer has more to ask. */
 const NEXT_CALL_MS = 5;
 /** How long the library waits for the browser's start, if one is wanted: it starts while that is loaded. */
 const BROWSER_MS = 150;
-/** What is used only once it is wanted is loaded before: the files of a running server may be replaced. */
+/** Modules that are needed only later are loaded early: the files of a running server may be replaced. */
 const WANTED_LATE = ['./passkey', './passkey_routes', './snapshots'];
 
 const kept = [];
@@ -34,9 +34,9 @@ async function letFirstCallsPass(answered) {
 }
 
 /**
- * Keep one of the objects that `process.nextTick()` makes. Where V8 finds none of them alive when it tidies
- * up a process at rest, it forgets their shape, and makes each by a slow path from then on: that takes a
- * fifth of the requests a second (node 20.20).
+ * Keep one of the objects that `process.nextTick()` makes. If V8 finds none of them alive when it collects an
+ * idle process, it forgets their shape, and makes each on a slow path from then on: that costs a fifth of the
+ * requests per second (node 20.20).
  */
 function keepTickShape() {
     if (!shortcuts.v8) return;

@@ -33,13 +33,13 @@ const NEXT = {
     logged_out: [],
 };
 
-/** What a state shows unless a transition says otherwise: nothing of the state before it stays. */
+/** What a state shows by default: nothing of the state before it stays. */
 const CLEAN = {
     ...{ cause: null, hint: null, qr: null, expires_at: null },
     ...{ pairing: null, passkey: null, progress: null },
 };
 
-/** What is known of WhatsApp's page before it was seen. @type {import('./types').Upstream} */
+/** The document's `upstream` before WhatsApp's page was seen. @type {import('./types').Upstream} */
 const UNSEEN = {
     build: null,
     library: null,

@@ -2,7 +2,7 @@
 
 /**
  * What a session keeps on disk: the browser profile that holds the login, the browser's cache, and a note on
- * whether a login is in the profile (a profile alone does not tell: an unscanned one has all the same files).
+ * whether a login is in the profile (a profile alone does not show it: an unscanned one has the same files).
  */
 
 const { existsSync, readFileSync, readdirSync } = require('node:fs');
@@ -14,7 +14,7 @@ const { SessionError, codeOf } = require('./errors');
 
 const MIN_FREE_BYTES = 32 * 1024 * 1024;
 
-/** The folder of the journal and of what is being sent, beside the login. */
+/** The folder of the journal and of files that are being sent, next to the login. */
 const MESSAGES = 'messages';
 /** Copies of the login, and the login that one of them has replaced (snapshots.js). */
 const SNAPSHOTS = 'snapshots';
@@ -32,14 +32,14 @@ function storageError(error, directory) {
         return new SessionError(
             'disk_full',
             `no space left on the disk that holds ${directory}`,
-            'free some space on that disk; the session starts again by itself',
+            'free some space on that disk; the session then restarts automatically',
         );
     }
     if (error.code === 'ENOENT') {
         return new SessionError(
             'profile_missing',
             `the session folder ${directory} was deleted`,
-            'the server restarts by itself, and systemd makes the folder anew',
+            'the server restarts automatically, and systemd recreates the folder',
         );
     }
     return new SessionError(
@@ -82,7 +82,7 @@ function readJson(file) {
 }
 
 /**
- * Make a folder, unless it is there, in one that is. Not `recursive`: where the parent was deleted and is
+ * Make a folder, unless it exists, in an existing one. Not `recursive`: if the parent was deleted and is
  * still mounted, node would try for ever.
  *
  * @param {string} folder
@@ -95,7 +95,7 @@ async function makeFolder(folder) {
     }
 }
 
-/** Yield what is in a folder, entry by entry, however much that is. What goes away meanwhile is no error. */
+/** Yield the entries of a folder of any size. One that goes away meanwhile is no error. */
 async function* entriesOf(/** @type {string} */ folder) {
     try {
         yield* await fs.opendir(folder);
@@ -106,8 +106,8 @@ async function* entriesOf(/** @type {string} */ folder) {
 
 /**
  * Add up the lengths of the files below a folder. Links are not followed, and the folders `without` are left
- * out; a file with several names counts once. It ends where there are more bytes or more entries than that,
- * and tells what it has found until there.
+ * out; a file with several names counts once. It stops at more bytes or entries than the limits, and returns
+ * what it has found so far.
  *
  * @param {string} folder
  * @param {number} maxBytes
@@ -168,7 +168,7 @@ class Storage {
     /**
      * @param {{authDirectory: string, cacheDirectory: string, clientId: string, cacheMax?: number,
      *   maxFiles?: number}} config `cacheMax`: bytes that the cache may have when a browser starts;
-     *   `maxFiles`: so many files of a folder are looked at, to tell how large it is
+     *   `maxFiles`: so many files of a folder are examined for its size
      */
     constructor({ authDirectory, cacheDirectory, clientId, cacheMax = Infinity, maxFiles = MAX_FILES }) {
         this.#auth = authDirectory;
@@ -189,10 +189,10 @@ class Storage {
     }
 
     /**
-     * Tell what is known of the stored login: true, false, or `'unknown'` for a profile that another program
-     * left here. A deletion that a crash interrupted is finished first.
+     * Return what is known of the stored login: true, false, or `'unknown'` for a profile that another
+     * program left here. A deletion that a crash interrupted is finished first.
      *
-     * @throws {SessionError} it cannot be told: what cannot be read is not missing
+     * @throws {SessionError} it is not known: an unreadable note is not a missing one
      */
     async login() {
         await this.#guard(() => {
@@ -285,7 +285,7 @@ class Storage {
 
     /**
      * Empty the cache if it has outgrown its limit; return whether it had. Only call it while no browser uses
-     * the profile. The login is not in there, and the browser fetches anew what it misses.
+     * the profile. The login is not in there, and the browser fetches again what it misses.
      *
      * @returns {Promise<boolean>}
      * @throws {SessionError}

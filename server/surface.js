@@ -9,15 +9,15 @@
  */
 
 /**
- * What is used of WhatsApp Web's page: its modules, their members, and which feature needs which of them.
+ * The parts of WhatsApp Web's page that are used: modules, their members, and which feature needs which.
  * Data only. The check of the running page reads it, and the stand-in of the tests is made from it, so that
- * neither knows a page that the other does not.
+ * both know the same page.
  *
  * - `when`: `boot` = there before the login; `main` = with the logged-in screen; `lazy` = fetched on first
  *   use, until when `window.require` throws.
  * - Members are paths from what `window.require` returns; '' is that itself.
  * - Kinds: any | function | object | string | class. 'function/2' adds `Function.length`, where the position
- *   of an argument matters; only lengths that were seen in the page's own code stand here.
+ *   of an argument matters; only lengths that were seen in the page's own code are given.
  *
  * State of the page: the builds of August 2026 (2.3000.1044822804).
  *
@@ -277,8 +277,8 @@ const MODULES = {
 
 /**
  * What each feature uses. Without one member of a `core` feature a session cannot work; without one of
- * another, that feature is refused and the rest goes on. `page`: used where it is there, or by the library's
- * injection, which goes on without it.
+ * another, that feature is refused and the rest works. `page`: optional, or used by the library's injection,
+ * which works without it.
  *
  * @type {Record<string, Feature>}
  */
@@ -493,7 +493,7 @@ const FEATURES = {
     },
     group_leave: { core: false, uses: { WAWebExitGroupAction: ['sendExitGroup'] } },
     group_create: { core: false, uses: { WAWebGroupCreateJob: ['createGroup'] } },
-    /** What is told of a message beside its words, and of what happens to it later. */
+    /** What is reported of a message besides its text, and of what happens to it later. */
     events: {
         core: false,
         uses: {

@@ -1,16 +1,16 @@
 'use strict';
 
 /**
- * Whether WhatsApp's page has what is used of it (server/surface.js): looked at, never called, in one go of
- * some milliseconds. `boot` is what there is before the login, `main` that and what comes with the screen of
- * a login; what is loaded on first use is not looked at.
+ * Checks whether WhatsApp's page has the parts that are used (server/surface.js): inspected, never called, in
+ * one pass of some milliseconds. `boot` is what is there before the login, `main` that and what comes with
+ * the logged-in screen; parts that are loaded on first use are not checked.
  */
 
 const { FEATURES, MODULES, SHAPES } = require('./surface');
 
 /**
- * What was seen of a page: its build, what became of its repairs, how long the look took, and what was found,
- * per module: the kind of each member that was asked for, null = there is no such module.
+ * What was seen of a page: its build, the results of its repairs, how long the check took, and what was
+ * found, per module: the kind of each member that was checked, null = there is no such module.
  *
  * @typedef {object} Seen
  * @property {string} build
@@ -19,7 +19,7 @@ const { FEATURES, MODULES, SHAPES } = require('./surface');
  * @property {number} ms
  */
 
-/** Which modules a part looks at. */
+/** The modules that a part checks. */
 const PARTS = { boot: ['boot'], main: ['boot', 'main'] };
 
 /**
@@ -74,7 +74,7 @@ function inspect(wanted) {
 const membersOf = (/** @type {{members: object}} */ { members }) => Object.keys(members);
 
 /**
- * What `inspect` is asked for a part: all members of its modules, and those of other shapes of the page.
+ * Return the members that `inspect` checks for a part: all of its modules, and those of other page shapes.
  *
  * @param {keyof typeof PARTS} part
  */
@@ -115,7 +115,7 @@ function hasOther(name, member, kinds) {
 }
 
 /**
- * Tell what is missing.
+ * Return what is missing.
  *
  * @param {keyof typeof PARTS} part
  * @param {Pick<Seen, 'found'|'shims'>} seen what `inspect` gave for it
@@ -141,7 +141,7 @@ function missingOf(part, { found, shims }) {
         const member = '_serialized';
         missing.push({ feature: 'receive', module: 'WAWebMsgKey', member, found: 'undefined' });
     }
-    // What only the injection uses where it is there is no loss.
+    // An optional member that only the injection uses is no loss.
     return missing.filter(({ feature }) => feature !== 'page');
 }
 

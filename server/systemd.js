@@ -86,7 +86,7 @@ class Notifier {
     }
 
     async #flush() {
-        // What is said in one turn of the event loop goes out together.
+        // Notifications of one turn of the event loop are sent together.
         await new Promise(setImmediate);
         for (let tries = 1; this.#pending.size > 0; tries += 1) {
             const said = new Map(this.#pending);
@@ -108,8 +108,7 @@ class Notifier {
                 killSignal: 'SIGKILL',
             });
             const done = (/** @type {string|null} */ reason) => {
-                if (reason && !this.#failed)
-                    this.#log.warning('systemd is not told how things stand', { reason });
+                if (reason && !this.#failed) this.#log.warning('systemd could not be notified', { reason });
                 this.#failed = Boolean(reason);
                 resolve(!reason);
             };

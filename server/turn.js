@@ -1,16 +1,16 @@
 'use strict';
 
 /**
- * The turn in which a linked session opens a browser, or loads its page anew: few of a host do at a time.
- * What wakes many at once (a scan of all ports) or befalls all (pages crash, no browser starts, servers are
- * killed) would have all of them do so at the same moment, and it takes much of a host. The daemon, which
- * knows all of them, gives the turns. Where no daemon is heard, none is waited for.
+ * The turn in which a linked session opens a browser, or reloads its page: few on a host do so at a time.
+ * Events that wake many at once (a scan of all ports) or affect all (pages crash, no browser starts, servers
+ * are killed) would have all of them do so at the same moment, a heavy load on the host. The daemon, which
+ * knows all of them, gives the turns. If no daemon is heard, a session does not wait.
  */
 
-/** A daemon that never gives a turn is waited for as long as the longest pause between two tries. */
+/** How long to wait for a daemon that never gives a turn: the longest pause between two tries. */
 const LIMIT_MS = 300_000;
 
-/** What is said while a limit of the host leaves no room for one more browser. */
+/** The message while a limit of the host leaves no room for one more browser. */
 const LIMITS = {
     max_running: 'waiting for its turn to start the browser: as many run as limits.max_running allows',
     min_available_memory:
@@ -20,7 +20,7 @@ const LIMITS = {
 
 class Turn {
     #state;
-    /** How long a daemon is waited for that is not heard, in milliseconds. */
+    /** How long to wait for a daemon that is not heard, in milliseconds. */
     #patience;
     #followers = 0;
     /** Until when, by the monotonic clock, a daemon may be heard where none is. */
@@ -40,7 +40,7 @@ class Turn {
     constructor(state, patience) {
         this.#state = state;
         this.#patience = patience * 1000;
-        // Nobody follows a server that systemd takes for starting.
+        // Nobody follows a server that is still starting for systemd.
         this.#heardBy = patience === 0 ? 0 : Infinity;
     }
 
@@ -54,7 +54,7 @@ class Turn {
         return this.#work !== null;
     }
 
-    /** The daemon listens, and tells when it comes. @returns {() => void} to be called at the end of that */
+    /** The daemon listens, and says when the turn comes. @returns {() => void} to call when that ends */
     follow() {
         this.#followers += 1;
         this.#watch();
@@ -78,7 +78,7 @@ class Turn {
         this.#watch();
     }
 
-    /** It is there; harmless where it is not waited for. */
+    /** The turn is there; harmless if nothing waits for it. */
     come() {
         const work = this.#work;
         if (work === null) {
@@ -91,7 +91,7 @@ class Turn {
     }
 
     /**
-     * It is still to come: the daemon has said so, and is waited for as long as at first.
+     * The turn is still to come: the daemon has said so, and the full wait begins again.
      *
      * @returns {boolean} whether anybody waits for it
      */
@@ -100,13 +100,13 @@ class Turn {
         return this.isAwaited;
     }
 
-    /** The start of this server needs none: one that came before is not there for what comes later. */
+    /** The start of this server needs no turn: one that came early does not count for later work. */
     forgo() {
         this.#mayBeEarly = false;
         this.#isEarly = false;
     }
 
-    /** It is over, or not waited for any more. */
+    /** The turn is over, or no longer needed. */
     end() {
         this.#forget();
         this.#state.update({ turn: null });

@@ -1,23 +1,23 @@
 'use strict';
 
 /**
- * Calls that keep WhatsApp's page busy, one at a time. What is asked for twice at the same time is done once:
+ * Calls that keep WhatsApp's page busy, one at a time. Equal calls at the same time are done once:
  * a page that polls a long list faster than it is made would pile up work without end.
  */
 
 const { withLimit } = require('./errors');
 
-/** So many different calls may wait; more are refused. */
+/** The most different calls that may wait; more are refused. */
 const MOST_WAITING = 16;
-/** So long whoever asks for a download waits for it, and so long it holds up those after it. */
+/** How long a caller waits for a download, and how long a download delays those after it. */
 const DOWNLOAD_LIMIT_MS = 60_000;
-/** So long whoever asks the phone for something waits for it. */
+/** How long a caller waits for an answer of the phone. */
 const REQUEST_LIMIT_MS = 10_000;
-/** So long whoever changes a group waits for it. */
+/** How long a caller waits for a change of a group. */
 const CHANGE_LIMIT_MS = 30_000;
 
 class Turns {
-    /** What is waited for or under way, by its key. @type {Map<string|symbol, Promise<any>>} */
+    /** Calls that wait or are under way, by key. @type {Map<string|symbol, Promise<any>>} */
     #taken = new Map();
     /** @type {Promise<unknown>} */
     #last = Promise.resolve();

@@ -1,6 +1,6 @@
 /**
- * What the modules of this server tell each other, each once. Nothing of it exists at run time: `tsc` checks
- * it (`make lint`).
+ * Types that the modules of this server share, each defined once. They do not exist at run time: `tsc` checks
+ * them (`make lint`).
  */
 
 import type { EventEmitter } from 'node:events';
@@ -85,7 +85,7 @@ export type JsonObject = Record<string, unknown>;
 export interface Call {
     request: IncomingMessage;
     response: ServerResponse;
-    /** What its path has in place of `{name}`. */
+    /** Values in its path in place of `{name}`. */
     params: Record<string, string>;
     query: URLSearchParams;
     body: JsonObject;
@@ -128,7 +128,7 @@ export type OnSession = <Result>(
     what: string,
 ) => Promise<Result>;
 
-/** What adds paths, as routes.js gives it. */
+/** Functions that add paths, as routes.js gives them. */
 export interface RouteTools {
     add: AddRoute;
     answering: Answering;
@@ -148,7 +148,7 @@ export type Recipient = import('./numbers').Recipient;
 /** A message to send, as outgoing.js reads it. */
 export interface Message {
     to: Recipient;
-    /** What of surface.js it needs. */
+    /** The features of surface.js that it needs. */
     feature: string;
     media: import('./outgoing').Media | null;
     what: import('./sending_page').What;
@@ -160,8 +160,8 @@ export type StateName = keyof typeof contract.session_states;
 export type PasskeyStage = keyof typeof contract.passkey_stages;
 export type TurnName = keyof typeof contract.turns;
 
-/** What people are told of something: what happened, a cause that programs know, and the way out. */
-export interface Told {
+/** What is shown to people: what happened, a cause that programs know, and how to fix it. */
+export interface Shown {
     message: string;
     cause?: string | null;
     hint?: string | null;
@@ -172,7 +172,7 @@ export interface PairingCode {
     expires_at: string;
 }
 
-/** What is known of WhatsApp's page, and of the library that meets it. */
+/** What is known of WhatsApp's page, and of the library that works with it. */
 export interface Upstream {
     build: string | null;
     library: string | null;
@@ -232,7 +232,7 @@ export interface PasskeyCall {
     refuse(error: string): void;
 }
 
-/** What the page, or the library in it, tells: the events of `SessionClient`, and what each comes with. */
+/** What the page, or the library in it, reports: the events of `SessionClient`, with their arguments. */
 export interface PageEvents {
     /** The page is there, before anything is loaded; `version` is the browser's own, or null. */
     browser: [browser: EventEmitter, page: EventEmitter, version: string | null];
@@ -263,7 +263,7 @@ export interface PageEvents {
     upstream: [upstream: Pick<Upstream, 'build' | 'ok' | 'checked' | 'missing' | 'shims'>];
     /** There is a login, and the library cannot be made ready. */
     load_failed: [error: any];
-    /** What the page of a ready session has could not be looked at. */
+    /** The page of a ready session could not be checked. */
     check_failed: [error: any];
     /** WhatsApp bans the account for a while: until then, in milliseconds since the epoch, or null. */
     banned: [ban: { code: number | null; until: number | null }];
@@ -301,12 +301,12 @@ type Named<Type> = {
     [Name in keyof Type as string extends Name ? never : number extends Name ? never : Name]: Type[Name];
 };
 
-/** What is asked of the page about chats, messages, people and groups: page_calls.js, and nothing else. */
+/** Calls of the page about chats, messages, people and groups: page_calls.js, and nothing else. */
 export type PageCalls = Omit<Named<Calls>, keyof EventEmitter | keyof ClientParts>;
 
 /**
  * What a session needs of its browser's page: whatsapp.js makes it of the library, tests/light_server.js
- * without a browser. What is asked about messages comes beside it (messaging.js).
+ * without a browser. Calls about messages are separate (messaging.js).
  */
 export interface SessionClient extends EventEmitter, PageCalls {
     on<Name extends keyof PageEvents>(name: Name, listener: (...args: PageEvents[Name]) => void): this;
@@ -327,7 +327,7 @@ export interface SessionClient extends EventEmitter, PageCalls {
     /** WhatsApp's word for its connection. */
     getState(): Promise<string | null>;
     look(): Promise<Look>;
-    /** What the site answers to the browser; see session_errors.js. */
+    /** The site's answer to the browser; see session_errors.js. */
     reach(): Promise<{ error: string | null; status: number | null }>;
     reload(): Promise<void>;
     refreshQr(): Promise<void>;
@@ -344,9 +344,9 @@ export interface SessionClientOptions {
     dataPath: string;
     /** The browser, which may still be starting. */
     process: BrowserProcess | null;
-    /** As whom a browser of that version shows itself. */
+    /** How a browser of that version identifies itself. */
     identity: (version: string) => { userAgent: string; [name: string]: unknown };
-    /** Whose pairing code is asked for; null = codes to scan. */
+    /** The phone for which a pairing code is requested; null = codes to scan. */
     phone: string | null;
     startLimitMs: number;
     /** The file of a pinned page. */
@@ -366,7 +366,7 @@ export interface BrowserProcess {
     /** Resolves when its first process has ended, or was never there. */
     readonly ended: Promise<void>;
     kill(): void;
-    /** Tell why it did not start; ends it. */
+    /** Return why it did not start; ends it. */
     explain(): Promise<SessionError>;
 }
 
@@ -377,7 +377,7 @@ export type StartBrowser = (
     env: NodeJS.ProcessEnv,
 ) => BrowserProcess;
 
-/** What a run of the browser is made of. */
+/** The parts of a run of the browser. */
 export interface RunOptions {
     config: Config;
     storage: Storage;
@@ -385,15 +385,15 @@ export interface RunOptions {
     versions: BrowserVersions;
     startBrowser: StartBrowser;
     log: Log;
-    /** Whose pairing code is wanted; null = QR codes. */
+    /** The phone for which a pairing code is wanted; null = QR codes. */
     phone: string | null;
 }
 
-/** How a run asks its page for signs of life, and who takes what comes of it. */
+/** How a run probes its page, and who takes the results. */
 export interface Probing {
     /** Asks the page once. */
     ask(): Promise<unknown>;
-    /** Tells whether the page may have much to do: then it may be silent for longer. */
+    /** Returns whether the page may have much to do: then it may be silent for longer. */
     loads(): boolean;
     /** Takes what it answers. */
     onSeen(seen: unknown): void;
@@ -408,7 +408,7 @@ export interface Probing {
 export type EventName = keyof typeof contract.events;
 export type ChatType = 'person' | 'group' | 'channel' | 'status' | 'broadcast';
 
-/** What the journal and the delivery know of an event; the rest is for whoever gets it. */
+/** What the journal and the delivery know of an event; the rest is for its reader. */
 export interface JournalEvent {
     event: string;
     event_id: string;
@@ -432,7 +432,7 @@ export interface WhatsAppEvent extends JournalEvent {
     recovered: boolean;
     chat?: { id: string | null; type: ChatType | null; name: string | null };
     sender?: Person;
-    /** Who deleted a message; null = that is not told. */
+    /** Who deleted a message; null = not known. */
     by?: Person | null;
     call?: { id: string | null; from: string | null; phone: string | null; video: boolean; group: boolean };
 }
@@ -444,7 +444,7 @@ export interface Entry {
     at: number;
 }
 
-/** From when on messages are wanted, and until when none is missing, in milliseconds; null = never told. */
+/** From when on messages are wanted, and until when none is missing, in milliseconds; null = never set. */
 export interface JournalMark {
     from: number | null;
     until: number | null;
@@ -459,21 +459,21 @@ export interface JournalMark {
 /** What can go wrong with a run: the keys of `TROUBLES`, in recovery.js. */
 export type Trouble = keyof typeof import('./recovery').TROUBLES;
 
-/** What one run of the browser may decide, and tell, about the session it belongs to. */
+/** What one run of the browser may decide, and report, about the session it belongs to. */
 export interface RunEvents {
     readonly login: Login;
-    /** Something happened to a message, or a call came; with whom can be asked about it. */
+    /** Something happened to a message, or a call came; with the client that can be asked about it. */
     onEvent(event: WhatsAppEvent, client: SessionClient | null): void;
     /** The run could not be started, or not to its end. */
     failed(error: Error): void;
     /** The page gives neither a code nor a login. */
     silent(): void;
     trouble(kind: Trouble, why: SessionError): void;
-    /** The page is to be loaded anew, in the same browser. */
+    /** The page is to be reloaded, in the same browser. */
     reload(): void;
     /** The page was logged out: see `PageEvents.logout`. */
     loggedOut(why: number | null, words: string | null): void;
-    /** The page shows a code where a login should be. Tells whether that is still to be found out. */
+    /** The page shows a code where a login should be. Returns whether that is still to be found out. */
     loginMissing(): boolean;
     /** A code or a login has come. */
     succeeded(): void;
@@ -488,13 +488,13 @@ export interface RunEvents {
     isFollowed(ms: number): boolean;
     /** Codes to scan take the place of one to type. */
     scanAgain(): void;
-    /** Nobody wants this run any more. */
+    /** This run is no longer wanted. */
     giveUp(): void;
-    /** Whether what goes wrong has gone on for a while. */
+    /** Whether the trouble has lasted for a while. */
     serious(): boolean;
 }
 
-/** What the phases of one run share: what becomes of its codes, and of its login. */
+/** What the phases of one run share: the state of its codes and of its login. */
 export interface RunParts {
     run: BrowserRun;
     config: Config;
@@ -503,12 +503,12 @@ export interface RunParts {
     session: RunEvents;
 }
 
-/** What the step for a passkey asks of the codes that it comes between. */
+/** What the passkey step asks of the codes that it interrupts. */
 export interface Codes {
     /** How long ago a code came that is not shown, in milliseconds. */
     readonly codeAge: number;
     /**
-     * No code is shown, asked for or counted until `resume`. Tells whether that is so: false = nobody had a
+     * No code is shown, requested or counted until `resume`. Returns whether that is so: false = nobody had a
      * code to scan or to type.
      */
     pauseForPasskey(): boolean;
@@ -516,10 +516,10 @@ export interface Codes {
      * Codes are shown again; `isOver`: whether the page has ended the step, so that a code which came with
      * that is its next one.
      */
-    resume(shown: Told, isOver?: boolean): void;
+    resume(shown: Shown, isOver?: boolean): void;
 }
 
-/** Where a linked session goes on: with its next try, and why. */
+/** Where a linked session continues: with its next try, and why. */
 export interface NextTry {
     step: string;
     exit: number;

@@ -1,7 +1,7 @@
 'use strict';
 
 /**
- * Looks at WhatsApp Web as a session does, up to its first code, and tells what it found: the part of
+ * Looks at WhatsApp Web as a session does, up to its first code, and reports what it found: the part of
  * `waportctl doctor --upstream` that needs a browser. Nobody logs in. Asked and ended as answer.js says, it
  * writes one line of JSON:
  *
@@ -10,7 +10,7 @@
  * - `upstream`: as in `GET /session`
  * - `code`: `{ms, shown, parts, differing}`, or null: how long it took from the start of the loading, whether
  *   the page shows the same one (null = the page does not say what it shows), of how many parts the two are,
- *   and which of them differ, from 1. The codes themselves are told to nobody
+ *   and which of them differ, from 1. The codes themselves are not shown
  * - `error`: `{cause, message, hint}`, or null
  */
 
@@ -43,7 +43,7 @@ function drawnCode() {
     return code?.dataset.ref ?? null;
 }
 
-/** Tell how two codes differ, and not what is in them. @param {string} given @param {string} drawn */
+/** Return how two codes differ, without their content. @param {string} given @param {string} drawn */
 function compareCodes(given, drawn) {
     const [ours, shown] = [given, drawn].map((text) => text.split(','));
     const places = Array.from({ length: Math.max(ours.length, shown.length) }, (_, index) => index);
@@ -54,7 +54,7 @@ function compareCodes(given, drawn) {
     };
 }
 
-const told = (
+const described = (
     /** @type {{cause?: string, message: string, hint?: string|null}} */ { cause, message, hint },
 ) => ({ cause: cause ?? 'failed', message, hint: hint ?? null });
 
@@ -66,14 +66,14 @@ const noCode = () =>
     );
 
 /**
- * What is told in the end.
+ * The result.
  *
  * @typedef {object} Found
  * @property {{path: string, version: string}|null} browser
  * @property {boolean} reached
  * @property {import('./types').Upstream|null} upstream
  * @property {({ms: number} & Compared)|null} code
- * @property {ReturnType<typeof told>|null} error
+ * @property {ReturnType<typeof described>|null} error
  *
  * @typedef {{shown: boolean|null, parts: {given: number, shown: number}|null, differing: number[]}} Compared
  */
@@ -110,7 +110,7 @@ class Look {
         this.#found.browser = { path: file, version };
     }
 
-    /** @param {Promise<never>} givenUp rejects when nobody wants to know any more */
+    /** @param {Promise<never>} givenUp rejects when the caller has gone */
     async take(givenUp) {
         try {
             await Promise.race([this.#untilCode(), givenUp]);
@@ -191,10 +191,10 @@ class Look {
 
     async #explain(/** @type {any} */ error) {
         const run = this.#run;
-        if (error instanceof SessionError) return told(error);
-        if (run.client !== null && run.browser === null) return told(await run.diagnose());
+        if (error instanceof SessionError) return described(error);
+        if (run.client !== null && run.browser === null) return described(await run.diagnose());
         const refused = await this.#refusal();
-        return told(refused ?? (error.name === 'TimeLimitError' ? noCode() : reason.of(error)));
+        return described(refused ?? (error.name === 'TimeLimitError' ? noCode() : reason.of(error)));
     }
 
     /** Return whether it is this browser that the site does not want. */

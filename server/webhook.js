@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * One call of the web app with one event: what is sent, how long its answer is waited for, which redirects
- * are followed, and what the answer means. Signed as Standard Webhooks has it (standardwebhooks.com).
+ * One call of the web app with one event: what is sent, how long to wait for the answer, which redirects are
+ * followed, and what the answer means. Signed as Standard Webhooks has it (standardwebhooks.com).
  */
 
 const http = require('node:http');
@@ -10,7 +10,7 @@ const http = require('node:http');
 const { codeOf } = require('./errors');
 const { WEBHOOK_AGENT } = require('./http');
 
-/** How long the rest of an answer is waited for once its status is there, in milliseconds. */
+/** How long to wait for the rest of an answer once its status is there, in milliseconds. */
 const REST_LIMIT_MS = 1_000;
 const MAX_REDIRECTS = 5;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
@@ -22,7 +22,7 @@ const SECRET_PREFIX = 'whsec_';
 /** Headers that say where a request ends: nobody else sets these. */
 const FRAMING = /^(connection|content-length|expect|host|te|trailer|transfer-encoding|upgrade)$/i;
 
-const UNTRUSTED = 'its certificate is from nobody who is trusted on this host';
+const UNTRUSTED = 'its certificate is not trusted on this host';
 const NO_TLS = 'it does not speak TLS: webhook_url has to begin with http:';
 const DENIED = "this session may not reach its network: see instances.deny_networks, and the host's firewall";
 const REASONS = /** @type {Record<string, string|undefined>} */ ({
@@ -107,8 +107,8 @@ function retryAfter(text, now) {
 /** @typedef {{outcome: 'delivered', reason: null, retryAfterMs: null}|Failure} Answer */
 
 /**
- * What came of one request: the answer, and the pause that it asks for; or why there is none, and whether the
- * web app may have all of the body.
+ * The result of one request: the answer, and the pause that it asks for; or why there is none, and whether
+ * the web app may have all of the body.
  *
  * @typedef {{status: number, location?: string, wanted?: string, code?: undefined, isSent?: undefined}
  *     | {status: null, location?: undefined, wanted?: undefined, code: string, isSent: boolean}} Said
@@ -214,7 +214,7 @@ class Webhook {
         if (status === null) {
             const limit = `${this.#limitMs / 1000} s`;
             const late = isSent ? `no answer within ${limit}` : `no connection within ${limit}`;
-            const plain = code.startsWith('HPE_') ? 'what it answers is no HTTP' : code;
+            const plain = code.startsWith('HPE_') ? 'its answer is not HTTP' : code;
             const reason = code === 'ABORT_ERR' ? late : (REASONS[code] ?? plain);
             return { outcome: isSent ? 'unanswered' : 'unreachable', reason, retryAfterMs: null };
         }

@@ -1,9 +1,9 @@
 'use strict';
 
 /**
- * whatsapp-web.js, unmodified, made safe to depend on: every promise it leaves unwatched is watched here, it
- * never deletes a profile, it injects once into each document, and it tells more than its own events do.
- * Which version it is, engine.js decides.
+ * whatsapp-web.js, unmodified, made safe to depend on: every promise it leaves unhandled is handled here, it
+ * never deletes a profile, it injects once into each document, and it reports more than its own events do.
+ * engine.js decides its version.
  *
  * The names of page functions (`onAuthAppStateChangedEvent`, …) and the order in which hooks and methods are
  * called are those of the pinned version's src/Client.js.
@@ -32,11 +32,11 @@ const { CHANGE_LIMIT_MS, DOWNLOAD_LIMIT_MS, REQUEST_LIMIT_MS, Turns } = require(
  *
  * @typedef {import('./types').WhatsAppObject} WhatsAppObject
  *
- * @typedef {{name: string}} LoadedDocument told from others by a name of ours
+ * @typedef {{name: string}} LoadedDocument distinguished from others by our name for it
  *
  * @typedef {(work: ((...args: any[]) => any)|string, ...args: unknown[]) => Promise<any>} Evaluate
  *
- * @typedef {(...args: any[]) => any} Heard what the library does when the page tells something
+ * @typedef {(...args: any[]) => any} Heard what the library does when the page reports something
  */
 
 const SITE = 'https://web.whatsapp.com/';
@@ -45,22 +45,22 @@ const REFERER = 'https://whatsapp.com/';
 const PROTOCOL_SLACK_MS = 120_000;
 /** How long a page that was logged out may take until it is loaded again, and says why, in milliseconds. */
 const LEAVING_MS = 5_000;
-/** So much of what WhatsApp says about a logout is told, in characters. */
+/** How much of WhatsApp's text about a logout is shown, in characters. */
 const MAX_WORDS_CHARACTERS = 200;
 /** How long each way of asking for new codes may take to bring one, in milliseconds. */
 const NEW_CODES_MS = 3_000;
 /** By so much of the time for a start a new browser's first page, which is empty, has to be there. */
 const OPENS_AFTER = 1 / 3;
-/** How long a page may take for a sign of life, and then for its end, before it is loaded anew. */
+/** How long a page may take for a sign of life, and then for its end, before it is reloaded. */
 const SIGN_MS = 2_000;
 /** How long a browser whose page gives none may take for a sign of its own, in milliseconds. */
 const BROWSER_SIGN_MS = 5_000;
-/** When the screen of a login is looked at after `ready`, in milliseconds: again if it lacks something. */
+/** When the logged-in screen is checked after `ready`, in milliseconds: again if it lacks something. */
 const MAIN_CHECKS_MS = [2_000, 10_000, 60_000];
-/** When a page that lacks what no session can do without is looked at again, in milliseconds. */
+/** When a page that lacks an essential part is checked again, in milliseconds. */
 const BOOT_CHECKS_MS = [500, 1_500, 4_000];
 
-/** So many bytes of a file are read from the browser at a time. */
+/** Bytes of a file that are read from the browser at a time. */
 const PIECE_BYTES = 64 * 1024;
 
 /**
@@ -74,7 +74,7 @@ const CHAT_EVENTS = {
     onArchiveChatEvent: 'chat_archived',
 };
 
-/** What happened has happened, wherever it was heard: also in a document that has gone since. */
+/** Events that count even if their document has gone since. */
 const HAPPENINGS = new Set([
     'onAddMessageEvent',
     'onChangeMessageTypeEvent',
@@ -85,17 +85,17 @@ const HAPPENINGS = new Set([
     'onRemoveMessageEvent',
 ]);
 
-/** What we throw at work in a document that has gone: one of `DOCUMENT_GONE`. */
+/** Our error for work in a document that has gone: one of `DOCUMENT_GONE`. */
 const ANOTHER_DOCUMENT = 'another document is loaded';
 
 /** What a page has once it was taken: nobody asks before. @type {any} */
 const NOT_YET = null;
 
 /**
- * Make what runs in the page run in one document only, and its errors tell something.
+ * Make code for the page run in one document only, with errors that have a text.
  *
  * @param {((...args: any[]) => any)|string} work
- * @param {LoadedDocument|null} document null = whichever there is
+ * @param {LoadedDocument|null} document null = the current one
  */
 function guarded(work, document) {
     const guard =
@@ -112,7 +112,7 @@ function guarded(work, document) {
 
 /**
  * Keeps the profile. The library's own strategy deletes it while the browser still runs, after which a new
- * login looks fine and is lost at the next start; whoever owns the browser deletes the profile once the
+ * login looks fine and is lost at the next start; here the owner of the browser deletes the profile once the
  * browser is gone.
  *
  * @param {LibraryClass} LocalAuth
@@ -169,7 +169,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         downloads = new Turns(DOWNLOAD_LIMIT_MS);
         /** What the phone is asked for, which takes as long as the phone does. */
         requests = new Turns(REQUEST_LIMIT_MS);
-        /** What others see of this account, but messages. */
+        /** What others see of this account, except messages. */
         changes = new Turns(CHANGE_LIMIT_MS);
         /** Whether the browser gave no sign of life when it was asked for one. */
         standsStill = false;
@@ -179,12 +179,12 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         #limitMs;
         #pinned;
         #proxy;
-        /** The document that is loaded now, and the one whose work goes on. */
+        /** The document that is loaded now, and the one whose work continues. */
         /** @type {LoadedDocument|null} */
         #document = null;
         /** @type {LoadedDocument|null} */
         #bound = null;
-        /** What the newest injection is into, and found. */
+        /** The document of the newest injection, and what it found. */
         /** @type {{document: LoadedDocument, needed: boolean, loaded: boolean}|null} */
         #injection = null;
         /** @type {Promise<void>|null} */
@@ -198,12 +198,12 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         /** @type {Heard|null} */
         #makeReady = null;
         /**
-         * Whether the page has told of a logout of which there is no other sign yet, and when that is sought.
+         * Whether the page has reported a logout without any other sign yet, and when that is checked.
          */
         #isLeaving = false;
         /** @type {NodeJS.Timeout|undefined} */
         #leaving;
-        /** What the browser is asked past the page. @type {import('puppeteer').CDPSession} */
+        /** The session for commands to the browser itself. @type {import('puppeteer').CDPSession} */
         #devtools = NOT_YET;
         /** @type {string|undefined} */
         #frame;
@@ -270,7 +270,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             await this.#begin();
         }
 
-        /** What ends a page before somebody listens to it tells nobody, and leaves one that never answers. */
+        /** If a page ends before anybody listens, nobody learns of it, and the page never answers. */
         async #takePage() {
             const isPage = (/** @type {import('puppeteer').Target} */ target) => target.type() === 'page';
             const first = await this.pupBrowser.waitForTarget(isPage, { timeout: this.#limitMs });
@@ -302,9 +302,9 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             // Frames have the function, too, but not the proof.
             const proof = randomBytes(16).toString('hex');
             /** @param {string} given @param {string} document @param {string} what @param {any[]} more */
-            const tell = (given, document, what, ...more) =>
-                given === proof ? this.#told(document, what, more) : undefined;
-            await expose('waportdTell', tell);
+            const report = (given, document, what, ...more) =>
+                given === proof ? this.#received(document, what, more) : undefined;
+            await expose('waportdTell', report);
             /** @param {string} name @param {Heard} heard */
             const exposeFunction = (name, heard) => {
                 if (name === 'onAppStateHasSyncedEvent') this.#makeReady = heard;
@@ -320,17 +320,17 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             this.emit('browser', browser, page, version);
         }
 
-        // ---- what the page tells ---------------------------------------------------------------------
+        // ---- what the page reports -------------------------------------------------------------------
 
         /**
          * The page calls our function.
          *
          * @param {string} document the name of its document
          * @param {string} what
-         * @param {any[]} told
+         * @param {any[]} args
          * @returns {Promise<object>|undefined} what it waits for, if it does
          */
-        #told(document, what, [value, ...more]) {
+        #received(document, what, [value, ...more]) {
             if (what === 'document') {
                 this.#documentBegan(document, value);
             } else if (document !== this.#document?.name) {
@@ -348,7 +348,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         }
 
         /**
-         * The page asks for a passkey. What is answered to a document that has gone is lost with it.
+         * The page asks for a passkey. An answer to a document that has gone is lost with it.
          *
          * @param {string} id
          * @param {any} options
@@ -391,7 +391,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
                     this.#isLeaving = true;
                     this.#awaitLeaving();
                     return undefined;
-                // What the library cannot read is a message all the same.
+                // A message that the library cannot read still counts.
                 case 'onAddMessageEvent':
                     try {
                         return heard(...args);
@@ -433,8 +433,8 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         }
 
         /**
-         * The page told of a logout and was not loaded again: it is one if the page shows that it has no
-         * login any more. A connection that is lost meanwhile, or an account that still loads, tells neither.
+         * The page reported a logout and was not reloaded: it is one if the page shows that it no longer has
+         * a login. A connection that is lost meanwhile, or an account that still loads, shows neither.
          */
         async #lookIfLeft() {
             const document = this.#document;
@@ -461,17 +461,17 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
 
         // ---- injection -------------------------------------------------------------------------------
 
-        /** The first document is there. Those that follow tell of themselves. */
+        /** The first document is there. Later ones report themselves. */
         async #begin() {
             this.#started = true;
-            if (this.#document === null) throw new Error('the page does not tell of its document');
+            if (this.#document === null) throw new Error('the page does not report its document');
             await this.#injectInto(this.#document);
         }
 
         /**
          * Do work in one document, after what was begun before it: the library's functions are made of
-         * several steps, and the page may load itself again between two of them. What a document that has
-         * gone leaves undone is no error.
+         * several steps, and the page may reload between two of them. Work left undone by a document that
+         * has gone is no error.
          *
          * @param {LoadedDocument} document
          * @param {() => Promise<void>} work
@@ -534,7 +534,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
 
         // ---- what the page has -----------------------------------------------------------------------
 
-        /** Called by the library when the page has told its build, before anything else is done with it. */
+        /** Called by the library when the page has reported its build, before anything else is done. */
         async getWWebVersion() {
             return this.#bound === null ? super.getWWebVersion() : this.#checkBoot();
         }
@@ -563,7 +563,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             this.#nextCheck.unref();
         }
 
-        /** Look at what the page has, and tell it if that is news. @param {'boot'|'main'} part */
+        /** Check what the page has, and report changes. @param {'boot'|'main'} part */
         async #check(part) {
             /** @type {ReturnType<typeof inspect>} */
             const seen = await this.pupPage.evaluate(inspect, wantedOf(part));
@@ -572,7 +572,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             const shims = { ...seen.shims };
             if (part === 'main') shims.synced = this.#makeReady === null ? 'absent' : 'applied';
             const upstream = { build: seen.build, ok: missing.length === 0, checked, missing, shims };
-            // What is known of the rest of a build stays known while the page is loaded again.
+            // Data on the rest of a build stays valid while the page is reloaded.
             const last = this.#upstream;
             const knewMore =
                 last !== null && last.build === seen.build && last.checked.length > checked.length;
@@ -598,7 +598,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         }
 
         /**
-         * Tell what the page shows.
+         * Return what the page shows.
          *
          * @returns {Promise<import('./types').Look>} whether its modules are there;
          *   WhatsApp's words for its connection and its screen; whether the account is loaded; whether a
@@ -611,7 +611,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         }
 
         /**
-         * Load the page anew in this browser, whatever state it is in; resolves when the library is injected
+         * Reload the page in this browser, whatever state it is in; resolves when the library is injected
          * into it.
          *
          * @throws {Error} what the browser, or the library, has against it
@@ -622,7 +622,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
                 const sign = this.#evaluate('true').catch(() => false);
                 // One that hangs, or has crashed, would keep its process, and with it every page of the site.
                 if (!(await Promise.race([sign, pause(SIGN_MS, false)]))) {
-                    // Of a browser that stands still no page comes back.
+                    // A stopped browser cannot bring a page back.
                     await this.#signOfBrowser();
                     await this.#endPage();
                 }
@@ -652,8 +652,8 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
         }
 
         /**
-         * Return whether the site can be reached from this browser, whatever its page does: `{error, status}`,
-         * Chromium's name of what is wrong, and the number of the answer; each may be null.
+         * Return whether the site can be reached from this browser, whatever its page does:
+         * `{error, status}`, Chromium's error name and the HTTP status; each may be null.
          */
         async reach() {
             const { resource } = await this.#devtools.send('Network.loadNetworkResource', {
@@ -667,7 +667,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
 
         /**
          * Have the page ask WhatsApp for a new batch of codes, in each way that it has, until a code comes.
-         * Whoever asks meanwhile waits for the same codes.
+         * Calls in the meantime wait for the same codes.
          *
          * @throws {Error} none came
          */
@@ -702,7 +702,7 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
             }
         }
 
-        /** Tell what the screen shows on which WhatsApp wants a passkey, or null: see passkey_page.js. */
+        /** Return what WhatsApp's passkey screen shows, or null: see passkey_page.js. */
         passkeyScreen() {
             return this.#evaluate(() => window.waportd.passkeys.read());
         }
@@ -752,18 +752,18 @@ const sessionClientOf = ({ Client, KeptAuth, connect, PipeTransport }) =>
     };
 
 /**
- * Read what the page was told of a ban: a code, and its end as seconds from now or as a time.
+ * Read what the page knows of a ban: a code, and its end as seconds from now or as a time.
  *
- * @param {WhatsAppObject} told
+ * @param {WhatsAppObject} given
  * @param {WhatsAppObject} more
  */
-function readBan(told, more) {
+function readBan(given, more) {
     const {
         code,
         expiry,
         expire = expiry,
         expires = expire,
-    } = typeof told === 'object' && told !== null ? told : { code: told, expires: more };
+    } = typeof given === 'object' && given !== null ? given : { code: given, expires: more };
     const seconds = Number(expires);
     let until = null;
     if (seconds > 1e12) until = seconds;

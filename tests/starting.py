@@ -8,12 +8,12 @@ TURN = 30.0
 KILLED = "killed"
 """What a test notes in place of a server that it kills: that one says nothing of it."""
 
-_BEGINS = re.compile(r": starting the browser\b|its page is loaded anew")
-_TRIES = re.compile(r"its page is loaded anew|opening another browser")
+_BEGINS = re.compile(r": starting the browser\b|its page is reloaded")
+_TRIES = re.compile(r"its page is reloaded|opening another browser")
 _LISTENS = re.compile(r": listening\b")
 _READY = re.compile(r" -> ready\b")
 _ENDS = re.compile(
-    rf"{_READY.pattern}|next try at|starts anew at|opening another browser|: stopping\b|{_LISTENS.pattern}|^{KILLED}$"
+    rf"{_READY.pattern}|next try at|restarts at|opening another browser|: stopping\b|{_LISTENS.pattern}|^{KILLED}$"
 )
 
 

@@ -19,18 +19,18 @@ _HEAD = """\
 HTTP/1.1 with JSON, on the unix socket and where `api.listen` says. `GET /openapi.json` is all of this in OpenAPI 3.1,
 for generators of clients and for tests.
 
-- **Who may call**: on the unix socket, who may open it; over TCP, who sends `Authorization: Bearer TOKEN` or has a
-  connect link. [security.md](security.md) tells how tokens and links are made. What a call needs over TCP stands beside
-  it.
+- **Who may call**: on the unix socket, anyone who may open it; over TCP, a caller with `Authorization: Bearer TOKEN` or a
+  connect link. [security.md](security.md) describes how tokens and links are made. Each call says what it needs over
+  TCP.
 - **Errors** are [problem documents](#problem-document), `application/problem+json` (RFC 9457): `code` is for programs, `detail`
-  and `hint` are for people. Where asking again makes sense, `Retry-After` tells when. Any call may be answered with
+  and `hint` are for people. If a retry makes sense, `Retry-After` says when. Any call may be answered with
   400 `bad_request`, 401 `unauthorized`, 403 `forbidden`, 404 `not_found`, 405 `method_not_allowed`, 413 `too_large`,
-  429 `too_many_requests` and 500 `internal_error`; what else may come stands beside it.
-- **What a call does not know is refused**: parameters, and members of a body. Only the front end's own `/api/…` and the
-  pages pass over parameters that they do not know.
+  429 `too_many_requests` and 500 `internal_error`; each call lists its other errors.
+- **Unknown parameters and members of a body are refused.** Only the front end's own `/api/…` and the
+  pages ignore unknown parameters.
 - **Answers may get more members** in later versions; none is renamed or removed.
 - **Times** are RFC 3339 in UTC, to the millisecond. Durations are in seconds, sizes in bytes.
-- **Streams** are server-sent events with a comment every 15 seconds. `Last-Event-ID` goes on where one was cut off.
+- **Streams** are server-sent events with a comment every 15 seconds. With `Last-Event-ID` a stream continues where it was cut off.
 """
 
 _TITLES = {
@@ -135,9 +135,9 @@ def _members(schema: Node) -> Iterator[str]:
 
 def _kind(schema: Node) -> str:
     """Return the words for what a value may be."""
-    for keyword, tell in _TOLD_BY.items():
+    for keyword, describe in _TOLD_BY.items():
         if keyword in schema:
-            return tell(schema)
+            return describe(schema)
     if "type" not in schema and "anyOf" in schema:
         return " or ".join(map(_kind, schema["anyOf"]))
     kinds = schema.get("type", "anything")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 LOCAL = {
     "root": "root",
     "app": "the web app: in group `waportd`, and named in `api.allow_users`",
-    "member": "somebody in group `waportd` whom `api.allow_users` does not name",
+    "member": "somebody in group `waportd` that `api.allow_users` does not name",
     "other": "another local user",
     "alien": "the session of user 1: what runs as its user id, with its view of the machine",
     "own": "the session of user 2 itself",
@@ -19,7 +19,7 @@ LOCAL = {
 }
 REMOTE = {
     "nobody": "over TCP, nothing is shown",
-    "wrong": "over TCP, a token that is none of ours",
+    "wrong": "over TCP, an unknown token",
     "token 1": "over TCP, the token of user 1",
     "token 2": "over TCP, the token of user 2",
     "admin": "over TCP, a token of scope `admin`",
@@ -28,12 +28,12 @@ REMOTE = {
     "link 1": "over TCP, a connect link of user 1",
     "link 2": "over TCP, a connect link of user 2",
 }
-AFAR = {"host": "another host, or whoever calls any address but loopback"}
+AFAR = {"host": "another host, or a caller of any address but loopback"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """What of one kind, by whom."""
+    """What may be done, of one kind, and who may do it."""
 
     title: str
     columns: tuple[str, ...]
@@ -239,7 +239,7 @@ delete what another unit kept               yes  no    no      no    no    no   
 forget all failures                         yes  no    no      no    no    no   no
 enable a unit                               yes  no    no      no    no    no   no
 set a variable for all units                yes  no    no      no    no    no   no
-load the units anew                         yes  no    no      no    no    no   no
+reload the units                            yes  no    no      no    no    no   no
 """,
 )
 

@@ -4,7 +4,7 @@ import pwd
 
 
 def uid_of(name: str | int) -> int | None:
-    """Return the user id of an account, or the number that it is; None where there is no such account."""
+    """Return the user id of an account, given by name or number; None where there is no such account."""
     if isinstance(name, int):
         return name
     try:

@@ -14,7 +14,7 @@ _DOWN = {"inactive", "failed"}
 
 
 class Admission:
-    """Counts who runs, and who is let in though their unit may not show it yet."""
+    """Counts servers that run, and servers that were admitted but whose unit may not show it yet."""
 
     def __init__(self, config: Config, registry: Registry, runtimes: Runtimes, observer: Observer) -> None:
         self._config = config
@@ -30,7 +30,7 @@ class Admission:
         """Raise TooManyRunning where the configuration's limits leave no room for this user's server."""
         limits = self._config.limits
         if limits.max_running:
-            # Not who waits for a turn: each of many would take the others for running, and none would start.
+            # Users who wait for a turn do not count: else each of many would count the others, and none would start.
             others = (instance for instance in self._registry if instance.assignment.user != user)
             running = sum(
                 1

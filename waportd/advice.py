@@ -1,4 +1,4 @@
-"""What a valid configuration does that nobody may have meant. None of it keeps the daemon from running."""
+"""What in a valid configuration may be a mistake. None of it keeps the daemon from running."""
 
 import collections
 import contextlib
@@ -18,17 +18,17 @@ from waportd.units import TCP_UNIT, TCP_UNIT_MADE, addresses_held
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _NAMED_USERS = 5
-"""Users who are named of many."""
+"""How many users a message names."""
 CGROUPS = Path("/sys/fs/cgroup")
 SYSTEMD = Path("/run/systemd/system")
-"""There where systemd has booted the machine: sd_booted(3)."""
+"""Exists where systemd has booted the machine: sd_booted(3)."""
 
 
 class Advice(NamedTuple):
-    """One thing to look at."""
+    """One possible mistake."""
 
     key: str
-    """Of the configuration."""
+    """The key of the configuration."""
     message: str
     hint: str
 
@@ -59,7 +59,7 @@ def advise(
         Advice(
             "ports.reserved",
             f"user {owners[port]} has port {port} already, and keeps it",
-            f"`waportctl move {owners[port]}` gives the user another one, login and all; or let the web app use another",
+            f"`waportctl move {owners[port]}` gives the user another one, with the login; or change the web app's",
         )
         for port in sorted(owners)
         if port in config.ports.reserved
@@ -87,7 +87,7 @@ def advise(
 def _webhooks_of_users(
     config: Config, owners: Mapping[Port, User], webhooks: Mapping[Port, str]
 ) -> Iterator[Advice]:
-    """Yield whose webhook is a user's server. The addresses are not told: they may hold a token."""
+    """Yield whose webhook is a user's server. The addresses are left out: they may hold a token."""
     of_server = collections.defaultdict[User, list[User]](list)
     for port, url in sorted(webhooks.items()):
         target = owners.get(Port(loopback_port(url) or 0))
@@ -106,7 +106,7 @@ def _webhooks_of_users(
 
 
 def advise_held(config: Config) -> list[Advice]:
-    """Return which addresses of ``api.listen`` systemd does not hold, where it runs and could."""
+    """Return which addresses of ``api.listen`` systemd does not hold, on a machine that it runs."""
     if config.systemd.bus is not Bus.SYSTEM or not config.api.listen or not SYSTEMD.is_dir():
         return []
     shown = subprocess.run(  # noqa: S603  # nothing of it comes from anybody else

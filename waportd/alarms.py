@@ -1,17 +1,17 @@
-"""Tells when many users fail in the same way: then it is WhatsApp, or the way there, and not the users. Pure.
+"""Reports when many users fail in the same way: then WhatsApp or the network is at fault, not the users. Pure.
 
-The rule, with what is counted of one cause, of those that WhatsApp or the way there can bring about:
+The rule counts each cause apart, of those that WhatsApp or the network can bring about:
 
-- A user *fails* while the session, or the unit, names that cause, and for ten minutes after: a session that tries
-  again is in other states meanwhile. Who gets through does not fail any more, nor who is stopped or deleted.
-- A user *gets through* who becomes ready; where nobody who fails has a linked phone, a code will do.
+- A user *fails* while the session, or the unit, names that cause, and for ten minutes after: a session that retries
+  is in other states meanwhile. A user who gets through, or is stopped or deleted, no longer fails.
+- A user *gets through* by becoming ready; where no failing user has a linked phone, a code is enough.
 - The alarm is raised when at least 3 users began to fail within the last ten minutes, when at least one in twenty of the
   servers that run fails, and when as many fail as got through in these ten minutes.
-- It is gone when at least 3 users, and more than fail, got through within the last ten minutes, or when fewer than 3 fail:
-  a few who fail for ever hold up nobody. They are then no news: the next alarm needs 3 who begin to fail after that.
+- It is over when at least 3 users, and more than fail, got through within the last ten minutes, or when fewer than 3
+  fail: a few who fail for ever hold up nobody. They no longer count: the next alarm needs 3 who begin to fail later.
 
 A daemon that has just started does not know since when its users fail, and all others may have got through long ago.
-So in its first ten minutes one half of the servers has to fail; and who failed then is no news later on.
+So in its first ten minutes half of the servers have to fail; and users who failed then do not count later.
 
 Times are seconds of one clock that never goes back.
 """
@@ -26,7 +26,7 @@ from waportd.registry import Instance
 WINDOW_S = 600.0
 """Seconds within which failures belong together. A session tries again after five minutes at most."""
 _MIN_USERS = 3
-"""Users of whom an alarm speaks at least; and who get through before it is gone."""
+"""How many users an alarm is about at least, and how many must get through before it is over."""
 _SHARE = 1 / 20
 _SHARE_AT_FIRST = 1 / 2
 
@@ -36,7 +36,9 @@ docs/operations.md, 'The day WhatsApp changes'"
 )
 _PROXY = "`waportctl doctor` tries it; see instances.proxy and `waportctl proxy USER`"
 _OTHER_WAY = "take another network, or a proxy"
-_PHONES = "open WhatsApp on the phones: it says why; send less from this host, and nothing to who did not ask"
+_PHONES = (
+    "open WhatsApp on the phones: it says why; send less from this host, and only to people who asked for it"
+)
 _NETWORK = "check network, DNS and proxy of this host: `waportctl doctor`"
 SHARED = {
     "upstream_changed": ("WhatsApp's page has changed", _LOOK),
@@ -46,30 +48,30 @@ SHARED = {
     ),
     "upstream_silent": ("WhatsApp's page gives neither a code nor a login", _LOOK),
     "upstream_unreachable": ("web.whatsapp.com cannot be reached", _NETWORK),
-    "browser_refused": ("WhatsApp does not take their browser", _LOOK),
+    "browser_refused": ("WhatsApp does not accept their browser", _LOOK),
     "version_refused": ("WhatsApp does not accept the version of its page any more", _LOOK),
-    "page_lost": ("WhatsApp's page does not come back when it is loaded anew", _LOOK),
+    "page_lost": ("WhatsApp's page does not come back when it is reloaded", _LOOK),
     "auth_failure": ("WhatsApp refuses the stored logins", _LOOK),
     "login_missing": ("WhatsApp's page shows codes although phones are linked", _LOOK),
-    "unpaired": ("WhatsApp says that they are not linked, but nothing of a logout", _LOOK),
+    "unpaired": ("WhatsApp says that they are not linked, but does not report a logout", _LOOK),
     "disconnected": ("WhatsApp ends the connection", _LOOK),
     "connection_lost": ("the connection to WhatsApp is lost", _NETWORK),
-    "proxy_auth": ("the proxy does not take their name and password", _PROXY),
+    "proxy_auth": ("the proxy rejects their name and password", _PROXY),
     "proxy_refused": ("the proxy does not let them through to WhatsApp", _PROXY),
     "proxy_unreachable": ("their proxy cannot be reached", _PROXY),
     "proxy_blocked": ("WhatsApp does not accept connections from this network", _OTHER_WAY),
     "account_blocked": ("WhatsApp has blocked their accounts", _PHONES),
     "account_banned": ("WhatsApp has banned their accounts", _PHONES),
-    "passkey_button_missing": ("WhatsApp's page asks for passkeys in another way than is known", _LOOK),
+    "passkey_button_missing": ("WhatsApp's page asks for passkeys in an unknown way", _LOOK),
     "pairing_refused": ("WhatsApp gives no pairing codes", _LOOK),
     "pairing_limited": (
         "WhatsApp gives no more pairing codes for now",
         "have people scan codes, and wait an hour",
     ),
 }
-"""What the many have in common, and what mends it, by the cause of each."""
+"""What the users have in common, and how to fix it, by their cause."""
 _PASSING = {"connection_lost", "unpaired"}
-"""Causes that count once the session has given up to wait for the page: a network that blinks is no alarm."""
+"""Causes that count once the session no longer waits for the page: a short network failure is no alarm."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Alarm:
     users: int
     """How many fail."""
     build: str | None
-    """The version of WhatsApp's page that most of them have; None where it has not told it to them."""
+    """The version of WhatsApp's page that most of them have; None where the page did not say."""
     message: str
     hint: str
 
@@ -96,24 +98,24 @@ class _Failure:
     linked: bool
     build: str | None
     began: float
-    """Since when, without having got through."""
+    """Since when the user fails without having got through."""
     seen: float
-    """Until when it was seen to fail; infinity while it does."""
+    """When the user was last seen to fail; infinity while it does."""
 
 
 class Rule:
-    """Notes what becomes of each user, and tells whether there is an alarm."""
+    """Follows the state of each user, and reports whether there is an alarm."""
 
     def __init__(self, now: float) -> None:
         self._started = now
         self._ended = float("-inf")
-        """When the last alarm was gone."""
+        """When the last alarm ended."""
         self._alarm: Alarm | None = None
         self._failures: dict[User, _Failure] = {}
         self._through: dict[User, tuple[float, bool]] = {}
-        """When a user last got through, and whether to be ready."""
+        """When a user last got through, and whether the user became ready."""
         self._reached: dict[User, SessionState | None] = {}
-        """How far a user is who got through; None for who has not."""
+        """How far a user got; None for one who did not get through."""
 
     def forget(self, user: User) -> None:
         """Take note that a user is gone."""
@@ -138,7 +140,7 @@ class Rule:
         elif failure is not None and failure.seen > now:
             failure.seen = now
         if reached is not None and reached is not self._reached.get(user):
-            # What a daemon that has just started hears may be long ago.
+            # What a daemon hears just after its start may have happened long ago.
             age = max(0.0, clock - instance.session.since) if instance.session else 0.0
             self._through[user] = (now - age, reached is SessionState.READY)
             if failure is not None and (reached is SessionState.READY or not failure.linked):
@@ -168,7 +170,7 @@ class Rule:
         return [failure for failure in self._failures.values() if failure.cause == cause]
 
     def _passed(self, failing: list[_Failure], after: float) -> int:
-        """Count who got further than those that fail, after that time."""
+        """Count users who got further than those that fail, after that time."""
         code_is_enough = not any(failure.linked for failure in failing)
         return sum(at > after and (ready or code_is_enough) for at, ready in self._through.values())
 
@@ -223,7 +225,7 @@ def _failed(instance: Instance, cause: str, before: _Failure | None, now: float)
     return _Failure(
         cause,
         instance.assignment.linked,
-        # A unit that failed tells nothing of the page that its server had.
+        # A unit that failed does not show which page its server had.
         (upstream.build if upstream else None) or (before.build if before else None),
         began=known.began if known else now,
         seen=float("inf"),

@@ -1,4 +1,4 @@
-"""Who gets which port: chosen, taken, moved to, given back, and cleaned before the next user needs it."""
+"""Which user gets which port: ports are chosen, taken, changed, given back, and cleaned ahead."""
 
 import asyncio
 import collections
@@ -27,7 +27,7 @@ _ANOTHER_PORT = "name another port, or none: waportd chooses one then"
 
 
 class Allocator:
-    """Hands out ports. The callers hold the lock of the user whom it is about."""
+    """Hands out ports. The callers hold the user's lock."""
 
     def __init__(
         self,
@@ -49,12 +49,12 @@ class Allocator:
         self._mover = mover
         self._meter = meter
         self._choosing: dict[Port, User] = {}
-        """Ports that are kept for somebody, who does not have them yet."""
+        """Ports that are reserved for a user who does not have them yet."""
         self._taken_below = 0
         """Below which port all of the overflow range are assigned."""
 
     def load(self) -> None:
-        """Keep the ports of users who were on the way to them when the daemon ended."""
+        """Reserve the ports of users who were being moved to them when the daemon ended."""
         for assignment in (instance.assignment for instance in self._registry):
             if assignment.moving_to is not None:
                 self._choosing[assignment.moving_to] = assignment.user
@@ -65,7 +65,7 @@ class Allocator:
         self._taken_below = 0
 
     def note_free(self, assignment: Assignment) -> None:
-        """Take the ports of a user who was deleted for free ones."""
+        """Mark the ports of a deleted user as free."""
         if assignment.moving_to is not None:
             del self._choosing[assignment.moving_to]
         self._taken_below = min(self._taken_below, assignment.port)
@@ -85,7 +85,7 @@ class Allocator:
                 socket_boot=self._observer.boot,
                 **options,
             )
-            # Kept from others while it is tried: they choose between our awaits.
+            # Reserved while it is tried: other callers choose between our awaits.
             self._choosing[choice.port] = user
             try:
                 await self._sockets.claim(assignment)
@@ -128,7 +128,7 @@ class Allocator:
         await self._mover.let_go(assignment.port, self._config.limits, assignment)
 
     def _target(self, user: User, port: Port | None, held: Mapping[Port, str]) -> Port:
-        """Return which port a user moves to. Raises Conflict, PortsExhausted."""
+        """Return the port to which a user moves. Raises Conflict, PortsExhausted."""
         rules, owners = self._config.ports, self._owners()
         if port is None:
             return choose(user, rules, owners, held.get, self._taken_below).port
@@ -145,7 +145,7 @@ class Allocator:
         return None
 
     async def finish_move(self, assignment: Assignment) -> None:
-        """Go on with a move that was cut short."""
+        """Continue a move that was cut short."""
         assert assignment.moving_to is not None
         try:
             async with self._assignments.runtimes[assignment.user].no_start():
@@ -155,7 +155,7 @@ class Allocator:
         await self._mover.let_go(assignment.port, self._config.limits, assignment)
 
     def _settle_move(self, target: Port, before: Assignment) -> None:
-        """Keep the port no longer, unless the user is still on the way to it."""
+        """Reserve the port no longer, unless the user is still being moved to it."""
         now = self._assignments.known(before.user).assignment
         if now.moving_to is None:
             del self._choosing[target]
@@ -164,7 +164,7 @@ class Allocator:
             self._meter.forget(service_unit(before.port))
 
     def _owners(self) -> Mapping[Port, User]:
-        """Return who has which port, or is just getting it."""
+        """Return which user has, or is getting, which port."""
         return collections.ChainMap(self._choosing, self._registry.owners())
 
     def _unowned_ports(self) -> dict[Port, str]:
@@ -172,7 +172,7 @@ class Allocator:
         return {port: f"{service_unit(port)}, which nobody owns" for port in self._observer.unassigned}
 
     def clean_next_later(self, port: Port) -> None:
-        """Have the port cleaned that the next new user may well get after the one who got this."""
+        """Clean the port that the next new user will probably get after the one who got this."""
         self._sockets.ahead.clean_later(
             lambda: next_free(port, self._config.ports, self._owners(), self._unowned_ports().get)
         )

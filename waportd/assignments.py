@@ -44,7 +44,7 @@ class Assignments:
             self._registry.put(self._told(Instance(assignment)))
 
     def _told(self, instance: Instance) -> Instance:
-        """Return an instance with what its server is told at its next start."""
+        """Return an instance with the settings for its server's next start."""
         assignment = instance.assignment
         return dataclasses.replace(
             instance,
@@ -65,7 +65,7 @@ class Assignments:
     async def owned(self, user: User, *, moving: bool = False) -> AsyncIterator[Assignment]:
         """Hold the lock of a user who has a port and is not being deleted; give the assignment.
 
-        Raises Conflict where a move was begun and could neither be finished nor undone, but for who comes for it.
+        Raises Conflict where a move was begun and could neither be finished nor undone, unless the caller handles it.
         """
         self.known(user)
         async with self.runtimes[user].lock:
@@ -103,13 +103,13 @@ class Assignments:
             self.runtimes.drop(assignment.user)
 
     async def write_environment(self, assignment: Assignment) -> None:
-        """Write what the user's server is told at its next start. Raises StoreError, and Conflict during a move."""
+        """Write the environment for the server's next start. Raises StoreError, and Conflict during a move."""
         refuse_moving(assignment)
         with self._reported(assignment.port):
             await asyncio.to_thread(units.write_environment, self._folder, assignment, self._config)
 
     async def write_environments(self) -> None:
-        """Write the environment of every user anew, and show what it says; what cannot be written is logged."""
+        """Rewrite the environment of every user, and show what it says; what cannot be written is logged."""
         for user in [instance.assignment.user for instance in self._registry]:
             try:
                 async with self.runtimes[user].lock:
@@ -121,7 +121,7 @@ class Assignments:
                 log.warning("Cannot update: %s", error, extra=log_fields(user))
 
     async def remove_environment(self, port: Port) -> None:
-        """Take a port's environment away, without which its units refuse to start. Raises StoreError."""
+        """Remove a port's environment, without which its units refuse to start. Raises StoreError."""
         with self._reported(port):
             await asyncio.to_thread(units.remove_environment, self._folder, port)
 
@@ -132,7 +132,7 @@ class Assignments:
 
     @contextlib.contextmanager
     def _reported(self, port: Port) -> Iterator[None]:
-        """Turn what keeps a port's environment from being changed into an error with a way out."""
+        """Turn a failure to change a port's environment into an error with a hint."""
         try:
             yield
         except OSError as error:
@@ -151,7 +151,7 @@ def refuse_moving(assignment: Assignment) -> None:
     if assignment.moving_to is not None:
         raise Conflict(
             f"user {assignment.user} is being moved from port {assignment.port} to {assignment.moving_to}",
-            hint=f"`waportctl move {assignment.user}` goes on with it, and tells what is in the way",
+            hint=f"`waportctl move {assignment.user}` continues it, and says what prevents it",
             cause="moving",
             retry_after=5,
         )

@@ -1,4 +1,4 @@
-"""Which versions of WhatsApp's page were met, and what there is to say of each: once, however many users have it."""
+"""The versions of WhatsApp's page that servers found, and a log line for each: once, however many users have it."""
 
 import logging
 from typing import NamedTuple
@@ -6,8 +6,8 @@ from typing import NamedTuple
 from waportd.model import Missing, Upstream
 
 _REMEMBERED_VERSIONS = 200
-"""Versions that are remembered. WhatsApp has a new one each day or two; a server that makes some up is not listened to
-for ever."""
+"""Versions that are remembered. WhatsApp has a new one each day or two; a server that makes up versions is ignored
+at some point."""
 _NAMED_MEMBERS = 5
 """Missing members that a sentence names."""
 
@@ -16,7 +16,7 @@ class News(NamedTuple):
     """A sentence for the log."""
 
     level: int
-    """As of `logging`."""
+    """A level of `logging`."""
     text: str
 
 
@@ -29,7 +29,7 @@ class Builds:
     def news(self, upstream: Upstream | None) -> News | None:
         """Return what is new about the version that a server has found; None where all of it was said before.
 
-        A version is looked at in parts, and not every account gets the same: what is found missing later is news.
+        A version is checked in parts, and not every account gets the same: what is found missing later is new.
         """
         if upstream is None or upstream.build is None or not upstream.checked:
             return None
@@ -45,8 +45,8 @@ class Builds:
             return None
         findings = [_describe(missing)] if missing else []
         if failed:
-            findings.append(f"what is done for the library in the page failed: {', '.join(failed)}")
-        found = "; ".join(findings) or "all that was looked at is there"
+            findings.append(f"fixes in the page for the library failed: {', '.join(failed)}")
+        found = "; ".join(findings) or "all that was checked is there"
         return News(logging.WARNING if findings else logging.INFO, f"{_name(upstream)}: {found}")
 
 

@@ -1,4 +1,4 @@
-"""What the machine has, and how many more servers fit on it."""
+"""The machine's resources, and how many more servers fit on it."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ import psutil
 from waportd.config import Limits
 
 MEMORY_PER_SESSION = 250 * 1024**2
-"""Bytes to reckon with where nothing was measured: ten sessions of the real page are reported at 2.5 GB."""
+"""Bytes to assume where nothing was measured: ten sessions of the real page are reported at 2.5 GB."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Capacity:
     memory_total: int
     """Bytes."""
     memory_available: int
-    """Bytes that could be given to programs without swapping."""
+    """Bytes that are available to programs without swapping."""
     cpus: int
     load: tuple[float, float, float]
     """Processes that run or want to, on average over 1, 5 and 15 minutes."""
@@ -32,7 +32,7 @@ class Capacity:
 
 
 def measure(limits: Limits, running: int, memory: Collection[int]) -> Capacity:
-    """Look at the machine. ``memory`` is what servers use that were measured."""
+    """Look at the machine. ``memory`` is what the measured servers use."""
     host = psutil.virtual_memory()
     each = max(1, sum(memory) // len(memory)) if memory else MEMORY_PER_SESSION
     by_limit = [max(0, limits.max_running - running)] if limits.max_running else []

@@ -17,7 +17,7 @@ class CleaningAhead:
     """Remembers which ports are clean. Where it is not ``enabled``, none ever is.
 
     A port stays clean: without an environment its units do not start. Nobody but root could put a session there, and where
-    that is done while the daemon runs (the README says to stop it) a minute is all that is missed.
+    that is done while the daemon runs (docs/operations.md says to stop it) a minute is all that is missed.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class CleaningAhead:
         """Ports that were cleaned within the last minute, or are just being."""
 
     async def close(self) -> None:
-        """Give up what is under way, and begin nothing more."""
+        """Cancel what is under way, and begin nothing more."""
         self._enabled = False
         tasks = list(self._cleaned.values())
         for task in tasks:
@@ -63,7 +63,7 @@ class CleaningAhead:
             await self._manager.keep_loaded(service_unit(port), PRECLEANED_TTL_S)
             await self._clean(port)
         except SystemdError:
-            # Whoever gets the port tries again, and is told. Until then it is nobody's failure.
+            # The user who gets the port tries again, and sees the failure. Until then it concerns no user.
             await self._manager.reset_failed(service_unit(port))
             raise
 

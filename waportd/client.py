@@ -11,8 +11,8 @@
     waportd.send("2", "+55 11 98888-7777", "Hello!")
     for message in waportd.follow_messages("2", after=last_cursor): ...
 
-Whoever may open the socket may call: put the program's user into group ``waportd``. What goes wrong is a
-`WaportdUnavailable` (nobody answers; it says why) or an `ApiError` (waportd answered, and says what and why).
+Any program that may open the socket may call: put its user into group ``waportd``. Failures raise
+`WaportdUnavailable` (nothing answers; it says why) or an `ApiError` (waportd answered, and says what and why).
 Results are frozen dataclasses; members that a newer waportd adds are in their ``raw``.
 
 For a front end that thinks in ports there is `waportd.compat`.
@@ -43,19 +43,19 @@ SOCKET = "/run/waportd/api.sock"
 """Where a packaged waportd answers."""
 
 _TIMEOUT_S = 10.0
-"""Seconds for an answer that waits for nothing; it takes a millisecond."""
+"""Seconds for an answer that needs no wait; it takes a millisecond."""
 _CHANGE_TIMEOUT_S = 90.0
-"""Seconds for a change: a logout may first have to get the session connected, which is given half of it."""
+"""Seconds for a change: a logout may first have to connect the session, which may take half of it."""
 _PASSKEY_TIMEOUT_S = 35.0
 """Seconds for an answer about a passkey; the user's server is given 20."""
 _ASK_TIMEOUT_S = 50.0
-"""Seconds for what a user's server looks up; it is given 40, and for media 90."""
+"""Seconds for calls that read from a user's server; it is given 40, and for media 90."""
 _SEND_TIMEOUT_S = 130.0
-"""Seconds for what goes out to WhatsApp; a server is given 120 after the last piece of a file."""
+"""Seconds for calls that send to WhatsApp; a server is given 120 after the last piece of a file."""
 _PIECE_BYTES = 64 * 1024
 """Bytes of a file that are in memory at a time."""
 _PATIENCE_S = {"none": 0.0, "listening": 30.0, "qr": 90.0, "ready": 180.0}
-"""Seconds that waportd waits for a server unless told otherwise."""
+"""Seconds that waportd waits for a server by default."""
 _SILENCE_S = 45.0
 """Seconds without a sign of life after which a stream is taken for dead: heartbeats come every 15."""
 _STUCK_S = 300.0
@@ -66,23 +66,23 @@ MOST_EVENT_BYTES = 16 << 20
 """Bytes of one event of a stream; a message has one MiB at most."""
 _MOST_DIGITS = 9
 _PACE_S = 120.0
-"""Seconds that a call waits, in all, where this caller may change nothing more for a while: two times its minute."""
+"""Seconds that a call waits, in all, where this caller has changed too much: two times its minute."""
 
 
 # What goes wrong
 
 
 class WaportdClientError(Exception):
-    """Base of all that calls raise. ``hint`` is the way out, where there is one."""
+    """Base of all errors of calls. ``hint`` says how to fix it, where that is known."""
 
     hint: str | None = None
 
 
 class WaportdUnavailable(WaportdClientError):
-    """Nobody answers. ``reason`` is for programs.
+    """waportd does not answer. ``reason`` is for programs.
 
     ``no_socket``, ``permission_denied``, ``refused``, ``unreachable``, ``timeout``, ``connection_lost`` or
-    ``bad_answer``: what answers is no waportd. After the last three it is open whether the call was carried out.
+    ``bad_answer``: the answer is not from waportd. After the last three the call may or may not have been carried out.
     """
 
     def __init__(self, reason: str, message: str, hint: str | None = None) -> None:
@@ -96,9 +96,9 @@ class ApiError(WaportdClientError):
     """waportd answered with an error. The subclasses group ``code``; unknown codes go by their status."""
 
     codes: ClassVar[frozenset[str]] = frozenset()
-    """The codes that this class stands for."""
+    """The codes of this class."""
     statuses: ClassVar[frozenset[int]] = frozenset()
-    """What else it stands for: any other code with this HTTP status."""
+    """The HTTP status whose other codes belong to this class, too."""
 
     def __init__(
         self,
@@ -152,41 +152,41 @@ class UnknownUser(NotFound):
 
 
 class Conflict(ApiError):
-    """What was asked for does not fit the state of things: already linked or not at all, no code now, port held."""
+    """The request does not fit the current state: already linked or not linked, no code now, port held."""
 
     codes = frozenset({"conflict", "already_linked", "not_linked", "no_code", "port_held", "unknown_engine"})
     statuses = frozenset({409})
 
 
 class NoRoom(ApiError):
-    """A limit is reached, or asked too often. ``retry_after`` says when it is worth another try."""
+    """A limit is reached, or there were too many requests. ``retry_after`` says when to retry."""
 
     codes = frozenset({"limit_reached", "ports_exhausted", "too_many_requests", "busy"})
     statuses = frozenset({429})
 
 
 class ServerFailed(ApiError):
-    """The user's server does not run, or not as far as was asked; ``cause`` says why and ``hint`` what mends it."""
+    """The user's server does not run, or did not get far enough; ``cause`` says why and ``hint`` how to fix it."""
 
     codes = frozenset({"server_failed", "not_running", "not_connected"})
     statuses = frozenset({502})
 
 
 class NotInTime(ApiError):
-    """The server did not get as far as was asked in the time given. It goes on; ask again."""
+    """The server did not get far enough within the timeout. It continues; ask again."""
 
     codes = frozenset({"timeout"})
     statuses = frozenset({504})
 
 
 class PerhapsSent(ApiError):
-    """Nobody knows whether a message was sent. The same call with the same key joins the first one."""
+    """It is not known whether a message was sent. The same call with the same key joins the first one."""
 
     codes = frozenset({"perhaps_sent"})
 
 
 class CursorGone(ApiError):
-    """The journal does not reach back to that cursor. Without one it is read from its oldest message."""
+    """The journal does not reach back to that cursor. A call without one reads from the oldest message."""
 
     codes = frozenset({"cursor_gone"})
     statuses = frozenset({410})
@@ -227,11 +227,11 @@ def _api_error(status: int, problem: Mapping[str, Any], retry_after: str | None)
 
 def _bad_answer(what: str) -> WaportdUnavailable:
     return WaportdUnavailable(
-        "bad_answer", f"what answers is no waportd: {what}", "is another program at that address?"
+        "bad_answer", f"the answer is not from waportd: {what}", "is another program at that address?"
     )
 
 
-# A member that is not what the API says is read as one that is missing: ``raw`` has it as it came.
+# A member of another type than the API says counts as missing: ``raw`` has it unchanged.
 
 
 def _text(value: Any) -> str | None:
@@ -251,7 +251,7 @@ def _parts(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _whole(text: str | None) -> float | None:
-    """Return the number that a few digits are."""
+    """Return a few digits as a number."""
     is_number = text is not None and len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit()
     return float(text) if text is not None and is_number else None
 
@@ -279,7 +279,7 @@ _N = TypeVar("_N", int, float)
 @dataclass(frozen=True)
 class _Result:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """The JSON object as it came."""
+    """The JSON object, unchanged."""
 
     @classmethod
     def _of(cls: type[_R], document: Mapping[str, Any], **converted: Any) -> _R:  # noqa: PYI019  # Python 3.9 has no Self
@@ -302,12 +302,12 @@ class Process(_Result):
     pid: int | None = None
     restarts: int = 0
     next_start: dt.datetime | None = None
-    """When a server that ended again and again is started next."""
+    """When systemd next starts a server that keeps ending."""
 
 
 @dataclass(frozen=True)
 class Summary(_Result):
-    """What matters of a user now: the session while the server runs, else the process; and messages that wait."""
+    """What matters about a user now: the session while the server runs, else the process; and waiting messages."""
 
     state: str = "stopped"
     """As that of a `Session`, or of a `Process`."""
@@ -331,15 +331,15 @@ class Missing(_Result):
     module: str = ""
     member: str = ""
     found: str = ""
-    """What is there in its place."""
+    """What is there instead."""
 
 
 @dataclass(frozen=True)
 class Upstream(_Result):
-    """WhatsApp's page as a server has found it, and what talks to it."""
+    """WhatsApp's page as a server has found it, and the library that uses it."""
 
     build: str | None = None
-    """The page's version; None until the page has told it."""
+    """The page's version; None until the page reports it."""
     library: str | None = None
     """The version of whatsapp-web.js that runs."""
     engine: str | None = None
@@ -347,11 +347,11 @@ class Upstream(_Result):
     pinned: str | None = None
     """The file that is served in place of the site's page."""
     ok: bool = True
-    """Nothing that was looked at is missing."""
+    """Nothing of what was checked is missing."""
     checked: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
     shims: Mapping[str, str] = field(default_factory=dict)
-    """What was done for the library in the page."""
+    """Fixes that were made in the page for the library."""
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Upstream:
@@ -365,21 +365,21 @@ class Upstream(_Result):
 
 @dataclass(frozen=True)
 class Webhook(_Result):
-    """What became of a server's incoming messages since it started."""
+    """What happened to a server's incoming messages since it started."""
 
     queued: int = 0
     """Messages that wait to be delivered."""
     delivered: int = 0
     failed: int = 0
-    """Tries, each of which was followed by another one or by a drop."""
+    """Failed tries; each was followed by a retry or a drop."""
     dropped: int = 0
     error: str | None = None
-    """Why the last try failed; None once a message was delivered since."""
+    """Why the last try failed; None once a message has been delivered since."""
     error_at: dt.datetime | None = None
     undelivered: int = 0
-    """Messages that were given up and are kept; `Client.redeliver` has them sent again."""
+    """Undelivered messages that are kept; `Client.redeliver` sends them again."""
     oldest_at: dt.datetime | None = None
-    """Since when the oldest message waits."""
+    """Since when the oldest message has waited."""
 
     @property
     def stuck(self) -> bool:
@@ -442,9 +442,9 @@ class Storage(_Result):
     snapshots: int = 0
     """Bytes of the copies of the login."""
     snapshot_at: dt.datetime | None = None
-    """When the login was as the newest copy has it; None as long as there is none."""
+    """When the newest copy was made; None as long as there is none."""
     restored_at: dt.datetime | None = None
-    """When a copy took the place of a login that was found damaged; None: never."""
+    """When a copy replaced a login that was found damaged; None: never."""
     measured_at: dt.datetime | None = None
 
     @classmethod
@@ -466,15 +466,15 @@ class User(_Result):
     desired: str = "running"
     """running, stopped or deleted."""
     linked: bool = False
-    """A phone was linked when the server was last heard of."""
+    """A phone was linked when the server last reported."""
     note: str | None = None
     """Why it is not the preferred port."""
     own_webhook: bool = False
     own_webhook_secret: bool = False
     webhook_events: tuple[str, ...] | None = None
-    """What goes to the webhook; None for what the configuration says, here and in the next three."""
+    """Which events go to the webhook; None for what the configuration says, here and in the next three."""
     ignore: tuple[str, ...] | None = None
-    """Chats that are passed over."""
+    """Chats that are ignored."""
     default_country: str | None = None
     send_rate: int | None = None
     """Messages a minute; 0 for no limit."""
@@ -482,18 +482,18 @@ class User(_Result):
     """Bytes."""
     autostart: bool = True
     engine: str = "bundled"
-    """Which version of whatsapp-web.js the server starts with next; what runs now is ``session.upstream.engine``."""
+    """The version of whatsapp-web.js for the server's next start; the running one is ``session.upstream.engine``."""
     own_engine: bool = False
-    """The user's own; else it is that of the configuration."""
+    """Whether it is the user's own; else it is that of the configuration."""
     proxy: str = "auto"
-    """The proxy that the browser starts with next: ``auto``, ``none``, or its URL without the password."""
+    """The proxy for the browser's next start: ``auto``, ``none``, or its URL without the password."""
     own_proxy: bool = False
-    """The user's own; else it is that of the configuration."""
+    """Whether it is the user's own; else it is that of the configuration."""
     created_at: dt.datetime | None = None
     storage: Storage | None = None
-    """None where it was not measured since the login was deleted."""
+    """None where that was not measured since the login was deleted."""
     summary: Summary = field(default_factory=Summary)
-    """What matters now; what it follows from is in ``process`` and ``session``."""
+    """What matters now; it follows from ``process`` and ``session``."""
     process: Process = field(default_factory=Process)
     session: Session | None = None
     memory: int | None = None
@@ -530,15 +530,15 @@ class User(_Result):
 
 @dataclass(frozen=True)
 class Passkey(_Result):
-    """What WhatsApp wants of a passkey now. ``options`` and ``code`` are secrets, as codes to scan are."""
+    """WhatsApp's current passkey request. ``options`` and ``code`` are secrets, as codes to scan are."""
 
     stage: str = ""
-    """opening, asked, given, code or failed. The next step is a person's in ``asked`` and ``code``."""
+    """opening, asked, given, code or failed. In ``asked`` and ``code`` a person has to act."""
     options: Mapping[str, Any] | None = field(default=None, repr=False)
-    """What is to be signed, in ``asked``: for ``navigator.credentials.get`` on a page of https://web.whatsapp.com."""
+    """The challenge, in ``asked``: for ``navigator.credentials.get`` on a page of https://web.whatsapp.com."""
     expires_at: dt.datetime | None = None
     code: str | None = field(default=None, repr=False)
-    """What the phone has to show, too, in ``code``."""
+    """The code that the phone must show, too, in ``code``."""
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Passkey:
@@ -548,7 +548,7 @@ class Passkey(_Result):
 
 @dataclass(frozen=True)
 class QR(_Result):
-    """The code to scan, or why there is none. ``qr`` is a secret: whoever scans it gets the account."""
+    """The code to scan, or why there is none. ``qr`` is a secret: anyone who scans it can link their phone."""
 
     user: str = ""
     port: int = 0
@@ -562,7 +562,7 @@ class QR(_Result):
     cause: str | None = None
     hint: str | None = None
     passkey: Passkey | None = None
-    """What WhatsApp wants of a passkey now; the connect link (`Client.connect_link`) leads a person through it."""
+    """WhatsApp's passkey request; the connect link (`Client.connect_link`) leads a person through it."""
     etag: str | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -584,7 +584,7 @@ class QR(_Result):
 
 @dataclass(frozen=True)
 class PairingCode(_Result):
-    """What a user types on the phone in place of scanning. A secret."""
+    """The code that a user types on the phone instead of scanning one. A secret."""
 
     user: str = ""
     code: str = field(default="", repr=False)
@@ -593,7 +593,7 @@ class PairingCode(_Result):
 
 @dataclass(frozen=True)
 class Holder(_Result):
-    """A process that listens on a port; what waportd may not see is None."""
+    """A process that listens on a port; members that waportd may not see are None."""
 
     user: str | None = None
     pid: int | None = None
@@ -602,13 +602,13 @@ class Holder(_Result):
 
 @dataclass(frozen=True)
 class Port(_Result):
-    """A port: whom it is assigned to, and who listens on it."""
+    """A port: its owner, and the processes that listen on it."""
 
     port: int = 0
     user: str | None = None
-    """Whom it is assigned to."""
+    """The user that it is assigned to."""
     preferred_by: str | None = None
-    """Who would get it by number, whoever has it."""
+    """The user who would get it by number, whether or not it is assigned to another one."""
     unit: str | None = None
     held: bool = False
     holders: tuple[Holder, ...] = ()
@@ -628,16 +628,16 @@ class LogLine(_Result):
 
 @dataclass(frozen=True)
 class Change(_Result):
-    """A call of the API that changed something, or tried to; whatever is None was not there."""
+    """A call of the API that changed something, or tried to; None stands for what was not there."""
 
     time: dt.datetime | None = None
     caller: str | None = None
     """The account, what the token is for, or whose link it was."""
     uid: str | None = None
     token: str | None = None
-    """The id of the token that was shown."""
+    """The id of the token that was sent."""
     link: str | None = None
-    """Whose connect link was shown."""
+    """The user whose connect link was sent."""
     address: str | None = None
     """Where the call came from; None for the unix socket."""
     user: str | None = None
@@ -661,7 +661,7 @@ class Alarm(_Result):
     """Many users fail in the same way."""
 
     cause: str = ""
-    """What they have in common."""
+    """The cause that they have in common."""
     since: dt.datetime | None = None
     users: int = 0
     """How many fail."""
@@ -673,7 +673,7 @@ class Alarm(_Result):
 
 @dataclass(frozen=True)
 class Health(_Result):
-    """The daemon, and what it looks after."""
+    """The daemon, and what it manages."""
 
     status: str = ""
     version: str = ""
@@ -681,7 +681,7 @@ class Health(_Result):
     running: int = 0
     failed: int = 0
     unassigned_ports: tuple[int, ...] = ()
-    """Ports of servers that run and belong to nobody."""
+    """Ports of servers that run although no user owns them."""
     alarm: Alarm | None = None
 
     @classmethod
@@ -702,7 +702,7 @@ class Host(_Result):
     memory_total: int = 0
     """Bytes."""
     memory_available: int = 0
-    """Bytes that could be given to programs without swapping."""
+    """Bytes that are available to programs without swapping."""
     cpus: int = 0
     load: tuple[float, ...] = ()
     """Over 1, 5 and 15 minutes."""
@@ -717,7 +717,7 @@ class Host(_Result):
 
 @dataclass(frozen=True)
 class Token(_Result):
-    """A key to the API over TCP. ``token`` is there only in the answer that creates it."""
+    """A token for the API over TCP. ``token`` is there only in the answer that creates it."""
 
     id: str = ""
     name: str = ""
@@ -726,7 +726,7 @@ class Token(_Result):
     created_at: dt.datetime | None = None
     last_used_at: dt.datetime | None = None
     expires_at: dt.datetime | None = None
-    """When it ends by itself; None for never."""
+    """When it expires; None for never."""
     token: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -742,10 +742,10 @@ class Token(_Result):
 
 @dataclass(frozen=True)
 class Event(_Result):
-    """One thing that an event stream told: whole state, never a difference."""
+    """One event of a stream: the whole state, never a difference."""
 
     event: str = ""
-    """``user``, ``qr`` and ``deleted``; of all users also ``complete`` and ``reset``; what is new to this file, too."""
+    """``user``, ``qr`` and ``deleted``; of all users also ``complete`` and ``reset``; and newer ones."""
     id: str | None = None
     user: User | None = None
     """Of a ``user`` event."""
@@ -766,28 +766,28 @@ class Event(_Result):
 
 @dataclass(frozen=True)
 class Message(_Result):
-    """One thing that happened to a user's messages. What else is known of it is in ``raw``."""
+    """One event about a user's messages. More members are in ``raw``."""
 
     cursor: str = ""
-    """Its place in the journal: `Client.messages` goes on after it."""
+    """Its place in the journal: `Client.messages` continues after it."""
     event: str = "message"
-    """``message``, ``message.sent``, ``message.ack``, ``session`` and so on; ``reset`` where a stream begins anew."""
+    """``message``, ``message.sent``, ``message.ack``, ``session`` and so on; ``reset`` where a stream starts over."""
     event_id: str = ""
-    """Unique: what is told twice has the same."""
+    """Unique: the same event, delivered twice, has the same id."""
     id: str | None = None
     type: str | None = None
-    """WhatsApp's word for its kind: ``chat`` is a text."""
+    """WhatsApp's word for its type: ``chat`` is a text."""
     chat: str | None = None
     """The id of the chat, which is what to answer to."""
     phone: str | None = None
     """The sender's number, where it is known."""
     name: str | None = None
-    """The name that the sender goes by."""
+    """The sender's name."""
     body: str = field(default="", repr=False)
     """The text, or the caption."""
     from_me: bool = False
     recovered: bool = False
-    """It was read back later: nobody listened when it came."""
+    """It was recovered later: nothing listened when it came."""
     time: dt.datetime | None = None
 
     @classmethod
@@ -810,18 +810,18 @@ class Messages(_Result):
 
     messages: tuple[Message, ...] = field(default=(), repr=False)
     next: str | None = None
-    """What to read on after."""
+    """The cursor to continue after."""
     more: bool = False
-    """There are more already."""
+    """There are more."""
 
 
 @dataclass(frozen=True)
 class Outcome(_Result):
-    """What became of a message that was sent."""
+    """The outcome of a message that was sent."""
 
     id: str | None = None
     outcome: str = ""
-    """``sent``: WhatsApp's server has it. ``pending``: nobody knows yet. ``failed``: ``code`` says why."""
+    """``sent``: WhatsApp's server has it. ``pending``: not known yet. ``failed``: ``code`` says why."""
     code: str | None = None
     ack: str | None = None
     """How far it came: pending, server, device, read, played or error."""
@@ -834,16 +834,16 @@ class Number(_Result):
     number: str = ""
     exists: bool = False
     id: str | None = None
-    """What to send to."""
+    """The id to send to."""
     lid: str | None = None
 
 
 @dataclass(frozen=True)
 class Media(_Result):
-    """A picture, video or file of a message, which was written where it was wanted."""
+    """A picture, video or file of a message, which was written into the caller's file."""
 
     content_type: str = ""
-    """As the sender has told it: nothing to rely on."""
+    """As the sender gave it: not reliable."""
     name: str | None = None
     size: int = 0
     """Bytes."""
@@ -851,7 +851,7 @@ class Media(_Result):
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer as it came, for those who pass it on."""
+    """An unchanged HTTP answer, for programs that pass it on."""
 
     status: int
     content_type: str
@@ -872,7 +872,7 @@ def _document(text: str | bytes) -> Mapping[str, Any]:
 
 
 def _count(document: Mapping[str, Any], name: str) -> int:
-    """Return a number without which an answer is none."""
+    """Return a number that an answer must have."""
     number = document.get(name)
     if isinstance(number, bool) or not isinstance(number, int):
         raise _bad_answer(f"it names no {name}")
@@ -883,7 +883,7 @@ def _count(document: Mapping[str, Any], name: str) -> int:
 
 
 class _Connection(http.client.HTTPConnection):
-    """One that closes itself when the thread that kept it ends."""
+    """A connection that closes when the thread that kept it ends."""
 
     def __del__(self) -> None:
         self.close()
@@ -894,7 +894,7 @@ class _TlsConnection(_Connection, http.client.HTTPSConnection):
 
 
 class UnixConnection(_Connection):
-    """HTTP over a unix socket, for those who pass it on as it is."""
+    """HTTP over a unix socket, for programs that pass it on unchanged."""
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -921,8 +921,8 @@ class _NoAnswer(Exception):
 class Client:
     """A client of one waportd. Threads may share it: each keeps a connection of its own.
 
-    A kept connection that turns out closed is replaced by a fresh one, and the call sent again where that can do
-    no harm: it was not sent yet, or sending it twice means the same as once.
+    A kept connection that turns out closed is replaced by a fresh one, and the call sent again where that is
+    safe: it was not sent yet, or sending it twice means the same as once.
     """
 
     def __init__(
@@ -938,8 +938,8 @@ class Client:
 
         ``socket`` is where waportd answers (default: ``$WAPORTD_SOCKET``, else ``/run/waportd/api.sock``). With
         ``url`` and ``token`` it is called over TCP instead, e.g. ``http://127.0.0.1:8080``. ``timeout`` is the
-        number of seconds for an answer, beyond what a call is told to wait. ``pace``: who changes something too often
-        (3000 times a minute) has to wait; a call does so by itself for this number of seconds at most, and logs a
+        number of seconds for an answer, beyond the timeout of a call. ``pace``: a caller that makes too many changes
+        (3000 a minute) has to wait; a call does so automatically for this number of seconds at most, and logs a
         warning. Where that is not enough it raises NoRoom.
         """
         if url is not None and socket is not None:
@@ -991,12 +991,13 @@ class Client:
 
         ``wait``: ``none``, ``listening`` (it answers), ``qr`` (there is a code, or a phone is linked already) or
         ``ready``. ``timeout`` seconds at most. ``options``: ``webhook_url``, ``webhook_secret``, ``webhook_events``,
-        ``ignore``, ``default_country``, ``send_rate``, ``memory_max``, ``autostart``, ``engine``, ``proxy``; what is not named stays as it is. Raises ServerFailed with the cause, NotInTime, NoRoom.
+        ``ignore``, ``default_country``, ``send_rate``, ``memory_max``, ``autostart``, ``engine``, ``proxy``; other
+        options stay as they are. Raises ServerFailed with the cause, NotInTime, NoRoom.
         """
         return self._bring_up("PUT", _path(user), wait, timeout, options)
 
     def set_options(self, user: str | int, **options: Any) -> User:
-        """Change options of a user who has a port, as `ensure` takes them; no server starts by that. Raises UnknownUser."""
+        """Change options of a user who has a port, as in `ensure`; this starts no server. Raises UnknownUser."""
         answer = self.request("PATCH", _path(user), body=options, timeout=_CHANGE_TIMEOUT_S)
         return User.of(answer.json())
 
@@ -1009,7 +1010,7 @@ class Client:
         return User.of(self._post(_path(user, "stop"), timeout=_CHANGE_TIMEOUT_S))
 
     def restart(self, user: str | int) -> User:
-        """Start the user's server anew; requests on its port wait meanwhile."""
+        """Restart the user's server; requests on its port wait meanwhile."""
         return User.of(self._post(_path(user, "restart"), timeout=_CHANGE_TIMEOUT_S, repeatable=False))
 
     def logout(self, user: str | int) -> User:
@@ -1019,7 +1020,7 @@ class Client:
     def move(self, user: str | int, port: int | None = None) -> User:
         """Give the user another port, with the login; without ``port`` one that waportd chooses.
 
-        Raises UnknownUser, Conflict: that port cannot be had.
+        Raises UnknownUser, Conflict: that port is not available.
         """
         body = {} if port is None else {"port": port}
         return User.of(self._post(_path(user, "move"), body, timeout=_CHANGE_TIMEOUT_S, repeatable=False))
@@ -1035,8 +1036,8 @@ class Client:
     ) -> QR:
         """Return the code to scan, or why there is none; ensures that the user has a server.
 
-        With ``timeout`` the answer is held for so many seconds (60 at most), until it is another one than ``known``,
-        or than it was at the time of the call. ``known`` itself comes back where nothing changed.
+        With ``timeout`` the answer is held for up to that many seconds (60 at most), until it differs from ``known``,
+        or from the one at the time of the call. Where nothing changed, it returns ``known`` itself.
         ``wait`` is the former name of ``timeout``.
         """
         timeout = _renamed(timeout, wait)
@@ -1063,14 +1064,14 @@ class Client:
         self.request("DELETE", _path(user, "pairing-code"))
 
     def passkey(self, user: str | int) -> Passkey:
-        """Return what WhatsApp wants of a passkey now. Raises Conflict: it wants none (``no_passkey_request``)."""
+        """Return WhatsApp's current passkey request. Raises Conflict: there is none (``no_passkey_request``)."""
         return Passkey.of(self._get(_path(user, "passkey")))
 
     def give_passkey(self, user: str | int, credential: Mapping[str, Any]) -> Passkey:
-        """Hand over what a browser has signed with the account's passkey; return what is wanted since.
+        """Submit what a browser has signed with the account's passkey; return the next request.
 
-        ``credential`` is what ``PublicKeyCredential.toJSON()`` gives. Raises BadRequest (``code`` says why it cannot be
-        right; another one may follow), Conflict (none is wanted, or there is one), NoRoom (too many within a minute).
+        ``credential`` is what ``PublicKeyCredential.toJSON()`` gives. Raises BadRequest (``code`` says why it is not
+        valid; another one may follow), Conflict (none is wanted, or there is one), NoRoom (too many within a minute).
         """
         path = _path(user, "passkey")
         return Passkey.of(self._post(path, dict(credential), timeout=_PASSKEY_TIMEOUT_S, repeatable=False))
@@ -1081,11 +1082,11 @@ class Client:
         return Passkey.of(self._post(path, {"code": code}, timeout=_PASSKEY_TIMEOUT_S, repeatable=False))
 
     def cancel_passkey(self, user: str | int) -> None:
-        """Give the passkey's step up, and go back to codes to scan. Raises Conflict: there is none."""
+        """Cancel the passkey request, and go back to codes to scan. Raises Conflict: there is none."""
         self.request("DELETE", _path(user, "passkey"), timeout=_PASSKEY_TIMEOUT_S, repeatable=False)
 
     def connect_link(self, user: str | int, ttl: int = 600) -> ConnectLink:
-        """Return a link to the connect page of that user, which holds for ``ttl`` seconds."""
+        """Return a link to the connect page of that user, which is valid for ``ttl`` seconds."""
         document = self._post(_path(user, "connect-link"), {"ttl": ttl})
         return ConnectLink._of(document, expires_at=_time(document.get("expires_at")))  # noqa: SLF001
 
@@ -1094,10 +1095,11 @@ class Client:
     def events(
         self, user: str | int | None = None, last_event_id: str | None = None
     ) -> Generator[Event, None, None]:
-        """Yield what happens to a user, or to all: first how things are, then every change.
+        """Yield what happens to a user, or to all: first the current state, then every change.
 
-        Listening starts no server and asks for no code; `qr` and `ensure` do. Goes on over a restart of waportd, and resumes where it was. Ends when the user is deleted. Raises
-        WaportdUnavailable when waportd is gone for half a minute.
+        Listening starts no server and asks for no code; `qr` and `ensure` do. Survives a restart of waportd, and
+        resumes where it was. Ends when the user is deleted. Raises WaportdUnavailable when waportd is gone for half
+        a minute.
         """
         path = "/v1/events" if user is None else _path(user, "events")
         for event, identifier, document in self._stream(path, None, last_event_id):
@@ -1130,11 +1132,11 @@ class Client:
         state: str | None = None,
         wait: int | None = None,
     ) -> Messages:
-        """Return what came and went, the oldest first, ``after`` a cursor; reading takes nothing away.
+        """Return sent and received messages, the oldest first, ``after`` a cursor; reading removes nothing.
 
-        Where there is nothing, something is waited for, ``timeout`` seconds (60 at most). ``events`` names which are
-        told, ``chat`` where they happened; ``state`` is ``pending`` for those that still wait for the webhook,
-        ``undelivered`` for those that were given up, and goes without ``timeout``, of which ``wait`` is the former name.
+        Where there is nothing, it waits for something, ``timeout`` seconds (60 at most). ``events`` says which events
+        to return, ``chat`` of which chat; ``state`` is ``pending`` for those that still wait for the webhook,
+        ``undelivered`` for undelivered ones, and excludes ``timeout``, whose former name is ``wait``.
         Raises CursorGone, ServerFailed, Conflict (no phone is linked).
         """
         timeout = _renamed(timeout, wait)
@@ -1157,7 +1159,7 @@ class Client:
     def follow_messages(
         self, user: str | int, after: str | None = None, *, events: Sequence[str] | None = None
     ) -> Generator[Message, None, None]:
-        """Yield what comes and goes, after a cursor, for ever; goes on where it was after an interruption.
+        """Yield sent and received messages, after a cursor, for ever; after an interruption it continues where it was.
 
         An event ``reset`` says that the journal begins later than that. Raises what `messages` raises, and
         WaportdUnavailable when waportd is gone for half a minute.
@@ -1182,7 +1184,7 @@ class Client:
 
         ``to`` is a phone number or the id of a chat. ``kind`` is image, video, document, audio, voice or sticker;
         by default what fits the name of the file. ``key`` is the idempotency key: a call with the same one joins the
-        first, for a day. There always is one, so that a call that was cut off is sent again without a second message.
+        first, for a day. There always is one, so that a broken call can be sent again without a second message.
         ``more`` may also be ``quote``, ``mentions``, ``link_preview``. Raises BadRequest, Conflict, NoRoom,
         ServerFailed, and PerhapsSent.
         """
@@ -1211,7 +1213,7 @@ class Client:
         return Outcome._of(answer.json())  # noqa: SLF001
 
     def redeliver(self, user: str | int, cursor: str | None = None) -> int:
-        """Have messages sent to the webhook again that it did not take: one, or all; return how many."""
+        """Send undelivered messages to the webhook again: one, or all; return how many."""
         body: dict[str, Any] = {"all": True} if cursor is None else {"cursor": cursor}
         document = self._post(_path(user, "messages/redeliver"), body, timeout=_ASK_TIMEOUT_S)
         return _count(document, "redelivered")
@@ -1221,19 +1223,19 @@ class Client:
         return Outcome._of(self._ask("GET", _path(user, "messages", message)))  # noqa: SLF001
 
     def edit(self, user: str | int, message: str, text: str) -> None:
-        """Put another text in the place of a message's own."""
+        """Replace the text of a message."""
         self._ask("PATCH", _path(user, "messages", message), {"text": text})
 
     def delete_message(self, user: str | int, message: str, *, for_all: bool = True) -> None:
-        """Delete a message, for all or for the user only."""
+        """Delete a message, for everyone or only for the user."""
         self._ask("DELETE", f"{_path(user, 'messages', message)}?for={'all' if for_all else 'me'}")
 
     def react(self, user: str | int, message: str, reaction: str) -> None:
-        """React to a message with an emoji; an empty text takes the reaction back."""
+        """React to a message with an emoji; an empty text removes the reaction."""
         self._ask("POST", _path(user, "messages", message, "reaction"), {"reaction": reaction})
 
     def forward(self, user: str | int, message: str, to: str, *, key: str | None = None) -> Outcome:
-        """Send a message on to another chat. ``key`` and what it raises are as for ``send``."""
+        """Forward a message to another chat. ``key`` and what it raises are as for ``send``."""
         path = _path(user, "messages", message, "forward")
         headers = {"Idempotency-Key": key or os.urandom(16).hex()}
         answer = self.request(
@@ -1242,7 +1244,7 @@ class Client:
         return Outcome._of(answer.json())  # noqa: SLF001
 
     def signal(self, user: str | int, chat: str, what: str, *, on: bool = True) -> None:
-        """Have the other one see that the user is ``typing`` or ``recording`` (or no more), or has ``seen`` it all."""
+        """Show the other side that the user is ``typing`` or ``recording`` (or has stopped), or has ``seen`` it all."""
         self._ask("POST", _path(user, "chats", chat, what), None if what == "seen" else {"on": on})
 
     def number(self, user: str | int, number: str) -> Number:
@@ -1260,13 +1262,13 @@ class Client:
     def history(
         self, user: str | int, chat: str, limit: int = 100, before: str | None = None
     ) -> Mapping[str, Any]:
-        """Return ``messages`` of a chat, the oldest first, and ``nextCursor``, to read on ``before`` it."""
+        """Return ``messages`` of a chat, the oldest first, and ``nextCursor``, to continue ``before`` it."""
         return self._ask(
             "GET", _path(user, "chats", chat, "messages"), query=_query(limit=limit, before=before)
         )
 
     def ask_for_earlier(self, user: str | int, chat: str) -> Mapping[str, Any]:
-        """Have the phone hand over older messages of a chat."""
+        """Ask the phone for older messages of a chat."""
         return self._ask("POST", _path(user, "chats", chat, "earlier"))
 
     def contacts(self, user: str | int, limit: int | None = None, offset: int = 0) -> Mapping[str, Any]:
@@ -1282,11 +1284,11 @@ class Client:
         return self._ask("GET", _path(user, "groups"), query=_query(limit=limit, offset=offset or None))
 
     def group(self, user: str | int, group: str) -> Mapping[str, Any]:
-        """Return one group and who is in it. Raises NotFound."""
+        """Return one group and its members. Raises NotFound."""
         return self._ask("GET", _path(user, "groups", group))
 
     def create_group(self, user: str | int, subject: str, participants: Sequence[str]) -> Mapping[str, Any]:
-        """Make a group of these people."""
+        """Create a group of these people."""
         return self._ask(
             "POST", _path(user, "groups"), {"subject": subject, "participants": list(participants)}
         )
@@ -1294,14 +1296,14 @@ class Client:
     def change_participants(
         self, user: str | int, group: str, action: str, participants: Sequence[str]
     ) -> Mapping[str, Any]:
-        """``add``, ``remove``, ``promote`` or ``demote`` people of a group; return what became of each."""
+        """``add``, ``remove``, ``promote`` or ``demote`` people of a group; return the outcome for each."""
         body = {"action": action, "participants": list(participants)}
         return self._ask("POST", _path(user, "groups", group, "participants"), body)
 
     def change_group(
         self, user: str | int, group: str, *, subject: str | None = None, description: str | None = None
     ) -> None:
-        """Give a group another name or description."""
+        """Change the name or description of a group."""
         self._ask("PATCH", _path(user, "groups", group), _query(subject=subject, description=description))
 
     def leave_group(self, user: str | int, group: str) -> None:
@@ -1331,15 +1333,15 @@ class Client:
     # The rest
 
     def port(self, user: str | int) -> int:
-        """Return the user's port, assigning one where there is none; the server starts with the first request to it."""
+        """Return the user's port; assign one where there is none. The server starts with the first request to it."""
         document = self._get("/api/port", {"user_id": str(user)})
         if not document.get("success"):
-            # The front end's own shape has its errors in answers of status 200.
+            # The front end's own shape reports errors in answers with status 200.
             raise _api_error(200, document, None)
         return _count(document, "port")
 
     def port_info(self, port: int) -> Port:
-        """Return whom a port is assigned to, and who listens on it."""
+        """Return the owner of a port, and who listens on it."""
         document = self._get(f"/v1/ports/{int(port)}")
         return Port._of(  # noqa: SLF001
             document,
@@ -1366,7 +1368,7 @@ class Client:
     ) -> list[Change]:
         """Return who changed what through the API, the oldest first: the newest ``limit`` (1000 at most).
 
-        ``user`` is whose changes only, ``since`` how many seconds to look back. Raises ApiError
+        ``user`` limits it to one user's changes, ``since`` says how many seconds to look back. Raises ApiError
         ``journal_unavailable`` where waportd cannot read the journal: that is never an empty list.
         """
         query = {"since": since, "limit": limit} | ({} if user is None else {"user": user})
@@ -1376,14 +1378,14 @@ class Client:
         ]
 
     def tokens(self) -> list[Token]:
-        """Return the keys to the API over TCP, without the secrets."""
+        """Return the tokens for the API over TCP, without the secrets."""
         return [Token.of(token) for token in _parts(self._get("/v1/tokens").get("tokens"))]
 
     def create_token(self, name: str, scope: str = "admin", ttl: int | None = None) -> Token:
-        """Make a key to the API over TCP. Only this answer holds the secret.
+        """Create a token for the API over TCP. Only this answer holds the secret.
 
-        ``scope`` is ``admin``, ``user:<user>``, ``read`` (all documents, no codes and no changes) or ``metrics``. It ends by
-        itself after ``ttl`` seconds, if they are given.
+        ``scope`` is ``admin``, ``user:<user>``, ``read`` (all documents, no codes and no changes) or ``metrics``. It
+        expires after ``ttl`` seconds, if given.
         """
         wish: dict[str, Any] = {"name": name, "scope": scope}
         if ttl is not None:
@@ -1391,11 +1393,11 @@ class Client:
         return Token.of(self._post("/v1/tokens", wish, repeatable=False))
 
     def revoke_links(self) -> None:
-        """Take all connect links back, of all users."""
+        """Revoke all connect links, of all users."""
         self.request("DELETE", "/v1/connect-links")
 
     def revoke_token(self, identifier: str) -> None:
-        """Take a key to the API back."""
+        """Revoke a token of the API."""
         self.request("DELETE", f"/v1/tokens/{urllib.parse.quote(identifier, safe='')}")
 
     def request(
@@ -1409,7 +1411,7 @@ class Client:
         timeout: float | None = None,
         repeatable: bool | None = None,
     ) -> Answer:
-        """Call the API and return the answer as it came. Raises ApiError for a status of 400 and more.
+        """Call the API and return the unchanged answer. Raises ApiError for a status of 400 and more.
 
         ``body`` is sent as JSON. ``repeatable``: sending it twice means the same as once (default: unless POST).
         """
@@ -1433,7 +1435,7 @@ class Client:
             wait = error.retry_after
             if error.cause != "too_many_changes" or wait is None or wait > patience:
                 raise error
-            # It was refused before anything was done, so it may be sent again whatever it is.
+            # It was refused before anything was done, so any call may be sent again.
             patience -= wait
             self._wait(wait)
 
@@ -1441,13 +1443,13 @@ class Client:
 
     def _wait(self, seconds: float) -> None:
         """Wait until this caller may change something again."""
-        log.warning("waportd takes no more changes of this caller for %g s; waiting", seconds)
+        log.warning("waportd accepts no more changes from this caller for %g s; waiting", seconds)
         time.sleep(seconds)
 
     def _ask(
         self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None
     ) -> Mapping[str, Any]:
-        """Call what goes through to the user's server. Whatever changes something is sent once."""
+        """Make a call that is passed on to the user's server. One that changes something is sent once."""
         answer = self.request(
             method,
             path,
@@ -1502,7 +1504,7 @@ class Client:
         kept = self._kept
         connection = kept.connection
         if connection is not None and (kept.pid != os.getpid() or _is_closed(connection)):
-            # After a fork it is the parent's. Nothing has been sent, so any call may take a fresh one.
+            # After a fork it belongs to the parent. Nothing has been sent, so any call may use a fresh one.
             connection.close()
             connection = kept.connection = None
         if connection is not None:
@@ -1592,7 +1594,7 @@ class Client:
                         if data:
                             yield event, identifier, _document(data)
             except ApiError as error:
-                # A server that starts anew is not there for a moment.
+                # A server that restarts is away for a moment.
                 returns = lost_at is not None and error.status in {502, 503}
                 if error.code != "restarting" and not (
                     returns and lost_at is not None and time.monotonic() - lost_at < RECONNECT_S
@@ -1626,7 +1628,7 @@ class Client:
         try:
             connection.sock.settimeout(silence)
             connection.request("GET", target, headers={**self._headers, **headers})
-            # Where it ends with the connection, that is closed without it.
+            # Where the body ends with the connection, that is closed already.
             with contextlib.closing(connection.getresponse()) as response:
                 if response.status != 200:  # noqa: PLR2004
                     problem = _problem(response.read())
@@ -1648,7 +1650,7 @@ class Client:
         place = self.socket or self.url
         if isinstance(error, sockets.timeout):
             return WaportdUnavailable(
-                "timeout", f"{place} takes no connection", "see `systemctl status waportd`"
+                "timeout", f"{place} accepts no connection", "see `systemctl status waportd`"
             )
         if self.socket is None:
             reason = "refused" if isinstance(error, ConnectionRefusedError) else "unreachable"
@@ -1685,7 +1687,7 @@ def _path(user: str | int, action: str = "", *parts: str) -> str:
 
 
 def _renamed(timeout: _N, wait: _N | None) -> _N:
-    """Return the seconds to wait, which were called ``wait`` in the release before this one."""
+    """Return the seconds to wait, which were called ``wait`` in the previous release."""
     if wait is None:
         return timeout
     if timeout:
@@ -1705,7 +1707,7 @@ def _put(
     body: bytes | _Upload | None,
     headers: dict[str, str],
 ) -> None:
-    """Send a request. Where the answer comes before all of a file is out, that is what counts."""
+    """Send a request. An answer that comes before the whole file is sent counts."""
     if not isinstance(body, _Upload):
         connection.request(method, path, body, headers)
         return
@@ -1727,7 +1729,7 @@ class _Upload:
     def __init__(
         self, file: BinaryIO, name: str, kind: str | None, message: dict[str, Any], text: str | None
     ) -> None:
-        """``text`` is its caption; raises ValueError for a file whose size cannot be told."""
+        """``text`` is its caption; raises ValueError for a file of unknown size."""
         import mimetypes  # noqa: PLC0415  # few callers send files, and it takes its time
 
         type_ = mimetypes.guess_type(name)[0] or "application/octet-stream"
@@ -1746,8 +1748,8 @@ class _Upload:
         self._head, self._tail = head.encode(), f"\r\n--{boundary}--\r\n".encode()
         self.content_type = f"multipart/form-data; boundary={boundary}"
         if not file.seekable():
-            raise ValueError("the file has no end that can be told beforehand: a pipe cannot be sent")
-        self._file, self._start = file, file.tell()
+            raise ValueError("the size of the file is not known beforehand: a pipe cannot be sent")
+        self._file, self._start = file, file.seek(0, os.SEEK_CUR)
         self._length = file.seek(0, os.SEEK_END) - self._start
         self.size = len(self._head) + self._length + len(self._tail)
 
@@ -1837,12 +1839,12 @@ _IN_COMPAT = frozenset(
     }
 )
 
-if not TYPE_CHECKING:  # or no wrong name would be noticed
+if not TYPE_CHECKING:  # or wrong names would go unnoticed
 
     def __getattr__(name: str) -> Any:
         if name not in _IN_COMPAT:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if __name__ != "waportd.client":  # a copy, whose classes are not those of another one
+        if __name__ != "waportd.client":  # a copy, whose classes differ from those of another copy
             raise ImportError(
                 f"{name} is in waportd/compat.py now: copy both files, as docs/integration.md says"
             )

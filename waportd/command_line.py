@@ -22,7 +22,7 @@ class Argument(NamedTuple):
 
     @property
     def is_option(self) -> bool:
-        """Whether it is named on the command line; an operand is told by its place."""
+        """Whether it is named on the command line; an operand is known by its place."""
         return self.names[0].startswith("-")
 
     @property
@@ -32,7 +32,7 @@ class Argument(NamedTuple):
 
     @property
     def value(self) -> str:
-        """What stands for its value in help: ``USER``, or the values that there are, with ``|`` between."""
+        """The placeholder of its value in help: ``USER``, or the possible values, with ``|`` between."""
         if metavar := self.options.get("metavar"):
             return str(metavar)
         return "|".join(map(str, self.options.get("choices", ()))) or self.names[0].lstrip("-").upper()
@@ -75,7 +75,7 @@ class Command(NamedTuple):
     summary: str
     """One line, without a capital letter and a full stop: it stands in the list of commands."""
     details: str = ""
-    """What it does, what it changes, and its exit statuses where these are special. Empty lines separate paragraphs."""
+    """What it does and changes, and any special exit statuses. Empty lines separate paragraphs."""
     arguments: tuple[Argument | OneOf, ...] = ()
     examples: tuple[Example, ...] = ()
     commands: tuple["Command", ...] = ()
@@ -95,7 +95,7 @@ class Command(NamedTuple):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that puts its help together when somebody asks for it."""
+    """A parser that builds its help text on demand."""
 
     command: Command
 
@@ -112,7 +112,7 @@ def parser(
     words: Collection[str] | None = None,
     defined: Callable[[Argument, argparse.Action], None] = lambda *_: None,
 ) -> argparse.ArgumentParser:
-    """Return the parser of a program. What a command runs is ``run`` in its result.
+    """Return the parser of a program. The result has the command's function as ``run``.
 
     Of ``words``, the command line if it is known, only the commands that it may mean are defined in full: all of
     waportctl's take 10 ms. ``defined`` is called with each argument and what argparse made of it.
@@ -125,7 +125,7 @@ def parser(
 
 
 class _Definition:
-    """Tells argparse of a program."""
+    """Describes a program to argparse."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class _Definition:
             self._add_commands(target, command)
         elif command is not self._program:
             for each in self._program.everywhere:
-                # What is missing after the command leaves what stands before it.
+                # An option that is missing after the command does not overwrite one before it.
                 options = {**each.options, "default": argparse.SUPPRESS}
                 self._defined(each, target.add_argument(*each.names, help=each.help, **options))
 

@@ -1,4 +1,4 @@
-"""waportd for a front end that thinks in ports: its functions, under the names and signatures that it has always called.
+"""waportd for a front end that thinks in ports: functions with the names and signatures that it has always called.
 
     from waportd.compat import ensure_whatsapp_server_running, get_whatsapp_server_url, port_for
 
@@ -8,8 +8,8 @@ server?" is a question to waportd. Three kinds of number come in:
 
 - what `port_for` returned: it carries its user along, and means that user;
 - a number that nobody has, or whose owner is the one who would get it by number: it means that user;
-- a number that is user A's port, and would be user B's by number: it may mean either. Guessing wrong would show
-  one user's WhatsApp to another, so that is an error; ``user_id`` settles it.
+- a number that is user A's port, and would be user B's by number: it may mean either. A wrong guess would show
+  one user's WhatsApp to another, so that is an error; ``user_id`` resolves it.
 
 Needs Python 3.9 or newer, and `waportd.client` beside it.
 """
@@ -47,18 +47,18 @@ _default: Client | None = None
 
 
 def use(client: Client | None) -> None:
-    """Have the functions below call this client rather than ``Client()``, which None has made anew."""
+    """Have the functions below use this client; None makes them create a new ``Client()``."""
     global _default  # noqa: PLW0603  # functions with given signatures have nowhere else to keep it
     _default = client
 
 
 def port_for(user_id: str | int) -> UserPort:
-    """Return the user's port, assigning one where there is none. Raises what calls raise."""
+    """Return the user's port; assign one where there is none. Raises what calls raise."""
     return UserPort(_client().port(user_id), str(user_id))
 
 
 def ensure_whatsapp_server_running(port: int, user_id: str | int | None = None) -> bool:
-    """Return whether the server of the user whom ``port`` names answers; start it if need be.
+    """Return whether the server of the user that ``port`` names answers; start it if need be.
 
     Never raises: why there is none is logged, to ``waportd.client``.
     """
@@ -71,10 +71,10 @@ def ensure_whatsapp_server_running(port: int, user_id: str | int | None = None) 
 
 
 def get_whatsapp_server_url(port: int, user_id: str | int | None = None) -> str:
-    """Return where the server of the user whom ``port`` names is: ``http://localhost:`` and the user's real port.
+    """Return where the server of the user that ``port`` names is: ``http://localhost:`` and the user's real port.
 
-    Raises what calls raise: an address that is only guessed might be another user's, and that of a user who was stopped
-    anybody's (Conflict, cause ``stopped``).
+    Raises what calls raise: a guessed address might be another user's, and that of a stopped user any
+    program's (Conflict, cause ``stopped``).
     """
     return f"http://localhost:{_client().port(_user_of(port, user_id))}"
 
@@ -87,7 +87,7 @@ def _client() -> Client:
 
 
 def _user_of(port: int, user_id: str | int | None) -> str:
-    """Return the user whom a port names; see above."""
+    """Return the user that a port names; see above."""
     if user_id is not None:
         return str(user_id)
     if isinstance(port, UserPort):
@@ -100,5 +100,5 @@ def _user_of(port: int, user_id: str | int | None) -> str:
             f"port {info.port} is user {info.user}'s, and user {info.preferred_by}'s by number; {AmbiguousPort.hint}"
         )
     if info.preferred_by is None:
-        raise ValueError(f"port {info.port} is nobody's, neither assigned nor by number")
+        raise ValueError(f"port {info.port} belongs to no user, neither assigned nor by number")
     return info.preferred_by

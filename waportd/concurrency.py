@@ -1,4 +1,4 @@
-"""What several modules need of the event loop: work that nobody waits for, and a lock for each key."""
+"""Helpers for the event loop: background work, and a lock for each key."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Background:
-    """Work that is done beside everything else. Its failures go to the log: a WaportdError says it all, others are bugs."""
+    """Background work. Its failures go to the log: a WaportdError without a traceback, others as bugs."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -34,7 +34,7 @@ class Background:
         """Return when nothing is under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-            await asyncio.sleep(0)  # what has ended is let go by a callback that is still to come
+            await asyncio.sleep(0)  # a later callback removes the tasks that have ended
 
     async def close(self) -> None:
         """Cancel what is under way, and wait until it has ended."""
@@ -71,6 +71,6 @@ class KeyedLocks(Generic[K]):
 
 
 def retrieve_error(task: asyncio.Task[None]) -> None:
-    """Take the error of a task that nobody waits for any more, so that asyncio does not report it."""
+    """Retrieve the error of a task that nothing waits for any more, so that asyncio does not report it."""
     if not task.cancelled():
         task.exception()

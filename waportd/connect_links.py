@@ -1,4 +1,4 @@
-"""Connect links: whoever has one may link a phone for one user, for some minutes, and nothing else."""
+"""Connect links: anyone who has one may link a phone for one user, for some minutes, and nothing else."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ _HINT = "ask for a new link where this one came from"
 
 
 class Links:
-    """Signs links and recognises them. What a link grants stands in the link, so none is kept."""
+    """Signs links and recognises them. The link itself says what it grants, so none is kept."""
 
     def __init__(self, key: bytes, renew: Callable[[], Awaitable[bytes]]) -> None:
         """``renew`` makes another key, and keeps it."""
@@ -30,17 +30,17 @@ class Links:
         """Where people reach the pages, without a slash at the end; empty where nobody has said."""
 
     async def revoke_all(self) -> None:
-        """Have no link open anything that was made before. Raises StoreError."""
+        """Make all earlier links invalid. Raises StoreError."""
         self._key = await self._renew()
         self.changes += 1
 
     def sign(self, user: User, lifetime: float) -> tuple[int, str]:
-        """Return when such a link ends, in seconds since the epoch, and its signature. A secret until then."""
+        """Return the end of a new link, in seconds since the epoch, and its signature. A secret until then."""
         expires = int(time.time() + lifetime)
         return expires, self._signature(user, str(expires))
 
     def check(self, user: User, expires: str, signature: str) -> int:
-        """Return when the link of that user ends; raise LinkInvalid or LinkExpired."""
+        """Return the end of the link of that user; raise LinkInvalid or LinkExpired."""
         # As bytes: what callers send need not be ASCII.
         valid = hmac.compare_digest(
             signature.encode(errors="replace"), self._signature(user, expires).encode()
@@ -52,7 +52,7 @@ class Links:
         return int(expires)
 
     def _signature(self, user: User, expires: str) -> str:
-        """Sign in HMAC-SHA-256. No user's name holds the separator."""
+        """Sign with HMAC-SHA-256. No user's name holds the separator."""
         text = f"connect/{user}/{expires}".encode(errors="replace")
         digest = hmac.new(self._key, text, hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")

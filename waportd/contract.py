@@ -1,7 +1,7 @@
-"""What the daemon, the servers and the pages agree on: states, causes, exit codes, variables, limits. From one file.
+"""The contract of daemon, servers and pages: states, causes, exit codes, variables, limits. From one file.
 
 ``contract.json`` lies beside ``server/*.js``, which read it, too; a build puts a copy into this package. The pages read
-``web/contract.mjs``, which `make docs` writes from it. What only one of the three knows does not belong there.
+``web/contract.mjs``, which `make docs` writes from it. What only one of the three uses does not belong there.
 """
 
 import json

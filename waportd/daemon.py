@@ -46,11 +46,11 @@ bus's socket at once, which nobody serves, and wait for an answer: for 90 s syst
 EXIT_FAILURE = 1
 EXIT_STORE = 65
 EXIT_CONFIG = 78
-"""EX_CONFIG of sysexits.h: what no restart mends."""
+"""EX_CONFIG of sysexits.h: a restart does not fix it."""
 
 
 class SocketInUse(WaportdError):
-    """The API socket cannot be had."""
+    """The API socket cannot be opened."""
 
     code = "socket_in_use"
 
@@ -132,7 +132,7 @@ class Daemon:
             await asyncio.sleep(_BUS_LOST_PAUSE_S)
             raise BusLost(
                 "the connection to D-Bus is gone",
-                hint="systemd starts waportd anew; if that fails too, see `systemctl status dbus`",
+                hint="systemd restarts waportd; if that fails too, see `systemctl status dbus`",
             )
 
     async def _reload_on_request(
@@ -147,7 +147,7 @@ class Daemon:
     async def _reload(
         self, supervisor: Supervisor, access: Access, embedders: Embedders, server: ApiServer
     ) -> str:
-        """Take over what a changed file allows; an invalid one changes nothing. Say what came of it."""
+        """Apply what can be applied of a changed file; an invalid one changes nothing. Log the result."""
         if self._config_path is None:
             log.warning("Cannot reload: there is no configuration file, all is default")
             return _status(supervisor)
@@ -155,7 +155,7 @@ class Daemon:
             config = await asyncio.to_thread(load, self._config_path)
             await asyncio.to_thread(self._check_engine, config)
         except ConfigError as error:
-            log.error("Cannot reload, going on as before:\n%s", error)  # noqa: TRY400  # no traceback: it says it all
+            log.error("Cannot reload, continuing as before:\n%s", error)  # noqa: TRY400  # no traceback: it says it all
             return "reload refused: the configuration is not valid"
         withdrawn = self.withdraw(config, server)
         changed = changes(self._config, config)
@@ -177,7 +177,7 @@ class Daemon:
         return _status(supervisor)
 
     def withdraw(self, config: Config, server: ApiServer) -> bool:
-        """Serve no address any more that was taken out of ``api.listen``; return whether there was one."""
+        """Stop serving addresses that were removed from ``api.listen``; return whether there was one."""
         before = self._config.api
         kept = tuple(address for address in before.listen if address in config.api.listen)
         for address in before.listen:
@@ -188,7 +188,7 @@ class Daemon:
         return kept != before.listen
 
     def _check_engine(self, config: Config) -> None:
-        """Refuse a new engine that is not there. One that was taken away keeps nothing else from being taken over."""
+        """Refuse a new engine that is not there. An engine that was removed does not block other changes."""
         if config.instances.engine == self._config.instances.engine:
             return
         if refused := engines.refusal(config.instances.engine, reloaded(self._config, config)):
@@ -236,7 +236,7 @@ PROGRAM = Command(
         ),
         Command(
             "deny-networks",
-            "have systemd keep the servers from instances.deny_networks, as root",
+            "have systemd block instances.deny_networks for the servers, as root",
             "Prints which networks are denied, and the exceptions. The unit whatsapp-networks runs it after each change.",
             examples=(Example("apply a changed configuration", "sudo waportd deny-networks"),),
         ),
@@ -246,7 +246,7 @@ PROGRAM = Command(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program; return its exit status: 0, 1 for a failure, 2 for wrong usage, 65 and 78 for what stays wrong.
+    """Run the program; return its exit status: 0, 1 for a failure, 2 for wrong usage, 65 and 78 for lasting faults.
 
     65 is the store of a newer waportd, 78 the configuration: systemd does not start it again.
     """
@@ -287,7 +287,7 @@ def _load(path: Path | None) -> tuple[Path | None, Config]:
 
 
 def _check(path: Path | None) -> None:
-    """Print whether a configuration is valid for whom it is meant, and what to look at in it. Raise ConfigError."""
+    """Print whether a configuration is valid, also for the daemon's user, and possible mistakes. Raise ConfigError."""
     if path in {None, DEFAULT_CONFIG}:
         check_readable(DEFAULT_CONFIG)
     path, config = _load(path)
@@ -366,7 +366,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 def only_named(config: Config, inherited: list[socket.socket]) -> list[socket.socket]:
-    """Return what is to be served of what systemd handed over; close addresses that ``api.listen`` does not name."""
+    """Return the sockets from systemd that are to be served; close addresses that ``api.listen`` does not name."""
     named = {(address.host, address.port) for address in config.api.listen}
     served = []
     for listener in inherited:
@@ -386,8 +386,8 @@ def only_named(config: Config, inherited: list[socket.socket]) -> list[socket.so
 def tcp_listeners(config: Config, inherited: list[socket.socket]) -> Iterator[socket.socket]:
     """Yield a socket for each address of ``api.listen`` that systemd has not handed over.
 
-    What cannot be had is told and left out: the unix socket is served all the same. Where systemd runs the daemon it is
-    systemd that holds the addresses: of one that is free while the daemon restarts, anybody could take over the tokens.
+    Addresses that fail are logged and left out: the unix socket is served all the same. Where systemd runs the daemon,
+    systemd holds the addresses: if one were free while the daemon restarts, anybody could take it and collect tokens.
     """
     held = {listener.getsockname()[:2] for listener in inherited if listener.family != socket.AF_UNIX}
     activated = any(listener.family == socket.AF_UNIX for listener in inherited) and activation.was_used()
@@ -416,7 +416,7 @@ def bind_address(address: Address) -> socket.socket:
     except OSError as error:
         raise SocketInUse(
             f"api.listen: {address} cannot be opened: {error.strerror}",
-            hint="name an address of this host and a port from 1024 on that nobody holds; "
+            hint="name an address of this host and a port from 1024 on that is free; "
             f"`ss -ltnp sport = {address.port}` shows who does",
         ) from error
     return listener
@@ -433,7 +433,7 @@ def _warn_of_others(address: Address) -> None:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Return whether there is a socket that nobody listens on any more."""
+    """Return whether there is a socket that no process listens on any more."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return False
@@ -448,7 +448,7 @@ def _is_left_over(path: Path) -> bool:
 
 
 async def _feed_watchdog() -> None:
-    """Tell systemd that the event loop turns, twice in the time after which it would think otherwise."""
+    """Notify systemd's watchdog that the event loop runs, twice in its interval."""
     interval = notify.watchdog_interval()
     while interval is not None:
         notify.alive()
@@ -462,11 +462,11 @@ async def _keep_uses_regularly(tokens: Tokens) -> None:
 
 
 async def _keep_uses(tokens: Tokens) -> None:
-    """Write when tokens were used last; what cannot be written is worth no more than a line in the journal."""
+    """Write when tokens were last used; a failure is only logged."""
     try:
         await tokens.keep_uses()
     except StoreError as error:
-        log.warning("Cannot write when tokens were used last: %s", error)
+        log.warning("Cannot write when tokens were last used: %s", error)
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

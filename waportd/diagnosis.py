@@ -1,4 +1,4 @@
-"""What a unit's state means: systemd's words turned into a state, a cause and a way out."""
+"""What a unit's state means: systemd's words turned into a state, a cause and a hint."""
 
 import asyncio
 import dataclasses
@@ -19,7 +19,7 @@ _DUMPED = 3
 
 
 class Finding(NamedTuple):
-    """Why a server does not run, and what mends it."""
+    """Why a server does not run, and how to fix it."""
 
     cause: str
     message: str
@@ -43,10 +43,10 @@ EXIT_STATUS = {
     EXIT_CODES["never_ready"]: Finding(
         "never_ready",
         "the login was accepted but WhatsApp never became ready",
-        "it is tried again; if it stays so, log out and link the phone anew",
+        "it is retried; if that does not help, log out and link the phone again",
     ),
     EXIT_CODES["disconnected"]: Finding(
-        "disconnected", "WhatsApp ended the connection", "it is tried again by itself"
+        "disconnected", "WhatsApp ended the connection", "it is retried automatically"
     ),
 }
 """Exit statuses of whatsapp_server.js, and below 200 of node."""
@@ -56,13 +56,13 @@ _SYSTEMD_EXIT_STATUS = {
     203: Finding(
         "node_missing",
         "node cannot be executed",
-        "install it (`apt install nodejs`), or set instances.node to its path and generate the units again",
+        "install it (`apt install nodejs`), or set instances.node to its path and regenerate the units",
     ),
     217: Finding(
         "unit_user",
-        "the unit's user cannot be made",
-        "in a container (LXC, Proxmox): `features: nesting=1` on its host; else `df /run` must show room. The unit's "
-        "journal says more",
+        "the unit's user cannot be created",
+        "in a container (LXC, Proxmox): `features: nesting=1` on its host; else `df /run` must show free space. The "
+        "unit's journal says more",
     ),
     226: Finding(
         "unit_namespace",
@@ -71,12 +71,12 @@ _SYSTEMD_EXIT_STATUS = {
     ),
     238: Finding(
         "state_directory",
-        "the session's state directory cannot be made",
+        "the session's state directory cannot be created",
         "check the disk and the owner of its parent folder",
     ),
     239: Finding(
         "cache_directory",
-        "the session's cache directory cannot be made",
+        "the session's cache directory cannot be created",
         "check the disk and the owner of its parent folder",
     ),
 }
@@ -89,7 +89,7 @@ _RESULT = {
     "watchdog": Finding(
         "hung",
         "the server or its browser stopped answering and was killed",
-        "it starts again by itself; if it happens often, check memory and load of the host",
+        "it restarts automatically; if it happens often, check memory and load of the host",
     ),
     "oom-kill": Finding(
         "out_of_memory",
@@ -102,12 +102,12 @@ _RESULT = {
 
 
 def explain_setup(exit_status: int) -> Finding | None:
-    """Say why systemd could not set a service up, going by the exit status that it gives then; None for another one."""
+    """Say why systemd could not set a service up, by its exit status for that; None for any other."""
     return _SYSTEMD_EXIT_STATUS.get(exit_status)
 
 
 def explain_exit(status: UnitStatus) -> Finding:
-    """Say why the service's last run ended, going by systemd's Result and the exit status."""
+    """Say why the service's last run ended, by systemd's Result and the exit status."""
     story = f"see `journalctl -u {status.name}`"
     if status.load_state == "masked":
         return Finding("masked", f"{status.name} is masked", f"`systemctl unmask {status.name}`")
@@ -154,18 +154,18 @@ _OF_THE_DAEMON = {
     ProcessState.STOPPING: "stopping",
     ProcessState.STARTING: "waiting for its turn to start",
 }
-"""What is said of a state that the daemon brings about, before systemd does."""
+"""Messages for states that the daemon knows before systemd does."""
 _RUNS = {"active", "reloading", "refreshing"}
 _LOGGED_OUT = EXIT_CODES["logged_out"]
 """Exit status of whatsapp_server.js after a logout: success, and nothing to restart."""
 
 
-_LIMIT = "it was started too often in a short time, and systemd starts it no more"
+_LIMIT = "it was started too often in a short time, and systemd no longer starts it"
 _LIFT = "start the user again, which lifts that limit; waportd itself does so within minutes for a linked one"
 
 
 BEFORE_RESTART: Final = "before-auto-restart"
-"""How the state of a service ends, from version 254 of systemd on, that has ended and is restarted by systemd itself."""
+"""From systemd 254 on, the suffix of a service's sub state that has ended and that systemd itself restarts."""
 
 
 def running_message(port: Port) -> str:
@@ -175,7 +175,7 @@ def running_message(port: Port) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the state of a process follows from."""
+    """All facts that decide the state of a process."""
 
     service: UnitStatus
     socket: UnitStatus | None
@@ -184,15 +184,15 @@ class Facts:
     by_admin: bool = False
     """The socket was stopped by somebody else."""
     known: Finding | None = None
-    """Why a start failed, where that is more than the units themselves tell."""
+    """Why a start failed, where that is more than the units show."""
     next_start: float | None = None
-    """When a server that ended again and again, and waits for that, is started next, in seconds since the epoch."""
+    """When a server that keeps ending, and is paused, is started next, in seconds since the epoch."""
     is_switching: bool = False
     """The daemon is opening or closing the port."""
     is_launching: bool = False
     """The daemon's start is under way, though the unit may not show it yet."""
     has_answered: bool = False
-    """The server has answered, though systemd has not heard yet that it is ready."""
+    """The server has answered, though systemd does not know yet that it is ready."""
 
     @property
     def is_starting(self) -> bool:
@@ -216,7 +216,7 @@ class Rule(NamedTuple):
     holds: Callable[[Facts], object]
     state: ProcessState
     by_daemon: bool = False
-    """What the units have to tell is of before."""
+    """What the units show is out of date."""
 
 
 RULES: Final = (
@@ -253,13 +253,13 @@ RULES: Final = (
         lambda now: now.service.active_state == "failed" or not now.is_loaded,
         ProcessState.FAILED,
     ),
-    Rule("nothing of that", lambda _: True, ProcessState.STOPPED),
+    Rule("none of these", lambda _: True, ProcessState.STOPPED),
 )
-"""The state of a process: that of the first rule that holds. docs/architecture.md shows them."""
+"""The rules: the first that holds gives the state of a process. docs/architecture.md shows them."""
 
 
 def describe(now: Facts) -> Process:
-    """Return the state of a process, and what there is to say of it."""
+    """Return the state of a process, with message, cause and hint."""
     rule = next(rule for rule in RULES if rule.holds(now))
     state, service = rule.state, now.service
     if rule.by_daemon:
@@ -299,10 +299,11 @@ def _explained(now: Facts, state: ProcessState) -> tuple[Finding | None, str]:
 
 
 def _is_at_its_limit(service: UnitStatus, socket: UnitStatus | None) -> bool:
-    """Return whether systemd starts it no more, because it was started too often: 200 times in a minute, as the unit says.
+    """Return whether systemd no longer starts it, because it was started too often.
 
-    So often it is only started while no daemon puts pauses between. After restarts the service keeps the result of its last run, and only its socket tells (seen on systemd 252:
-    service ``exit-code``, socket ``service-start-limit-hit``).
+    The unit's limit is 200 times in a minute. Only without a daemon, whose pauses come between, are there so many
+    starts. After restarts the service keeps the result of its last run, and only its socket shows the limit (seen on
+    systemd 252: service ``exit-code``, socket ``service-start-limit-hit``).
     """
     if socket is not None and socket.active_state == "failed" and socket.result.endswith("limit-hit"):
         return True
@@ -316,7 +317,7 @@ def _explain_loop(service: UnitStatus) -> Finding:
 
 
 LOGGED_OUT: Final = "logged out; the session was deleted"
-"""What is told of a user whose server has ended so."""
+"""The message for a user whose server has ended like this."""
 
 
 def has_logged_out(service: UnitStatus) -> bool:
@@ -337,16 +338,16 @@ def _why_stopped(service: UnitStatus, socket: UnitStatus | None, *, by_admin: bo
 
 PARSE_TIMEOUT_S = 10.0
 """Seconds for ``node --check``, which takes a tenth of one."""
-_REINSTALL = "install waportd again, or mend instances.script"
+_REINSTALL = "reinstall waportd, or correct instances.script"
 
 
 async def explain_script(node: Path, script: Path) -> Finding | None:
-    """Say what is wrong with the server's script itself; None where node can read it, or cannot tell."""
+    """Say what is wrong with the server's script itself; None where node can read it, or cannot check it."""
     if complaint := await asyncio.to_thread(_why_unreadable, script):
         return Finding("script_missing", f"{script} {complaint}", _REINSTALL)
     try:
         check = await asyncio.create_subprocess_exec(
-            # Without its compiler, since the daemon may not have memory that is both written and executed.
+            # Without its JIT compiler, since the daemon may not have memory that is both writable and executable.
             *(node, "--jitless", "--no-expose-wasm", "--check", script),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -1,7 +1,7 @@
-"""Which versions of whatsapp-web.js there are: the bundled one, and the engines that were installed beside it.
+"""The versions of whatsapp-web.js: the bundled one, and the engines that were installed beside it.
 
 An engine is a folder of root's (on a session bus: of the user's) that is named after its version. `waportctl engine`
-writes them; the daemon only looks which there are, and tells each server its own. Everything here does blocking file
+writes them; the daemon only lists them, and passes each server its own. Everything here does blocking file
 I/O.
 """
 
@@ -15,7 +15,7 @@ from waportd.config import Config, shipped
 from waportd.model import BUNDLED, ENGINE_PATTERN, Assignment
 
 MANIFEST: Final = "engine.json"
-"""What makes a folder an engine: it is written last, when the library in it was tried."""
+"""The file that makes a folder an engine: it is written last, once the library in it has been tried."""
 
 _VERSION = re.compile(ENGINE_PATTERN)
 _MAX_MANIFEST_BYTES: Final = 16 * 1024
@@ -30,7 +30,7 @@ class Engine:
     library: str | None
     """The version of whatsapp-web.js; None where that cannot be read."""
     integrity: str | None = None
-    """What it was checked against (https://www.w3.org/TR/SRI/), ``sha512-…``."""
+    """The hash that it was checked against (https://www.w3.org/TR/SRI/), ``sha512-…``."""
     source: str | None = None
     """Where it came from: ``npm``, or ``file``."""
     installed_at: float | None = None
@@ -43,7 +43,7 @@ def is_version(text: str) -> bool:
 
 
 def chosen(assignment: Assignment, config: Config) -> str:
-    """Return the name of the engine that the user's server starts with next."""
+    """Return the name of the engine for the server's next start."""
     return assignment.engine or config.instances.engine
 
 
@@ -62,7 +62,7 @@ def installed(config: Config) -> list[Engine]:
 
 
 def refusal(name: str, config: Config) -> tuple[str, str] | None:
-    """Return why a server cannot be given that engine, and the way out; None where it can."""
+    """Return why a server cannot use that engine, and a hint; None where it can."""
     known = [engine.name for engine in installed(config)]
     if name in known:
         return None
@@ -100,6 +100,6 @@ def read(path: Path) -> Engine | None:
 
 
 def _order(version: str) -> tuple[tuple[int, ...], bool, str]:
-    """Return what versions are sorted by: a pre-release comes before its release (https://semver.org)."""
+    """Return the sort key of a version: a pre-release comes before its release (https://semver.org)."""
     release, _, early = version.partition("-")
     return tuple(map(int, release.split("."))), not early, early

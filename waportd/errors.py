@@ -1,11 +1,11 @@
-"""One hierarchy of errors. Each has a code for programs, a message and a way out for people."""
+"""One hierarchy of errors. Each has a code for programs, and a message and a hint for people."""
 
 from collections.abc import Collection
 from typing import ClassVar
 
 
 class WaportdError(Exception):
-    """Base of all that waportd reports. Its text holds no secret and names cause and way out."""
+    """Base of all errors that waportd reports. Its text holds no secret, and says the cause and how to fix it."""
 
     code: str = "internal_error"
     status: int = 500
@@ -28,7 +28,7 @@ class WaportdError(Exception):
         """Seconds after which asking again makes sense."""
 
     def headers(self) -> dict[str, str]:
-        """Return what HTTP wants such an answer's head to tell."""
+        """Return the HTTP headers of such an answer."""
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
@@ -41,7 +41,7 @@ class BadRequest(WaportdError):
 
 
 class Unauthorized(WaportdError):
-    """The caller has not shown who it is, or not truly."""
+    """The caller did not authenticate, or not with valid credentials."""
 
     code = "unauthorized"
     status = 401
@@ -50,7 +50,7 @@ class Unauthorized(WaportdError):
     def __init__(self, message: str, *, hint: str | None = None, presented: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.presented = presented
-        """A token was shown, and is none."""
+        """The caller sent an invalid token."""
 
     def headers(self) -> dict[str, str]:
         """Name the scheme (RFC 6750, section 3)."""
@@ -67,14 +67,14 @@ class Forbidden(WaportdError):
 
 
 class LinkInvalid(Forbidden):
-    """The connect link is not one of ours, or not for this user."""
+    """The connect link is unknown, or not for this user."""
 
     code = "link_invalid"
     title = "The link is not valid"
 
 
 class LinkExpired(Forbidden):
-    """The connect link was one."""
+    """The connect link has expired."""
 
     code = "link_expired"
     title = "The link has expired"
@@ -89,7 +89,7 @@ class UnknownUser(WaportdError):
 
 
 class UnknownToken(WaportdError):
-    """There is no token of that id."""
+    """There is no token with that id."""
 
     code = "unknown_token"
     status = 404
@@ -121,7 +121,7 @@ class MethodNotAllowed(WaportdError):
 
 
 class Conflict(WaportdError):
-    """What was asked for does not fit the state of things."""
+    """The request does not fit the current state."""
 
     code = "conflict"
     status = 409
@@ -129,7 +129,7 @@ class Conflict(WaportdError):
 
 
 class AlreadyLinked(WaportdError):
-    """A phone is linked already, so there is no code to be had."""
+    """A phone is linked already, so there is no code."""
 
     code = "already_linked"
     status = 409
@@ -153,7 +153,7 @@ class NoCode(WaportdError):
 
 
 class NoPasskeyRequest(WaportdError):
-    """WhatsApp wants no passkey of that user now."""
+    """WhatsApp does not ask this user for a passkey now."""
 
     code = "no_passkey_request"
     status = 409
@@ -161,7 +161,7 @@ class NoPasskeyRequest(WaportdError):
 
 
 class TooManyRequests(WaportdError):
-    """Asked for more often than is allowed."""
+    """There were more requests than are allowed."""
 
     code = "too_many_requests"
     status = 429
@@ -214,7 +214,7 @@ class ServerFailed(WaportdError):
 
 
 class NotRunning(WaportdError):
-    """The user's server does not run, so that it cannot be asked; ``cause`` says why."""
+    """The user's server does not run and cannot answer; ``cause`` says why."""
 
     code = "not_running"
     status = 503
@@ -222,7 +222,7 @@ class NotRunning(WaportdError):
 
 
 class NotLinked(WaportdError):
-    """No phone is linked, so that there are no messages."""
+    """No phone is linked, so there are no messages."""
 
     code = "not_linked"
     status = 409
@@ -230,7 +230,7 @@ class NotLinked(WaportdError):
 
 
 class Refused(WaportdError):
-    """The user's server says why it does not do what it was asked; the code is its own."""
+    """The user's server refuses a call and says why; the code is its own."""
 
     code = "refused"
     status = 502
@@ -252,7 +252,7 @@ class Refused(WaportdError):
 
 
 class PerhapsSent(WaportdError):
-    """Nobody knows whether a message was sent."""
+    """It is not known whether a message was sent."""
 
     code = "perhaps_sent"
     status = 504
@@ -260,7 +260,7 @@ class PerhapsSent(WaportdError):
 
 
 class StartTimeout(WaportdError):
-    """The user's server did not get as far as was asked within the time given."""
+    """The user's server did not get far enough within the timeout."""
 
     code = "timeout"
     status = 504
@@ -284,7 +284,7 @@ class StoreError(WaportdError):
 
 
 class StoreTooNewError(StoreError):
-    """The store is that of a newer waportd. Another try does not mend it."""
+    """The store is that of a newer waportd. A retry does not help."""
 
     code = "store_too_new"
     title = "The store is too new"

@@ -1,4 +1,4 @@
-"""Follows the event stream of each server that runs: what a session says comes up by it."""
+"""Follows the event stream of each server that runs: it brings the state of the session."""
 
 import asyncio
 import contextlib
@@ -29,8 +29,8 @@ ANSWER_TIMEOUT_S = 20.0
 class EventStreams:
     """One event stream per running server.
 
-    Connecting to a stopped server's port would start it, so nobody is called whom systemd does not report
-    as running: the supervisor says whom to `follow`, and is asked again (``runs``) before each further attempt.
+    Connecting to a stopped server's port would start it, so it only connects to servers that systemd reports
+    as running: the supervisor says which to `follow`, and is asked again (``runs``) before each further attempt.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class EventStreams:
         on_silence: Callable[[Port, str], None],
         runs: Callable[[Port], Awaitable[bool]],
     ) -> None:
-        """``on_silence`` is called, with the reason, after each stream that ended or could not be had."""
+        """``on_silence`` is called, with the reason, after each stream that ended or could not be opened."""
         self._on_session = on_session
         self._on_silence = on_silence
         self._runs = runs
         self._followers: dict[Port, asyncio.Task[None]] = {}
         self._begin_next: set[Port] = set()
-        """Ports on which the next server that is heard has its turn to start its browser."""
+        """Ports whose next server that connects has its turn to start its browser."""
         self._begun: dict[Port, aiohttp.ClientResponse] = {}
-        """Event streams that servers have answered with, for `follow` to go on with."""
+        """Event streams that servers have answered with, for `follow` to continue."""
         self._background = Background()
         self._http = open_http()
 
@@ -60,7 +60,7 @@ class EventStreams:
                 task.add_done_callback(lambda done: self._followed(port, done))
 
     def unfollow(self, port: Port) -> None:
-        """Stop following; harmless if nobody follows."""
+        """Stop following; harmless if it is not followed."""
         task = self._followers.pop(port, None)
         if task is not None:
             task.cancel()
@@ -74,12 +74,12 @@ class EventStreams:
         await close_http(self._http)
 
     def go_on_with(self, port: Port, answer: aiohttp.ClientResponse) -> None:
-        """Have `follow` go on with an event stream that a server has answered with."""
+        """Have `follow` continue with an event stream that a server has answered with."""
         self._hang_up(port)
         self._begun[port] = answer
 
     def begin_next(self, port: Port) -> None:
-        """Let the session of the server that is about to start begin when its event stream is asked for."""
+        """Let the session of the server that is about to start begin with the request for its event stream."""
         self._begin_next.add(port)
 
     def _followed(self, port: Port, task: asyncio.Task[None]) -> None:
@@ -94,7 +94,7 @@ class EventStreams:
             attempt = 0
             self._on_session(port, session)
 
-        # Who says whom to follow has just heard that it runs.
+        # The supervisor has just learned that it runs.
         runs = True
         while True:
             reason = None
@@ -120,7 +120,7 @@ class EventStreams:
     async def request(self, port: Port, method: str = "GET", path: str = "/events") -> aiohttp.ClientResponse:
         """Ask a server for its event stream by that call; return the answer, whatever it is.
 
-        ``give`` says that it is told when it may load WhatsApp's page, ``begin`` that it may now, if `begin_next` said so.
+        ``give`` promises it a turn to load WhatsApp's page; ``begin``, after `begin_next`, says that it has it.
         """
         turn = "begin" if port in self._begin_next else "give"
         answer = await self._http.request(
@@ -138,7 +138,7 @@ class EventStreams:
             answer.close()
 
     async def _listen(self, port: Port, hear: Callable[[Session], None]) -> None:
-        """Pass on what a server says until it ends, however fast it talks: of what came at once, the newest."""
+        """Pass on what a server sends until it ends, however fast it is: of several events at once, the newest."""
         newest = None
         pace = Pace(*SESSION_UPDATES)
 
@@ -154,7 +154,7 @@ class EventStreams:
 
         answer = self._begun.pop(port, None)
         if answer is None:
-            # Of interim answers (100 Continue) there may be any number, each of which ends a silence.
+            # There may be any number of interim answers (100 Continue), and each resets the timeout.
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     answer = await self.request(port)

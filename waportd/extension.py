@@ -18,7 +18,7 @@ from waportd.config import installed_below
 
 _MANIFEST: Final = "manifest.json"
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
-"""The earliest that an archive can tell."""
+"""The earliest time that an archive can hold."""
 _MODE: Final = 0o100644 << 16
 _UNIX: Final = 3
 
@@ -40,15 +40,15 @@ def folder() -> Path:
 
 @functools.cache
 def load() -> Mapping[str, bytes]:
-    """Return all files by their path in the folder, read once and ahead of the first call."""
+    """Return all files by their path in the folder, read once before the first call."""
     return _files(folder())
 
 
 def archive(browser: Browser, files: Mapping[str, bytes], *, for_store: bool = False) -> bytes:
     """Return the extension as a zip file: the same bytes for the same files, wherever and whenever it is made.
 
-    What lies in the folder of a browser takes the place of what is for all. A store gives a new extension its key, and
-    takes none that has one (https://developer.chrome.com/docs/extensions/reference/manifest/key).
+    Files in the folder of a browser replace those for all. A store gives a new extension its key, and
+    accepts none that has one (https://developer.chrome.com/docs/extensions/reference/manifest/key).
     """
     import zipfile  # noqa: PLC0415  # 10 ms of each start, and hardly ever needed
 

@@ -1,4 +1,4 @@
-"""Files and folders in places that others may write to: opened without a link of theirs, and without waiting."""
+"""Opens files and folders where others may write, without following their links or waiting."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Final
 
 _MAX_LINKS: Final = 40
-"""Links on the way to a folder; the kernel follows as many (path_resolution(7))."""
+"""The most links on the way to a folder, as in the kernel (path_resolution(7))."""
 _THROUGH: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -58,7 +58,7 @@ def _step(part: str, here: int, way: Path, flags: int = _THROUGH) -> int:
 
 
 def _target(link: int, owner: int, way: Path, links: int) -> Sequence[str]:
-    """Return where a link leads that is open."""
+    """Return the target of an open link."""
     if owner not in {0, os.geteuid()}:
         os.close(link)
         raise OSError(errno.ELOOP, f"a link that belongs to user id {owner} is not followed", str(way))
@@ -69,18 +69,18 @@ def _target(link: int, owner: int, way: Path, links: int) -> Sequence[str]:
 
 
 def path_of(descriptor: int) -> Path:
-    """Return where a folder lies that is open, without links."""
+    """Return the path of an open folder, without links."""
     return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def open_to_others(folder: Path, owner: int) -> Path | None:
-    """Return what others than root and the owner may write of a folder, or of what it lies in; None for nothing.
+    """Return which of a folder and its parents others than root and the owner may write; None for none.
 
-    What lies above the folder of an ordinary user is that user's own business.
+    The folders above that of an ordinary user are not checked.
     """
     for path in (folder, *folder.parents) if owner == 0 else (folder,):
         found = path.lstat()
-        # In a folder like /tmp nobody can rename what is another's.
+        # In a folder like /tmp nobody can rename another user's files.
         shared = found.st_mode & 0o022 and not (path != folder and found.st_mode & stat.S_ISVTX)
         if found.st_uid not in {0, owner} or shared:
             return path
@@ -90,7 +90,7 @@ def open_to_others(folder: Path, owner: int) -> Path | None:
 def read(path: Path | str, most: int, above: int | None = None) -> bytes:
     """Return the beginning of a file, at most ``most`` bytes of it.
 
-    Raises OSError, also for what is no regular file: a link, or a pipe, which would be waited for.
+    Raises OSError, also for anything but a regular file: a link, or a pipe, which would block.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
     try:

@@ -1,4 +1,4 @@
-"""Servers that count as up when they answer, some 20 ms before systemd hears from them that they are ready."""
+"""Servers that count as up when they answer, some 20 ms before systemd learns that they are ready."""
 
 import asyncio
 import logging
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class FirstAnswers:
-    """Starts services, and asks each a first question while it starts: the question waits in the socket that systemd holds.
+    """Starts services, and sends each a first request while it starts: it waits in the socket that systemd holds.
 
-    Where it is not ``enabled``, a service is up when systemd says so, and was asked nothing.
+    Where it is not ``enabled``, a service is up when systemd says so, and gets no request.
     """
 
     def __init__(
@@ -31,23 +31,23 @@ class FirstAnswers:
         *,
         enabled: bool,
     ) -> None:
-        """``note_opened`` keeps that the user's port was opened: it takes no time that anybody waits for meanwhile."""
+        """``note_opened`` stores that the user's port was opened; it runs while the server starts."""
         self._observer = observer
         self._manager = manager
         self._note_opened = note_opened
         self._enabled = enabled
         self._jobs: set[asyncio.Task[None]] = set()
-        """Starts of servers that have answered already, while systemd has not heard yet that they are ready."""
+        """Starts of servers that have answered already, while systemd does not know yet that they are ready."""
 
     async def close(self) -> None:
-        """Wait for no job any more; systemd goes on with it."""
+        """Stop waiting for jobs; systemd continues them."""
         jobs = list(self._jobs)
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
 
     async def start(self, assignment: Assignment) -> bool:
-        """Start the service; return when it answers, or else when systemd says that it is ready, and tell which.
+        """Start the service; return when it answers (True), or else when systemd says that it is ready (False).
 
         A server that has answered was asked for a code, too, where no phone is linked. Raises JobFailed, SystemdError.
         """
@@ -78,12 +78,12 @@ class FirstAnswers:
                 job.cancel()
 
     async def _first_answer(self, assignment: Assignment) -> None:
-        """Return when the server has answered. Before systemd holds the port it might be somebody else who does."""
+        """Return when the server has answered. Before systemd holds the port, another program might answer."""
         port = assignment.port
         await self._observer.until_held(port)
         async with asyncio.TaskGroup() as both:
             both.create_task(self._note_opened(assignment.user))
-            # What makes an unlinked server begin with its work is as good a question as any.
+            # The request that makes an unlinked server begin its work is as good as any.
             both.create_task(
                 open_first_stream(self._observer.streams, port, ask_for_code=not assignment.linked)
             )
@@ -91,15 +91,15 @@ class FirstAnswers:
     def _job_ended(self, job: asyncio.Task[None]) -> None:
         self._jobs.discard(job)
         if not job.cancelled() and (error := job.exception()):
-            # What it means is seen in the unit's state.
+            # The unit's state shows what it means.
             log.warning("Cannot complete the %s: %s", job.get_name(), error)
 
 
 async def open_first_stream(streams: EventStreams, port: Port, *, ask_for_code: bool) -> None:
     """Return when a server that starts answers. Raises ServerFailed.
 
-    It is asked for its event stream, which `EventStreams.follow` then goes on with, and where ``ask_for_code`` for a code by
-    the same request: while it starts, each further one would take from the time of what others ask it. Asks again where the
+    It is asked for its event stream, which `EventStreams.follow` then continues, and with ``ask_for_code`` for a code
+    in the same request: while it starts, each further request would delay others. Asks again where the
     server ends before it answers: systemd holds the port, and starts the next one.
     """
     call = ("POST", "/qr/new") if ask_for_code else ("GET", "/events")

@@ -1,4 +1,4 @@
-"""Links a phone otherwise than by scanning a code: a code to type on the phone, and a passkey that WhatsApp wants."""
+"""Links a phone without scanning a code: by a code to type on the phone, and by a passkey that WhatsApp asks for."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ from waportd.systemd.journal import log_fields
 log = logging.getLogger(__name__)
 
 _NEWS_WAIT_S = 5.0
-"""Seconds until what a server has answered has come by its event stream, too."""
+"""Seconds until a server's answer has also come by its event stream."""
 
 
 class _Ensure(Protocol):
@@ -60,7 +60,7 @@ class Linking:
         if instance is not None and instance.assignment.linked:
             raise AlreadyLinked(
                 f"user {user} has a linked phone",
-                hint=f"`POST /v1/users/{user}/logout` unlinks it; then ask again",
+                hint=f"`POST /v1/users/{user}/logout` unlinks it; then retry",
             )
         instance, _ = await self._ensure(user, undo_stop=undo_stop)
         port, of = instance.assignment.port, (instance.process.pid, phone)
@@ -75,7 +75,7 @@ class Linking:
         return code
 
     async def end_pairing(self, user: User) -> None:
-        """Have a running server make codes to scan in place of a pairing code, unless a phone has answered.
+        """Have a running server show codes to scan in place of a pairing code, unless a phone has answered.
 
         Raises UnknownUser, ServerFailed.
         """
@@ -87,34 +87,34 @@ class Linking:
         await self._registry.wait(user, lambda now: now is None or not shows_pairing_code(now), _NEWS_WAIT_S)
 
     def passkey(self, user: User) -> Passkey:
-        """Return what WhatsApp wants of the user's passkey now, and note that somebody asks for it.
+        """Return WhatsApp's passkey request, and note that somebody asks for it.
 
         Raises UnknownUser, NoPasskeyRequest.
         """
         instance = self._assignments.known(user)
         if instance.passkey is None:
             raise NoPasskeyRequest(
-                f"WhatsApp wants no passkey of user {user} now",
-                hint=f"`GET /v1/users/{user}/qr` tells what there is to do",
+                f"WhatsApp does not ask for a passkey of user {user} now",
+                hint=f"`GET /v1/users/{user}/qr` shows the next step",
             )
         self._note_poll(instance)
         return instance.passkey
 
     async def give_passkey(self, user: User, credential: bytes) -> Passkey:
-        """Hand what the user's passkey has signed to the server; return what is wanted since.
+        """Pass what the user's passkey has signed to the server; return the next request.
 
-        Raises UnknownUser, NoPasskeyRequest, TooManyRequests, Refused with what is wrong with it, ServerFailed.
+        Raises UnknownUser, NoPasskeyRequest, TooManyRequests, Refused with the reason, ServerFailed.
         """
         port = self._passkey_port(user)
         return await self._after_passkey(user, self._servers.give_passkey(port, credential))
 
     async def confirm_passkey(self, user: User, code: str) -> Passkey:
-        """Tell the server that the phone shows that code, too; return what is wanted since. Raises as `give_passkey`."""
+        """Confirm that the phone shows that code, too; return the next request. Raises as `give_passkey`."""
         port = self._passkey_port(user)
         return await self._after_passkey(user, self._servers.confirm_passkey(port, code))
 
     async def cancel_passkey(self, user: User) -> None:
-        """Have the server show codes to scan again in place of a passkey's step.
+        """Have the server show codes to scan again in place of a passkey request.
 
         Raises UnknownUser, NoPasskeyRequest, Refused, ServerFailed.
         """
@@ -129,14 +129,14 @@ class Linking:
         if wait := self._passkeys.count(user, time.monotonic()):
             most, window = PASSKEYS
             raise TooManyRequests(
-                f"user {user} has sent {most} answers about a passkey within {window:.0f} s, which is as many as may be",
+                f"user {user} has sent {most} answers about a passkey within {window:.0f} s, which is the limit",
                 hint=f"wait {retry_after(wait)} s",
                 retry_after=retry_after(wait),
             )
         return self._assignments.known(user).assignment.port
 
     async def _after_passkey(self, user: User, answer: Coroutine[Any, Any, Passkey]) -> Passkey:
-        """Return what a server answers, once its event stream has told that, too."""
+        """Return what a server answers, once its event stream shows that, too."""
         before = self._assignments.known(user).passkey
         wanted = await answer
         if wanted != before:

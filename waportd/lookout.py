@@ -1,4 +1,4 @@
-"""Watches over all users at once: raises the alarm when many fail in the same way, and gives turns to start."""
+"""Watches all users: raises the alarm when many fail in the same way, and gives turns to start."""
 
 import asyncio
 import contextlib
@@ -15,16 +15,16 @@ from waportd.turns import Turns
 log = logging.getLogger(__name__)
 
 _CHANGES_PER_LOOK = 1000
-"""Changes that are looked at before others have a turn."""
+"""Changes that are processed before other tasks have a turn."""
 PAUSE_S = 0.2
-"""Seconds from one look to the next, however many change: with 10,000 users each takes 2 ms while some fail."""
+"""Seconds from one check to the next, however many change: with 10,000 users each takes 2 ms while some fail."""
 _INTERVAL_S = 30.0
-"""Seconds after which it is looked anew though nobody changed."""
+"""Seconds after which it checks again although no user changed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Raised:
-    """The alarm that holds."""
+    """The current alarm."""
 
     alarm: Alarm
     since: float
@@ -32,10 +32,10 @@ class Raised:
 
 
 class Lookout:
-    """Follows the registry. Whom to start is not decided here: the supervisor asks for a turn before it does."""
+    """Follows the registry. It does not decide which user to start: the supervisor asks for a turn before a start."""
 
     def __init__(self, registry: Registry, at_once: int) -> None:
-        """``at_once`` is how many linked sessions the daemon starts at a time by itself."""
+        """``at_once`` is how many linked sessions the daemon starts automatically at a time."""
         self.raised: Raised | None = None
         """The alarm, if there is one."""
         self._registry = registry
@@ -46,12 +46,12 @@ class Lookout:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to watch."""
         self._task = asyncio.create_task(self._follow(), name="lookout")
         self._task.add_done_callback(self._stopped)
 
     async def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -60,21 +60,21 @@ class Lookout:
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
-            log.error("Cannot look out for alarms any more: %s", error, exc_info=error)
-        # Nobody is to wait for one that nobody ends.
+            log.error("Cannot watch for alarms any more: %s", error, exc_info=error)
+        # No start must wait for an alarm that never ends.
         self.raised = None
         self._give_turns()
 
     def reconfigure(self, at_once: int) -> None:
-        """Take over how many the daemon starts at a time by itself."""
+        """Take over how many the daemon starts automatically at a time."""
         self._turns.at_once = at_once
         self._give_turns()
 
     @contextlib.asynccontextmanager
     async def turn(self, user: User) -> AsyncIterator[None]:
-        """Wait until the daemon may start this user's linked session by itself; the turn lasts as long as the block.
+        """Wait until the daemon may start this user's linked session automatically; the turn lasts for the block.
 
-        Starts that somebody asks for need no turn.
+        Starts on request need no turn.
         """
         ticket = asyncio.get_running_loop().create_future()
         self._turns.join(ticket)
@@ -137,7 +137,7 @@ class Lookout:
         self._tell(before, self.raised)
 
     def _tell(self, before: Raised | None, raised: Raised | None) -> None:
-        """Log what is new, and let starts go on or wait."""
+        """Log what is new, and let starts continue or wait."""
         if before is not None and (raised is None or raised.since != before.since):
             log.warning("alarm is over: %s", before.alarm.cause)
         if raised is None:

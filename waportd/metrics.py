@@ -1,6 +1,6 @@
-"""What is measured, for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
+"""The metrics for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
-What happens is counted when it happens; what is, is read from the registry when somebody asks.
+Events are counted when they happen; states are read from the registry on request.
 """
 
 import collections
@@ -22,15 +22,15 @@ from waportd.registry import Instance
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _QUICK_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Seconds: of what takes milliseconds when all is well."""
+"""Buckets in seconds, for what takes milliseconds when all is well."""
 _MOST_SERIES = 50
-"""Series of a metric whose labels servers name: those of most sessions are told."""
+"""The most series of a metric whose labels come from servers: those with most sessions are kept."""
 _SLOW_S = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90)
-"""Seconds: of what starts a program or waits for another site."""
+"""Buckets in seconds, for what starts a program or waits for another site."""
 
 
 _OUTCOMES = ("delivered", "failed", "dropped", "undelivered")
-"""What may become of a message that is sent to the web app."""
+"""The possible outcomes of a message that is sent to the web app."""
 
 
 class Metrics:
@@ -67,16 +67,16 @@ class Metrics:
         )
         self.first_codes = Histogram(
             "waportd_first_code_duration_seconds",
-            "Time from the question for a code until there is one, with the start of the server where that is needed.",
+            "Time from the request for a code until there is one, with the start of the server where that is needed.",
             buckets=_SLOW_S,
             registry=self.registry,
         )
         self.restarts = Counter(
-            "waportd_server_restarts", "Servers that systemd restarted by itself.", registry=self.registry
+            "waportd_server_restarts", "Servers that systemd restarted automatically.", registry=self.registry
         )
         self.webhook_calls = Counter(
             "waportd_webhook_messages",
-            "Messages by what came of them: delivered, undelivered, dropped, or a try that failed.",
+            "Messages by outcome: delivered, undelivered, dropped, or a try that failed.",
             ["outcome"],
             registry=self.registry,
         )
@@ -91,14 +91,14 @@ class Metrics:
         self.dbus_calls.labels(method).observe(seconds)
 
     def note_webhook(self, before: Webhook, now: Webhook) -> None:
-        """Count what a server's webhook has done since its figures were ``before``."""
+        """Count what a server's webhook has done since the figures ``before``."""
         for outcome in _OUTCOMES:
             grown = getattr(now, outcome) - getattr(before, outcome)
             if grown > 0:
                 self.webhook_calls.labels(outcome).inc(grown)
 
     def add_cpu(self, usages: Mapping[User, Usage], instances: Iterable[Instance]) -> float:
-        """Take over how much processor time each process has used; return what all have, those that ended too."""
+        """Take over the processor time of each process; return the sum of all, including ended ones."""
         seen = {}
         for instance in instances:
             user, pid = instance.assignment.user, instance.process.pid
@@ -114,12 +114,12 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is at one moment."""
+    """The state at one moment."""
 
     instances: list[Instance]
     usages: Mapping[User, Usage]
     cpu_total: float
-    """Seconds of processor time that all servers have used since the daemon started to look."""
+    """Seconds of processor time that all servers have used since the daemon started to measure."""
     capacity: Capacity
     unassigned: int
     alarm: Alarm | None
@@ -137,7 +137,7 @@ def render(metrics: Metrics, snapshot: Snapshot) -> bytes:
 
 
 class _Everything(Collector):
-    """What was counted, and the registry as metrics."""
+    """The counters, and the registry as metrics."""
 
     def __init__(self, metrics: Metrics, snapshot: Snapshot) -> None:
         self._metrics = metrics
@@ -146,7 +146,7 @@ class _Everything(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all of them."""
         for metric in self._metrics.registry.collect():
-            # When each series was begun would be half of all there is.
+            # The creation times of the series would be half of the output.
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
         yield from self._of_all()
@@ -212,12 +212,12 @@ class _Everything(Collector):
         )
         yield GaugeMetricFamily(
             "waportd_webhook_undelivered",
-            "Messages that were given up, and are kept.",
+            "Undelivered messages that are kept.",
             sum(_undelivered(instance) for instance in now.instances),
         )
         yield GaugeMetricFamily(
             "waportd_webhook_oldest_age_seconds",
-            "How long the oldest of all messages waits to be delivered; 0 where none does.",
+            "How long the oldest of all messages has waited to be delivered; 0 where none waits.",
             max((_waited(instance) for instance in now.instances), default=0.0),
         )
         yield GaugeMetricFamily(
@@ -226,11 +226,11 @@ class _Everything(Collector):
             sum(_waited(instance) > UNDELIVERED_S for instance in now.instances),
         )
         yield GaugeMetricFamily(
-            "waportd_unassigned_servers", "Units that run although nobody owns their port.", now.unassigned
+            "waportd_unassigned_servers", "Units that run although no user owns their port.", now.unassigned
         )
         yield GaugeMetricFamily(
             "waportd_host_memory_available_bytes",
-            "Memory that the host could give to more servers.",
+            "Memory of the host that is available for more servers.",
             now.capacity.memory_available,
         )
         if now.capacity.more_sessions is not None:
@@ -242,7 +242,7 @@ class _Everything(Collector):
         )
         yield CounterMetricFamily(
             "waportd_http_warm_answers",
-            "Requests that were answered from kept bytes; too quick to be timed.",
+            "Requests that were answered from the cache; too quick to be timed.",
             now.warm_answers,
         )
 
@@ -260,7 +260,7 @@ class _Everything(Collector):
         )
         storage = GaugeMetricFamily(
             "waportd_user_storage_bytes",
-            "What the session keeps on disk, as it was measured last, by kind.",
+            "What the session keeps on disk, as last measured, by kind.",
             labels=["user", "kind"],
         )
         snapshot = GaugeMetricFamily(
@@ -273,7 +273,7 @@ class _Everything(Collector):
         )
         restarts = CounterMetricFamily(
             "waportd_user_restarts",
-            "How often systemd restarted the server by itself since its start.",
+            "How often systemd restarted the server automatically since its start.",
             labels=labels,
         )
         queue = GaugeMetricFamily(
@@ -288,11 +288,11 @@ class _Everything(Collector):
             labels=labels,
         )
         undelivered = GaugeMetricFamily(
-            "waportd_user_webhook_undelivered", "Messages that were given up, and are kept.", labels=labels
+            "waportd_user_webhook_undelivered", "Undelivered messages that are kept.", labels=labels
         )
         oldest = GaugeMetricFamily(
             "waportd_user_webhook_oldest_age_seconds",
-            "How long the oldest message waits to be delivered; 0 where none does.",
+            "How long the oldest message has waited to be delivered; 0 where none waits.",
             labels=labels,
         )
         for instance in self._snapshot.instances:
@@ -326,7 +326,7 @@ def _storage(instances: list[Instance]) -> Metric:
             sums.update(instance.storage.sizes)
     family = GaugeMetricFamily(
         "waportd_storage_bytes",
-        "What all sessions keep on disk, as it was measured last, by kind.",
+        "What all sessions keep on disk, as last measured, by kind.",
         labels=["kind"],
     )
     for kind in SIZES:
@@ -343,7 +343,7 @@ def _upstream(instances: list[Instance]) -> Iterator[Metric]:
     ]
     yield _counted(
         "waportd_upstream_info",
-        "Sessions by what they run on: the version of WhatsApp's page, of the library, and which engine that is.",
+        "Sessions by the version of WhatsApp's page, the version of the library, and the engine.",
         ["build", "library", "engine"],
         ((each.build, each.library or "", each.engine or "") for each in found if each.build),
     )
@@ -355,7 +355,7 @@ def _upstream(instances: list[Instance]) -> Iterator[Metric]:
     )
     yield _counted(
         "waportd_upstream_shims",
-        "Sessions by what was done for the library in the page, and what came of it.",
+        "Sessions by the fixes made in the page for the library, and their outcome.",
         ["shim", "outcome"],
         (shim for each in found for shim in each.shims),
     )

@@ -8,13 +8,13 @@ from typing import Final, NewType, TypedDict
 from waportd.contract import CONTRACT, LIMITS, PATTERNS
 
 User = NewType("User", str)
-"""Whom a server belongs to: a number of the web app, or a string such as ``2_1``."""
+"""The owner of a server: a number of the web app, or a string such as ``2_1``."""
 
 Port = NewType("Port", int)
 """The TCP port on loopback that a user's server answers on, 1 to 65535."""
 
 USER_PATTERN = PATTERNS["user"]
-"""What may name a user, as a regular expression for the whole of it."""
+"""A regular expression for the whole name of a user."""
 
 BUNDLED: Final[str] = CONTRACT["bundled_engine"]
 """Names the version of whatsapp-web.js that comes with waportd."""
@@ -22,7 +22,7 @@ BUNDLED: Final[str] = CONTRACT["bundled_engine"]
 _NUMBER = "(?:0|[1-9][0-9]{0,5})"
 _EARLY = "[0-9A-Za-z]{1,20}"
 ENGINE_PATTERN = rf"{_NUMBER}(?:\.{_NUMBER}){{2}}(?:-{_EARLY}(?:[.-]{_EARLY}){{0,4}})?"
-"""What names another one, as a regular expression for the whole of it: one exact version (https://semver.org)."""
+"""A regular expression for the whole name of another one: one exact version (https://semver.org)."""
 
 _USER = re.compile(USER_PATTERN)
 _UNIT = re.compile(r"whatsapp@([1-9][0-9]{0,4})\.(service|socket)")
@@ -35,7 +35,7 @@ def is_user(text: str) -> bool:
 
 
 LIFE = "whatsapp-life.target"
-"""The unit that is stopped first of all servers, and is started last: what stops in between was no decision about a user."""
+"""The unit that stops before all servers, and starts after them: a stop in between was no decision about a user."""
 
 
 def service_unit(port: Port) -> str:
@@ -49,7 +49,7 @@ def socket_unit(port: Port) -> str:
 
 
 def port_of_unit(unit: str) -> Port | None:
-    """Return the port that a unit's name carries; None for a unit that is not one of ours."""
+    """Return the port that a unit's name carries; None for another program's unit."""
     return _port(_UNIT.fullmatch(unit))
 
 
@@ -62,10 +62,10 @@ class MoveStep(enum.StrEnum):
     """What the unit of a move does."""
 
     CHECK = ":check"
-    """Looks whether something of the target's would be in the way; both ports may be up."""
+    """Checks whether something of the target's would be in the way; both ports may be up."""
     THERE = ""
     BACK = ":back"
-    """Undoes what was done the other way round, as far as it was done."""
+    """Undoes the move in the opposite direction, as far as it was done."""
 
 
 def move_unit(source: Port, target: Port, step: MoveStep) -> str:
@@ -113,18 +113,18 @@ class SessionState(enum.StrEnum):
 
 
 class PasskeyStage(enum.StrEnum):
-    """How far the passkey has come that WhatsApp wants of who links a phone."""
+    """The stage of a passkey request, which WhatsApp may make when a phone is linked."""
 
     OPENING = "opening"
-    """WhatsApp's page says that it wants one; what is to be signed is still to come."""
+    """WhatsApp's page says that it wants one; the challenge is still to come."""
     ASKED = "asked"
-    """There is something to sign."""
+    """The challenge is there."""
     GIVEN = "given"
-    """It was signed; the phone is awaited."""
+    """It was signed; the phone must answer."""
     CODE = "code"
     """The person compares a code with the one on the phone."""
     FAILED = "failed"
-    """It came to nothing, and may be tried again."""
+    """It failed, and may be retried."""
 
 
 class Turn(enum.StrEnum):
@@ -135,16 +135,16 @@ class Turn(enum.StrEnum):
 
 
 class Desired(enum.StrEnum):
-    """What should be: kept in the store, so that a restart of the daemon or the host moves back to it."""
+    """The desired state: kept in the store, so that a restart of the daemon or the host restores it."""
 
     RUNNING = "running"
     STOPPED = "stopped"
     DELETED = "deleted"
-    """The session data is being removed; until that is done the port belongs to nobody else."""
+    """The session data is being removed; until that is done the port is not assigned again."""
 
 
 class Event(enum.StrEnum):
-    """What a user's server tells of: every happening is one of these."""
+    """The events of a user's server."""
 
     MESSAGE = "message"
     SENT = "message.sent"
@@ -157,7 +157,7 @@ class Event(enum.StrEnum):
 
 
 class Ignored(enum.StrEnum):
-    """Chats of a kind that a server may pass over, as if nothing was said there."""
+    """A kind of chats that a server may ignore, as if nothing was written there."""
 
     GROUPS = "groups"
     CHANNELS = "channels"
@@ -184,13 +184,13 @@ class Storage:
     snapshots: int = 0
     """Bytes of the copies of the login."""
     snapshot_at: float | None = None
-    """When the login was like its newest copy, in seconds since the epoch; None: there is none."""
+    """When the newest copy of the login was made, in seconds since the epoch; None: there is none."""
     restored_at: float | None = None
-    """When a copy took the place of a damaged login; None: never."""
+    """When a copy replaced a damaged login; None: never."""
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The bytes by what they are for."""
+        """The bytes by their purpose."""
         return {kind: getattr(self, kind) for kind in SIZES}
 
 
@@ -217,17 +217,17 @@ class Assignment:
     port: Port
     desired: Desired = Desired.RUNNING
     linked: bool = False
-    """A phone was linked when the server was last heard of: such a session is brought back at boot."""
+    """A phone was linked when the server last reported: such a session is started again at boot."""
     autostart: bool = True
-    """Bring a linked session back at boot."""
+    """Start a linked session again at boot."""
     webhook_url: str | None = dataclasses.field(default=None, repr=False)
     """Where incoming messages go; None means ``instances.webhook_url``. May hold a token."""
     webhook_secret: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
-    """What signs them; None means ``instances.webhook_secret``."""
+    """The secrets that sign them; None means ``instances.webhook_secret``."""
     webhook_events: tuple[Event, ...] | None = None
-    """What else goes there; None means ``instances.webhook_events``."""
+    """Which events go there; None means ``instances.webhook_events``."""
     ignore: tuple[Ignored, ...] | None = None
-    """Chats that are passed over; None means ``instances.ignore``."""
+    """Chats that are ignored; None means ``instances.ignore``."""
     default_country: str | None = None
     """Calling code of numbers without one; None means ``instances.default_country``."""
     send_rate: int | None = None
@@ -237,22 +237,22 @@ class Assignment:
     engine: str | None = None
     """Which version of whatsapp-web.js runs; None means ``instances.engine``."""
     proxy: str | None = dataclasses.field(default=None, repr=False)
-    """The way of the browser to WhatsApp; None means ``instances.proxy``. May hold a password."""
+    """The browser's proxy to WhatsApp; None means ``instances.proxy``. May hold a password."""
     created_at: float = 0.0
     """Seconds since the epoch."""
     note: str | None = None
-    """Why the user did not get the preferred port, or which one it was before."""
+    """Why the user did not get the preferred port, or which port it was before."""
     socket_boot: str | None = None
     """The life of the units (Observer.boot) in which the socket unit was last started; None once it was stopped from
     here. If it is this life's and the unit is down although it should be up, somebody stopped it by hand."""
     storage: Storage | None = None
-    """As it was measured last; None where it was not since the login was deleted."""
+    """As last measured; None where that was not since the login was deleted."""
     moving_to: Port | None = None
     """Where the user is being moved. Until that is done, or undone, neither port has an environment."""
 
     @property
     def ports(self) -> tuple[Port, ...]:
-        """The port, and during a move the one to come: what is kept of the user lies at either."""
+        """The port, and during a move the new one: the user's data lies at either."""
         return (self.port,) if self.moving_to is None else (self.port, self.moving_to)
 
 
@@ -269,12 +269,12 @@ class Process:
     pid: int | None = None
     restarts: int = 0
     next_start: float | None = None
-    """When a server that ended again and again is started next, in seconds since the epoch."""
+    """When systemd next starts a server that keeps ending, in seconds since the epoch."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PairingCode:
-    """What a user types on the phone in place of scanning. A secret."""
+    """The code that a user types on the phone instead of scanning one. A secret."""
 
     code: str = dataclasses.field(repr=False)
     expires_at: float
@@ -283,44 +283,44 @@ class PairingCode:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Passkey:
-    """What WhatsApp wants of a passkey now, of which a person has to do the next step. A secret, as codes are."""
+    """WhatsApp's passkey request; a person has to take the next step. A secret, as codes are."""
 
     stage: PasskeyStage
     options: str | None = dataclasses.field(default=None, repr=False)
-    """What is to be signed, in `asked`: a PublicKeyCredentialRequestOptionsJSON as it came, in JSON."""
+    """The challenge, in `asked`: an unchanged PublicKeyCredentialRequestOptionsJSON, in JSON."""
     expires_at: float | None = None
-    """Until when the stage lasts at most, in seconds since the epoch; None where nobody knows."""
+    """When the stage ends at the latest, in seconds since the epoch; None where that is unknown."""
     code: str | None = dataclasses.field(default=None, repr=False)
-    """What the phone has to show, too, in `code`."""
+    """The code that the phone must show, too, in `code`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Webhook:
-    """What became of a server's incoming messages since it started. Figures are no news: nobody is woken for them."""
+    """What happened to a server's incoming messages since it started. A change of its numbers wakes no reader."""
 
     queued: int = dataclasses.field(default=0, compare=False)
     """Messages that wait to be delivered."""
     delivered: int = dataclasses.field(default=0, compare=False)
     failed: int = dataclasses.field(default=0, compare=False)
-    """Tries, each of which is followed by another or by a drop."""
+    """Failed tries; each is followed by a retry or a drop."""
     dropped: int = dataclasses.field(default=0, compare=False)
     """Messages that are lost."""
     error: str | None = None
-    """Why the last try failed; None once a message was delivered since. Nothing of the URL or of a message is in it."""
+    """Why the last try failed; None once a message has been delivered since. Holds nothing of the URL or a message."""
     error_at: float | None = dataclasses.field(default=None, compare=False)
-    """When that was, in seconds since the epoch."""
+    """When it failed, in seconds since the epoch."""
     undelivered: int = dataclasses.field(default=0, compare=False)
-    """Messages that were given up, and are kept: they can be sent again."""
+    """Undelivered messages that are kept: they can be sent again."""
     oldest_at: float | None = dataclasses.field(default=None, compare=False)
-    """Since when the oldest message waits, in seconds since the epoch; None where none does."""
+    """Since when the oldest message has waited, in seconds since the epoch; None where none waits."""
 
     def waited(self, now: float) -> float:
-        """Return for how many seconds the oldest message waits; 0 where none does."""
+        """Return for how many seconds the oldest message has waited; 0 where none waits."""
         return max(0.0, now - self.oldest_at) if self.queued and self.oldest_at is not None else 0.0
 
 
 UNDELIVERED_S: Final = float(LIMITS["undelivered_s"])
-"""Seconds for which messages may wait for the web app: who waits longer is not well."""
+"""Seconds for which messages may wait for the web app before that counts as a fault."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -332,30 +332,30 @@ class Missing:
     module: str
     member: str
     found: str
-    """What is there in its place: ``undefined``, ``no such module``, ``number``."""
+    """What is there instead: ``undefined``, ``no such module``, ``number``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Upstream:
-    """WhatsApp's page as a server has found it, and what talks to it."""
+    """WhatsApp's page as a server has found it, and the library that uses it."""
 
     build: str | None = None
-    """The page's version; None until it has told it."""
+    """The page's version; None until the page reports it."""
     library: str | None = None
     """The version of whatsapp-web.js that runs."""
     engine: str | None = None
     """Which of the installed ones that is: ``bundled``, or a version."""
     pinned: str | None = None
-    """The file that is served in place of the site's page; None for the site's own."""
+    """The file that is served in place of the site's page; None for the site's own page."""
     checked: tuple[str, ...] = ()
-    """Parts of the page that were looked at: ``boot`` before a login, ``main`` after it."""
+    """Parts of the page that were checked: ``boot`` before a login, ``main`` after it."""
     missing: tuple[Missing, ...] = ()
     shims: tuple[tuple[str, str], ...] = ()
-    """What was done for the library in the page, by name: ``absent``, ``not needed``, ``applied`` or ``failed``."""
+    """Fixes made in the page for the library, by name: ``absent``, ``not needed``, ``applied`` or ``failed``."""
 
     @property
     def ok(self) -> bool:
-        """Nothing that was looked at is missing."""
+        """Nothing of what was checked is missing."""
         return not self.missing
 
     @property
@@ -375,13 +375,13 @@ class Session:
     cause: str | None = None
     hint: str | None = None
     qr: str | None = dataclasses.field(default=None, repr=False)
-    """The code to draw. A secret: whoever scans it gets the account."""
+    """The code to draw. A secret: anyone who scans it can link their phone."""
     expires_at: float | None = None
     attempt: int = 0
     attempts: int = 0
     pairing: PairingCode | None = dataclasses.field(default=None, repr=False)
     passkey: Passkey | None = None
-    """None where WhatsApp wants none now, or nothing can be done about it."""
+    """None where WhatsApp asks for none now, or nothing can be done about it."""
     linked: bool = False
     turn: Turn | None = None
     """None where it needs none, or has come back."""
@@ -391,7 +391,7 @@ class Session:
     platform: str | None = None
     browser_running: bool = False
     upstream: Upstream | None = None
-    """None where the server does not tell."""
+    """None where the server does not say."""
     storage: Storage | None = None
     """None until the server has measured it."""
     webhook: Webhook = Webhook()

@@ -1,7 +1,7 @@
-"""Gives a user another port, with the login and all else that is kept for the one before.
+"""Gives a user another port, with the login and all other data of the old one.
 
-The user's row in the store names the port to come before anything is touched, and is changed to it in one step when all
-is there. So a crash at any point leaves a move that is finished, or undone, from what the row says. Until then neither
+The user's row in the store names the new port before anything is touched, and is changed to it in one step when all
+is there. So after a crash at any point, the row says how to finish or undo the move. Until then neither
 port has an environment, without which its units do not start.
 """
 
@@ -25,7 +25,7 @@ _QUOTED_CHARS = 300
 
 
 class Mover:
-    """Moves users. Whoever calls holds the user's lock, and lets no start begin."""
+    """Moves users. The caller holds the user's lock, and lets no start begin."""
 
     def __init__(
         self, assignments: Assignments, observer: Observer, sockets: Sockets, manager: UnitManager
@@ -36,13 +36,13 @@ class Mover:
         self._manager = manager
 
     async def move(self, assignment: Assignment, target: Port) -> None:
-        """Move a user to a port that is nobody's. Done when it returns; where it raises, the user is as before.
+        """Move a user to an unassigned port. Done when it returns; where it raises, the user is as before.
 
-        If even that failed, the assignment's ``moving_to`` stays, and `finish` may be tried again. Raises Conflict
+        If even the undo failed, the assignment's ``moving_to`` stays, and `finish` may be retried. Raises Conflict
         where the port has something that would be in the way, StoreError, SystemdError and what a start raises.
         """
         await self._sockets.have_cleaned(target)
-        # Shows, too, that the unit is there and may be started, before anybody's server stops.
+        # Also shows that the unit is there and may be started, before the server stops.
         await self._run(assignment.port, target, MoveStep.CHECK)
         by_admin = self._observer.stopped_by_admin(assignment)
         await self.finish(
@@ -54,7 +54,7 @@ class Mover:
         )
 
     async def finish(self, assignment: Assignment) -> None:
-        """Do what is left of a move, wherever it was cut short; undo it where that cannot be. Raises as `move`."""
+        """Finish a move, wherever it was cut short; undo it where that is impossible. Raises as `move`."""
         assert assignment.moving_to is not None
         try:
             await self._carry(assignment, assignment.moving_to)
@@ -63,12 +63,12 @@ class Mover:
             raise
 
     async def let_go(self, port: Port, limits: Limits, assignment: Assignment) -> None:
-        """Forget what is known of a user's port that is nobody's any more."""
+        """Forget what is known of a user's former port, which is no longer assigned."""
         self._observer.forget(port)
         self._observer.refresh(port)
         if assignment.memory_max is not None:
             try:
-                # It would hold for the port's next owner.
+                # It would apply to the port's next owner.
                 await self._manager.limit_memory(service_unit(port), limits.memory_max)
             except SystemdError as error:
                 log.warning("Cannot reset the limit: %s", error, extra=log_fields(port=port))
@@ -121,5 +121,5 @@ class Mover:
 
 
 def _opens(assignment: Assignment) -> bool:
-    """Return whether systemd shall hold the port of a user who is moved: no administrator has closed it."""
+    """Return whether systemd must hold the port of a user who is moved: no administrator has closed it."""
     return assignment.desired is Desired.RUNNING and assignment.socket_boot is None

@@ -1,8 +1,8 @@
-"""Networks that no session may reach, and what this host needs of them all the same.
+"""Networks that no session may reach, and the addresses in them that this host needs all the same.
 
-systemd keeps the sessions' packets from them, by the control group of all servers (systemd.resource-control(5),
-IPAddressDeny=). `waportd deny-networks` tells it, as root: at each start of the machine, and whenever the configuration or
-the name servers change (whatsapp-networks.path).
+systemd drops the sessions' packets to them, by the control group of all servers (systemd.resource-control(5),
+IPAddressDeny=). `waportd deny-networks` sets this, as root: at each start of the machine, and whenever the
+configuration or the name servers change (whatsapp-networks.path).
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from waportd.errors import WaportdError
 
 SLICE: Final = "whatsapp.slice"
 RESOLVER: Final = Path("/etc/resolv.conf")
-"""Which name servers the sessions ask: resolv.conf(5)."""
+"""The file with the name servers of the sessions: resolv.conf(5)."""
 _DENY: Final = "IPAddressDeny"
 _ALLOW: Final = "IPAddressAllow"
 _TIMEOUT_S: Final = 30.0
@@ -28,16 +28,16 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Filter(NamedTuple):
-    """Networks as systemd writes them. What both name is allowed."""
+    """Networks as systemd writes them. A network in both lists is allowed."""
 
     denied: tuple[str, ...]
     allowed: tuple[str, ...]
 
 
 def wanted(config: Config, resolver: str) -> Filter:
-    """Return what sessions are to be kept from, where ``resolver`` is the text of resolv.conf.
+    """Return the networks to deny and to allow, where ``resolver`` is the text of resolv.conf.
 
-    Name servers, and the proxy and the webhook of the configuration where it names addresses, stay within reach.
+    Name servers, and the proxy and the webhook of the configuration where it names addresses, stay reachable.
     """
     denied = [ipaddress.ip_network(network) for network in config.instances.deny_networks]
     needed = _name_servers(resolver)
@@ -53,28 +53,28 @@ def wanted_here(config: Config) -> Filter:
 
 
 def in_force(shown: str) -> Filter:
-    """Return what holds, by what ``systemctl show --property=IPAddressDeny,IPAddressAllow`` says of the slice."""
+    """Return the current rules, from the output of ``systemctl show --property=IPAddressDeny,IPAddressAllow``."""
     values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     denied, allowed = (tuple(sorted(values.get(name, "").split())) for name in (_DENY, _ALLOW))
     return Filter(denied, allowed)
 
 
 def apply(config: Config) -> Filter:
-    """Have systemd keep the sessions from these networks until the next boot, those that run too; as root.
+    """Have systemd deny these networks to the sessions, running ones too, until the next boot; as root.
 
     Raises WaportdError where systemd does not do it.
     """
     found = None
-    # Who changes name servers meanwhile is not told of again: systemd.path(5) starts nothing that starts already.
+    # A change of name servers meanwhile triggers nothing: systemd.path(5) starts no unit that is already starting.
     while (now := wanted_here(config)) != found:
-        _set(_ALLOW, now.allowed)  # first: what is needed is never out of reach
+        _set(_ALLOW, now.allowed)  # first: needed addresses always stay reachable
         _set(_DENY, now.denied)
         found = now
     return now
 
 
 def keep_name_servers() -> None:
-    """Have name servers stay within reach whatever is denied; for a configuration that cannot be read."""
+    """Keep name servers reachable whatever is denied; for a configuration that cannot be read."""
     _set(_ALLOW, _collapsed(map(ipaddress.ip_network, _name_servers(_resolver()))))
 
 
@@ -91,13 +91,13 @@ def _set(name: str, networks: tuple[str, ...]) -> None:
     )
     if done.returncode:
         raise WaportdError(
-            f"systemd does not keep the sessions from networks: {done.stderr.strip()}",
+            f"systemd does not deny networks to the sessions: {done.stderr.strip()}",
             hint="run it as root, or with `systemctl start whatsapp-networks`",
         )
 
 
 def _collapsed(networks: Iterable[_Network]) -> tuple[str, ...]:
-    """Return each network once, in the order of their names: systemd leaves out what others hold."""
+    """Return each network once, sorted by name: systemd leaves out networks that others contain."""
     networks = list(networks)
     four = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv4Network))
     six = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv6Network))
@@ -120,7 +120,7 @@ def _name_servers(resolver: str) -> set[_Address]:
 
 
 def _addresses(text: str) -> set[_Address]:
-    """Return the address that a text is, as a set; an empty one where it is none."""
+    """Return a text's address, as a set; an empty one where the text is no address."""
     with contextlib.suppress(ValueError):
         return {ipaddress.ip_address(text.partition("%")[0])}
     return set()

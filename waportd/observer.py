@@ -1,4 +1,4 @@
-"""Facts that come up: unit changes from systemd and words of the servers, brought into the registry."""
+"""Brings facts into the registry: unit changes from systemd and reports of the servers."""
 
 import asyncio
 import contextlib
@@ -45,28 +45,28 @@ _PAST_A_QUESTION = {
     SessionState.READY,
     SessionState.DISCONNECTED,
 }
-"""States in which a question for a code brings none."""
+"""States in which a request for a code brings none."""
 _LAST_WORDS = {SessionState.QR_TIMEOUT, SessionState.LOGGED_OUT}
-"""What stays true of a session after its server has ended."""
+"""Session states that stay true after the server has ended."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Port:
-    """What is known of a port, whoever has it."""
+    """What is known of a port, whichever user has it."""
 
     service: UnitStatus | None = None
-    """None where systemd has told of none; so for the socket."""
+    """None where systemd has reported none; so for the socket."""
     socket: UnitStatus | None = None
     finding: Finding | None = None
-    """Why a start failed, where that is more than the unit's own state tells."""
+    """Why a start failed, where that is more than the unit's own state shows."""
     is_switching: bool = False
-    """Changes of its units are our own doing."""
+    """We cause the changes of its units."""
     has_answered: bool = False
-    """Its server has answered, though systemd has not heard yet that it is ready."""
+    """Its server has answered, though systemd does not know yet that it is ready."""
     code_awaited: float | None = None
-    """Since when, by the monotonic clock, a first code is waited for."""
+    """Since when, by the monotonic clock, a caller waits for a first code."""
     opened: asyncio.Event | None = None
-    """Set when systemd holds the port, for who waits for that."""
+    """Set when systemd holds the port, for those who wait for that."""
     webhook: tuple[int | None, Webhook] | None = None
     """What its server's process last said of its webhook."""
 
@@ -86,19 +86,19 @@ class Observer:
         on_failure: Callable[[User], None],
         on_turn: Callable[[User], None],
     ) -> None:
-        """``on_link`` is called when a session is linked, or not any more, other than the assignment says.
+        """``on_link`` is called when a session is linked, or no longer linked, and the assignment says otherwise.
 
-        ``on_storage`` is called when its size on disk is another one than the assignment says.
+        ``on_storage`` is called when its size on disk differs from the assignment.
         ``on_turn`` is called when a session waits for its turn to load WhatsApp's page.
         ``on_life`` is called when another life of the units has begun; ``on_failure`` when a server has failed that
-        systemd does not start again by itself.
+        systemd does not restart automatically.
         """
         self.boot = ""
-        """This life of the units: another one after a boot, and after each start of the target of all servers.
+        """This life of the units: a new one begins with a boot, and with each start of the target of all servers.
 
-        What somebody stopped in an earlier one was stopped with all others, or before them, and may run again."""
+        A server that was stopped in an earlier life was stopped with all others, or before them, and may run again."""
         self.unassigned: set[Port] = set()
-        """Ports whose unit runs although nobody owns them; reported, never touched."""
+        """Ports whose unit runs although no user owns them; reported, never touched."""
         self.streams = EventStreams(self._on_session, self._on_silence, self._runs)
         self.held: set[Port] = set()
         """Ports that systemd holds."""
@@ -116,13 +116,13 @@ class Observer:
         self._ports: dict[Port, _Port] = {}
         self._began = time.time()
         self._lines = Pace(*SESSION_LINES)
-        """Of the journal, about the session on each port."""
+        """Lines of the journal about the session on each port."""
         self._builds = Builds()
 
     async def start(self) -> None:
         """Look at all units, and follow them from now on. Raises SystemdError."""
         self.boot = self._systemd_boot = await self._manager.boot()
-        # First the pauses: what is told of a server is understood by them.
+        # First the pauses: they explain the state of a server.
         await self.pacer.start()
         self._manager.watch(_ALL_UNITS, self._on_unit)
         self._manager.watch(LIFE, self._on_life_unit)
@@ -136,13 +136,13 @@ class Observer:
             self.refresh(port)
 
     async def refresh_from_systemd(self, port: Port) -> None:
-        """Take over the state of a port's units now: the signals of a job that is done may still be on their way."""
+        """Take over the state of a port's units now: signals of a finished job may still be on their way."""
         units = (socket_unit(port), service_unit(port))
         for status in await asyncio.gather(*map(self._status, units)):
             self._on_unit(status)
 
     async def note_started(self, port: Port) -> None:
-        """Take a server that was started into the registry. Asks systemd only for what its signals have not told."""
+        """Take a server that was started into the registry. Asks systemd only for what its signals have not shown."""
         service = self.service(port)
         if service.active_state in {"activating", "active"} and service.main_pid and self.holds(port):
             self.refresh(port)
@@ -185,7 +185,7 @@ class Observer:
             await known.opened.wait()
 
     def stopped_by_admin(self, assignment: Assignment) -> bool:
-        """Return whether somebody else closed the socket: it was opened in this life, and not closed by us."""
+        """Return whether another program closed the socket: it was opened in this life, and not closed by us."""
         return (
             assignment.desired is Desired.RUNNING
             and assignment.socket_boot == self.boot
@@ -195,7 +195,7 @@ class Observer:
 
     @contextlib.contextmanager
     def switching(self, port: Port) -> Iterator[None]:
-        """Take the changes of a port's units inside the block for our own doing, not for an administrator's."""
+        """Count the changes of a port's units inside the block as our own, not as an administrator's."""
         self._of(port).is_switching = True
         try:
             yield
@@ -204,11 +204,11 @@ class Observer:
             self.refresh(port)
 
     def note_answer(self, port: Port) -> None:
-        """Take a starting server for a running one: it has answered."""
+        """Count a starting server as a running one: it has answered."""
         self._of(port).has_answered = True
 
     def set_finding(self, port: Port, finding: Finding) -> None:
-        """Remember why a start failed, where that is more than the unit's own state tells; until it runs."""
+        """Remember why a start failed, where that is more than the unit's own state shows; until it runs."""
         self._of(port).finding = finding
         self.refresh(port)
 
@@ -217,7 +217,7 @@ class Observer:
         self._of(port).finding = None
 
     def forget(self, port: Port) -> None:
-        """Forget what was known of a port's owner, who is gone. What systemd has there is known all the same."""
+        """Forget what was known of a port's owner, who is gone. Its units stay known."""
         self.streams.unfollow(port)
         self.pacer.forget(port)
         if known := self._ports.pop(port, None):
@@ -232,7 +232,7 @@ class Observer:
         process = self._process(instance)
         before = instance.process
         if before.since:
-            # What systemd had counted before it was first looked at happened in another life of the daemon.
+            # Restarts that systemd had counted before the first look happened in another life of the daemon.
             self._metrics.restarts.inc(max(0, process.restarts - before.restarts))
         # An administrator's stop of the socket shows in two steps: first only the server is down.
         now_by_admin = process.message != before.message and self.stopped_by_admin(instance.assignment)
@@ -261,7 +261,7 @@ class Observer:
             )
 
     def await_code(self, port: Port) -> None:
-        """Note that a code was asked for just now, where none is there or on its way."""
+        """Note that a code was just asked for, where none is there or on its way."""
         instance = self._registry.on_port(port)
         state = instance.session.state if instance and instance.session and instance.answering else None
         under_way = instance is not None and instance.passkey is not None
@@ -297,7 +297,7 @@ class Observer:
             self.unassigned.discard(port)
         elif port not in self.unassigned:
             self.unassigned.add(port)
-            log.warning("%s runs, but port %s is assigned to nobody", service_unit(port), port)
+            log.warning("%s runs, but port %s is not assigned to any user", service_unit(port), port)
 
     def _on_unit(self, status: UnitStatus) -> None:
         port = port_of_unit(status.name)
@@ -315,7 +315,7 @@ class Observer:
             self.refresh(port)
 
     def _on_logout(self, port: Port) -> None:
-        """Take over what a server would have said last, had its stream not ended with it."""
+        """Take over the last state of a server, whose stream ended before it could report it."""
         instance = self._registry.on_port(port)
         if instance is None or not instance.assignment.linked:
             return
@@ -332,7 +332,7 @@ class Observer:
             self._on_life()
 
     def _note_life(self, unit: UnitStatus) -> bool:
-        """Take over which life of the units this is; return whether it is another one. None begins with a stop."""
+        """Take over which life of the units this is; return whether it is a new one. No life begins with a stop."""
         if unit.active_state != "active":
             return False
         before, self.boot = self.boot, f"{self._systemd_boot}:{unit.since:.6f}"
@@ -376,13 +376,13 @@ class Observer:
             log.info("session %s: %s", session.state, session.message, extra=log_fields(user, port))
         elif self._lines.counted(port) == SESSION_LINES[0] + 1:
             log.warning(
-                "the session changes all the time; the next of its changes are told in %d s",
+                "the session changes all the time; its changes are logged again in %d s",
                 retry_after(wait),
                 extra=log_fields(user, port),
             )
 
     def _count_webhook(self, instance: Instance, now: Webhook) -> None:
-        """Count what the webhook did since this process was last heard of, in this life of the daemon."""
+        """Count what the webhook did since this process last reported, in this life of the daemon."""
         port, pid = instance.assignment.port, instance.process.pid
         known = self._of(port)
         known_pid, before = known.webhook or (None, now)
@@ -398,7 +398,7 @@ class Observer:
             self._registry.put(dataclasses.replace(instance, answering=False))
 
     async def _runs(self, port: Port) -> bool:
-        """Return whether the server may be called without starting it by that."""
+        """Return whether a call to the server would not start it."""
         return (await self._manager.status(service_unit(port))).active_state in {"active", "activating"}
 
 

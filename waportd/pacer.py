@@ -1,8 +1,8 @@
-"""How fast a server that ends again and again is started again: at once at first, then ever more slowly, for ever.
+"""Paces the restarts of a server that keeps ending: at once at first, then more and more slowly, for ever.
 
-systemd restarts a server by itself, at once and without a limit. After a few times a pause is put before the next
-start: a unit of its own, which systemd has the server's start wait for. So a restart needs no daemon, the port stays
-open, and who calls it meanwhile waits.
+systemd restarts a server automatically, at once and without a limit. After a few times a pause comes before the next
+start: a separate unit, for which systemd makes the server's start wait. So a restart needs no daemon, the port stays
+open, and callers wait meanwhile.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from waportd.units import LONGEST_PAUSE_S
 log = logging.getLogger(__name__)
 
 RESTARTS_AT_ONCE = 3
-"""Restarts in a row that need not wait."""
+"""Restarts in a row without a pause."""
 PAUSES_S = (15.0, 60.0, 120.0, 120.0, float(LONGEST_PAUSE_S))
-"""Seconds before the next restarts in a row; the last one holds from then on.
+"""Seconds before the next restarts in a row; the last one repeats.
 
-A fault that lasts costs 18 starts in its first hour, and 12 in each one after that. One that is gone within five minutes
-is noticed two minutes later at most."""
+A fault that lasts costs 18 starts in its first hour, and 12 in each one after that. The end of a fault of at most
+five minutes is noticed two minutes later at most."""
 
 _RESTART_STATES = (BEFORE_RESTART, "auto-restart-queued")
-"""How states are called, from version 254 on, that come before a restart by systemd itself."""
+"""Sub states, from version 254 on, before a restart by systemd itself."""
 _PAUSES_OF_ALL = "whatsapp-pause@*"
 
 
 def pause_before(restart: int) -> float:
-    """Return the seconds before the restart of that number in a row, from 1."""
+    """Return the seconds before restart N in a row, from 1."""
     return (
         0.0 if restart <= RESTARTS_AT_ONCE else PAUSES_S[min(restart - RESTARTS_AT_ONCE, len(PAUSES_S)) - 1]
     )
@@ -41,18 +41,18 @@ def pause_before(restart: int) -> float:
 
 @dataclasses.dataclass
 class _Series:
-    """A server's ends in a row, in systemd's own count of the restarts that they caused."""
+    """A server's ends in a row, by systemd's own count of the restarts that they caused."""
 
     well_at: int
-    """How many there were when all was well."""
+    """The count when all was well."""
     seen: int
     server: UnitStatus
     """The server's service as it is now."""
     paced: int = 0
-    """How long the series was when the server was last put to wait."""
+    """The length of the series when the server was last paused."""
     timer: asyncio.TimerHandle | None = None
     due: float | None = None
-    """When the server that waits is to start, in seconds since the epoch."""
+    """When the paused server is to start, in seconds since the epoch."""
 
     @property
     def length(self) -> int:
@@ -66,10 +66,10 @@ class _Series:
 
 
 class Pacer:
-    """Puts pauses between the restarts of each server. Told of what the servers' units do, it follows the pauses itself."""
+    """Puts pauses between the restarts of each server. It is given unit changes of servers, and follows the pauses."""
 
     def __init__(self, manager: UnitManager, on_change: Callable[[Port], None]) -> None:
-        """``on_change`` is called when a server begins to wait, or waits no more."""
+        """``on_change`` is called when a server begins or ends to wait."""
         self._manager = manager
         self._on_change = on_change
         self._series: dict[Port, _Series] = {}
@@ -78,34 +78,34 @@ class Pacer:
         self._background = Background()
         self._closing = False
         self._names_restarts = False
-        """Whether this systemd tells an end that it follows up by a restart from another one."""
+        """Whether this systemd distinguishes ends that it follows by a restart from others."""
 
     async def start(self) -> None:
-        """Find the pauses that an earlier life of the daemon has left, and follow all. Raises SystemdError."""
+        """Find the pauses that an earlier daemon has left, and follow all. Raises SystemdError."""
         self._manager.watch(_PAUSES_OF_ALL, self._on_pause)
         for status in await self._manager.list_units(_PAUSES_OF_ALL):
             self._on_pause(status)
 
     async def close(self) -> None:
-        """Let go; pauses that are under way end by themselves."""
+        """Close; running pauses end automatically."""
         self._closing = True
         for series in self._series.values():
             series.stop_waiting()
         await self._background.close()
 
     def due(self, port: Port) -> float | None:
-        """Return when a server that waits is to start, in seconds since the epoch; None where none waits."""
+        """Return when a paused server is to start, in seconds since the epoch; None where none is paused."""
         series = self._series.get(port)
         return series.due if series else None
 
     def note(self, server: UnitStatus) -> None:
-        """Take notice of how a server's service is now."""
+        """Take note of the current state of a server's service."""
         port = port_of_unit(server.name)
         if port is None or self._closing:
             return
         series = self._series.get(port)
         if series is None:
-            # What there was before this daemon is another story, unless it has led to a pause.
+            # Ends before this daemon do not count, unless they have led to a pause.
             known = 0 if port in self._pausing else server.restarts
             series = self._series[port] = _Series(known, known, server)
         if server.restarts < series.seen:
@@ -132,7 +132,7 @@ class Pacer:
     async def _look_again(self, port: Port, unit: str) -> None:
         """Release a server that was stopped. Before version 254, systemd shows each restart as an end first: a job follows.
 
-        Of one that an earlier life of the daemon has put to wait, that job is all there is to be seen.
+        That job is the only sign of a server that an earlier daemon has paused.
         """
         status = await self._manager.status(unit)
         series = self._series.get(port)
@@ -147,10 +147,10 @@ class Pacer:
             self._on_change(port)
 
     def _consider(self, port: Port, series: _Series) -> None:
-        """Have a server wait that has ended, or tell until when it does.
+        """Pause a server that has ended, or find out until when it is paused.
 
-        Told by where it stands: systemd may have counted a restart while the start before it was seen, so that the pause
-        for the next end is there an end too early; and of a pause that begins it may first be heard that it does not run.
+        It goes by the current state: systemd may have counted a restart while the start before it was seen, so that the
+        pause for the next end comes one end too early; and the first report of a new pause may be that it does not run.
         """
         waits_already = port in self._pausing
         if not _waits(series.server) or (
@@ -163,7 +163,7 @@ class Pacer:
             self._wait(port, series, seconds)
 
     async def release(self, port: Port) -> None:
-        """Let the server start now: somebody asks for it. Its ends so far are forgotten. Raises SystemdError."""
+        """Let the server start now, on request. Its ends so far are forgotten. Raises SystemdError."""
         if series := self._series.get(port):
             series.stop_waiting()
             series.well_at, series.paced = series.seen, 0
@@ -177,12 +177,12 @@ class Pacer:
             series.stop_waiting()
 
     def _wait(self, port: Port, series: _Series, seconds: float) -> None:
-        """Have the server wait so long for its next start, from its end on, which an earlier life of the daemon has seen."""
+        """Pause the next start of the server for that long, from its end on, which an earlier daemon may have seen."""
         self._pause(port)
         series.stop_waiting()
         series.paced = series.length
         now = time.time()
-        # No longer, whatever became of the clock meanwhile.
+        # No longer, even if the clock was changed meanwhile.
         left = min(max(0.0, series.server.since + seconds - now), seconds)
         series.due = now + left
         series.timer = asyncio.get_running_loop().call_later(left, self._end_pause, port)
@@ -217,7 +217,7 @@ class Pacer:
         if series is None:
             return
         if _is_down(series.server) and not self._names_restarts:
-            # It waits until its start is heard of: a page that polls would have it started as one that is stopped.
+            # It counts as paused until its start is reported: a page that polls would start it as a stopped one.
             self._background.run(self._look_again(port, series.server.name), f"look at {port}")
         else:
             series.stop_waiting()
@@ -229,7 +229,7 @@ class Pacer:
 
 
 def _is_well(server: UnitStatus) -> bool:
-    """Return whether a server has run for as long as the longest pause, but for what clocks and timers make of it."""
+    """Return whether a server has run for as long as the longest pause, within the accuracy of clocks and timers."""
     return server.active_state == "active" and time.time() - server.since >= LONGEST_PAUSE_S * 0.9
 
 
@@ -241,10 +241,10 @@ def _is_up(server: UnitStatus) -> bool:
 
 
 def _is_down(server: UnitStatus) -> bool:
-    """Return whether nothing starts the server again. From version 254 on systemd shows a restart as an end first."""
+    """Return whether nothing restarts the server. From version 254 on systemd shows a restart as an end first."""
     return server.active_state == "inactive" and not server.sub_state.endswith("auto-restart")
 
 
 def _waits(server: UnitStatus) -> bool:
-    """Return whether the server has ended, and systemd starts it again by itself as soon as it may."""
+    """Return whether the server has ended, and systemd restarts it automatically as soon as it may."""
     return server.active_state == "activating" and server.sub_state.startswith("auto-restart")

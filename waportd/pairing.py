@@ -14,13 +14,13 @@ from waportd.quotas import Pace, retry_after
 INTERVAL_S = 30.0
 """Seconds from one code of a user to the next one."""
 PER_HOUR = 5
-"""Codes of a user in an hour. WhatsApp refuses an account's codes for hours where too many are asked for; how many
-that is it does not say."""
+"""Codes of a user in an hour. WhatsApp refuses codes to an account for hours after too many requests; it does not say
+how many."""
 PER_HOST = 120
 """Codes that all users together may ask for in an hour."""
 _HOUR_S = 3600.0
 SWEPT_FROM = 1000
-"""Users from whom on those are forgotten whose hour is over."""
+"""With more users than this, those whose hour is over are forgotten."""
 _LEAST, _MOST = LIMITS["phone_digits"]
 _BETWEEN = r"[ ().+\u00a0-]*"
 PHONE_PATTERN = rf"{_BETWEEN}[1-9](?:{_BETWEEN}[0-9]){{{_LEAST - 1},{_MOST - 1}}}{_BETWEEN}"
@@ -28,7 +28,7 @@ PHONE_PATTERN = rf"{_BETWEEN}[1-9](?:{_BETWEEN}[0-9]){{{_LEAST - 1},{_MOST - 1}}
 
 
 def phone_digits(text: str) -> str | None:
-    """Return the digits of a phone number with its country code; None where it is none."""
+    """Return the digits of a phone number with its country code; None for other texts."""
     return re.sub("[^0-9]", "", text) if re.fullmatch(PHONE_PATTERN, text) else None
 
 
@@ -37,11 +37,11 @@ class _Asked:
     times: collections.deque[float]
     code: Hashable = dataclasses.field(repr=False)
     until: float = math.inf
-    """When the code ends. As long as it is not there, nobody knows."""
+    """When the code ends; unknown until the code is there."""
 
 
 class PairingLimit:
-    """Keeps anybody from asking WhatsApp for codes again and again. Times are those of one monotonic clock."""
+    """Limits requests to WhatsApp for codes. Times are those of one monotonic clock."""
 
     def __init__(self) -> None:
         self._asked: dict[User, _Asked] = {}
@@ -49,10 +49,10 @@ class PairingLimit:
         self._host = Pace(PER_HOST, _HOUR_S)
 
     def admit(self, user: User, phone: str, code: Hashable, now: float) -> None:
-        """Count a request; raise TooManyRequests where it is one too many.
+        """Count a request; raise TooManyRequests beyond the limit.
 
-        ``code`` stands for the server and phone that it is of. Asking again for the one that is on its way or still
-        valid is free: it is no new one.
+        ``code`` stands for its server and phone. Asking again for a code that is on its way or still
+        valid is free: it is not a new one.
         """
         asked = self._asked.get(user)
         if asked is None:
@@ -82,20 +82,20 @@ class PairingLimit:
         asked.code, asked.until = code, math.inf
 
     def _admit_phone(self, phone: str, now: float) -> None:
-        """Count a code for a phone, whoever asks for it: each is shown on it, wanted or not."""
+        """Count a code for a phone, whichever user asks for it: each is shown on the phone, wanted or not."""
         wait = self._phones.count(phone, now)
         whose = f"for that phone {PER_HOUR}"
         if not wait:
             wait, whose = self._host.count(None, now), f"on this host {PER_HOST}"
         if wait:
             raise TooManyRequests(
-                f"{whose} pairing codes have been asked for within the hour, which is as many as may be",
+                f"{whose} pairing codes have been asked for within the hour, which is the limit",
                 hint=f"wait {retry_after(wait)} s, or scan the QR code",
                 retry_after=retry_after(wait),
             )
 
     def settle(self, user: User, code: Hashable, until: float) -> None:
-        """Note how long a code is valid: until now where none came."""
+        """Note until when a code is valid: until now where none came."""
         asked = self._asked.get(user)
         if asked is not None and asked.code == code:
             asked.until = until

@@ -1,4 +1,4 @@
-"""Who holds a port: found with psutil, named as far as may be seen, never harmed without proof."""
+"""Which process holds a port: found with psutil, named as far as it may be seen, never ended without proof."""
 
 import asyncio
 import dataclasses
@@ -24,13 +24,13 @@ _NAME_CHARS = 64
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that holds a port. What may not be seen is None."""
+    """A process that holds a port. Members that may not be seen are None."""
 
     user: str | None = None
     pid: int | None = None
     command: str | None = None
     listens: bool = True
-    """One that has bound the port only keeps others from it, and is in no table of proc(5)."""
+    """A process that has only bound the port blocks it for others, and is in no table of proc(5)."""
 
     def __str__(self) -> str:
         if not self.listens:
@@ -41,12 +41,12 @@ class Holder:
 
 
 async def listeners(port: Port) -> list[Holder]:
-    """Return who listens on that TCP port, on any address. Reads /proc on another thread."""
+    """Return the processes that listen on that TCP port, on any address. Reads /proc on another thread."""
     return await asyncio.to_thread(_listeners, port)
 
 
 async def holding(port: Port) -> list[Holder]:
-    """Return who keeps others from that port: who listens there; else, without a name, who has only bound it."""
+    """Return who blocks that port: processes that listen there; else, without a name, one that has only bound it."""
     found = await listeners(port)
     return found or ([Holder(listens=False)] if await asyncio.to_thread(_is_bound, port) else [])
 
@@ -56,9 +56,9 @@ async def end_stale_server(port: Port, holder: Holder, *, of_anybody: bool = Fal
 
     Only where pid, command line, working directory and owner show that it is one: the script's name, this port
     as ``PORT`` or argument, a session folder of that port below its working directory, and the caller's own uid,
-    unless ``of_anybody``, as root may say.
-    Never one that a unit ``whatsapp@….service`` runs: it is somebody's live session. SIGTERM, and SIGKILL after
-    five seconds. Tells whether the process was one and is gone.
+    unless root says ``of_anybody``.
+    Never one that a unit ``whatsapp@….service`` runs: it is a live session. SIGTERM, and SIGKILL after
+    five seconds. Returns whether the process was one and is gone.
     """
     if holder.pid is None:
         return False
@@ -73,14 +73,14 @@ def _listeners(port: Port) -> list[Holder]:
     }
     holders = [_describe(pid) for pid in pids if pid is not None]
     if None in pids:
-        # Another user's process: its socket can be seen, and not whose it is.
+        # Another user's process: its socket can be seen, but not its process.
         seen = {holder.user for holder in holders}
         holders += [Holder(user) for user in _owners(port) if user not in seen]
     return holders
 
 
 def _is_bound(port: Port) -> bool:
-    """Return whether systemd could not listen on the port, which tries it in the same way."""
+    """Return whether systemd could not listen on the port; this tries it in the same way."""
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
             with socket.socket(family) as probe:
@@ -122,13 +122,13 @@ def _end_stale_server(port: Port, pid: int, *, of_anybody: bool) -> bool:
         seen = psutil.Process(pid)
         if not (of_anybody or seen.uids().real == os.getuid()) or not is_stale_server(seen, port):
             return False
-        # By the descriptor: whoever has the number by now may be another one. It has not ended, so it was looked at.
+        # By the descriptor: the number may be another process by now. It has not ended, so it is the one checked.
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not _ends(process, 0.0):
                 signal.pidfd_send_signal(process, number)
                 _ends(process, TERM_S)
     except (psutil.Error, OSError):
-        pass  # gone, or nothing that may be looked at or ended
+        pass  # gone, or not allowed to be inspected or ended
     finally:
         gone = _ends(process, 0.0)
         os.close(process)
@@ -136,7 +136,7 @@ def _end_stale_server(port: Port, pid: int, *, of_anybody: bool) -> bool:
 
 
 def _ends(process: int, seconds: float) -> bool:
-    """Return whether a process has ended by then; a descriptor of it is readable from its end on (pidfd_open(2))."""
+    """Return whether a process has ended by then; its descriptor is readable from its end on (pidfd_open(2))."""
     waiting = select.poll()
     waiting.register(process, select.POLLIN)
     return bool(waiting.poll(seconds * 1000))

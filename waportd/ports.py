@@ -23,14 +23,14 @@ class Choice:
 
 
 def preferred_port(user: User, rules: Ports) -> int | None:
-    """Return ``base + N - 1`` for user N, whatever that is; None for an identifier that is not a number."""
+    """Return ``base + N - 1`` for user N, even outside the range; None for an identifier that is not a number."""
     if not (user.isascii() and user.isdecimal()) or user != str(int(user)):
         return None
     return rules.base + int(user) - 1
 
 
 def preferring_user(port: Port, rules: Ports) -> User | None:
-    """Return the user who prefers that port by number, whoever has it: the inverse of `preferred_port`."""
+    """Return the user who prefers that port by number, whichever user has it: the inverse of `preferred_port`."""
     number = port - rules.base + 1
     return User(str(number)) if number >= 0 else None
 
@@ -44,8 +44,8 @@ def choose(
 ) -> Choice:
     """Choose the port of a user who has none.
 
-    ``held`` names the foreign holder of a port, or returns None. The caller knows of all ports of the overflow range
-    below ``taken_below`` that they are assigned. Raises PortsExhausted.
+    ``held`` names the foreign holder of a port, or returns None. The caller knows that all ports of the overflow range
+    below ``taken_below`` are assigned. Raises PortsExhausted.
     """
     wanted = preferred_port(user, rules)
     if wanted is None:
@@ -67,7 +67,7 @@ def choose(
 def next_free(
     port: Port, rules: Ports, assigned: Mapping[Port, User], held: Callable[[Port], str | None]
 ) -> Port | None:
-    """Return the port after this one, where the next new user may get it: users are mostly numbered as they come."""
+    """Return the port after this one, if the next new user may get it: most users are numbered in order."""
     number = port + 1
     within = rules.overflow if port in rules.overflow else None
     return None if _obstacle(number, rules, assigned, held, within) else Port(number)
@@ -76,7 +76,7 @@ def next_free(
 def obstacle(
     port: Port, rules: Ports, assigned: Mapping[Port, User], held: Callable[[Port], str | None]
 ) -> str | None:
-    """Return what keeps that very port, of either range, from being given to somebody; None for nothing.
+    """Return why that port, of either range, cannot be assigned; None where it can.
 
     In words that follow "port N is".
     """
@@ -84,7 +84,7 @@ def obstacle(
 
 
 def taken_below(rules: Ports, assigned: Mapping[Port, User], known: int = 0) -> int:
-    """Return below which port all of the overflow range are assigned, where that was so below ``known`` before.
+    """Return the port below which all of the overflow range are assigned; so far that was so below ``known``.
 
     With ten thousand users, to look at all their ports took longer than to assign one.
     """

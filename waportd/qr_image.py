@@ -1,4 +1,4 @@
-"""How a code looks: drawn by segno, dark on light with the quiet zone that scanners need."""
+"""Draws codes with segno, dark on light with the quiet zone that scanners need."""
 
 import enum
 import io
@@ -10,7 +10,7 @@ _SCALE = 8
 
 
 class Format(enum.StrEnum):
-    """What a code can be drawn as."""
+    """The formats of a drawn code."""
 
     SVG = "svg"
     PNG = "png"
@@ -24,7 +24,7 @@ def draw(code: str, form: Format) -> bytes:
     """Return the code as a picture. Takes 15 to 40 ms of processor time: not to be called on the event loop."""
     import segno  # noqa: PLC0415  # a tenth of the daemon's start, of which most have no use
 
-    # The lowest correction, as WhatsApp's own page: on a screen larger modules help more than redundancy.
+    # The lowest error correction, as on WhatsApp's own page: on a screen larger modules help more than redundancy.
     symbol = segno.make_qr(code, error="L", boost_error=False)
     if form is Format.DATAURL:
         return symbol.png_data_uri(scale=_SCALE, border=_QUIET_ZONE).encode()
@@ -36,7 +36,7 @@ def draw(code: str, form: Format) -> bytes:
     if form is Format.PNG:
         symbol.save(drawn, kind="png", scale=_SCALE, border=_QUIET_ZONE)
     else:
-        # Sizes with a unit bring a viewBox along: it has a size by itself, and scales where it is given another.
+        # Sizes with a unit bring a viewBox: the picture has its own size, and scales to another.
         symbol.save(
             drawn, kind="svg", scale=_SCALE, border=_QUIET_ZONE, unit="px", light="#fff",
             svgclass=None, lineclass=None,

@@ -1,4 +1,4 @@
-"""How far a server has come, and whether waiting on is of any use. Pure functions of what the registry has."""
+"""How far a server has come, and whether further waiting is useful. Pure functions of the registry's data."""
 
 import enum
 import time
@@ -21,16 +21,16 @@ class Wait(enum.StrEnum):
 
 
 PATIENCE_S = {Wait.NONE: 0.0, Wait.LISTENING: 30.0, Wait.QR: 90.0, Wait.READY: 180.0}
-"""Seconds that a caller waits who names no timeout."""
+"""Seconds that a caller waits by default."""
 
 
 def shows_pairing_code(instance: Instance) -> bool:
-    """Return whether a pairing code is on show."""
+    """Return whether a pairing code is shown."""
     return instance.session is not None and instance.session.pairing is not None
 
 
 def has_reached(instance: Instance | None, wait: Wait) -> bool:
-    """Return whether a server is as far as that."""
+    """Return whether a server has come that far."""
     if instance is None:
         return False
     state = instance.session.state if instance.session and instance.answering else None
@@ -43,7 +43,7 @@ def has_reached(instance: Instance | None, wait: Wait) -> bool:
 
 
 def is_awake(instance: Instance | None) -> bool:
-    """Return whether a linked session has got as far as it gets by itself."""
+    """Return whether a linked session has got as far as it can on its own."""
     if instance is None or not instance.assignment.linked or instance.process.state in AT_REST:
         return True
     session = instance.session if instance.answering else None
@@ -55,13 +55,13 @@ def is_awake(instance: Instance | None) -> bool:
 
 
 def has_failed(instance: Instance | None, asked_at: float) -> bool:
-    """Return whether waiting on is of no use. A dead end from before the question does not count."""
+    """Return whether further waiting is useless. A dead end from before the request does not count."""
     if instance is None or instance.process.state in AT_REST:
         return True
     session = instance.session
     if not instance.answering or session is None or session.state not in _DEAD_ENDS or session.passkey:
         return False
-    # The server's clock is ours, and its times are cut to milliseconds. A time to come is from before the clock was
+    # The server's clock is ours, and its times are cut to milliseconds. A future time is from before the clock was
     # set back.
     return asked_at <= session.since + 0.001 and session.since <= time.time()
 
@@ -81,7 +81,7 @@ def too_late(instance: Instance, wait: Wait, timeout: float) -> StartTimeout:
     return StartTimeout(
         f"user {instance.assignment.user} is not {wait} after {timeout:g} s "
         f"(process {instance.process.state}{session})",
-        hint=instance.hint if instance.passkey else "it goes on; ask again, or with a longer timeout",
+        hint=instance.hint if instance.passkey else "it continues; ask again, or with a longer timeout",
         cause=(instance.session.cause if instance.session else None) or instance.process.cause,
         retry_after=5,
     )
@@ -94,10 +94,10 @@ def awaits_turn(instance: Instance | None) -> bool:
 
 
 def is_leaving(instance: Instance | None) -> bool:
-    """Return whether a server ends: to the last it answers questions that are meant for the next one."""
+    """Return whether a server ends: until then it answers requests that are meant for the next one."""
     if instance is None:
         return False
-    # One whose phone was unlinked deletes its session, and ends by itself.
+    # A server whose phone was unlinked deletes its session, and ends on its own.
     logged_out = instance.session is not None and instance.session.state is SessionState.LOGGED_OUT
     state = instance.process.state
     return state is ProcessState.STOPPING or (state is ProcessState.RUNNING and logged_out)

@@ -1,4 +1,4 @@
-"""Moves what is to what should be: after a start of the daemon, after a boot, and when a start has failed."""
+"""Brings users to their desired state: after a start of the daemon, after a boot, and when a start has failed."""
 
 import asyncio
 import logging
@@ -21,13 +21,13 @@ from waportd.systemd.journal import log_fields
 log = logging.getLogger(__name__)
 
 _RESTORE_TURN_S = 30.0
-"""Seconds that a linked session is given to get connected before the next one starts, as after a boot."""
+"""Seconds that a linked session has to connect before the next one starts, as after a boot."""
 NO_ROOM_RETRY_S = 30.0
-"""Seconds until it is looked again whether there is room for one more browser."""
+"""Seconds until the next check for room for one more browser."""
 
 
 class Reconciler:
-    """Takes few users at a time, linked sessions first, and starts these in turns."""
+    """Handles few users at a time, linked sessions first, and starts these in turns."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Reconciler:
         log.info("reconciled: users %d, running servers %d", len(self._registry), servers)
 
     async def reconcile_user(self, user: User) -> None:
-        """Move a user to the desired state. Never raises: what is in the way is logged, shown and tried again."""
+        """Move a user to the desired state. Never raises: a failure is logged, shown and retried."""
         assignment = self._assignments.known(user).assignment
         try:
             async with self._starter.slots, self._runtimes[user].lock:
@@ -93,11 +93,11 @@ class Reconciler:
                     await self._finish_move(assignment)
                     assignment = self._assignments.known(user).assignment
                 if assignment.desired is Desired.STOPPED and assignment.socket_boot == self._observer.boot:
-                    # A stop that was cut short. One that is done and was undone by hand is the administrator's.
+                    # A stop that was cut short. An administrator may have undone a finished one by hand.
                     await self._sockets.close_port(assignment.port)
                     await self._assignments.change(user, socket_boot=None)
                 elif assignment.desired is Desired.RUNNING and self._observer.holds(assignment.port):
-                    # Whichever life it was opened in: who closes it from now on means it.
+                    # Whichever life it was opened in: from now on, closing it is a decision.
                     await self._assignments.change(user, socket_boot=self._observer.boot)
                 await self._reopen(user)
             await self.start_in_turn(user)
@@ -120,11 +120,11 @@ class Reconciler:
             log.warning("Cannot finish a move: %s", error, extra=log_fields(user, assignment.port))
 
     async def start_in_turn(self, user: User) -> None:
-        """Start a linked session when it is its turn, which lasts until it is connected, or cannot be.
+        """Start a linked session when it is its turn, which lasts until it is connected, or fails to.
 
-        A server answers long before its browser runs, and it is the browser that takes a machine's time. So one that
-        somebody else has started, as by a request on its port, and one that has to try again, wait for their turn, too.
-        A user who is asked for meanwhile waits for none.
+        A server answers long before its browser runs, and the browser takes most of a machine's time. So a server that
+        was started otherwise, as by a request on its port, and one that has to retry, wait for their turn, too.
+        A user who is requested meanwhile does not wait.
         """
         runtime = self._runtimes[user]
         if runtime.is_queued or not (
@@ -146,10 +146,10 @@ class Reconciler:
             runtime.is_queued = False
 
     async def _begin(self, user: User) -> bool:
-        """Start a session whose turn it is; return whether it was still to be started, and there is room for it."""
+        """Start a session whose turn it is; return whether it still had to be started, and there is room for it."""
         instance = self._registry.get(user)
         if instance is not None and awaits_turn(instance):
-            # Without the user's lock: a server that hangs must not keep anybody from stopping it.
+            # Without the user's lock: it must be possible to stop a server that hangs.
             return await self._starter.let_session_begin(user)
         async with self._runtimes[user].lock:
             if not self._starter.needs_start(user):
@@ -160,7 +160,7 @@ class Reconciler:
         return True
 
     async def _reopen(self, user: User) -> None:
-        """Have systemd hold the port of a user who is neither up nor stopped."""
+        """Have systemd hold the port of a user whose server is neither up nor stopped."""
         if self.is_to_reopen(user):
             await self._sockets.reopen(self._assignments.known(user).assignment)
 

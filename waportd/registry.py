@@ -22,29 +22,29 @@ from waportd.proxies import AUTO
 from waportd.quotas import TURN_S, WOKEN_PER_TURN
 
 REMEMBERED_CHANGES = 1000
-"""Removed users who are told to those that ask what changed; who was away for more sees everything anew."""
+"""Removed users that readers of changes are shown; a reader that missed more gets everything again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Instance:
-    """A user's server as it is known to be now."""
+    """The known state of a user's server."""
 
     assignment: Assignment
     process: Process = dataclasses.field(default_factory=Process)
     session: Session | None = None
-    """None until the server has said something. Outlives the process: the last word of a server that ended."""
+    """None until the server has reported. Outlives the process: the last report of a server that ended."""
     answering: bool = False
-    """The server's event stream is open, so ``session`` is what it says now."""
+    """The server's event stream is open, so ``session`` is current."""
     engine: str = BUNDLED
-    """Which version of whatsapp-web.js the server starts with next."""
+    """The version of whatsapp-web.js for the server's next start."""
     proxy: str = AUTO
-    """The proxy that its browser takes next, as anybody may see it."""
+    """The proxy for its browser's next start, without the password."""
     held: bool = False
-    """systemd holds the port for the user, so that who calls it calls nobody else."""
+    """systemd holds the port for the user, so that callers reach no other program."""
 
     @property
     def storage(self) -> Storage | None:
-        """What the session keeps on disk, as it was measured last: by this server or by an earlier one."""
+        """What the session keeps on disk, as last measured: by this server or by an earlier one."""
         said = self.session.storage if self.session else None
         return said or self.assignment.storage
 
@@ -63,20 +63,20 @@ class Instance:
 
     @property
     def passkey(self) -> Passkey | None:
-        """What WhatsApp wants of a passkey now; None where it wants none, or the server is not heard."""
+        """WhatsApp's passkey request; None where there is none, or the server does not report."""
         return self.session.passkey if self.answering and self.session else None
 
     @property
     def hint(self) -> str | None:
-        """What mends the session, or is the next step. That to a passkey leads by a page that its server knows not."""
+        """How to fix the session, or the next step. For a passkey that is a page that its server does not know."""
         if self.passkey is not None and self.passkey.stage in {PasskeyStage.OPENING, PasskeyStage.ASKED}:
             return f"open the connect link: `POST /v1/users/{self.assignment.user}/connect-link` makes one"
         return self.session.hint if self.session else None
 
     def code_ends_at(self, now: float) -> float:
-        """Return when the code that is live at ``now`` ends to be so; never (infinity) where there is none.
+        """Return when the code that is live at ``now`` expires; never (infinity) where there is none.
 
-        What follows from an instance alone holds until then.
+        Anything that follows from an instance alone holds until then.
         """
         if self.live_qr(now) is None or self.session is None or self.session.expires_at is None:
             return float("inf")
@@ -85,45 +85,45 @@ class Instance:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Change:
-    """The last thing that happened to a user. Lives until the next one does, and compares by identity."""
+    """The last change of a user. Lives until the next one, and compares by identity."""
 
     version: int
     """Counts all changes of a registry: a later change has a higher one."""
     user: User
     instance: Instance | None
-    """What the user's server is since; None where the user was removed."""
+    """The instance since then; None where the user was removed."""
 
 
 class Registry:
-    """Holds the instances; wakes whoever waits for a change of one, or of any.
+    """Holds the instances; wakes those that wait for a change of one, or of any.
 
-    Not a place for decisions: the supervisor and the event streams write, everybody reads.
+    It decides nothing: the supervisor and the event streams write, all others read.
     """
 
     def __init__(self) -> None:
         self.epoch = secrets.token_hex(4)
-        """Names this registry: versions of another one mean nothing here."""
+        """The id of this registry: versions of another one mean nothing here."""
         self.version = 0
-        """That of the last change."""
+        """The version of the last change."""
         self.released = False
-        """No wait lasts any more."""
+        """All waits have ended."""
         self._instances: dict[User, Instance] = {}
         self._users: dict[Port, User] = {}
         self._changes: dict[User, Change] = {}
-        """The last one of each user, in the order in which they happened."""
+        """The last change of each user, in the order in which they happened."""
         self._removals: collections.deque[Change] = collections.deque()
         self._forgotten = 0
-        """Version of the last removal that is not remembered any more."""
+        """Version of the newest removal that was forgotten."""
         self._waiters: dict[User | None, set[asyncio.Future[None]]] = {}
         self._woken: dict[User | None, collections.deque[asyncio.Future[None]]] = {}
         """Waiters whose change has come, and whose turn is still to come."""
         self._turn: asyncio.TimerHandle | None = None
-        """By whom they wait for; None is anybody."""
+        """By the user that they wait for; None is any."""
 
     @property
     def waiting(self) -> dict[User | None, int]:
-        """How many wait for a change of each user; None is anybody."""
-        return {whom: len(waiters) for whom, waiters in self._waiters.items()}
+        """How many wait for a change of each user; None is any."""
+        return {user: len(waiters) for user, waiters in self._waiters.items()}
 
     @property
     def remembered(self) -> int:
@@ -154,7 +154,7 @@ class Registry:
         user = instance.assignment.user
         before = self._instances.get(user)
         if before == instance:
-            # What does not compare may have changed.
+            # Values that cannot be compared may have changed.
             self._instances[user] = instance
             return
         if before is not None and before.assignment.port != instance.assignment.port:
@@ -173,13 +173,13 @@ class Registry:
                 self._forget(self._removals.popleft())
 
     def change_of(self, user: User) -> Change | None:
-        """Return the user's last change; None for one who never was here, or whose removal is forgotten."""
+        """Return the user's last change; None for an unknown user, or one whose removal is forgotten."""
         return self._changes.get(user)
 
     def changes_since(self, version: int, most: int) -> list[Change]:
         """Return the last change of every user who changed after that version, the oldest first, ``most`` of them.
 
-        Whoever goes on from the last one's version misses nobody, and sees of each only the newest state.
+        A reader that continues from the last one's version misses no user, and sees only the newest state of each.
         """
         newest_first = []
         for change in reversed(self._changes.values()):
@@ -189,7 +189,7 @@ class Registry:
         return newest_first[: -most - 1 : -1]
 
     def remembers(self, version: int) -> bool:
-        """Return whether `changes_since` that version is all that happened since."""
+        """Return whether `changes_since` that version returns all changes since."""
         return self._forgotten <= version <= self.version
 
     def release(self) -> None:
@@ -220,25 +220,25 @@ class Registry:
         after: int,
         timeout: float,  # noqa: ASYNC109  # as above
     ) -> None:
-        """Return once there is a change of anybody ``after`` that version, after ``timeout`` seconds or `release`."""
+        """Return once there is a change of any user ``after`` that version, after ``timeout`` seconds or `release`."""
         if self.version <= after and not self.released:
             await self._next_change(None, timeout)
 
-    async def _next_change(self, whom: User | None, timeout: float) -> None:  # noqa: ASYNC109
+    async def _next_change(self, user: User | None, timeout: float) -> None:  # noqa: ASYNC109
         """Return at the next change, or after ``timeout`` seconds."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.setdefault(whom, set()).add(waiter)
+        self._waiters.setdefault(user, set()).add(waiter)
         alarm = loop.call_later(timeout, _finish, waiter)
         try:
             await waiter
         finally:
             alarm.cancel()
-            waiters = self._waiters.get(whom)
+            waiters = self._waiters.get(user)
             if waiters is not None:
                 waiters.discard(waiter)
                 if not waiters:
-                    del self._waiters[whom]
+                    del self._waiters[user]
 
     def _note(self, user: User, instance: Instance | None) -> Change:
         self.version += 1
@@ -249,25 +249,25 @@ class Registry:
         return change
 
     def _forget(self, removal: Change) -> None:
-        # Who came back meanwhile has a newer change.
+        # A user who came back meanwhile has a newer change.
         if self._changes.get(removal.user) is removal:
             del self._changes[removal.user]
             self._forgotten = removal.version
 
-    def _wake(self, whom: User | None) -> None:
-        waiters = self._waiters.pop(whom, None)
+    def _wake(self, user: User | None) -> None:
+        waiters = self._waiters.pop(user, None)
         if waiters:
-            self._woken.setdefault(whom, collections.deque()).extend(waiters)
+            self._woken.setdefault(user, collections.deque()).extend(waiters)
             if self._turn is None:
                 self._wake_some()
 
     def _wake_some(self) -> None:
         """Wake a few, and the rest later: a thousand streams that write at once would keep all other callers waiting."""
-        for whom, waiters in list(self._woken.items()):
+        for user, waiters in list(self._woken.items()):
             for _ in range(min(WOKEN_PER_TURN, len(waiters))):
                 _finish(waiters.popleft())
             if not waiters:
-                del self._woken[whom]
+                del self._woken[user]
         self._turn = asyncio.get_running_loop().call_later(TURN_S, self._wake_some) if self._woken else None
 
 

@@ -34,11 +34,11 @@ class Upload:
         self.error: WaportdError | None = None
 
     def await_answer(self, patience: asyncio.Timeout, limit: float) -> None:
-        """Have the answer come within so many seconds of the last piece."""
+        """Limit the wait for the answer to that many seconds after the last piece."""
         self._patience, self._limit = patience, limit
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield what there is to send."""
+        """Yield the pieces to send."""
         assert self._pieces is not None
         try:
             async for piece in self._pieces:
@@ -51,16 +51,16 @@ class Upload:
 
     @property
     def body(self) -> AsyncIterator[bytes] | None:
-        """What aiohttp sends."""
+        """The data for aiohttp."""
         return None if self._pieces is None else self.pieces()
 
 
 class Relay:
-    """Calls users' servers. Whom it may call, the caller has made sure of."""
+    """Calls users' servers. The caller has made sure that it may call them."""
 
     def __init__(self) -> None:
         self._http = aiohttp.ClientSession(
-            # No connection is used twice: the next server on that port may be somebody else's.
+            # No connection is used twice: the next server on that port may belong to another user.
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             auto_decompress=False,
             read_bufsize=_PIECE_BYTES,
@@ -131,7 +131,7 @@ def _no_answer(port: Port, reason: str, *, sends: bool) -> WaportdError:
 
 
 async def _refusal(port: Port, answer: aiohttp.ClientResponse, limit: float) -> WaportdError:
-    """Return what a server says of its refusal, as an error of this API."""
+    """Return a server's refusal as an error of this API."""
     try:
         async with asyncio.timeout(limit):
             said = _words(await start_of(answer.content))
@@ -162,7 +162,7 @@ async def _refusal(port: Port, answer: aiohttp.ClientResponse, limit: float) -> 
 
 
 def _words(body: bytes) -> dict[str, str]:
-    """Return what is said in the members that matter. A session's page may have had a hand in it."""
+    """Return the members that matter. A session's page may have influenced them."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,10 +1,10 @@
-"""What the daemon remembers of each user while it runs, beside what is stored and what the registry shows.
+"""What the daemon remembers of each user while it runs, beside the store and the registry.
 
-One object per user. It begins with the assignment, or with who asks for one, and is dropped with the user. Limits that
-outlive a user (of pairing codes, of passkeys, of starts after a deletion) are kept elsewhere.
+One object per user. It begins with the assignment, or with the request for one, and is dropped with the user. Limits
+that outlive a user (of pairing codes, of passkeys, of starts after a deletion) are kept elsewhere.
 
-Order of locks: a user's `Runtime.lock` first, then `Runtime.starting`, then what the store needs. Nobody who holds
-`starting` waits for a `lock`.
+Order of locks: a user's `Runtime.lock` first, then `Runtime.starting`, then what the store needs. A holder of
+`starting` never waits for a `lock`.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ class Runtime:
     """One user. Times are of the monotonic clock."""
 
     def __init__(self, user: User, locks: KeyedLocks[tuple[User, str]]) -> None:
-        """``locks`` are those of all users: who comes next meets the same ones, even after this object has gone."""
+        """``locks`` are those of all users: the next caller gets the same ones, even after this object has gone."""
         self.user = user
         self._locks = locks
         self.start: asyncio.Task[None] | None = None
         """The start that is under way, though the unit may not show it yet."""
         self.is_asked = False
-        """Whether somebody asked for the start that is under way, and not only a page that polls, or a plan."""
+        """Whether the start that is under way was requested, and not only caused by a page that polls, or a plan."""
         self.is_prepared = False
         """Whether the environment of the start that is under way was written just now, as the port was assigned."""
         self.is_admitted = False
@@ -37,31 +37,31 @@ class Runtime:
         self.retry: asyncio.TimerHandle | None = None
         """Begins the next start of a linked session whose last one failed."""
         self.retried = 0
-        """How often in a row its start was tried again without anybody's asking."""
+        """How often in a row its start was retried without a request."""
         self.failed_at = NEVER
         """When the last start failed."""
         self.used_at = NEVER
-        """When somebody last asked for this user."""
+        """When this user was last requested."""
         self.relayed_at = NEVER
-        """When the server was last told that somebody still asks for a code."""
+        """When the server last got notice that a code is still asked for."""
         self.is_queued = False
         """Whether the linked session waits for its turn to start, or has it."""
 
     @property
     def lock(self) -> asyncio.Lock:
-        """Held by who changes the assignment, for the whole use case."""
+        """Held by a change of the assignment, for the whole use case."""
         return self._locks[self.user, "assignment"]
 
     @property
     def starting(self) -> asyncio.Lock:
-        """Held by a start, and by who must not be disturbed by one."""
+        """Held by a start, and by work that a start must not disturb."""
         return self._locks[self.user, "start"]
 
     @contextlib.asynccontextmanager
     async def no_start(self) -> AsyncIterator[None]:
-        """Give up the user's start, and let none begin inside the block: a page that polls asks all the time.
+        """Cancel the user's start, and let none begin inside the block: a page that polls asks all the time.
 
-        A start that somebody asks for meanwhile goes on afterwards, if the user is still to run.
+        A start that is requested meanwhile continues afterwards, if the user is still to run.
         """
         lock = self.starting
         if self.start is not None:
@@ -71,7 +71,7 @@ class Runtime:
 
 
 class Runtimes:
-    """The users' objects. One without an assignment lives as long as somebody refers to it."""
+    """The users' objects. One without an assignment lives as long as it is referenced."""
 
     def __init__(self) -> None:
         self._all: weakref.WeakValueDictionary[User, Runtime] = weakref.WeakValueDictionary()
@@ -92,7 +92,7 @@ class Runtimes:
         self._kept[user] = self[user]
 
     def drop(self, user: User) -> None:
-        """Forget a user. Who holds one of the locks goes on with it; what was remembered is gone."""
+        """Forget a user. A holder of one of the locks keeps it; the rest is gone."""
         runtime = self._kept.pop(user, None)
         if runtime is None:
             return

@@ -1,4 +1,4 @@
-"""Calls to the users' servers: what only a server can do."""
+"""Calls to the users' servers, for what only a server can do."""
 
 import asyncio
 import json
@@ -13,19 +13,19 @@ from waportd.model import PairingCode, Passkey, PasskeyStage, Port
 from waportd.session_reader import read_pairing, read_passkey, read_text
 
 NOT_ANSWERING = "not_answering"
-"""Cause of a call that a server did not answer. What became of the server, systemd knows better."""
+"""Cause of a call that a server did not answer. systemd knows the state of the server better."""
 CALL_TIMEOUT_S = 20.0
 """Seconds a server has to answer a call; a logout waits for the phone to be unlinked."""
 _PAIRING_TIMEOUT_S = 70.0
-"""Seconds a server has to answer with a pairing code; it gives up by itself after 60."""
+"""Seconds a server has to answer with a pairing code; the server gives up after 60."""
 _MAX_ANSWER_BYTES = 64 * 1024
 """Bytes read of an answer that says why a call failed."""
 _AT_A_TIME_BYTES = 8 * 1024
-"""Bytes that the kernel keeps of what a server sends; it makes some more of it (SO_RCVBUF in socket(7))."""
+"""The receive buffer for a server's data; the kernel makes it somewhat larger (SO_RCVBUF in socket(7))."""
 
 
 class _Narrow(aiohttp.TCPConnector):
-    """Lets the kernel keep little of what a server sends: it is read, and taken apart, in one go."""
+    """Keeps the kernel's buffers for servers' data small: that data is read, and parsed, in one go."""
 
     async def connect(self, *arguments: Any, **options: Any) -> Any:
         connection = await super().connect(*arguments, **options)
@@ -36,10 +36,10 @@ class _Narrow(aiohttp.TCPConnector):
 
 
 def open_http() -> aiohttp.ClientSession:
-    """Return what servers are called by: little of what one sends is kept in memory, and no proxy is asked."""
+    """Return the HTTP client for servers: it buffers little of their data, and uses no proxy."""
     return aiohttp.ClientSession(
         connector=_Narrow(limit=0, force_close=True),
-        # A small stream could grow without end in memory.
+        # A small compressed stream could grow without end in memory.
         auto_decompress=False,
         read_bufsize=2**14,
         trust_env=False,
@@ -54,7 +54,7 @@ async def close_http(http: aiohttp.ClientSession) -> None:
 
 
 class ServerClient:
-    """Calls servers on their ports. To call the port of a stopped server starts it: who calls knows that it runs."""
+    """Calls servers on their ports. A call to the port of a stopped server starts it: callers know that it runs."""
 
     def __init__(self) -> None:
         self._http = open_http()
@@ -75,11 +75,11 @@ class ServerClient:
         await self._call(port, "/begin", again=True)
 
     async def wait(self, port: Port, limit: str) -> None:
-        """Have a linked session wait on for its turn, and say which limit leaves no room. Raises ServerFailed."""
+        """Have a linked session keep waiting for its turn, and say which limit leaves no room. Raises ServerFailed."""
         await self._call(port, "/begin", body={"limit": limit})
 
     async def relay_poll(self, port: Port) -> None:
-        """Tell the server that somebody is looking at its code; it decides what that is worth."""
+        """Notify the server that somebody is looking at its code; it decides what to do with that."""
         await self._call(port, "/qr", method="GET")
 
     async def log_out(self, port: Port) -> None:
@@ -98,7 +98,7 @@ class ServerClient:
             code = None
         if code is None:
             raise ServerFailed(
-                f"the server on port {port} answered with no pairing code",
+                f"the server on port {port} answered without a pairing code",
                 cause="bad_answer",
                 hint="scan the QR code instead, or restart the user",
             )
@@ -109,18 +109,18 @@ class ServerClient:
         await self._call(port, "/pairing-code", "DELETE")
 
     async def give_passkey(self, port: Port, credential: bytes) -> Passkey:
-        """Hand over what a passkey has signed, JSON as the browser wrote it; return what is wanted since.
+        """Submit what a passkey has signed, the browser's unchanged JSON; return the next request.
 
-        Raises Refused where it is not as it should be, or nothing is asked; ServerFailed.
+        Raises Refused where it is not valid, or not asked for; ServerFailed.
         """
         return _accepted(await self._call(port, "/passkey", body=credential))
 
     async def confirm_passkey(self, port: Port, code: str) -> Passkey:
-        """Say that the phone shows that code, too; return what is wanted since. Raises as `give_passkey`."""
+        """Confirm that the phone shows that code, too; return the next request. Raises as `give_passkey`."""
         return _accepted(await self._call(port, "/passkey/confirm", body={"code": code}))
 
     async def cancel_passkey(self, port: Port) -> None:
-        """Let the server show codes to scan again in place of a passkey's step. Raises as `give_passkey`."""
+        """Let the server show codes to scan again in place of a passkey request. Raises as `give_passkey`."""
         await self._call(port, "/passkey", "DELETE")
 
     async def _call(
@@ -140,7 +140,7 @@ class ServerClient:
         if isinstance(body, bytes):
             sent = {"data": body, "headers": {"Content-Type": "application/json"}}
         try:
-            # A redirect could lead anywhere, to another user's server too.
+            # A redirect could lead anywhere, even to another user's server.
             async with self._http.request(
                 method, url, timeout=timeout, allow_redirects=False, **sent
             ) as answer:
@@ -161,7 +161,7 @@ _REFUSALS: dict[tuple[int, str | None], type[WaportdError]] = {
     (409, "already_linked"): AlreadyLinked,
     (504, "pairing_timeout"): StartTimeout,
 }
-"""What a refusal is where it is not the server's own failure, by status and code."""
+"""The errors for refusals that are not the server's own failure, by status and code."""
 
 
 PASSKEY_REFUSALS = {
@@ -176,7 +176,7 @@ PASSKEY_REFUSALS = {
     ),
     409: ("no_passkey_code", "no_passkey_request", "passkey_code_changed", "passkey_given"),
 }
-"""Why a server does not take what a person has done about a passkey: its codes, by status."""
+"""Why a server refuses an answer about a passkey: its codes, by status."""
 
 
 def _accepted(answer: bytes) -> Passkey:
@@ -198,30 +198,30 @@ async def start_of(body: aiohttp.StreamReader) -> bytes:
 
 
 def refused(port: Port, status: int, body: bytes) -> WaportdError:
-    """Return the error of a call that a server refused. Passes on what the server says of its refusal, where that makes sense."""
+    """Return the error of a call that a server refused, with the server's own reason where that makes sense."""
     try:
         answer = json.loads(body)
         said = {name: read_text(answer, name) for name in ("error", "code", "cause", "hint")}
     except (ValueError, RecursionError, AttributeError):
         said = {}
-    code, told = said.get("code"), said.get("error")
+    code, reason = said.get("code"), said.get("error")
     if code is not None and code in PASSKEY_REFUSALS.get(status, ()):
-        return Refused(told or "the server refused", status, code, hint=said.get("hint"))
+        return Refused(reason or "the server refused", status, code, hint=said.get("hint"))
     return _REFUSALS.get((status, code), ServerFailed)(
-        f"the server on port {port} refused: {told or f'HTTP status {status}'}",
+        f"the server on port {port} refused: {reason or f'HTTP status {status}'}",
         cause=said.get("cause") or code,
         hint=said.get("hint"),
     )
 
 
 def why(error: Exception) -> str:
-    """Say in plain words why a call broke off. The library's own words are about its insides."""
+    """Say in plain words why a call broke off. The library's own words are about its internals."""
     if isinstance(error, OSError) and error.errno:
-        # Its own text is asyncio's, with the address.
+        # Its own text comes from asyncio, with the address.
         return os.strerror(error.errno)
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "the server ended in the middle of it"
-    return "what came is no HTTP"
+    return "the answer is not HTTP"
 
 
 def not_answering(port: Port, reason: str) -> ServerFailed:
@@ -229,5 +229,5 @@ def not_answering(port: Port, reason: str) -> ServerFailed:
     return ServerFailed(
         f"the server on port {port} does not answer: {reason}",
         cause=NOT_ANSWERING,
-        hint="systemd ends and restarts a hung server by itself within a minute; try again then",
+        hint="systemd restarts a hung server automatically within a minute; retry then",
     )

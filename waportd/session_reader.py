@@ -1,6 +1,6 @@
-"""Reads what a server sends of its session: events of its stream, and the document in each.
+"""Reads a server's reports about its session: events of its stream, and the document in each.
 
-A server runs a browser with a foreign page, so nothing it says is taken on trust.
+A server runs a browser with a foreign page, so nothing it says is trusted.
 """
 
 import datetime as dt
@@ -30,20 +30,20 @@ _TEXT_CHARS = 1000
 _WORD_CHARS = 60
 """Characters kept of a name: of a feature, a module, a member."""
 _LIST_ENTRIES = 200
-"""Entries kept of a list that a server sends: more than all that is looked for in WhatsApp's page."""
+"""Entries kept of a list that a server sends: more than all checks of WhatsApp's page."""
 _MOST_BYTES = 2**53
-"""More than any disk has, and the end of the whole numbers that JSON carries safely (RFC 8259, section 6)."""
+"""More than any disk has, and the largest whole number that JSON carries safely (RFC 8259, section 6)."""
 _OPTIONS_BYTES = 32 * 1024
-"""Bytes of what a passkey is to sign, which is as much as a server shows; usually some 250."""
+"""Bytes of a challenge, which is as much as a server shows; usually some 250."""
 _MAX_DEPTH = 16
-"""How many objects and lists of it are inside each other; those of WebAuthn's extensions are five."""
+"""How deep its objects and lists may be nested; those of WebAuthn's extensions are five deep."""
 _WITH_PASSKEY = {SessionState.PASSKEY_REQUIRED, SessionState.PAIRING}
 _LATEST_TIME_S = 2.0**33
-"""Seconds since the epoch (year 2242): what is later is no time of a session, and may not fit a date."""
+"""Seconds since the epoch (year 2242): a later time is not one of a session, and may not fit a date."""
 
 
 class BadEvent(ValueError):
-    """A server sent something that is not the document of a session."""
+    """A server sent something else than the document of a session."""
 
 
 async def parse_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
@@ -74,8 +74,8 @@ async def parse_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None
 def parse_session(text: str) -> Session:
     """Read the document that a server sends of its session.
 
-    A server runs a browser with a foreign page, so nothing it says is taken on trust: BadEvent where a member
-    is not what it should be, long texts are cut, unknown members are ignored.
+    A server runs a browser with a foreign page, so nothing it says is trusted: it raises BadEvent for an invalid
+    member, cuts long texts and ignores unknown members.
     """
     try:
         document = json.loads(text)
@@ -120,7 +120,7 @@ def read_pairing(document: dict[str, Any]) -> PairingCode | None:
 
 
 def read_passkey(document: object) -> Passkey | None:
-    """Read what WhatsApp wants of a passkey. What makes no sense is nothing that a person could do."""
+    """Read WhatsApp's passkey request. One that makes no sense counts as none: a person could do nothing about it."""
     if not isinstance(document, dict):
         return None
     try:
@@ -136,7 +136,7 @@ def read_passkey(document: object) -> Passkey | None:
 
 
 def _options(said: object) -> str:
-    """Return what is to be signed as JSON, whole: what is in it is the matter of who signs."""
+    """Return the complete challenge as JSON: its content matters only to the signer."""
     if not isinstance(said, dict) or not isinstance(said.get("challenge"), str) or _is_deep(said):
         raise BadEvent("options are not what they should be")
     text = json.dumps(said, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -201,7 +201,7 @@ def _storage(document: object) -> Storage | None:
     measured_at = _time(document, "measured_at")
     if measured_at is None:
         raise BadEvent("storage was measured at no time")
-    # A server from before an upgrade has the journal in the login, and no snapshots.
+    # A server from before an upgrade counts the journal to the login, and has no snapshots.
     complete = {"journal": 0, "snapshots": 0, **document}
     return Storage(
         **{kind: _bytes(complete, kind) for kind in SIZES},
@@ -237,13 +237,13 @@ def _turn(said: object) -> Turn | None:
 
 
 def read_text(document: dict[str, Any], name: str) -> str | None:
-    """Read a member that is a text, made harmless and cut; None where it is none."""
+    """Read a text member, made harmless and cut; None for other members."""
     value = document.get(name)
     if value is None:
         return None
     if not isinstance(value, str):
         raise BadEvent(f"{name} is not a string")
-    # Names are chosen by the owners of phones, and all of it ends in pages, logs and terminals.
+    # Owners of phones choose these names, which appear in pages, logs and terminals.
     return one_line(value[:_TEXT_CHARS])
 
 

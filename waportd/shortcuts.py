@@ -1,4 +1,4 @@
-"""What exists only for speed. Everything works without it, more slowly; docs/decisions/ says what each costs and gives."""
+"""Optimisations. Everything works without them, more slowly; docs/decisions/ says what each costs and gains."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Final, Self
 from waportd.errors import ConfigError
 
 VARIABLE = "WAPORTD_WITHOUT"
-"""The environment variable with the names of those that are turned off, with spaces between."""
+"""The environment variable with the names of those that are turned off, separated by spaces."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Shortcuts:
     first_answers: bool = True
     """A server is up when it answers, and not only when systemd hears that it is ready (`first_answers`)."""
     collector: bool = True
-    """What is imported is never searched for garbage (`collector_paused`)."""
+    """Imported objects are never searched for garbage (`collector_paused`)."""
 
     @classmethod
     def chosen(cls) -> Self:
-        """Return those that the environment leaves on. Raises ConfigError for a name that is none of them."""
+        """Return those that the environment leaves on. Raises ConfigError for an unknown name."""
         without = _turned_off()
         known = [field.name for field in dataclasses.fields(cls)]
         for name in without:

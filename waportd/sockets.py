@@ -1,4 +1,4 @@
-"""The sockets by which systemd holds the users' ports: opened, closed, cleaned, and freed of who else is there."""
+"""The sockets by which systemd holds the users' ports: opened, closed, cleaned, and freed of other holders."""
 
 import logging
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class PortHeld(ServerFailed):
-    """Somebody else holds the port."""
+    """Another program holds the port."""
 
     code = "port_held"
     status = 409
@@ -65,7 +65,7 @@ class Sockets:
         self._config = config
 
     async def close(self) -> None:
-        """Give up what is cleaned ahead."""
+        """Stop cleaning ports ahead."""
         await self.ahead.close()
 
     async def claim(self, assignment: Assignment) -> None:
@@ -77,7 +77,7 @@ class Sockets:
         await self._open_socket(port)
 
     async def have_cleaned(self, port: Port) -> None:
-        """Return when nothing of an earlier owner's session is left on the port."""
+        """Return when the port holds no data of an earlier owner's session."""
         if not await self.ahead.has_cleaned(port):
             await self._clean(port)
 
@@ -101,7 +101,7 @@ class Sockets:
         """Stop the server and give up its port."""
         with self._observer.switching(port):
             # The socket's stop ends the service first, as one job, so that nothing starts it in between. The
-            # service's own is for one that somebody started without its socket.
+            # service's own stop is for one that was started without its socket.
             await self._manager.stop(socket_unit(port))
             await self._manager.stop(service_unit(port))
             # One that died a moment before stays failed, as both do after a crash loop. They are stopped now, and a
@@ -112,7 +112,7 @@ class Sockets:
             await self._observer.refresh_from_systemd(port)
 
     async def wipe(self, port: Port) -> None:
-        """Stop the server and delete its session, with nothing running that could write it anew."""
+        """Stop the server and delete its session, with nothing running that could write it again."""
         await self.close_port(port)
         await self._manager.clean(service_unit(port))
 
@@ -126,18 +126,18 @@ class Sockets:
             await self._observer.refresh_from_systemd(port)
 
     async def clear_port(self, port: Port, error: JobFailed) -> None:
-        """Return if the port was freed and the socket can be tried again; else raise why it cannot be had."""
+        """Return if the port was freed and the socket can be retried; else raise the reason."""
         if error.result == "assert":
             raise ServerFailed(
                 f"the units of port {port} look for their environment in another folder than store.directory",
                 cause="units_outdated",
-                hint="generate the units again: `waportd generate-units --output /etc/systemd/system`, "
+                hint="regenerate the units: `waportd generate-units --output /etc/systemd/system`, "
                 "then `systemctl daemon-reload`",
             ) from error
         await self._manager.reset_failed(socket_unit(port))
         service = await self._manager.status(service_unit(port))
         if service.load_state not in {"loaded", ""}:
-            # No socket opens for a service that cannot be started.
+            # systemd opens no socket for a service that cannot be started.
             raise explain_exit(service).error() from error
         holders = await holding(port)
         if not holders:
@@ -170,19 +170,19 @@ class Sockets:
         ]
         if not idle:
             raise TooManyRunning(
-                f"{len(held)} servers hold a port, which is as many as limits.max_sockets allows",
+                f"{len(held)} servers hold a port, which is the limit of limits.max_sockets",
                 hint="stop users who are not needed, or raise limits.max_sockets",
                 limit="max_sockets",
                 retry_after=30,
             )
         unused = min(idle, key=lambda assignment: self._runtimes[assignment.user].used_at)
         async with self._runtimes[unused.user].no_start():
-            # Not an administrator's stop: who asks for this user next opens it again.
+            # Not an administrator's stop: the next request for this user opens it again.
             await self._assignments.change(unused.user, socket_boot=None)
             await self.close_port(unused.port)
 
     async def forget_failures(self, port: Port) -> None:
-        """Have systemd take the units of a port for ones that never failed."""
+        """Have systemd forget that the units of a port failed."""
         self._observer.clear_finding(port)
         for status in (self._observer.service(port), self._observer.socket(port)):
             if status.active_state == "failed":

@@ -1,4 +1,4 @@
-"""Gets servers up: takes their ports, starts them few at a time, and finds out why one does not start."""
+"""Starts servers: takes their ports, starts them few at a time, and finds out why one does not start."""
 
 import asyncio
 import contextlib
@@ -43,27 +43,27 @@ _START_AGAIN = "start the user again"
 _SHUTDOWN_GRACE_S = 15.0
 """Seconds that a server takes at most to close its browser and delete its session."""
 RETRY_INTERVAL_S = 60.0
-"""Seconds after a failed start before it is tried again, for a linked session or for a page that polls."""
+"""Seconds after a failed start before it is retried, for a linked session or for a page that polls."""
 _RETRY_FACTORS = (1, 1, 2, 5)
-"""How often that time, for each retry in a row; the last one holds from then on. Fourteen in the first hour."""
+"""The factor on that time for each retry in a row; the last one repeats. Fourteen in the first hour."""
 _TURN_TAKEN_S = 5.0
-"""Seconds for which a session that has its turn may be heard to wait for it."""
+"""Seconds for which a session that has its turn may still report that it waits for it."""
 _QUOTED_CHARS = 200
 """Characters of a server's last words that go into an error."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _DeletedUser:
-    """What is kept of a user who was deleted while the server could not be started."""
+    """What is kept about a user who was deleted while the server could not be started."""
 
     until: float
-    """When a poll may start it again, by the monotonic clock."""
+    """When a poll may restart it, by the monotonic clock."""
     retried: int
     why: Finding
 
 
 class Starter:
-    """Starts servers. One start of a user is under way at most; whoever asks meanwhile shares it."""
+    """Starts servers. At most one start of a user is under way; further requests share it."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Starter:
         on_retry: Callable[[User], None],
         shortcuts: Shortcuts,
     ) -> None:
-        """``on_retry`` is called when a linked session whose start failed is to be tried again."""
+        """``on_retry`` is called when a linked session whose start failed is to be retried."""
         self._deleted: dict[User, _DeletedUser] = {}
         self.slots = asyncio.Semaphore(config.limits.start_concurrency)
         """Limits how many servers start at a time."""
@@ -106,7 +106,7 @@ class Starter:
         self._admission.reconfigure(config)
 
     async def close(self) -> None:
-        """Give up starts that are under way; what systemd was told to do goes on."""
+        """Cancel starts that are under way; jobs of systemd continue."""
         self._closing = True
         starts = []
         for runtime in self._runtimes:
@@ -124,10 +124,9 @@ class Starter:
     def launch(self, user: User, *, asked: bool = True, prepared: bool = False) -> asyncio.Task[None]:
         """Return the start of this user that is under way, beginning it where there is none.
 
-        It ends when the server answers, or with the WaportdError that says why it does not. Not to be cancelled
-        by those who wait for it. One that nobody ``asked`` for, but a page that polls or a plan, gives way to an
-        administrator who has stopped the user, and be it a moment ago. ``prepared`` says that the environment was
-        written just now.
+        It ends when the server answers, or with the WaportdError that says why it does not. Callers that wait for it
+        must not cancel it. A start that was not ``asked`` for, but comes from a page that polls or a plan, gives way
+        to an administrator's stop, even a very recent one. ``prepared`` says that the environment was just written.
         """
         runtime = self._runtimes[user]
         runtime.is_asked |= asked
@@ -141,26 +140,27 @@ class Starter:
         return runtime.start
 
     def note_failure(self, user: User) -> None:
-        """Remember that a start failed. A linked session is tried again by itself: nobody may be polling for it."""
+        """Remember that a start failed. A linked session is retried automatically: there may be no polls for it."""
         runtime = self._runtimes[user]
         runtime.failed_at = time.monotonic()
         self._retry_later(runtime)
 
     def retry(self, user: User) -> None:
-        """Start a user whose server has failed, and for whom somebody polls, if it was not tried a moment ago."""
+        """Start a user whose server has failed, on a poll, if it was not tried a moment ago."""
         if self.may_retry(user):
             self._runtimes[user].retried += 1
             self.launch(user, asked=False)
 
     def may_retry(self, user: User) -> bool:
-        """Return whether a start that has failed was tried long enough ago to be tried again."""
+        """Return whether a failed start was tried long enough ago to be retried."""
         runtime = self._runtimes[user]
         return time.monotonic() - runtime.failed_at >= _retry_delay(runtime.retried)
 
     def keep_retry_pause(self, user: User) -> None:
-        """Remember of a user who is about to be deleted how long no poll may start the server: made anew, it has to wait still.
+        """Remember for a user who is about to be deleted how long no poll may start the server.
 
-        Else whoever deletes the user each time would have servers started without a pause.
+        It holds after a new assignment, too: otherwise a caller that deletes the user each time would have servers
+        started without a pause.
         """
         instance = self._registry.get(user)
         if instance is None or instance.process.state not in {ProcessState.FAILED, ProcessState.CRASH_LOOP}:
@@ -172,12 +172,12 @@ class Starter:
         for gone in [gone for gone, left in self._deleted.items() if left.until <= now]:
             del self._deleted[gone]
         if until > now:
-            # Without when it is started again, which is another time now.
+            # Without the time of its next start, which is different now.
             why = Finding(process.cause or "failed", process.message.partition("; ")[0], process.hint)
             self._deleted[user] = _DeletedUser(until, runtime.retried, why)
 
     def restore_retry_pause(self, assignment: Assignment) -> None:
-        """Have a user who was deleted and is made anew wait as before. A start that is asked for waits for nothing."""
+        """Have a user who was deleted and is assigned again wait as before. A start on request does not wait."""
         user = assignment.user
         left = self._deleted.pop(user, None)
         if left is not None and left.until > time.monotonic():
@@ -187,7 +187,7 @@ class Starter:
             self._observer.set_finding(assignment.port, left.why)
 
     async def restart(self, assignment: Assignment) -> None:
-        """Start a running server anew. Raises ServerFailed, SystemdError."""
+        """Restart a running server. Raises ServerFailed, SystemdError."""
         port = assignment.port
         await self._assignments.write_environment(assignment)
         await self._observer.pacer.release(port)
@@ -214,7 +214,7 @@ class Starter:
             await self._servers.begin(port)
         except ServerFailed as error:
             log.info("Cannot let it begin: %s", error, extra=log_fields(port=port))
-        # Its answer is here before the event that says so.
+        # Its answer arrives before the event that says so.
         await self._registry.wait(user, lambda now: not awaits_turn(now), _TURN_TAKEN_S)
         if runtime.start is None:
             runtime.is_admitted = False
@@ -256,7 +256,7 @@ class Starter:
             self._on_retry(runtime.user)
 
     def needs_start(self, user: User) -> bool:
-        """Return whether the daemon has to start the user's server: a linked session that nobody else starts."""
+        """Return whether the daemon has to start the user's server: a linked session that nothing else starts."""
         instance = self._registry.get(user)
         if instance is None:
             return False
@@ -291,7 +291,7 @@ class Starter:
                     await self._assignments.write_environment(assignment)
                 if not self._observer.holds(assignment.port):
                     await self._sockets.make_room(assignment.port)
-                    # From here on it is not the administrator who keeps the port closed.
+                    # From here on the administrator no longer keeps the port closed.
                     await self._assignments.change(user, socket_boot=None)
                 began = time.monotonic()
                 try:
@@ -301,7 +301,7 @@ class Starter:
                     await self._yield_to_admin(assignment, opened_at)
                 except ServerFailed as error:
                     if error.cause == "canceled":
-                        # Not from here, where this task would have been cancelled: an administrator's stop.
+                        # Not our own stop, which would have cancelled this task: an administrator's.
                         await self._note_opened(user)
                     raise
         if not has_answered:
@@ -313,8 +313,8 @@ class Starter:
     async def _opened_at(self, assignment: Assignment) -> float | None:
         """Return since when systemd holds the port, where the start may not open it; None where it may.
 
-        Raises ServerFailed where an administrator has closed it, or is about to. Asked of systemd: of a stop that ends
-        the server first, the end of the server may be all that its signals have told.
+        Raises ServerFailed where an administrator has closed it, or is about to. It asks systemd: when a stop ends
+        the server first, its signals may have shown only the end of the server so far.
         """
         if self._runtimes[assignment.user].is_asked:
             return None
@@ -328,7 +328,7 @@ class Starter:
         return socket.since
 
     async def _yield_to_admin(self, assignment: Assignment, opened_at: float | None) -> None:
-        """Undo a start that has opened a port which an administrator closed while it was on its way."""
+        """Undo a start that has opened a port that an administrator closed meanwhile."""
         if opened_at is None or self._runtimes[assignment.user].is_asked:
             return
         port = assignment.port
@@ -337,18 +337,18 @@ class Starter:
             raise _stopped_by_admin()
 
     def _waits_for_retry(self, user: User) -> bool:
-        """Return whether the user's session waits: for its turn, or, after it failed, for its next try in some minutes."""
+        """Return whether the user's session waits: for its turn, or, after a failure, for a retry in some minutes."""
         instance = self._assignments.known(user)
         session = instance.session if instance.answering else None
         return session is not None and (session.state is SessionState.ERROR or session.turn is Turn.AWAITED)
 
     async def _wait_until_gone(self, user: User) -> None:
-        """Wait until a server that ends is gone: up to its end it answers questions that are meant for the next one."""
+        """Wait until a server that ends is gone: until then it answers requests that are meant for the next one."""
         if is_leaving(self._registry.get(user)):
             await self._registry.wait(user, lambda now: not is_leaving(now), _SHUTDOWN_GRACE_S)
 
     async def _start_service(self, assignment: Assignment) -> bool:
-        """Start the server; return whether it has answered by that, and been asked for a code where no phone is linked."""
+        """Start the server; return whether it has answered, and was asked for a code where no phone is linked."""
         port = assignment.port
         await self._observer.pacer.release(port)
         await self._sockets.forget_failures(port)
@@ -364,13 +364,13 @@ class Starter:
         return has_answered
 
     async def _note_opened(self, user: User) -> None:
-        """Keep that the port was opened in this life of systemd: who closes it from now on means it."""
+        """Store that the port was opened in this life of systemd: from now on, closing it is a decision."""
         if self._assignments.known(user).assignment.socket_boot != self._observer.boot:
             await self._assignments.change(user, socket_boot=self._observer.boot)
 
     async def _start_again(self, port: Port, error: JobFailed) -> None:
-        """Start once more where it was the port that was not free and now is; else raise why it failed."""
-        # Not by the socket's state: after a few quick failures of the service it is down, too.
+        """Start once more where the port was not free and now is; else raise why the start failed."""
+        # Not by the socket's state: after a few quick failures of the service the socket is down, too.
         if error.result in {"dependency", "assert"}:
             try:
                 await self._sockets.clear_port(port, error)

@@ -1,4 +1,4 @@
-"""Which port belongs to whom, and who may call, kept on disk: what was answered survives any crash."""
+"""Assignments and tokens, kept on disk: anything that was answered survives any crash."""
 
 import asyncio
 import concurrent.futures
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 _Word = TypeVar("_Word", bound=str)
 
 _APPLICATION_ID = 0x57415054
-"""'WAPT' in the file's header (PRAGMA application_id): tells our file from another program's."""
+"""'WAPT' in the file's header (PRAGMA application_id): identifies the file as ours."""
 
 BUSY_TIMEOUT_S = 5.0
 """Seconds to wait for another process that holds the file, such as a backup."""
@@ -112,14 +112,14 @@ class AllocationStore(Protocol):
         """Insert or replace, all or none; raise StoreError if a port would belong to two users."""
 
     async def remove(self, user: User) -> None:
-        """Forget a user; one that is unknown is fine."""
+        """Forget a user; an unknown one is no error."""
 
     async def close(self) -> None:
         """Release the store."""
 
 
 def read_assignments(path: Path) -> list[Assignment]:
-    """Return what the store holds, while the daemon goes on with it. Raises StoreError."""
+    """Return what the store holds, while the daemon keeps using it. Raises StoreError."""
     try:
         with contextlib.closing(
             sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
@@ -175,7 +175,7 @@ class SqliteStore:
         await self._write(statement, [(*row, _checksum(COLUMNS, row)) for row in rows])
 
     async def remove(self, user: User) -> None:
-        """Forget a user; one that is unknown is fine."""
+        """Forget a user; an unknown one is no error."""
         await self._write("DELETE FROM assignment WHERE user = ?", [(user,)])
 
     async def load_tokens(self) -> list[Token]:
@@ -198,11 +198,11 @@ class SqliteStore:
         await self._write(statement, [(*row, _checksum(TOKEN_COLUMNS, row))])
 
     async def remove_token(self, identifier: str) -> None:
-        """Forget a token; one that is unknown is fine."""
+        """Forget a token; an unknown one is no error."""
         await self._write("DELETE FROM token WHERE id = ?", [(identifier,)])
 
     async def secret(self, name: str) -> bytes:
-        """Return 32 bytes that nobody else knows, the same ones for a name each time."""
+        """Return 32 secret bytes, the same ones for a name each time."""
 
         def read(db: sqlite3.Connection) -> str:
             db.execute("INSERT OR IGNORE INTO secret VALUES (?, ?)", (name, secrets.token_hex(32)))
@@ -215,7 +215,7 @@ class SqliteStore:
         return bytes.fromhex(value)
 
     async def change_secret(self, name: str) -> bytes:
-        """Replace what `secret` returns by something new; return that."""
+        """Replace what `secret` returns by new bytes; return them."""
         value = secrets.token_hex(32)
         await self._write("REPLACE INTO secret VALUES (?, ?)", [(name, value)])
         return bytes.fromhex(value)
@@ -243,13 +243,13 @@ class SqliteStore:
             except sqlite3.Error as error:
                 raise _store_error(self._path, error) from error
 
-        # Shielded: a caller who gives up must not leave it open whether the write happened.
+        # Shielded: a caller that is cancelled must not leave it uncertain whether the write happened.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, transaction))
 
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        # A link whose target is gone is a lost store, not one that never was.
+        # A link without a target is a lost store, not a new one.
         if not os.path.lexists(path):
             _refuse_if_lost(path)
             _create(path)
@@ -274,7 +274,7 @@ def _open(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise _store_error(path, error) from error
     except UnicodeDecodeError as error:
-        # sqlite3 could not make text of SQLite's own message, which repeats a broken schema.
+        # sqlite3 could not decode SQLite's own message, which repeats a broken schema.
         raise _damaged(path, "its schema cannot be read") from error
     except OSError as error:
         raise StoreError(
@@ -308,7 +308,7 @@ def _create(path: Path) -> None:
 
 
 def _refuse_if_lost(path: Path) -> None:
-    """Raise if there was a store once: starting afresh would give its ports, and sessions, to others."""
+    """Raise if there was a store once: a fresh start would give its ports, and sessions, to others."""
     environments = path.parent / "instances"
     journals = [Path(f"{path}{suffix}") for suffix in ("-journal", "-wal")]
     traces = [journal for journal in journals if journal.exists()] + sorted(environments.glob("*.env"))
@@ -321,7 +321,7 @@ def _refuse_if_lost(path: Path) -> None:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError unless the file is whole and one of ours. Writes nothing: it may be somebody else's."""
+    """Raise StoreError unless the file is whole and ours. Writes nothing: it may belong to another program."""
     (found,) = connection.execute("PRAGMA application_id").fetchone()
     if found != _APPLICATION_ID:
         raise _damaged(path, "it is not a store of waportd")
@@ -350,8 +350,8 @@ def _migrate(connection: sqlite3.Connection) -> None:
 def _damaged(path: Path, why: str) -> StoreError:
     return StoreError(
         f"the store {path} is damaged: {why}",
-        hint=f"running sessions go on untouched; restore {path} from a backup, without any {path.name}-journal; "
-        f"`sqlite3 {path} .dump` shows what can still be read; it is never replaced by itself",
+        hint=f"running sessions continue untouched; restore {path} from a backup, without any {path.name}-journal; "
+        f"`sqlite3 {path} .dump` shows what can still be read; waportd never replaces it automatically",
     )
 
 
@@ -367,7 +367,7 @@ def _store_error(path: Path, error: sqlite3.Error) -> StoreError:
         sqlite3.SQLITE_IOERR: "check the disk: see `journalctl -k`, and `df` for the space left",
     }
     if code not in hints:
-        # Our statements are right, so what SQLite complains of is the file.
+        # Our statements are correct, so SQLite complains about the file.
         return _damaged(path, str(error))
     return StoreError(f"the store {path} failed: {error}", hint=hints[code])
 
@@ -387,9 +387,9 @@ def to_row(assignment: Assignment) -> tuple[str | int | float | None, ...]:
 
 
 def _checksum(columns: Sequence[str], row: Sequence[object]) -> int:
-    """Return the CRC-32 of a row: SQLite notices damage to its structure, not to the values it stores.
+    """Return the CRC-32 of a row: SQLite detects damage to its structure, not to the values it stores.
 
-    A NULL does not count, so that a step may add a column without touching rows.
+    A NULL does not count, so that a step can add a column without touching rows.
     """
     known = {column: value for column, value in zip(columns, row, strict=True) if value is not None}
     return zlib.crc32(json.dumps(known).encode())
@@ -441,7 +441,7 @@ def _words(stored: object, word: type[_Word]) -> tuple[_Word, ...] | None:
 
 def _storage(text: str) -> Storage:
     known = json.loads(text)
-    # Rows of earlier versions have the journal in the login, and no snapshots.
+    # Rows of earlier versions count the journal to the login, and have no snapshots.
     return Storage(
         **{kind: int(known.get(kind, 0)) for kind in SIZES},
         measured_at=float(known["measured_at"]),

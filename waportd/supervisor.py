@@ -73,35 +73,35 @@ from waportd.usage import UsageMeter
 log = logging.getLogger(__name__)
 
 _RELAY_INTERVAL_S = 20.0
-"""Seconds between two notices to a server that somebody still asks for a code. Less than the minute after
-which a server takes a question for a new one."""
+"""Seconds between two notices to a server that a code is still asked for. Less than the minute after
+which a server counts a request as a new one."""
 _RESTART_GRACE_S = 1.0
-"""Seconds for which a server may look as if it did not run, while systemd starts it again."""
+"""Seconds for which a server may seem not to run, while systemd restarts it."""
 _RECENT_REQUEST_S = 60.0
-"""Seconds after a question for a user within which somebody still wants to know."""
+"""Seconds after a request about a user within which somebody still waits for news."""
 USAGE_WAIT_S = 3.0
-"""Seconds that whoever asks what the servers use waits for that to be measured."""
+"""Seconds that a request for the servers' usage waits for the measurement."""
 _MAX_MEASUREMENTS = 4
 _USAGE_TTL_S = 30.0
-"""Seconds for which a figure is served to who asks for those of all servers."""
+"""Seconds for which a figure is reused in requests for those of all servers."""
 _LOGOUT_CONNECT_S = 30.0
-"""Seconds that a stopped session is given to get connected, so that its phone can be unlinked."""
+"""Seconds that a stopped session has to connect, so that its phone can be unlinked."""
 _LOGOUT_END_S = 15.0
 """Seconds that a server is given to close its browser and delete its session."""
 
 
 _RETRY_AFTER_S = 5
-"""Seconds after which it makes sense to call a server again that was not up."""
+"""Seconds after which it makes sense to call a server again that was down."""
 
 
 _READ_AT_START = {
     *("webhook_url", "webhook_secret", "webhook_events", "ignore", "default_country", "send_rate", "proxy"),
 }
-"""Options that a server reads when it starts, and that are to hold at once."""
+"""Options that a server reads when it starts, and that must apply at once."""
 
 
 class Supervisor:
-    """Moves what is to what should be. One per daemon; all of it runs on the event loop."""
+    """Brings users to their desired state. One per daemon; all of it runs on the event loop."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class Supervisor:
         self._background.run(self._reconciler.reconcile(), "reconcile")
 
     async def close(self) -> None:
-        """Let go: servers and their sessions go on untouched."""
+        """Close: servers and their sessions continue untouched."""
         self.registry.release()
         await self._background.close()
         await self._lookout.close()
@@ -197,7 +197,7 @@ class Supervisor:
         await self._background.idle()
 
     async def reconfigure(self, config: Config) -> None:
-        """Take over a new configuration; what concerns a server holds from its next start."""
+        """Take over a new configuration; settings of a server apply from its next start."""
         self._config = config
         self._lookout.reconfigure(config.limits.start_concurrency)
         self._assignments.reconfigure(config)
@@ -206,14 +206,14 @@ class Supervisor:
         self._allocator.reconfigure(config)
         self._reconciler.reconfigure(config)
         await self._assignments.write_environments()
-        # New limits may let sessions start that the old ones kept down.
+        # New limits may let sessions start that the old ones blocked.
         self._background.run(self._reconciler.reconcile(), "reconcile")
 
     # Reading
 
     @property
     def unassigned(self) -> set[Port]:
-        """Ports whose unit runs although nobody owns them."""
+        """Ports whose unit runs although no user owns them."""
         return self._observer.unassigned
 
     @property
@@ -232,17 +232,17 @@ class Supervisor:
         return await self._meter.measure(service_unit(instance.assignment.port), instance.process.pid)
 
     def last_usage(self, instance: Instance) -> Usage | None:
-        """Return what was measured last of the user's server; None where that was not since its start."""
+        """Return the last measurement of the user's server; None where there was none since its start."""
         if instance.process.pid is None:
             return None
         return self._meter.known(service_unit(instance.assignment.port), instance.process.pid)
 
     def preferred_by(self, port: Port) -> User | None:
-        """Return the user who would get that port by number, whoever has it."""
+        """Return the user who would get that port by number, whichever user has it."""
         return preferring_user(port, self._config.ports)
 
     def usages(self) -> dict[User, Usage]:
-        """Return what was measured last of each server that runs; no server's figure is waited for."""
+        """Return the last measurement of each server that runs, without waiting for a new one."""
         return {
             instance.assignment.user: usage
             for instance in self.registry
@@ -250,11 +250,11 @@ class Supervisor:
         }
 
     async def capacity(self) -> Capacity:
-        """Return what the machine has and how many more servers fit, after a look at what those that run use."""
+        """Return the machine's resources and how many more servers fit, after measuring those that run."""
         if self._measuring is None or self._measuring.done():
             self._measuring = self._background.run(self._measure_all(), "measure the servers")
         if self._measuring is not None:
-            # Whoever asks gets an answer: what is not known by then is from before, or missing.
+            # Each request gets an answer: figures that are not there in time are old, or missing.
             await asyncio.wait({self._measuring}, timeout=USAGE_WAIT_S)
         running = sum(instance.process.state not in AT_REST for instance in self.registry)
         memory = [usage.memory for usage in self.usages().values() if usage.memory]
@@ -267,12 +267,12 @@ class Supervisor:
 
     @property
     def instances(self) -> Instances:
-        """What the configuration tells each server."""
+        """The servers' settings in the configuration."""
         return self._config.instances
 
     @property
     def connect(self) -> Connect:
-        """What the configuration has the connect page offer."""
+        """The connect page's settings in the configuration."""
         return self._config.connect
 
     @property
@@ -281,7 +281,7 @@ class Supervisor:
         return self._config.metrics.per_user
 
     async def holders(self, port: Port) -> list[Holder]:
-        """Return who holds a port, as far as the daemon's user may see it."""
+        """Return which process holds a port, as far as the daemon's user may see it."""
         return await holding(port)
 
     async def open_log(self, user: User) -> ServerLog:
@@ -290,11 +290,11 @@ class Supervisor:
         return await ServerLog.open(assignment, system=self._config.systemd.bus is Bus.SYSTEM)
 
     async def poll(self, user: User, on_change: Callable[[], None] = lambda: None) -> Instance:
-        """Note that somebody polls for this user's code, and return the instance from memory.
+        """Note a poll for this user's code, and return the instance from memory.
 
         Starts a server that should run and does not. Never undoes a stop, and never repeats a failed start
-        within a minute: a page that was left open asks for ever. ``on_change`` is called before a user is made by it, or
-        a server is started.
+        within a minute: a page that was left open polls for ever. ``on_change`` is called before it creates a user or
+        starts a server.
         """
         instance = self.registry.get(user)
         if instance is None or instance.assignment.desired is Desired.DELETED:
@@ -306,7 +306,7 @@ class Supervisor:
         return self.known(user)
 
     def starts_by_poll(self, instance: Instance) -> bool:
-        """Return whether a question for this user's code starts the server."""
+        """Return whether a request for this user's code starts the server."""
         assignment, process = instance.assignment, instance.process
         if assignment.desired is not Desired.RUNNING:
             return False
@@ -341,7 +341,7 @@ class Supervisor:
         instance = self.known(user)
         assignment, process = instance.assignment, instance.process
         if not instance.held or assignment.moving_to is not None:
-            # Whoever listens there is somebody else.
+            # Another program may listen there.
             hint = f"`POST /v1/users/{user}/start` starts it"
             if self._was_stopped(assignment):
                 raise Conflict(f"user {user} was stopped", hint=hint, cause="stopped")
@@ -383,18 +383,18 @@ class Supervisor:
         *,
         undo_stop: bool = True,
     ) -> tuple[Instance, bool]:
-        """Give the user a running server, and return when it is as far as ``wait`` says.
+        """Give the user a running server, and return when it has come as far as ``wait`` says.
 
         Returns the instance, and whether the user is new. Asks for a new code where no phone is linked. Raises
         StartTimeout after ``timeout`` seconds, ServerFailed with the cause where the server does not get there,
-        TooManyRunning, Conflict where somebody stopped the user and ``undo_stop`` is not given, and what `assign` raises.
+        TooManyRunning, Conflict where the user was stopped and ``undo_stop`` is not given, and what `assign` raises.
         """
         async with self._owned_or_new(user, options) as (instance, created):
             refuse_moving(instance.assignment)
             if not undo_stop and self._was_stopped(instance.assignment):
                 raise Conflict(
                     f"user {user} was stopped",
-                    hint="whoever runs this service has to start the user again",
+                    hint="the operator of this service has to start the user again",
                     cause="stopped",
                 )
             if instance.assignment.desired is not Desired.RUNNING:
@@ -405,7 +405,7 @@ class Supervisor:
         return instance, created
 
     async def set_options(self, user: User, options: Options) -> Instance:
-        """Change what was asked for a user who has a port; no server starts by that.
+        """Change the settings of a user who has a port; this starts no server.
 
         Raises UnknownUser, UnknownEngine, StoreError, SystemdError.
         """
@@ -433,12 +433,12 @@ class Supervisor:
         async with self._assignments.owned(user) as assignment, self.runtimes[user].no_start():
             await self._assignments.change(user, desired=Desired.STOPPED)
             await self._sockets.close_port(assignment.port)
-            # Tells a stop that is done from one that a crash cut short.
+            # Distinguishes a finished stop from one that a crash cut short.
             await self._assignments.change(user, socket_boot=None)
         return self.known(user)
 
     async def restart(self, user: User) -> Instance:
-        """Start the server anew; requests on its port wait meanwhile."""
+        """Restart the server; requests on its port wait meanwhile."""
         async with self._assignments.owned(user):
             assignment = await self._assignments.change(user, desired=Desired.RUNNING)
             if self.known(user).process.state is ProcessState.RUNNING:
@@ -449,7 +449,7 @@ class Supervisor:
         """Unlink the phone and delete the session; the port stays the user's.
 
         A linked session that does not run is started for it, since only a connected one can unlink its phone.
-        Where it does not get connected, the session is deleted all the same and its message says so.
+        If it does not connect, the session is deleted all the same and its message says so.
         """
         instance = self.known(user)
         if instance.assignment.linked and not has_reached(instance, Wait.READY):
@@ -472,7 +472,7 @@ class Supervisor:
     async def delete(self, user: User) -> None:
         """Stop the server, delete its session, free the port. Done when it returns.
 
-        One that a crash or an error cut short is resumed when the daemon starts, or by another call.
+        A deletion that a crash or an error cut short is resumed when the daemon starts, or by another call.
         """
         async with self.runtimes[user].lock:
             await self._erase(await self._assignments.change(user, desired=Desired.DELETED))
@@ -480,9 +480,9 @@ class Supervisor:
     async def move(self, user: User, port: Port | None = None) -> Instance:
         """Give the user another port, with login, cache and drop-ins; a server that was up is started there.
 
-        Without ``port``, the one that a new user of that name would get. One that a crash or an error cut short is
+        Without ``port``, the one that a new user of that name would get. A move that a crash or an error cut short is
         finished when the daemon starts, or by another call, whichever port that names. Raises UnknownUser, Conflict
-        where the port cannot be had, PortsExhausted, StoreError, SystemdError. Where it raises, the user is as before.
+        where the port is not available, PortsExhausted, StoreError, SystemdError; then the user is as before.
         """
         async with self._assignments.owned(user, moving=True) as assignment:
             was_up = self.known(user).process.state is not ProcessState.STOPPED
@@ -496,14 +496,14 @@ class Supervisor:
                     self._starter.launch(user)
                 raise
         if was_up:
-            # Whatever comes of the start, and shows: the move is done.
+            # Whether or not the start succeeds, which the state shows: the move is done.
             await asyncio.wait({self._starter.launch(user)}, timeout=PATIENCE_S[Wait.LISTENING])
         return self.known(user)
 
     async def open_port(self, user: User, on_change: Callable[[], None] = lambda: None) -> Instance:
-        """As `assign`, and have systemd hold the port, where nobody stopped the user. Raises PortHeld, too.
+        """As `assign`, and have systemd hold the port, unless the user was stopped. Raises PortHeld, too.
 
-        ``on_change`` is called before a user is made by it, or a port opened.
+        ``on_change`` is called before it creates a user or opens a port.
         """
         instance = self.registry.get(user)
         if instance is None or instance.assignment.desired is Desired.DELETED:
@@ -541,13 +541,13 @@ class Supervisor:
                 yield self.known(user), False
 
     async def _check(self, options: Options) -> None:
-        """Raise UnknownEngine for one that is not installed."""
+        """Raise UnknownEngine for an engine that is not installed."""
         engine = options.get("engine")
         if engine is not None and (refused := await asyncio.to_thread(engines.refusal, engine, self._config)):
             raise UnknownEngine(refused[0], hint=refused[1])
 
     async def _set(self, instance: Instance, options: Options) -> None:
-        """Change what was asked for a user: in effect at once where its server runs, but for the engine."""
+        """Change the settings of a user: in effect at once where the server runs, except for the engine."""
         before, user = instance.assignment, instance.assignment.user
         after = await self._assignments.change(user, **options)
         if after.memory_max != before.memory_max:
@@ -596,9 +596,9 @@ class Supervisor:
     async def _wait_until_reached(
         self, user: User, wait: Wait, asked_at: float, deadline: float
     ) -> Instance | None:
-        """Return the instance once it is as far as ``wait`` says, or waiting on is of no use, or time is up.
+        """Return the instance once it has come as far as ``wait`` says, or further waiting is useless, or time is up.
 
-        A server that ends meanwhile, and that systemd starts again, is waited for and asked for a code anew.
+        Where the server ends meanwhile, and systemd restarts it, it waits for that and asks for a code again.
         """
         pid = self.known(user).process.pid
 
@@ -629,7 +629,7 @@ class Supervisor:
                     await self._ask_for_code(instance)
 
     async def _ask_for_code(self, instance: Instance) -> None:
-        """Have a server that runs show a code; what keeps it from it shows in its session."""
+        """Have a server that runs show a code; a failure shows in its session."""
         user, port = instance.assignment.user, instance.assignment.port
         try:
             await self._servers.ask_for_code(port)
@@ -648,7 +648,7 @@ class Supervisor:
             return False
 
         def has_ended(now: Instance | None) -> bool:
-            # Who polls its port may have started it anew already.
+            # A poll on its port may have restarted it already.
             return now is None or now.process.pid != instance.process.pid
 
         return has_ended(await self.registry.wait(user, has_ended, _LOGOUT_END_S))
@@ -668,7 +668,7 @@ class Supervisor:
             for each in assignment.ports:
                 await self._sockets.wipe(each)
             if assignment.memory_max is not None:
-                # It would hold for the port's next owner.
+                # It would apply to the port's next owner.
                 await self._manager.limit_memory(service_unit(port), self._config.limits.memory_max)
             await self._assignments.remove(assignment)
             self._allocator.note_free(assignment)
@@ -687,7 +687,7 @@ class Supervisor:
         self._background.run(self._remember_link(user, linked=linked), f"remember the link of {user}")
 
     def _on_storage(self, user: User) -> None:
-        # A server could measure itself all the time, and each note has to reach the disk.
+        # A server could report its size all the time, and each note has to reach the disk.
         if not self._storage_notes.count(user, time.monotonic()):
             self._background.run(self._remember_storage(user), f"remember the size of {user}")
 
@@ -706,12 +706,12 @@ class Supervisor:
     async def _remember_link(self, user: User, *, linked: bool) -> None:
         async with self.runtimes[user].lock:
             instance = self.registry.get(user)
-            # What was heard before a logout that held the lock is not true any more.
+            # A report from before a logout that held the lock is no longer true.
             if instance is None or instance.session is None or instance.session.linked != linked:
                 return
             kept = {} if linked else {"storage": None}
             await self._assignments.change(user, linked=linked, **kept)
-        # Its login is gone without a logout, and whoever started it did not ask for a code: none seemed needed.
+        # Its login is gone without a logout, and its start did not ask for a code: none seemed needed.
         asked_at = self.runtimes[user].used_at
         if (
             instance.session.state is SessionState.GENERATING
@@ -726,7 +726,7 @@ class Supervisor:
                 await self._assignments.change(user, storage=instance.session.storage)
 
     async def _measure_all(self) -> None:
-        """Measure what every server uses, unless that was done within the half minute."""
+        """Measure what every server uses, unless that was done within the last half minute."""
         few = asyncio.Semaphore(_MAX_MEASUREMENTS)
 
         async def measure_one(instance: Instance) -> None:

@@ -18,11 +18,11 @@ class TcpSocket(NamedTuple):
     state: str
     uid: int
     inode: int
-    """0 where its program has closed it: it reads as root's then."""
+    """0 where its program has closed it: then it looks like root's."""
 
 
 def sockets() -> Iterator[TcpSocket]:
-    """Yield the sockets of this network namespace; without IPv6 there are none of it."""
+    """Yield the sockets of this network namespace; those of IPv6 only where the kernel has it."""
     for table in TABLES:
         try:
             lines = table.read_text(encoding="ascii").splitlines()[1:]

@@ -1,4 +1,4 @@
-"""Tokens that callers over TCP show: made once, shown once, kept as hashes."""
+"""Tokens of callers over TCP: created once, shown once, kept as hashes."""
 
 import dataclasses
 import enum
@@ -14,14 +14,14 @@ from waportd.errors import Conflict, UnknownToken
 from waportd.model import User
 
 MAX_TOKENS: Final = 1000
-"""Tokens that there are at most."""
+"""The most tokens."""
 
 _FORM = re.compile(r"waportd_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 """A prefix for scanners that look for leaked secrets, the token's id, and 256 random bits."""
 
 
 class Kind(enum.StrEnum):
-    """What a token is good for."""
+    """What a token allows."""
 
     ADMIN = "admin"
     USER = "user"
@@ -33,12 +33,12 @@ class Kind(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Token:
-    """What is known of a token, which is not enough to make it."""
+    """What is known of a token, which is not enough to recreate it."""
 
     id: str
     name: str
     user: User | None
-    """Whose calls it is good for; None: everybody's."""
+    """The user whose calls it allows; None: all users."""
     digest: str = dataclasses.field(repr=False)
     """SHA-256 of the token, in hexadecimal digits.
 
@@ -47,21 +47,21 @@ class Token:
     created_at: float
     """Seconds since the epoch."""
     last_used_at: float | None = None
-    """Seconds since the epoch; as it is kept, up to a minute old."""
+    """Seconds since the epoch; the stored value may be a minute old."""
     scope: str | None = None
-    """The kind that follows not from ``user``: read or metrics."""
+    """The kind that does not follow from ``user``: read or metrics."""
     expires_at: float | None = None
-    """Seconds since the epoch; None: it does not end by itself."""
+    """Seconds since the epoch; None: it does not expire."""
 
     @property
     def kind(self) -> Kind:
-        """What it is good for."""
+        """What it allows."""
         if self.scope is not None:
             return Kind(self.scope)
         return Kind.ADMIN if self.user is None else Kind.USER
 
     def holds(self) -> bool:
-        """Return whether it has not ended."""
+        """Return whether it has not expired."""
         return self.expires_at is None or self.expires_at > time.time()
 
 
@@ -79,13 +79,13 @@ class TokenStore(Protocol):
 
 
 class Tokens:
-    """All tokens there are, in memory: to recognise one reads no disk."""
+    """All tokens, in memory: recognising one reads no disk."""
 
     def __init__(self, store: TokenStore) -> None:
         self._store = store
         self._tokens: dict[str, Token] = {}
         self._used: set[str] = set()
-        """Whose use is not on disk yet."""
+        """Tokens whose use is not on disk yet."""
 
     async def load(self) -> None:
         """Read them. Raises StoreError."""
@@ -97,7 +97,7 @@ class Tokens:
     async def create(
         self, name: str, user: User | None, kind: Kind | None = None, lifetime: float | None = None
     ) -> tuple[Token, str]:
-        """Make a token; return what is kept of it, and itself, which is a secret that nobody can show again.
+        """Create a token; return what is kept of it, and the token itself, a secret that cannot be shown again.
 
         ``kind`` is READ or METRICS; otherwise it follows from ``user``. ``lifetime`` is in seconds.
         """
@@ -120,10 +120,10 @@ class Tokens:
         return token, text
 
     async def revoke(self, identifier: str) -> None:
-        """Delete a token: it opens nothing any more. Raises UnknownToken."""
+        """Delete a token: it is invalid at once. Raises UnknownToken."""
         if identifier not in self._tokens:
             raise UnknownToken(f"there is no token {identifier}", hint="`GET /v1/tokens` lists them")
-        # First here: as long as it is known, `keep_uses` would write it anew after it was removed.
+        # First here: while it is known, `keep_uses` would write it again after it was removed.
         token = self._tokens.pop(identifier)
         try:
             await self._store.remove_token(identifier)
@@ -132,9 +132,9 @@ class Tokens:
             raise
 
     def recognise(self, text: str) -> Token | None:
-        """Return the token that the text is, and note its use; None for a text that is none of them."""
+        """Return the token with this text, and note its use; None for a text that is no token."""
         match = _FORM.fullmatch(text)
-        # The id is no secret, so only the comparison of what follows from the rest takes the same time always.
+        # The id is no secret, so only the comparison of the hash takes constant time.
         token = self._tokens.get(match[1]) if match else None
         if token is None or not hmac.compare_digest(_digest(text), token.digest) or not token.holds():
             return None
@@ -147,12 +147,12 @@ class Tokens:
         return self._tokens.get(identifier)
 
     def is_valid(self, identifier: str) -> bool:
-        """Return whether a token that was recognised still is one."""
+        """Return whether a token that was recognised is still valid."""
         token = self._tokens.get(identifier)
         return token is not None and token.holds()
 
     async def keep_uses(self) -> None:
-        """Write when tokens were used last. Raises StoreError."""
+        """Write when tokens were last used. Raises StoreError."""
         while self._used:
             token = self._tokens.get(self._used.pop())
             if token is not None:

@@ -1,9 +1,9 @@
-"""Whose turn it is to be started by the daemon itself: who has waited longest, and few at a time. Pure.
+"""Turns of the daemon's own starts: those that have waited longest come first, few at a time. Pure.
 
-While there is an alarm it is one at a time: hundreds of starts into the same failure would only take the machine's time,
-and make WhatsApp wary of its address. The next one comes at once after one that got through, else half a minute later.
+While there is an alarm it is one at a time: hundreds of starts into the same failure would only waste the machine's
+time, and make WhatsApp suspicious of its address. The next one comes at once after a success, else half a minute later.
 
-Who failed and is to be tried again waits anew, behind all others. Times are seconds of one clock that never goes back.
+A user who failed and is to be retried waits again, behind all others. Times are seconds of one monotonic clock.
 """
 
 import collections
@@ -42,11 +42,11 @@ class Turns(Generic[Ticket]):
         return given
 
     def next_at(self, *, alarm: bool) -> float | None:
-        """Return when `give` is to be asked again though nothing happens; None where there is no such time."""
+        """Return when to call `give` again even if nothing happens; None where there is no such time."""
         return self._probe_at if alarm and self._waiting and not self._under_way else None
 
     def end(self, ticket: Ticket, now: float, *, through: bool) -> None:
-        """Take note that a turn is over, or that nobody waits for it any more."""
+        """Take note that a turn is over, or that it is no longer waited for."""
         if ticket in self._under_way:
             self._under_way.remove(ticket)
             if through:

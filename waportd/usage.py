@@ -1,4 +1,4 @@
-"""What a server uses: systemd's accounting where it has any, else the sum over its processes."""
+"""Measures a server's usage: systemd's accounting where there is any, else the sum over its processes."""
 
 import asyncio
 import dataclasses
@@ -14,7 +14,7 @@ from waportd.systemd.manager import SystemdError, UnitManager, UnitStatus
 log = logging.getLogger(__name__)
 
 FRESH_S = 10.0
-"""Seconds for which a measurement is served again: summing over a browser's processes takes milliseconds each."""
+"""Seconds for which a measurement is reused: summing over a browser's processes takes milliseconds each."""
 CGROUP_ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
@@ -26,14 +26,14 @@ class UsageMeter:
         self._known: dict[str, tuple[float, int, Usage]] = {}
 
     def known(self, unit: str, pid: int) -> Usage | None:
-        """Return what was measured last of the unit while that was its main process, however long ago."""
+        """Return the last measurement of the unit with that main process, however old."""
         known = self._known.get(unit)
         return known[2] if known and known[1] == pid else None
 
     async def measure(self, unit: str, pid: int, fresh: float | None = None) -> Usage:
         """Return what the unit uses, or used at most ``fresh`` seconds ago (ten); nothing where it does not run.
 
-        ``pid`` is that of its main process: no figure of one that ran before is served.
+        ``pid`` is that of its main process: figures of an earlier process are not used.
         """
         now = time.monotonic()
         known = self._known.get(unit)
@@ -49,7 +49,7 @@ class UsageMeter:
         return usage
 
     def forget(self, unit: str) -> None:
-        """Drop what is remembered of a unit that is gone."""
+        """Drop the measurements of a unit that is gone."""
         self._known.pop(unit, None)
 
     async def _measure(self, status: UnitStatus) -> Usage:
@@ -92,7 +92,7 @@ def _sum_processes(status: UnitStatus) -> Usage:
 
 def pids(status: UnitStatus) -> list[int]:
     """Return the processes of a unit."""
-    # An empty name would be that of the root group, with everything in it.
+    # An empty name would be the root group, with everything in it.
     for root in CGROUP_ROOTS if status.control_group else ():
         try:
             listed = (root / status.control_group.lstrip("/") / "cgroup.procs").read_text(encoding="ascii")

@@ -1,4 +1,4 @@
-"""What a value may be, said once for people, for programs (JSON Schema) and for the check itself."""
+"""Types of values, described once for people, for programs (JSON Schema) and for the check itself."""
 
 import enum
 import re
@@ -24,7 +24,7 @@ class Kind:
     name: "Kind | None" = None
     """What each name of a mapping may be; None where the value is none."""
     alone: bool = False
-    """An item may stand for a list of just itself, and an empty text for an empty list."""
+    """A single item may stand for a list of it, and an empty text for an empty list."""
     secret: bool = False
     """The value may hold a token: no message repeats it."""
     show: Callable[[Any], str] = str
@@ -46,7 +46,7 @@ def whole(text: str) -> int:
 
 
 def number(first: int, last: int) -> Kind:
-    """Take whole numbers."""
+    """Accept whole numbers."""
 
     def parse(text: str) -> int:
         value = whole(text)
@@ -59,7 +59,7 @@ def number(first: int, last: int) -> Kind:
 
 
 def seconds(most: float) -> Kind:
-    """Take a time in seconds, fractions too."""
+    """Accept a time in seconds, with fractions."""
 
     def parse(text: str) -> float:
         if not _NUMBER.fullmatch(text) or float(text) > most:
@@ -71,14 +71,14 @@ def seconds(most: float) -> Kind:
 
 
 def choice(choices: type[enum.StrEnum]) -> Kind:
-    """Take one of some words."""
+    """Accept one of some words."""
     return Kind(
         " or ".join(choices), choices, schema={"type": "string", "enum": [str(one) for one in choices]}
     )
 
 
 def word(*words: str) -> Kind:
-    """Take one of some words, as it is."""
+    """Accept one of some words, unchanged."""
 
     def parse(text: str) -> str:
         if text not in words:
@@ -89,7 +89,7 @@ def word(*words: str) -> Kind:
 
 
 def several(choices: type[enum.StrEnum]) -> Kind:
-    """Take a list of some words, each once."""
+    """Accept a list of some words, each once."""
 
     def parse(items: list[Any]) -> tuple[Any, ...]:
         if len(set(items)) < len(items):
@@ -102,7 +102,7 @@ def several(choices: type[enum.StrEnum]) -> Kind:
 
 
 def matching(pattern: str, allowed: str) -> Kind:
-    """Take texts that match the pattern as a whole."""
+    """Accept texts that match the whole pattern."""
     compiled = re.compile(pattern)
 
     def parse(text: str) -> str:

@@ -11,7 +11,7 @@
 const http = require('node:http');
 
 const socketPath = process.env.WAPORTD_SOCKET || '/run/waportd/api.sock';
-/** States in which nothing comes by itself any more. */
+/** States that do not change without a new request. */
 const ENDS = new Set(['qr_timeout', 'passkey_required', 'failed', 'crash_loop', 'stopped']);
 const agent = new http.Agent({ keepAlive: true });
 

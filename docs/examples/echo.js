@@ -17,7 +17,7 @@ const path = require('node:path');
 const PORT = Number(process.env.PORT ?? 5002);
 /** One secret, or two with a comma between while the old one is being replaced. */
 const KEYS = process.env.WEBHOOK_SECRET.split(',').map((secret) => Buffer.from(secret.slice(6), 'base64'));
-/** Events that are done, one file each: the same can come again, also after this program was started anew. */
+/** Events that are done, one file each: the same can come again, also after this program was restarted. */
 const DONE = process.env.DONE ?? 'done';
 const OLDEST_S = 300;
 const LARGEST = 1024 * 1024;
@@ -47,7 +47,7 @@ async function reply(id, { port, chat, body }) {
     if (!answer.ok) throw new Error(`not sent: ${answer.status} ${await answer.text()}`);
 }
 
-/** Take an event; return the status that waportd is answered. What is not 2xx comes again later. */
+/** Take an event; return the status that waportd is answered. Without a 2xx the event comes again later. */
 async function take(headers, body) {
     if (!isSigned(headers, body)) return 401;
     const done = path.join(DONE, headers['webhook-id']);

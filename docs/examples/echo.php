@@ -12,7 +12,7 @@ declare(strict_types=1);
 
 const OLDEST_S = 300;
 
-/** Tell whether waportd signed this, and just now: https://www.standardwebhooks.com */
+/** Return whether waportd signed this, and just now: https://www.standardwebhooks.com */
 function is_signed(string $id, string $time, string $signatures, string $body): bool
 {
     if (!preg_match('/^[\w-]{1,64}$/D', $id) || abs(time() - (int) $time) >= OLDEST_S) {
@@ -53,7 +53,7 @@ function reply(string $id, array $event): bool
     return true;
 }
 
-/** Take an event; return the status that waportd is answered. What is not 2xx comes again later. */
+/** Take an event; return the status that waportd is answered. Without a 2xx the event comes again later. */
 function take(string $body): int
 {
     $id = $_SERVER['HTTP_WEBHOOK_ID'] ?? '';
@@ -61,7 +61,7 @@ function take(string $body): int
     if (!is_signed($id, $time, $_SERVER['HTTP_WEBHOOK_SIGNATURE'] ?? '', $body)) {
         return 401;
     }
-    // Events that are done, one file each: the same can come again, also after this program was started anew.
+    // Events that are done, one file each: the same can come again, also after this program was restarted.
     $folder = getenv('DONE') ?: 'done';
     if (!is_dir($folder)) {
         mkdir($folder);

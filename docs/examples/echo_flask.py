@@ -23,7 +23,7 @@ from flask import Flask, request
 OLDEST_S = 300
 # One secret, or two with a comma between while the old one is being replaced.
 KEYS = [base64.b64decode(secret[6:]) for secret in os.environ["WEBHOOK_SECRET"].split(",")]
-# Events that are done, one file each: the same can come again, also after this program was started anew.
+# Events that are done, one file each: the same can come again, also after this program was restarted.
 DONE = pathlib.Path(os.environ.get("DONE", "done"))
 DONE.mkdir(exist_ok=True)
 
@@ -58,7 +58,7 @@ def reply(ident, event):
 
 @app.post("/webhook")
 def webhook():
-    """Take an event. What is not answered with 2xx comes again later."""
+    """Take an event. Without a 2xx answer it comes again later."""
     body = request.get_data()
     if not is_signed(request.headers, body):
         return "", 401

@@ -33,7 +33,7 @@ app = Flask(__name__)
 app.secret_key = os.environ.get("SECRET_KEY") or secrets.token_bytes(32)
 app.config.update(SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_HTTPONLY=True)
 
-# Without one nobody can post here, waportd neither.
+# Without one nobody can post here, not even waportd.
 KEY = base64.b64decode(os.environ.get("WEBHOOK_SECRET", "")[6:]) or secrets.token_bytes(32)
 OLDEST_S = 300
 USERS = json.loads(os.environ.get("APP_USERS", "{}"))
@@ -47,7 +47,7 @@ taken = collections.deque(maxlen=10_000)  # ids of what was posted: it can come 
 
 @app.before_request
 def know_the_user():
-    """Let only those in who are logged in. Whose server it is, the session says and never the request."""
+    """Allow only people who are logged in. The user comes from the session, never from the request."""
     g.user = session.get("user")
     g.nonce = secrets.token_urlsafe(16)
     if g.user is None and request.endpoint not in {"login", "webhook"}:
@@ -118,7 +118,7 @@ def unlink():
 
 
 def passed_on(answer):
-    """Turn an answer of waportd into one of ours; a code is a secret that nobody may keep."""
+    """Turn an answer of waportd into our own; a code is a secret that nobody may keep."""
     return Response(
         answer.body, answer.status, content_type=answer.content_type, headers={"Cache-Control": "no-store"}
     )
@@ -129,7 +129,7 @@ def passed_on(answer):
 
 @app.get("/")
 def home():
-    """Show how it stands, and the last messages."""
+    """Show the state, and the last messages."""
     code = waportd.qr(g.user)
     return render_template_string(HOME, code=code, messages=messages[str(g.user)])
 
@@ -179,7 +179,7 @@ def webhook():
 
 @app.errorhandler(WaportdClientError)
 def waportd_failed(error):
-    """Say what waportd says: its errors name the cause and the way out."""
+    """Say what waportd says: its errors name the cause and the fix."""
     app.logger.warning("waportd: %s", error)
     if request.path.startswith("/api/"):
         return {"success": False, "status": "error", "qr": None, "ready": False, "error": str(error)}, 503

@@ -292,7 +292,7 @@ async def test_a_watcher_that_fails_keeps_nothing_from_the_others(manager, watch
     manager.watcher.watches = (("w@*", fail), *manager.watcher.watches)
     await manager.start("w@1.service")
     await watcher.until("w@1.service", "active")
-    assert "Cannot tell of a change of w@1.service" in caplog.text
+    assert "Cannot report a change of w@1.service" in caplog.text
 
 
 # The bus

@@ -139,7 +139,7 @@ BUS = {
     "forget all failures": ("ResetFailed", "", "()"),
     "enable a unit": ("EnableUnitFiles", "asbb", "(['other.service'], true, true)"),
     "set a variable for all units": ("SetEnvironment", "as", "(['OTHER=1'],)"),
-    "load the units anew": ("Reload", "", "()"),
+    "reload the units": ("Reload", "", "()"),
 }
 
 SEND_AND_CLOSE = """

@@ -51,7 +51,7 @@ def test_a_snapshot_is_made_for_whoever_may_call_and_belongs_to_the_session(link
     assert told["login"] > 0
     said = waportctl(linked, "doctor", "--offline", "--json")
     findings = {each["message"] for each in json.loads(said.stdout)["findings"]}
-    assert any("user 1: the snapshot is whole" in each for each in findings), findings
+    assert any("user 1: the snapshot is complete" in each for each in findings), findings
 
 
 def test_a_deleted_user_is_back_without_a_scan(linked):

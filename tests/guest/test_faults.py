@@ -154,7 +154,7 @@ def test_all_whose_disk_is_full_are_back_by_themselves_when_it_is_not(three_link
         back = time.monotonic()
     # What a turn leaves behind may be heard a moment later than that the next one has begun.
     assert most <= 2
-    saw = f"all back by themselves {back - room:.1f} s after there was room, one at a time"
+    saw = f"all back automatically {back - room:.1f} s after there was room, one at a time"
     fault = "the disk of three linked sessions is full, and their servers are killed"
     note(Row(release(site), fault, saw, round(back - began, 1)), MACHINES)
 

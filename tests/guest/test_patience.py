@@ -120,7 +120,7 @@ class Together:
         assert most == 1
         assert started <= STARTS_AN_HOUR
         assert all(row["linked"] for row in self.shown())
-        way = f"all back by themselves, one browser starts at a time, at most {started} for a user"
+        way = f"all back automatically, one browser starts at a time, at most {started} for a user"
         what = f"{fault}, in {len(TOGETHER)} linked sessions at once; seconds from when it is over"
         note_seen(self.site, what, saw + way, time.monotonic() - seconds)
 
@@ -150,7 +150,7 @@ def test_sessions_whose_pages_crash_again_and_again_are_back_by_themselves(toget
     together.judge(f"each page crashes for {CRASHES} s", together.until_back())
     assert together.pids() == pids
     for port in TOGETHER:
-        assert "its page is loaded anew" in tries(together.said(), port)[0]
+        assert "its page is reloaded" in tries(together.said(), port)[0]
 
 
 def test_sessions_without_a_browser_are_back_by_themselves(together):

@@ -161,7 +161,7 @@ def test_any_note_is_read_or_taken_for_none(note):
         library = folder / "node_modules" / "whatsapp-web.js"
         library.mkdir(parents=True)
         (library / "package.json").write_bytes(note)
-        with pytest.raises(Problem, match="is no engine"):
+        with pytest.raises(Problem, match="is not an engine"):
             engine_files.version_in(folder, folder)
 
 

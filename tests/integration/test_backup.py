@@ -146,7 +146,7 @@ def test_who_moves_is_stopped_for_it_and_the_backup_says_so(waportd, standin, ct
     ("arguments", "words"),
     [
         (["backup", "/tmp/x"], "name users, or --all"),
-        (["backup", "1", "/tmp/x"], "nobody was named who can read the backup"),
+        (["backup", "1", "/tmp/x"], "no recipient was given who can read the backup"),
         (["restore", "/tmp/x"], "name users, or --all"),
         (["restore", "/nonexistent", "--all"], "/nonexistent cannot be read"),
         (["restore", "/etc/passwd", "--all"], "is not a backup of waportd"),

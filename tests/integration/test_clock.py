@@ -126,6 +126,6 @@ def test_when_the_clock_is_set_nothing_is_lost_and_no_code_outlives_its_end(shif
     note_row(
         f"the clock is set {'forwards' if ahead > 0 else 'backwards'} by {'a day' if abs(ahead) == DAY else 'an hour'}, and right again",
         "no code after its end, "
-        + ("none until the next one" if ahead > 0 else "the code that was on show")
+        + ("none until the next one" if ahead > 0 else "the code that was shown")
         + "; keys and connect links as their end says; the linked session ready all the time",
     )

@@ -262,7 +262,7 @@ def test_each_dead_end_has_a_way_out(browser, front_end, waportd, standin):
     code = shown_code(browser, waportd)
     # There is no room for another one, until there is.
     open_page(browser, front_end, "2")
-    browser.see("All places are taken", "Trying again in")
+    browser.see("The service is full right now", "Trying again in")
     free_of_barriers(browser)
     browser.run("document.querySelector('details').open = true")
     browser.see("limits.max_running")
@@ -292,7 +292,7 @@ def test_an_error_is_told_to_its_visitor_in_words_and_to_the_administrator_in_de
 ):
     standin.tell("unreachable")
     open_page(browser, front_end, lang="pt-BR")
-    browser.see("O WhatsApp está fora de alcance", "Detalhes para o administrador")
+    browser.see("Não foi possível acessar o WhatsApp", "Detalhes para o administrador")
     free_of_barriers(browser)
     browser.run("document.querySelector('details').open = true")
     browser.see("web.whatsapp.com cannot be reached", "firewall", "upstream_unreachable")

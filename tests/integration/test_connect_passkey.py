@@ -74,7 +74,7 @@ def test_a_passkey_is_signed_with_the_extension_and_compared(browser, daemon, wi
     free_of_barriers(browser)
     assert not browser.find(".manual[open]")
     browser.press("Use my passkey")
-    browser.see("Go on in the new tab")
+    browser.see("Continue in the new tab")
     assert heard(browser)[-1] == {"id": "own", "name": "waportd-passkey", "type": "sign", "options": OPTIONS}
     answer(browser, ok=True, assertion=CREDENTIAL)
     assert daemon.until_asked("POST", "/passkey") == CREDENTIAL
@@ -153,19 +153,19 @@ def test_what_the_daemon_refuses_is_told_in_plain_words(browser, daemon, with_ex
     asks(daemon)
     with_extension()
     refusals = {
-        (400, "passkey_malformed"): "no complete answer",
+        (400, "passkey_malformed"): "answer is incomplete",
         (400, "passkey_wrong_origin"): "not signed on web.whatsapp.com",
         (400, "passkey_wrong_challenge"): "an older request",
-        (400, "passkey_wrong_type"): "no sign-in with a passkey",
+        (400, "passkey_wrong_type"): "not a sign-in with a passkey",
         (400, "passkey_wrong_site"): "another site",
         (400, "passkey_not_verified"): "fingerprint, face or PIN",
-        (400, "passkey_not_allowed"): "not a passkey of this account",
+        (400, "passkey_not_allowed"): "does not belong to this account",
         (403, "link_expired"): "Go back to where you came from",
-        (409, "no_passkey_request"): "does not wait for a passkey any more",
+        (409, "no_passkey_request"): "no longer waiting for a passkey",
         (409, "passkey_given"): "given already",
         (413, "too_large"): "too long",
         (429, "too_many_requests", 17): "Please wait 17 s",
-        (502, "server_failed"): "could not be handed on",
+        (502, "server_failed"): "could not be sent",
     }
     for refusal, said in refusals.items():
         daemon.refusals["POST", "/passkey"] = refusal
@@ -279,7 +279,7 @@ def test_without_an_extension_there_is_a_script(browser, daemon, page):
     text = base64.urlsafe_b64encode(json.dumps(CREDENTIAL).encode()).decode().rstrip("=")
     browser.type(text[:-9], into="#result")
     browser.press("Send")
-    browser.see("no whole result")
+    browser.see("result is incomplete")
     assert browser.focused() == "result"
     assert browser.find("#result[aria-invalid=true]")
     free_of_barriers(browser)
@@ -330,9 +330,9 @@ def test_another_request_ends_the_one_before(browser, daemon, with_extension):
     asks(daemon)
     with_extension()
     browser.press("Use my passkey")
-    browser.see("Go on in the new tab")
+    browser.see("Continue in the new tab")
     asks(daemon, "bmV3")
-    browser.see("WhatsApp asks anew", "Use my passkey")
+    browser.see("WhatsApp asks again", "Use my passkey")
     assert heard(browser)[-1]["type"] == "disconnect"
     # An answer that comes late is not handed on.
     browser.run("extension.answer(arguments[0])", {"ok": True, "assertion": CREDENTIAL})

@@ -77,7 +77,7 @@ def test_from_an_empty_page_to_a_linked_user_and_back(browser, front_end, light_
     browser.see("is not", within="#create-problem")
     free_of_barriers(browser, **WIDE)
     browser.type("2", Keys.ENTER, into="#create-user")
-    browser.see("5002", "running", "code on show", within=row("2"))
+    browser.see("5002", "running", "code shown", within=row("2"))
     assert browser.focused() == "2"
     # What its server says, and what it uses.
     browser.see("waiting for QR scan", "whatsapp@5002.service", "pid", within="#panel")
@@ -92,7 +92,7 @@ def test_from_an_empty_page_to_a_linked_user_and_back(browser, front_end, light_
     browser.see("On disk", "B", within="#host-disk")
     # Nothing happens unless it is confirmed.
     browser.press("Stop", within="#panel")
-    browser.see("Stop user 2?", "nobody has to scan again", within="#confirm")
+    browser.see("Stop user 2?", "no new scan is needed", within="#confirm")
     free_of_barriers(browser, **WIDE)
     browser.type(Keys.ESCAPE)
     browser.miss("#confirm")
@@ -185,7 +185,7 @@ def test_what_happens_while_the_daemon_is_away_is_told_when_it_is_back(browser, 
     for user in ("1", "2", "3"):
         waportd.call("PUT", f"/v1/users/{user}", 201)
     browser.open(front_end.url)
-    browser.see("code on show", within=row("3"))
+    browser.see("code shown", within=row("3"))
     front_end.cut()
     browser.see("does not answer")
     free_of_barriers(browser, **WIDE)
@@ -298,16 +298,16 @@ def test_over_the_network_the_dashboard_asks_for_a_token(browser, light_waportd)
     browser.see("Sign in", "Access token")
     free_of_barriers(browser, **WIDE)
     browser.type("nothing", Keys.ENTER, into="#token")
-    browser.see("that token is none of ours")
+    browser.see("that token is unknown")
     browser.type(made["token"], Keys.ENTER, into="#token")
-    browser.see("code on show", within=row("1"))
+    browser.see("code shown", within=row("1"))
     assert made["token"] not in browser.run("return document.documentElement.outerHTML + location.href")
     # A token that ends is noticed, and with another one all are there again.
     waportd.call("DELETE", f"/v1/tokens/{made['id']}", 204)
     browser.see("Sign in")
     again = waportd.call("POST", "/v1/tokens", 201, {"name": "again", "scope": "admin"})
     browser.type(again["token"], Keys.ENTER, into="#token")
-    browser.see("code on show", within=row("1"))
+    browser.see("code shown", within=row("1"))
     # The page of a user opens by a link of its own, which holds for this user only.
     browser.find(f"{row('1')} .open").click()
     until(lambda: len(browser.driver.window_handles) == 2, "another tab")
@@ -320,7 +320,7 @@ def test_over_the_network_the_dashboard_asks_for_a_token(browser, light_waportd)
     # A browser that lets no page open another gets a link, which a person follows.
     browser.run("window.open = () => null")
     browser.find(f"{row('1')} .open").click()
-    browser.see("opens no tab", within="#notice")
+    browser.see("blocked the new tab", within="#notice")
     free_of_barriers(browser, **WIDE)
     browser.find("#notice a").click()
     until(lambda: len(browser.driver.window_handles) == 2, "a tab by the link")
@@ -333,7 +333,7 @@ def test_over_the_network_the_dashboard_asks_for_a_token(browser, light_waportd)
     browser.open(link)
     until(browser.code, "a code, without a token")
     browser.open(link.replace("user=1", "user=2"))
-    browser.see("This link is not valid any more")
+    browser.see("This link is no longer valid")
     free_of_barriers(browser, **WIDE)
     assert waportd.ask("GET", "/v1/users/2").status == 404
 
@@ -414,7 +414,7 @@ def test_waportctl_web_opens_it_in_one_browser(browser, light_waportd):
         try:
             link = program.stdout.readline().strip()
             browser.open(link)
-            browser.see("code on show", within=row("1"))
+            browser.see("code shown", within=row("1"))
             assert "key" not in browser.driver.current_url
             browser.find(f"{row('1')} .name").click()
             browser.see("listening", within=".log")

@@ -101,7 +101,7 @@ def test_one_that_does_not_get_as_far_is_taken_back_from_all(waportd, engine, ma
     # A busy host takes longer to see that the limit is over.
     waited = re.search(r"^user 1: not connected after (\d+) s: ", said.stdout, re.MULTILINE)
     assert 10 <= int(waited[1]) < 60, said.stdout
-    assert "Rolled back: everybody has engine bundled, as before." in said.stdout
+    assert "Rolled back: all users have engine bundled, as before." in said.stdout
     assert waportd.config_file.read_text() == before
     shown = waportd.until_session(1, "ready")
     assert shown["session"]["phone_number"] == PHONE

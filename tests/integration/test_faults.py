@@ -170,7 +170,7 @@ def test_a_script_that_does_not_parse(idle_waportd, tmp_path):
     assert problem["cause"] == "script_broken"
     assert f"{script}:1" in problem["detail"]
     assert "SyntaxError" in problem["detail"]
-    assert problem["hint"] == "install waportd again, or mend instances.script"
+    assert problem["hint"] == "reinstall waportd, or correct instances.script"
     shown = idle_waportd.until_process("1", "crash_loop")["process"]
     page = idle_waportd.call("GET", "/api/qr?user_id=1")
     assert (page["status"], page["cause"]) == ("error", "script_broken")
@@ -250,7 +250,7 @@ def test_codes_that_nobody_scans_end_in_a_timeout_that_polls_do_not_undo(idle_wa
             break
     shown = idle_waportd.until_session("1", "qr_timeout")
     assert shown["session"]["message"] == "codes shown: 2; none was scanned"
-    assert shown["session"]["hint"].startswith("ask anew: ")
+    assert shown["session"]["hint"].startswith("ask again: ")
     until(lambda: len(processes(5001)) == 1, "the end of the browser")
     for _ in range(20):
         assert idle_waportd.qr("1")["qr"] is None
@@ -351,7 +351,7 @@ def test_the_server_of_nobody_is_reported_and_left_alone(waportd):
         store.execute("DELETE FROM assignment")
     systemctl("start", "waportd.service")
     assert waportd.call("GET", "/v1/health")["unassigned_ports"] == [5001]
-    assert "whatsapp@5001.service runs, but port 5001 is assigned to nobody" in waportd.journal(
+    assert "whatsapp@5001.service runs, but port 5001 is not assigned to any user" in waportd.journal(
         "waportd.service"
     )
     created = waportd.call("PUT", "/v1/users/1?wait=none", 201)

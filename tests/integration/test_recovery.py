@@ -172,7 +172,7 @@ def judge(sessions, fault, seconds):
         assert seconds <= BACK_WITHIN
         note_row(
             f"{fault}, in {SESSIONS} linked sessions at once",
-            f"all back by themselves, never more than {most} browsers start at a time, at most {started} for a user",
+            f"all back automatically, never more than {most} browsers start at a time, at most {started} for a user",
             seconds,
         )
 
@@ -187,7 +187,7 @@ def test_sessions_whose_pages_crash_for_half_a_minute_come_back_few_at_a_time(se
     judge(sessions, "each page crashes for half a minute", sessions.until_back())
     assert sessions.pids() == pids
     for port in sessions.ports:
-        assert "its page is loaded anew" in tries(sessions.said(), port)[0]
+        assert "its page is reloaded" in tries(sessions.said(), port)[0]
 
 
 def test_sessions_whose_servers_are_all_killed_come_back_few_at_a_time(sessions):

@@ -95,6 +95,6 @@ def test_a_person_with_a_link_links_a_phone_and_one_without_sees_why_not(
     ended = waportd.call("POST", "/v1/users/1/connect-link", 201, {"ttl": 1})
     time.sleep(1.5)
     browser.open(f"http://127.0.0.1:{port}{ended['path']}&lang=en")
-    browser.see("This link is not valid any more")
+    browser.see("This link is no longer valid")
     browser.open(f"http://127.0.0.1:{port}/connect?user=1&lang=en")
-    browser.see("This link is not valid any more")
+    browser.see("This link is no longer valid")

@@ -103,7 +103,7 @@ const REFUSED = {
 };
 
 describe('a credential', () => {
-    it('that is right is made anew from what was checked', () => {
+    it('that is right is rebuilt from what was checked', () => {
         const { response, id } = credential();
         const extra = { ...credential(), extra: 'x', response: { ...response, extra: 'x' } };
         assert.deepEqual(checkCredential(extra, OPTIONS), { id, authenticatorAttachment: null, response });

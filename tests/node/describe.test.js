@@ -465,7 +465,7 @@ describe('a kind of message', () => {
         ]);
     });
 
-    it('that is made to be slow to read, or has half a character in its id, is told all the same', () => {
+    it('that is made to be slow to read, or has half a character in its id, is reported all the same', () => {
         const phones = Array.from({ length: 60_000 }, (_, index) => `TEL:${index}`);
         const lines = `BEGIN:VCARD\n${phones.join('\n')}\n${phones.join('\n')}\nEND:VCARD`;
         const before = process.cpuUsage();

@@ -76,7 +76,7 @@ describe('the reference of the server', () => {
 
     it('shows what is tried as it is tried', () => {
         const cells = Object.entries(PLAN).map(([name, phases]) => [
-            { none: 'not told yet', other: 'any other' }[name] ?? `\`${name}\``,
+            { none: 'not known yet', other: 'any other' }[name] ?? `\`${name}\``,
             ...['opening', 'linking', 'passkey', 'loading', 'linked'].map((phase) => cellOf(phases[phase])),
         ]);
         for (const [name, ...expected] of cells) {

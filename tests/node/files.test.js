@@ -285,7 +285,7 @@ describe('a file by URL', () => {
         );
     });
 
-    it('is connected to at the address that was looked at, and at each redirect anew', async (t) => {
+    it('is connected to at the address that was looked at, and again at each redirect', async (t) => {
         const answers = { '/': words };
         const { port, asked } = await siteWith(t, answers);
         answers['/away'] = to(`http://later.example:${port}/`);

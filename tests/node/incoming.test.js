@@ -231,7 +231,7 @@ describe('the number of a sender', () => {
         await say('44@lid', 'waits for what is asked for already');
         assert.deepEqual(told(), ['one null', 'two null']);
         assert.deepEqual(logged.splice(0), [
-            ['too many new senders at once: messages go on without the number of theirs', { waiting: 40 }],
+            ["too many new senders at once: messages continue without the sender's number", { waiting: 40 }],
         ]);
         for (let number = 1; number <= 44; number += 1) await page.answer(`${number}@lid`, `5511${number}`);
         assert.equal(told().length, 47);

@@ -131,7 +131,7 @@ for (const [shape, seed] of [
 }
 
 describe('an answer', () => {
-    it('that is not the right one is refused, and the request goes on', async (t) => {
+    it('that is not the right one is refused, and the request continues', async (t) => {
         const standin = await site(t);
         const { server, events } = await startCode(t, standin);
         const options = await ask({ standin, server, events, wish: { compare: true } });
@@ -370,7 +370,7 @@ describe('the button', () => {
         }
     });
 
-    it('that is missing is told, and no other is pressed', async (t) => {
+    it('that is missing is reported, and no other is pressed', async (t) => {
         const standin = await site(t);
         const gone = { module: 'WAWebShortcakeLinkingAction', member: 'startShortcakePasskeyPairing' };
         await standin.command('break', gone);

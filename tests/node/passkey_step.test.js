@@ -546,7 +546,7 @@ describe('the step for a passkey', () => {
         assert.deepEqual(pressed(seen), ['scan again']);
     });
 
-    it('tells nothing of options, answers and letters to the log', async (t) => {
+    it('logs nothing of options, answers and letters', async (t) => {
         const seen = begin(t);
         const asked = call();
         seen.linking.passkey.called(asked);

@@ -166,7 +166,7 @@ describe('patience', { concurrency: true }, () => {
         };
         const server = await startServer(t, { directory, port, env });
         const events = server.follow();
-        const last = ({ message }) => message.includes('the server starts anew at');
+        const last = ({ message }) => message.includes('the server restarts at');
         const { linked, cause, hint } = await events.until(last, 'the last resort');
         assert.deepEqual([linked, cause], [true, 'browser_missing']);
         assert.match(hint, /apt install/);
@@ -174,7 +174,7 @@ describe('patience', { concurrency: true }, () => {
         assert.equal(events.last.linked, true);
         // The log has all; who follows the server may come after the first. It has the next try by the
         // server's clock, and each line's moment by the host's: a busy host makes both later, never earlier.
-        const lines = [...server.output.matchAll(/^(\S+) .* (?:next try|starts anew) at (\S+) UTC /gm)];
+        const lines = [...server.output.matchAll(/^(\S+) .* (?:next try|restarts) at (\S+) UTC /gm)];
         const due = lines.map(([, , time]) => timeOfDay(time));
         const pauses = due.slice(1).map((time, index) => (time - due[index] + DAY_MS) % DAY_MS);
         const least = [15, 30, 60, 100, 100];
@@ -195,7 +195,7 @@ describe('patience', { concurrency: true }, () => {
         const { message } = await later.until('error');
         assert.match(message, /next try at/);
         await later.until((shown) => shown.message !== message && / at /.test(shown.message));
-        assert.doesNotMatch(next.output, /starts anew/, 'it goes on where the one before stopped');
+        assert.doesNotMatch(next.output, /restarts at/, 'it goes on where the one before stopped');
     });
 
     it('costs at most 20 tries in an hour, over all its processes', async (t) => {
@@ -219,7 +219,7 @@ describe('patience', { concurrency: true }, () => {
             server.kill('SIGKILL');
             output += server.output;
         }
-        const tries = [...output.matchAll(/ (?:next try|starts anew) at /g)].length;
+        const tries = [...output.matchAll(/ (?:next try|restarts) at /g)].length;
         const hours = Math.ceil(((Date.now() - began) * HASTE) / HOUR_MS);
         assert.ok(tries <= 20 * hours, `${tries} tries in ${hours} h:\n${output}`);
     });
@@ -242,7 +242,7 @@ describe('patience', { concurrency: true }, () => {
             async () => tries() >= 9,
             () => `nine tries:\n${server.output}`,
         );
-        assert.doesNotMatch(server.output, /starts anew/);
+        assert.doesNotMatch(server.output, /restarts at/);
         fs.rmSync(path.join('/proc', String(server.pid), 'root', directory, 'filling'));
         await events.until(({ cause }) => cause === 'browser_failed', 'a try to get further');
     });
@@ -296,12 +296,12 @@ describe('patience with a linked session', () => {
         await site.command('unreachable', { on: true });
         const shown = await events.until(({ cause }) => cause === 'upstream_unreachable', 'the reason');
         assert.deepEqual([shown.state, shown.linked], ['disconnected', true]);
-        assert.match(shown.message, /ERR_CONNECTION_REFUSED.*asked again at \d\d:\d\d:\d\d UTC/);
+        assert.match(shown.message, /ERR_CONNECTION_REFUSED.*checked again at \d\d:\d\d:\d\d UTC/);
         const from = events.documents.indexOf(shown) + 1;
         await events.until(({ cause }) => cause === 'upstream_unreachable', 'another look', { from });
         await site.command('unreachable', { on: false });
         await events.untilBack('ready again', { from });
         assert.equal([...server.output.matchAll(/browser started/g)].length, 1);
-        assert.doesNotMatch(server.output, /loaded anew/);
+        assert.doesNotMatch(server.output, /page is reloaded/);
     });
 });

@@ -414,7 +414,7 @@ describe('what WhatsApp says reaches whoever looks', () => {
         const server = await start(t);
         const refused = await server.post('/pairing-code', { phone: PHONE });
         assert.deepEqual([refused.status, refused.json.cause], [503, 'pairing_limited'], refused.text);
-        assert.match(refused.json.error, /not before \d\d:\d\d:\d\d UTC/);
+        assert.match(refused.json.error, /no more before \d\d:\d\d:\d\d UTC/);
         assert.match(refused.json.hint, /scan/);
         const { cause, message } = (await server.get('/session')).json;
         assert.equal(cause, 'pairing_limited');
@@ -459,7 +459,7 @@ describe('codes', () => {
         assert.equal(attempt, 8, 'those before the reload count');
         const codes = new Set(events.documents.map(({ qr }) => qr).filter((qr) => qr !== null));
         assert.equal(codes.size, 8);
-        assert.match(server.output, /no new code; WhatsApp's page is loaded anew/);
+        assert.match(server.output, /no new code; WhatsApp's page is reloaded/);
         assert.equal([...server.output.matchAll(/browser started/g)].length, 1);
     });
 

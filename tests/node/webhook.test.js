@@ -234,7 +234,7 @@ describe('a call of the web app', () => {
         });
         assert.deepEqual(await post(nonsense), {
             outcome: 'unanswered',
-            reason: 'what it answers is no HTTP',
+            reason: 'its answer is not HTTP',
             retryAfterMs: null,
         });
         const nobody = new URL(`http://user:secret@localhost:${await freePort()}/?token=secret`);
@@ -263,7 +263,7 @@ describe('a call of the web app', () => {
         const interim = await listen(t, endless('HTTP/1.1 102 Processing\r\n\r\n'));
         assert.equal((await post(interim, { limitMs: SHORT_MS })).reason, 'no answer within 0.3 s');
         const heads = await listen(t, endless('HTTP/1.1 200 OK\r\nX: y\r\n'));
-        assert.equal((await post(heads)).reason, 'what it answers is no HTTP');
+        assert.equal((await post(heads)).reason, 'its answer is not HTTP');
         const body = await listen(t, (socket) => {
             socket.once('data', () => {
                 socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n');
@@ -297,7 +297,7 @@ describe('a call of the web app', () => {
         const url = `https://localhost:${port}/`;
         const untrusted = await post(new URL(url));
         assert.equal(untrusted.outcome, 'unreachable');
-        assert.match(untrusted.reason, /^its certificate is from nobody/);
+        assert.match(untrusted.reason, /^its certificate is not trusted/);
         const plain = await startWebApp(t);
         const noTls = await post(new URL(`https://localhost:${plain.url.port}/`));
         assert.match(noTls.reason, /does not speak TLS/);

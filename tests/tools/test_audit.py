@@ -155,7 +155,7 @@ def test_what_is_known_of_a_shipped_module_or_a_python_package_fails(lists: List
     done = audit(lists, tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "audit: CVE-2026-0001 in python3-leaky: apt upgrade mends it",
+        "audit: CVE-2026-0001 in python3-leaky: apt upgrade fixes it",
         "audit: GHSA-aaaa-bbbb-cccc in leaky: it leaks",
     ]
 
@@ -174,7 +174,7 @@ def test_an_exception_holds_until_its_end_and_as_long_as_there_is_something(
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"audit: GHSA-aaaa-bbbb-cccc in leaky: it leaks; the exception ended on {today}",
-        "audit: CVE-2025-9999 is excepted, and there is no such thing any more",
+        "audit: CVE-2025-9999 is excepted, but is no longer reported",
     ]
 
 

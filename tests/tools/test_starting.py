@@ -47,7 +47,7 @@ def test_tries_and_starts_are_those_of_one_user():
     said = lines_of(
         5001,
         "0.5 whatsapp@5001: authenticated -> ready: linked\n"
-        '1.5 whatsapp@5001: the page has crashed next="its page is loaded anew"\n'
+        '1.5 whatsapp@5001: the page has crashed next="its page is reloaded"\n'
         f"2.5 {BEGIN}\n3.5 {FAILED}\n",
         since=1.0,
     )

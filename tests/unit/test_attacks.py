@@ -54,9 +54,9 @@ def test_each_hostile_test_is_named(file):
 
 
 def test_a_report_goes_to_somebody_who_reads_it():
-    """An address that is put into debian/control is the one that is named, and one that is nobody's is named as such."""
+    """An address that is put into debian/control is the one that is named, and a placeholder is named as such."""
     control = (ROOT / "debian/control").read_text("utf-8")
     [address] = re.findall(r"(?m)^Maintainer: .*<(.+)>$", control)
     report = (ROOT / "SECURITY.md").read_text("utf-8")
     assert f"`{address}`" in report
-    assert address.endswith("@localhost") == (f"`{address}` in `debian/control` is nobody's" in report)
+    assert address.endswith("@localhost") == (f"`{address}` in `debian/control` is a placeholder" in report)

@@ -19,7 +19,7 @@ def test_a_version_is_told_once_however_many_users_have_it():
     builds = Builds()
     assert builds.news(FINE) == (
         logging.INFO,
-        "WhatsApp Web 2.3000.1 (whatsapp-web.js 1.34.7, engine bundled): all that was looked at is there",
+        "WhatsApp Web 2.3000.1 (whatsapp-web.js 1.34.7, engine bundled): all that was checked is there",
     )
     assert builds.news(FINE) is None
     assert builds.news(but(checked=("boot", "main"))) is None
@@ -59,7 +59,7 @@ def test_of_many_some_are_named_and_every_feature():
 def test_a_shim_that_failed_is_told():
     builds = Builds()
     level, text = builds.news(but(shims=(("message_keys", "failed"), ("wids", "applied"))))
-    assert (level, text.endswith("in the page failed: message_keys")) == (logging.WARNING, True)
+    assert (level, text.endswith("for the library failed: message_keys")) == (logging.WARNING, True)
     assert builds.news(but(shims=(("message_keys", "failed"),))) is None
 
 

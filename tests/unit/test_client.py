@@ -295,7 +295,7 @@ async def test_who_changes_too_much_waits_and_goes_on_by_itself(client, access, 
             await on_thread(client.delete, user)
     assert hours.waits == [60.0, 60.0]
     lines = [record.getMessage() for record in caplog.records if record.name == "waportd.client"]
-    assert lines == ["waportd takes no more changes of this caller for 60 s; waiting"] * 2
+    assert lines == ["waportd accepts no more changes from this caller for 60 s; waiting"] * 2
 
 
 async def test_who_has_to_wait_for_longer_is_told_so_at_once(client, tmp_path, access, monkeypatch, hours):

@@ -92,7 +92,7 @@ async def test_a_number_that_may_mean_two_users_means_none(used, caplog):
 
 async def test_a_number_that_names_nobody_starts_nothing(used, systemd, caplog):
     assert await on_thread(ensure_whatsapp_server_running, BASE - 2) is False
-    assert "is nobody's" in caplog.text
+    assert "belongs to no user" in caplog.text
     assert await on_thread(ensure_whatsapp_server_running, 0) is False
     assert await on_thread(ensure_whatsapp_server_running, "five") is False
     assert not systemd.servers

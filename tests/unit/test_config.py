@@ -451,7 +451,7 @@ log: [info]
         f"config.yaml:3: api.socket: must be {config.schema()['api.socket'].kind.allowed}, not 'x'",
         "config.yaml:5: ports.range: must be FIRST-LAST with 1024 <= FIRST <= LAST <= 65535, not '5001-'",
         "config.yaml:6: ports.base: must be a number from 1024 to 65535, not '80'",
-        "config.yaml:7: ports.base: given twice; it stands in line 6 already",
+        "config.yaml:7: ports.base: given twice; line 6 already has it",
         "config.yaml:8: limit: unknown key; did you mean limits?",
         "config.yaml:10: log: must be a mapping of level, not a list of 1",
     ]
@@ -533,7 +533,7 @@ def test_a_bomb_is_refused_before_it_expands(text):
         ),
         (
             "ports:\n  reserved: [5001-5431, 20000-31999]",
-            "config.yaml:2: ports.reserved: ports.reserved leaves nobody a port of ports.range or ports.overflow",
+            "config.yaml:2: ports.reserved: ports.reserved leaves no port of ports.range or ports.overflow",
         ),
         (
             "limits:\n  max_sockets: 10\n  max_running: 11\n",

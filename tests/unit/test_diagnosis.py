@@ -217,7 +217,7 @@ class TestCrashLoop:
         process = described(self.LOOPED, self.STOPPED_LISTENING)
         assert process.state is ProcessState.CRASH_LOOP
         assert process.cause == "browser_lost"
-        assert process.message.endswith("started too often in a short time, and systemd starts it no more")
+        assert process.message.endswith("started too often in a short time, and systemd no longer starts it")
         assert "; then start the user again, which lifts that limit" in process.hint
 
     def test_the_service_tells_it_where_the_limit_was_hit_by_starts_from_outside(self):

@@ -26,7 +26,7 @@ def event(**members) -> bytes:
     return f"event: session\nid: 1\ndata: {json.dumps(SESSION | members)}\n\n".encode()
 
 
-NO_HTTP = "what came is no HTTP"
+NO_HTTP = "the answer is not HTTP"
 
 
 class Heard:

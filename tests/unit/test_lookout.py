@@ -128,7 +128,7 @@ async def test_nobody_waits_for_an_alarm_that_nobody_ends_any_more(monkeypatch, 
     monkeypatch.setattr("waportd.alarms.Rule.look", break_down)
     lookout.start()
     async with asyncio.timeout(5):
-        while "Cannot look out for alarms any more" not in caplog.text:
+        while "Cannot watch for alarms any more" not in caplog.text:
             await asyncio.sleep(0)
     async with asyncio.timeout(1), lookout.turn(USERS[0]):
         pass

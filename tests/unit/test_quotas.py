@@ -72,7 +72,7 @@ def test_a_wait_is_told_in_whole_seconds_and_never_as_none():
             quotas.PIECES_PER_TURN,
         ),
         (
-            "streams and long polls that are told of a change | those on one user; those on all users",
+            "streams and long polls that are notified of a change | those on one user; those on all users",
             quotas.WOKEN_PER_TURN,
         ),
         ("logs that are followed | a caller", quotas.LOGS_PER_CALLER),

@@ -136,7 +136,7 @@ class TestCalling:
     )
     async def test_what_is_no_pairing_code_is_not_passed_on(self, server, client, body):
         server.answer = lambda: web.Response(text=body)
-        with pytest.raises(ServerFailed, match="no pairing code") as caught:
+        with pytest.raises(ServerFailed, match="without a pairing code") as caught:
             await client.pairing_code(server.port, "5511999990000")
         assert caught.value.cause == "bad_answer"
 

@@ -196,7 +196,7 @@ async def test_a_version_of_whatsapps_page_is_logged_once_for_all_users(supervis
         systemd.servers[port].say("ready", linked=True, upstream=upstream)
         await until(supervisor, user, has_session(SessionState.READY))
     assert [record.getMessage() for record in caplog.records if "2.3000.1" in record.getMessage()] == [
-        "WhatsApp Web 2.3000.1 (whatsapp-web.js 1.34.7, engine bundled): all that was looked at is there"
+        "WhatsApp Web 2.3000.1 (whatsapp-web.js 1.34.7, engine bundled): all that was checked is there"
     ]
 
 

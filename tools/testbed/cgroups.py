@@ -16,7 +16,7 @@ def mount_unified() -> None:
     flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
     if not ROOT.is_dir():
         linux.mount("sysfs", "/sys", "sysfs", flags)
-    linux.mount("tmpfs", ROOT, "tmpfs", flags)  # cgroup2 cannot be mounted right on top of itself (EBUSY)
+    linux.mount("tmpfs", ROOT, "tmpfs", flags)  # cgroup2 cannot be mounted directly over itself (EBUSY)
     linux.mount("cgroup2", ROOT, "cgroup2", flags)
 
 

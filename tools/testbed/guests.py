@@ -89,7 +89,7 @@ def prepared_root(release: str, depends: str = "", *, bus: str = "dbus", offered
 
     `depends` is written as in debian/control, and so is `offered`: what apt can install in the machine without a
     network, with what that depends on and recommends. `bus` is the package that brings the message bus. Nothing may
-    ever be changed in the root; it is kept while this lasts, and for other runs until it was out of use for long.
+    ever be changed in the root; it is kept while this lasts, and for other runs until it has not been used for long.
     """
     wanted = ", ".join(filter(None, (PACKAGES.format(bus=bus), depends)))
     key = f"{wanted}; {offered}" if offered else wanted
@@ -127,7 +127,7 @@ def _remove_unused() -> None:
 
 
 def build_root(root: Path, release: str, wanted: str, offered: str, lock: int) -> None:
-    """Make a root below a name of its own, and give it its name when it is whole."""
+    """Make a root below a name of its own, and give it its name when it is complete."""
     print(f"guest: building {root}", file=sys.stderr)
     unfinished = root.with_suffix(".unfinished")
     if unfinished.exists():
@@ -259,7 +259,7 @@ class Machine:
         return answer
 
     def start(self, *command: str | Path, user: str | None = None) -> subprocess.Popen[str]:
-        """Start a command that is written to and read from; whoever starts it ends it, or the machine's shutdown."""
+        """Start a command that is written to and read from; the caller ends it, or the machine's shutdown."""
         process = subprocess.Popen(
             self._inside(command, user),
             env=_ENVIRONMENT,

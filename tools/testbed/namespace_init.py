@@ -142,7 +142,7 @@ class _Init:
         self.plan = plan
         self.lifeline = lifeline
         self.owner = plan.owner
-        # The names tell journald what is a unit of whose manager (cg_get_root_path and cg_path_get_user_unit
+        # From the names journald knows what is a unit of which manager (cg_get_root_path and cg_path_get_user_unit
         # of systemd's cgroup-util.c): init.scope, which holds process 1, marks the root of the tree.
         self.init_group = group / "init.scope"
         self.manager_group = group / f"user@{self.owner.uid}.service"
@@ -307,7 +307,7 @@ class _Init:
     def _await_journal(self, process: int) -> None:
         """Wait until the journal takes streams.
 
-        Not by sd_notify(3): journald would go on to hand its streams to whom it notified, and complain.
+        Not by sd_notify(3): journald would then hand its streams to the process that it notified, and complain.
         """
         deadline = time.monotonic() + START_SECONDS
         while process not in _reap() and time.monotonic() < deadline:

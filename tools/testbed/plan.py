@@ -1,4 +1,4 @@
-"""What a private manager is to run, as whom, and what that may reach."""
+"""What a private manager runs, as which user, and what that may reach."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Owner:
-    """Whom the manager and the command run as."""
+    """The user that the manager and the command run as."""
 
     uid: int
     gid: int

@@ -29,7 +29,7 @@ def _scope() -> str:
 
 
 def enter_delegated_scope() -> None:
-    """Where systemd runs the machine, ask it for a control group that is ours, and start anew in there.
+    """Where systemd runs the machine, ask it for a control group that is ours, and restart in there.
 
     The tree is systemd's: others may change only what it delegates (https://systemd.io/CGROUP_DELEGATION).
     """

@@ -1,4 +1,4 @@
-"""What a caller likes best of what there is, by the headers Accept and Accept-Language (RFC 9110, section 12)."""
+"""Which of the offers a caller prefers, by the headers Accept and Accept-Language (RFC 9110, section 12)."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ def preferences(header: str) -> Iterator[tuple[str, float]]:
 
 
 def best_type(request: web.Request, offers: Mapping[T, str]) -> T:
-    """Return which of the offered media types is liked best; of equals the first."""
+    """Return which of the offered media types the caller prefers; of equals the first."""
     ranges = dict(preferences(",".join(request.headers.getall("Accept", []))))
 
     def quality_of(media_type: str) -> float:
@@ -32,7 +32,7 @@ def best_type(request: web.Request, offers: Mapping[T, str]) -> T:
 
 
 def best_language(header: str, offers: Mapping[str, T], default: T) -> T:
-    """Return what is offered for the language that is liked best, whatever its region; of equals the first."""
+    """Return what is offered for the preferred language, whatever its region; of equals the first."""
     ranked = sorted(preferences(header), key=lambda each: -each[1])
     tags = (tag.partition("-")[0] for tag, _ in ranked)
     return next((offers[tag] for tag in tags if tag in offers), default)

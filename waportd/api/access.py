@@ -1,8 +1,8 @@
 """Who may call what.
 
-Over the unix socket the kernel says who calls (SO_PEERCRED, unix(7)), and whoever may call may call everything. Over
-TCP a token says it, or a connect link for one user. No check of the Host header guards against pages of other sites
-that rebind their name to this host: a browser sends neither along by itself.
+Over the unix socket the kernel says who calls (SO_PEERCRED, unix(7)), and anyone who may call may call everything. Over
+TCP a token says it, or a connect link for one user. The Host header is not checked against pages of other sites
+that rebind their name to this host: a browser sends neither of the two automatically.
 """
 
 import contextlib
@@ -59,9 +59,9 @@ _SCOPES = {
     Kind.READ: Scope.READ,
     Kind.METRICS: Scope.METRICS,
 }
-_TELL = "tell whoever gave you this link"
+_TELL = "report this to the person who gave you this link"
 _OWNER = "waportd.owner"
-"""Where a request that was let in keeps whom it concerns."""
+"""Where a request that was let in keeps the user that it concerns."""
 _CALLER = "waportd.caller"
 """Where a request keeps who sent it."""
 
@@ -74,23 +74,23 @@ def peer_uid(request: web.BaseRequest) -> int | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Caller:
-    """Who called, as far as it matters for what may be called."""
+    """Who called, as far as this decides what may be called."""
 
     scope: Scope
     user: User | None = None
     """Whose calls may be made; None where that does not matter."""
     token: str | None = None
-    """The id of the token that was shown."""
+    """The id of the token that was sent."""
     until: float | None = None
-    """When the link ends that was shown, in seconds since the epoch."""
+    """When the link that was sent ends, in seconds since the epoch."""
     key: int = 0
-    """How often the key of all links had been changed when it was shown."""
+    """How often the key of all links had been changed when it was sent."""
     uid: int | None = None
     """Whose process called, over the unix socket."""
 
     @property
     def identity(self) -> Hashable:
-        """For whom a call counts: a uid, a token, all links of a user; None for nobody."""
+        """To what a call counts: a uid, a token, all links of a user; None for nothing."""
         if self.uid is not None or self.token is not None:
             return self.token if self.uid is None else self.uid
         return ("links", self.user) if self.user is not None else None
@@ -116,7 +116,7 @@ def caller_of(request: web.Request) -> Caller:
 
 
 def by_link(request: web.Request) -> bool:
-    """Return whether somebody called who has a connect link, and nothing else."""
+    """Return whether the caller has a connect link, and nothing else."""
     return caller_of(request).scope is Scope.LINK
 
 
@@ -154,13 +154,13 @@ class Access:
     ) -> None:
         """Let a call pass, and keep who made it; raise a WaportdError that says why not.
 
-        ``owner`` is the user whom the call concerns, None where it concerns nobody in particular.
+        ``owner`` is the user that the call concerns; None where it concerns no particular user.
         """
         request[_CALLER] = caller = self._identify(request, needed, owner)
         if not caller.may(needed, owner, also):
             if caller.scope in {Scope.READ, Scope.METRICS}:
                 raise Forbidden(
-                    f"a token of scope {caller.scope.name.lower()} does not open this call",
+                    f"a token of scope {caller.scope.name.lower()} does not allow this call",
                     hint="use a token of that user, or one of scope admin",
                 )
             whose = "another user" if needed is not Scope.ADMIN else "all users"
@@ -174,7 +174,7 @@ class Access:
         request[_OWNER] = owner
 
     def begin_change(self, request: web.Request) -> None:
-        """Have a call written down that was let in and is about to change something; raise TooManyRequests for one too many."""
+        """Record a call that was let in and is about to change something; raise TooManyRequests beyond the limit."""
         if audit.is_change(request):
             return
         caller = caller_of(request)
@@ -185,7 +185,7 @@ class Access:
                 log.warning("%s changes too much, and has to wait %.0f s", one_line(self._name(caller)), wait)
             raise TooManyRequests(
                 f"this caller has changed something {minute} times within the minute, or {hour} times within the hour, "
-                "which is as often as may be",
+                "which is the limit",
                 hint=f"wait {retry_after(wait)} s",
                 cause="too_many_changes",
                 retry_after=retry_after(wait),
@@ -219,16 +219,16 @@ class Access:
         return (None if token is None else token.name) or caller.token
 
     def for_caller(self, request: web.Request, error: WaportdError) -> WaportdError:
-        """Return an error as whoever called may see it: who has a link learns nothing of the machine's programs."""
+        """Return an error as the caller may see it: one with a link learns nothing about the machine's programs."""
         caller: Caller | None = request.get(_CALLER)
         if caller is not None and caller.scope is Scope.LINK and error.cause == "port_held":
             return Conflict("the server cannot be started now", hint=_TELL, cause=error.cause)
         return error
 
     def recognise(self, head: bytes) -> tuple[Hashable, Share] | None:
-        """Tell by the beginning of a request over TCP who sends it; None where it shows nothing that is ours.
+        """Return who sends a request over TCP, by its beginning; None where it shows no token or link of ours.
 
-        It decides on nothing but whose turn it is: what the request may do is decided when it is read.
+        It only decides whose turn it is: what the request may do is decided when it is read.
         """
         caller: Caller | None = None
         if match := _BEARER.search(head):
@@ -243,11 +243,11 @@ class Access:
         return (caller.identity, caller.share) if caller else None
 
     def share_of(self, uid: int) -> Share:
-        """Tell what a user id may have of the unix socket."""
+        """Return what share of the unix socket a user id has."""
         return UID if self.permits(uid) else REFUSED
 
     def still_admits(self, caller: Caller) -> bool:
-        """Return whether the caller may still call: is on the list, or has a token or link that holds."""
+        """Return whether the caller may still call: it is on the list, or has a valid token or link."""
         if caller.uid is not None and not self.permits(caller.uid):
             return False
         if caller.token is not None and not self.tokens.is_valid(caller.token):
@@ -286,16 +286,16 @@ class Access:
         token = self.tokens.recognise(text.strip()) if scheme.lower() == "bearer" else None
         if token is None:
             raise Unauthorized(
-                "that token is none of ours, or was deleted",
-                hint="`waportctl token list` shows those that there are",
+                "that token is unknown, or was deleted",
+                hint="`waportctl token list` shows the known ones",
                 presented=True,
             )
         return _holder(token)
 
     def _counted(self, request: web.Request, error: LinkInvalid | Unauthorized) -> WaportdError:
-        """Return the error for a failed try, which is another one for who tries again and again.
+        """Return the error for a failed try; a caller who tries again and again gets another one.
 
-        Not before the check: who shares a reverse proxy's address with such a caller shall not be locked out, and
+        Not before the check: other callers behind the same reverse proxy must not be locked out, and
         nobody finds a token or signature by trying.
         """
         if isinstance(error, Unauthorized) and not error.presented:

@@ -1,6 +1,6 @@
 """Who changed what: one line in the journal for each call that changes something, with the caller in its fields.
 
-`waportctl audit` shows them. Nothing secret is in one: no token or link, no body, and of a path no query.
+`waportctl audit` shows them. No line holds a secret: no token or link, no body, and no query of a path.
 """
 
 import logging
@@ -42,7 +42,7 @@ def note(
 ) -> None:
     """Write the line of a call that was let in, and that is answered with that status.
 
-    ``path`` is how the line names it, ``name`` who called, ``user`` whom the call concerns.
+    ``path`` is how the line names it, ``name`` who called, ``user`` the user that the call concerns.
     """
     action = f"{request.method} {path}"
     fields = {**log_fields(user), "WAPORTD_ACTION": action, "WAPORTD_STATUS": str(status)}

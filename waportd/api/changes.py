@@ -1,4 +1,4 @@
-"""``/v1/audit``: who changed what through the API, as the journal has it."""
+"""``/v1/audit``: who changed what through the API, read from the journal."""
 
 import time
 from typing import Annotated
@@ -21,10 +21,10 @@ class ChangeDocument(Document):
     time: Annotated[Moment, "When it was made."]
     caller: Annotated[str | None, "Who made it: the account, what the token is for, or whose link it was."]
     uid: Annotated[str | None, "The caller's user id; null over TCP."]
-    token: Annotated[str | None, "The id of the token that was shown."]
-    link: Annotated[str | None, "Whose connect link was shown."]
+    token: Annotated[str | None, "The id of the token that was sent."]
+    link: Annotated[str | None, "The user whose connect link was sent."]
     address: Annotated[str | None, "Where the call came from; null on the unix socket."]
-    user: Annotated[str | None, "Whom it concerns."]
+    user: Annotated[str | None, "The user that it concerns."]
     action: Annotated[str | None, "Method and path of the call."]
     status: Annotated[str | None, "The HTTP status that it was answered with."]
 
@@ -35,11 +35,11 @@ class ChangesDocument(Document):
     changes: tuple[ChangeDocument, ...]
 
 
-_OF = Parameter[User | None]("user", OF_USER, "Whose changes only.")
+_OF = Parameter[User | None]("user", OF_USER, "Only changes of this user.")
 _SINCE = Parameter[int](
     "since", number(1, 366 * 86_400), "How many seconds to look back.", default=7 * 86_400
 )
-_LIMIT = Parameter[int]("limit", number(1, 1000), "How many changes at most, the newest ones.", default=100)
+_LIMIT = Parameter[int]("limit", number(1, 1000), "The most changes to return; the newest ones.", default=100)
 
 
 def operations() -> list[Operation]:

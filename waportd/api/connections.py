@@ -1,7 +1,7 @@
-"""Who is connected: connections are let in, counted for their callers, and made room for when there are too many.
+"""Connections: they are accepted, counted for their callers, and closed to make room when there are too many.
 
-aiohttp bounds none of this: it takes as many connections and as many requests ahead as are sent, and waits for ever for
-a first request and for a reader. asyncio's own loop that accepts goes on where there are no descriptors left.
+aiohttp limits none of this: it takes as many connections and as many requests ahead as are sent, and waits for ever for
+a first request and for a reader. asyncio's own accept loop keeps trying where there are no descriptors left.
 """
 
 import asyncio
@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 BACKLOG: Final = 4096
 """Connections that wait in the kernel."""
 _ACCEPTING_S = 0.006
-"""Seconds for which connections are accepted before those who are connected are answered again."""
+"""Seconds for which connections are accepted before connected callers are answered again."""
 _NO_DESCRIPTOR_PAUSE_S = 0.5
-"""Seconds for which none is accepted where there is no descriptor left."""
+"""Seconds for which no connection is accepted where there is no descriptor left."""
 LOOKED_AT = 64
 """Connections of a caller that are looked at for one that is idle; the longest unused come first. All of a link's or of
 a user's token."""
@@ -56,11 +56,11 @@ _PEEKED_BYTES = 4096
 _NOBODY = "nobody"
 
 Recognise = Callable[[bytes], tuple[Hashable, Share] | None]
-"""Tells by the beginning of a request who sends it; None for nobody in particular."""
+"""Returns who sends a request, by its beginning; None for an unknown caller."""
 
 
 def uid_of_peer(peer: Any) -> int | None:
-    """Return whose process is at the other end of a socket; None where the kernel does not say: it is no unix socket."""
+    """Return the user id of the process at the other end of a unix socket; None for other sockets."""
     if peer.family != socket.AF_UNIX:
         return None
     _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
@@ -78,7 +78,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         super().__init__(*arguments, **options)
         self.door = door
         self.caller = caller
-        """For whom it counts; None for one that does not count any more."""
+        """The caller to which it counts; None for one that does not count any more."""
         self.share = share
         self.uid = caller if isinstance(caller, int) else None
         """Whose process it is, over the unix socket."""
@@ -119,7 +119,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
 
     @contextlib.contextmanager
     def tied(self) -> Iterator[None]:
-        """Cancel the current task, which answers a request of this connection, if the caller leaves meanwhile."""
+        """Cancel the current task, which answers a request of this connection, if the caller disconnects meanwhile."""
         self._tied = asyncio.current_task()
         try:
             if self.transport is None:
@@ -192,7 +192,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         return request is not None and request.content.is_eof()
 
     def _give_up_body(self) -> None:
-        """Let nobody wait for the rest of a body where what came in its place is no HTTP: aiohttp does not."""
+        """End the wait for the rest of a body where no valid HTTP came in its place: aiohttp does not."""
         if len(self._messages) > 1:
             del self._messages[-2]
         elif self._current_request is not None and not self._current_request.content.is_eof():
@@ -203,7 +203,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self.close()
 
     def resume_reading(self) -> None:
-        """Read on, which aiohttp asks for as well: not as long as something waits that has arrived before."""
+        """Continue to read, as aiohttp asks: not while something that arrived before still waits."""
         if not self._held:
             super().resume_reading()
 
@@ -231,7 +231,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self._await_reader(transport)
             return
         if not self.door.lines.count(("unread", self.caller), self._loop.time()):
-            log.info("dropped a reader, who read nothing for %g s", UNREAD_S)
+            log.info("dropped a reader that read nothing for %g s", UNREAD_S)
         transport.abort()
 
     def _end_alarm(self) -> None:
@@ -263,20 +263,20 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
 
 
 class Turns:
-    """Spreads what callers do over time: each gets so many turns every `TURN_S` seconds, and what is more waits for its own."""
+    """Spreads the callers' work over time: each gets a number of turns every `TURN_S` seconds, and the rest waits."""
 
     def __init__(self) -> None:
         self._taken: collections.Counter[Hashable] = collections.Counter()
         self._ends = 0.0
-        """When the turns end that are counted, by the event loop's clock."""
+        """When the turns that are counted end, by the event loop's clock."""
         self._lines: dict[Hashable, collections.OrderedDict[Hashable, tuple[int, Callable[[], None]]]] = {}
-        """Who waits for a turn of each caller, and what is to be done then."""
+        """What waits for a turn of each caller: what to call then."""
         self._timer: asyncio.TimerHandle | None = None
         self._calling = False
-        """Whether those who wait are being called: who is called does not line up behind the others."""
+        """Whether those who wait are being called: they do not line up behind the others again."""
 
     def take(self, who: Hashable, caller: Hashable, most: int, then: Callable[[], None]) -> bool:
-        """Take a turn of the caller's; where there is none left, return False and call ``then`` when there is."""
+        """Take a turn of the caller; where none is left, return False and call ``then`` when there is one."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if now >= self._ends:
@@ -291,7 +291,7 @@ class Turns:
         return False
 
     async def wait(self, caller: Hashable, most: int) -> None:
-        """Take a turn of the caller's; where there is none left, return when there is."""
+        """Take a turn of the caller; where none is left, wait until there is one."""
         turn = asyncio.get_running_loop().create_future()
 
         def take() -> None:
@@ -306,7 +306,7 @@ class Turns:
 
     @property
     def are_waited_for(self) -> bool:
-        """Whether anybody waits for a turn."""
+        """Whether any caller waits for a turn."""
         return any(self._lines.values())
 
     def waiting(self, caller: Hashable) -> int:
@@ -329,7 +329,7 @@ class Turns:
         return next(iter(self._lines[caller]))
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """End all waits."""
         self._lines.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -366,10 +366,10 @@ class Turns:
 
 
 class Door:
-    """Lets callers in by sockets that listen, and keeps room for all: TCP has one, and the unix socket another.
+    """Accepts callers on listening sockets, and keeps room for all: TCP has one, and the unix socket another.
 
-    Who comes by TCP is known by the first request only. Until it is there, and until it is its caller's turn, a
-    connection is no more than a descriptor.
+    Over TCP only the first request shows who the caller is. Until it is there, and until it is its caller's turn, a
+    connection is only a descriptor.
     """
 
     def __init__(
@@ -379,10 +379,10 @@ class Door:
         make: Callable[["Door", Hashable, Share], Connection],
         share_of: Callable[[int], Share] = lambda _: UID,
     ) -> None:
-        """``most`` connections at a time, each made by ``make``; ``share_of`` tells the share of a user id."""
+        """``most`` connections at a time, each made by ``make``; ``share_of`` returns the share of a user id."""
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.lines = Pace(*BAD_REQUEST_LINES)
-        """Of the journal, for each source."""
+        """Lines of the journal about each source."""
         self.turns = Turns()
         self.most = most
         """Connections at a time."""
@@ -394,10 +394,10 @@ class Door:
         """The connections of each caller, the longest unused first."""
         self._listeners: list[socket.socket] = []
         self._withdrawn: set[tuple[str, int]] = set()
-        """Addresses of TCP that are served no more."""
+        """TCP addresses that are not served any more."""
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         self._silent: collections.OrderedDict[socket.socket, asyncio.TimerHandle] = collections.OrderedDict()
-        """Those by whom nothing has come yet, and what ends the wait for it."""
+        """Connections on which nothing has come yet, and what ends the wait for it."""
         self._arrivals: set[asyncio.Task[None]] = set()
 
     @property
@@ -407,7 +407,7 @@ class Door:
 
     @property
     def arriving(self) -> bool:
-        """Whether somebody was accepted who is not connected yet, or waits for a turn."""
+        """Whether an accepted caller is not connected yet, or waits for a turn."""
         return bool(self._arrivals) or self.turns.are_waited_for
 
     # Accepting
@@ -417,13 +417,13 @@ class Door:
         listener.setblocking(False)  # noqa: FBT003  # the standard library's signature
         listener.listen(BACKLOG)
         if listener.family != socket.AF_UNIX:
-            # The kernel keeps back who says nothing (tcp(7)), so that most can be told apart as they are accepted.
+            # The kernel holds back connections without data (tcp(7)), so that most callers are known on accept.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(FIRST_REQUEST_S))
         self._listeners.append(listener)
         self._accept_on(listener)
 
     def withdraw(self, host: str, port: int) -> None:
-        """Serve an address of TCP no more: accept nobody there, and end the connections that came by it."""
+        """Stop serving a TCP address: accept nothing there, and end the connections that came by it."""
         self._withdrawn.add((host, port))
         for listener in [one for one in self._listeners if one.getsockname()[:2] == (host, port)]:
             asyncio.get_running_loop().remove_reader(listener)
@@ -439,11 +439,11 @@ class Door:
         if not self._withdrawn or connection.transport is None:
             return False
         host, port = connection.transport.get_extra_info("sockname")[:2]
-        # Of an address that means all of the host's, a connection has one of these.
+        # Where the address stands for all of the host's, a connection has one of these.
         return not self._withdrawn.isdisjoint({(host, port), ("::" if ":" in host else "0.0.0.0", port)})  # noqa: S104
 
     def shut(self) -> None:
-        """Accept no more. The listeners stay open: where systemd keeps them too, callers wait for the successor."""
+        """Stop accepting. The listeners stay open: where systemd keeps them too, callers wait for the next daemon."""
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             loop.remove_reader(listener)
@@ -495,7 +495,7 @@ class Door:
         arrived.close()
 
     def _look_at(self, arrived: socket.socket) -> None:
-        """See by what has come who it is. It stays where it is, to be read as a request."""
+        """Look at what has come to see who the caller is, and leave it there to be read as a request."""
         try:
             head = arrived.recv(_PEEKED_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
@@ -525,7 +525,7 @@ class Door:
         def come_in() -> None:
             self._line_up(arrived, caller, share)
 
-        # A line of its own: who is connected already waits for nobody who arrives.
+        # A line of its own: connected callers do not wait for new ones.
         line = ("arrivals", caller)
         if self.turns.take(arrived, line, share.turns or ARRIVALS_PER_TURN, come_in):
             task = asyncio.get_running_loop().create_task(self._welcome(arrived, caller, share))
@@ -555,7 +555,7 @@ class Door:
         if self._is_over(connection) and not self._make_room(connection):
             if connection.uid is not None:
                 return False
-            # It is nobody's until its request is refused, with a reason.
+            # It has no caller until its request is refused, with a reason.
             self._remove(connection)
             self._add(connection, _NOBODY, NOBODY)
             if self._is_over(connection):
@@ -566,12 +566,12 @@ class Door:
         largest = max(self._callers, key=lambda one: (len(self._callers[one]), one != caller))
         if largest == caller:
             return self._make_room(connection)
-        # Whoever has the most gives way, be it in the middle of something.
+        # The caller with the most connections gives way, even in the middle of something.
         self._end(next(iter(self._callers[largest])))
         return True
 
     def belongs_to(self, connection: Connection, caller: Hashable, share: Share) -> None:
-        """Count a connection for another caller, who has shown by a request who it is.
+        """Count a connection for another caller, which a request has identified.
 
         Raises TooManyRequests where that caller has as many as may be, and uses them all.
         """
@@ -585,13 +585,13 @@ class Door:
             self._add(connection, before, share_before)
             connection.close()
             raise TooManyRequests(
-                f"{share.connections} calls are under way with this token or link, which is as many as can be",
+                f"{share.connections} calls are under way with this token or link, which is the limit",
                 hint="wait until some of them are answered",
                 retry_after=1,
             )
 
     def note_use(self, connection: Connection) -> None:
-        """Note that something came by a connection."""
+        """Note that a connection has received something."""
         if connection.caller is not None:
             self._callers[connection.caller].move_to_end(connection)
 
@@ -612,11 +612,11 @@ class Door:
             if connection.idle and connection is not newcomer:
                 self._end(connection)
                 return True
-            # In use: a stream that nothing comes by is not to stand before those that are idle.
+            # In use: a silent stream must not stand before idle connections.
             others.move_to_end(connection)
         if newcomer.caller != _NOBODY:
             return False
-        # Nobody knows who they are, so the last one may be the one that counts.
+        # The callers are unknown, so the last one may be the one that matters.
         self._end(next(iter(others)))
         return True
 

@@ -1,8 +1,8 @@
 """Refuses what a browser sends for a page of another site.
 
-The API itself knows no cookies, but a proxy before it may, or a login of its own: any page that somebody visits could
-make the browser call with those. Browsers say for whom they call (Fetch Metadata; ``Origin`` where there is none);
-other programs say nothing, and are none of this.
+The API itself uses no cookies, but a proxy in front of it may, or may have its own login: any page that somebody visits
+could make the browser call with those. Browsers say which site calls (Fetch Metadata; ``Origin`` where there is none);
+other programs say nothing, and are not affected.
 """
 
 import urllib.parse

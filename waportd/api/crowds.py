@@ -11,7 +11,7 @@ _RETRY_AFTER_S = 30
 
 
 class Crowd:
-    """Counts what lasts. Whoever wants more than there may be is refused."""
+    """Counts calls that last. Callers beyond the limit are refused."""
 
     def __init__(self, of_one: str, of_all: str, hint: str) -> None:
         """``of_one`` and ``of_all`` say how many there are, in words, with ``{}`` for the number."""
@@ -20,13 +20,11 @@ class Crowd:
 
     @contextlib.contextmanager
     def one_more(self, caller: Hashable, each: int, total: int) -> Iterator[None]:
-        """Count one more as long as it lasts; raise TooManyRequests where there are ``each`` of the caller's or ``total``."""
+        """Count one more while it lasts; raise TooManyRequests where the caller has ``each`` or all have ``total``."""
         own, all_there_are = self._callers[caller], self._callers.total()
         if own >= each or all_there_are >= total:
             many = self._of_all.format(all_there_are) if all_there_are >= total else self._of_one.format(own)
-            raise TooManyRequests(
-                f"{many}, which is as many as can be", hint=self._hint, retry_after=_RETRY_AFTER_S
-            )
+            raise TooManyRequests(f"{many}, which is the limit", hint=self._hint, retry_after=_RETRY_AFTER_S)
         self._callers[caller] += 1
         try:
             yield

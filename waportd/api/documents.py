@@ -30,7 +30,7 @@ from waportd.proxies import AUTO
 from waportd.registry import Instance
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, default=members)
-"""Made once: `json.dumps` makes one for each call, which takes as long as a small document."""
+"""Made once: `json.dumps` makes one for each call, which takes as long as to write a small document."""
 
 
 def written(document: object) -> bytes:
@@ -39,7 +39,7 @@ def written(document: object) -> bytes:
 
 
 def respond(document: object, status: int = 200, **headers: str) -> web.Response:
-    """Answer with a JSON document that nobody may keep; bytes are one that is written."""
+    """Answer with a JSON document that must not be cached; bytes are one that is already written."""
     return web.Response(
         body=document if isinstance(document, bytes) else written(document),
         status=status,
@@ -61,13 +61,13 @@ def moment(seconds: float) -> str:
 
 
 def url(instance: Instance) -> str | None:
-    """Name the address of a user's server; None where anybody might have taken the port."""
+    """Name the address of a user's server; None where another program might have taken the port."""
     return f"http://localhost:{instance.assignment.port}" if instance.held else None
 
 
 Status = Annotated[str, As(words(SessionState, ProcessState))]
-Cause = Annotated[str | None, "What exactly is wrong, for programs; null where nothing is."]
-Hint = Annotated[str | None, "What mends it."]
+Cause = Annotated[str | None, "What exactly is wrong, for programs; null where nothing is wrong."]
+Hint = Annotated[str | None, "How to fix it."]
 
 
 class MissingMember(Document):
@@ -75,25 +75,27 @@ class MissingMember(Document):
 
     feature: Annotated[str, "What does not work without it: `link`, `send`, `media_out`."]
     module: Annotated[str, "The module of WhatsApp's page."]
-    member: Annotated[str, "What is needed of it."]
-    found: Annotated[str, "What is there in its place: `undefined`, `no such module`, `number`."]
+    member: Annotated[str, "The member of it that is needed."]
+    found: Annotated[str, "What is there instead: `undefined`, `no such module`, `number`."]
 
 
 class UpstreamDocument(Document):
     """WhatsApp's page as a server has found it."""
 
-    build: Annotated[str | None, "The version of WhatsApp's page; null until the page has told it."]
+    build: Annotated[str | None, "The version of WhatsApp's page; null until the page reports it."]
     library: Annotated[str | None, "The version of whatsapp-web.js that runs."]
     engine: Annotated[str | None, "Which of the installed ones that is: `bundled`, or a version."]
     pinned: Annotated[
-        str | None, "The file that is served in place of the site's page; null for the site's own."
+        str | None, "The file that is served in place of the site's page; null for the site's own page."
     ]
-    ok: Annotated[bool, "Nothing that was looked at is missing."]
-    checked: Annotated[tuple[str, ...], "What was looked at: `boot` before a login, `main` after it."]
-    missing: Annotated[tuple[MissingMember, ...], "What the page does not have as it is needed."]
+    ok: Annotated[bool, "Nothing of what was checked is missing."]
+    checked: Annotated[tuple[str, ...], "What was checked: `boot` before a login, `main` after it."]
+    missing: Annotated[
+        tuple[MissingMember, ...], "What the page lacks, or has in another form than is needed."
+    ]
     shims: Annotated[
         Mapping[str, str],
-        "What was done for the library in the page, by name: `absent`, `not needed`, `applied` or `failed`.",
+        "Fixes that were made in the page for the library, by name: `absent`, `not needed`, `applied` or `failed`.",
     ]
 
 
@@ -104,18 +106,16 @@ class StorageDocument(Document):
     cache: Annotated[int, "Bytes of the browser's cache, which `instances.cache_max` limits at each start."]
     journal: Annotated[int, "Bytes of the journal of messages, which `instances.journal_size` limits."]
     snapshots: Annotated[int, "Bytes of the copies of the login, of which `instances.snapshots` are kept."]
-    snapshot_at: Annotated[
-        Moment | None, "When the login was as the newest copy has it; null as long as there is none."
-    ]
+    snapshot_at: Annotated[Moment | None, "When the newest copy was made; null as long as there is none."]
     restored_at: Annotated[
         Moment | None,
-        "When a copy took the place of a login that the browser had found damaged; null: never.",
+        "When a copy replaced a login that the browser had found damaged; null: never.",
     ]
     measured_at: Annotated[Moment, "When the server measured it: when its session is ready, then every hour."]
 
 
 class SummaryDocument(Document):
-    """How a user's server is."""
+    """The state of a user's server."""
 
     state: Annotated[
         Status, "What matters now: the state of the session while the server runs, else that of the process."
@@ -123,8 +123,8 @@ class SummaryDocument(Document):
     message: Annotated[str, "The state, in words."]
     cause: Annotated[
         str | None,
-        "What exactly is wrong, for programs; null where nothing is. `not_answering`: the server runs and is not heard. "
-        "`undelivered`: messages have waited for the web app for more than five minutes.",
+        "What exactly is wrong, for programs; null where nothing is wrong. `not_answering`: the server runs and does "
+        "not answer. `undelivered`: messages have waited for the web app for more than five minutes.",
     ]
     hint: Hint
     since: Annotated[Moment | None, "When that began: the state, or the wait of the oldest message."]
@@ -139,23 +139,25 @@ class ProcessDocument(Document):
     cause: Cause
     hint: Hint
     pid: Annotated[int | None, "The server's process."]
-    restarts: Annotated[int, "How often systemd restarted it by itself."]
+    restarts: Annotated[int, "How often systemd restarted it automatically."]
     next_start: Annotated[
         Moment | None,
-        "When a server that ended again and again is started next. Requests on its port wait for that.",
+        "When systemd next starts a server that keeps ending. Requests on its port wait for that.",
     ]
 
 
 class WebhookDocument(Document):
-    """What became of a server's incoming messages."""
+    """What happened to a server's incoming messages."""
 
     queued: Annotated[int, "Messages that wait to be delivered."]
     delivered: Annotated[int, "Messages that were delivered since the server started."]
-    failed: Annotated[int, "Tries that failed, each of which was followed by another one or by a drop."]
+    failed: Annotated[int, "Failed tries; each was followed by a retry or a drop."]
     dropped: Annotated[int, "Messages that are lost."]
-    undelivered: Annotated[int, "Messages that were given up and are kept: `POST …/messages/redeliver`."]
-    oldest_at: Annotated[Moment | None, "Since when the oldest message waits; null where none does."]
-    error: Annotated[str | None, "Why the last try failed; null once a message was delivered since."]
+    undelivered: Annotated[
+        int, "Undelivered messages that are kept: `POST …/messages/redeliver` sends them again."
+    ]
+    oldest_at: Annotated[Moment | None, "Since when the oldest message has waited; null where none waits."]
+    error: Annotated[str | None, "Why the last try failed; null once a message has been delivered since."]
     error_at: Annotated[Moment | None, "When it failed."]
 
 
@@ -167,73 +169,75 @@ class SessionDocument(Document):
     message: Annotated[str, "The state, in words."]
     cause: Cause
     hint: Hint
-    attempt: Annotated[int, "Which of the codes is shown, from 1."]
-    attempts: Annotated[int, "How many codes are shown before the server waits to be asked again."]
-    progress: Annotated[int | None, "How much of the chats is loaded after a scan, in percent."]
+    attempt: Annotated[int, "The number of the code that is shown, from 1."]
+    attempts: Annotated[int, "How many codes are shown before the server waits for another request."]
+    progress: Annotated[int | None, "How many of the chats are loaded after a scan, in percent."]
     phone_number: Annotated[str | None, "The linked phone."]
-    name: Annotated[str | None, "What its owner is called there."]
-    answering: Annotated[bool, "The server is heard, so this is what it says now; else its last word."]
+    name: Annotated[str | None, "The name of its owner on WhatsApp."]
+    answering: Annotated[
+        bool, "The server is connected, so this is its current state; else the last known one."
+    ]
     upstream: UpstreamDocument | None
     webhook: WebhookDocument
 
 
 class MemoryDocument(Document):
-    """What a server takes of memory."""
+    """How much memory a server uses."""
 
-    bytes: Annotated[int | None, "What the server and its browser use."]
+    bytes: Annotated[int | None, "The memory that the server and its browser use."]
     source: Annotated[
         str | None,
-        "`systemd` (its own figure), or `pss` or `rss`, summed over the processes; null: not measured.",
+        "`systemd` (systemd's own figure), or `pss` or `rss`, summed over the processes; null: not measured.",
     ]
 
 
 class CpuDocument(Document):
-    """What a server has taken of the processors."""
+    """How much processor time a server has used."""
 
     seconds: Annotated[float | None, "Processor time of the server and its browser."]
     source: Annotated[str | None, "`systemd`, or `processes`; null: not measured."]
 
 
 class UserDocument(Document):
-    """A user's server. No secret is in it: the QR code has a resource of its own."""
+    """A user's server. It holds no secret: the QR code has its own resource."""
 
     user: Annotated[str, "Whose server it is."]
     port: Annotated[int, "The port of the server."]
     url: Annotated[
         str | None,
-        "The address of the server, for calls of the web app; null where the port is not held for it, as that of a "
-        "user who was stopped: whoever listens there is somebody else.",
+        "The address of the server, for calls of the web app; null where the port is not held for it, as after a stop: "
+        "another program may listen there.",
     ]
     unit: Annotated[str, "The systemd unit."]
-    desired: Annotated[Desired, "What was asked for last."]
-    linked: Annotated[bool, "A phone was linked when the server was last heard of."]
+    desired: Annotated[Desired, "The state that was last asked for."]
+    linked: Annotated[bool, "A phone was linked when the server last reported."]
     note: Annotated[
         str | None,
-        "Why the user did not get the port that would have been preferred, or which one it was before a move.",
+        "Why the user did not get the preferred port, or which port the user had before a move.",
     ]
     own_webhook: Annotated[
-        bool, "The user has a `webhook_url` of their own. It may hold a token, so it is not told."
+        bool, "The user has a `webhook_url` of their own. It may hold a token, so it is not shown."
     ]
     own_webhook_secret: Annotated[bool, "The user has a `webhook_secret` of their own."]
     webhook_events: Annotated[
-        tuple[Event, ...] | None, "What goes to the webhook; null for `instances.webhook_events`."
+        tuple[Event, ...] | None, "Which events go to the webhook; null for `instances.webhook_events`."
     ]
-    ignore: Annotated[tuple[Ignored, ...] | None, "Chats that are passed over; null for `instances.ignore`."]
+    ignore: Annotated[tuple[Ignored, ...] | None, "Chats that are ignored; null for `instances.ignore`."]
     default_country: Annotated[
-        str | None, "The calling code of numbers without one; null for `instances.default_country`."
+        str | None, "The calling code for numbers without one; null for `instances.default_country`."
     ]
     send_rate: Annotated[int | None, "Messages a minute, 0 for no limit; null for `instances.send_rate`."]
     memory_max: Annotated[int | None, "Bytes that the server may use; null for `limits.memory_max`."]
     autostart: Annotated[bool, "A linked session is started again at boot."]
     engine: Annotated[
         str,
-        "Which version of whatsapp-web.js the server starts with next: `bundled`, or that of another engine. What "
+        "The version of whatsapp-web.js for the server's next start: `bundled`, or another engine. The one that "
         "runs now is `session.upstream.engine`.",
     ]
     own_engine: Annotated[bool, "The user has an `engine` of their own; else it is `instances.engine`."]
     proxy: Annotated[
         str,
-        "The proxy that the browser starts with next: `auto`, `none`, or its URL, with `***` in place of a password.",
+        "The proxy for the browser's next start: `auto`, `none`, or its URL, with `***` in place of a password.",
     ]
     own_proxy: Annotated[bool, "The user has a `proxy` of their own; else it is `instances.proxy`."]
     created_at: Annotated[Moment | None, "When the port was assigned."]
@@ -246,20 +250,20 @@ class UserDocument(Document):
 
 
 class PasskeyDocument(Document):
-    """What WhatsApp wants of a passkey. Holds a secret."""
+    """The passkey request of WhatsApp. Holds a secret."""
 
     stage: Annotated[
         PasskeyStage,
-        "`opening`: what is to be signed is on its way. `asked`: it is there. `given`: it was signed, and the phone is "
-        "awaited. `code`: a person compares `code` with the phone. `failed`: it came to nothing, and is tried again.",
+        "`opening`: the challenge is on its way. `asked`: it is there. `given`: it was signed, and the phone must "
+        "answer. `code`: a person compares `code` with the phone. `failed`: it failed, and is retried.",
     ]
     options: Annotated[
         Mapping[str, Any] | None,
-        "What is to be signed, in `asked`: a PublicKeyCredentialRequestOptionsJSON of WhatsApp's, whole. It is another "
-        "one at each try.",
+        "The challenge to sign, in `asked`: WhatsApp's complete PublicKeyCredentialRequestOptionsJSON. Each try has "
+        "a new one.",
     ]
-    expires_at: Annotated[Moment | None, "Until when the stage lasts at most."]
-    code: Annotated[str | None, "What the phone has to show, too, in `code`."]
+    expires_at: Annotated[Moment | None, "When the stage ends at the latest."]
+    code: Annotated[str | None, "The code that the phone must show, too, in `code`."]
 
 
 class QrDocument(Document):
@@ -267,17 +271,17 @@ class QrDocument(Document):
 
     user: Annotated[str, "Whose code it is."]
     port: Annotated[int, "The port of the server."]
-    status: Annotated[Status, "The session's state; that of the process where it matters more."]
-    qr: Annotated[str | None, "The code to draw. A secret: whoever scans it links a phone of theirs."]
+    status: Annotated[Status, "The state of the session, or of the process where that matters more."]
+    qr: Annotated[str | None, "The code to draw. A secret: anyone who scans it can link their phone."]
     expires_at: Annotated[Moment | None, "Until when the code can be scanned."]
-    attempt: Annotated[int, "Which of the codes it is, from 1."]
-    attempts: Annotated[int, "How many are shown before the server waits to be asked again."]
+    attempt: Annotated[int, "The number of this code, from 1."]
+    attempts: Annotated[int, "How many codes are shown before the server waits for another request."]
     message: Annotated[str, "The state, in words."]
     cause: Cause
     hint: Hint
     passkey: Annotated[
         PasskeyDocument | None,
-        "The passkey that WhatsApp wants now; null where it wants none. As secret as a code.",
+        "WhatsApp's passkey request; null where there is none. As secret as a code.",
     ]
 
 
@@ -365,7 +369,7 @@ def _session(session: Session, instance: Instance) -> SessionDocument:
 
 
 def storage(kept: Storage | None) -> StorageDocument | None:
-    """Describe what a session keeps on disk; None where it was not measured since the login was deleted."""
+    """Describe what a session keeps on disk; None where that was not measured since the login was deleted."""
     if kept is None:
         return None
     return StorageDocument(
@@ -377,7 +381,7 @@ def storage(kept: Storage | None) -> StorageDocument | None:
 
 
 def upstream(found: Upstream | None) -> UpstreamDocument | None:
-    """Describe WhatsApp's page as a server has found it; None where the server does not tell."""
+    """Describe WhatsApp's page as a server has found it; None where the server does not say."""
     if found is None:
         return None
     return UpstreamDocument(
@@ -396,12 +400,12 @@ def upstream(found: Upstream | None) -> UpstreamDocument | None:
 
 
 def veiled(instance: Instance) -> Instance:
-    """Return a user's server as the owner of a phone may see it, who has a connect link and is nobody known.
+    """Return a user's server as the owner of a phone may see it, an unknown person with a connect link.
 
-    Whose phone was linked before, the process, the proxy and what is wrong with the machine are not for them.
+    It leaves out whose phone was linked before, the process, the proxy and what is wrong with the machine.
     """
     process, session = instance.process, instance.session
-    hint = None if process.hint is None else "tell whoever gave you this link"
+    hint = None if process.hint is None else "report this to the person who gave you this link"
     message = process.message if process.cause is None else "the server cannot run now"
     if session is not None:
         session = dataclasses.replace(
@@ -449,7 +453,7 @@ def qr(instance: Instance) -> QrDocument:
 
 
 def passkey(wanted: Passkey) -> PasskeyDocument:
-    """Describe what WhatsApp wants of a passkey. Holds a secret."""
+    """Describe WhatsApp's passkey request. Holds a secret."""
     return PasskeyDocument(
         stage=wanted.stage,
         options=None if wanted.options is None else json.loads(wanted.options),

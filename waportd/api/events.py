@@ -1,7 +1,7 @@
 """``/v1/events`` and ``/v1/users/{user}/events``: each change as it happens.
 
-Every event carries the whole state, so nothing is queued for a reader: one who is slow gets fewer events, the newest
-of each user. An event is written once, and the same bytes go to everybody. Listening starts no server.
+Every event carries the whole state, so nothing is queued for a reader: a slow one gets fewer events, the newest
+of each user. An event is serialized once, and the same bytes go to all readers. Listening starts no server.
 """
 
 import asyncio
@@ -24,18 +24,18 @@ from waportd.registry import Change, Instance, Registry
 from waportd.value_types import Kind, Schema
 
 _AT_ONCE = 50
-"""Users who are sent in one piece, of about 50 KiB."""
+"""How many users are sent in one piece, of about 50 KiB."""
 PIECE_PAUSE_S = 0.2
 """Seconds from one piece to the next: however often users change, a reader costs five writes a second at most."""
 _EXPIRY_MARGIN_S = 0.01
-"""Seconds after a code's end until it is told, so that it has ended by every clock."""
+"""Seconds from a code's end to the event, so that it has ended by every clock."""
 _IDENTIFIER = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,18})")
 
 
 _SEEN = Parameter[str | None](
     "Last-Event-ID",
     Kind("an event's id", str),
-    "The last event that was received: only what came after it is told.",
+    "The last event that was received: only later events are sent.",
     "header",
 )
 
@@ -43,11 +43,11 @@ _SEEN = Parameter[str | None](
 class DeletedDocument(Document):
     """A user who was deleted."""
 
-    user: Annotated[str, "Who is gone."]
+    user: Annotated[str, "The user that was deleted."]
 
 
 class CompleteDocument(Document):
-    """All users were told."""
+    """All users were sent."""
 
     users: Annotated[int, "How many users there are."]
 
@@ -100,7 +100,7 @@ class Frames:
             weakref.WeakKeyDictionary(),
             weakref.WeakKeyDictionary(),
         )
-        """As they are, and as they are for who has a connect link."""
+        """The full documents, and those for callers with a connect link."""
         self._codes: tuple[weakref.WeakKeyDictionary[Change, tuple[QrDocument, bytes]], ...] = (
             weakref.WeakKeyDictionary(),
             weakref.WeakKeyDictionary(),
@@ -111,7 +111,7 @@ class Frames:
         return frame(event, data, f"{self._epoch}-{version}")
 
     def of_user(self, change: Change, *, veil: bool = False) -> bytes:
-        """Return ``user``, or ``deleted``: what a user is since a change, without any code."""
+        """Return ``user``, or ``deleted``: the state of a user since a change, without any code."""
         users = self._users[veil]
         written = users.get(change)
         if written is None:
@@ -123,7 +123,7 @@ class Frames:
         return written
 
     def of_code(self, change: Change, instance: Instance, *, veil: bool = False) -> tuple[QrDocument, bytes]:
-        """Return ``qr``: what there is to scan now, as a document and as an event. A secret."""
+        """Return ``qr``: the code to scan now, as a document and as an event. A secret."""
         code = instance.live_qr(time.time())
         codes = self._codes[veil]
         written = codes.get(change)
@@ -138,17 +138,18 @@ def _seen_through(instance: Instance, *, veil: bool) -> Instance:
 
 
 async def follow_all(request: web.Request) -> web.StreamResponse:
-    """Tell the state of all users, then each change.
+    """Send the state of all users, then each change.
 
-    Events are ``user`` with a user's state, ``complete`` when these were all, and ``deleted``. No code is in it. After a Last-Event-ID only those who changed since are told, or after ``reset`` all anew.
+    Events are ``user`` with a user's state, ``complete`` when these were all, and ``deleted``. They hold no code. After
+    a Last-Event-ID only users that changed since are sent, or, after ``reset``, all again.
     """
     registry = supervisor_of(request).registry
     frames: Frames = request.app["frames"]
     seen = _seen(request, registry)
 
-    async def tell(send: Send) -> None:
+    async def produce(send: Send) -> None:
         known = seen or 0
-        # Who starts from nothing is told of nobody who left before.
+        # A reader that starts from nothing needs no earlier removals.
         gone = registry.version if seen is None else 0
         complete = False
         if seen is None and _resumes(request):
@@ -157,8 +158,8 @@ async def follow_all(request: web.Request) -> web.StreamResponse:
             changes = registry.changes_since(known, _AT_ONCE)
             if changes:
                 known = changes[-1].version
-                told = (change for change in changes if change.instance or change.version > gone)
-                await send(b"".join(map(frames.of_user, told)))
+                sent = (change for change in changes if change.instance or change.version > gone)
+                await send(b"".join(map(frames.of_user, sent)))
             elif not complete:
                 complete = True
                 await send(frames.event("complete", known, CompleteDocument(users=len(registry))))
@@ -170,13 +171,13 @@ async def follow_all(request: web.Request) -> web.StreamResponse:
             if complete:
                 await asyncio.sleep(PIECE_PAUSE_S)
 
-    return await stream(request, tell)
+    return await stream(request, produce)
 
 
 async def follow_one(request: web.Request) -> web.StreamResponse:
-    """Tell a user's state and code, now and at each change.
+    """Send a user's state and code, now and at each change.
 
-    Events are ``user`` with the state, ``qr`` with the code, and ``deleted``, after which it ends.
+    Events are ``user`` with the state, ``qr`` with the code, and ``deleted``, which ends the stream.
     """
     user = USER.of(request)
     supervisor = supervisor_of(request)
@@ -185,10 +186,10 @@ async def follow_one(request: web.Request) -> web.StreamResponse:
     seen = _seen(request, registry)
     veil = by_link(request)
     if seen is None or not (last := registry.change_of(user)) or last.version <= seen:
-        # Unless it is to be told that the user is gone.
+        # Unless the removal of the user is still to be sent.
         supervisor.known(user)
 
-    async def tell(send: Send) -> None:
+    async def produce(send: Send) -> None:
         known = seen or 0
         shown: QrDocument | None = None
         if seen is None and _resumes(request):
@@ -205,16 +206,16 @@ async def follow_one(request: web.Request) -> web.StreamResponse:
             known, shown = change.version, document
             await send(news or HEARTBEAT_FRAME)
             if instance.passkey is not None:
-                # The server runs, and goes on with that step while somebody is there for it.
+                # The server runs, and continues that step while somebody watches.
                 supervisor.note_poll(instance)
             await asyncio.sleep(PIECE_PAUSE_S)
             await registry.wait(user, lambda _: registry.change_of(user) is not change, _patience(instance))
 
-    return await stream(request, tell)
+    return await stream(request, produce)
 
 
 def _patience(instance: Instance) -> float:
-    """Return for how many seconds there is nothing to tell: an expiry changes the code, and nothing in the registry."""
+    """Return for how many seconds there is nothing to send: an expiry changes the code, and nothing in the registry."""
     now = time.time()
     return min(HEARTBEAT_S, instance.code_ends_at(now) - now + _EXPIRY_MARGIN_S)
 
@@ -224,7 +225,7 @@ def _resumes(request: web.Request) -> bool:
 
 
 def _seen(request: web.Request, registry: Registry) -> int | None:
-    """Return the version up to which the reader knows all; None where it knows nothing that can be gone on from."""
+    """Return the version up to which the reader knows all; None where it has to start again."""
     match = _IDENTIFIER.fullmatch(_SEEN.of(request) or "")
     if not match or match[1] != registry.epoch or not registry.remembers(int(match[2])):
         return None

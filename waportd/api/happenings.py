@@ -1,4 +1,4 @@
-"""What is told of messages, calls and the session: the events of a user's server (``server/describe.js``), described."""
+"""The schemas of events about messages, calls and the session, which a user's server makes (``server/describe.js``)."""
 
 from typing import Final
 
@@ -8,10 +8,10 @@ from waportd.value_types import Schema
 
 _PERSON: Final = record(
     "Person",
-    id=nullable(text("WhatsApp's id; null where a group does not tell who it was.")),
-    phone=nullable(text("The number, digits with country code; null where WhatsApp does not tell it.")),
+    id=nullable(text("WhatsApp's id; null where a group does not say who it was.")),
+    phone=nullable(text("The number, digits with country code; null where WhatsApp does not reveal it.")),
     lid=nullable(text("WhatsApp's other id, which hides the number.")),
-    name=nullable(text("What they call themselves, else the name in the account's contacts.")),
+    name=nullable(text("The name that they chose, else the name in the account's contacts.")),
 )
 _CHAT: Final = record(
     "ChatOfMessage",
@@ -25,14 +25,14 @@ _MEDIA: Final = record(
     name=nullable(text("The name of the file.")),
     size=nullable(integer("Bytes, as the sender says.")),
     seconds=nullable(number("How long it plays.")),
-    url=nullable(text("Where it is read, below the user's path.")),
+    url=nullable(text("The path to read it from, below the user's path.")),
 )
 _QUOTED: Final = record(
     "Quoted",
     id=nullable(text("The message that is answered.")),
     sender=_PERSON,
-    body=text("Its text, as far as the answer carries it."),
-    type=nullable(text("WhatsApp's own word for its kind.")),
+    body=text("Its text, as far as the reply contains it."),
+    type=nullable(text("WhatsApp's own word for its type.")),
 )
 _LOCATION: Final = record(
     "Location",
@@ -40,12 +40,12 @@ _LOCATION: Final = record(
     longitude=nullable(number("Degrees.")),
     name=nullable(text()),
     address=nullable(text()),
-    live=flag("It goes on moving."),
+    live=flag("It is a live location."),
 )
 _CARD: Final = record(
     "ContactCard",
     name=nullable(text()),
-    phones=array(text(), "As written, but digits where the card says that WhatsApp knows them."),
+    phones=array(text(), "As written; digits only where the card says that the number is on WhatsApp."),
     vcard=text("The card itself."),
 )
 _POLL: Final = record(
@@ -90,21 +90,25 @@ _MEETING: Final = record(
 
 _HEAD: Final[dict[str, Schema]] = {
     "id": nullable(text("The message's id.")),
-    "type": nullable(text("WhatsApp's own word for its kind: `chat` is a text.")),
+    "type": nullable(text("WhatsApp's own word for its type: `chat` is a text.")),
     "timestamp": nullable(integer("When it happened, in milliseconds since the epoch.")),
     "chat": _CHAT,
     "isGroup": flag("It is in a group."),
-    "fromMe": flag("It is the user's own."),
+    "fromMe": flag("The user sent it."),
     "sender": _PERSON,
 }
 _MEMBERS: Final[dict[str, Schema]] = {
-    "from": nullable(text("The id of the chat that it came from; the own id of an own message.")),
+    "from": nullable(
+        text("The id of the chat that it came from; for a message of the user's own, the user's id.")
+    ),
     "phone": nullable(text("The sender's number.")),
-    "body": text("The words that somebody wrote: the text, or the caption."),
-    "ephemeral": flag("It will disappear."),
-    "forwarded": flag("It was passed on."),
+    "body": text("The text, or the caption."),
+    "ephemeral": flag("It is a disappearing message."),
+    "forwarded": flag("It was forwarded."),
     "quoted": nullable(_QUOTED),
-    "mentions": array(record("Mention", id=nullable(text()), phone=nullable(text())), "Who is mentioned."),
+    "mentions": array(
+        record("Mention", id=nullable(text()), phone=nullable(text())), "The people who are mentioned."
+    ),
     "hasMedia": flag("There is a file."),
     "media": nullable(_MEDIA),
     "mimetype": nullable(text("As in `media`.")),
@@ -126,35 +130,41 @@ _OF_KINDS: Final[dict[str, Schema]] = {
     "meeting": _MEETING,
 }
 _ACK: Final = words(
-    "pending", "server", "device", "read", "played", "error", doc="How far an own message came."
+    "pending",
+    "server",
+    "device",
+    "read",
+    "played",
+    "error",
+    doc="How far a message of the user's own has come.",
 )
 _OWN: Final[dict[str, Schema]] = {
     "message": text("The same as `body`."),
     "ack": _ACK,
     "previous": nullable(text("The words before an edit.")),
-    "everyone": flag("It was deleted for all, not in this account only."),
+    "everyone": flag("It was deleted for everyone, not only in this account."),
     "by": nullable(_PERSON),
-    "reaction": text("A character; empty where it was taken back."),
+    "reaction": text("An emoji; empty where the reaction was removed."),
     "call": record(
         "Call",
         id=nullable(text()),
-        **{"from": nullable(text("Whose call it is."))},
-        phone=nullable(text("Their number.")),
+        **{"from": nullable(text("The id of the caller."))},
+        phone=nullable(text("The number of the caller.")),
         video=flag(),
         group=flag(),
     ),
     "session": record("SessionChange", state=text(), cause=nullable(text()), message=text()),
-    "user_id": nullable(text("Whose server tells it.")),
+    "user_id": nullable(text("The user whose server sends it.")),
     "port": integer("That server's port."),
 }
 
 HAPPENING: Final = record(
     "Message",
     optional=[*_HEAD, *_MEMBERS, *_OF_KINDS, *_OWN],
-    cursor=text("Stands for its place in the journal: what came after it is told with `after`."),
+    cursor=text("Its place in the journal: `after` reads what came after it."),
     event=words(Event, doc="What has happened."),
-    event_id=text("Names the happening: who is told the same twice knows it by this."),
-    recovered=flag("It was read back, or told, later: nobody listened when it came."),
+    event_id=text("Identifies what happened: the same event, delivered twice, has the same id."),
+    recovered=flag("It was recovered later: nothing listened when it came."),
     **_HEAD,
     **_MEMBERS,
     **_OF_KINDS,

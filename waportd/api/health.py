@@ -16,14 +16,14 @@ from waportd.model import ProcessState
 class AlarmDocument(Document):
     """Many users who fail in the same way."""
 
-    cause: Annotated[str, "What many users have in common: the `cause` of their sessions or processes."]
+    cause: Annotated[str, "What the users have in common: the `cause` of their sessions or processes."]
     since: Annotated[Moment, "When the first of them began to fail."]
     users: Annotated[int, "How many fail."]
     build: Annotated[
-        str | None, "The version of WhatsApp's page that most of them have; null where it has none."
+        str | None, "The version of WhatsApp's page that most of them have; null where that is unknown."
     ]
     message: Annotated[str, "What is wrong, in words."]
-    hint: Annotated[str, "What mends it."]
+    hint: Annotated[str, "How to fix it."]
 
 
 class HealthDocument(Document):
@@ -33,13 +33,13 @@ class HealthDocument(Document):
     version: Annotated[str, "The daemon's version."]
     engine: Annotated[
         str,
-        "`instances.engine`: which version of whatsapp-web.js servers start with that have none of their own.",
+        "`instances.engine`: the version of whatsapp-web.js for servers without one of their own.",
     ]
     web_version: Annotated[str | None, "`instances.web_version`: the file of a pinned page; null for none."]
     users: Annotated[int, "Users who have a port."]
     running: Annotated[int, "Servers that run."]
-    failed: Annotated[int, "Servers that failed and are not started again by themselves."]
-    unassigned_ports: Annotated[tuple[int, ...], "Ports whose unit runs although nobody owns them."]
+    failed: Annotated[int, "Servers that failed and are not restarted automatically."]
+    unassigned_ports: Annotated[tuple[int, ...], "Ports whose unit runs although no user owns them."]
     alarm: AlarmDocument | None
 
 
@@ -58,7 +58,7 @@ def operations() -> list[Operation]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show that the daemon answers, what it looks after, and whether many users fail in the same way.
+    """Show that the daemon answers, what it manages, and whether many users fail in the same way.
 
     While there is an `alarm`, the daemon itself starts one linked session at a time.
     """

@@ -1,4 +1,4 @@
-"""``/v1/host``: what the machine has, and how many more servers fit on it."""
+"""``/v1/host``: the machine's resources, and how many more servers fit on it."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ class HostMemory(Document):
     """The machine's memory."""
 
     total: Annotated[int, "Bytes."]
-    available: Annotated[int, "Bytes that could be given to programs without swapping."]
+    available: Annotated[int, "Bytes that are available to programs without swapping."]
 
 
 class HostDocument(Document):
@@ -24,12 +24,12 @@ class HostDocument(Document):
     cpus: Annotated[int, "Processors."]
     load: Annotated[tuple[float, ...], "Processes that run or want to, on average over 1, 5 and 15 minutes."]
     running: Annotated[int, "Servers that run."]
-    max_running: Annotated[int, "`limits.max_running`: how many may; 0 for no limit."]
+    max_running: Annotated[int, "`limits.max_running`: how many servers may run; 0 for no limit."]
     min_available_memory: Annotated[
         int, "`limits.min_available_memory`: bytes that a start leaves free; 0 for none."
     ]
     memory_per_session: Annotated[
-        int, "Bytes of a server: the measured average, or 250 MiB where none was measured."
+        int, "Bytes that a server uses: the measured average, or 250 MiB where none was measured."
     ]
     more_sessions: Annotated[int | None, "How many more servers fit; null where no limit is set."]
 
@@ -44,7 +44,7 @@ def operations() -> list[Operation]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show what the machine has, and how many more servers fit on it."""
+    """Show the machine's resources, and how many more servers fit on it."""
     supervisor = supervisor_of(request)
     capacity, limits = await supervisor.capacity(), supervisor.limits
     return respond(

@@ -1,4 +1,4 @@
-"""JSON, described: by the `Document` that an answer is, and in words where a user's server makes the answer.
+"""JSON Schemas: made from the `Document` that an answer is, or written here where a user's server makes the answer.
 
 A `Document` is the only place that names its members: `of` makes the JSON Schema from it, `members` the answer. What
 a member means stands beside its type: ``port: Annotated[int, "The port."]``.
@@ -16,13 +16,13 @@ from waportd.value_types import Schema
 
 @dataclass(frozen=True, eq=False)
 class As:
-    """Beside a type: the schema, where it says more than the type."""
+    """Annotates a type with a schema that says more than the type."""
 
     schema: Schema
 
 
 class Missing(enum.Enum):
-    """What a member is that the answer does not have."""
+    """The value of a member that the answer does not have."""
 
     MISSING = enum.auto()
 
@@ -41,16 +41,16 @@ _TYPES: Final[Mapping[Any, str]] = {
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Document:
-    """What an answer holds of one thing.
+    """What an answer says about one thing.
 
-    To who reads or makes one it is a frozen dataclass, and mypy checks that each member is given. No code is generated
-    for it, as `dataclass` does when the module is imported: that took 30 ms of each start. Its repr names no member,
+    For its users it is a frozen dataclass, and mypy checks that each member is given. It generates no code on import,
+    as `dataclass` does: that took 30 ms of each start. Its repr names no member,
     since some are secret.
     """
 
     _types: ClassVar[Mapping[str, Any]] = {}
     _optional: ClassVar[frozenset[str]] = frozenset()
-    """Members that an answer may be without."""
+    """Members that an answer may lack."""
 
     def __init_subclass__(cls) -> None:
         cls._types = {**cls._types, **inspect.get_annotations(cls)}
@@ -77,7 +77,7 @@ class Document:
 
     @property
     def members(self) -> dict[str, Any]:
-        """What goes into the answer, with other documents as they are."""
+        """The members of the answer; nested documents stay as they are."""
         found = vars(self)
         if not self._optional:
             return found
@@ -124,7 +124,7 @@ def _composed(origin: Any, arguments: tuple[Any, ...]) -> Schema:
 
 
 def _bare(kind: Any) -> Any:
-    """Return a type without what stands beside it."""
+    """Return a type without its annotations."""
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
@@ -176,7 +176,7 @@ def event(name: str, data: Schema) -> Schema:
     members = {
         "event": {"type": "string", "const": name},
         "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
-        "id": text("What to send as Last-Event-ID to go on after this event."),
+        "id": text("What to send as Last-Event-ID to continue after this event."),
     }
     return {"type": "object", "properties": members, "required": ["event", "data"]}
 

@@ -19,7 +19,7 @@ _RESTARTS_IN_A_ROW = 5
 """What the front end shows as the most attempts. There is no such limit."""
 
 _WRONG = (BadRequest, Unauthorized, Forbidden, TooManyRequests)
-"""What callers have to mend."""
+"""Errors that callers have to fix."""
 
 _UNDER_WAY = {
     SessionState.GENERATING,
@@ -41,23 +41,23 @@ class PageError(Document):
     hasQr: bool
     message: Annotated[str, "What went wrong."]
     error: Annotated[str, "The same."]
-    hint: Annotated[str | None, "What mends it."]
+    hint: Annotated[str | None, "How to fix it."]
     cause: Annotated[str | None, "What exactly went wrong, for programs."]
     code: Annotated[str, "The kind of error, for programs."]
     port: None
 
 
 class PageQr(Document):
-    """What the page draws. Holds a secret."""
+    """What the page shows. Holds a secret."""
 
     success: Annotated[bool, "False in status `error`."]
     status: Literal["connected", "waiting", "generating", "error"]
     ready: Annotated[bool, "A phone is linked and messages can be sent."]
-    qr: Annotated[str | None, "The code to draw. A secret: whoever scans it links a phone of theirs."]
+    qr: Annotated[str | None, "The code to draw. A secret: anyone who scans it can link their phone."]
     hasQr: Annotated[bool, "There is a code."]
     message: Annotated[str, "The state, in words."]
     error: Annotated[str | None, "What is wrong, in status `error`."]
-    hint: Annotated[str | None, "What mends it."]
+    hint: Annotated[str | None, "How to fix it."]
     cause: Annotated[str | None, "What exactly is wrong, for programs."]
     expires_at: Annotated[Moment | None, "Until when the code can be scanned."]
     port: Annotated[int, "The port of the server."]
@@ -71,23 +71,23 @@ class PagePort(Document):
     user_id: Annotated[str, "Whose server it is."]
     port: Annotated[int, "The port of the server."]
     url: Annotated[str, "The address of the server."]
-    message: Annotated[str | None, "Why the user did not get the port that would have been preferred."]
+    message: Annotated[str | None, "Why the user did not get the preferred port."]
 
 
 class ClientInfo(Document):
     """The linked phone."""
 
     wid: Annotated[str | None, "The linked phone, as WhatsApp names it."]
-    pushname: Annotated[str | None, "What its owner is called there."]
-    platform: Annotated[str | None, "What the phone runs."]
+    pushname: Annotated[str | None, "The name of its owner on WhatsApp."]
+    platform: Annotated[str | None, "The platform of the phone."]
 
 
 class ReconnectInfo(Document):
     """How often the server was restarted."""
 
-    attempts: Annotated[int, "How often systemd restarted the server by itself."]
-    maxAttempts: Annotated[int, "How often it does so in a row."]
-    isReconnecting: Annotated[bool, "It does so now."]
+    attempts: Annotated[int, "How often systemd restarted the server automatically."]
+    maxAttempts: Annotated[int, "How often it does so in a row at most."]
+    isReconnecting: Annotated[bool, "It is restarting now."]
 
 
 class PageStatus(Document):
@@ -119,7 +119,7 @@ def operations() -> list[Operation]:
 def _operation(
     path: str, handler: Handler, description: str, document: type, also: frozenset[Scope] = frozenset()
 ) -> Operation:
-    """Describe a call whose errors have the shape of the page: its code reads ``error`` and ``hint``."""
+    """Describe a call whose errors have the shape that the page reads: ``error`` and ``hint``."""
     error = of(PageError)
     return Operation(
         "GET",
@@ -168,11 +168,11 @@ async def show_qr(request: web.Request) -> web.Response:
 
 
 async def show_port(request: web.Request) -> web.Response:
-    """Show the user's port, assigning one where there is none.
+    """Show the user's port; assign one where there is none.
 
-    The server starts with the first request to that port, except for a user who was stopped: whom a poll does
-    not start, a look at the port does not either. There is no address then, but an error: the port is free, and
-    whoever listens there is somebody else.
+    The server starts with the first request to that port, except for a user who was stopped: like a poll, this call
+    does not start such a user. Then the answer is an error and no address: the port is free, and another program
+    may listen there.
     """
     instance = await supervisor_of(request).open_port(
         USER_ID.of(request), lambda: access_of(request).begin_change(request)
@@ -261,5 +261,5 @@ def _error_in_shape(error: WaportdError) -> web.Response:
         code=error.code,
         port=None,
     )
-    # A status other than 200 becomes an error page there, so only a request that is wrong gets one.
+    # The front end turns other statuses than 200 into an error page, so only invalid requests get one.
     return respond(document, error.status if isinstance(error, _WRONG) else 200, **error.headers())

@@ -18,7 +18,9 @@ _LIFETIME_S = 600
 _TTL = Body[dict[str, int] | None](
     (
         Member(
-            "ttl", number(1, MAX_LIFETIME_S), f"Seconds for which the link holds; {_LIFETIME_S} by default."
+            "ttl",
+            number(1, MAX_LIFETIME_S),
+            f"Seconds for which the link is valid; {_LIFETIME_S} by default.",
         ),
     ),
     f'{{"ttl": {_LIFETIME_S}}}',
@@ -30,10 +32,10 @@ class ConnectLink(Document):
 
     url: Annotated[
         str,
-        "The link, complete where `api.public_url` is set or an address was called. A secret until it ends: whoever has it "
-        "can link a phone for the user.",
+        "The link, complete where `api.public_url` is set or an address was called. A secret until it ends: anyone who "
+        "has it can link a phone for the user.",
     ]
-    path: Annotated[str, "The same without the host, for a web app that passes the page through."]
+    path: Annotated[str, "The same without the host, for a web app that proxies the page."]
     expires_at: Annotated[Moment, "When it ends."]
 
 
@@ -54,7 +56,7 @@ def operations() -> list[Operation]:
             "/v1/connect-links",
             revoke_all,
             Scope.ADMIN,
-            {204: Answer("no link that was made before opens anything")},
+            {204: Answer("all earlier links are invalid")},
             body=NO_BODY,
             errors=(StoreError,),
         ),
@@ -62,9 +64,9 @@ def operations() -> list[Operation]:
 
 
 async def revoke_all(request: web.Request) -> web.Response:
-    """Take all connect links back, of all users.
+    """Revoke all connect links, of all users.
 
-    They are signed with another key from now on. Streams that were opened by one end.
+    New links are signed with another key. Streams that were opened by an old link end.
     """
     await access_of(request).links.revoke_all()
     return web.Response(status=204)
@@ -73,8 +75,8 @@ async def revoke_all(request: web.Request) -> web.Response:
 async def create(request: web.Request) -> web.Response:
     """Make a link to the connect page of a user.
 
-    It opens the page and the calls that the page makes, for this user and until it ends: the code, the events, a
-    pairing code, a passkey, and to start the server. The user need not have a port yet.
+    It gives access to the page and to the calls that the page makes, for this user and until it ends: the code, the
+    events, a pairing code, a passkey, and to start the server. The user need not have a port yet.
     """
     user = USER.of(request)
     wish: dict[str, Any] = _TTL.of(request) or {}
@@ -86,6 +88,6 @@ async def create(request: web.Request) -> web.Response:
 
 
 def _called(request: web.Request) -> str:
-    """Return where the caller called; nothing for a unix socket, which no browser can open."""
+    """Return the address that the caller used; nothing for a unix socket, which no browser can open."""
     host = request.headers.get(hdrs.HOST) if peer_uid(request) is None else None
     return f"{request.scheme}://{host}" if host else ""

@@ -29,7 +29,7 @@ _MAX_DIGITS = 18
 
 
 def _parse_id(text: str) -> int:
-    """Read the time of a line in microseconds; what is none of our ids is as good as none."""
+    """Read the time of a line in microseconds; an id that is not ours counts as none."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
 
 
@@ -51,13 +51,11 @@ class LogDocument(Document):
 
 
 _LINES = Parameter[int]("lines", number(1, _MAX_LINES), "How many lines at most.", default=100)
-_FOLLOW = Parameter[bool](
-    "follow", FLAG, "Whether lines that come later are told too, as events `log`.", default=False
-)
+_FOLLOW = Parameter[bool]("follow", FLAG, "Whether later lines are sent too, as events `log`.", default=False)
 _SEEN = Parameter[int](
     "Last-Event-ID",
     Kind("an event's id", _parse_id),
-    "The last event that was received: only what came after it is told.",
+    "The last event that was received: only later lines are sent.",
     "header",
     default=0,
 )
@@ -87,7 +85,7 @@ def operations() -> list[Operation]:
 
 
 def followers() -> Crowd:
-    """Return who follows logs: nobody yet."""
+    """Return the count of callers that follow logs: none yet."""
     return Crowd(
         "you follow {} logs",
         "{} logs are being followed",
@@ -98,7 +96,7 @@ def followers() -> Crowd:
 async def show(request: web.Request) -> web.StreamResponse:
     """Show what the journal has about the user's server.
 
-    That is the server's own lines, systemd's about its units, and the daemon's, since the user got the port.
+    These are the server's own lines, systemd's about its units, and the daemon's, since the user got the port.
     """
     user = USER.of(request)
     supervisor = supervisor_of(request)
@@ -127,7 +125,7 @@ async def _follow(request: web.Request, supervisor: Supervisor, instance: Instan
 async def _tell(
     request: web.Request, supervisor: Supervisor, instance: Instance, log: ServerLog, send: Send
 ) -> None:
-    """Send the last lines, then those that come, until the user is gone or the daemon ends."""
+    """Send the last lines, then new ones, until the user is gone or the daemon ends."""
     assignment = instance.assignment
 
     def is_gone(now: Instance | None) -> bool:
@@ -153,7 +151,7 @@ async def _tell(
             if len(lines) == LINES_AT_ONCE:
                 news.set()
     except JournalUnavailable:
-        # Told to whoever asks next; this answer has begun.
+        # The next request gets the error; this answer has begun.
         return
     finally:
         gone.cancel()

@@ -1,7 +1,7 @@
 """``/v1/users/{user}/messages``, ``/chats``, ``/media``, …: calls that go through to the user's own server.
 
-One table says which there are. A call is checked here (who may make it, how many are under way, whether the server can
-be called) and then passed on, and its answer back, piece by piece: nothing of it is kept or written down.
+One table lists these calls. A call is checked here (who may make it, how many are under way, whether the server can
+be called) and then passed on, and its answer back, piece by piece: nothing of it is kept or logged.
 """
 
 import asyncio
@@ -45,13 +45,13 @@ from waportd.value_types import number as whole_number
 _T = TypeVar("_T")
 
 _READ_LIMIT_S: Final = 40.0
-"""Seconds that a server has to begin with what it knows."""
+"""Seconds that a server has to begin an answer from what it knows."""
 _SEND_LIMIT_S: Final = 120.0
-"""Seconds that a server has to say what became of a message, after the last piece of it has come."""
+"""Seconds that a server has to report the outcome of a message, after its last piece has arrived."""
 LOOK_AFTER_S: Final = 15.0
-"""Seconds after which a silent stream is looked at: whether its reader may still read it, and is there."""
+"""Seconds after which a silent stream is checked: whether its reader is there and may still read it."""
 _SILENCE_S: Final = 40.0
-"""Seconds of silence after which a server is given up; in a stream it sends a comment every 15 s."""
+"""Seconds of silence after which a server counts as dead; in a stream it sends a comment every 15 s."""
 _FOREVER_S: Final = 1e9
 _JSON: Final = "application/json"
 _EVENTS: Final = "text/event-stream"
@@ -67,7 +67,7 @@ _PAGE = record(
     "Messages",
     messages=array(HAPPENING, "The oldest first."),
     next=nullable(text("What to send as `after` the next time.")),
-    more=flag("There are more already."),
+    more=flag("There are more."),
 )
 _OUTCOME = record(
     "Outcome",
@@ -77,22 +77,22 @@ _OUTCOME = record(
         "sent",
         "pending",
         "failed",
-        doc="`sent`: WhatsApp's server has it. `pending`: nobody knows yet; an event `message.ack` follows.",
+        doc="`sent`: WhatsApp's server has it. `pending`: not known yet; an event `message.ack` follows.",
     ),
     code=text("Why it failed or is pending, for programs."),
     ack=nullable(text("How far it came.")),
 )
 _CHANGED = record("Changed", id=text("The message's id."))
-_TOLD = record("Told", ok=flag("It was told."))
+_TOLD = record("Notified", ok=flag("It was sent."))
 _NUMBER = record(
     "Number",
     optional=["lid"],
     number=text("The number as WhatsApp has it, digits only."),
     exists=flag("It is on WhatsApp."),
-    id=nullable(text("What to send to.")),
-    lid=nullable(text("The id that stands for it where nobody is told the number.")),
+    id=nullable(text("The id to send to.")),
+    lid=nullable(text("The id that stands for it where the number is hidden.")),
 )
-_REDELIVERED = record("Redelivered", redelivered=integer("How many are tried again."))
+_REDELIVERED = record("Redelivered", redelivered=integer("How many are sent again."))
 _CHATS = record(
     "Chats",
     optional=["success"],
@@ -105,7 +105,7 @@ _HISTORY = record(
     optional=["success", "total", "hasEarlier"],
     success=flag("Always true."),
     messages=array(ENTRY, "The oldest first."),
-    total=integer("How many these are."),
+    total=integer("How many messages these are."),
     hasMore=flag("There are older ones."),
     nextCursor=nullable(text("What to send as `before` for the older ones.")),
     hasEarlier=nullable(
@@ -113,18 +113,18 @@ _HISTORY = record(
     ),
 )
 _DOCUMENT = record("ServersDocument")
-"""What a server tells of a chat, a contact or a group; it may have any members."""
+"""What a server says about a chat, a contact or a group; it may have any members."""
 
 # ---- What may be sent -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Passed(Body[None]):
-    """A body that the user's server reads, as it comes."""
+    """A body that is passed on to the user's server unread."""
 
     document: Schema = dataclasses.field(default_factory=lambda: _OBJECT)
     others: Mapping[str, Schema] = dataclasses.field(default_factory=dict)
-    """What else than JSON it may be."""
+    """Its other content types than JSON."""
 
     @property
     def required(self) -> bool:
@@ -142,7 +142,7 @@ class Passed(Body[None]):
         return {_JSON: self.document, **self.others}
 
     async def read(self, _request: web.Request) -> dict[str, Any] | None:
-        """Leave it where it is."""
+        """Leave it unread."""
         return None
 
 
@@ -155,7 +155,7 @@ _FILE: Schema = {
     "type": "object",
     "properties": {
         "url": text(
-            "Where it is fetched; not from private addresses, unless `instances.media_from_private`."
+            "Where to fetch it; not from private addresses, unless `instances.media_from_private` is set."
         ),
         "data": text("The file in Base64, in place of a URL."),
         "type": text("Its media type."),
@@ -175,10 +175,10 @@ _SEND: Schema = {
             for kind in ("image", "video", "document", "audio", "voice", "sticker")
         },
         "location": {**_OBJECT, "description": "`latitude`, `longitude`, and perhaps `name` and `address`."},
-        "contact": {"description": "A card, `name` with `phone` or `vcard`, or a list of such."},
+        "contact": {"description": "A card, `name` with `phone` or `vcard`, or a list of cards."},
         "poll": {**_OBJECT, "description": "`question`, `options`, and perhaps `multiple`."},
         "quote": text("The id of the message that is answered."),
-        "mentions": array(text(), "Numbers or ids of who is mentioned."),
+        "mentions": array(text(), "Numbers or ids of the people who are mentioned."),
         "link_preview": flag("Whether a link gets a preview."),
     },
     "required": ["to"],
@@ -236,61 +236,59 @@ _NUMBER_ASKED = Parameter[str](
 _AFTER = Parameter[str | None](
     "after",
     matching(_LEAST, "a cursor"),
-    "Only what came after this cursor is told; without it, from the oldest.",
+    "Only events after this cursor; without it, from the oldest on.",
 )
 _TIMEOUT = Parameter[int | None](
     "timeout",
     whole_number(0, LIMITS["wait_s"]),
-    "Seconds to wait for something to tell, where there is nothing.",
+    "Seconds to wait for an event where there is none.",
     former="wait",
 )
 _LIMIT = Parameter[int | None]("limit", whole_number(1, LIMITS["page"]), "How many at most.")
-_OFFSET = Parameter[int | None](
-    "offset", whole_number(0, 1_000_000), "How many are left out at the beginning."
-)
+_OFFSET = Parameter[int | None]("offset", whole_number(0, 1_000_000), "How many to skip at the beginning.")
 _KINDS = Parameter[str | None](
     "events",
     matching(f"(?:{_EVENT})(?:,(?:{_EVENT}))*", f"some of {', '.join(Event)}, with commas between"),
-    "Which events are told.",
+    "Which events to return.",
 )
-_OF_CHAT = Parameter[str | None]("chat", _identifier("chat"), "Only what was written in this chat is told.")
+_OF_CHAT = Parameter[str | None]("chat", _identifier("chat"), "Only events of this chat.")
 _STATE = Parameter[str | None](
     "state",
     word("pending", "undelivered"),
-    "Only what still waits for the webhook is told, or what was given up; goes with neither `timeout` nor a stream.",
+    "Only events that still wait for the webhook, or undelivered ones; not together with `timeout` or a stream.",
 )
 _SEEN = Parameter[str | None](
     "Last-Event-ID",
     matching(_LEAST, "an event's id"),
-    "The last event of a stream that was received: only what came after it is told.",
+    "The last event of a stream that was received: only later events are sent.",
     "header",
 )
 _KEY = Parameter[str | None](
     "Idempotency-Key",
     matching(PATTERNS["idempotency_key"], "1 to 255 visible characters of ASCII"),
-    "A repeated call with the same key joins the first one, for a day: nothing is sent twice.",
+    "For a day, a repeated call with the same key joins the first one: nothing is sent twice.",
     "header",
 )
-_BEFORE = Parameter[str | None]("before", matching(_LEAST, "a cursor"), "The `nextCursor` of the page after.")
-_FOR = Parameter[str | None](
-    "for", word("all", "me"), "For whom it is deleted; for all where it is not said."
+_BEFORE = Parameter[str | None](
+    "before", matching(_LEAST, "a cursor"), "The `nextCursor` of the page with later messages."
 )
+_FOR = Parameter[str | None]("for", word("all", "me"), "Who no longer sees it; by default `all`.")
 
 # ---- The table --------------------------------------------------------------------------------------
 
 _REFUSALS: Final = {
     400: "What was sent cannot be understood (`bad_request`, `bad_number`, `bad_id`, `bad_cursor`)",
     404: (
-        "There is no such thing (`not_found`, `no_such_chat`, `no_such_contact`, `no_such_group`, `no_picture`, "
+        "It does not exist (`not_found`, `no_such_chat`, `no_such_contact`, `no_such_group`, `no_picture`, "
         "`no_media`, `media_gone`)"
     ),
-    409: "It does not fit the state of things",
+    409: "It does not fit the current state",
     410: "The journal begins later (`cursor_gone`)",
     413: "It is too large (`too_large`)",
     422: "It cannot be done (`not_on_whatsapp`, `not_admin`, `refused`)",
-    429: "It is too much at a time (`rate_limited`)",
+    429: "Too many at a time (`rate_limited`)",
     500: "The server failed",
-    501: "WhatsApp's page has no more what this needs (`upstream_changed`)",
+    501: "WhatsApp's page no longer has what this needs (`upstream_changed`)",
     503: "The session is busy, or not connected now (`busy`, `not_connected`)",
     504: "It took too long (`timeout`, `perhaps_sent`, `perhaps_done`)",
 }
@@ -303,23 +301,23 @@ class Passage:
     name: str
     method: str
     path: str
-    """At the user's server."""
+    """The path at the user's server."""
     about: str
-    """What it does: a summary, then whatever else there is, as a handler's docstring."""
+    """What it does: a summary, then details, as in a handler's docstring."""
     answer: Answer
     parameters: tuple[Parameter[Any], ...] = ()
     body: Body[Any] | None = None
     limit: float = _READ_LIMIT_S
     """Seconds until the answer must begin, after the last piece of the body has come."""
     sends: bool = False
-    """Where nobody answers, the message may be out."""
+    """Without an answer, the message may have been sent."""
     audited: bool = False
-    """It changes what stays, such as who is in a group: who made it is written down."""
+    """It changes something lasting, such as who is in a group: the caller is recorded."""
     other: Mapping[int, Answer] = dataclasses.field(default_factory=dict)
 
 
 _SENT = Answer("it was sent", _OUTCOME)
-_PENDING = {202: Answer("nobody knows yet whether it was sent", _OUTCOME)}
+_PENDING = {202: Answer("it is not known yet whether it was sent", _OUTCOME)}
 
 
 def _found(schema: Schema = _DOCUMENT) -> Answer:
@@ -327,7 +325,7 @@ def _found(schema: Schema = _DOCUMENT) -> Answer:
 
 
 _ANY_BYTES = Answer(
-    "the bytes, of the content type that the sender has told",
+    "the bytes, with the content type that the sender has given",
     others={"*/*": {"type": "string", "format": "binary"}},
 )
 
@@ -336,14 +334,14 @@ TABLE: Final = (
         "read",
         "GET",
         "/messages",
-        """Tell what came and went, from the user's journal of messages.
+        """Return sent and received messages, from the user's message journal.
 
-        The oldest first, after a cursor; with `timeout`, once there is something. Asked for `text/event-stream`, it is a
-        stream that goes on after `Last-Event-ID`. A cursor older than the journal is 410 `cursor_gone`; the stream then
-        tells `reset`, and begins with the oldest. What is read is not taken away.
+        The oldest first, after a cursor; with `timeout`, once there is something. With `Accept: text/event-stream` it
+        is a stream that continues after `Last-Event-ID`. A cursor older than the journal is 410 `cursor_gone`; the
+        stream then sends `reset`, and begins with the oldest. Reading removes nothing.
         """,
         Answer(
-            "the messages; as `text/event-stream`, events named after what has happened",
+            "the messages; as `text/event-stream`, events of these names",
             _PAGE,
             others={_EVENTS: {"anyOf": [event("message", HAPPENING), event("reset", _OBJECT)]}},
         ),
@@ -355,9 +353,9 @@ TABLE: Final = (
         "/messages",
         """Send a message: a text, a file, a location, contacts or a poll.
 
-        A file comes as a URL, in Base64, or as a part of `multipart/form-data` that is named after its kind, beside a
-        part `message` with the JSON. A message that was handed over is never answered as failed: where it is not known
-        yet whether WhatsApp has it, the answer is 202, and an event `message.ack` follows.
+        A file is given as a URL, in Base64, or as a part of `multipart/form-data` that is named after its kind, beside
+        a part `message` with the JSON. A message that WhatsApp's page has received is never answered as failed: where
+        it is not known yet whether WhatsApp has it, the answer is 202, and an event `message.ack` follows.
         """,
         _SENT,
         (_KEY,),
@@ -372,37 +370,37 @@ TABLE: Final = (
         "/messages/redeliver",
         """Send undelivered messages to the webhook again.
 
-        They are those that it refused, or did not take for `instances.webhook_retry`; `GET …/messages?state=undelivered`
-        lists them.
+        Undelivered are those that it refused, or did not accept within `instances.webhook_retry`;
+        `GET …/messages?state=undelivered` lists them.
         """,
-        Answer("how many are tried again", _REDELIVERED),
+        Answer("how many are sent again", _REDELIVERED),
         (),
-        _members(example={"all": True}, cursor=text("Which one."), all=flag("All of them.")),
+        _members(example={"all": True}, cursor=text("The id of one event."), all=flag("All of them.")),
         audited=True,
     ),
     Passage(
         "state",
         "GET",
         "/messages/{id}",
-        """Tell how far a message of the user's own has come.""",
-        Answer("what became of it", _OUTCOME),
+        """Return how far a message of the user's own has come.""",
+        Answer("its outcome", _OUTCOME),
         (_MESSAGE_ID,),
     ),
     Passage(
         "edit",
         "PATCH",
         "/messages/{id}",
-        """Put another text in the place of a message's own.""",
+        """Replace the text of a message.""",
         Answer("it was changed", _CHANGED),
         (_MESSAGE_ID,),
-        _members(("text",), text=text("The text."), mentions=array(text(), "Who is mentioned.")),
+        _members(("text",), text=text("The text."), mentions=array(text(), "The people who are mentioned.")),
         _SEND_LIMIT_S,
     ),
     Passage(
         "delete",
         "DELETE",
         "/messages/{id}",
-        """Delete a message, for all or for the user only.""",
+        """Delete a message, for everyone or only for the user.""",
         Answer("it was deleted", _CHANGED),
         (_MESSAGE_ID, _FOR),
         NO_BODY,
@@ -413,17 +411,19 @@ TABLE: Final = (
         "react",
         "POST",
         "/messages/{id}/reaction",
-        """React to a message, or take the reaction back.""",
-        Answer("it was told", _CHANGED),
+        """React to a message, or remove the reaction.""",
+        Answer("it was sent", _CHANGED),
         (_MESSAGE_ID,),
-        _members(("reaction",), example={"reaction": "👍"}, reaction=text("An emoji; empty takes it back.")),
+        _members(
+            ("reaction",), example={"reaction": "👍"}, reaction=text("An emoji; empty removes the reaction.")
+        ),
         _SEND_LIMIT_S,
     ),
     Passage(
         "forward",
         "POST",
         "/messages/{id}/forward",
-        """Send a message on to another chat.""",
+        """Forward a message to another chat.""",
         _SENT,
         (_MESSAGE_ID, _KEY),
         _members(("to",), example={"to": _SOMEBODY}, to=_TO),
@@ -436,8 +436,8 @@ TABLE: Final = (
             name,
             "POST",
             f"/chats/{{id}}/{name}",
-            f"""Have the other one see that the user {sees}.""",
-            Answer("it was told", _TOLD),
+            f"""Show the other side that the user {sees}.""",
+            Answer("it was sent", _TOLD),
             (_WHO,),
             body,
         )
@@ -474,7 +474,7 @@ TABLE: Final = (
         "earlier",
         "POST",
         "/chats/{id}/earlier",
-        """Have the phone hand over older messages of a chat.""",
+        """Ask the phone for older messages of a chat.""",
         Answer("the phone was asked", _DOCUMENT),
         (_CHAT_ID,),
         NO_BODY,
@@ -495,27 +495,27 @@ TABLE: Final = (
         "create_group",
         "POST",
         "/groups",
-        """Make a group.""",
+        """Create a group.""",
         Answer("the group", _DOCUMENT),
         (),
         _members(
             ("subject", "participants"),
             subject=text("Its name."),
-            participants=array(text(), "Numbers or ids of who is in it."),
+            participants=array(text(), "Numbers or ids of its members."),
         ),
         _SEND_LIMIT_S,
-        other={201: Answer("the group is made", _DOCUMENT)},
+        other={201: Answer("the group is created", _DOCUMENT)},
         audited=True,
     ),
-    Passage("group", "GET", "/groups/{id}", """Show a group and who is in it.""", _found(), (_GROUP_ID,)),
+    Passage("group", "GET", "/groups/{id}", """Show a group and its members.""", _found(), (_GROUP_ID,)),
     Passage(
         "change_group",
         "PATCH",
         "/groups/{id}",
-        """Give a group another name or description.""",
+        """Change the name or description of a group.""",
         Answer("the group", _DOCUMENT),
         (_GROUP_ID,),
-        _members(subject=text("Its name."), description=text("What it is about.")),
+        _members(subject=text("Its name."), description=text("Its description.")),
         _SEND_LIMIT_S,
         audited=True,
     ),
@@ -524,7 +524,7 @@ TABLE: Final = (
         "DELETE",
         "/groups/{id}",
         """Leave a group.""",
-        Answer("the user is in it no more", _DOCUMENT),
+        Answer("the user has left", _DOCUMENT),
         (_GROUP_ID,),
         NO_BODY,
         _SEND_LIMIT_S,
@@ -534,13 +534,13 @@ TABLE: Final = (
         "participants",
         "POST",
         "/groups/{id}/participants",
-        """Add people to a group, remove them, or make them admins or none.""",
-        Answer("what became of each", _DOCUMENT),
+        """Add people to a group, remove them, or change who is an admin.""",
+        Answer("the outcome for each person", _DOCUMENT),
         (_GROUP_ID,),
         _members(
             ("action", "participants"),
             action=words("add", "remove", "promote", "demote"),
-            participants=array(text(), "Numbers or ids of whom it concerns."),
+            participants=array(text(), "Numbers or ids of these people."),
         ),
         _SEND_LIMIT_S,
         audited=True,
@@ -584,7 +584,7 @@ def operations() -> list[Operation]:
 
 
 def passages() -> Crowd:
-    """Return which calls are under way: none yet."""
+    """Return the count of calls under way: none yet."""
     return Crowd(
         "{} calls of yours to users' servers are under way",
         "{} calls to users' servers are under way",
@@ -606,7 +606,7 @@ def _handler(passage: Passage) -> Handler:
 
 
 def _tied(request: web.Request) -> contextlib.AbstractContextManager[None]:
-    """Give the call up when the caller leaves: the server shall not work for nobody."""
+    """Cancel the call when the caller leaves: the server must not work for nothing."""
     connection = request.protocol
     return connection.tied() if isinstance(connection, Connection) else contextlib.nullcontext()
 
@@ -643,14 +643,14 @@ async def _pass(request: web.Request, passage: Passage) -> web.StreamResponse:
 
 
 def _target(request: web.Request, passage: Passage) -> str:
-    """Return path and query as the server is asked for them: of what the caller sent, only what was checked."""
+    """Return path and query for the server: only the checked parts of what the caller sent."""
     values = {
         one.name: urllib.parse.quote(one.of(request), safe="")
         for one in passage.parameters
         if one.place == "path"
     }
     query = [
-        # A server may run since before waportd was updated, and then knows the former name only.
+        # A server that started before waportd was updated knows only the former name.
         (one.former or one.name, text)
         for one in passage.parameters
         if one.place == "query" and (text := one.text(request)) is not None
@@ -660,7 +660,7 @@ def _target(request: web.Request, passage: Passage) -> str:
 
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """Yield the caller's body as it comes. Raises TooSlow, and what `admit` would once they may not call any more."""
+    """Yield the caller's body as it comes. Raises TooSlow, and what `admit` raises once they may not call any more."""
     access = access_of(request)
     piece = b""
     while True:
@@ -674,7 +674,7 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
             ) from None
         except ConnectionError:
             raise BadRequest("the caller left before the body was there") from None
-        # Also at the end: what is not there as a whole is not sent.
+        # Also at the end: an incomplete body is not sent.
         access.confirm(request)
         if not piece:
             return
@@ -683,7 +683,7 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
 
 @contextlib.contextmanager
 def _ending(request: web.Request, instance: Instance) -> Iterator[asyncio.Task[Any]]:
-    """Give a task that is done when the user's server is at that port no more, or waportd ends."""
+    """Give a task that is done when the user's server has left that port, or waportd ends."""
     assignment = instance.assignment
 
     def is_gone(now: Instance | None) -> bool:
@@ -703,7 +703,7 @@ def _ending(request: web.Request, instance: Instance) -> Iterator[asyncio.Task[A
 
 
 async def _unless(gone: asyncio.Task[Any], work: Awaitable[_T], patience: float | None = None) -> _T | None:
-    """Return what comes of the work; None where ``gone`` is done before, and TimeoutError after ``patience``."""
+    """Return the result of the work; None where ``gone`` is done before, and TimeoutError after ``patience``."""
     task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait({task, gone}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -713,7 +713,7 @@ async def _unless(gone: asyncio.Task[Any], work: Awaitable[_T], patience: float 
             return None
         raise TimeoutError
     finally:
-        # What comes of it now is nobody's.
+        # Nothing uses its result now.
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -724,7 +724,7 @@ async def _pass_back(
     """Answer with what the server answers."""
     bytes_too = passage.answer.others is not None and "*/*" in passage.answer.others
     if answer.content_type != _JSON and not bytes_too and answer.status != 204:  # noqa: PLR2004
-        raise ServerFailed("the server answers with something else than JSON", cause="bad_answer")
+        raise ServerFailed("the server's answer is not JSON", cause="bad_answer")
     headers = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
     headers |= {
         hdrs.CONTENT_TYPE: answer.headers.get(hdrs.CONTENT_TYPE, "application/octet-stream"),
@@ -751,7 +751,7 @@ async def _pass_back(
                 raise ConnectionAbortedError
             await response.write(piece)
     except (aiohttp.ClientError, OSError):
-        # Half of it is out: that the rest is missing is told by the end of the connection.
+        # Half of it is sent: the end of the connection shows that the rest is missing.
         _hang_up(request)
         return response
     await response.write_eof()
@@ -770,15 +770,15 @@ def _disposition(answer: aiohttp.ClientResponse) -> str:
 async def _stream_back(
     request: web.Request, answer: aiohttp.ClientResponse, gone: asyncio.Task[Any]
 ) -> web.StreamResponse:
-    """Answer with the server's events, as long as both ends are there and the caller may read them."""
+    """Answer with the server's events, while both ends are there and the caller may read them."""
     if answer.content_type != _EVENTS:
-        raise ServerFailed("the server answers with something else than events", cause="bad_answer")
+        raise ServerFailed("the server's answer is not an event stream", cause="bad_answer")
     access, caller = access_of(request), caller_of(request)
     access.confirm(request)
     response = web.StreamResponse(
         headers={hdrs.CONTENT_TYPE: _EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
-    # Its end is the end of the connection: who waits for the daemon's last connections waits for no idle one.
+    # Its end closes the connection: the daemon, when it ends, does not wait for an idle one.
     response.force_close()
     await response.prepare(request)
     loop = asyncio.get_running_loop()
@@ -800,7 +800,7 @@ async def _stream_back(
 
 
 async def _turn(request: web.Request, piece: bytes) -> None:
-    """Wait, after a large piece, until the caller may have another one passed on: all of them would take all the time."""
+    """Wait, after a large piece, until the caller's next one may be passed on: else they would take all the time."""
     if len(piece) >= READ_BYTES:
         turns: Turns = request.app["turns"]
         await turns.wait(caller_of(request).identity, PIECES_PER_TURN)

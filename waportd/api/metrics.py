@@ -11,7 +11,7 @@ from waportd.api.problems import Handler
 from waportd.metrics import CONTENT_TYPE, Snapshot, render
 
 _WAITS = ("wait=", "timeout=")
-"""What a call that waits has in its query."""
+"""The query parameters of calls that wait."""
 _METHODS = {"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"}
 
 
@@ -23,12 +23,12 @@ def operations() -> list[Operation]:
 
 @web.middleware
 async def time_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Time each answer, by what was asked for, but for those that wait for something to happen."""
+    """Time each answer, by operation, except for calls that wait for something to happen."""
     began = time.perf_counter()
     response = await handler(request)
     if isinstance(response, web.Response) and not any(name in request.query_string for name in _WAITS):
         resource = request.match_info.route.resource
-        # Callers may send any path and any method; each series lasts.
+        # Callers may send any path and any method, and each would stay as a series.
         supervisor_of(request).metrics.requests.labels(
             resource.canonical if resource else "unknown",
             request.method if request.method in _METHODS else "other",
@@ -38,9 +38,9 @@ async def time_requests(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show what is measured, in the text format of Prometheus.
+    """Show the metrics, in the text format of Prometheus.
 
-    `docs/metrics.md` lists it all. Memory and processor time are at most half a minute old.
+    `docs/metrics.md` lists them all. Memory and processor time are at most half a minute old.
     """
     supervisor = supervisor_of(request)
     capacity = await supervisor.capacity()

@@ -30,7 +30,7 @@ _SCHEMES = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A token of scope `admin`, or of the user whom the call concerns. The unix socket needs none.",
+        "description": "A token of scope `admin`, or of the user that the call concerns. The unix socket needs none.",
     },
     "link": {
         "type": "apiKey",
@@ -68,7 +68,7 @@ async def show(request: web.Request) -> web.Response:
 
 @functools.lru_cache(1)
 def _written(operations: tuple[Operation, ...]) -> bytes:
-    """Return the document as it is sent. Kept: it takes 10 ms to make, and everybody may ask for it."""
+    """Return the document as bytes. Cached: it takes 10 ms to make, and anyone may ask for it."""
     return json.dumps(document(operations)).encode()
 
 
@@ -121,7 +121,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     responses = _errors(operation)
     for status, answer in operation.answers.items():
         described = _answer(answer)
-        # An error in a shape of its own; what never got to the operation is a problem all the same.
+        # Errors of the operation have their own shape; errors before it are problems all the same.
         if "content" in described:
             described["content"].update(responses.get(str(status), {}).get("content", {}))
         responses[str(status)] = described
@@ -159,7 +159,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _errors(operation: Operation) -> dict[str, Any]:
-    """Describe what else may come, by status."""
+    """Describe the errors, by status."""
     kinds: list[type[WaportdError]] = [BadRequest, *operation.errors, WaportdError]
     if operation.scope is not Scope.PUBLIC:
         kinds += [Forbidden, Unauthorized, TooManyRequests]
@@ -170,17 +170,17 @@ def _errors(operation: Operation) -> dict[str, Any]:
     by_status: dict[int, list[type[WaportdError]]] = {}
     for kind in kinds:
         by_status.setdefault(kind.status, []).append(kind)
-    told = {
+    described = {
         status: [f"{kind.title} (`{kind.code}`)" for kind in known] for status, known in by_status.items()
     }
     for status, about in operation.refusals.items():
-        told.setdefault(status, []).append(about)
+        described.setdefault(status, []).append(about)
     return {
         str(status): {
             "description": "; ".join(words),
             "content": {"application/problem+json": {"schema": _PROBLEM}},
         }
-        for status, words in told.items()
+        for status, words in described.items()
     }
 
 

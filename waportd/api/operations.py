@@ -41,26 +41,26 @@ CHANGE_ERRORS = (
     BusTimeout,
     StoreError,
 )
-"""What may be in the way of whatever changes a server."""
+"""What may prevent a change of a server."""
 START_ERRORS = (*CHANGE_ERRORS, PortsExhausted, TooManyRunning)
-"""What may be in the way of a start."""
+"""What may prevent a start."""
 
 
 class Scope(enum.IntEnum):
-    """What a caller must have shown at least; on the unix socket, who may call may call everything."""
+    """The least right that a caller needs; on the unix socket, anyone who may call may call everything."""
 
     PUBLIC = enum.auto()
-    """Everybody: it tells nothing of anybody."""
+    """Everybody: it reveals nothing about any user."""
     METRICS = enum.auto()
-    """Of a token only: who watches whether all is well."""
+    """Of a token only: for monitoring."""
     READ = enum.auto()
-    """Of a token only: who reads all documents, and neither sees a code nor changes anything."""
+    """Of a token only: reads all documents, sees no code and changes nothing."""
     LINK = enum.auto()
-    """Who has a connect link of that user, and whom USER admits."""
+    """Callers with a connect link of that user, and all that USER admits."""
     USER = enum.auto()
-    """Who has a token of that user, and whom ADMIN admits."""
+    """Callers with a token of that user, and all that ADMIN admits."""
     ADMIN = enum.auto()
-    """Who has a token for all."""
+    """Callers with a token for all users."""
 
 
 READERS: Final = frozenset({Scope.READ})
@@ -75,14 +75,14 @@ class Answer:
     schema: Schema | None = None
     """Of the JSON document; None where there is none."""
     others: Mapping[str, Schema] | None = None
-    """What else than JSON it may be, by its content type."""
+    """Its other forms than JSON, by content type."""
     headers: Mapping[str, str] | None = None
-    """What the headers that matter to callers mean."""
+    """The meaning of the headers that matter to callers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """One method of one path. Its handler's docstring describes it: a summary, then whatever else there is."""
+    """One method of one path. Its handler's docstring describes it: a summary, then details."""
 
     method: str
     path: str
@@ -92,23 +92,23 @@ class Operation:
     parameters: tuple[Parameter[Any], ...] = ()
     body: Body[Any] | None = None
     errors: tuple[type[WaportdError], ...] = ()
-    """Beyond those that every operation has."""
+    """Errors beyond those that every operation has."""
     lenient: bool = False
-    """Unknown parameters are passed over: the web front end's own page sends what it likes."""
+    """Unknown parameters are ignored: the web front end's own page sends arbitrary ones."""
     also: frozenset[Scope] = frozenset()
-    """Which of METRICS and READ open it, too."""
+    """Which of METRICS and READ allow it, too."""
     endless: bool = False
-    """The answer is a stream that does not end by itself, so that HEAD has none."""
+    """The answer is an endless stream, so HEAD is not answered."""
     refusals: Mapping[int, str] = dataclasses.field(default_factory=dict)
-    """Errors that are the user's server's own: what they are about, by status."""
+    """Errors of the user's server: what they are about, by status."""
     narrowed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Regular expressions of parts of the path, where another operation has a path that would fit this one, too."""
     discreet: bool = False
-    """Its path tells who writes to whom, and stands in no line of the journal."""
+    """Its path shows who writes to which person, so no journal line holds it."""
     traffic: bool = False
-    """It changes nothing of what is administered, and may be made many times a second: nobody writes down who made it."""
+    """It changes no settings, and may be made many times a second: the caller is not recorded."""
     on_error: Callable[[WaportdError], web.Response] = problem
-    """Answers errors; the web front end's own page has another shape for them."""
+    """Answers an error; the web front end's own page needs another shape."""
 
     def route(self) -> web.RouteDef:
         """Return the route that answers it."""
@@ -120,7 +120,7 @@ class Operation:
         return web.route(self.method, path, self.answer)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request, after a check that it is what is described."""
+        """Answer a request, after a check against the description."""
         status = web.HTTPInternalServerError.status_code  # of what is cut short
         try:
             if not self.lenient and request.query_string:
@@ -134,11 +134,11 @@ class Operation:
             if self.body is not None:
                 await read_body(request, self.body)
             response = await self.handler(request)
-            if not response.prepared and response.status != 204:  # noqa: PLR2004  # which tells nothing
-                # It may have waited: what was shown at its beginning has to hold still.
+            if not response.prepared and response.status != 204:  # noqa: PLR2004  # which has no content
+                # It may have waited: the caller's rights have to be valid still.
                 request.app["access"].confirm(request)
             status = response.status
-        except Exception as error:  # noqa: BLE001  # told by `answer_to`
+        except Exception as error:  # noqa: BLE001  # reported by `answer_to`
             response = answer_to(error, request, self.on_error)
             status = response.status
         finally:
@@ -164,7 +164,7 @@ class Operation:
 
     @property
     def described(self) -> tuple[Parameter[Any], ...]:
-        """All parameters there are, those of a connect link included."""
+        """All parameters, including those of a connect link."""
         return (*self.parameters, EXPIRES, SIGNATURE) if self.scope is Scope.LINK else self.parameters
 
     @property

@@ -1,6 +1,6 @@
 """``/``, ``/connect``, ``/assets/…``: the pages for people, from memory.
 
-They hold nothing that is not public: what a page shows, it gets from the API with what its visitor may see there.
+They hold only public content: a page gets its data from the API, with its visitor's rights.
 """
 
 import functools
@@ -42,14 +42,14 @@ _POLICY = "; ".join(
     ["default-src 'none'", "base-uri 'none'", "form-action 'none'"]
     + [f"{kind}-src 'self'" for kind in ("script", "style", "img", "connect")]
 )
-"""Nothing from elsewhere, nothing inline."""
+"""Nothing from other sites, nothing inline."""
 
 _TEXT = Kind("a text", str)
-_USER = Parameter[str | None]("user", _TEXT, "Whose phone is linked. The page's script reads it.")
+_USER = Parameter[str | None]("user", _TEXT, "The user whose phone is linked. The page's script reads it.")
 _LANG = Parameter[str | None](
     "lang", _TEXT, "`en` or `pt-BR`; without it, the browser's language.", example="pt-BR"
 )
-_ACCEPTED = Parameter[str | None]("Accept-Language", _TEXT, "What the browser's user reads.", "header")
+_ACCEPTED = Parameter[str | None]("Accept-Language", _TEXT, "The languages of the browser's user.", "header")
 _KNOWN = Parameter[str | None]("If-None-Match", _TEXT, "The answer that the caller has.", "header")
 _NAME = Parameter[str](
     "name", _TEXT, "A file that the pages load.", "path", required=True, example="base.css"
@@ -60,9 +60,9 @@ class PasskeyExtension(Document):
     """A browser extension that signs in with a passkey."""
 
     id: Annotated[str, "Its id in Chromium."]
-    url: Annotated[str, "Where it is to be had; relative to this daemon's address where it is its own."]
-    firefox: Annotated[str | None, "Where the one for Firefox is to be had."]
-    own: Annotated[bool, "Whether it is waportd's own, which is asked over a port."]
+    url: Annotated[str, "Where to get it; relative to this daemon's address for its own one."]
+    firefox: Annotated[str | None, "Where to get the one for Firefox."]
+    own: Annotated[bool, "Whether it is waportd's own, which the page talks to over a port."]
 
 
 class PasskeyExtensions(Document):
@@ -116,7 +116,7 @@ class Embedders:
 async def show_dashboard(request: web.Request) -> web.Response:
     """Show the page of all users.
 
-    It has buttons that delete, so no other page may lay itself over it.
+    It has buttons that delete, so no other page may embed it.
     """
     return _page(request, "dashboard.html", "en", "'none'")
 
@@ -178,7 +178,7 @@ def _respond(request: web.Request, name: str, body: bytes) -> web.Response:
     etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {
         "ETag": etag,
-        # Kept, and asked for each time: a page and its scripts change together.
+        # Cached, but validated each time: a page and its scripts change together.
         "Cache-Control": "no-cache",
         "X-Content-Type-Options": "nosniff",
         # The address of the connect page may carry its signature.
@@ -199,6 +199,6 @@ def _language(request: web.Request) -> str:
 
 @functools.cache
 def load() -> dict[str, bytes]:
-    """Return all files by name, read once and ahead of the first call, so that an upgrade mixes nothing."""
+    """Return all files by name, read once before the first call, so that an upgrade mixes nothing."""
     extension.load()
     return {path.name: path.read_bytes() for path in sorted(_WEB.iterdir()) if path.suffix in _TYPES}

@@ -1,4 +1,4 @@
-"""``/v1/users/{user}/pairing-code``: a code to type on the phone, for whom scanning is no way."""
+"""``/v1/users/{user}/pairing-code``: a code to type on the phone, for people who cannot scan one."""
 
 from typing import Annotated, TypedDict
 
@@ -17,7 +17,7 @@ from waportd.value_types import Kind
 class PairingCode(Document):
     """A pairing code. Holds a secret."""
 
-    user: Annotated[str, "Whose server."]
+    user: Annotated[str, "The user of the server."]
     code: Annotated[str, "What to type on the phone: eight characters and a dash. A secret."]
     expires_at: Annotated[Moment, "Until when it can be typed."]
 
@@ -77,10 +77,10 @@ def operations() -> list[Operation]:
 
 
 async def create(request: web.Request) -> web.Response:
-    """Have WhatsApp make a code to type on the phone.
+    """Request a code to type on the phone from WhatsApp.
 
     Starts the server where it does not run, and takes up to a minute. The code is the same for the same phone while
-    it is valid; a new one may be asked for every 30 seconds, and five times an hour.
+    it is valid; a new one can be requested every 30 seconds, and five times an hour.
     """
     user = USER.of(request)
     code = await supervisor_of(request).linking.pairing_code(

@@ -1,6 +1,6 @@
 """What callers may send: described once, and read by that description.
 
-Whatever is not as it is described is a BadRequest that says what is allowed.
+Anything that does not match its description is a BadRequest that says what is allowed.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from waportd.value_types import FLAG, Kind, Schema, choice, number, seconds
 T = TypeVar("T")
 
 _READ = "waportd.read"
-"""Where a request keeps what was read of it."""
+"""Where a request keeps its parsed values."""
 
 
 def supervisor_of(request: web.Request) -> Supervisor:
@@ -51,11 +51,11 @@ class Parameter(Generic[T]):
     doc: str
     place: Literal["path", "query", "header"] = "query"
     default: T | None = None
-    """What it is where it is missing; None is a value like any other."""
+    """Its value where it is missing; None is a value like any other."""
     required: bool = False
     example: str | None = None
     former: str | None = None
-    """Its name in the release before this one: still read, and described nowhere."""
+    """Its name in the previous release: still read, and not documented."""
 
     def of(self, request: web.Request) -> T:
         """Return the value, which was read before the handler was called."""
@@ -128,7 +128,7 @@ class Member:
             raise BadRequest(f"{self.name}: must be {allowed}") from None
 
     def _value(self, value: object) -> Any:
-        """Return what a value means; raise ValueError for one that is not allowed."""
+        """Return the parsed value; raise ValueError for one that is not allowed."""
         kind = self.kind
         if kind.item is None:
             return _scalar(kind, value)
@@ -140,7 +140,7 @@ class Member:
 
 
 def _scalar(kind: Kind, value: object) -> Any:
-    """Return what a text, number or flag means; raise ValueError where it is none that the kind's schema allows."""
+    """Return a parsed text, number or flag; raise ValueError for one that the kind's schema does not allow."""
     types, pattern = kind.schema["type"], kind.schema.get("pattern", "")
     if isinstance(value, str):
         if "string" not in types or not re.search(pattern, value):
@@ -242,15 +242,15 @@ OF_USER: Final = Kind(
     schema={"type": "string", "pattern": f"^{USER_PATTERN}$"},
 )
 
-USER: Final = Parameter[User]("user", OF_USER, "Whose server.", "path", required=True, example="2")
-USER_ID: Final = Parameter[User]("user_id", OF_USER, "Whose server.", required=True, example="1")
+USER: Final = Parameter[User]("user", OF_USER, "The user of the server.", "path", required=True, example="2")
+USER_ID: Final = Parameter[User]("user_id", OF_USER, "The user of the server.", required=True, example="1")
 EXPIRES: Final = Parameter[str | None](
     "expires",
     Kind("a number", str),
-    "When the connect link ends that this call is part of; goes with `signature`.",
+    "When the connect link of this call ends; goes with `signature`.",
 )
 SIGNATURE: Final = Parameter[str | None](
-    "signature", Kind("a signature", str), "The signature of the connect link that this call is part of."
+    "signature", Kind("a signature", str), "The signature of the connect link of this call."
 )
 PORT: Final = Parameter[Port]("port", number(1, 65535), "The TCP port.", "path", required=True)
 WAIT: Final = Parameter[Wait](
@@ -263,7 +263,7 @@ WAIT: Final = Parameter[Wait](
 TIMEOUT: Final = Parameter[float | None](
     "timeout",
     seconds(600),
-    "Seconds to wait for that at most, then the answer is a 504. Without it: 30, 90 for `qr`, 180 for `ready`.",
+    "Seconds to wait at most; then the answer is a 504. By default 30, 90 for `qr`, 180 for `ready`.",
 )
 
 OPTIONS: Final = Body[Options | None](
@@ -271,39 +271,39 @@ OPTIONS: Final = Body[Options | None](
         Member(
             "webhook_url",
             WEBHOOK_URL,
-            "Where this user's incoming messages go; empty for nowhere, null for `instances.webhook_url`.",
+            "Where this user's incoming messages are posted; empty for nowhere, null for `instances.webhook_url`.",
             nullable=True,
         ),
         Member(
             "webhook_secret",
             WEBHOOK_SECRET,
-            "What signs them: one or two secrets, such as `whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`, empty for no "
+            "The secrets that sign them: one or two, such as `whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`, empty for no "
             "signature, null for `instances.webhook_secret`.",
             nullable=True,
         ),
         Member(
             "webhook_events",
             WEBHOOK_EVENTS,
-            "What goes to this user's webhook; null for `instances.webhook_events`.",
+            "Which events go to this user's webhook; null for `instances.webhook_events`.",
             nullable=True,
         ),
         Member(
             "ignore",
             IGNORE,
-            "Chats of this user that are passed over; null for `instances.ignore`.",
+            "Chats of this user that are ignored; null for `instances.ignore`.",
             nullable=True,
         ),
         Member(
             "default_country",
             DEFAULT_COUNTRY,
-            "The calling code of numbers that are written without one; empty for none, null for "
+            "The calling code for numbers that are written without one; empty for none, null for "
             "`instances.default_country`.",
             nullable=True,
         ),
         Member(
             "send_rate",
             SEND_RATE,
-            "Messages that this user sends in a minute at most; 0 for no limit, null for `instances.send_rate`.",
+            "The most messages that this user sends in a minute; 0 for no limit, null for `instances.send_rate`.",
             nullable=True,
         ),
         Member(
@@ -317,15 +317,15 @@ OPTIONS: Final = Body[Options | None](
         Member(
             "engine",
             ENGINE,
-            "Which version of whatsapp-web.js the server starts with next: `bundled`, or one that is installed "
+            "The version of whatsapp-web.js for the server's next start: `bundled`, or one that is installed "
             "(`waportctl engine list`); null for `instances.engine`.",
             nullable=True,
         ),
         Member(
             "proxy",
             PROXY,
-            "The proxy that this user's browser takes to WhatsApp, such as `http://name:password@proxy:3128`; `none` "
-            "for no proxy, `auto` for what the environment of the unit says, null for `instances.proxy`.",
+            "The proxy of this user's browser to WhatsApp, such as `http://name:password@proxy:3128`; `none` "
+            "for no proxy, `auto` for the one in the environment of the unit, null for `instances.proxy`.",
             nullable=True,
         ),
     ),
@@ -336,7 +336,7 @@ MOVE: Final = Body[dict[str, Port | None] | None](
         Member(
             "port",
             number(1, 65535),
-            "The port to move to; null for the one that a new user of that name would get.",
+            "The port to move to; null for the one that a new user with this name would get.",
             nullable=True,
         ),
     ),

@@ -1,6 +1,6 @@
-"""``/v1/users/{user}/passkey``: WhatsApp wants a passkey of who links a phone, and a person signs in a browser.
+"""``/v1/users/{user}/passkey``: WhatsApp asks for a passkey to link a phone, and a person signs in a browser.
 
-Nothing of it is kept, and it stands in no other document than that of the code: it is as secret as a code.
+Nothing of it is kept, and only the document of the code holds it too: it is as secret as a code.
 """
 
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ from waportd.server_client import PASSKEY_REFUSALS
 from waportd.value_types import Schema, matching
 
 _MAX_BYTES: Final[int] = LIMITS["passkey_bytes"]
-"""Bytes of what a browser writes; one of the usual passkeys has 650."""
+"""Bytes of the browser's answer; that of a usual passkey has 650."""
 _BASE64URL: Final = "In base64url, without padding."
 CREDENTIAL: Final[Schema] = {
     "type": "object",
-    "description": "What the browser has signed: `PublicKeyCredential.toJSON()`, as it is.",
+    "description": "The browser's answer: `PublicKeyCredential.toJSON()`, unchanged.",
     "properties": {
         "id": text(_BASE64URL),
         "rawId": text("The same as `id`."),
@@ -40,12 +40,12 @@ CREDENTIAL: Final[Schema] = {
     },
     "required": ["id", "rawId", "type", "response"],
 }
-"""What `POST` takes. The user's server looks closer."""
+"""What `POST` accepts. The user's server checks it further."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Credential(Body[bytes]):
-    """A body that the user's server reads, and WhatsApp's page: what is to be said of it, they say."""
+    """A body for the user's server and WhatsApp's page, which check it."""
 
     document: Schema = field(default_factory=lambda: CREDENTIAL)
 
@@ -65,7 +65,7 @@ class _Credential(Body[bytes]):
         if len(sent) > _MAX_BYTES:
             raise TooLarge(
                 f"the body is larger than {_MAX_BYTES} bytes",
-                hint="send what the browser has signed, and no more",
+                hint="send only the browser's answer",
             )
         return sent
 
@@ -76,7 +76,7 @@ _SAME: Final = Body[dict[str, str]](
         Member(
             "code",
             matching(r"[!-~]{1,60}", "the code that is shown, such as ABCD-EFGH"),
-            "The code that is shown, and that the phone shows, too.",
+            "The code that is shown here, and on the phone, too.",
             required=True,
         ),
     ),
@@ -94,14 +94,14 @@ def operations() -> list[Operation]:
     wanted = of(PasskeyDocument)
     return [
         Operation(
-            "GET", path, show, Scope.LINK, {200: Answer("what is wanted now", wanted)}, (USER,), errors=wrong
+            "GET", path, show, Scope.LINK, {200: Answer("the current request", wanted)}, (USER,), errors=wrong
         ),
         Operation(
             "POST",
             path,
             give,
             Scope.LINK,
-            {202: Answer("WhatsApp's page has it; what is wanted since", wanted)},
+            {202: Answer("WhatsApp's page has it; the next request", wanted)},
             (USER,),
             _SIGNED,
             errors=(*wrong, ServerFailed, TooManyRequests),
@@ -112,7 +112,7 @@ def operations() -> list[Operation]:
             f"{path}/confirm",
             confirm,
             Scope.LINK,
-            {202: Answer("WhatsApp's page is told; what is wanted since", wanted)},
+            {202: Answer("WhatsApp's page has the confirmation; the next request", wanted)},
             (USER,),
             _SAME,
             errors=(*wrong, ServerFailed, TooManyRequests),
@@ -132,7 +132,7 @@ def operations() -> list[Operation]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show what WhatsApp wants of a passkey now.
+    """Show WhatsApp's current passkey request.
 
     The document of the code (`GET /v1/users/{user}/qr`) has the same in `passkey`, and can be waited for. It takes a
     browser that has the account's passkey, on a page of https://web.whatsapp.com: the connect page leads a person there.
@@ -141,11 +141,11 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def give(request: web.Request) -> web.Response:
-    """Hand over what a browser has signed with the account's passkey.
+    """Submit what a browser has signed with the account's passkey.
 
-    `options` go to `navigator.credentials.get` on a page of https://web.whatsapp.com, and what `toJSON()` says of the
-    result comes here as it is. What cannot be right is refused with the reason, and another one may follow; whether
-    the signature is right, WhatsApp alone can tell. Ten a minute may be sent, together with confirmations.
+    Pass `options` to `navigator.credentials.get` on a page of https://web.whatsapp.com, and send the `toJSON()` of the
+    result here unchanged. An invalid answer is refused with the reason, and another one may follow; only WhatsApp
+    can check the signature. Ten a minute may be sent, together with confirmations.
     """
     user = USER.of(request)
     return respond(passkey(await supervisor_of(request).linking.give_passkey(user, _SIGNED.of(request))), 202)
@@ -161,6 +161,6 @@ async def confirm(request: web.Request) -> web.Response:
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """Give the passkey's step up, and go back to codes to scan."""
+    """Cancel the passkey request, and go back to codes to scan."""
     await supervisor_of(request).linking.cancel_passkey(USER.of(request))
     return web.Response(status=204)

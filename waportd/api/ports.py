@@ -1,4 +1,4 @@
-"""``/v1/ports/{port}``: whom a port belongs to, and who holds it."""
+"""``/v1/ports/{port}``: the owner of a port, and the processes that hold it."""
 
 from typing import Annotated
 
@@ -14,19 +14,21 @@ from waportd.model import socket_unit
 class HolderDocument(Document):
     """A process that listens on a port."""
 
-    user: Annotated[str | None, "Whose process it is; null where that may not be seen."]
+    user: Annotated[str | None, "The account of the process; null where it may not be seen."]
     pid: Annotated[int | None, "The process; null where it may not be seen."]
-    command: Annotated[str | None, "What it runs; null where it may not be seen."]
+    command: Annotated[str | None, "The program that it runs; null where it may not be seen."]
 
 
 class PortDocument(Document):
-    """Whom a port belongs to, and who holds it."""
+    """The owner of a port, and the processes that hold it."""
 
     port: Annotated[int, "The port."]
-    user: Annotated[str | None, "Whom it is assigned to."]
-    preferred_by: Annotated[str | None, "Whose number prefers it, which need not be whom it is assigned to."]
+    user: Annotated[str | None, "The user that it is assigned to."]
+    preferred_by: Annotated[
+        str | None, "The user whose number prefers it, who may be another one than it is assigned to."
+    ]
     unit: Annotated[str | None, "The systemd unit that holds it for that user."]
-    held: Annotated[bool, "Somebody listens on it."]
+    held: Annotated[bool, "A process listens on it."]
     holders: tuple[HolderDocument, ...]
 
 
@@ -37,9 +39,9 @@ def operations() -> list[Operation]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show whom a port belongs to, and who listens on it.
+    """Show the owner of a port, and who listens on it.
 
-    The holder is told as far as the daemon's user may see it.
+    The holder is shown as far as the daemon's user may see it.
     """
     port = PORT.of(request)
     supervisor = supervisor_of(request)

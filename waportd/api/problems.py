@@ -26,7 +26,7 @@ class ProblemDocument(Document):
     status: Annotated[int, "The HTTP status."]
     detail: Annotated[str, "What went wrong."]
     code: Annotated[str, "The kind of error, for programs."]
-    hint: Annotated[str | None, "What mends it."]
+    hint: Annotated[str | None, "How to fix it."]
     cause: Annotated[str | Missing, "What exactly made a server fail, for programs."] = MISSING
 
 
@@ -42,7 +42,7 @@ def problem(error: WaportdError) -> web.Response:
         cause=MISSING if error.cause is None else error.cause,
     )
     return web.Response(
-        # In ASCII: an error may repeat what was sent, such as half a character.
+        # In ASCII: an error may repeat what was sent, such as a lone surrogate.
         text=json.dumps(document, default=members),
         status=error.status,
         headers={"Cache-Control": "no-store", **error.headers()},
@@ -55,7 +55,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Answer every exception of a handler with a problem document."""
     try:
         return await handler(request)
-    except Exception as error:  # noqa: BLE001  # told by `answer_to`
+    except Exception as error:  # noqa: BLE001  # reported by `answer_to`
         return answer_to(error, request)
 
 
@@ -69,7 +69,7 @@ def answer_to(
 
 
 def _explained(error: Exception, request: web.Request) -> WaportdError:
-    """Return what the caller is told of an error; one that nobody foresaw is written to the journal."""
+    """Return the error that the caller gets; an unexpected one is written to the journal."""
     if isinstance(error, WaportdError):
         return error
     if isinstance(error, web.HTTPException):
@@ -78,14 +78,14 @@ def _explained(error: Exception, request: web.Request) -> WaportdError:
         return BadRequest("the body does not arrive as the headers announce it")
     if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
         return BadRequest("the caller left before the answer")  # as callers do, and nobody reads it
-    # The text of an unforeseen error may hold anything, so it goes to the journal and not to the caller.
+    # The text of an unexpected error may hold anything, so it goes to the journal and not to the caller.
     log.error("Cannot answer %s %s", request.method, request.path, exc_info=error)
     return WaportdError("an unexpected error", hint="the daemon's journal has it: `journalctl -u waportd`")
 
 
 def _from_aiohttp(error: web.HTTPException, request: web.Request) -> WaportdError:
     if isinstance(error, web.HTTPNotFound):
-        return NotFound(f"there is nothing at {request.path}", hint="see the README for the calls there are")
+        return NotFound(f"there is nothing at {request.path}", hint="/openapi.json lists all calls")
     if isinstance(error, web.HTTPMethodNotAllowed):
         return MethodNotAllowed(f"{request.path} knows no {request.method}", allowed=error.allowed_methods)
     if isinstance(error, web.HTTPRequestEntityTooLarge):

@@ -33,18 +33,18 @@ _OFFERS = {
     Format.PNG: "image/png",
     Format.TXT: "text/plain",
 }
-"""What an Accept header can choose; of equals the first."""
+"""The formats that an Accept header can choose; of equals the first."""
 
 _FORMAT = Parameter[str | None](
     "format",
     word("json", *Format),
-    "How the code is told. Without it an Accept header decides, and JSON is what all else gets. `svg` and `png` are "
+    "The format of the code. Without it an Accept header decides, and the default is JSON. `svg` and `png` are "
     "pictures, `dataurl` is the PNG as a `data:` URL, `txt` is drawn for a dark terminal.",
 )
 _TIMEOUT = Parameter[float](
     "timeout",
     seconds(60),
-    "Seconds for which the answer is held at most until it is another.",
+    "Seconds to hold the answer at most, until it changes.",
     default=0.0,
     former="wait",
 )
@@ -55,7 +55,7 @@ _KNOWN = Parameter[str | None](
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
-    etag = {"ETag": "Names this answer, for If-None-Match."}
+    etag = {"ETag": "Identifies this answer, for If-None-Match."}
     pictures = {"image/svg+xml": text(), "image/png": {}, "text/plain": text()}
     return [
         Operation(
@@ -74,15 +74,15 @@ def operations() -> list[Operation]:
 
 
 class Drawings:
-    """Pictures of codes that are on show, each drawn once. They go with what changes of the user: they are secrets."""
+    """Pictures of codes that are shown, each drawn once. A change of the user removes them: they are secrets."""
 
     def __init__(self) -> None:
         self._drawn: weakref.WeakKeyDictionary[Change, dict[Format, bytes]] = weakref.WeakKeyDictionary()
         self._drawing = asyncio.Lock()
 
     async def of(self, change: Change, code: str, form: Format) -> bytes:
-        """Return the picture of a code that is on show since that change. Raises NoCode where it is no code."""
-        # One at a time: whoever asks for the same one finds it drawn, and the others wait milliseconds.
+        """Return the picture of the code that is shown since that change. Raises NoCode where there is none."""
+        # One at a time: another request for the same code finds it drawn, and the others wait milliseconds.
         async with self._drawing:
             drawn = self._drawn.setdefault(change, {})
             if form not in drawn:
@@ -98,11 +98,11 @@ class Drawings:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show the code to scan, starting the server where that is of use.
+    """Show the code to scan; start the server where that is useful.
 
-    ``?format=svg`` or an Accept header draws it; where there is none to draw, the answer is a 409 with the reason.
-    ``?timeout=25`` holds the answer until it is another than the caller's: than the one named by If-None-Match, or
-    else than the one at the time of the call. 304 where an If-None-Match still holds.
+    ``?format=svg`` or an Accept header draws it; where there is no code, the answer is a 409 with the reason.
+    ``?timeout=25`` holds the answer until it differs from the one that If-None-Match names, or
+    else from the one at the time of the call. 304 where an If-None-Match still holds.
     """
     name, timeout, known = USER.of(request), _TIMEOUT.of(request), _KNOWN.of(request)
     form = _wanted(request)
@@ -115,7 +115,7 @@ async def show(request: web.Request) -> web.Response:
     body = written(document)
     seen = known or _etag(body, form)
     if timeout and _etag(body, form) == seen:
-        # An expiry changes the answer and nothing in the picture, so the wait ends with it at the latest.
+        # An expiry changes the answer but not the picture, so the wait ends with it at the latest.
         now = time.time()
         patience = min(timeout, max(0.05, instance.code_ends_at(now) - now + 0.05))
         await supervisor.registry.wait(
@@ -141,7 +141,7 @@ def _as_it_is(instance: Instance) -> Instance:
 
 
 def _wanted(request: web.Request) -> Format | None:
-    """Return how the code is to be told; None stands for JSON."""
+    """Return the format of the answer; None stands for JSON."""
     named = _FORMAT.of(request)
     if named is None:
         return best_type(request, _OFFERS)

@@ -1,4 +1,4 @@
-"""Answers that are asked for again and again, kept as bytes for as long as nothing they tell has changed.
+"""Frequent answers, kept as bytes while nothing that they show has changed.
 
 A page polls every few seconds, and there may be many pages. Routing, validation, JSON and ETag of an unchanged
 answer are the same each time, and together cost more than all else that answering takes.
@@ -17,12 +17,12 @@ from waportd.registry import Instance
 from waportd.supervisor import Supervisor
 
 _MOST = 4096
-"""Answers that are kept at most, of about 1 KiB each."""
+"""The most answers that are kept, of about 1 KiB each."""
 _MARK = "waportd.lasting"
 _CONDITIONS = ("If-None-Match", "Sec-Fetch-Site", "Origin")
 
 _Question = tuple[str, str | None]
-"""The target as it was sent, and the Accept header: all that such an answer depends on beside the instance."""
+"""The target as it was sent, and the Accept header: such an answer depends on these and the instance alone."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ class _Whole(web.StreamResponse):
 
 
 def mark_lasting(request: web.Request, instance: Instance) -> None:
-    """Say of the answer to this request that it follows from its target, its Accept header and the instance alone.
+    """Mark that the answer to this request follows from its target, its Accept header and the instance alone.
 
-    To be said before the answer is made: one that is made while the code ends is not to be kept beyond its end.
+    Call it before the answer is made: one that is made while the code ends must not be kept beyond its end.
     """
     request[_MARK] = instance, instance.code_ends_at(time.time())
 
 
 class ResponseCache:
-    """Remembers what was answered over the unix socket. Where it is not ``enabled``, it keeps nothing."""
+    """Keeps answers given over the unix socket. Where it is not ``enabled``, it keeps nothing."""
 
     def __init__(self, supervisor: Supervisor, access: Access, *, enabled: bool) -> None:
         self._enabled = enabled
@@ -86,9 +86,9 @@ class ResponseCache:
         """How often a kept answer was given."""
 
     def answer(self, request: web.BaseRequest, uid: int) -> web.StreamResponse | None:
-        """Return the answer that still holds; None where there is none.
+        """Return the answer that is still valid; None where there is none.
 
-        None too for a question whose answer depends on more: on what the caller has, or on which site's page asks; and
+        None too for a request whose answer depends on more: on what the caller has, or on which site's page asks; and
         for a caller who may not ask.
         """
         headers = request.headers
@@ -110,7 +110,7 @@ class ResponseCache:
             del self._kept[question]
             return None
         if self._supervisor.starts_by_poll(instance):
-            return None  # which is written down with who asked
+            return None  # which is recorded with its caller
         self._supervisor.note_poll(instance)
         self.answered += 1
         return _Whole(kept)

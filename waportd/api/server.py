@@ -1,4 +1,4 @@
-"""The application and its listening socket; ends without failing one request."""
+"""The application and its listening sockets; it ends without failing a single request."""
 
 import asyncio
 import functools
@@ -64,7 +64,7 @@ MAX_BODY_BYTES = 64 * 1024
 _DRAIN_S = 6.0
 """Seconds that open requests are given at the end."""
 IDLE_DRAIN_S = 1.5
-"""Seconds that idle connections are given at the end: a busy client comes back on them and is told to close."""
+"""Seconds that idle connections are given at the end: a busy client uses them again and is asked to close."""
 
 
 def make_app(
@@ -98,7 +98,7 @@ def operations() -> list[Operation]:
 
 
 class _Traffic:
-    """How many requests are open, and whether there shall be no more."""
+    """How many requests are open, and whether new ones are refused."""
 
     def __init__(self) -> None:
         self.open = 0
@@ -132,7 +132,7 @@ class ApiServer:
         """Begin to answer."""
         await self._runner.setup()
         assert self._runner.server is not None
-        # Ahead of the application, whose routing and middlewares are most of what an answer from memory costs.
+        # Before the application, whose routing and middlewares are most of the cost of an answer from memory.
         self._runner.server.request_handler = functools.partial(
             self._answer, self._runner.server.request_handler
         )
@@ -171,7 +171,7 @@ class ApiServer:
         return kept
 
     def withdraw(self, address: Address) -> None:
-        """Serve an address of TCP no more."""
+        """Stop serving a TCP address."""
         tcp, _ = self.doors
         tcp.withdraw(address.host, address.port)
 
@@ -189,11 +189,11 @@ class ApiServer:
         server = self._runner.server
         assert server is not None
         began = loop.time()
-        # Who was accepted and waits for a turn is not for the successor any more.
+        # Callers that were accepted and wait for a turn cannot go to the successor any more.
         while server.connections or traffic.open or any(door.arriving for door in self.doors):
             if loop.time() > began + (_DRAIN_S if traffic.open else IDLE_DRAIN_S):
                 break
-            await asyncio.sleep(0.02)  # aiohttp tells nobody when a connection ends
+            await asyncio.sleep(0.02)  # aiohttp reports to no one when a connection ends
         if traffic.open:
             log.warning("%d requests are not answered: they took longer than %g s", traffic.open, _DRAIN_S)
 

@@ -1,4 +1,4 @@
-"""Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), to whoever reads them."""
+"""Sends server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 import asyncio
 import json
@@ -17,12 +17,12 @@ HEARTBEAT_S = 15.0
 HEARTBEAT_FRAME = b":\n\n"
 _RETRY = b"retry: 2000\n\n"
 STALLED_READER_S = 30.0
-"""Seconds for which a reader may read nothing of what there is to read."""
+"""Seconds for which a reader may leave data unread."""
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=members)
 
 Send = Callable[[bytes], Awaitable[None]]
-"""Sends whole frames; returns when the reader is ready for more, which bounds what is kept for it."""
+"""Sends whole frames; returns when the reader is ready for more, which limits what is kept for it."""
 
 
 def frame(event: str, data: object, identifier: str | None = None) -> bytes:
@@ -32,42 +32,42 @@ def frame(event: str, data: object, identifier: str | None = None) -> bytes:
     return f"{head}event: {event}\ndata: {text}\n\n".encode()
 
 
-async def stream(request: web.Request, tell: Callable[[Send], Awaitable[None]]) -> web.StreamResponse:
-    """Answer with the events that ``tell`` sends, until it returns or the reader is gone or reads nothing."""
+async def stream(request: web.Request, produce: Callable[[Send], Awaitable[None]]) -> web.StreamResponse:
+    """Answer with the events that ``produce`` sends, until it returns or the reader is gone or reads nothing."""
     response = web.StreamResponse(
         headers={
             "Content-Type": "text/event-stream",
             "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",  # nginx would keep events back until it has a page of them
+            "X-Accel-Buffering": "no",  # nginx would hold events back until it has a full buffer
         }
     )
-    # Its end is the end of the connection: who waits for the daemon's last connections waits for no idle one.
+    # Its end closes the connection: the daemon, when it ends, does not wait for an idle one.
     response.force_close()
     writer = await response.prepare(request)
     transport = request.transport
     if writer is None or transport is None:
         return response
-    # What the kernel does not take at once is waited for, not piled up.
+    # Data that the kernel does not take at once is waited for, not piled up.
     transport.set_write_buffer_limits(high=0)
 
     access, caller = access_of(request), caller_of(request)
 
     async def send(frames: bytes) -> None:
         if not access.still_admits(caller):
-            # Off the list, the token deleted, the link ended: a stream that stays open would outlive it.
+            # The caller left the list, or its token or link ended: the stream must not outlive that.
             raise ConnectionAbortedError
         try:
             async with asyncio.timeout(STALLED_READER_S):
                 await writer.write(frames)
                 await writer.drain()
         except TimeoutError:
-            log.info("dropped a reader of %s, who read nothing for %g s", request.path, STALLED_READER_S)
+            log.info("dropped a reader of %s that read nothing for %g s", request.path, STALLED_READER_S)
             transport.abort()
             raise ConnectionAbortedError from None
 
     try:
         await send(_RETRY)
-        await tell(send)
+        await produce(send)
     except ConnectionError:
         # It left, as readers do.
         pass

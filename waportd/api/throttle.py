@@ -1,4 +1,4 @@
-"""Counts callers' failures, so that whoever tries and tries is told to wait. Bounded in time and memory."""
+"""Counts callers' failures, so that a caller who fails again and again has to wait. Bounded in time and memory."""
 
 import ipaddress
 import logging
@@ -9,24 +9,24 @@ from waportd.quotas import Pace, retry_after
 log = logging.getLogger(__name__)
 
 MOST: Final = 10
-"""Failures of an address that are answered as such, within `WINDOW_S`."""
+"""Failures of an address, within `WINDOW_S`, before it has to wait."""
 WINDOW_S: Final = 60.0
 
 
 class Failures:
-    """How often which network failed lately. Times are those of one monotonic clock."""
+    """How often each network failed lately. Times are those of one monotonic clock."""
 
     def __init__(self) -> None:
         self._pace = Pace(MOST, WINDOW_S)
 
     def count(self, address: str, now: float) -> int | None:
-        """Count a failure; return for how many seconds the caller shall wait, or None where it is not one too many."""
+        """Count a failure; return for how many seconds the caller must wait; None below the limit."""
         caller = network(address)
         wait = self._pace.count(caller, now)
         if not wait:
             return None
         if self._pace.counted(caller) == MOST + 1:
-            log.warning("%s calls with wrong tokens or links again and again, and is told to wait", caller)
+            log.warning("%s calls with wrong tokens or links again and again, and has to wait", caller)
         return retry_after(wait)
 
     @property
@@ -36,7 +36,7 @@ class Failures:
 
 
 def network(address: str) -> str:
-    """Return what one caller can call from: an IPv4 address, or the /64 network that a host has in IPv6."""
+    """Return the range of addresses of one caller: an IPv4 address, or the /64 network that a host has in IPv6."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -22,14 +22,14 @@ _MAX_TTL_S = 10 * 366 * 86_400
 
 
 class TokenDocument(Document):
-    """A token, without what is secret of it."""
+    """A token, without its secret."""
 
-    id: Annotated[str, "Names the token; no secret."]
-    name: Annotated[str, "What it is for, as whoever made it put it."]
-    scope: Annotated[str, "`admin`, `read`, `metrics`, or `user:` and the user whose calls it is good for."]
+    id: Annotated[str, "The id of the token; not a secret."]
+    name: Annotated[str, "What it is for, in its creator's words."]
+    scope: Annotated[str, "`admin`, `read`, `metrics`, or `user:` and the user whose calls it allows."]
     created_at: Annotated[Moment, "When it was made."]
-    last_used_at: Annotated[Moment | None, "When it was used last, to the minute; null for never."]
-    expires_at: Annotated[Moment | None, "When it ends by itself; null for never."]
+    last_used_at: Annotated[Moment | None, "When it was last used, to the minute; null for never."]
+    expires_at: Annotated[Moment | None, "When it expires; null for never."]
 
 
 class NewToken(TokenDocument):
@@ -64,7 +64,7 @@ def _name(name: str) -> str:
     return name
 
 
-# The pattern leaves lone surrogates to us: no JSON that is valid UTF-8 has them.
+# The pattern does not exclude lone surrogates: no JSON that is valid UTF-8 has them.
 _NAME = ValueKind(
     "1 to 64 characters on one line",
     _name,
@@ -85,16 +85,16 @@ _WISH = Body[_Wish](
                 _scope,
                 schema={"type": "string", "pattern": f"^(?:{'|'.join(_WHOLE)}|user:{USER_PATTERN})$"},
             ),
-            "`admin` for all calls, `user:2` for those that concern user 2 only, `read` for all documents without codes "
-            "and without changes, `metrics` for metrics and health.",
+            "`admin` for all calls, `user:2` for those about user 2 only, `read` for all documents, but no codes "
+            "and no changes, `metrics` for metrics and health.",
             required=True,
         ),
-        Member("ttl", number(60, _MAX_TTL_S), "Seconds after which it ends by itself; without it never."),
+        Member("ttl", number(60, _MAX_TTL_S), "Seconds after which it expires; never by default."),
     ),
     '{"name": "web app", "scope": "admin"}',
 )
 _ID = Parameter[str](
-    "id", matching("[0-9a-f]{12}", "12 hexadecimal digits"), "Which token.", "path", required=True
+    "id", matching("[0-9a-f]{12}", "12 hexadecimal digits"), "The id of the token.", "path", required=True
 )
 
 
@@ -118,7 +118,7 @@ def operations() -> list[Operation]:
             "/v1/tokens/{id}",
             delete,
             Scope.ADMIN,
-            {204: Answer("the token is no more")},
+            {204: Answer("the token is deleted")},
             (_ID,),
             NO_BODY,
             errors=(UnknownToken, StoreError),
@@ -127,12 +127,12 @@ def operations() -> list[Operation]:
 
 
 async def index(request: web.Request) -> web.Response:
-    """List the tokens that open the API over TCP, without what is secret of them."""
+    """List the tokens for the API over TCP, without their secrets."""
     return respond(TokensDocument(tokens=tuple(map(_shown, access_of(request).tokens))))
 
 
 async def create(request: web.Request) -> web.Response:
-    """Make a token. The answer is the only place where it is ever shown."""
+    """Create a token. Only this answer ever shows it."""
     wish = _WISH.of(request)
     scope = wish["scope"]
     user, kind = (None, scope) if isinstance(scope, Kind) else (scope, None)
@@ -141,7 +141,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Delete a token: it opens nothing any more, and streams that it opened end."""
+    """Delete a token: it is invalid at once, and streams that it opened end."""
     await access_of(request).tokens.revoke(_ID.of(request))
     return web.Response(status=204)
 

@@ -1,4 +1,4 @@
-"""``/v1/users``: whom a server belongs to, and what is done with it."""
+"""``/v1/users``: the users and their servers."""
 
 from aiohttp import web
 
@@ -12,9 +12,9 @@ from waportd.errors import Forbidden, UnknownEngine, UnknownUser
 from waportd.registry import Instance
 from waportd.value_types import FLAG
 
-_USAGE = Parameter[bool]("usage", FLAG, "Whether memory and CPU are told, too.", default=False)
+_USAGE = Parameter[bool]("usage", FLAG, "Whether to include memory and CPU.", default=False)
 _DOCUMENT = of(UserDocument)
-_SHOWN = Answer("the user, as it is now", _DOCUMENT)
+_SHOWN = Answer("the current state of the user", _DOCUMENT)
 
 
 class UsersDocument(Document):
@@ -65,7 +65,7 @@ def operations() -> list[Operation]:
             one,
             delete,
             Scope.USER,
-            {204: Answer("the user is gone")},
+            {204: Answer("the user is deleted")},
             (USER,),
             NO_BODY,
             errors=(UnknownUser, *CHANGE_ERRORS),
@@ -112,7 +112,7 @@ def _change(verb: str, handler: Handler) -> Operation:
 async def index(request: web.Request) -> web.Response:
     """List all users, by port.
 
-    Memory and CPU are told only on demand, since they take milliseconds for each user.
+    Memory and CPU are included only on demand, since they take milliseconds for each user.
     """
     supervisor = supervisor_of(request)
     instances = sorted(supervisor.registry, key=lambda instance: instance.assignment.port)
@@ -131,7 +131,7 @@ async def show(request: web.Request) -> web.Response:
 async def ensure(request: web.Request) -> web.Response:
     """Give the user a port and a running server.
 
-    The port stays the same ever after. Options in the body hold from the server's next start; those that are
+    The port never changes afterwards. Options in the body apply from the server's next start; those that are
     missing stay as they are.
     """
     name = USER.of(request)
@@ -149,8 +149,8 @@ async def ensure(request: web.Request) -> web.Response:
 async def set_options(request: web.Request) -> web.Response:
     """Set options of a user who has a port.
 
-    No server starts by that. Another `engine` holds from the server's next start; what else the server reads when it
-    starts, such as `webhook_url` or `proxy`, starts it anew. Options that are missing stay as they are.
+    It starts no server. Another `engine` applies from the server's next start; other options that a server reads when
+    it starts, such as `webhook_url` or `proxy`, restart a running one. Options that are missing stay as they are.
     """
     return _shown(
         request, await supervisor_of(request).set_options(USER.of(request), OPTIONS.of(request) or {})
@@ -171,7 +171,7 @@ async def stop(request: web.Request) -> web.Response:
 
 
 async def restart(request: web.Request) -> web.Response:
-    """Start the server anew."""
+    """Restart the server."""
     return _shown(request, await supervisor_of(request).restart(USER.of(request)))
 
 
@@ -183,9 +183,9 @@ async def log_out(request: web.Request) -> web.Response:
 async def move(request: web.Request) -> web.Response:
     """Give the user another port.
 
-    Login, cache, options and the drop-ins of the units move along, and the port before is free again. A server that was
-    up is down for some seconds, and is connected again without a scan; one that was stopped stays so. Where it fails,
-    all is as before. What a crash cuts short is finished when waportd starts.
+    Login, cache, options and the drop-ins of the units move along, and the old port is free again. A server that was
+    up is down for some seconds, and connects again without a scan; one that was stopped stays so. If the move fails,
+    all is as before. A move that a crash cuts short is finished when waportd starts.
     """
     port = (MOVE.of(request) or {}).get("port")
     return _shown(request, await supervisor_of(request).move(USER.of(request), port))
@@ -198,9 +198,9 @@ async def delete(request: web.Request) -> web.Response:
 
 
 def _shown(request: web.Request, instance: Instance, status: int = 200, **headers: str) -> web.Response:
-    """Show what a command has led to, with memory and CPU as they are known.
+    """Show the result of a command, with memory and CPU as last measured.
 
-    To measure them takes as long as a tenth of a start, and tells nothing of a server that has just started.
+    To measure them takes as long as a tenth of a start, and says nothing about a server that has just started.
     """
     if by_link(request):
         return respond(user(veiled(instance)), status, **headers)

@@ -11,7 +11,9 @@ from waportd.model import BUNDLED, ENGINE_PATTERN
 _MAX_PORT = 65535
 
 USER = argument("user", metavar="USER", help="the user's number or name, as in the web app: 2, 2_1")
-YES = flag("-y", "--yes", help="do not ask; where there is no terminal, what asks needs this")
+YES = flag(
+    "-y", "--yes", help="do not ask for confirmation; without a terminal, destructive commands need this"
+)
 CONFIG_FILE = argument(
     "--config",
     metavar="FILE",
@@ -28,7 +30,7 @@ def users_or_all(concerned: str) -> tuple[Argument, ...]:
             "users", metavar="USER", nargs="*", help="the users' numbers or names, as in the web app: 2 3 2_1"
         ),
         flag("--all", help=f"instead of USER: {concerned}; shows them, and asks first"),
-        flag("--dry-run", help="only show which users are concerned"),
+        flag("--dry-run", help="only show which users are affected"),
         YES,
     )
 

@@ -1,4 +1,4 @@
-"""``backup`` and ``restore``: logins with ports and options, while everything runs, for a day on which the disk is gone."""
+"""``backup`` and ``restore``: logins with ports and options, copied while everything runs."""
 
 import contextlib
 import errno
@@ -34,19 +34,19 @@ _LINK_TIMEOUT_S: Final = 180.0
 """Seconds until a restored session must be ready."""
 _DAY: Final = 86_400
 _OLD_S: Final = 7 * _DAY
-"""Seconds after which WhatsApp may not accept a login any more that somebody else has used since."""
+"""Seconds after which WhatsApp may refuse a login that was used elsewhere since."""
 
 
 @COMMANDS.add(
     "backup",
     "write logins, ports and options into an encrypted file, while everything runs",
     """
-    Each server copies its login; its browser stands still for some milliseconds. The copies go into one file, with
+    Each server copies its login; its browser pauses for some milliseconds. The copies go into one file, with
     messages, ports and options. age encrypts it for the public keys of --recipient, or of
-    /etc/waportd/backup.recipients; age-keygen makes a key. The secret key is only needed to restore: keep it where
-    this host is not. It and the file give access to the accounts.
+    /etc/waportd/backup.recipients; age-keygen makes a key. The secret key is only needed to restore: keep it off
+    this host. Anyone who has the key and the file has access to the accounts.
 
-    A user who cannot be copied is named and left out. Exit status 1: there was one.
+    A user who cannot be copied is reported and skipped. Exit status 1: at least one user was skipped.
     """,
     argument(
         "users", metavar="USER", nargs="*", help="the users' numbers or names, as in the web app: 2 3 2_1"
@@ -54,17 +54,17 @@ _OLD_S: Final = 7 * _DAY
     argument(
         "target",
         metavar="FILE",
-        help="the file; a folder, for a file of its own for each user; or - for standard output",
+        help="the file; a folder, for one file per user; or - for standard output",
     ),
     flag("--all", help="instead of USER: all users whose phone is linked"),
     argument(
         "--recipient",
         metavar="KEY",
         action="append",
-        help="a public key of age, or of ssh, that can read it; may be repeated",
+        help="a public key of age or ssh that can decrypt it; may be repeated",
     ),
     flag("--unencrypted", help="do not encrypt: another program does"),
-    flag("--final", help="stop the servers first, and for good: they move to another host"),
+    flag("--final", help="stop the servers first, and keep them stopped: they move to another host"),
     CONFIG_FILE,
     examples={
         "back up all users": "sudo waportctl backup --all /var/backups/waportd.age",
@@ -117,9 +117,9 @@ class _Outcome:
         self._failed: dict[str, Problem] = {}
 
     def add(self, context: Context, config: "Config", user: User, archive: "Writer") -> None:
-        """Add a user; a failure keeps it from none of the others."""
+        """Add a user; a failure does not stop the others."""
         try:
-            # On a disk, and of root's own: it is as large as the login, and as secret.
+            # On a disk, in root's own folder: it is as large as the login, and as secret.
             with tempfile.TemporaryDirectory(prefix="waportctl-backup-", dir="/var/tmp") as folder:
                 entry, size = _copied(context, config, user, Path(folder))
                 archive.add(entry, Path(folder))
@@ -199,7 +199,7 @@ def _take_snapshot(user: User) -> None:
 
 
 def _options(config: "Config", user: str) -> dict[str, Any]:
-    """Return the options that are a user's own, with the secrets that the API does not tell."""
+    """Return a user's own options, with the secrets that the API does not show."""
     from waportd.errors import StoreError
     from waportd.model import Options
     from waportd.store import read_assignments
@@ -221,7 +221,7 @@ def _recipients(options: Any) -> list[str] | None:
     if _RECIPIENTS.exists():
         return ["--recipients-file", str(_RECIPIENTS)]
     raise Problem(
-        "nobody was named who can read the backup",
+        "no recipient was given who can read the backup",
         f"age-keygen -o backup.key; put the public key that it prints into {_RECIPIENTS}, and keep backup.key "
         "elsewhere; or name a key: --recipient KEY",
         Exit.USAGE,
@@ -239,10 +239,10 @@ def _is_folder(target: str) -> bool:
 
 @contextlib.contextmanager
 def _new(target: str) -> Iterator[IO[bytes]]:
-    """Give the file to write; it gets its name when it is whole."""
+    """Give the file to write; it gets its name when it is complete."""
     if target == "-":
         if sys.stdout.isatty():
-            raise Problem("a backup is nothing for a terminal", "name a file", Exit.USAGE, "usage")
+            raise Problem("a backup cannot be written to a terminal", "name a file", Exit.USAGE, "usage")
         yield sys.stdout.buffer
         return
     path = Path(target)
@@ -267,28 +267,28 @@ def _new(target: str) -> Iterator[IO[bytes]]:
 
 @COMMANDS.add(
     "restore",
-    "bring users back from a backup, without a new scan",
+    "restore users from a backup, without a new scan",
     """
-    Gives each user the port of before if it is free, or another one. It puts login, messages and options in place,
+    Gives each user their earlier port if it is free, or another one. It puts login, messages and options in place,
     starts the server and waits until it is connected. Nothing changes for other users.
 
     A login must not run on two hosts: WhatsApp ends one of them. So a user who is linked here is refused. A backup of
-    another host is refused, too, unless its servers were stopped for it (backup --final), or you say that the host is
-    gone.
+    another host is refused, too, unless its servers were stopped for it (backup --final), or you confirm that the host
+    is gone (--old-host-is-gone).
     """,
     argument("file", metavar="FILE", type=Path, help="the backup"),
     argument("users", metavar="USER", nargs="*", help="users in it"),
     flag("--all", help="instead of USER: all users in it"),
     flag("--list", help="only show what is in it"),
     argument("--identity", metavar="KEY", type=Path, help="the file of the secret key"),
-    flag("--old-host-is-gone", help="the host that the backup is of will not run these logins again"),
+    flag("--old-host-is-gone", help="the backup's host will not run these logins again"),
     flag("--no-start", help="do not start the servers"),
     YES,
     CONFIG_FILE,
     examples={
         "see what is in a backup": "sudo waportctl restore waportd.age --identity backup.key --list",
-        "bring user 2 back": "sudo waportctl restore waportd.age 2 --identity backup.key",
-        "bring all users back on a new host": (
+        "restore user 2": "sudo waportctl restore waportd.age 2 --identity backup.key",
+        "restore all users on a new host": (
             "sudo waportctl restore waportd.age --all --identity backup.key --old-host-is-gone"
         ),
     },
@@ -338,7 +338,7 @@ def _wanted(context: Context, held: "list[Entry]") -> "list[Entry]":
     if unknown := [name for name in options.users if name not in known]:
         raise Problem(
             f"the backup does not hold user {unknown[0]}",
-            f"it holds: {', '.join(known) or 'nobody'}",
+            f"it holds: {', '.join(known) or 'no user'}",
             Exit.UNKNOWN_USER,
             "unknown_user",
         )
@@ -346,7 +346,7 @@ def _wanted(context: Context, held: "list[Entry]") -> "list[Entry]":
 
 
 def _refuse_if_it_may_run_elsewhere(context: Context, origin: "Origin") -> None:
-    """Refuse a backup of another host: only that one knows whether it goes on with the login."""
+    """Refuse a backup of another host: only that host knows whether it still uses the login."""
     from waportd.cli import backup_file
 
     if origin.final or context.options.old_host_is_gone or origin.machine == backup_file.machine():
@@ -418,27 +418,27 @@ def _restored(context: Context, config: "Config", entry: "Entry", folder: Path) 
 
 
 def _moved_back(context: Context, user: User, port: int) -> User:
-    """Give a user the port of the backup, where nobody else has it: web apps may know it."""
+    """Give a user the port of the backup if it is free: web apps may know it."""
     if user.port == port:
         return user
     try:
         return context.client.move(user.user, port)
     except ApiError:
-        terminal.complain(f"user {user.user}: port {port} is not free here; port {user.port} it is")
+        terminal.complain(f"user {user.user}: port {port} is not free here; using port {user.port}")
         return user
 
 
 def _set_options(context: Context, entry: "Entry") -> None:
-    """Set what can be set here: an engine that is not installed keeps nobody from being restored."""
+    """Set the options that can be set here: a missing engine does not prevent a restore."""
     for name, value in entry.options.items():
         try:
             context.client.set_options(entry.user, **{name: value})
         except ApiError as error:
-            terminal.complain(f"user {entry.user}: {name} is not as it was: {error.detail}")
+            terminal.complain(f"user {entry.user}: {name} was not restored: {error.detail}")
 
 
 def _config(path: Path, what: str) -> "Config":
-    """Read the configuration; refuse who is not root to do ``what`` with the system's servers."""
+    """Read the configuration; refuse to do ``what`` with the system's servers unless as root."""
     from waportd.cli.locate import read_config
     from waportd.config import Bus
     from waportd.errors import ConfigError

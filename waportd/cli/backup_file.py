@@ -2,8 +2,8 @@
 
 Its first member says where it comes from; a folder for each user follows, with a file that says whose it is.
 
-age (https://age-encryption.org) encrypts for public keys: this host can write a backup and not read it. Whoever has the
-secret key needs age and tar only: ``age --decrypt --identity KEY FILE | tar --list``.
+age (https://age-encryption.org) encrypts for public keys: this host can write a backup but not read it. The
+secret key, age and tar are enough to read it: ``age --decrypt --identity KEY FILE | tar --list``.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _MAX_DOCUMENT: Final = 1 << 20
 _MAX_BYTES: Final = 1 << 40
 _MAX_MEMBERS: Final = 5_000_000
 _NONSENSE: Final = (ArithmeticError, ValueError, KeyError, TypeError, RecursionError)
-"""What reading raises of a document that is not as it should be."""
+"""What reading an invalid document raises."""
 _MACHINE_ID: Final = Path("/etc/machine-id")
 
 
@@ -46,9 +46,9 @@ class Entry:
     user: User
     port: int
     at: float
-    """When the login was like that, in seconds since the epoch."""
+    """When the login was copied, in seconds since the epoch."""
     options: dict[str, Any]
-    """As the API takes them; what is not there is as the configuration says."""
+    """As the API takes them; missing ones follow the configuration."""
     folder: str = ""
     """The name of the user's folder in the archive."""
 
@@ -61,13 +61,13 @@ class Origin:
     """Seconds since the epoch."""
     host: str
     machine: str
-    """Tells hosts apart, and nothing else about them."""
+    """Identifies the host, and reveals nothing else about it."""
     final: bool
-    """The servers were stopped for it: nobody goes on with these logins there."""
+    """The servers were stopped for it: that host no longer uses these logins."""
 
 
 def machine() -> str:
-    """Tell this host from others: a hash of its machine id, which is nobody's business (machine-id(5))."""
+    """Return an id of this host: a hash of its machine id, which is confidential (machine-id(5))."""
     try:
         name = _MACHINE_ID.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -80,7 +80,7 @@ def machine() -> str:
 
 @contextlib.contextmanager
 def encrypted(target: IO[bytes], recipients: Sequence[str] | None) -> Iterator[IO[bytes]]:
-    """Have what is written encrypted into ``target``: for these options of age; None leaves it as it is."""
+    """Encrypt what is written into ``target``, with these options of age; None: do not encrypt it."""
     if recipients is None:
         yield target
         return
@@ -118,7 +118,7 @@ class Writer:
 
 @contextlib.contextmanager
 def writer(target: IO[bytes], origin: Origin) -> Iterator[Writer]:
-    """Give who writes a backup into ``target``; it is whole when the block has ended."""
+    """Give a writer of a backup into ``target``; the backup is complete when the block has ended."""
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         yield Writer(archive, origin)
 
@@ -133,7 +133,7 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 class _Source:
-    """What is read of a backup, within a size."""
+    """Reads a backup, up to a maximum size."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -147,9 +147,9 @@ class _Source:
 
 @contextlib.contextmanager
 def decrypted(file: Path, identity: Path | None) -> Iterator[IO[bytes]]:
-    """Give what a backup holds. Only when the block has ended without an error is it known to be whole."""
+    """Give a backup's content. It is known to be complete only when the block has ended without an error."""
     try:
-        opened = file.open("rb", buffering=0)  # age reads on where this stops
+        opened = file.open("rb", buffering=0)  # age continues where this stops
     except OSError as error:
         raise Problem(f"{file} cannot be read: {error.strerror}") from error
     with opened:
@@ -172,21 +172,21 @@ def decrypted(file: Path, identity: Path | None) -> Iterator[IO[bytes]]:
                 failure = problem
             while process.stdout.read(1 << 20):
                 pass
-            # What age says is the reason of whatever else went wrong.
+            # What age says is the cause of any other error.
             _await(process, f"{file} cannot be decrypted", "is it the key that the backup was made for?")
             if failure is not None:
                 raise failure
 
 
 def unpack(source: IO[bytes], target: Path, shown: Path) -> tuple[Origin, list[Entry]]:
-    """Make in ``target`` what a backup holds, and return where it comes from and whom it holds. Raises Problem."""
+    """Unpack a backup into ``target``; return its origin and its users. Raises Problem."""
     try:
         copying.unpack(_Source(source), target, shown, most=_MAX_MEMBERS)
         origin = _origin(_document(target / INDEX))
         folders = sorted(path for path in target.iterdir() if path.name.isdecimal())
         return origin, [_entry(_document(folder / USER), folder.name) for folder in folders]
     except (tarfile.TarError, *_NONSENSE, FileNotFoundError) as error:
-        raise Problem(f"{shown} is not a backup of waportd, or is not whole", code="bad_backup") from error
+        raise Problem(f"{shown} is not a backup of waportd, or is incomplete", code="bad_backup") from error
     except OSError as error:
         raise Problem(f"{shown} cannot be unpacked into {target}: {error.strerror}") from error
 
@@ -208,7 +208,7 @@ def _origin(document: Any) -> Origin:
 
 def _entry(document: Any, folder: str) -> Entry:
     if not is_user(document["user"]):
-        raise ValueError("that is no user")
+        raise ValueError("that is not a user")
     return Entry(
         User(document["user"]),
         int(document["port"]),
@@ -239,5 +239,5 @@ def _await(process: "subprocess.Popen[bytes]", what: str, hint: str) -> None:
     assert process.stderr is not None
     said = process.stderr.read(4096).decode(errors="replace").strip().partition("\n")[0]
     if process.wait():
-        words = said.removeprefix("age: error: ") or "age ended without a reason"
+        words = said.removeprefix("age: error: ") or "age ended without a message"
         raise Problem(f"{what}: {terminal.plain(words)}", hint, code="age_failed")

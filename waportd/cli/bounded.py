@@ -1,4 +1,4 @@
-"""A program whose output is kept only in part: what it prints may be a stranger's, and without end."""
+"""Runs a program and keeps only part of its output, which may be untrusted and endless."""
 
 import contextlib
 import os

@@ -10,13 +10,13 @@ from waportd.cli import terminal
 from waportd.client import SOCKET, Answer, Client
 
 NOTICE = 2.0
-"""Seconds until somebody who waits is told that it still goes on."""
+"""Seconds until a person who waits sees that the call still runs."""
 _LOOK = 5.0
 """Seconds for systemctl, which takes a hundredth of one."""
 
 
 class Caller(Client):
-    """Tells on standard error what is waited for. Long polls are no waiting: what they wait for is on show."""
+    """Reports on standard error what it waits for. Long polls are silent: what they wait for is shown already."""
 
     def _exchange(self, method: str, path: str, *arguments: Any, **options: Any) -> Answer:
         if path.partition("?")[0].endswith("/qr"):
@@ -25,13 +25,13 @@ class Caller(Client):
             return super()._exchange(method, path, *arguments, **options)
 
     def _wait(self, seconds: float) -> None:
-        terminal.complain(f"waportd takes no more changes of this account for {seconds:g} s; waiting")
+        terminal.complain(f"waportd accepts no more changes by this account for {seconds:g} s; waiting")
         time.sleep(seconds)
 
 
 @contextlib.contextmanager
 def _noticed(packaged: bool) -> Iterator[None]:  # noqa: FBT001
-    """Tell whoever waits for long that what is in the block still goes on."""
+    """Report after a while that the block still runs."""
     timer = threading.Timer(NOTICE, _notice, (packaged,))
     timer.daemon = True
     timer.start()

@@ -1,6 +1,6 @@
-"""Another engine, tried on few users before it is for all.
+"""Tries another engine on a few users before all users get it.
 
-Each gets as far as before and in the usual time, or all of them go back.
+Each must get as far as before in the usual time; otherwise all of them are switched back.
 """
 
 import datetime as dt
@@ -13,9 +13,9 @@ from waportd.cli.exit_status import Problem
 from waportd.client import Client, UnknownUser, User, WaportdClientError
 
 LEAST, _MOST = 60.0, 600.0
-"""Seconds: the limit of a user lies between these, whatever is usual."""
+"""Seconds: the least and the most that the limit of a user can be."""
 _UNKNOWN = 180.0
-"""Seconds for a user of whom it is not known what is usual."""
+"""Seconds for a user whose usual time is not known."""
 _SLOWER = 3.0
 """By what factor a start may take longer than the one before."""
 _DEAD_ENDS = {"error", "qr_timeout", "logged_out"}
@@ -25,7 +25,7 @@ POLL = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one user came to."""
+    """The result of one user."""
 
     user: str
     goal: str
@@ -50,10 +50,10 @@ class Outcome:
 
 
 def candidates(users: Sequence[User], count: int) -> list[User]:
-    """Return on whom an engine is tried; no one with an engine of their own.
+    """Return the users that an engine is tried on; none with an engine of their own.
 
-    First who is connected, then who shows a code, then whose phone is linked and who fails now: on a bad day these
-    may be all there are, on a good one they fail for reasons of their own.
+    First connected users, then those that show a code, then linked users that fail now: on a bad day there may be
+    no others, on a good day they fail for reasons of their own.
     """
 
     def rank(user: User) -> int:
@@ -68,7 +68,7 @@ def candidates(users: Sequence[User], count: int) -> list[User]:
 
 
 def _is_there(user: User) -> bool:
-    """Return whether a user's server is as far as it gets: connected, or with a code on show."""
+    """Return whether a user's server is as far as it gets: connected, or showing a code."""
     session = user.session
     return user.ready or (session is not None and session.answering and session.state == "qr")
 
@@ -76,8 +76,8 @@ def _is_there(user: User) -> bool:
 def limit_for(user: User) -> float:
     """Return the seconds in which the user's server must get as far as it is now.
 
-    Three times what it took when it started last, as far as its times tell: 60 at least, 600 at most. For one that
-    fails now it is 180.
+    Three times what its last start took, if its times show that: 60 at least, 600 at most. For one that fails now it
+    is 180.
     """
     session = user.session
     if not _is_there(user) or session is None or session.since is None or user.process.since is None:
@@ -89,27 +89,27 @@ def limit_for(user: User) -> float:
 class Trial:
     """Switches users to an engine one by one, and back where one of them fails."""
 
-    def __init__(self, client: Client, engine: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, engine: str, report: Callable[[str], None]) -> None:
         self._client = client
         self._engine = engine
-        self._tell = tell
+        self._report = report
         self.switched: list[User] = []
         """As each was before, in the order in which they were switched."""
         self.outcomes: list[Outcome] = []
 
     def switch(self, user: User, limit: float | None, watch: float) -> Outcome:
-        """Have the user's server start with the engine, and look how far it gets; keeps what came of it."""
+        """Start the user's server with the engine, see how far it gets, and keep the outcome."""
         self.switched.append(user)
         self._client.set_options(user.user, engine=self._engine)
         outcome = reach(self._client, user, limit or limit_for(user), watch, self._engine)
-        self._tell(str(outcome))
+        self._report(str(outcome))
         self.outcomes.append(outcome)
         return outcome
 
     def settle(self) -> dict[str, str]:
-        """Let the users follow the configuration again, which names the engine now: nothing starts anew by that.
+        """Let the users follow the configuration again, which names the engine now: nothing restarts.
 
-        Returns who could not, and why.
+        Returns those for which this failed, and why.
         """
         failed = {}
         for user in self.switched:
@@ -122,7 +122,7 @@ class Trial:
         return failed
 
     def undo(self) -> list[str]:
-        """Have all who were switched start as before; return who could not."""
+        """Start the switched users as before; return those for which this failed."""
         failed = [user.user for user in reversed(self.switched) if not self._give_back(user)]
         self.switched.clear()
         return failed
@@ -132,13 +132,13 @@ class Trial:
             self._client.set_options(user.user, engine=None)
             if not _is_there(user):
                 self._client.restart(user.user)
-                self._tell(f"back: user {user.user}: not connected, as before")
+                self._report(f"back: user {user.user}: not connected, as before")
                 return True
             outcome = reach(self._client, user, limit_for(user), 0.0, None)
         except WaportdClientError as error:
-            self._tell(f"user {user.user}: not back: {error}")
+            self._report(f"user {user.user}: not back: {error}")
             return False
-        self._tell(f"back: {outcome}")
+        self._report(f"back: {outcome}")
         return outcome.reached
 
 
@@ -157,7 +157,7 @@ def reach(client: Client, user: User, limit: float, watch: float, engine: str | 
         client.restart(user.user)
         while True:
             shown = client.status(user.user)
-            # What the server before has said last is no news.
+            # What the previous server said last does not count.
             is_new = (
                 shown.session is not None and shown.session.since is not None and shown.session.since >= clock
             )
@@ -202,7 +202,7 @@ def _words(user: User) -> str:
 
 
 def none_to_try() -> Problem:
-    """Return the problem of an engine that cannot be tried on anybody."""
+    """Return the problem of an engine that can be tried on no user."""
     return Problem(
         "there is no user to try it on: no running server has a linked phone or shows a code",
         "`waportctl qr USER` shows a code; without --canary the engine is used for all at once",

@@ -13,13 +13,13 @@ from waportd.errors import ConfigError
 
 
 def set_key(path: Path, section: str, name: str, value: str, *, write: bool = True) -> Config:
-    """Write the value of a key that is one word, and return what the file says then; Problem where it cannot be.
+    """Write the value of a key that is one word, and return the file's new content. Raises Problem.
 
-    The file keeps owner and mode, and after a power cut is the old one or the new one. It is written only where it
-    says the same as before in everything but that key. Without ``write`` it is only looked whether it can be.
+    The file keeps owner and mode, and after a power cut is the old one or the new one. It is written only if
+    nothing but that key changes. Without ``write`` it is only checked whether it can be written.
     """
     try:
-        # What a link leads to is written, and the link stays.
+        # The target of a link is written, and the link stays.
         path = path.resolve(strict=True)
         text = path.read_bytes().decode()
     except FileNotFoundError:

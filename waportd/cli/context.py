@@ -30,9 +30,9 @@ class Context:
             self.client.close()
 
     def agreed(self, question: str, *, loses: bool = False) -> bool:
-        """Ask the person, where one sits there and has not said yes beforehand (``--yes``).
+        """Ask the person on the terminal, unless ``--yes`` was given.
 
-        Where nobody sits there, what ``loses`` something is not done: raises Problem.
+        Without a terminal, what ``loses`` something is not done: raises Problem.
         """
         if loses and not self.options.yes and not self.screen.interactive:
             raise Problem(

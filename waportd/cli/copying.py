@@ -1,7 +1,7 @@
-"""Copies a folder of another user's as root: read by its owner, written from files, folders and links alone.
+"""Copies another user's folder as root: reads it as its owner, and writes only files, folders and links.
 
-What reads runs with the owner's rights, so that no link leads it to what the owner may not read. But the owner can
-also stop it, or make it say anything: what it gives is a stranger's archive, without an end.
+The reader runs with the owner's rights, so that no link leads it to what the owner may not read. But the owner can
+also stop it, or forge its output: it is an untrusted archive, and may be endless.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _MAX_SAID: Final = 4096
 def copy(source: int, target: Path, excluded: Iterable[str]) -> None:
     """Copy a folder that is open into one of the caller's own, but for the names of ``excluded`` in it.
 
-    Raises Problem where it cannot be read, or holds what is no part of a session; OSError where it cannot be written.
+    Raises Problem where it cannot be read, or holds what is not a session's; OSError where it cannot be written.
     """
     shown = files.path_of(source)
     try:
@@ -61,7 +61,7 @@ def _unreadable(shown: Path, why: str) -> Problem:
 def _refused(shown: Path, why: str) -> Problem:
     return Problem(
         f"the session cannot be copied: {why}",
-        f"remove what is no part of a session from {shown}",
+        f"remove what does not belong to a session from {shown}",
         code="bad_session",
     )
 
@@ -74,7 +74,7 @@ def _too_large(shown: Path) -> Problem:
 
 
 class _Reader:
-    """What a program gives on its standard output, within a time and a size, and the beginning of its errors."""
+    """A program's standard output, limited in time and size, and the beginning of its errors."""
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", selector: selectors.BaseSelector, shown: Path
@@ -148,7 +148,7 @@ def _reading(source: int, shown: Path, excluded: Iterable[str]) -> Iterator[_Rea
             # Entered before the rights are given up: the owner may not get through the folders above.
             cwd=f"/proc/self/fd/{source}",
             env={"PATH": os.defpath, "LC_ALL": "C"},
-            # Whoever rules it could type into root's terminal otherwise.
+            # Otherwise its owner could type into root's terminal.
             start_new_session=True,
             **_identity(source, shown),
         ) as process,
@@ -200,9 +200,9 @@ class _Source(Protocol):
 
 
 def unpack(source: _Source, target: Path, shown: Path, most: int | None = None) -> None:
-    """Make what an archive has in it; refuse what is neither file, folder nor link, or lies elsewhere.
+    """Unpack an archive; refuse what is neither file, folder nor link, or lies outside of the folder.
 
-    ``most``: of so many members; None: of `MAX_MEMBERS`.
+    ``most``: the maximum number of members; None: `MAX_MEMBERS`.
     """
     most = MAX_MEMBERS if most is None else most
     count = 0
@@ -217,12 +217,12 @@ def unpack(source: _Source, target: Path, shown: Path, most: int | None = None) 
                         raise _too_large(shown)
                     _make(root, member, archive, shown)
         except (ValueError, ArithmeticError, RuntimeError) as error:
-            # As tarfile has them for a header of nonsense.
+            # tarfile raises these for an invalid header.
             raise tarfile.ReadError(str(error)) from error
 
 
 def _make(root: int, member: tarfile.TarInfo, archive: tarfile.TarFile, shown: Path) -> None:
-    # Of what has holes, the size is nowhere in the archive.
+    # The archive does not say how large a sparse file is.
     if member.type not in _ALLOWED or member.issparse():
         raise _refused(shown, f"{member.name[:200]!a} is neither a file, a folder nor a link")
     parts = _parts(member.name, shown)

@@ -1,4 +1,4 @@
-"""``doctor``: all checks at once, each with what fixes it."""
+"""``doctor``: all checks at once, each with its fix."""
 
 import collections
 import dataclasses

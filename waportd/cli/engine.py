@@ -1,4 +1,4 @@
-"""``engine``: which whatsapp-web.js the servers run. What is done stands in `engines`, which takes long to import."""
+"""``engine``: which whatsapp-web.js the servers run. The work is done in `engines`, which is slow to import."""
 
 import argparse
 from pathlib import Path
@@ -77,7 +77,7 @@ def list_engines(context: Context) -> Exit:
     },
 )
 def install(context: Context) -> Exit:
-    """Put another version beside those that are there."""
+    """Install another version beside the others."""
     from waportd.cli import engines
 
     return engines.install(context)
@@ -117,7 +117,7 @@ def pack(context: Context) -> Exit:
 
     With --canary N, it first restarts the servers of N users with the version, one by one, and checks that each gets
     connected in time, or shows a code if no phone is linked. Only then it is used for all. Exit status 7: a user did
-    not get there, and everything was taken back.
+    not get there, and everything was undone.
     """,
     argument(
         "engine",

@@ -1,6 +1,6 @@
 """Engines on the disk: fetched by npm or taken from a file, tried, put in their place, packed, removed.
 
-All of it runs as root where the servers are the system's, and what it handles was written by strangers. So an engine
+All of it runs as root where the servers are the system's, and the code that it handles is untrusted. So an engine
 is made in a new folder of root's, from files and folders alone (no links, devices, or ways out of the folder), its
 library is tried by a user that owns nothing, and only then it gets the name under which a server may load it.
 """
@@ -105,7 +105,7 @@ class History:
     previous: str | None = None
     """The default before this one."""
     canaries: list[str] = field(default_factory=list)
-    """Users on whom an engine is being tried."""
+    """Users that an engine is being tried on."""
 
 
 def read_history(config: Config) -> History:
@@ -135,7 +135,7 @@ class Shelf:
     def install_file(self, path: Path, integrity: str | None) -> Made:
         """Take an engine from a file that `pack` made."""
         with self._new() as folder:
-            # A copy: whoever may write the file could change it between the check and the unpacking.
+            # A copy: others could change the file between the check and the unpacking.
             copy = folder / "archive"
             _copy_file(path, copy)
             with copy.open("rb") as file:
@@ -173,7 +173,7 @@ class Shelf:
 
     @contextlib.contextmanager
     def _new(self) -> Iterator[Path]:
-        """Give a new folder of nobody else's; what is left in it at the end goes."""
+        """Give a new private folder; what is left in it at the end is deleted."""
         room = shutil.disk_usage(self.folder).free
         if room < _ROOM:
             raise Problem(
@@ -199,7 +199,7 @@ class Shelf:
         self._refuse_if_there(version)
         _tidy(folder)
         for above in (folder.parent, folder):
-            above.chmod(0o755)  # for whom it is tried by; the parent's name is nobody's engine
+            above.chmod(0o755)  # for the user that tries it; the parent's name is not an engine's
         library = try_engine(folder, self._config)
         if library != version:
             raise Problem(f"it says that it is version {library}, and not {version}", code="bad_engine")
@@ -212,7 +212,7 @@ class Shelf:
         text = json.dumps(manifest, indent=2) + "\n"
         (folder / engines.MANIFEST).write_text(text, "utf-8")
         (folder / engines.MANIFEST).chmod(0o644)
-        # Before its name is there: after a power cut an engine is whole, or is none.
+        # Before it gets its name: after a power cut an engine is complete or is not there.
         os.sync()
         target = folder.rename(self.folder / version)
         os.fsync(self._descriptor)
@@ -268,7 +268,7 @@ def _lock(folder: Path, descriptor: int) -> None:
 
 
 def _remove_left_over(name: str, descriptor: int) -> None:
-    """Remove what a call left that was killed."""
+    """Remove what a killed call left."""
     with contextlib.suppress(NotADirectoryError):
         shutil.rmtree(name, dir_fd=descriptor)
         return
@@ -345,7 +345,7 @@ def _wrong_hash(what: str, found: str, wanted: str | None) -> Problem:
 def _copy_file(path: Path, copy: Path) -> None:
     """Copy a file once, as it is now."""
     try:
-        # A pipe would be waited for.
+        # Opening a pipe would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as source:
             found = os.fstat(descriptor)
@@ -385,7 +385,7 @@ def unpack(file: IO[bytes], target: Path, path: Path) -> None:
 
 
 class Limited(gzip.GzipFile):
-    """Ends with an error where it gives more than an engine can have: what stands between its files counts, too."""
+    """Raises an error where it gives more than an engine can have; bytes between its files count, too."""
 
     left = _MAX_UNPACKED
 
@@ -414,7 +414,7 @@ def _parts(member: tarfile.TarInfo, path: Path) -> list[str]:
 
 def _refused(path: Path, why: str) -> Problem:
     return Problem(
-        f"{path} is no engine: {why}",
+        f"{path} is not an engine: {why}",
         "`waportctl engine pack VERSION` makes one, on any host that reaches the npm registry",
         code="bad_engine",
     )
@@ -465,7 +465,7 @@ def pack(name: str, config: Config, output: Path, integrity: str | None) -> str:
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="waportd-engine-") as name:
-        Path(name).chmod(0o755)  # for whom it is tried by
+        Path(name).chmod(0o755)  # for the user that tries it
         yield Path(name)
 
 
@@ -485,7 +485,7 @@ def _archive(folder: Path, file: IO[bytes]) -> None:
     ):
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder)
-            # What is told of an engine's coming here is of this host.
+            # Where an engine came from is noted for this host only.
             if name.parts != (engines.MANIFEST,):
                 archive.add(path, f"{_TOP}/{name}", recursive=False, filter=plain)
 

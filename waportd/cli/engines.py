@@ -70,7 +70,7 @@ def list_engines(context: Context) -> Exit:
 
 
 def install(context: Context) -> Exit:
-    """Put another version beside those that are there."""
+    """Install another version beside the others."""
     options, config = context.options, _config(context)
     if (options.version is None) == (options.file is None):
         raise Problem("name a version, or a file with --file", None, Exit.USAGE, "bad_request")
@@ -131,7 +131,7 @@ def use(context: Context) -> Exit:
             raise Problem(
                 "a trial was interrupted", "`waportctl engine rollback` ends it", code="trial_unfinished"
             )
-        # Before anything starts anew.
+        # Before anything restarts.
         config_file.set_key(options.config, "instances", "engine", options.engine, write=False)
         if options.canary:
             return _use_after_trial(context, config, shelf)
@@ -221,7 +221,7 @@ def _use_after_trial(context: Context, config: Config, shelf: Shelf) -> Exit:
     if not chosen:
         raise canary.none_to_try()
     names = _named([user.user for user in chosen])
-    few = " (there are no more)" if len(chosen) < options.canary else ""
+    few = " (all there are)" if len(chosen) < options.canary else ""
     if not context.agreed(
         f"Restart the servers of user {names}{few} with engine {options.engine}, and then use it for all?"
     ):
@@ -235,7 +235,7 @@ def _use_after_trial(context: Context, config: Config, shelf: Shelf) -> Exit:
         if reached:
             _set_default(context, config, shelf, options.engine)
     except BaseException:
-        # Of Ctrl-C, too: whoever gives up wants nothing half done.
+        # After Ctrl-C, too: nothing stays half done.
         _undo(trial, shelf, before)
         raise
     if reached:
@@ -248,12 +248,12 @@ def _use_after_trial(context: Context, config: Config, shelf: Shelf) -> Exit:
     elif stuck:
         context.screen.text(f"The engine is {config.instances.engine} again; check user {_named(stuck)}.")
     else:
-        context.screen.text(f"Rolled back: everybody has engine {config.instances.engine}, as before.")
+        context.screen.text(f"Rolled back: all users have engine {config.instances.engine}, as before.")
     return Exit.ROLLED_BACK
 
 
 def _settle(trial: Trial, shelf: Shelf, engine: str) -> None:
-    """Have those it was tried on follow the configuration, which names the engine now. Who does not is noted."""
+    """Have the tried users follow the configuration, which names the engine now; note those for which this fails."""
     stuck = trial.settle()
     shelf.write_history(dataclasses.replace(shelf.history, canaries=list(stuck)))
     if stuck:
@@ -267,14 +267,14 @@ def _settle(trial: Trial, shelf: Shelf, engine: str) -> None:
 
 
 def _undo(trial: Trial, shelf: Shelf, before: History) -> list[str]:
-    """Take a trial back; return who could not be brought back to where they were."""
+    """Undo a trial; return the users that could not be brought back to where they were."""
     stuck = trial.undo()
     shelf.write_history(before)
     return stuck
 
 
 def _end_trial(context: Context, config: Config, shelf: Shelf, history: History) -> Exit:
-    """Take back what a trial that was killed has switched."""
+    """Undo the switches of a killed trial."""
     trial = Trial(context.client, "", lambda text: _say(context, text))
     known = [user for user in context.client.users() if user.user in history.canaries and user.own_engine]
     trial.switched.extend(known)
@@ -293,9 +293,9 @@ def _end_trial(context: Context, config: Config, shelf: Shelf, history: History)
 
 
 def _set_default(context: Context, config: Config, shelf: Shelf, engine: str) -> None:
-    """Write the engine into the configuration, and have the daemon take it over; else leave all as it was.
+    """Write the engine into the configuration, and have the daemon use it; else leave all as it was.
 
-    The way back is noted first: whatever ends this call, one rollback leads there.
+    The old engine is noted first: however this call ends, one rollback restores it.
     """
     before, path, noted = config.instances.engine, context.options.config, shelf.history
     shelf.write_history(dataclasses.replace(noted, previous=before))
@@ -305,7 +305,7 @@ def _set_default(context: Context, config: Config, shelf: Shelf, engine: str) ->
     except BaseException:
         config_file.set_key(path, "instances", "engine", before)
         shelf.write_history(noted)
-        # It may have begun to take the other one over.
+        # It may have begun to use the other one.
         _ask_to_reload(config)
         raise
 
@@ -347,7 +347,7 @@ def _ask_to_reload(config: Config) -> str | None:
 
 
 def is_taken_over(context: Context, engine: str) -> bool:
-    """Return whether the daemon knows the engine, and has told the units of everybody who follows the configuration."""
+    """Return whether the daemon knows the engine, and has updated the units of all who follow the configuration."""
     health = context.client.request("GET", "/v1/health").json()
     return health["engine"] == engine and all(
         user.own_engine or user.engine == engine for user in context.client.users()
@@ -355,7 +355,7 @@ def is_taken_over(context: Context, engine: str) -> bool:
 
 
 def _restarted(context: Context, users: Sequence[User] | None = None) -> list[Outcome]:
-    """With --restart, start servers anew that run another engine than they are to: one by one, each up to where it was."""
+    """With --restart, restart servers that run another engine than they should: one by one, each up to where it was."""
     if not context.options.restart:
         return []
     outcomes = []
@@ -424,7 +424,7 @@ def _shown(engine: engines.Engine, config: Config, users: Sequence[User] | None)
 
 
 def _runs(user: User) -> str | None:
-    """Return the engine that the user's server runs; None where none runs, or it does not tell."""
+    """Return the engine that the user's server runs; None where none runs, or it does not say."""
     session = user.session
     if user.process.state == "stopped" or session is None or session.upstream is None:
         return None
@@ -432,10 +432,10 @@ def _runs(user: User) -> str | None:
 
 
 def _may_run_any(user: User) -> bool:
-    """Return whether a server runs of which nobody knows the engine: it does not answer, or is on its way up or down."""
+    """Return whether a server runs with an unknown engine: it does not answer, or is starting or stopping."""
     session = user.session
-    told = session is not None and session.answering and session.upstream is not None
-    return not told and (user.process.pid is not None or user.process.state in {"starting", "stopping"})
+    known = session is not None and session.answering and session.upstream is not None
+    return not known and (user.process.pid is not None or user.process.state in {"starting", "stopping"})
 
 
 def _in_use(name: str, why: str, hint: str) -> Problem:
@@ -453,6 +453,6 @@ def _moment(seconds: float | None) -> dt.datetime | None:
 
 
 def _say(context: Context, text: str) -> None:
-    """Tell a person how it goes."""
+    """Report progress to a person."""
     if not context.screen.as_json:
         context.screen.text(text)

@@ -43,7 +43,7 @@ MEANINGS = {
 
 
 class Problem(Exception):
-    """What keeps a command from being done: cause, way out, exit status."""
+    """Why a command cannot be done: cause, fix, exit status."""
 
     def __init__(
         self, message: str, hint: str | None = None, exit_status: Exit = Exit.FAILED, code: str = "failed"

@@ -7,7 +7,7 @@ from waportd.client import QR, Client, Session, WaportdUnavailable
 
 LONG_POLL_S = 25.0
 ENDS = {"ready", "qr_timeout", "logged_out", "failed", "crash_loop"}
-"""States in which nothing comes by itself any more. An error is tried again, and a passkey is somebody's next step."""
+"""States that do not change automatically. An error is retried, and a passkey is a person's next step."""
 _PAUSE = 0.5
 """Seconds between two tries to reach the daemon."""
 
@@ -22,9 +22,9 @@ class Follower:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._lost_at: float | None = None
         self.shown = QR()
-        """What was told last."""
+        """What was shown last."""
         self.trouble: str | None = None
-        """Why nothing new is told, where the daemon does not answer."""
+        """Why nothing new is shown, where the daemon does not answer."""
 
     @property
     def has_time(self) -> bool:
@@ -37,7 +37,7 @@ class Follower:
         return self.shown
 
     def next(self, timeout: float) -> QR:
-        """Return what is new, or after ``timeout`` seconds what was. Raises WaportdUnavailable where nobody answers for 25 s."""
+        """Return the new state, or after ``timeout`` seconds the old one. Raises WaportdUnavailable where nobody answers for 25 s."""
         if self._deadline is not None:
             timeout = min(timeout, max(0.0, self._deadline - time.monotonic()))
         try:
@@ -54,12 +54,12 @@ class Follower:
 
 
 class Step:
-    """The step that a person is told of, once."""
+    """The step that is shown to a person, once."""
 
     def __init__(self, user: str) -> None:
         self._user = user
         self._shown = QR()
-        self._told: object = None
+        self._step: object = None
 
     @staticmethod
     def is_passkey(shown: QR) -> bool:
@@ -72,15 +72,15 @@ class Step:
         return self.is_passkey(self._shown)
 
     def changed(self, shown: QR) -> bool:
-        """Take over how things are; return whether that is another step, or the same with another request."""
+        """Take the current state; return whether that is another step, or the same with another request."""
         passkey = shown.passkey
         step = (
             shown.status,
             passkey and (passkey.stage, passkey.code, (passkey.options or {}).get("challenge")),
             shown.cause,
         )
-        self._shown, told, self._told = shown, self._told, step
-        return step != told
+        self._shown, before, self._step = shown, self._step, step
+        return step != before
 
     def words(self, link: str) -> str:
         """Return what is asked now; ``link`` says where the connect page is."""

@@ -22,11 +22,11 @@ COMMANDS = Commands()
 _PATIENCE = 90.0
 """Seconds that the first code is waited for, where nobody watches."""
 _SETTLES = 5.0
-"""Seconds until it has got about that a pairing code is shown in place of codes to scan; it takes milliseconds."""
+"""Seconds until all know that a pairing code is shown in place of codes to scan; it takes milliseconds."""
 _LINK_HOLDS = 900
 """Seconds: WhatsApp waits up to ten minutes for a passkey, and two more for each step after it."""
 _LINK_NEEDED = 600
-"""Seconds that a link has to hold yet where WhatsApp asks once more."""
+"""Seconds that a link must still be valid if WhatsApp asks once more."""
 _IN_FRONT = "Prefix this with your public address, such as https://app.example.com, or set api.public_url."
 _STEPS = "On the phone: WhatsApp, Linked devices, Link a device."
 
@@ -36,7 +36,7 @@ _STEPS = "On the phone: WhatsApp, Linked devices, Link a device."
     "show the user's QR code until a phone is linked",
     """
     Draws the code in the terminal and replaces it when WhatsApp does. If WhatsApp wants a passkey after the scan, it
-    shows how to go on. A new user gets a server first.
+    shows the next step. A new user gets a server first.
 
     Without a terminal, prints the text of the code once and ends. The code is a secret: anyone who scans it links their
     phone. Exit status 6: there was no code in time. Exit status 1: there will be none; the message says why.
@@ -77,13 +77,13 @@ def qr(context: Context) -> Exit:
 
 
 def _until_code(context: Context, user: str, timeout: float) -> QR:
-    """Return the first code, or the state that is left at the end. Who waits is told of a passkey that is wanted."""
+    """Return the first code, or the state at the end. Reports it if a passkey is wanted meanwhile."""
     follower = Follower(context.client, user, timeout)
     step = Step(user)
     shown = follower.now()
     while shown.qr is None and shown.status not in ENDS and follower.has_time:
         if step.changed(shown) and step.passkey and not context.screen.as_json:
-            # Without a link: what is no terminal may be a log, and whoever has the link can link a phone.
+            # Without a link: this may go to a log, and anyone who has the link can link a phone.
             terminal.complain(step.words(f"`waportctl connect-link {user}` makes a link to it."))
         shown = follower.next(LONG_POLL_S)
     return shown
@@ -110,8 +110,8 @@ class _View:
         if shown is None or self.trouble:
             return Text(terminal.plain(self.trouble or f"user {self._user}: starting …"), style="yellow")
         if shown.qr is None:
-            told = Text(terminal.plain(f"user {self._user}: {shown.message}"), style="yellow")
-            return Group(told, Text(terminal.plain(shown.hint or "")))
+            state = Text(terminal.plain(f"user {self._user}: {shown.message}"), style="yellow")
+            return Group(state, Text(terminal.plain(shown.hint or "")))
         left = (shown.expires_at - dt.datetime.now(dt.UTC)).total_seconds() if shown.expires_at else 0.0
         title = f"user {self._user}: code {shown.attempt} of {shown.attempts}, {max(0, int(left))} s left"
         drawing = draw(shown.qr, Format.TXT).decode().rstrip("\n")
@@ -128,7 +128,7 @@ class _View:
 
 
 def _watch(context: Context, user: str) -> Exit:
-    """Draw each code, and tell of each step that comes after it, until a phone is linked."""
+    """Draw each code, and show each step after it, until a phone is linked."""
     follower = Follower(context.client, user, context.options.timeout)
     shown = follower.now()
     while shown.status not in ENDS and follower.has_time:
@@ -157,7 +157,7 @@ def _draw(context: Context, user: str, follower: Follower) -> QR:
 
 
 def accompany(context: Context, user: str, follower: Follower) -> QR:
-    """Tell of each step after the code, on the ordinary screen: there a link can be copied, and stays.
+    """Show each step after the code, on the ordinary screen: there a link can be copied, and stays.
 
     Return when codes to scan are shown again, nothing more comes, or time is up.
     """
@@ -197,8 +197,8 @@ def _end(context: Context, user: str, shown: QR) -> Exit:
     "get a code to type on the user's phone, instead of scanning",
     """
     Prints a code for WhatsApp's "Link with phone number instead", and on a terminal waits until the phone is linked.
-    A new user gets
-    a server first; a user whose phone is linked is refused. WhatsApp limits how often it gives such a code to a number.
+    A new user gets a server first; a user whose phone is linked is refused. WhatsApp limits how often it gives such a
+    code to a number.
 
     Without a terminal, prints the code and ends. Exit status 6: no phone was linked in time; the code may still work.
     """,
@@ -213,7 +213,7 @@ def _end(context: Context, user: str, shown: QR) -> Exit:
     examples={"get a code for a phone": "waportctl pair 2 '+55 11 99999-8888'"},
 )
 def pair(context: Context) -> Exit:
-    """Get a code to type on the phone; on a terminal go on until it is linked."""
+    """Get a code to type on the phone; on a terminal, wait until it is linked."""
     options = context.options
     pairing = context.client.pairing_code(options.user, options.phone)
     if context.screen.as_json:
@@ -258,7 +258,7 @@ def pair(context: Context) -> Exit:
     examples={"make a link that is valid for an hour": "waportctl connect-link 2 --ttl 3600"},
 )
 def connect_link(context: Context) -> Exit:
-    """Make a link to the connect page, for whoever holds the phone."""
+    """Make a link to the connect page, for the person with the phone."""
     options = context.options
     link = context.client.connect_link(options.user, options.ttl)
     if context.screen.as_json:

@@ -15,7 +15,7 @@ from waportd.cli import copying
 from waportd.cli.exit_status import Problem
 
 DESCRIPTION: Final = "snapshot.json"
-"""In each copy: of when it is, and for each file its size and SHA-256."""
+"""In each copy: its time, and each file's size and SHA-256."""
 _FOLDER: Final = "snapshots"
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,14}")
 _VERSION: Final = 1
@@ -28,12 +28,12 @@ _LATEST_S: Final = 253_402_300_800
 
 @dataclasses.dataclass(frozen=True)
 class LoginCopy:
-    """A copy of a login that is whole."""
+    """A complete copy of a login."""
 
     folder: Path
     """Where it lies, with its files by their paths in the browser's profile."""
     at: float
-    """When the login was like that, in seconds since the epoch."""
+    """When the login was copied, in seconds since the epoch."""
     bytes: int
 
 
@@ -61,7 +61,7 @@ def copy_newest(auth: Path, target: Path) -> LoginCopy | None:
 
 
 def verify(folder: Path) -> LoginCopy:
-    """Read a copy to the last byte, and see that it is what its description says. Raises Problem where it is not."""
+    """Read a copy to the last byte, and compare it with its description. Raises Problem where they differ."""
     at, described = _described(folder)
     found = {
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
@@ -79,10 +79,10 @@ def verify(folder: Path) -> LoginCopy:
 
 
 def moment(value: Any, per_second: float = 1) -> float:
-    """Read a time, in seconds since the epoch. Raises ValueError and TypeError for what is none that a clock shows."""
+    """Read a time, in seconds since the epoch. Raises ValueError and TypeError for an impossible one."""
     seconds = float(value) / per_second
     if not 0 <= seconds < _LATEST_S:
-        raise ValueError(f"{value!r:.20} is no time")
+        raise ValueError(f"{value!r:.20} is not a time")
     return seconds
 
 
@@ -114,7 +114,7 @@ def _described(folder: Path) -> tuple[float, Mapping[str, tuple[int, str]]]:
 
 
 def _torn(folder: Path, why: str) -> Problem:
-    return Problem(f"the copy of the login in {folder} is not whole: {why}", code="torn_snapshot")
+    return Problem(f"the copy of the login in {folder} cannot be used: {why}", code="torn_snapshot")
 
 
 def _sha256(path: Path) -> str:

@@ -36,7 +36,7 @@ _ERROR, _WARNING = 3, 4
     },
 )
 def show(context: Context) -> Exit:
-    """Show the last lines, and with ``-f`` those that come."""
+    """Show the last lines, and with ``-f`` new ones."""
     options = context.options
     if options.follow:
         with contextlib.closing(context.client.follow_logs(options.user, options.lines)) as lines:

@@ -1,8 +1,8 @@
 """A listener on loopback that passes everything on to the API's socket, for a browser, which cannot open one.
 
-Whoever can open the socket may do everything, so the listener lets only the caller's own browser in: by a link that
-works once and leaves a cookie, by the uid at the other end of the connection, and by refusing names and pages of other
-hosts.
+Anyone who can open the socket may do everything, so the listener lets only the caller's own browser in: by a link
+that works once and leaves a cookie, by the uid at the other end of the connection, and by refusing names and pages
+of other hosts.
 """
 
 import hmac
@@ -68,7 +68,7 @@ class Proxy(http.server.ThreadingHTTPServer):
         return peer_uid(client_address[1], self.port) in self.uids
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Take a browser that goes away for nothing special."""
+        """Ignore a browser that disconnects."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -178,7 +178,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    """Yield what comes as it comes; a stream that breaks off ends."""
+    """Yield data as it arrives; a stream that breaks off ends."""
     try:
         while chunk := answer.read1(_CHUNK):
             yield chunk

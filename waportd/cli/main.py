@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         terminal.complain("")
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has seen enough. Python would complain again when it closes standard output.
+        # The reader has closed the pipe. Python would complain again when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     finally:

@@ -1,4 +1,4 @@
-"""``send``, ``messages``: what goes out and comes in, and what the web app has not got."""
+"""``send``, ``messages``: messages out and in, and those that the web app has not got."""
 
 import argparse
 import collections
@@ -185,7 +185,7 @@ def run(context: Context) -> Exit:
         raise Problem("--cursor needs redeliver", exit_status=Exit.USAGE, code="usage")
     if options.state and options.follow:
         raise Problem("-f and --state cannot be combined", exit_status=Exit.USAGE, code="usage")
-    # Whatever the web app did not take is of interest, not only what somebody wrote.
+    # Of undelivered events all kinds are shown, not only messages.
     events = options.events or ([] if options.state else _WRITTEN)
     last = options.after
     kept = _kept(context, events)
@@ -245,7 +245,7 @@ def _print(context: Context, message: Message) -> None:
 
 
 def _who(message: Message) -> str:
-    """Return between whom it is, in a few words."""
+    """Return sender, receiver or chat, in a few words."""
     chat = message.raw.get("chat")
     place = (chat.get("name") if isinstance(chat, dict) else None) or message.chat
     if message.from_me:

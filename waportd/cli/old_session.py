@@ -25,7 +25,7 @@ _FOLDER = re.compile(r"\.wwebjs_auth_([1-9][0-9]{0,4})")
 _MAX_NOTE = 4096
 """Bytes of a server's note about its login; it has some 100."""
 _LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket", "DevToolsActivePort")
-"""What a browser leaves that ran: of no use to another one."""
+"""What a browser leaves behind: useless to another one."""
 _MESSAGES = "messages"
 """Beside the profile: the journal, and the keys of sends."""
 _PROFILE = "profile"
@@ -150,7 +150,7 @@ def auth_folder(config: Config, port: int) -> Path:
 
 
 def may_be_linked(folder: Path) -> bool:
-    """Whether a folder may hold a login. Its server may put there what it likes: what is not plain, may."""
+    """Whether a folder may hold a login. Its server may put anything there: if in doubt, it may."""
     try:
         with files.opened(folder) as opened:
             try:
@@ -167,7 +167,7 @@ def may_be_linked(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def copied(source: Source, sessions: Path) -> Iterator[Path]:
-    """Copy profile and journal to where a rename puts them in place; what is left there at the end goes."""
+    """Copy profile and journal to where a rename puts them in place; what is left there at the end is deleted."""
     with workspace(sessions) as copy:
         for name, opened, excluded in ((_PROFILE, source.opened, _LOCKS), (_MESSAGES, source.messages, ())):
             if opened is not None:
@@ -178,7 +178,7 @@ def copied(source: Source, sessions: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def workspace(sessions: Path) -> Iterator[Path]:
-    """Give a folder from where a rename puts a session in place; what is left there at the end goes."""
+    """Give a folder from where a rename puts a session in place; what is left there at the end is deleted."""
     copy = sessions / f".import-{os.getpid()}"
     try:
         for folder in [*reversed(sessions.parents), sessions]:
@@ -202,7 +202,7 @@ def make_profile(copy: Path, login: Path) -> None:
 
 
 def put(copy: Path, place: Path, port: int, prefix: str) -> None:
-    """Put the copy in place, in new folders. What is there is an unlinked session, and goes."""
+    """Put the copy in place, in new folders. What is there is an unlinked session, and is deleted."""
     if place.exists():
         shutil.rmtree(place)
     folder = place / f".wwebjs_auth_{port}"

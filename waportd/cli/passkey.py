@@ -57,7 +57,7 @@ _WAYS_OUT = {
     "passkey_code_changed": "compare again: `waportctl passkey USER` shows what WhatsApp shows now",
     "passkey_not_allowed": "use the passkey of the account whose phone has scanned the code",
 }
-"""What helps, for whoever ran the script, by the code of the API."""
+"""What helps the person who ran the script, by the code of the API."""
 
 _STEPS = """\
 user {user}: WhatsApp wants the passkey of this account{in_time}.
@@ -85,7 +85,7 @@ not begin this yourself. Never run a script that somebody else has sent you.
     phone is linked. WhatsApp asks for a passkey after the scan, and gives about ten minutes.
 
     If WhatsApp then shows eight letters, they must be compared with those on the phone: on a terminal it asks;
-    elsewhere it ends with exit status 6, and --code goes on. Exit status 6 also means that nothing was linked in time.
+    elsewhere it ends with exit status 6, and --code continues. Exit status 6 also means: nothing was linked in time.
     """,
     USER,
     argument(
@@ -149,7 +149,7 @@ def result(text: str) -> dict[str, Any] | None:
 
 
 class _Input:
-    """Standard input, read as it comes: nobody waits for it while WhatsApp goes on."""
+    """Standard input, read as it arrives: reading it never holds up the following of WhatsApp."""
 
     def __init__(self) -> None:
         self.person = sys.stdin is not None and sys.stdin.isatty()
@@ -203,7 +203,7 @@ class _Talk:
         self._confirmed: str | None = None
 
     def print_script(self) -> Exit:
-        """Print the script alone, as soon as WhatsApp has told what it wants."""
+        """Print the script alone, as soon as WhatsApp's request is known."""
         shown = self._follower.now()
         while self._under_way(shown) and self._follower.has_time:
             if shown.passkey is not None and shown.passkey.stage == "asked":
@@ -248,7 +248,7 @@ class _Talk:
         return shown.status not in ENDS and shown.qr is None
 
     def _say(self, text: str) -> None:
-        """Tell the person. Standard output is for the script, and for what programs read."""
+        """Say it to the person. Standard output is for the script, and for what programs read."""
         terminal.complain(text)
 
     # The result of the script
@@ -291,7 +291,7 @@ class _Talk:
         self._say("\nThe result:")
 
     def _take_result(self) -> None:
-        """Give WhatsApp what standard input has so far, if that is a result. What is refused can be given anew."""
+        """Give WhatsApp what standard input has so far, if that is a result. A refused one can be given again."""
         news = self._input.read(_LOOK)
         credential = result(self._input.text)
         if credential is not None:
@@ -312,7 +312,7 @@ class _Talk:
             )
 
     def _is_no_result(self) -> bool:
-        """Return whether a line was typed that begins like none, or the empty line after one that does."""
+        """Return whether a line was typed that cannot begin a result, or an empty line after one that can."""
         text = self._input.text.lstrip(" '\"`")
         if text.strip() and text.startswith(("{", "ey")):
             return text.endswith(("\n\n", "\r\n\r\n", "\r\r"))
@@ -386,7 +386,7 @@ class _Talk:
         try:
             self._context.client.confirm_passkey(self._user, letters)
         except Conflict as error:
-            # WhatsApp may have gone on by itself; what is new is told next.
+            # WhatsApp may have continued on its own; the new state is shown next.
             self._say(f"user {self._user}: {error.detail}")
             if self._context.options.code is not None:
                 raise

@@ -19,7 +19,7 @@ COMMANDS = Commands()
 
 
 _AGAIN = 2.0
-"""Seconds in which a process manager starts a server again that was ended under it."""
+"""Seconds in which a process manager restarts a server that was ended."""
 
 
 @COMMANDS.add(
@@ -57,7 +57,7 @@ def port(context: Context) -> Exit:
     except WaportdClientError:
         if os.geteuid() != 0:
             raise
-        # Root sees for himself who holds it.
+        # Root can see which process holds it.
     found = asyncio.run(port_holders.holding(number)) if os.geteuid() == 0 else None
     shown = (
         _documents(found)
@@ -74,7 +74,7 @@ def port(context: Context) -> Exit:
     context.screen.pairs(
         [
             ("Port", str(number)),
-            ("User", (info.user or "nobody's") if info else "unknown: waportd does not answer"),
+            ("User", (info.user or "not assigned") if info else "unknown: waportd does not answer"),
             ("Unit", info.unit if info else None),
             *(("Held by", _named(holder)) for holder in shown),
             ("Held by", None if shown else "nobody"),

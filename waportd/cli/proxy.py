@@ -20,10 +20,10 @@ _MAX_PASSWORD = 255
     "proxy",
     "show or set the proxy of the user's browser",
     """
-    Without PROXY, shows which proxy the browser takes to WhatsApp, and who says so. With PROXY, chooses one one and
+    Without PROXY, shows which proxy the browser takes to WhatsApp, and where that is set. With PROXY, sets one and
     restarts the server if it runs.
 
-    The password of a proxy never stands on the command line, which everybody on this host can read: --login asks for
+    A proxy's password never stands on the command line, which everybody on this host can read: --login asks for
     it, or reads the first line of standard input if there is no terminal.
     """,
     USER,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _WIDE = 10_000
-"""Columns of what is no terminal: whoever reads it cuts for himself."""
+"""Columns where there is no terminal: the reader cuts lines."""
 
 _STYLES = {
     **dict.fromkeys(("ready", "running", "ok"), "green"),
@@ -32,14 +32,14 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 class Screen:
-    """Where a command shows what came of it."""
+    """Where a command shows its results."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
 
     @property
     def interactive(self) -> bool:
-        """Whether a person sits there who can be asked."""
+        """Whether there is a person who can be asked."""
         return sys.stdin.isatty() and sys.stdout.isatty()
 
     @property
@@ -111,7 +111,7 @@ class Screen:
         self._show(table)
 
     def findings(self, findings: Iterable[tuple[str, str, str, str | None]]) -> None:
-        """Show verdict, subject, cause and way out of each; nothing is cut, for commands stand there."""
+        """Show verdict, subject, cause and fix of each; nothing is cut, as there are commands in it."""
         from rich.table import Table
         from rich.text import Text
 
@@ -135,7 +135,7 @@ class Screen:
 
 
 def complain(text: str) -> None:
-    """Say something to the person, and not to whoever reads the output."""
+    """Say something to the person, on standard error."""
     print(plain(text), file=sys.stderr, flush=True)
 
 
@@ -162,7 +162,7 @@ def _escaped(char: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text without what a terminal would obey: names and log lines may come from anybody."""
+    """Return the text without control characters: names and log lines are untrusted."""
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 

@@ -45,8 +45,8 @@ def list_tokens(context: Context) -> Exit:
     "create",
     "make a token and print it, once",
     """
-    Prints the secret to standard output, and what it is to standard error. Keep the secret like a password. A client
-    sends it as `Authorization: Bearer TOKEN` to an address of api.listen.
+    Prints the secret to standard output, and its id and scope to standard error. Keep the secret like a
+    password. A client sends it as `Authorization: Bearer TOKEN` to an address of api.listen.
     """,
     argument("name", metavar="NAME", help="what it is for, as the list shows it"),
     OneOf(
@@ -89,7 +89,7 @@ def create(context: Context) -> Exit:
     examples={"revoke the token with the id 3f9a": "waportctl token revoke 3f9a"},
 )
 def revoke(context: Context) -> Exit:
-    """Take a key back, from now on."""
+    """Revoke a key, from now on."""
     context.client.revoke_token(context.options.id)
     if context.screen.as_json:
         context.screen.document({"revoked": context.options.id})
@@ -102,12 +102,12 @@ def revoke(context: Context) -> Exit:
     "revoke-links",
     "revoke all connect links of all users",
     """
-    No connect link that was made before opens anything. New links can be made at once. Tokens are not affected.
+    Connect links that were made before no longer work. New links can be made at once. Tokens are not affected.
     """,
     examples={"revoke all connect links": "waportctl token revoke-links"},
 )
 def revoke_links(context: Context) -> Exit:
-    """Take all connect links back, by another key for their signatures."""
+    """Revoke all connect links, by changing the key of their signatures."""
     context.client.revoke_links()
     if context.screen.as_json:
         context.screen.document({"revoked": "links"})

@@ -24,15 +24,15 @@ LIMIT = 150.0
 FAREWELL = 20.0
 """Seconds for one that was given up to end its browser and delete its profile."""
 _MOST = 1 << 20
-"""Bytes that one may tell; it tells some 10 KiB."""
+"""Bytes that an answer may have; it has some 10 KiB."""
 BOOTED = Path("/run/systemd/system")
-"""Is there where systemd runs (sd_booted(3))."""
+"""Exists where systemd runs (sd_booted(3))."""
 _DYNAMIC_USERS = range(61184, 65520)
 """Ids that belong to no account (https://systemd.io/UIDS-GIDS/)."""
 
 
 class TrialError(Exception):
-    """Nothing was told: the program could not be run, or failed."""
+    """No answer: the program could not be run, or failed."""
 
     def __init__(self, message: str, hint: str | None = None, *, by_systemd: bool = False) -> None:
         super().__init__(message)
@@ -42,17 +42,17 @@ class TrialError(Exception):
 
 
 def run(config: Config, name: str, engine: str | None = None, *, shipped: bool = False) -> dict[str, Any]:
-    """Return what a program of ``server/`` tells, which is asked as ``server/answer.js`` says. Raise TrialError.
+    """Ask a program of ``server/`` as ``server/answer.js`` says, and return its answer. Raise TrialError.
 
     ``shipped``: below the unit as it is shipped, without the administrator's drop-ins.
     """
     script = config.instances.script_path.parent / "server" / name
     if not script.is_file():
         raise TrialError(f"{script} is missing", "apt install --reinstall waportd")
-    told = variables(Assignment(User("doctor"), Port(1), engine=engine), config)
+    environment = variables(Assignment(User("doctor"), Port(1), engine=engine), config)
     with place(config, config.instances.node_path, script, shipped=shipped) as (command, folder):
         return _ask(
-            command, folder, {key: value for key, value in told.items() if key.startswith("WAPORTD_")}
+            command, folder, {key: value for key, value in environment.items() if key.startswith("WAPORTD_")}
         )
 
 
@@ -62,7 +62,7 @@ def place(
 ) -> Iterator[tuple[list[str], Path]]:
     """Give the command of a trial, and the folder in which it may leave something.
 
-    Not as root, whom the browser's sandbox refuses. systemd gives it a user id of its own and the restrictions of a
+    Not as root: the browser's sandbox refuses to run so. systemd gives it a user id of its own and the restrictions of a
     server; where there is no systemd it gets an id that nobody has.
     """
     program = [str(node), str(script)]
@@ -135,8 +135,8 @@ def _free_uid() -> int:
     return next(uid for uid in reversed(_DYNAMIC_USERS) if uid not in used)
 
 
-def _ask(command: list[str], folder: Path, told: Mapping[str, str]) -> dict[str, Any]:
-    """Run a program, and return what it tells. It ends when its standard input does, whatever becomes of us."""
+def _ask(command: list[str], folder: Path, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Run a program, and return its answer. It ends when its standard input closes, even if this process is killed."""
     environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(folder)}
     with tempfile.TemporaryFile() as complaints:
         try:
@@ -156,7 +156,7 @@ def _ask(command: list[str], folder: Path, told: Mapping[str, str]) -> dict[str,
         too_late = threading.Timer(LIMIT, _end, [process])
         too_late.start()
         try:
-            process.stdin.write(json.dumps(told).encode() + b"\n")
+            process.stdin.write(json.dumps(asked).encode() + b"\n")
             process.stdin.flush()
             said = process.stdout.read(_MOST)
         except (OSError, ValueError):
@@ -178,7 +178,7 @@ def _ask(command: list[str], folder: Path, told: Mapping[str, str]) -> dict[str,
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Have a program delete its profile and end, and end it where it does not."""
+    """Have a program delete its profile and end; kill it if it does not."""
     assert process.stdin
     with contextlib.suppress(OSError):
         process.stdin.close()

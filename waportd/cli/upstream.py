@@ -15,9 +15,9 @@ class Verdict(enum.IntEnum):
 
     FINE = 0
     OPTIONAL = 1
-    """Features are affected without which there still are sessions."""
+    """Features are affected that sessions do not need."""
     BROKEN = 2
-    """No code to be had, or no session."""
+    """No code, or no session."""
     UNREACHED = 3
     """The page was not reached, or refused this browser: nothing can be said of it."""
 
@@ -103,7 +103,7 @@ def judge_server(user: User) -> Finding:
 
 
 def code_words(code: Mapping[str, Any] | None) -> str | None:
-    """Tell of a code what is no secret."""
+    """Describe a code without its secrets."""
     if code is None:
         return None
     said = f"after {code['ms'] / 1000:.1f} s"

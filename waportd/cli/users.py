@@ -25,7 +25,7 @@ COMMANDS = Commands()
     """,
     flag("--memory", help="measure memory and CPU, too; takes longer"),
     flag("--disk", help="show what each session keeps on disk, and how old the copy of its login is"),
-    flag("--messages", help="show what became of each user's messages since the server started"),
+    flag("--messages", help="show how many of each user's messages were delivered since the server started"),
     examples={
         "see how all users are": "waportctl list",
         "find users whose messages the web app does not take": "waportctl list --messages",
@@ -127,7 +127,7 @@ class _Verb:
     it starts again, unless the user's autostart is off. A server that runs already stays as it is.
 
     If one of several users fails, the others are still started, and the exit status is that of the first failure.
-    Exit status 6: it was not ready in time; the start goes on.
+    Exit status 6: it was not ready in time; the start continues.
     """,
     *users_or_all("all users whose phone is linked and whose server does not run"),
     argument(
@@ -178,7 +178,7 @@ def stop(context: Context) -> Exit:
         _Verb(
             "Stop the servers of",
             context.client.stop,
-            lambda _: "stopped; the login is kept",
+            lambda _: "stopped, login kept",
             lambda user: user.desired == "running" or user.process.state != "stopped",
         ),
     )
@@ -198,7 +198,7 @@ def stop(context: Context) -> Exit:
     },
 )
 def restart(context: Context) -> Exit:
-    """Start servers anew."""
+    """Restart servers."""
     return _for_each(
         context,
         _Verb(
@@ -235,7 +235,7 @@ def logout(context: Context) -> Exit:
 
 
 def _for_each(context: Context, verb: _Verb) -> Exit:
-    """Do it to the users whom the command line names; one that fails keeps it from none of the others."""
+    """Do it to the users that the command line names; a failure does not stop the others."""
     options = context.options
     if options.all == bool(options.users):
         raise Problem("name users, or --all", f"waportctl {options.command} --help", Exit.USAGE, "usage")
@@ -244,7 +244,7 @@ def _for_each(context: Context, verb: _Verb) -> Exit:
         names = [user.user for user in context.client.users() if verb.concerns(user)]
     elif verb.destroys:
         for name in names:
-            context.client.status(name)  # nobody is asked about somebody who is not there
+            context.client.status(name)  # before asking: the user may not exist
     if options.dry_run or not names:
         return _preview(context, names)
     if (options.all or verb.destroys) and not context.agreed(
@@ -261,7 +261,7 @@ def _preview(context: Context, names: list[str]) -> Exit:
     if context.screen.as_json:
         context.screen.document({"concerns": names})
     else:
-        context.screen.text(f"This concerns {_listed(names)}." if names else "This concerns nobody.")
+        context.screen.text(f"This affects {_listed(names)}." if names else "No user is affected.")
     return Exit.OK
 
 
@@ -281,7 +281,7 @@ def _do_all(context: Context, names: list[str], verb: _Verb) -> Exit:
         except WaportdClientError as error:
             problem = problems[name] = exit_status.of_client(error)
             if problem.exit_status in {Exit.UNREACHABLE, Exit.NOT_PERMITTED}:
-                raise  # nor would it be otherwise for the next one
+                raise  # it would be the same for the next one
             if not context.screen.as_json:
                 terminal.complain(f"user {name}: {problem.message}")
         else:
@@ -392,7 +392,7 @@ def _refusal(user: User) -> str | None:
 
 
 def waiting(webhook: Webhook) -> str:
-    """Say how long how many messages wait for the web app, and why."""
+    """Say how many messages wait for the web app, for how long, and why."""
     wait, why = terminal.age(webhook.oldest_at), webhook.error or "it does not answer in time"
     if webhook.queued == 1:
         return f"1 message waits for the web app, for {wait}: {why}"
@@ -432,7 +432,7 @@ def _snapshot(user: User) -> str | None:
         return None
     said = f"{terminal.age(kept.snapshot_at)} ago ({terminal.size(kept.snapshots)})"
     if kept.restored_at is not None:
-        said += f"; a copy took the place of a damaged login {terminal.age(kept.restored_at)} ago"
+        said += f"; a copy replaced a damaged login {terminal.age(kept.restored_at)} ago"
     return said
 
 
@@ -458,7 +458,7 @@ def _show(context: Context, user: User) -> Exit:
             ("Next start", _moment(process.next_start)),
             ("PID", None if process.pid is None else str(process.pid)),
             ("Restarts", str(process.restarts)),
-            ("Wanted", f"{user.desired}{'' if user.autostart else ', not at boot'}"),
+            ("Desired", f"{user.desired}{'' if user.autostart else ', not at boot'}"),
             ("Session", session.state if session else "–"),
             ("", f"{session.message}, for {terminal.age(session.since)}" if session else None),
             ("", _way_out(user)),
@@ -490,7 +490,7 @@ def _way_out(user: User) -> str | None:
 
 
 def _deliveries(user: str, webhook: Webhook) -> list[tuple[str, str | None]]:
-    """Return what became of the messages."""
+    """Return what happened to the messages."""
     error, at = webhook.error, _moment(webhook.error_at)
     failed = "1 try failed" if webhook.failed == 1 else f"{webhook.failed} tries failed"
     queued = None

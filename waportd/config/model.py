@@ -24,25 +24,25 @@ def _key(kind: Kind, doc: str, *, reloadable: bool = True) -> dict[str, Any]:
 
 
 def _default(name: str) -> Any:
-    """Return the default of a key of ``instances``, which is that of the server, too."""
+    """Return the default of a key of ``instances``, which the server shares."""
     return SETTINGS[name].default
 
 
 def _number(name: str, kind: Callable[[int, int], Kind], doc: str) -> Any:
-    """Return the field of a number of ``instances``: its default and its limits are known to the server, too."""
+    """Return the field of a number of ``instances``, whose default and limits the server shares."""
     return field(default=_default(name), metadata=_key(kind(*values.limits(name)), doc))
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Where the daemon answers, and whom."""
+    """Where the daemon answers, and which callers."""
 
     socket: Path = field(
         default=Path("/run/waportd/api.sock"),
         metadata=_key(
             values.SOCKET_PATH,
             "The unix socket on which waportd answers. The packaged waportd.socket creates it and "
-            "hands it over; whoever changes it here changes it there too (`systemctl edit "
+            "hands it over; if you change it here, change it there, too (`systemctl edit "
             "waportd.socket`).",
             reloadable=False,
         ),
@@ -51,12 +51,12 @@ class Api:
         default=(),
         metadata=_key(
             values.ADDRESSES,
-            "TCP addresses on which waportd answers, too, e.g. [127.0.0.1:8080]. Whoever calls there "
-            "needs a token, which `waportctl token create NAME` makes, or a connect link. It "
+            "TCP addresses on which waportd answers, too, e.g. [127.0.0.1:8080]. Callers there "
+            "need a token, which `waportctl token create NAME` makes, or a connect link. It "
             "is HTTP without TLS: for other hosts, put a reverse proxy in front. The packaged service "
-            "may be reached from this host only: for an address that is not loopback, add the networks "
+            "can only be reached from this host: for an address that is not loopback, add the networks "
             "that may call (`systemctl edit waportd`, [Service], IPAddressAllow=192.0.2.0/24). A reload "
-            "takes addresses away; new ones need `waportd generate-units --tcp` (docs/security.md).",
+            "removes addresses; new ones need `waportd generate-units --tcp` (docs/security.md).",
             reloadable=False,
         ),
     )
@@ -64,10 +64,10 @@ class Api:
         default=(),
         metadata=_key(
             values.ACCOUNTS,
-            "Who may call, by name or numeric user id, e.g. [www-data, 1001]. Left empty, it is "
-            "whoever may open the socket (group waportd), and each server answers every local "
-            "user on its port. Otherwise a server answers these users, root and waportd only; one "
-            "that runs takes a changed list over at its next start.",
+            "Which accounts may call, by name or numeric user id, e.g. [www-data, 1001]. Left empty, any "
+            "that can open the socket (group waportd) may, and each server answers every local "
+            "user on its port. Otherwise a server answers only these users, root and waportd; a "
+            "running one applies a changed list at its next start.",
         ),
     )
     public_url: str = field(
@@ -90,7 +90,7 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where the daemon keeps what must survive."""
+    """Where the daemon keeps its permanent data."""
 
     directory: Path = field(
         default=Path("/var/lib/waportd"),
@@ -122,7 +122,7 @@ class Ports:
         metadata=_key(
             number(1024, 65535),
             "User 1 prefers this port, user 2 the next one, user N base + N - 1. A port once "
-            "assigned never changes by itself, whatever is changed here later.",
+            "assigned never changes automatically, even if this is changed later.",
         ),
     )
     range: PortRange = field(
@@ -145,7 +145,7 @@ class Ports:
         default=frozenset(),
         metadata=_key(
             values.PORT_SET,
-            "Ports that nobody gets, single or as ranges, e.g. [5002, 5060-5061]. A port that "
+            "Ports that no user gets, single or as ranges, e.g. [5002, 5060-5061]. A port that "
             "another program holds is noticed anyway, but only while that program runs: name the "
             "web app's own port here.",
         ),
@@ -154,26 +154,26 @@ class Ports:
         default=Takeover.NEVER,
         metadata=_key(
             choice(Takeover),
-            "What becomes of a whatsapp_server.js that was left over from an earlier setup and "
-            "holds a user's port. never: it is named, not touched. own: it is ended, if it runs "
+            "What to do with a whatsapp_server.js that was left over from an earlier setup and "
+            "holds a user's port. never: report it, but do not touch it. own: end it, if it runs "
             "as waportd's own user and its command line and working directory show that it is "
-            "one. A process of another user is never touched; for those there is `waportctl port "
-            "PORT --end-stale`, as root.",
+            "one. A process of another user is never touched; to end one, run `waportctl port "
+            "PORT --end-stale` as root.",
         ),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """What each user's server is told."""
+    """The settings of each user's server."""
 
     webhook_url: str = field(
         default=_default("webhook_url"),
         repr=False,
         metadata=_key(
             values.WEBHOOK_URL,
-            "Where each server posts incoming messages; '' for nowhere. A user may be given "
-            "another one over the API.",
+            "Where each server posts incoming messages; '' for nowhere. The API can set "
+            "another one for a user.",
         ),
     )
     webhook_secret: tuple[str, ...] = field(
@@ -181,10 +181,10 @@ class Instances:
         repr=False,
         metadata=_key(
             values.WEBHOOK_SECRET,
-            "What signs each message that goes to the webhook, by the convention of Standard Webhooks: a text such as "
-            "`echo whsec_$(openssl rand -base64 32)` makes. Of two, both sign, so that the web app can go over from one "
-            "to the other. '' for no signature. waportd shows it to nobody, and this file must be closed to others "
-            "then. A user may be given another one.",
+            "The secret that signs each message to the webhook, as Standard Webhooks specifies; create one with "
+            "`echo whsec_$(openssl rand -base64 32)`. If there are two, both sign, so that the web app can switch from "
+            "one to the other. '' for no signature. waportd never shows it; if set, other users must not be able to "
+            "read this file. The API can set another one for a user.",
         ),
     )
     webhook_headers: tuple[tuple[str, str], ...] = field(
@@ -192,58 +192,59 @@ class Instances:
         repr=False,
         metadata=_key(
             values.HEADERS,
-            "Further headers of each call of the webhook, e.g. {Authorization: Bearer TOKEN}. waportd shows the values "
-            "to nobody, and this file must be closed to others then.",
+            "Further headers of each call of the webhook, e.g. {Authorization: Bearer TOKEN}. waportd never shows the "
+            "values; if set, other users must not be able to read this file.",
         ),
     )
     webhook_events: tuple[Event, ...] = field(
         default=(Event(_default("webhook_events")),),
         metadata=_key(
             values.WEBHOOK_EVENTS,
-            "What goes to the webhook: message is what others write, message.sent what goes out from the phone or over "
-            "the API, message.ack how far that came, session a change of the session's state. All of it can be "
-            "read over the API, whatever stands here. A user may be given other ones.",
+            "Which events go to the webhook: message is what others write, message.sent what is sent from the phone or "
+            "over the API, message.ack how far that has come, session a change of the session's state. The API can "
+            "read all of them in any case, and set other ones for a user.",
         ),
     )
     webhook_timeout: int = _number(
         "webhook_timeout",
         values.duration,
         "How long the webhook may take to answer. A message that was not answered by then is sent again, with the "
-        "same id; those of other chats do not wait for it.",
+        "same id; messages of other chats do not wait for it.",
     )
     webhook_retry: int = _number(
         "webhook_retry",
         values.duration,
-        "How long a message is sent again and again, after growing pauses, to a webhook that does not take it. After "
-        "that it is kept as undelivered, and `waportctl messages redeliver` sends it once more.",
+        "How long a message is retried, after growing pauses, when the webhook does not accept it. After "
+        "that it is kept as undelivered, and `waportctl messages redeliver` sends it again.",
     )
     ignore: tuple[Ignored, ...] = field(
         default=(Ignored(_default("ignore")),),
         metadata=_key(
             values.IGNORE,
-            "Chats that are passed over: what is said there goes to no webhook and is not kept. status is what people "
-            "show all their contacts for a day. A user may be given other ones.",
+            "Chats that are ignored: their messages go to no webhook and are not kept. status is what people "
+            "show all their contacts for a day. The API can set other ones for a user.",
         ),
     )
     journal_age: int = _number(
         "journal_age",
         values.duration,
-        "How long each server keeps what came and went in its journal of messages, to send it again and to be read "
-        "from. The journal lies beside the login, and logout and deletion erase it.",
+        "How long each server keeps messages in its message journal, from which they can be sent again and read. "
+        "The journal lies beside the login; logout and deletion erase it.",
     )
     journal_size: int = field(
         default=_default("journal_size"),
         metadata=_key(
             values.size("1M", zero=None),
-            "What the journal of messages takes on disk for each user at most. The oldest are dropped first, delivered or not.",
+            "The largest size of each user's message journal on disk. The oldest messages are dropped first, delivered "
+            "or not.",
         ),
     )
     snapshot_interval: int = _number(
         "snapshot_interval",
         values.duration,
-        "How often the login of a session that is connected is copied beside it, for some milliseconds of standstill; 0 "
+        "How often a connected session's login is copied beside it, which halts the browser for some milliseconds; 0 "
         "for never. One more copy is made when the server stops. A login that the browser finds damaged at a start is "
-        "replaced by the newest copy, and `waportctl backup` takes that along.",
+        "replaced by the newest copy, and `waportctl backup` includes that copy.",
     )
     snapshots: int = _number(
         "snapshots",
@@ -254,24 +255,24 @@ class Instances:
         default="",
         metadata=_key(
             values.DEFAULT_COUNTRY,
-            "The calling code of numbers that are written without one, such as 55 for (11) 98888-7777; '' for none: "
-            "each number must then have it. A user may be given another one.",
+            "The calling code for numbers that are written without one, such as 55 for (11) 98888-7777; '' for none: "
+            "each number must then have one. The API can set another one for a user.",
         ),
     )
     media_from_private: bool = field(
         default=_default("media_from_private"),
         metadata=_key(
             FLAG,
-            "Whether a picture, video or file that is to be sent may be fetched from an address of this host or of a "
-            "private network. Whoever may send could then read what answers there.",
+            "Whether a picture, video or file to send may be fetched from an address of this host or of a "
+            "private network. Anyone who may send could then read what answers there.",
         ),
     )
     send_rate: int = field(
         default=_default("send_rate"),
         metadata=_key(
             values.SEND_RATE,
-            "Messages that a user sends in a minute at most; 0 for no limit. WhatsApp bans numbers that write to many "
-            "strangers, however slowly. A user may be given another one.",
+            "The most messages that a user sends in a minute; 0 for no limit. WhatsApp bans numbers that write to many "
+            "strangers, however slowly. The API can set another limit for a user.",
         ),
     )
     client_id_prefix: str = field(
@@ -279,7 +280,7 @@ class Instances:
         metadata=_key(
             values.CLIENT_ID_PREFIX,
             "A server's client id is PREFIX_PORT, and its login is stored under that name, in "
-            ".wwebjs_auth_PORT/session-PREFIX_PORT: another prefix makes every user link anew.",
+            ".wwebjs_auth_PORT/session-PREFIX_PORT: with another prefix, every user has to link again.",
         ),
     )
     browser: str = field(
@@ -296,7 +297,7 @@ class Instances:
         metadata=_key(
             values.BROWSER_ARGUMENTS,
             'Further arguments for the browser, e.g. ["--disable-ipv6"]. Everybody on the host can read them. '
-            "`--no-sandbox` would let a hostile page out of the browser; it is never needed.",
+            "`--no-sandbox` would let a hostile page break out of the browser; it is never needed.",
         ),
     )
     proxy: str = field(
@@ -304,10 +305,10 @@ class Instances:
         repr=False,
         metadata=_key(
             values.PROXY,
-            "The proxy that the browsers take to WhatsApp. auto: what HTTPS_PROXY says in the unit's environment, or "
-            "none; none: never one. A user may be given another one. It may hold a name and a password, with %XX "
-            "for what is no letter or digit; waportd shows the password to nobody, and this file must be closed to "
-            "others then. The webhook never takes a proxy.",
+            "The proxy of the browsers to WhatsApp. auto: HTTPS_PROXY of the unit's environment, or no proxy; none: "
+            "never a proxy. The API can set another one for a user. It may hold a name and a password, with %XX for "
+            "other characters than letters and digits; waportd never shows the password; if set, other users must not "
+            "be able to read this file. The webhook never uses a proxy.",
         ),
     )
     engine: str = field(
@@ -316,32 +317,32 @@ class Instances:
             values.ENGINE,
             "The version of whatsapp-web.js that the servers run: bundled, which came with waportd, or one that "
             "`waportctl engine install` put beside it. `waportctl engine use` sets it, and can try it on some "
-            "users first. A user may be given another one.",
+            "users first. The API can set another one for a user.",
         ),
     )
     web_version: str = field(
         default="",
         metadata=_key(
             values.PATH_OR_NOTHING,
-            "A pinned page: a file with WhatsApp Web's start page of an earlier day, which the servers load in place of "
-            "that of the site; '' for none. First aid while WhatsApp's newest page does not work, until there is "
-            "an engine that does; take it back then. Everybody must be able to read it.",
+            "A pinned page: a file with an earlier start page of WhatsApp Web, which the servers load in place of "
+            "the site's own; '' for none. A stopgap while WhatsApp's newest page does not work: remove it once an "
+            "engine supports that page. Everybody must be able to read the file.",
         ),
     )
     deny_networks: tuple[str, ...] = field(
         default=values.LOCAL_NETWORKS,
         metadata=_key(
             values.NETWORKS,
-            "Networks that no session may reach: by default the link-local ones and where clouds tell a machine its "
-            "secrets. The name servers of /etc/resolv.conf, and the addresses of `proxy` and `webhook_url`, stay "
-            "within reach. Holds for all servers as soon as the file is written, where the kernel can do it; "
-            "`waportctl doctor` tells. [] for none.",
+            "Networks that no session may reach: by default the link-local ones and the metadata addresses of clouds, "
+            "which serve secrets. The name servers of /etc/resolv.conf, and the addresses of `proxy` and "
+            "`webhook_url`, stay reachable. Applies to all servers as soon as the file is written, where the kernel "
+            "supports it; `waportctl doctor` says whether it does. [] for none.",
         ),
     )
     qr_max_retries: int = _number(
         "qr_max_retries",
         number,
-        "Codes that are shown before a server closes its browser and waits until somebody "
+        "How many codes are shown before a server closes its browser and waits until somebody "
         "asks for a new one.",
     )
     qr_lifetime: tuple[int, int] = field(
@@ -363,20 +364,20 @@ class Instances:
     probe_interval: int = _number(
         "probe_interval",
         values.duration,
-        "How often a server checks that its browser and page answer, and how long they may take to.",
+        "How often a server checks that its browser and page answer, and how long they may take to answer.",
     )
     idle_timeout: int = _number(
         "idle_timeout",
         values.duration,
-        "A server without a login ends when nobody asked it for this long. Its port stays "
+        "A server without a login ends after this time without a request. Its port stays "
         "open, and the next request starts it again.",
     )
     cache_max: int = field(
         default=_default("cache_max"),
         metadata=_key(
             values.size("1M", zero="no limit"),
-            "A browser's cache that is larger is emptied before the browser starts the next time. The login does not "
-            "lie in it.",
+            "A browser's cache that is larger is emptied before the browser's next start. It does not contain "
+            "the login.",
         ),
     )
     media_max: int = field(
@@ -391,7 +392,7 @@ class Instances:
         default="auto",
         metadata=_key(
             values.AUTO_OR_PATH,
-            "The node program; auto: /usr/bin/node. It stands in the unit file: with `systemd.bus: session` "
+            "The node program; auto: /usr/bin/node. The unit file contains it: with `systemd.bus: session` "
             "a restart applies it; on the system bus also run `waportd generate-units`.",
             reloadable=False,
         ),
@@ -400,8 +401,8 @@ class Instances:
         default="auto",
         metadata=_key(
             values.AUTO_OR_PATH,
-            "The server's script; auto: the whatsapp_server.js that came with waportd. It stands "
-            "in the unit file, as the node program does.",
+            "The server's script; auto: the whatsapp_server.js that came with waportd. The unit file "
+            "contains it, as it does the node program.",
             reloadable=False,
         ),
     )
@@ -419,21 +420,21 @@ class Instances:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of the machine the servers may use."""
+    """Limits on the servers' use of the machine."""
 
     max_running: int = field(
         default=0,
         metadata=_key(
             number(0, 10000),
-            "Servers that run at the same time; 0 for no limit. One that a call to its port wakes beyond that "
-            "opens no browser until there is room.",
+            "How many servers may run at the same time; 0 for no limit. A server that a call to its port starts beyond "
+            "that opens no browser until there is room.",
         ),
     )
     max_sockets: int = field(
         default=1000,
         metadata=_key(
             number(1, 10000),
-            "Ports that are held open at the same time. With more than about 1000, systemd "
+            "How many ports are held open at the same time. With more than about 1000, systemd "
             "becomes slow to reload.",
         ),
     )
@@ -441,7 +442,7 @@ class Limits:
         default=4,
         metadata=_key(
             number(1, 100),
-            "Servers that start at the same time when many are due, as after a boot. A starting "
+            "How many servers start at the same time when many are due, as after a boot. A starting "
             "browser keeps a processor busy for a second or more.",
         ),
     )
@@ -449,7 +450,7 @@ class Limits:
         default=1024**3,
         metadata=_key(
             values.MEMORY_MAX,
-            "Memory of one server together with its browser. One that outgrows it is ended and "
+            "Memory of one server together with its browser. A server that exceeds it is ended and "
             "started again; its login survives. 0 for no limit.",
         ),
     )
@@ -480,17 +481,17 @@ class Systemd:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What the daemon tells the journal."""
+    """What the daemon logs to the journal."""
 
     level: LogLevel = field(
         default=LogLevel.INFO,
-        metadata=_key(choice(LogLevel), "The least severity that is logged: debug, info, warning or error."),
+        metadata=_key(choice(LogLevel), "The lowest severity that is logged: debug, info, warning or error."),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """What the connect page offers to whom WhatsApp asks for a passkey."""
+    """What the connect page offers when WhatsApp asks for a passkey."""
 
     own_passkey_extension: bool = field(
         default=True,
@@ -515,14 +516,14 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What Prometheus is told."""
+    """The metrics for Prometheus."""
 
     per_user: bool = field(
         default=True,
         metadata=_key(
             FLAG,
             "Whether GET /metrics has series for each user, labelled with the user. With many users that is much to "
-            "store, and it tells Prometheus who they are.",
+            "store, and it reveals to Prometheus who they are.",
         ),
     )
 
@@ -543,7 +544,7 @@ class Config:
 
     @property
     def engines(self) -> Path:
-        """Where other versions of whatsapp-web.js lie: in a folder of root's where servers are the system's."""
+        """Where other versions of whatsapp-web.js lie: in a folder of root's where system units run the servers."""
         return ENGINES if self.systemd.bus is Bus.SYSTEM else self.store.directory / "engines"
 
 
@@ -557,7 +558,7 @@ class Key:
     default: Any
     doc: str
     reloadable: bool
-    """A running daemon takes a new value on reload; a server that runs does at its next start."""
+    """A running daemon applies a new value on reload; a running server at its next start."""
 
     @property
     def path(self) -> str:

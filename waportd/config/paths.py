@@ -6,7 +6,7 @@ from typing import Final
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 
 ENGINES: Final = Path("/var/lib/waportd-engines")
-"""Not below the store's folder, where the daemon's user may write, nor below /usr/local, where others may."""
+"""Not below the store's folder, where the daemon's user may write, nor below /usr/local, where other users may."""
 
 
 def installed_below() -> Path:

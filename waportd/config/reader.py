@@ -1,4 +1,4 @@
-"""Reads the text of a configuration into a Config, and names every fault of it at once."""
+"""Reads the text of a configuration into a Config, and reports all its faults at once."""
 
 import dataclasses
 import difflib
@@ -15,7 +15,7 @@ from waportd.errors import ConfigError
 from waportd.value_types import Kind
 
 MAX_FILE_SIZE: Final = 64 * 1024
-"""Bytes of a configuration file that are read at most."""
+"""The most bytes that are read of a configuration file."""
 
 _MAX_DEPTH: Final = 8
 _MAX_ITEMS: Final = 1000
@@ -28,7 +28,7 @@ class Fault:
 
     source: str
     line: int | None
-    """Counted from 1; None where no line is to blame."""
+    """Counted from 1; None where it belongs to no line."""
     key: str
     problem: str
 
@@ -131,7 +131,7 @@ class _Reader:
                     _line(key), _cut(on_one_line(path)), f"unknown key{_suggestion(path, parent, known)}"
                 )
             elif name in first_seen:
-                self.fault(_line(key), path, f"given twice; it stands in line {first_seen[name]} already")
+                self.fault(_line(key), path, f"given twice; line {first_seen[name]} already has it")
             else:
                 first_seen[name] = _line(key)
                 yield name, value
@@ -156,7 +156,7 @@ class _Reader:
         return self._whole(key, items, node, failed=failed)
 
     def mapping(self, key: Key, name: Kind, value: Kind, node: yaml.Node) -> Any:
-        """Return the key's value, which has names of the writer's own; note what is wrong and raise ValueError."""
+        """Return the key's value, a mapping with free names; note what is wrong and raise ValueError."""
         if not isinstance(node, yaml.MappingNode) or not _is_plain(node):
             self.must_be(key.path, key.kind, node)
             raise ValueError
@@ -173,7 +173,7 @@ class _Reader:
         return self._whole(key, items, node, failed=failed)
 
     def _whole(self, key: Key, items: Any, node: yaml.Node, *, failed: bool) -> Any:
-        """Return the value that its parts make, unless one of them failed; note what is wrong and raise ValueError."""
+        """Return the value made of its parts, unless one of them failed; note what is wrong and raise ValueError."""
         if failed:
             raise ValueError
         try:
@@ -218,7 +218,7 @@ def _is_null(node: yaml.Node) -> bool:
 
 
 def _shown(node: yaml.Node) -> str:
-    """Return the words for a value in a message: short, on one line."""
+    """Return how a message shows a value: short, on one line."""
     if not _is_plain(node):
         return f"a value tagged {_cut(str(node.tag))}"
     if isinstance(node, yaml.SequenceNode):
@@ -233,7 +233,7 @@ def _cut(text: str) -> str:
 
 
 def _suggestion(path: str, parent: str, known: list[str]) -> str:
-    """Return what the writer of an unknown key may have meant, or what is allowed there."""
+    """Return what an unknown key may have meant, or what is allowed there."""
     if path in schema():  # ``ports.base: 5001`` on one line
         key = schema()[path]
         return f"; write {key.name}: below {key.section}:"
@@ -247,7 +247,7 @@ def _suggestion(path: str, parent: str, known: list[str]) -> str:
 
 
 def _contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what does not fit together: the keys concerned, the likeliest culprit first, and why."""
+    """Yield contradictions: the keys concerned, the likeliest culprit first, and why."""
     ports = config.ports
     running, sockets = config.limits.max_running, config.limits.max_sockets
     if ports.base not in ports.range:
@@ -263,7 +263,7 @@ def _contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if ports.reserved.issuperset({*ports.range, *ports.overflow}):
         yield (
             ("ports.reserved", "ports.range", "ports.overflow"),
-            "ports.reserved leaves nobody a port of ports.range or ports.overflow",
+            "ports.reserved leaves no port of ports.range or ports.overflow",
         )
     if running > sockets:
         yield (

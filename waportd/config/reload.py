@@ -1,4 +1,4 @@
-"""What differs between two configurations, and what of it a running daemon takes over."""
+"""What differs between two configurations, and which changes a running daemon applies."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def changes(old: Config, new: Config) -> list[Change]:
 
 
 def reloaded(old: Config, new: Config) -> Config:
-    """Return what holds after a reload: ``new``, but for the keys that a running daemon cannot change."""
+    """Return what holds after a reload: ``new``, except for the keys that a running daemon cannot change."""
     kept: dict[str, dict[str, Any]] = {}
     for key in schema().values():
         if not key.reloadable:

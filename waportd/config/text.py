@@ -7,7 +7,7 @@ _UNIT_PATH = re.compile(r"""/[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"'\\$%
 
 
 def has_control_characters(text: str) -> bool:
-    """Return whether a text holds what could end a line or cannot be written as UTF-8."""
+    """Return whether a text could end a line, or cannot be written as UTF-8."""
     return _CONTROL.search(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""What the values of config.yaml may be: durations, sizes, addresses, URLs, paths, each with its check."""
+"""The types of values of config.yaml: durations, sizes, addresses, URLs, paths, each with its check."""
 
 import dataclasses
 import enum
@@ -21,7 +21,7 @@ _SUN_PATH_BYTES: Final = 107
 _DURATION = re.compile(r"(?:([0-9]{1,6})d)? ?(?:([0-9]{1,6})h)? ?(?:([0-9]{1,6})min)? ?(?:([0-9]{1,6})s?)?")
 _SIZE = re.compile(r"([0-9]{1,18})([KMGT]?)")
 _SIZE_IN_JSON = "^(?:(?:12[89]|1[3-9][0-9]|[2-9][0-9]{2}|[1-9][0-9]{3,5})M|[1-9][0-9]{0,4}G)$"
-"""From 128M, which is the least of what JSON tells."""
+"""From 128M, which is the smallest one in JSON."""
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?")
 _HEXTET = "[0-9A-Fa-f]{1,4}"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -66,7 +66,7 @@ _SERVERS_OWN = {
     ),
     *("trailer", "transfer-encoding", "upgrade", "webhook-id", "webhook-signature", "webhook-timestamp"),
 }
-"""Headers of a webhook that are the server's to set."""
+"""Headers of a webhook that the server sets itself."""
 _MAX_HEADERS: Final = 20
 _MAX_EXTENSIONS: Final = 5
 """The page asks each of them in turn whether it is there."""
@@ -80,14 +80,14 @@ class Bus(enum.StrEnum):
 
 
 class Takeover(enum.StrEnum):
-    """What becomes of a left-over ``whatsapp_server.js`` that holds a user's port."""
+    """What to do with a left-over ``whatsapp_server.js`` that holds a user's port."""
 
     NEVER = "never"
     OWN = "own"
 
 
 class LogLevel(enum.StrEnum):
-    """The least severity that is logged."""
+    """The lowest severity that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -144,7 +144,7 @@ def limits(name: str) -> tuple[int, int]:
 
 
 def duration(first: int, last: int) -> Kind:
-    """Take a time of so many seconds, both included, as seconds."""
+    """Accept a time in this range of seconds, both included, as seconds."""
 
     def parse(text: str) -> int:
         match = _DURATION.fullmatch(text)
@@ -169,7 +169,7 @@ def _shown_duration(seconds: int) -> str:
 
 
 def size(least: str, *, zero: str | None) -> Kind:
-    """Take a size of at least so much, as bytes; 0 where ``zero`` says what it means."""
+    """Accept a size of at least this, as bytes; 0 where ``zero`` says what it means."""
 
     def read(text: str) -> int:
         match = _SIZE.fullmatch(text)
@@ -358,7 +358,7 @@ def _address(text: str) -> Address:
 def _network(text: str) -> str:
     network = ipaddress.ip_network(text)
     if ipaddress.ip_address("127.0.0.1") in network or ipaddress.ip_address("::1") in network:
-        raise ValueError(text)  # nobody could call a server
+        raise ValueError(text)  # no caller could reach a server
     return str(network)
 
 
@@ -381,7 +381,7 @@ LOCAL_NETWORKS: Final = (
     *("169.254.0.0/16", "fe80::/10"),
     *("fd00:ec2::254/128", "100.100.100.200/32", "168.63.129.16/32"),
 )
-"""Link-local networks, and where AWS, Alibaba and Azure have what others have at 169.254.169.254."""
+"""Link-local networks, and the addresses of AWS, Alibaba and Azure for what others have at 169.254.169.254."""
 PORT_RANGE: Final = Kind("FIRST-LAST with 1024 <= FIRST <= LAST <= 65535", _port_range)
 WEBHOOK_URL: Final = Kind(
     "an http or https URL of plain ASCII without user name and password, or '' for none",
@@ -503,7 +503,7 @@ EXTENSIONS: Final = Kind(
     f"at most {_MAX_EXTENSIONS} extensions, as ID: URL",
     _extensions,
     Kind(
-        "an http or https URL of plain ASCII, where the extension is to be had",
+        "an http or https URL of plain ASCII, where to get the extension",
         _extension_url,
     ),
     name=Kind("named by Chromium's id of an extension, 32 letters from a to p", _extension_id),

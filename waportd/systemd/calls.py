@@ -1,4 +1,4 @@
-"""Calls of systemd's manager over D-Bus, and the errors that its answers stand for."""
+"""Calls of systemd's manager over D-Bus, and errors for its answers."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ _ERRORS: dict[str, type[SystemdError]] = {
     f"{SYSTEMD}.LoadFailed": LoadFailed,
     f"{SYSTEMD}.BadUnitSetting": LoadFailed,
     **dict.fromkeys(DENIALS, AccessDenied),
-    # As long as systemd re-executes itself (its package is being upgraded) it is not on the bus.
+    # While systemd re-executes itself (as in an upgrade of its package) it is not on the bus.
     f"{DBUS}.Error.ServiceUnknown": BusTimeout,
     f"{DBUS}.Error.NameHasNoOwner": BusTimeout,
 }
@@ -73,7 +73,7 @@ _WAYS_OUT: dict[Refuser, str] = {
 
 
 class Calls:
-    """What is asked of systemd on one connection. A call may take ``timeout`` seconds."""
+    """Calls to systemd on one connection. A call may take ``timeout`` seconds."""
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self.connection = connection

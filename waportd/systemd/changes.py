@@ -1,4 +1,4 @@
-"""What the journal has about changes through the API: who made them, and when."""
+"""Reads changes through the API from the journal: who made them, and when."""
 
 import os
 from typing import Any, Final
@@ -19,11 +19,11 @@ FIELDS: Final = {
     "action": "WAPORTD_ACTION",
     "status": "WAPORTD_STATUS",
 }
-"""What a change's line has, and in which field of the journal."""
+"""The members of a change, and their fields in the journal."""
 
 
 def match(reader: Any, user: str | None) -> None:
-    """Have a reader of the journal see changes only: all of them, or those of one user."""
+    """Limit a reader of the journal to changes: all of them, or those of one user."""
     # Anybody may write a field that does not begin with "_": journald vouches for who wrote these.
     more = {"LOGGER": AUDIT_LOGGER} | ({"WAPORTD_USER": user} if user else {})
     reader.add_match(_SYSTEMD_UNIT="waportd.service", **more)
@@ -32,7 +32,7 @@ def match(reader: Any, user: str | None) -> None:
 
 
 def values(entry: dict[str, Any]) -> dict[str, str | None]:
-    """Return what an entry says, without what a terminal or a page would take for more than text."""
+    """Return the text of an entry, without control sequences for a terminal or a page."""
     found = {name: entry.get(field) for name, field in FIELDS.items()}
     return {name: None if value is None else plain(str(value), "?") for name, value in found.items()}
 

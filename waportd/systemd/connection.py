@@ -4,7 +4,7 @@ Two kinds of threads stand behind it. GDBus delivers a signal to the main contex
 thread which subscribed, so one thread owns a main context, connects, subscribes and iterates it. Calls need no
 main context and are made by a small pool of threads, so that a slow one holds up no other: `call_sync` is thread
 safe, while the callback of an asynchronous `call` leaks 128 bytes each time (measured, PyGObject 3.42).
-Whatever either learns goes to the event loop by `call_soon_threadsafe`; nothing else is shared.
+Both pass their results to the event loop by `call_soon_threadsafe`; nothing else is shared.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from waportd.systemd.manager import BusLost, BusTimeout
 
 with warnings.catch_warnings():
-    # PyGObject 3.42 on Python 3.11 is imported by a method that Python 3.12 dropped, and newer releases mended.
+    # Python 3.11 imports PyGObject 3.42 by a method that Python 3.12 dropped; newer releases are fixed.
     warnings.filterwarnings("ignore", r"DynamicImporter\.exec_module\(\) not found", ImportWarning)
     import pydbus
     from gi.repository import Gio, GLib
@@ -49,7 +49,7 @@ class RemoteError(Exception):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(f"{name}: {message}")
         self.name = name
-        """The D-Bus error name; empty where it was found on this side."""
+        """The D-Bus error name; empty where this side found the error."""
         self.message = message
 
 
@@ -139,8 +139,8 @@ class Connection:
         """Have ``callback(path, arguments)`` called on the event loop for each such signal.
 
         The signals are the service's unless another ``sender`` is named, and of those objects whose path is
-        ``wanted``, which is asked in another thread. ``arguments`` is a Variant: to unpack all that systemd tells of
-        a unit takes a millisecond, and most of it nobody wants (pydbus' own `subscribe` unpacks). Once this has
+        ``wanted``, which is called in another thread. ``arguments`` is a Variant: to unpack all that systemd reports of
+        a unit takes a millisecond, and most of it is not needed (pydbus' own `subscribe` unpacks). Once this has
         returned, the signals that a call causes are not missed.
         """
         subscribed: asyncio.Future[Any] = self._loop.create_future()
@@ -201,13 +201,13 @@ class Connection:
     def _on_closed(self, _connection: Any, _vanished: bool, error: Any) -> None:  # noqa: FBT001
         reason = error.message if error else "the other side closed it"
         lost = BusLost(
-            f"lost the {self.bus} bus: {reason}", hint="systemd starts waportd anew; " + _HINTS[self.bus]
+            f"lost the {self.bus} bus: {reason}", hint="systemd restarts waportd; " + _HINTS[self.bus]
         )
         self._to_loop(self._on_lost, lost)
         self._main_loop.quit()
 
     def _to_loop(self, callback: Callable[..., None], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nothing waits any more
             self._loop.call_soon_threadsafe(callback, *arguments)
 
     # On the event loop
@@ -224,7 +224,7 @@ class Connection:
 
 
 def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
-    if future.done():  # whoever waited was cancelled
+    if future.done():  # the waiting task was cancelled
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)

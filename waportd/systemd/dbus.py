@@ -35,8 +35,8 @@ class DBusUnitManager:
     async def connect(cls, bus: BusName, *, call_timeout: float = 30.0, job_timeout: float = 100.0) -> Self:
         """Connect to the system's manager or to that of the user's session.
 
-        A call may take ``call_timeout`` seconds, which should be more than the 25 that the bus gives a program which it
-        starts, such as polkit's: what comes of that is told then. A job may take ``job_timeout``, which should be more
+        A call may take ``call_timeout`` seconds, which should be more than the 25 that the bus gives a program that it
+        starts, such as polkit: then the call gets the bus's error. A job may take ``job_timeout``, which should be more
         than the units' TimeoutStartSec and TimeoutStopSec. Raises BusLost, BusTimeout, AccessDenied.
         """
         connection = await Connection.open(bus, SYSTEMD, call_timeout)
@@ -50,13 +50,13 @@ class DBusUnitManager:
         return manager
 
     async def idle(self) -> None:
-        """Return when each change that was heard of is read, and nothing else is done in the background."""
+        """Return when each reported change is read, and nothing else is done in the background."""
         await self.watcher.idle()
         await self.calls.background.idle()
         await self.watcher.idle()
 
     async def close(self) -> None:
-        """Let go of the bus. Units go on untouched."""
+        """Disconnect from the bus. Units continue untouched."""
         await asyncio.gather(self.watcher.close(), self.calls.background.close())
         await self.calls.connection.close()
 
@@ -88,7 +88,7 @@ class DBusUnitManager:
         await self.calls.ask("StartUnit", "(ss)", unit, "replace", reply="(o)")
 
     async def stop(self, unit: str) -> None:
-        """Stop the unit and whatever requires it; return when all are down. One that does not exist is down."""
+        """Stop the unit and all that require it; return when all are down. One that does not exist is down."""
         with contextlib.suppress(NoSuchUnit):
             await self.jobs.run("StopUnit", unit)
 
@@ -104,7 +104,7 @@ class DBusUnitManager:
             await self.calls.ask("ResetFailedUnit", "(s)", unit)
 
     async def keep_loaded(self, unit: str, seconds: float) -> None:
-        """Have systemd keep the unit loaded for so long. Needs the polkit verb ``ref``."""
+        """Have systemd keep the unit loaded for that long. Needs the polkit verb ``ref``."""
         await self.calls.ask("RefUnit", "(s)", unit)
         asyncio.get_running_loop().call_later(seconds, self._let_go_later, unit)
 
@@ -122,7 +122,7 @@ class DBusUnitManager:
 
         with self.watcher.watching(unit, on_change):
             async with self.jobs.within_timeout("CleanUnit", unit):
-                # Kept loaded, and with it the outcome.
+                # Kept loaded, so that systemd keeps the outcome, too.
                 await self.calls.ask("RefUnit", "(s)", unit)
                 try:
                     result = await self._clean(unit, changed)
@@ -135,13 +135,13 @@ class DBusUnitManager:
             )
 
     async def _clean(self, unit: str, changed: asyncio.Event) -> str:
-        """Clean a unit that is kept loaded; return with what result. ``changed`` is set when it may be done."""
+        """Clean a unit that is kept loaded; return the result. ``changed`` is set when it may be done."""
         try:
             await self.calls.ask("CleanUnit", "(sas)", unit, ["state", "cache"])
         except NothingToClean:
             return "success"
         path = unit_path(unit)
-        # A signal alone may be of an earlier change.
+        # A signal alone may report an earlier change.
         while await self.calls.get_property(path, UNIT, "ActiveState") == "maintenance":
             await self.calls.unless_lost(asyncio.create_task(changed.wait()))
             changed.clear()
@@ -170,7 +170,7 @@ class DBusUnitManager:
     async def list_units(self, pattern: str) -> list[UnitStatus]:
         """Return the loaded units whose name matches the shell pattern; of sockets that are up only their states.
 
-        To have systemd tell all it knows of a unit takes a millisecond or two, and there may be 1,000 sockets.
+        To get all properties of a unit from systemd takes a millisecond or two, and there may be 1,000 sockets.
         """
         return await self.watcher.list_units(pattern)
 
@@ -196,7 +196,7 @@ class DBusUnitManager:
     # What is asked of the manager
 
     async def boot(self) -> str:
-        """Name this life of the manager: the kernel's boot, and when in it the manager started."""
+        """Return an id for this life of the manager: the kernel's boot, and when in it the manager started."""
         boot_id = await asyncio.to_thread(_BOOT_ID.read_text, "ascii")
         started = await self.calls.get_property(PATH, MANAGER, "UserspaceTimestampMonotonic")
         return f"{boot_id.strip()}:{started}"

@@ -10,11 +10,11 @@ from waportd.systemd.manager import BusTimeout, JobFailed, UnitStatus
 from waportd.systemd.watcher import UnitWatcher
 
 _End = tuple[str, UnitStatus | None]
-"""How a job ended, and its unit as signals had told of it by then."""
+"""How a job ended, and the state of its unit in the signals so far."""
 
 
 class Job:
-    """A job that somebody waits for. It notes every job that ends: its own may end before the answer comes that names it."""
+    """A job that is waited for. It notes every job that ends: its own may end before the answer that names it."""
 
     def __init__(self) -> None:
         self.end: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
@@ -22,7 +22,7 @@ class Job:
         self._ended: dict[str, _End] = {}
 
     def set_path(self, path: str) -> None:
-        """Take the job's path, which systemd's answer gives."""
+        """Take the job's path, from systemd's answer."""
         self._path = path
         if path in self._ended:
             self.note_end(path, self._ended[path])
@@ -62,7 +62,7 @@ class Jobs:
         finally:
             self.waiting.discard(job)
         if result != "done":
-            # Told before the end of the job: by now systemd may have started it again, and forgotten why it failed.
+            # The signals before the job's end: by now systemd may have restarted it, and forgotten why it failed.
             status = status or await self._watcher.status(unit)
             raise JobFailed(
                 f"{method} {unit}: the job ended as {result!r}; the unit is {status.active_state} "

@@ -24,7 +24,7 @@ _PRIORITIES = (
     (logging.INFO, syslog.LOG_INFO),
 )
 AUDIT_LOGGER = "waportd.audit"
-"""Who writes the lines about changes, as the field LOGGER tells."""
+"""The logger of lines about changes, in the field LOGGER."""
 _FIELDS = {
     "WAPORTD_USER": "user",
     "WAPORTD_PORT": "port",
@@ -37,11 +37,11 @@ _FIELDS = {
     "WAPORTD_LINK": "link",
     "WAPORTD_ADDRESS": "address",
 }
-"""Journal fields, and what they are called in a line of text."""
+"""Journal fields, and their names in a line of text."""
 
 
 def log_fields(user: User | str | None = None, port: Port | None = None) -> dict[str, str]:
-    """Return the ``extra`` of a log call: whom and which unit it is about.
+    """Return the ``extra`` of a log call: which user and unit it is about.
 
     `journalctl WAPORTD_USER=2` finds such lines.
     """
@@ -82,7 +82,7 @@ def _last_lines(unit: str, count: int) -> list[str]:
         reader.this_boot()
         reader.add_match(_SYSTEMD_UNIT=unit)
         reader.add_disjunction()
-        # Any user may name a unit of their own like one of ours.
+        # Any user may give a unit of their own the name of one of ours.
         reader.this_boot()
         reader.add_match(f"_UID={os.getuid()}", _SYSTEMD_USER_UNIT=unit)
         reader.seek_tail()

@@ -1,4 +1,4 @@
-"""What the daemon asks of systemd, without saying how it is asked."""
+"""The daemon's interface to systemd, independent of its transport."""
 
 import dataclasses
 from collections.abc import Callable
@@ -28,19 +28,19 @@ class UnitStatus:
     """Seconds since the epoch at which the unit entered its state."""
     main_pid: int = 0
     restarts: int = 0
-    """How often systemd restarted the service by itself (NRestarts)."""
+    """How often systemd restarted the service automatically (NRestarts)."""
     exit_code: int = 0
     """ExecMainCode: 1 exited, 2 killed, 3 dumped core (the CLD_ constants of waitid(2)); 0 never ended."""
     exit_status: int = 0
     """ExecMainStatus: exit status or signal number."""
     control_group: str = ""
     has_job: bool = False
-    """systemd is about to start or to stop it. Known where it was asked for, not where it changed by itself."""
+    """systemd is about to start or to stop it. Known where the unit was queried, not where a signal reported it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Accounting:
-    """What systemd measured of a unit's control group; None where it measures nothing."""
+    """systemd's measurements of a unit's control group; None where it measures nothing."""
 
     memory: int | None
     """Bytes (MemoryCurrent)."""
@@ -96,7 +96,7 @@ class BusTimeout(SystemdError):
 
 
 class BusLost(SystemdError):
-    """The connection to the bus is gone; the daemon ends and systemd starts it anew."""
+    """The connection to the bus is gone; the daemon ends and systemd restarts it."""
 
     code = "bus_lost"
     status = 503
@@ -118,7 +118,7 @@ class UnitManager(Protocol):
     """systemd, seen from the daemon. Every call has a timeout and may raise a SystemdError."""
 
     async def boot(self) -> str:
-        """Name this life of the manager: changes at a reboot, or when a user's manager starts anew."""
+        """Return an id for this life of the manager: it changes at a reboot, or when a user's manager restarts."""
 
     async def start(self, unit: str) -> None:
         """Start the unit and return when its job is done: at once where it is active.
@@ -130,7 +130,7 @@ class UnitManager(Protocol):
         """Have systemd start the unit, and do not wait until it is up. Raises NoSuchUnit, UnitMasked, LoadFailed."""
 
     async def stop(self, unit: str) -> None:
-        """Stop the unit and whatever requires it; return when all are down. One that does not exist is down."""
+        """Stop the unit and all that require it; return when all are down. One that does not exist is down."""
 
     async def restart(self, unit: str) -> None:
         """Restart the unit, or start it; return when it is up."""
@@ -139,7 +139,7 @@ class UnitManager(Protocol):
         """Forget failures and start limits; a unit that is not loaded is fine."""
 
     async def keep_loaded(self, unit: str, seconds: float) -> None:
-        """Have systemd keep the unit loaded for so long: who starts it by then need not wait until it is."""
+        """Have systemd keep the unit loaded for that long: a start in that time need not wait for it to load."""
 
     async def clean(self, unit: str) -> None:
         """Delete state and cache directories of a stopped unit; return when they are gone.

@@ -1,4 +1,4 @@
-"""What the daemon tells the service manager of itself (sd_notify(3)). Without one, nothing is told."""
+"""Notifies the service manager of the daemon's state (sd_notify(3)). Without one, nothing is sent."""
 
 import logging
 import os

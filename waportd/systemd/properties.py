@@ -1,4 +1,4 @@
-"""What systemd tells of a unit over D-Bus: the names of its objects and properties, and a status made of them.
+"""A unit on D-Bus: the names of its objects and properties, and a status made of them.
 
 The interface is documented in org.freedesktop.systemd1(5).
 """
@@ -15,8 +15,8 @@ PATH = "/org/freedesktop/systemd1"
 UNIT = f"{SYSTEMD}.Unit"
 _UNIT_PATH = f"{PATH}/unit/"
 _PLAIN = string.ascii_letters + string.digits
-TOLD = {"ActiveState", "SubState", "Result", "StateChangeTimestamp"}
-"""What signals of a service or socket hold at least, where their values are to be relied on."""
+SIGNALLED = {"ActiveState", "SubState", "Result", "StateChangeTimestamp"}
+"""The least that signals of a service or socket hold, if their values are reliable."""
 _SINCE = {
     "active": "ActiveEnterTimestamp",
     "inactive": "InactiveEnterTimestamp",
@@ -31,7 +31,7 @@ OF_UNIT = (
     *sorted({*_SINCE.values()}),
     "Job",
 )
-"""What is read of the properties that all units have."""
+"""The properties that are read of those that all units have."""
 OF_TYPE = (
     "Result",
     "MainPID",
@@ -40,11 +40,11 @@ OF_TYPE = (
     "ExecMainStatus",
     "ControlGroup",
 )
-"""What is read of those of a service or socket."""
+"""The properties that are read of those of a service or socket."""
 
 
 def read(properties: Any, names: Iterable[str] = OF_UNIT + OF_TYPE) -> dict[str, Any]:
-    """Return those values of a Variant with a unit's properties that have these names; nothing of None.
+    """Return the values with these names of a Variant with a unit's properties; nothing of None.
 
     Looked up one by one: to unpack all 400 takes twenty times as long.
     """
@@ -53,7 +53,7 @@ def read(properties: Any, names: Iterable[str] = OF_UNIT + OF_TYPE) -> dict[str,
 
 
 def status_of(unit: str, properties: Mapping[str, Any]) -> UnitStatus:
-    """Make a status of a unit's properties; what is missing is as of a unit that never ran."""
+    """Make a status of a unit's properties; missing ones are as in a unit that never ran."""
     value = properties.get
     active_state = value("ActiveState", "inactive")
     return UnitStatus(
@@ -73,7 +73,7 @@ def status_of(unit: str, properties: Mapping[str, Any]) -> UnitStatus:
 
 
 def type_interface(unit: str) -> str:
-    """Return the interface of what only units of this type have."""
+    """Return the interface that only units of this type have."""
     return f"{SYSTEMD}.{unit.rpartition('.')[2].capitalize()}"
 
 

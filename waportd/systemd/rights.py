@@ -1,4 +1,4 @@
-"""Whether the daemon's user may ask of systemd what the daemon asks: each call is made, in a form that changes nothing.
+"""Checks the rights of the daemon's user at systemd: makes each of the daemon's calls, in a form that changes nothing.
 
 Run as that user, ``python3 -m waportd.systemd.rights`` prints the calls that are refused, as JSON.
 """
@@ -15,15 +15,15 @@ DENIALS = {
     f"org.freedesktop.DBus.Error.{name}"
     for name in ("AccessDenied", "InteractiveAuthorizationRequired", "AuthFailed")
 }
-"""What the bus and systemd answer to somebody who may not."""
+"""The errors of the bus and systemd for a caller that may not."""
 
 _SYSTEMD = "org.freedesktop.systemd1"
 _UNIT = "whatsapp@1000.service"
-"""One of the units that the rule is about, and nobody's: users get ports from 1024 on."""
+"""A unit that the rule covers, and that no user has: users get ports from 1024 on."""
 _PAUSE = "whatsapp-pause@1000.service"
 _MOVE = "whatsapp-move@1000:1001.service"
 _NO_START = "triggering"
-"""A mode of jobs that systemd takes for a stop only, and refuses after it has asked polkit."""
+"""A job mode that systemd accepts only for a stop, and refuses after it has asked polkit."""
 _CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     ("RefUnit", "(s)", (_UNIT,)),  # until this connection ends; the calls below need a unit that is loaded
     ("StartUnit", "(ss)", (_UNIT, _NO_START)),
@@ -38,12 +38,12 @@ _CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
 )
 _TIMEOUT_S = 5.0
 _OF_THE_BUS = ("Rejected send message", "Sender is not authorized")
-"""How dbus-daemon and dbus-broker begin what they say to who may not send; whatever else refuses is polkit."""
+"""How the refusals of dbus-daemon and dbus-broker begin; all other refusals are polkit's."""
 _POLKIT = "polkit.service"
 
 
 class Refuser(enum.StrEnum):
-    """Who is against a call of the daemon's."""
+    """What refuses a call of the daemon."""
 
     BUS = "the bus"
     POLKIT = "polkit"
@@ -51,10 +51,10 @@ class Refuser(enum.StrEnum):
 
 
 def refuser(message: str) -> Refuser:
-    """Tell by the words of a refusal who refused."""
+    """Return who refused, by the words of the refusal."""
     if message.startswith(_OF_THE_BUS):
         return Refuser.BUS
-    # The bus starts polkit when systemd asks it, and systemd passes on what keeps the unit from a start.
+    # The bus starts polkit when systemd asks it, and systemd passes on why the unit cannot start.
     return Refuser.NO_POLKIT if _POLKIT in message else Refuser.POLKIT
 
 

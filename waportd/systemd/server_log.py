@@ -1,4 +1,4 @@
-"""What the journal has about one user's server: its own lines, systemd's about its units, and the daemon's."""
+"""Reads the journal of one user's server: its own lines, systemd's about its units, and the daemon's."""
 
 import asyncio
 import collections
@@ -24,9 +24,9 @@ LINES_AT_ONCE = 500
 _MESSAGE_CHARS = 2000
 """Characters kept of a line."""
 TIMEOUT_S = 10.0
-"""Seconds that a read may take: on a disk that has much else to do, a large journal takes its time."""
+"""Seconds that a read may take: a large journal on a busy disk is slow."""
 _THREADS = 2
-"""Reads at the same time: the journal may be slow, and nothing else of the daemon shall wait for it."""
+"""Reads at the same time: the journal may be slow, and the rest of the daemon must not wait for it."""
 _INFO = 6
 _MICRO = 1_000_000
 
@@ -50,7 +50,7 @@ class Line:
     priority: int
     """0 (emergency) to 7 (debug), as in syslog(3)."""
     source: str
-    """Who says it: ``server``, ``systemd`` or ``waportd``."""
+    """Who wrote it: ``server``, ``systemd`` or ``waportd``."""
     message: str
 
 
@@ -80,13 +80,13 @@ def check_readable(reader: Any) -> None:
 
 
 class ServerLog:
-    """Reads an assignment's lines, from its creation on: what an earlier owner of the port did is not told.
+    """Reads an assignment's lines, from its creation on: lines about an earlier owner of the port are left out.
 
-    Everything it matches on is either written by journald itself, or by a process whose user journald names.
+    All fields that it matches are written by journald itself, or by a process whose user journald names.
     """
 
     def __init__(self, assignment: Assignment, *, system: bool) -> None:
-        """``system`` tells whose units they are: the host's, or those of this user's session."""
+        """``system`` says which units to read: the host's, or those of this user's session."""
         self._matches = list(_matches(assignment, system=system))
         self._since = int(assignment.created_at * _MICRO)
         self._lock = threading.Lock()
@@ -104,7 +104,7 @@ class ServerLog:
         return log
 
     def close(self) -> None:
-        """Let go of the journal, when a read that is under way has ended."""
+        """Close the journal, when a read that is under way has ended."""
         _threads.submit(self._close)
 
     async def last(self, count: int, after: int = 0) -> list[Line]:
@@ -112,12 +112,12 @@ class ServerLog:
         return await self._in_thread(lambda: self._last(count, max(after, self._since - 1)))
 
     async def following(self) -> list[Line]:
-        """Return what has come since the last read, 500 lines at most. Call it again until it is nothing."""
+        """Return the lines since the last read, 500 at most. Call it again until there are none."""
         return await self._in_thread(self._following)
 
     @contextlib.contextmanager
     def notified(self, news: asyncio.Event) -> Iterator[None]:
-        """Set the event when there may be more to read; to be read then before it is set again."""
+        """Set the event when there may be more to read; it is set again only after a read."""
         loop = asyncio.get_running_loop()
         descriptor = self._reader.fileno()
 
@@ -146,7 +146,7 @@ class ServerLog:
             if number:
                 self._reader.add_disjunction()
             self._reader.add_match(**match)
-        # Before the first read, or what is written meanwhile is not noticed (sd_journal_get_fd(3)).
+        # Before the first read, or lines written meanwhile go unnoticed (sd_journal_get_fd(3)).
         self._reader.fileno()
 
     def _close(self) -> None:
@@ -165,7 +165,7 @@ class ServerLog:
             cursor = cursor or entry["__CURSOR"]
             lines.appendleft(line)
         if cursor is None:
-            # From the tail there would never be a next one, whatever comes.
+            # From the tail there would never be a next one, even if lines come.
             self._reader.seek_realtime(int(time.time() * _MICRO))
         else:
             self._reader.seek_cursor(cursor)
@@ -183,7 +183,7 @@ class ServerLog:
 
 
 def _matches(assignment: Assignment, *, system: bool) -> Iterator[dict[str, str]]:
-    """Yield what an entry must be like: all of the fields of one of these."""
+    """Yield the conditions for an entry: it must have all the fields of one of these."""
     service, socket = service_unit(assignment.port), socket_unit(assignment.port)
     # Anybody may write any field that does not begin with "_" (systemd.journal-fields(7)).
     mine = {"_UID": str(os.getuid())}
@@ -210,6 +210,6 @@ def _line(entry: dict[str, Any]) -> Line:
         time=entry["__REALTIME_TIMESTAMP"],
         priority=priority if isinstance(priority, int) else _INFO,
         source=str(identifier) if identifier in {"systemd", "waportd"} else "server",
-        # What a terminal would take for a command has no business there.
+        # No control sequences for a terminal.
         message=plain(text[:_MESSAGE_CHARS], "\ufffd"),
     )

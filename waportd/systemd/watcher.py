@@ -1,4 +1,4 @@
-"""The units of systemd that are watched: read where they have to be, and kept as signals tell of them."""
+"""Watches units of systemd: reads them where necessary, and otherwise keeps what signals report."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,8 @@ from waportd.systemd.manager import NoSuchUnit, SystemdError, UnitStatus
 from waportd.systemd.properties import (
     OF_TYPE,
     OF_UNIT,
+    SIGNALLED,
     SYSTEMD,
-    TOLD,
     UNIT,
     read,
     status_of,
@@ -27,32 +27,32 @@ log = logging.getLogger(__name__)
 
 _NEVER_LOADED: States = ("", "inactive", "")
 _SETTLING_S = 0.05
-"""After which a unit that was loaded or unloaded is read: mostly signals have told everything by then."""
+"""After which a unit that was loaded or unloaded is read: mostly signals have reported everything by then."""
 _RETRY_INTERVAL_S = 1.0
 """Until a unit that could not be read is read again."""
 
 
 class UnitWatcher:
-    """What is known of units, and who is called when one changes."""
+    """Keeps what is known of units, and calls back when one changes."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self.watches: tuple[tuple[str, Callable[[UnitStatus], None]], ...] = ()
-        """Replaced as a whole: the thread that receives signals looks at it."""
+        """Replaced as a whole: the thread that receives signals reads it."""
         self._known: dict[str, States] = {}
         """Watched units as last read."""
         self._said: dict[str, Any] = {}
-        """What a signal has just told of a watched unit as a service or socket, packed; the rest follows at once."""
+        """A watched unit's values as a service or socket from the last signal, packed; the rest follows at once."""
         self._heard: dict[str, UnitStatus] = {}
-        """Watched units as signals have told of them last."""
+        """Watched units as signals have last reported them."""
         self._changed: set[str] = set()
-        """Watched units to be read anew."""
+        """Watched units to be read again."""
         self._readers: dict[str, asyncio.Task[None]] = {}
         self._questions: KeyedLocks[str] = KeyedLocks()
         self._reloading = False
 
     async def idle(self) -> None:
-        """Return when systemd reads no unit files, and each change that was heard of is read."""
+        """Return when systemd reads no unit files, and each reported change is read."""
         while self._reloading or self._readers:
             if self._readers:
                 await asyncio.wait(self._readers.values())
@@ -73,12 +73,12 @@ class UnitWatcher:
 
     async def _status(self, unit: str) -> UnitStatus:
         heard = self._heard.get(unit)
-        # Asked for the properties of a unit that is not loaded, systemd loads it. "" stands for all interfaces.
+        # A query for the properties of a unit that is not loaded loads it. "" stands for all interfaces.
         answer = await self._calls.call(unit_path(unit), PROPERTIES, "GetAll", "(s)", "", reply="(a{sv})")
         status = status_of(unit, read(answer.get_child_value(0)))
         newer = self._heard.get(unit)
         if newer is not None and newer is not heard:
-            # A signal that came meanwhile may be of a later time than the answer, and has the last word anyway.
+            # A signal that came meanwhile may be newer than the answer, and wins in any case.
             return dataclasses.replace(newer, control_group=status.control_group)
         if self._is_watched(unit):
             self._known[unit] = (status.load_state, status.active_state, status.sub_state)
@@ -87,7 +87,7 @@ class UnitWatcher:
     async def list_units(self, pattern: str) -> list[UnitStatus]:
         """Return the loaded units whose name matches the shell pattern; of sockets that are up only their states.
 
-        To have systemd tell all it knows of a unit takes a millisecond or two, and there may be 1,000 sockets.
+        To get all properties of a unit from systemd takes a millisecond or two, and there may be 1,000 sockets.
         """
         listed = await self._calls.list_units(pattern)
         up = {
@@ -96,8 +96,8 @@ class UnitWatcher:
         self._known |= {
             unit: listed[unit] for unit in up if unit not in self._heard and self._is_watched(unit)
         }
-        told = await asyncio.gather(*map(self.status, listed.keys() - up))
-        return [*told, *(UnitStatus(unit, *listed[unit]) for unit in up)]
+        others = await asyncio.gather(*map(self.status, listed.keys() - up))
+        return [*others, *(UnitStatus(unit, *listed[unit]) for unit in up)]
 
     def watch(self, pattern: str, on_change: Callable[[UnitStatus], None]) -> None:
         """Call back on the event loop with the new status of each matching unit that changed.
@@ -117,18 +117,18 @@ class UnitWatcher:
             self.watches = tuple(each for each in self.watches if each is not watch)
 
     def heard(self, unit: str) -> UnitStatus | None:
-        """Return a watched unit as signals have told of it last; None where they have not."""
+        """Return a watched unit as signals have last reported it; None where they have not."""
         return self._heard.get(unit)
 
     async def subscribe(self) -> None:
-        """Hear of all that changes. Raises what calls raise."""
+        """Subscribe to all changes. Raises what calls raise."""
         subscribe = self._calls.connection.subscribe
         await subscribe(MANAGER, "Reloading", self._on_reloading)
         # A unit's first change is announced by UnitNew alone.
         await subscribe(MANAGER, "UnitNew", self._on_loaded_or_unloaded)
         await subscribe(MANAGER, "UnitRemoved", self._on_loaded_or_unloaded)
-        # Sent at every change, first of the interface of the unit's type, then of the one that all units have, and
-        # each time with all values that may change: to ask for them costs both sides milliseconds.
+        # Sent at every change, first for the interface of the unit's type, then for the one that all units have, and
+        # each time with all values that may change: to query them costs both sides milliseconds.
         for interface in (f"{SYSTEMD}.Service", f"{SYSTEMD}.Socket", UNIT):
             await subscribe(
                 PROPERTIES, "PropertiesChanged", self._on_properties_changed, arg0=interface,
@@ -147,13 +147,13 @@ class UnitWatcher:
         if arguments.get_child_value(0).get_string() != UNIT:
             self._said[unit] = values
             return
-        told = {**read(self._said.pop(unit, None), OF_TYPE), **read(values, OF_UNIT)}
-        if not told.keys() >= TOLD:
+        signalled = {**read(self._said.pop(unit, None), OF_TYPE), **read(values, OF_UNIT)}
+        if not signalled.keys() >= SIGNALLED:
             self._mark(unit)
             return
-        # Not told, since it does not change as long as the unit is loaded.
+        # Not signalled, since it does not change while the unit is loaded.
         load_state = self._known.get(unit, ("loaded", "", ""))[0]
-        status = dataclasses.replace(status_of(unit, told), load_state=load_state)
+        status = dataclasses.replace(status_of(unit, signalled), load_state=load_state)
         self._known[unit] = (load_state, status.active_state, status.sub_state)
         self._heard[unit] = status
         self._changed.discard(unit)
@@ -181,7 +181,7 @@ class UnitWatcher:
         self._calls.background.run(self._resync(), "resync units")
 
     async def _resync(self) -> None:
-        """Find out which units changed while systemd did not say so."""
+        """Find out which units changed without a signal."""
         try:
             await self._ask_for_signals()
             listed = [await self._calls.list_units(pattern) for pattern, _ in self.watches]
@@ -197,7 +197,7 @@ class UnitWatcher:
                 self._mark(unit)
 
     def _mark(self, unit: str) -> None:
-        """Have a unit that may have changed read anew, once for all changes that come before that happens."""
+        """Have a unit that may have changed read again, once for all changes until then."""
         if not self._is_watched(unit):
             return
         self._changed.add(unit)
@@ -209,7 +209,7 @@ class UnitWatcher:
             while unit in self._changed and not self._calls.lost.done():
                 await asyncio.sleep(_SETTLING_S)
                 if unit not in self._changed:
-                    return  # a signal has told it meanwhile
+                    return  # a signal has reported it meanwhile
                 self._changed.discard(unit)
                 try:
                     status = await self._status_if_loaded(unit)
@@ -230,17 +230,17 @@ class UnitWatcher:
                 await self._calls.ask("GetUnit", "(s)", unit, reply="(o)")
             except NoSuchUnit:
                 if self._heard.get(unit) is not heard:
-                    return None  # it was loaded again meanwhile, and what a signal told of it is newer
-                # To ask for its properties would load it: that is announced, too, and so on for ever.
+                    return None  # it was loaded again meanwhile, and the signal is newer
+                # A query for its properties would load it: that is announced, too, and so on for ever.
                 self._heard.pop(unit, None)
                 _, active_state, _ = self._known.pop(unit, _NEVER_LOADED)
                 return None if active_state == "inactive" else UnitStatus(unit)
             return await self._status(unit)
 
     def _asking(self, unit: str) -> asyncio.Lock:
-        """Return what is held from a question for a unit to its answer.
+        """Return the lock that is held from a query for a unit to its answer.
 
-        Calls are made by several threads: of two at once, the older answer could come last, and be believed.
+        Several threads make calls: of two at once, the older answer could come last, and win.
         """
         return self._questions[unit]
 
@@ -251,8 +251,8 @@ class UnitWatcher:
             if fnmatch.fnmatchcase(status.name, pattern):
                 try:
                     on_change(status)
-                except Exception:  # one that fails must not keep the news from the others
-                    log.exception("Cannot tell of a change of %s", status.name)
+                except Exception:  # a failure must not keep the change from the others
+                    log.exception("Cannot report a change of %s", status.name)
 
     def _is_watched(self, unit: str) -> bool:
         return any(fnmatch.fnmatchcase(unit, pattern) for pattern, _ in self.watches)

@@ -1,9 +1,9 @@
 /**
  * Calls of the daemon's API from a page.
  *
- * Addresses are relative to the page, so that it works below any prefix of a reverse proxy. Who calls is told
- * by what the page was given: nothing on the unix socket and behind a proxy with a cookie of its own, the
- * link's signature, or a token that was typed in.
+ * Addresses are relative to the page, so that it works below any prefix of a reverse proxy. The caller is
+ * identified by what the page was given: nothing on the unix socket and behind a proxy with a cookie of its
+ * own, the link's signature, or a token that was typed in.
  */
 
 const TOKEN = 'waportd-token';
@@ -13,13 +13,13 @@ const page = new URLSearchParams(location.search);
 /** An error that the API answered with, or that kept it from answering (status 0). */
 export class Problem extends Error {
     /**
-     * @param {object} told
-     * @param {number} told.status
-     * @param {string|null} told.code
-     * @param {string} told.detail
-     * @param {string|null} [told.hint]
-     * @param {string|null} [told.cause]
-     * @param {number|null} [told.retryAfter] seconds
+     * @param {object} problem
+     * @param {number} problem.status
+     * @param {string|null} problem.code
+     * @param {string} problem.detail
+     * @param {string|null} [problem.hint]
+     * @param {string|null} [problem.cause]
+     * @param {number|null} [problem.retryAfter] seconds
      */
     constructor({ status, code, detail, hint = null, cause = null, retryAfter = null }) {
         super(detail);
@@ -30,7 +30,7 @@ export class Problem extends Error {
         this.retryAfter = retryAfter;
     }
 
-    /** Nobody answered, or a proxy for somebody who does not, or a daemon that is on its way out. */
+    /** Nothing answered, or a proxy without a daemon behind it, or a daemon that is shutting down. */
     get unreachable() {
         return this.status === 0 || this.code === 'restarting' || (this.code === null && this.status >= 500);
     }
@@ -41,7 +41,7 @@ export class Problem extends Error {
     }
 }
 
-/** What kept a call from its answer, whoever threw it. @param {unknown} error */
+/** The problem of a failed call, for any error. @param {unknown} error */
 export function asProblem(error) {
     if (error instanceof Problem) return error;
     return new Problem({

@@ -25,7 +25,7 @@ export class ChangesDialog {
     #rows = el('tbody');
     #table;
     #note = el('p.quiet', { role: 'status' });
-    /** Which question the answer must be for: who asks quickly twice gets the later one. */
+    /** The latest request: after two quick ones, only the answer to the later one counts. */
     #asked = 0;
 
     /** @param {HTMLDialogElement} dialog */
@@ -91,8 +91,8 @@ export class ChangesDialog {
             if (asked !== this.#asked) return;
             this.#table.hidden = true;
             const { message, hint } = asProblem(error);
-            const told = [message, hint].filter(Boolean).join('. ');
-            this.#note.replaceChildren(`${text.failed} `, el('span', { lang: 'en' }, told));
+            const why = [message, hint].filter(Boolean).join('. ');
+            this.#note.replaceChildren(`${text.failed} `, el('span', { lang: 'en' }, why));
         }
     }
 

@@ -19,12 +19,12 @@ interface ChromePort {
     sender: ChromeSender;
     postMessage(message: unknown): void;
     disconnect(): void;
-    /** Messages come from another program: each is looked at. */
+    /** Messages come from another program: each is checked. */
     onMessage: ChromeEvent<[message: any]>;
     onDisconnect: ChromeEvent<[port: ChromePort]>;
 }
 
-type ChromeMessages = ChromeEvent<[message: any, sender: ChromeSender, answer: (told: unknown) => void]>;
+type ChromeMessages = ChromeEvent<[message: any, sender: ChromeSender, answer: (response: unknown) => void]>;
 
 // eslint-disable-next-line no-var
 declare var chrome: {
@@ -36,7 +36,7 @@ declare var chrome: {
         connect(options: { name: string }): ChromePort;
         connect(id: string, options: { name: string }): ChromePort;
         sendMessage(message: unknown): Promise<any>;
-        sendMessage(id: string, message: unknown, answer: (told: any) => void): void;
+        sendMessage(id: string, message: unknown, answer: (response: any) => void): void;
         onMessage: ChromeMessages;
         onMessageExternal: ChromeMessages;
         onConnect: ChromeEvent<[port: ChromePort]>;

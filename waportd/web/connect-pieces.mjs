@@ -11,7 +11,7 @@ export const button = (
     kind = 'button text',
 ) => el('button', { class: kind, type: 'button', onclick }, label);
 
-/** Have a button turn and do nothing. One that is disabled would lose the focus of who works by keyboard. */
+/** Have a button turn and do nothing. A disabled one would lose the focus of a keyboard user. */
 export function busy(/** @type {HTMLElement} */ pressed, /** @type {string} */ words) {
     pressed.setAttribute('aria-disabled', 'true');
     pressed.replaceChildren(spinner(), words);
@@ -24,7 +24,7 @@ export function idle(/** @type {HTMLElement} */ pressed, /** @type {string} */ w
 
 export const isBusy = (/** @type {HTMLElement} */ pressed) => pressed.hasAttribute('aria-disabled');
 
-/** What stands <so> in a text is what another screen shows. */
+/** Text in <angle brackets> is what another screen shows. */
 export const marked = (/** @type {string} */ line) =>
     line
         .split(/<(.+?)>/)
@@ -44,7 +44,7 @@ export function skeleton() {
 
 export const spinner = () => el('span.spinner', { 'aria-hidden': 'true' });
 
-/** A code for people's eyes: eight letters in boxes, spelled to who hears them. */
+/** A code for people's eyes: eight letters in boxes, spelled for screen readers. */
 export class Letters {
     element = el('p.letters', { role: 'img' });
     #label;
@@ -92,7 +92,7 @@ export async function copy(
     return true;
 }
 
-/** How long something is valid: a bar that runs out, and words that are nowhere announced. */
+/** How long something is valid: a bar that runs out, and words that are not announced. */
 export class Timer {
     bar = el('div.bar', { 'aria-hidden': 'true' }, el('div'));
     words = el('span');

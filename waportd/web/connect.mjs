@@ -1,4 +1,4 @@
-/** The connect page: gives one user's phone a code to link with, and follows what becomes of it. */
+/** The connect page: gives one user's phone a code to link with, and follows the linking. */
 
 import { Problem, address, asProblem, call, now, send, userPath } from './api.mjs';
 import {
@@ -109,7 +109,7 @@ async function askForPairingCode(
     }
 }
 
-/** @typedef {{words: (seconds: number) => string, at: number}} Countdown what is told until a time */
+/** @typedef {{words: (seconds: number) => string, at: number}} Countdown what is said until a time */
 
 function setLost(/** @type {boolean} */ is) {
     lost = is;
@@ -136,7 +136,7 @@ function render() {
 
 function replace(/** @type {import('./types').View} */ view) {
     const place = byId('view');
-    // Who works in the view by keyboard goes on in the next one; nobody else's focus is moved.
+    // A keyboard user in the view continues in the next one; otherwise the focus stays.
     const working = place.contains(document.activeElement);
     shown.leave();
     const { words, figure, update = () => {}, tick = () => {}, leave = () => {} } = build(view);
@@ -157,9 +157,9 @@ function replace(/** @type {import('./types').View} */ view) {
 function wordsOf(/** @type {{kind: string, cause?: string|null}} */ { kind, cause }) {
     const { [kind]: about } = /** @type {Record<string, import('./types').ViewWords>} */ (text.views);
     const causes = /** @type {Record<string, import('./types').ViewWords>} */ (text.causes);
-    // Codes begin anew where a passkey was not accepted, and why is not to be guessed.
-    const isTold = ['error', 'failed', 'passkey-stuck'].includes(kind) || cause === 'passkey_failed';
-    return isTold ? { ...about, ...causes[cause ?? ''] } : about;
+    // Codes start again after a refused passkey: say why.
+    const hasCause = ['error', 'failed', 'passkey-stuck'].includes(kind) || cause === 'passkey_failed';
+    return hasCause ? { ...about, ...causes[cause ?? ''] } : about;
 }
 
 function showStation(/** @type {import('./types').View} */ { station, kind }) {
@@ -237,7 +237,7 @@ function scanView() {
         },
         tick: () => {
             timer.tick();
-            // A dead code is not left on show, also where nothing is heard any more.
+            // An expired code is not left on the screen, even if the stream has ended.
             if (drawn !== null && timer.over) {
                 drawn = null;
                 panel.replaceChildren(skeleton());

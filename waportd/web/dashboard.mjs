@@ -10,7 +10,7 @@ import { Stream } from './stream.mjs';
 import { UserPanel } from './user-panel.mjs';
 import { UsersTable } from './users-table.mjs';
 
-/** Memory and CPU take the daemon milliseconds for each user, so only who looks is told, and not often. */
+/** Memory and CPU cost the daemon milliseconds for each user, so only an open page asks, and not often. */
 const MEASURE_MS = 10_500;
 const LINK_S = 600;
 
@@ -22,7 +22,7 @@ const sentence = (/** @type {{message: string, hint: string|null}} */ { message,
 /** The users' documents, with the latest figures in `memory` (bytes) and `cpu` (share of a processor). */
 /** @type {Map<string, import('./types').User>} */
 const users = new Map();
-/** Whom the stream has named since it began anew; null once it has named all. */
+/** The users that the stream has named since it began again; null once it has named all. */
 let named = /** @type {Set<string>|null} */ (new Set());
 let complete = false;
 const shares = new ProcessorShares();
@@ -49,7 +49,7 @@ const stream = new Stream('v1/events', {
             named = new Set();
         },
         complete: () => {
-            // Who was deleted while nothing was heard is named no more.
+            // A user who was deleted meanwhile is not named again.
             for (const name of named === null ? [] : [...users.keys()])
                 if (!named?.has(name)) users.delete(name);
             named = null;
@@ -78,7 +78,7 @@ async function measure() {
             if (user === undefined) continue;
             const share = shares.note(name, cpu?.seconds ?? null, at);
             const measured = { ...user, memory: memory?.bytes ?? null, cpu: share };
-            // That messages wait too long is no event. What the stream told since is newer than this answer.
+            // Messages that wait too long make no event. Later events are newer than this answer.
             users.set(name, user === before.get(name) ? { ...measured, summary } : measured);
         }
         showHost(host);
@@ -87,7 +87,7 @@ async function measure() {
     } catch (error) {
         const problem = asProblem(error);
         if (problem.refused) refused(problem);
-        // Of anything else the stream tells.
+        // The stream reports anything else.
     }
 }
 
@@ -262,21 +262,20 @@ const ACTIONS = /** @type {Record<string, Deed>} */ ({
     restart: {
         method: 'POST',
         title: 'Restart',
-        text: () =>
-            'Its server ends and starts anew. The login is kept; requests on its port wait meanwhile.',
+        text: () => 'The server is restarted. The login is kept; requests on its port wait meanwhile.',
     },
     stop: {
         method: 'POST',
         title: 'Stop',
         text: () =>
-            'Its server ends and its port closes until it is started again. The login is kept: nobody has to scan again.',
+            'The server stops and its port closes until it is started again. The login is kept: no new scan is needed.',
     },
     logout: {
         method: 'POST',
         title: 'Log out',
         danger: true,
         text: () =>
-            'The phone is unlinked and the session is deleted from this host. To go on, somebody has to scan a code again.',
+            'The phone is unlinked and the session is deleted from this host. To continue, somebody has to scan a code again.',
     },
     delete: {
         method: 'DELETE',
@@ -286,7 +285,7 @@ const ACTIONS = /** @type {Record<string, Deed>} */ ({
             `The server is stopped, its session is deleted and port ${port} is free for others. ` +
             'This cannot be undone.' +
             (linked
-                ? ' The phone is not told and lists the device for some time; log out first to unlink it.'
+                ? ' The phone is not notified and lists the device for some time; log out first to unlink it.'
                 : ''),
     },
 });
@@ -334,7 +333,7 @@ function confirmed(
     });
 }
 
-/** A token does not go along with a link, so whoever has one gets the page by a link that is signed. */
+/** A link carries no token, so a page with a token opens the connect page by a signed link. */
 async function onConnect(/** @type {Event} */ event, /** @type {string} */ name) {
     if (token.get() === null) return;
     event.preventDefault();
@@ -345,14 +344,14 @@ async function onConnect(/** @type {Event} */ event, /** @type {string} */ name)
         const { path } = await call('POST', userPath(name, 'connect-link'), { body });
         const href = String(new URL(path.replace(/^\//, ''), document.baseURI));
         if (page !== null) page.location.href = href;
-        else notify('The browser opens no tab by itself. ', openLink(href, name));
+        else notify('The browser blocked the new tab. ', openLink(href, name));
     } catch (error) {
         page?.close();
         notify(sentence(asProblem(error)));
     }
 }
 
-/** A link to a user's page, of no use after a while: the notice goes with its click. */
+/** A link to a user's page, which expires: the notice closes with its click. */
 function openLink(/** @type {string} */ href, /** @type {string} */ name) {
     const onclick = () => {
         byId('notice').hidden = true;

@@ -20,7 +20,7 @@ export function el(tag, attributes = {}, ...children) {
     return element;
 }
 
-/** Set an element's text where it is another one: what is the same is neither laid out nor announced anew. */
+/** Set an element's text if it differs: the same text is not laid out or announced again. */
 export function say(/** @type {Element} */ element, /** @type {string} */ text) {
     if (element.textContent !== text) element.textContent = text;
 }

@@ -103,7 +103,7 @@ function askByPort(
     });
 }
 
-/** Chromium complains of an error that nobody looks at. */
+/** Chromium complains about an error that is not read. */
 const heedError = () => runtime()?.lastError;
 
 /**

@@ -231,7 +231,7 @@ export class PasskeyViews {
             say(problem, '');
             busy(pressed, this.#words.signing);
             try {
-                // What did not get through is not signed anew.
+                // What did not get through is not signed again.
                 unsent ??= await obtain(mine.signal);
                 if (mine.signal.aborted) return;
                 busy(pressed, this.#words.sending);
@@ -250,7 +250,7 @@ export class PasskeyViews {
         const another = this.#linkButton('button text', 'another');
         const useHelper = (/** @type {HTMLElement} */ pressed) =>
             use(pressed, (/** @type {AbortSignal} */ signal) => this.#sign(signal));
-        const toolbar = button(''); // not on show: the browser's own
+        const toolbar = button(''); // not shown: the browser's own
         this.#onToolbar = (answer) => use(toolbar, async () => answer());
 
         const content = /** @type {Record<string, () => Node[]>} */ ({
@@ -287,7 +287,7 @@ export class PasskeyViews {
                     if (request !== null) {
                         stopSigning();
                         way = null;
-                        say(problem, this.#words.anew);
+                        say(problem, this.#words.repeated);
                     }
                     request = options.challenge;
                     timer.run(expires_at);

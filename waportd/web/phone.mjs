@@ -4,7 +4,7 @@ import { PHONE_DIGITS } from './contract.mjs';
 
 const [LEAST, MOST] = PHONE_DIGITS;
 
-/** So many digits with an area code, but without a country code, may a number have: more have both. */
+/** The most digits of a number with an area code but no country code: more have both. */
 const NATIONAL_MOST = 10;
 
 /**

@@ -1,4 +1,4 @@
-/** How busy users keep a processor, told from how long they had it. Pure. */
+/** How busy users keep a processor, from how long they had it. Pure. */
 
 /** The daemon measures every ten seconds at most and answers the same in between. */
 const SAME_MS = 12_000;
@@ -19,7 +19,7 @@ export class ProcessorShares {
             return null;
         }
         if (before?.seconds === seconds && at - before.at < SAME_MS) return before.share;
-        // A server that was started anew counts from zero.
+        // A restarted server counts from zero.
         const comparable = before !== undefined && before.seconds <= seconds;
         const share = comparable ? (seconds - before.seconds) / ((at - before.at) / 1000) : null;
         this.#before.set(user, { seconds, at, share });

@@ -17,7 +17,7 @@ export const GROUPS = {
 const SESSION = /** @type {Record<string, Words>} */ (
     /** @satisfies {Record<keyof Contract['session_states'], Words>} */ ({
         generating: ['working', 'getting a code'],
-        qr: ['waiting', 'code on show'],
+        qr: ['waiting', 'code shown'],
         pairing: ['waiting', 'pairing'],
         authenticated: ['working', 'loading'],
         ready: ['linked', 'linked'],
@@ -84,7 +84,7 @@ export function actionsFor(/** @type {import('./types').User} */ { process, link
     return [...(down ? ['start'] : ['restart', 'stop']), ...(linked || !down ? ['logout'] : []), 'delete'];
 }
 
-/** Return whether a user is meant by what was typed: user, port, phone, name or words of its state. */
+/** Return whether typed text matches a user: user, port, phone, name or words of its state. */
 export function matches(/** @type {import('./types').User} */ user, /** @type {string} */ typed) {
     const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
     const { session, process } = user;
@@ -141,6 +141,6 @@ export const ORDER = /** @type {Record<string, import('./types').Order>} */ ({
     restarts: (a, b) => b.process.restarts - a.process.restarts,
 });
 
-/** Problems first: whoever sorts by state looks for them. */
+/** Problems first: sorting by state is for finding them. */
 const RANK = ['trouble', 'waiting', 'working', 'linked', 'idle'];
 const rank = (/** @type {import('./types').User} */ user) => RANK.indexOf(conditionOf(user).group);

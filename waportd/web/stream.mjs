@@ -1,12 +1,12 @@
 /**
  * Follows a stream of server-sent events for as long as the page lives.
  *
- * With fetch in place of EventSource, which can send no Authorization header and does not tell why it failed.
+ * With fetch in place of EventSource, which can send no Authorization header and does not say why it failed.
  */
 
 import { asProblem, send } from './api.mjs';
 
-/** The daemon says something every 15 s; who hears nothing for so long has lost it. */
+/** The daemon sends something every 15 s; without anything for this long it is lost. */
 const SILENCE_MS = 40_000;
 const SOON_MS = 300;
 const SLOWEST_MS = 15_000;
@@ -85,7 +85,7 @@ export class Stream {
      * @param {Record<string, (data: any) => void>} handlers.on by event name
      * @param {() => void} [handlers.onLive] events come, also again
      * @param {(wait: number, problem: Problem|null) => void} [handlers.onLost] the next try is in `wait` ms
-     * @param {(problem: Problem) => void} [handlers.onRefused] trying again is of no use
+     * @param {(problem: Problem) => void} [handlers.onRefused] trying again is useless
      */
     constructor(path, handlers, query = {}) {
         this.#path = path;
@@ -112,7 +112,7 @@ export class Stream {
         this.#letGo();
     }
 
-    /** Begin from nothing the next time: what was told is not known any more. */
+    /** Begin from nothing the next time: forget what was received. */
     forget() {
         this.#parser = new EventParser();
     }

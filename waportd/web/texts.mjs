@@ -53,7 +53,7 @@ const en = {
             `After this, ${host} can read and send messages of this account, until you remove it ` +
             'on the phone under Linked devices. Stop if you did not start this yourself.',
         action: 'Use my passkey',
-        signing: 'Go on in the new tab…',
+        signing: 'Continue in the new tab…',
         sending: 'Sending…',
         left: (/** @type {number} */ minutes) =>
             minutes > 1
@@ -61,7 +61,7 @@ const en = {
                 : minutes === 1
                   ? 'The last minute'
                   : 'The time is up. WhatsApp asks once more…',
-        anew: 'WhatsApp asks anew. Use your passkey once more.',
+        repeated: 'WhatsApp asks again. Use your passkey once more.',
         elsewhere:
             'This step needs a computer. Open this page there, with your phone beside it and Bluetooth on.',
         framed: 'For your safety, this step has a tab of its own.',
@@ -106,7 +106,7 @@ const en = {
             copy: 'Copy the script',
             result: 'Result',
             send: 'Send',
-            broken: 'That is no whole result. Copy it once more, from its first letter to its last.',
+            broken: 'This result is incomplete. Copy it again, from its first letter to its last.',
         },
         unsigned: {
             busy: 'The extension is still busy with another request. Close its tab, then try again.',
@@ -118,25 +118,25 @@ const en = {
             failed: 'The extension could not sign. Try again.',
         },
         problems: {
-            passkey_malformed: 'That is no complete answer of a passkey. Try again.',
-            passkey_wrong_origin: 'That was not signed on web.whatsapp.com. Try again there.',
-            passkey_wrong_challenge: 'That answers an older request. Use your passkey once more.',
-            passkey_wrong_type: 'That is no sign-in with a passkey. Try again.',
-            passkey_wrong_site: 'That passkey belongs to another site. Choose the one of WhatsApp.',
+            passkey_malformed: 'This passkey answer is incomplete. Try again.',
+            passkey_wrong_origin: 'This was not signed on web.whatsapp.com. Try again there.',
+            passkey_wrong_challenge: 'This answers an older request. Use your passkey once more.',
+            passkey_wrong_type: 'This is not a sign-in with a passkey. Try again.',
+            passkey_wrong_site: 'This passkey belongs to another site. Choose the one for WhatsApp.',
             passkey_not_verified:
                 'The passkey was used without fingerprint, face or PIN. WhatsApp wants one of them. Try again.',
-            passkey_not_allowed: 'That is not a passkey of this account. Choose another one.',
-            too_large: 'That is too long for an answer of a passkey. Copy it once more.',
+            passkey_not_allowed: 'This passkey does not belong to this account. Choose another one.',
+            too_large: 'This is too long for a passkey answer. Copy it again.',
             too_many_requests: (/** @type {number} */ seconds) => `Too many tries. Please wait ${seconds} s.`,
-            no_passkey_request: 'WhatsApp does not wait for a passkey any more.',
+            no_passkey_request: 'WhatsApp is no longer waiting for a passkey.',
             passkey_given: 'A passkey was given already. Wait for your phone.',
-            no_passkey_code: 'There is nothing to compare any more.',
+            no_passkey_code: 'There is nothing left to compare.',
             passkey_code_changed: 'The code has changed. Compare once more.',
             unreachable: 'The server does not answer. Try again in a moment.',
-            other: 'That could not be handed on. Try again.',
+            other: 'This could not be sent. Try again.',
         },
     },
-    secure: 'The phone stays in charge: you can unlink this device there at any time.',
+    secure: 'You can disconnect at any time on your phone.',
     linkedAs: (/** @type {string} */ name) => `Linked as ${name}`,
     progress: (/** @type {number} */ percent) => `${percent} %`,
     retry: (/** @type {number} */ seconds) =>
@@ -149,7 +149,7 @@ const en = {
             title: 'Getting your code ready',
             text: 'WhatsApp is being started for you. This takes a few seconds.',
         },
-        slow: { text: 'This takes longer than usual. You need not do anything.' },
+        slow: { text: 'This is taking longer than usual. Please wait.' },
         stopping: { title: 'One moment', text: 'The session is being stopped.' },
         code: { title: 'Link your WhatsApp' },
         phone: {
@@ -163,7 +163,7 @@ const en = {
         },
         reconnecting: {
             title: 'Reconnecting to WhatsApp',
-            text: 'The phone is still linked. The connection comes back by itself.',
+            text: 'The phone is still linked. It reconnects automatically.',
         },
         linked: { title: 'WhatsApp is linked', text: 'You can close this page.' },
         timeout: {
@@ -189,7 +189,7 @@ const en = {
         },
         'passkey-failed': {
             title: 'That did not work',
-            text: 'WhatsApp got no passkey that it accepts. It asks once more in a moment, or you start over with a new code.',
+            text: 'WhatsApp did not get a passkey that it accepts. It will ask again in a moment, or you can start over with a new code.',
         },
         'passkey-stuck': {
             title: 'WhatsApp wants your passkey',
@@ -198,12 +198,12 @@ const en = {
         },
         'logged-out': {
             title: 'The phone was unlinked',
-            text: 'The session was deleted here. To use WhatsApp here again, link the phone anew.',
+            text: 'The session was deleted here. To use WhatsApp here again, link the phone again.',
             action: 'Link again',
         },
         idle: {
             title: 'Not running',
-            text: 'Nothing is linked yet, and no code is on show.',
+            text: 'Nothing is linked yet, and no code is shown.',
             action: 'Show a code',
         },
         stopped: {
@@ -213,31 +213,31 @@ const en = {
         },
         deleted: {
             title: 'This session was deleted',
-            text: 'Its login is gone. You can set it up anew.',
+            text: 'Its login is gone. You can set it up again.',
             action: 'Set up again',
         },
         busy: {
-            title: 'All places are taken',
-            text: 'There is no room for another session right now. This page tries again by itself.',
+            title: 'The service is full right now',
+            text: 'There is no room for another session. This page will try again automatically.',
             action: 'Try now',
         },
         failed: {
             title: 'WhatsApp could not be started',
-            text: 'Something on the server has to be mended first. The administrator finds the reason below.',
+            text: 'Something on the server must be fixed first. The administrator can find the reason below.',
             action: 'Try again',
         },
         error: {
             title: 'Something went wrong',
-            text: 'The administrator finds the reason below.',
+            text: 'The administrator can find the reason below.',
             action: 'Try again',
         },
         refused: {
-            title: 'This link is not valid any more',
-            text: 'Links to this page hold for a short time and for one user. Go back to where you came from and open it anew.',
+            title: 'This link is no longer valid',
+            text: 'Links to this page are valid for a short time and for one user. Go back to where you came from and open it again.',
         },
         'bad-address': {
             title: 'This link is incomplete',
-            text: 'It does not say whose WhatsApp is to be linked. Go back to where you came from and open it anew.',
+            text: 'It does not say whose WhatsApp to link. Go back to where you came from and open it again.',
         },
     },
     causes: {
@@ -255,44 +255,44 @@ const en = {
         },
         passkey_button_missing: {
             title: 'WhatsApp has changed',
-            text: 'WhatsApp wants your passkey, but the server does not find its way there yet. The administrator has to update it.',
+            text: 'WhatsApp wants your passkey, but the server cannot open that step yet. The administrator has to update it.',
         },
         passkey_failed: {
             title: 'WhatsApp did not accept the passkey',
             text: 'Several tries did not work. Start over with a new code.',
         },
         never_ready: {
-            title: 'WhatsApp does not get ready',
-            text: 'The login was accepted, but WhatsApp did not finish loading. It is tried again by itself.',
+            title: 'WhatsApp did not become ready',
+            text: 'The login was accepted, but WhatsApp did not finish loading. It will be retried automatically.',
         },
         auth_failure: {
             title: 'WhatsApp refused the stored login',
-            text: 'The phone has to be unlinked here by the administrator and then linked anew.',
+            text: 'The administrator must unlink the phone here. Then link it again.',
         },
         not_answering: {
             title: 'The session does not answer',
-            text: 'It is restarted by itself within a minute.',
+            text: 'It will be restarted automatically within a minute.',
         },
         out_of_memory: {
             title: 'The session ran out of memory',
-            text: 'It starts again by itself. If this happens often, tell the administrator.',
+            text: 'It restarts automatically. If this happens often, inform the administrator.',
         },
         disk_full: {
             title: 'The disk of the server is full',
-            text: 'The administrator has to make room first.',
+            text: 'The administrator must free some space first.',
         },
     },
     pairingProblems: {
         pairing_refused:
             'WhatsApp gave no code for this number. Check the number and its country code; after several tries wait an hour or scan a code.',
         pairing_limited:
-            'WhatsApp was asked for codes too often and gives none for now. Wait a while, or scan a code.',
+            'Too many codes were requested, and WhatsApp gives none for now. Wait a while, or scan a code.',
         bad_request: 'WhatsApp does not take this number. Check it and its country code.',
         too_many_requests: (/** @type {number} */ seconds) =>
             `Too many codes were asked for. Please wait ${seconds} s.`,
         already_linked: 'A phone is linked already.',
         superseded: 'A code for another number was asked for meanwhile. Ask again.',
-        other: 'No code could be had. Try again, or scan a QR code.',
+        other: 'Could not get a code. Try again, or scan a QR code.',
     },
     changes: {
         title: 'Who changed what',
@@ -378,7 +378,7 @@ const pt = {
                 : minutes === 1
                   ? 'Resta menos de 1 minuto'
                   : 'O tempo acabou. O WhatsApp vai pedir de novo…',
-        anew: 'O WhatsApp pediu de novo. Use sua chave de acesso mais uma vez.',
+        repeated: 'O WhatsApp pediu de novo. Use sua chave de acesso mais uma vez.',
         elsewhere:
             'Este passo precisa de um computador. Abra esta página nele, com o celular por perto e o Bluetooth ligado.',
         framed: 'Para sua segurança, este passo é feito em uma aba própria.',
@@ -456,7 +456,7 @@ const pt = {
             other: 'Não foi possível enviar. Tente de novo.',
         },
     },
-    secure: 'O celular continua no comando: você pode desconectar este dispositivo por lá a qualquer momento.',
+    secure: 'Você pode desconectar quando quiser pelo celular.',
     linkedAs: (/** @type {string} */ name) => `Conectado como ${name}`,
     progress: (/** @type {number} */ percent) => `${percent}%`,
     retry: (/** @type {number} */ seconds) =>
@@ -483,7 +483,7 @@ const pt = {
         },
         reconnecting: {
             title: 'Reconectando ao WhatsApp',
-            text: 'O celular continua conectado à conta. A conexão volta sozinha.',
+            text: 'O celular continua conectado à conta. A reconexão é automática.',
         },
         linked: { title: 'WhatsApp conectado', text: 'Você já pode fechar esta página.' },
         timeout: {
@@ -522,8 +522,8 @@ const pt = {
             action: 'Conectar de novo',
         },
         idle: {
-            title: 'Fora de operação',
-            text: 'Ainda não há celular conectado, e nenhum código está à mostra.',
+            title: 'Indisponível',
+            text: 'Ainda não há celular conectado, e nenhum código na tela.',
             action: 'Mostrar um código',
         },
         stopped: {
@@ -537,8 +537,8 @@ const pt = {
             action: 'Configurar de novo',
         },
         busy: {
-            title: 'Todos os lugares estão ocupados',
-            text: 'Não há espaço para mais uma sessão agora. Esta página tenta de novo sozinha.',
+            title: 'O serviço está lotado no momento',
+            text: 'Não há espaço para mais uma sessão. Esta página tenta de novo sozinha.',
             action: 'Tentar agora',
         },
         failed: {
@@ -562,12 +562,12 @@ const pt = {
     },
     causes: {
         upstream_unreachable: {
-            title: 'O WhatsApp está fora de alcance',
+            title: 'Não foi possível acessar o WhatsApp',
             text: 'O servidor está sem conexão com o WhatsApp. Ele continua tentando; você também pode tentar agora.',
         },
         upstream_silent: {
             title: 'O WhatsApp não responde',
-            text: 'O WhatsApp não deu nem código nem acesso a tempo. Tente de novo em um momento.',
+            text: 'O WhatsApp não gerou código nem conectou a tempo. Tente de novo em um momento.',
         },
         upstream_changed: {
             title: 'O WhatsApp mudou',
@@ -575,18 +575,18 @@ const pt = {
         },
         passkey_button_missing: {
             title: 'O WhatsApp mudou',
-            text: 'O WhatsApp pede sua chave de acesso, mas o servidor ainda não encontra o caminho. O administrador precisa atualizá-lo.',
+            text: 'O WhatsApp pede sua chave de acesso, mas o servidor ainda não consegue abrir essa etapa. O administrador precisa atualizá-lo.',
         },
         passkey_failed: {
             title: 'O WhatsApp não aceitou a chave de acesso',
             text: 'Várias tentativas não deram certo. Recomece com um novo código.',
         },
         never_ready: {
-            title: 'O WhatsApp não fica pronto',
+            title: 'O WhatsApp não terminou de iniciar',
             text: 'O acesso foi aceito, mas o WhatsApp não terminou de carregar. Ele tenta de novo sozinho.',
         },
         auth_failure: {
-            title: 'O WhatsApp recusou o acesso guardado',
+            title: 'O WhatsApp recusou o acesso salvo',
             text: 'O administrador precisa desconectar o celular aqui; depois, conecte-o de novo.',
         },
         not_answering: {
@@ -604,9 +604,9 @@ const pt = {
     },
     pairingProblems: {
         pairing_refused:
-            'O WhatsApp não deu um código para este número. Confira o número e o código do país; após várias tentativas, espere uma hora ou escaneie um código.',
+            'O WhatsApp não gerou um código para este número. Confira o número e o código do país; após várias tentativas, espere uma hora ou escaneie um código.',
         pairing_limited:
-            'Foram pedidos códigos demais ao WhatsApp, e por enquanto ele não dá nenhum. Espere um pouco ou escaneie um código.',
+            'Foram pedidos códigos demais ao WhatsApp, e por enquanto ele não gera mais nenhum. Espere um pouco ou escaneie um código.',
         bad_request: 'O WhatsApp não aceita este número. Confira-o, com o código do país.',
         too_many_requests: (/** @type {number} */ seconds) =>
             `Foram pedidos códigos demais. Espere ${seconds} s.`,

@@ -1,5 +1,5 @@
 /**
- * What the pages' modules tell each other, and the API's documents as far as the pages read them: docs/api.md
+ * What the pages' modules exchange, and the API's documents as far as the pages read them: docs/api.md
  * has all of these. Times are ISO 8601, sizes are bytes. Nothing of it is served.
  */
 
@@ -199,6 +199,6 @@ export interface PanelActions extends Pick<RowActions, 'onConnect' | 'connectAdd
 export interface TableActions extends RowActions {
     /** The column or its direction is another. */
     onSort(): void;
-    /** Whoever filtered wants to see all. */
+    /** Remove the filter: show all. */
     onClear(): void;
 }

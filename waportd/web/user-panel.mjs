@@ -17,7 +17,7 @@ const LABELS = { start: 'Start', stop: 'Stop', restart: 'Restart', logout: 'Log 
 const severity = (/** @type {number} */ priority) =>
     priority <= 3 ? 'bad' : priority === 4 ? 'warn' : priority === 7 ? 'quiet' : null;
 
-/** The journal of a user's server, followed for as long as it is on show. */
+/** The journal of a user's server, followed for as long as it is shown. */
 class LogTail {
     element = el('div.log', { tabindex: '0', role: 'region', 'aria-label': 'Log' });
     #list = el('ol');
@@ -237,7 +237,7 @@ function nextEngine(/** @type {import('./types').User} */ { engine, own_engine: 
     return { 'Next engine': own ? `${engine} (its own)` : engine };
 }
 
-/** What became of the messages since the server started. */
+/** The messages' deliveries since the server started. */
 function messageFacts(/** @type {import('./types').Webhook|null|undefined} */ webhook) {
     if (!webhook) return {};
     const { delivered, queued, undelivered, dropped, error, oldest_at: oldest } = webhook;

@@ -12,7 +12,7 @@ const path = require('node:path');
 
 const ROOT = path.join(__dirname, '..', '..', '..');
 const SCRIPT = path.join(ROOT, 'whatsapp_server.js');
-/** For what is waited for: longer than it ever takes on a busy machine, since only a fault costs that time. */
+/** For what is waited for: longer than it ever takes on a busy machine. Only a fault costs that time. */
 const LIMIT_MS = 60_000;
 
 /** What is waited for: its name, or what tells it then. @typedef {string|(() => string)} What */

@@ -161,7 +161,7 @@ async def test_who_reads_no_answer_is_hung_up_on(server, monkeypatch, caplog, ag
     for _ in range(200):
         writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
     async with asyncio.timeout(10):
-        while "who read nothing" not in caplog.text:
+        while "that read nothing" not in caplog.text:
             await asyncio.sleep(0.02)
     writer.transport.abort()
 

@@ -176,7 +176,7 @@ class TestUser:
                 "state": "ready",
                 "message": "2 messages wait for the web app: HTTP 403",
                 "cause": "undelivered",
-                "hint": "see whether its webhook is right, and who answers there",
+                "hint": "check its webhook, and what answers there",
                 "since": "2026-01-01T00:00:01.000Z",
             },
             "process": {

@@ -334,7 +334,7 @@ class TestEveryStream:
         reader.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         async with asyncio.timeout(20):
-            while "who read nothing" not in caplog.text:
+            while "that read nothing" not in caplog.text:
                 for number in range(100):
                     session = dataclasses.replace(long.session, attempt=number)
                     registry.put(dataclasses.replace(long, session=session))

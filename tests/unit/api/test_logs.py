@@ -255,7 +255,7 @@ class TestFollowing:
         tcp.headers["Authorization"] = f"Bearer {token}"
         async with following(tcp), following(tcp):
             problem = await read(tcp, f"{PATH}?follow=true", 429)
-            assert problem["detail"] == "you follow 2 logs, which is as many as can be"
+            assert problem["detail"] == "you follow 2 logs, which is the limit"
             async with following(api):
                 pass
 

@@ -991,7 +991,7 @@ def test_the_oldest_snapshot_is_read_to_the_last_byte(copies, tmp_path):
     verdicts, text = copies([copied("1", 3), copied("2", 50), copied("3", None, ready_for=2)])
     assert verdicts == [Verdict.OK, Verdict.OK]
     assert "2 of 3 logins are copied, and no copy is too old" in text
-    assert "user 2: the snapshot is whole" in text
+    assert "user 2: the snapshot is complete" in text
 
 
 def test_a_snapshot_that_has_changed_is_a_failure(copies, tmp_path):
@@ -1006,7 +1006,7 @@ def test_snapshots_that_are_too_old_are_named_and_only_of_who_is_connected(copie
     users = [copied("1", 61), copied("2", None), copied("3", 61, state="disconnected"), copied("4", 61, 10)]
     verdicts, text = copies(users)
     assert verdicts[:2] == [Verdict.WARN, Verdict.WARN]
-    assert "user 1: the newest snapshot of the login is of 1h" in text
+    assert "user 1: the newest snapshot of the login is 1h" in text
     assert "user 2: the newest snapshot of the login was never made" in text
     assert "waportctl logs 2" in text
     assert "user 3" not in text.replace("user 3: the snapshot", "")

@@ -418,7 +418,7 @@ class TestTrial:
         said = await engine("use", "1.34.6", "--canary", "3", "--watch", "0", "--limit", "1")
         assert said.status == Exit.ROLLED_BACK
         assert why in said.out
-        assert "Rolled back: everybody has engine bundled" in said.out
+        assert "Rolled back: all users have engine bundled" in said.out
         assert config_file.read_text("utf-8") == before
         assert daemon.asked == []
         assert set(engines_of(supervisor).values()) == {("bundled", "bundled"), ("bundled", None)}

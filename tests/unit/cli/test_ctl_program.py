@@ -248,4 +248,4 @@ async def test_who_changes_too_much_is_told_that_it_waits_and_goes_on(ctl, api, 
     assert said.status == Exit.OK
     [wait] = waits
     assert 0 < wait <= 60
-    assert said.err == f"waportd takes no more changes of this account for {wait:g} s; waiting\n"
+    assert said.err == f"waportd accepts no more changes by this account for {wait:g} s; waiting\n"

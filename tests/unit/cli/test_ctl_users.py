@@ -139,7 +139,7 @@ async def test_a_user_without_a_server_is_an_exit_status_of_its_own(api, ctl, co
 async def test_each_action_does_what_it_says(three, ctl, supervisor):
     assert "started" in (await ctl("start", "3")).out
     assert supervisor.known("3").process.state == "running"
-    assert "the login is kept" in (await ctl("stop", "3")).out
+    assert "login kept" in (await ctl("stop", "3")).out
     assert supervisor.known("3").process.state == "stopped"
     pid = supervisor.known("1").process.pid
     assert json.loads((await ctl("--json", "restart", "1")).out)["process"]["pid"] != pid
@@ -188,7 +188,7 @@ async def test_all_means_whom_the_action_concerns_and_can_be_looked_at_before(
     said = await ctl(command, "--all", "--yes")
     assert said.status == Exit.OK
     told = [line.split(":")[0] for line in said.out.splitlines()]
-    assert told == ([f"user {user}" for user in concerned] or ["This concerns nobody."])
+    assert told == ([f"user {user}" for user in concerned] or ["No user is affected."])
 
 
 async def test_stopped_linked_users_are_started_together(three, ctl, supervisor):

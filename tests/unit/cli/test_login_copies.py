@@ -81,7 +81,7 @@ HARM = {
 @pytest.mark.parametrize("harm", HARM)
 def test_one_that_is_not_what_it_was_is_refused(tmp_path, harm):
     HARM[harm](make(tmp_path, 1, b"login"))
-    with pytest.raises(Problem, match="is not whole"):
+    with pytest.raises(Problem, match="cannot be used"):
         login_copies.copy_newest(tmp_path, tmp_path / "copy")
 
 

@@ -23,7 +23,7 @@ PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 
 
 def browser(host: Host) -> Findings:
-    """Check for a browser; whoever may run something as a server runs it starts it so."""
+    """Check for a browser, and start it as a server does, if the caller may."""
     instances = host.config.instances
     wanted = instances.browser
     path = next(filter(None, map(_program, _BROWSERS if wanted == "auto" else [wanted])), None)
@@ -89,7 +89,7 @@ def _first_good(found: dict[str, Any]) -> str | None:
 
 
 def _without_drop_ins(host: Host) -> str | None:
-    """Return the way out where a browser does start without the administrator's drop-ins."""
+    """Return the fix if a browser starts without the administrator's drop-ins."""
     if not re.search(r"^# /.*\.d/", host.systemctl("cat", "whatsapp@.service"), re.MULTILINE):
         return None
     try:
@@ -101,7 +101,7 @@ def _without_drop_ins(host: Host) -> str | None:
 
 
 def _obstacle(host: Host, path: str) -> tuple[str, str] | None:
-    """Return what is known to keep a browser from starting, and what mends it; None where nothing is known."""
+    """Return a known obstacle to a browser's start, and its fix; None where none is known."""
     if _is_snap(path):
         return (
             "it is a snap, and snaps do not start from systemd units",
@@ -124,7 +124,7 @@ def _program(name: str) -> str | None:
 
 
 def no_user_namespaces() -> tuple[str, str] | None:
-    """Return why a browser gets no namespaces of its own for its sandbox, and the way out; None where it gets them."""
+    """Return why a browser gets no namespaces of its own for its sandbox, and the fix; None where it gets them."""
     for setting, refusing in (("kernel.unprivileged_userns_clone", "0"), ("user.max_user_namespaces", "0")):
         try:
             value = (SETTINGS / setting.replace(".", "/")).read_text("ascii").strip()

@@ -9,11 +9,11 @@ from waportd.cli.checks.host import Host
 from waportd.cli.engine_files import folder_open
 
 _UNSEEN = {"home", "root", "tmp", "run"}
-"""Folders of which a server sees nothing, or others than everybody else."""
+"""Folders that a server cannot see, or has its own version of."""
 
 
 def installed_engines(host: Host) -> Findings:
-    """Check that the versions of whatsapp-web.js are there that are asked for, and nobody else's; and the pinned page."""
+    """Check that the wanted versions of whatsapp-web.js are there, and safe from others; and the pinned page."""
     config, known = host.config, {engine.name: engine for engine in engines.installed(host.config)}
     name = config.instances.engine
     if refused := engines.refusal(name, config):

@@ -12,12 +12,12 @@ class Verdict(enum.StrEnum):
     WARN = "warn"
     FAIL = "fail"
     SKIP = "skip"
-    """It could not be looked at."""
+    """It could not be checked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     verdict: Verdict
     message: str

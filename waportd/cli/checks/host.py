@@ -27,7 +27,7 @@ class Host:
 
     @functools.cached_property
     def config(self) -> Config:
-        """The configuration; the defaults where it cannot be read, of which a check of its own tells."""
+        """The configuration; the defaults where it cannot be read, which another check reports."""
         try:
             return read_config(self.config_file)
         except ConfigError:
@@ -35,7 +35,7 @@ class Host:
 
     @functools.cached_property
     def users(self) -> list[User] | None:
-        """All users; None where the daemon does not tell."""
+        """All users; None where the daemon does not answer."""
         try:
             with Client(self.socket) as client:
                 return client.users()
@@ -68,7 +68,7 @@ def call(
             command,
             cwd=folder,
             **identity,
-            env={**os.environ, "HOME": "/nonexistent"},  # as the servers have it: nobody's own settings count
+            env={**os.environ, "HOME": "/nonexistent"},  # as for the servers: no account's own settings count
             capture_output=True,
             text=True,
             errors="replace",
@@ -95,7 +95,7 @@ def exists(path: str) -> bool:
     try:
         return Path(path).exists()
     except PermissionError:
-        return False  # rules of the administrator's lie where nobody may look
+        return False  # the administrator's rules may lie where only root may look
 
 
 def first_line(text: str) -> str:

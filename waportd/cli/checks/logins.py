@@ -12,7 +12,7 @@ from waportd.cli.exit_status import Problem
 from waportd.client import User
 
 _TOLD = 10
-"""Users who are told one by one where something is the matter with each."""
+"""Users that are listed one by one where each has a problem."""
 _OLD = dt.timedelta(hours=1)
 """A snapshot is old after that, or after three of its intervals."""
 
@@ -33,7 +33,7 @@ def snapshots(host: Host) -> Findings:
     old = [user for user in linked if _is_old(user, now, max(_OLD, dt.timedelta(seconds=3 * interval)))]
     for user in old[:_TOLD]:
         at = user.storage.snapshot_at if user.storage else None
-        said = f"is of {terminal.age(at)} ago" if at else "was never made"
+        said = f"is {terminal.age(at)} old" if at else "was never made"
         yield warn(
             f"user {user.user}: the newest snapshot of the login {said}",
             f"waportctl logs {user.user} says why",
@@ -54,7 +54,7 @@ def _snapshot_at(user: User) -> dt.datetime:
 
 
 def _is_old(user: User, now: dt.datetime, limit: dt.timedelta) -> bool:
-    """Return whether there should be a newer one: of a session that has been connected for so long."""
+    """Return whether there should be a newer one: the session has been connected for longer than ``limit``."""
     if user.session is None or user.session.state != "ready" or not user.session.since:
         return False
     at = user.storage.snapshot_at if user.storage else None
@@ -76,6 +76,6 @@ def _read_one(host: Host, user: User) -> Findings:
         )
         return
     if copy is None:
-        yield warn(f"user {user.user}: the snapshot that its server tells of is not in {auth}", None)
+        yield warn(f"user {user.user}: the snapshot that its server reports is not in {auth}", None)
     else:
-        yield ok(f"user {user.user}: the snapshot is whole ({terminal.size(copy.bytes)} read)")
+        yield ok(f"user {user.user}: the snapshot is complete ({terminal.size(copy.bytes)} read)")

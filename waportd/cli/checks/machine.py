@@ -17,11 +17,11 @@ _DISK_MIN, _DISK_LOW = 64 << 20, 1 << 30
 
 
 LARGE_LOGIN = 1 << 30
-"""Bytes of a login that is told: ten times of what one begins with."""
+"""Bytes of a login that is reported: ten times the size of a new one."""
 
 
 _TOLD = 10
-"""Users who are told one by one where something is the matter with each."""
+"""Users that are listed one by one where each has a problem."""
 
 
 _CACHES = Path("/var/cache/whatsapp")
@@ -74,7 +74,7 @@ def _nearest(place: Path) -> Path:
 
 
 def growth(host: Host) -> Findings:
-    """Check what the sessions keep on disk, and whether there is room for what their caches may become."""
+    """Check what the sessions keep on disk, and whether there is room for their caches to grow."""
     if host.users is None:
         why = "unknown disk usage of the sessions: waportd does not answer"
         yield skip(why, "systemctl status waportd")

@@ -34,15 +34,15 @@ def configuration(host: Host) -> Findings:
             check_readable(file)
         read_config(file)
     except InvalidConfig as error:
-        mend = "fix the file, then: waportctl config check && systemctl restart waportd"
-        yield fail(error.message, mend)
+        fix = "fix the file, then: waportctl config check && systemctl restart waportd"
+        yield fail(error.message, fix)
         return
     except ConfigError as error:
         yield fail(error.message, error.hint)
         return
     if file == CONFIG and not file.exists() and daemon() is not None:
-        mend = "create an empty one: install -m 640 -g waportd /dev/null " + str(file)
-        yield fail(f"{file} is missing; the packaged service does not start without it", mend)
+        fix = "create an empty one: install -m 640 -g waportd /dev/null " + str(file)
+        yield fail(f"{file} is missing; the packaged service does not start without it", fix)
         return
     yield ok(f"{file} is valid" if file.exists() else "no configuration file; using defaults")
     owners = {Port(user.port): Owner(user.user) for user in host.users or []}
@@ -124,7 +124,7 @@ def servers(host: Host) -> Findings:
     for user in host.users:
         process, session = user.process, user.session
         if process.cause == "port_held":
-            continue  # told among the ports
+            continue  # the check of the ports reports it
         if process.state in {"failed", "crash_loop"}:
             fix = process.hint or f"waportctl logs {user.user}"
             yield fail(f"user {user.user}: {process.message}", fix)
@@ -149,7 +149,7 @@ def servers(host: Host) -> Findings:
 
 
 def webhooks(host: Host) -> Findings:
-    """Check whether the web app takes the messages of those who run, and who else can read what opens it."""
+    """Check whether the web app takes the messages of running users, and who can read the webhook's secrets."""
     instances, file = host.config.instances, host.config_file
     if (instances.webhook_secret or instances.webhook_headers) and file.stat().st_mode & 0o004:
         yield fail(

@@ -157,7 +157,7 @@ def listen(host: Host) -> Findings:
 
 
 def networks_denied(host: Host) -> Findings:
-    """Check whether sessions are kept from ``instances.deny_networks``: told to systemd, and done by the kernel."""
+    """Check whether sessions are kept from ``instances.deny_networks``: set in systemd, and enforced by the kernel."""
     wanted = networks.wanted_here(host.config)
     if not host.system or not wanted.denied:
         yield ok(
@@ -188,7 +188,7 @@ def networks_denied(host: Host) -> Findings:
 
 
 def _kernel_filters() -> bool | None:
-    """Return whether a unit that may reach nobody is kept from a socket that listens; None where it cannot be tried."""
+    """Return whether a unit without network is kept from a listening socket; None where it cannot be tried."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connect = _CONNECT.format(port=listener.getsockname()[1])
         unit = ("systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--property=IPAddressDeny=any")

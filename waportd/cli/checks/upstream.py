@@ -158,7 +158,7 @@ def _no_tls(error: ssl.SSLError) -> tuple[str, str]:
 
 
 def _untried(host: Host, way: str | None) -> tuple[str, str | None] | None:
-    """Return why the site is not tried by that way, and what tries it; None where it is."""
+    """Return why the site is not tried that way, and what does try it; None where it is tried."""
     if host.offline:
         return f"{UPSTREAM} was not tried (--offline)", None
     others = ("--proxy-pac-url", "--proxy-auto-detect", "--host-resolver-rules")
