@@ -16,7 +16,7 @@ quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability chaos soak endurance bench lint format audit docs screenshots deb extension sbom release repository build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability chaos soak endurance bench lint format audit docs screenshots site deb extension sbom release repository build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -108,6 +108,10 @@ docs: ## write config.example.yaml, docs/configuration.md and docs/api.md from t
 screenshots: ## take the pictures of docs/images again
 	@tools/install-deps test
 	@tools/with-systemd --private-network --writable .run --writable docs/images -- /usr/bin/python3 tests/integration/screenshots.py
+
+site: ## write the documents as a website into dist/site
+	@tools/install-deps test
+	@tools/site
 
 deb: ## build dist/waportd_<version>_all.deb
 	@tools/install-deps deb
