@@ -12,7 +12,7 @@ from waportd.systemd.connection import Variant
 from waportd.systemd.dbus import DBusUnitManager
 
 MOCK = Path(__file__).with_name("mock_systemd.py")
-PATIENCE = 10
+PATIENCE = 60
 
 
 @contextlib.contextmanager

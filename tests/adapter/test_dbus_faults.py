@@ -21,7 +21,7 @@ from waportd.systemd.manager import (
     UnitStatus,
 )
 
-PATIENCE = 10
+PATIENCE = 60
 
 
 class Watcher:

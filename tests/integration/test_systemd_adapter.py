@@ -24,7 +24,7 @@ from waportd.systemd.manager import (
     UnitStatus,
 )
 
-PATIENCE = 15
+PATIENCE = 60
 CHECKOUT = Path(__file__).resolve().parents[2]
 TEMPLATES = {
     "adapter-server@.service": """

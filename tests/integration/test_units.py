@@ -19,7 +19,7 @@ from waportd.config import Bus, Config
 from waportd.model import Assignment, Port, User
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 20
+TIMEOUT = 60
 
 SERVER = """
 const http = require('http');
