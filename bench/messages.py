@@ -91,7 +91,7 @@ def _session() -> Iterator[Session]:
                 **os.environ,
                 "PORT": str(PORT),
                 "HOME": str(folder),
-                "FLASK_WEBHOOK_URL": f"http://127.0.0.1:{APP_PORT}/webhook",
+                "WAPORTD_WEBHOOK_URL": f"http://127.0.0.1:{APP_PORT}/webhook",
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ TOOLS = place.ROOT / "build/bench"
 def pm2(folder: Path) -> Iterator[Callable[[], float]]:
     """Give a function that starts one more server with PM2 and returns the milliseconds until it answers."""
     program = TOOLS / "node_modules/.bin/pm2"
-    environment = {**os.environ, "PM2_HOME": str(folder / "pm2"), "FLASK_WEBHOOK_URL": ""}
+    environment = {**os.environ, "PM2_HOME": str(folder / "pm2"), "WAPORTD_WEBHOOK_URL": ""}
     ports = itertools.count(5700)
 
     def call(*arguments: str) -> None:
@@ -78,7 +78,7 @@ def supervisord(folder: Path) -> Iterator[Callable[[], float]]:
     )
     config.write_text(common, "utf-8")
     ports = itertools.count(5800)
-    environment = {**os.environ, "PYTHONPATH": str(TOOLS), "FLASK_WEBHOOK_URL": ""}
+    environment = {**os.environ, "PYTHONPATH": str(TOOLS), "WAPORTD_WEBHOOK_URL": ""}
     node = shutil.which("node")
     with place.program(
         place.PYTHON, "-m", "supervisor.supervisord", "-c", config, env=environment, cwd=folder,

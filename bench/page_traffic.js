@@ -25,7 +25,7 @@ const WORDS = 'x'.repeat(60);
 
 const SLOW_CHAT = 5521999999999;
 
-const webhook = new Webhook({ url: new URL(process.env.FLASK_WEBHOOK_URL), limitMs: 30_000 });
+const webhook = new Webhook({ url: new URL(process.env.WAPORTD_WEBHOOK_URL), limitMs: 30_000 });
 let client = null;
 
 class BusyClient extends LightClient {

@@ -34,7 +34,7 @@ class RawUnits:
         for port in ports:
             file = self._environments / f"{port}.env"
             if not file.exists():
-                file.write_text(f'PORT="{port}"\nFLASK_WEBHOOK_URL=""\n', "utf-8")
+                file.write_text(f'PORT="{port}"\nWAPORTD_WEBHOOK_URL=""\n', "utf-8")
 
     def start(self, port: int) -> None:
         """Ask systemd to start the server; do not wait for it."""
@@ -104,6 +104,6 @@ def answer_by_and_by(port: int) -> None:
 @contextlib.contextmanager
 def spawned(script: Path, port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server as a child of this process."""
-    environment = {**os.environ, "PORT": str(port), "FLASK_WEBHOOK_URL": "", "HOME": str(folder)}
+    environment = {**os.environ, "PORT": str(port), "WAPORTD_WEBHOOK_URL": "", "HOME": str(folder)}
     with place.program("node", script, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
         yield process

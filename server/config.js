@@ -5,6 +5,7 @@
  * that names everything that is wrong.
  */
 
+const { existsSync } = require('node:fs');
 const path = require('node:path');
 
 const contract = require('./contract.json');
@@ -170,7 +171,7 @@ const READERS = {
         'a letter or digit, then at most 63 letters, digits or _ . @ -',
     ],
     WAPORTD_ALLOW_UIDS: ['allowUids', userIds, 'numeric user ids with commas between, or nothing'],
-    FLASK_WEBHOOK_URL: ['webhookUrl', httpUrl, 'an http or https URL, or nothing for no webhook'],
+    WAPORTD_WEBHOOK_URL: ['webhookUrl', httpUrl, 'an http or https URL, or nothing for no webhook'],
     WAPORTD_WEBHOOK_SECRETS: [
         'webhookSecrets',
         secrets,
@@ -251,9 +252,12 @@ const VARIABLES = Object.fromEntries(
     }),
 );
 
+/** By names of today: what a variable was called before, which is read too. @type {Record<string, string>} */
+const EARLIER_NAMES = { WAPORTD_WEBHOOK_URL: contract.variables.WAPORTD_WEBHOOK_URL.earlier_name };
+
 /** Values that no message repeats: a token, or a password, may be in them. */
 const HIDDEN = new Set([
-    'FLASK_WEBHOOK_URL',
+    'WAPORTD_WEBHOOK_URL',
     'WAPORTD_WEBHOOK_SECRETS',
     'WAPORTD_WEBHOOK_HEADERS',
     'WAPORTD_PROXY',
@@ -263,6 +267,20 @@ const HIDDEN = new Set([
 function directory(value, cwd) {
     // systemd lists several directories separated by colons; ours is the first.
     return path.resolve(cwd, value ? value.split(':')[0] : '.');
+}
+
+/**
+ * The name of the login: what the prefix gives or, where only that is there, what the default was before.
+ *
+ * @param {string} folder where the login is
+ * @param {{clientIdPrefix: string, port: number}} config
+ */
+function clientIdOf(folder, { clientIdPrefix, port }) {
+    const { default: usual, earlier_default: earlier } = contract.variables.WAPORTD_CLIENT_ID_PREFIX;
+    const isThere = (/** @type {string} */ prefix) =>
+        existsSync(path.join(folder, `session-${prefix}_${port}`));
+    const isEarlier = clientIdPrefix === usual && !isThere(usual) && isThere(earlier);
+    return `${isEarlier ? earlier : clientIdPrefix}_${port}`;
 }
 
 /**
@@ -292,7 +310,7 @@ function readConfig(env, args, cwd) {
     }
 
     for (const [name, [key, fallback, parse, allowed]] of Object.entries(VARIABLES)) {
-        const text = env[name] ?? fallback;
+        const text = env[name] ?? env[EARLIER_NAMES[name]] ?? fallback;
         config[key] = text === null ? null : parse(text);
         if (config[key] === undefined) {
             problems.push(`${name} is ${HIDDEN.has(name) ? 'not usable' : quote(text)}; allowed: ${allowed}`);
@@ -301,13 +319,14 @@ function readConfig(env, args, cwd) {
     if (problems.length > 0) throw new ConfigError(problems);
 
     const stateDirectory = directory(env.STATE_DIRECTORY, cwd);
+    const authDirectory = path.join(stateDirectory, `.wwebjs_auth_${config.port}`);
     const cacheDirectory = directory(env.CACHE_DIRECTORY, cwd);
     return Object.freeze({
         ...config,
-        clientId: `${config.clientIdPrefix}_${config.port}`,
+        clientId: clientIdOf(authDirectory, config),
         label: config.user === null ? `port ${config.port}` : `user ${config.user}`,
         stateDirectory,
-        authDirectory: path.join(stateDirectory, `.wwebjs_auth_${config.port}`),
+        authDirectory,
         cacheDirectory: path.join(cacheDirectory, `.wwebjs_cache_${config.port}`),
     });
 }

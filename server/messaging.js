@@ -120,7 +120,7 @@ class Messaging {
         });
         if (toItself) {
             state.update({ webhook: { ...this.#delivery.counts, ...fault } });
-            log.warning('FLASK_WEBHOOK_URL names this server itself: no message is handed on');
+            log.warning('WAPORTD_WEBHOOK_URL names this server itself: no message is handed on');
         } else if (webhook !== null) {
             // The rest of the URL may be secret.
             log.info('events go to the web app', { host: config.webhookUrl?.host, proxy: 'none' });

@@ -84,7 +84,7 @@ _MOVER: Final = "whatsapp_move.py"
 _TURN_WAIT_S: Final = 10
 """Seconds for which a linked session waits for a daemon that does not answer."""
 _OWNER = re.compile(r'^WAPORTD_USER="(.+)"$', re.MULTILINE)
-_WEBHOOK = re.compile(r'^FLASK_WEBHOOK_URL="(.+)"$', re.MULTILINE)
+_WEBHOOK = re.compile(r'^(?:WAPORTD|FLASK)_WEBHOOK_URL="(.+)"$', re.MULTILINE)
 _OWN = {
     *("Type", "NotifyAccess", "EnvironmentFile", "Restart", "RestartSec", "SuccessExitStatus"),
     *("RestartPreventExitStatus", "TimeoutStartSec", "WatchdogSec"),
@@ -107,7 +107,7 @@ def variables(assignment: Assignment, config: Config) -> dict[str, str]:
         "PORT": str(assignment.port),
         "WAPORTD_USER": assignment.user,
         "WAPORTD_ALLOW_UIDS": _callers(config),
-        "FLASK_WEBHOOK_URL": own("webhook_url"),
+        "WAPORTD_WEBHOOK_URL": own("webhook_url"),
         "WAPORTD_WEBHOOK_SECRETS": ",".join(own("webhook_secret")),
         "WAPORTD_WEBHOOK_HEADERS": json.dumps(dict(instances.webhook_headers)),
         "WAPORTD_WEBHOOK_EVENTS": ",".join(own("webhook_events")),

@@ -75,7 +75,7 @@ def test_a_deleted_user_is_back_without_a_scan(linked):
 
 def test_a_damaged_login_is_replaced_by_its_snapshot(linked):
     assert linked.ask("POST", "/v1/users/1/stop").status == 200
-    login = f"{STATE}/{PORT}/.wwebjs_auth_{PORT}/session-ylada_bot_{PORT}/Default/IndexedDB"
+    login = f"{STATE}/{PORT}/.wwebjs_auth_{PORT}/session-waportd_{PORT}/Default/IndexedDB"
     harm = f"find {login} -type f -size +0 -exec sh -c 'truncate -s 0 \"$1\"' sh {{}} ';'"
     linked.machine.run("sh", "-ec", harm)
     began = time.monotonic()

@@ -12,7 +12,7 @@ RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 SESSION = f"/var/lib/private/whatsapp/{PORT}"
 CACHE = f"/var/cache/private/whatsapp/{PORT}"
 AUTH = f"{SESSION}/.wwebjs_auth_{PORT}"
-PROFILE = f"{AUTH}/session-ylada_bot_{PORT}"
+PROFILE = f"{AUTH}/session-waportd_{PORT}"
 START, STOP = (
     f"curl -sf --unix-socket /run/waportd/api.sock -X POST http://l/v1/users/{USER}/{verb}"
     for verb in ("start", "stop")

@@ -148,7 +148,7 @@ def test_a_session_of_the_earlier_setup_is_taken_over_without_a_new_scan(site):
     site.machine.run(
         "systemd-run", "--quiet", "--unit=old-server", "--uid=webapp", f"--working-directory={folder}",
         f"--setenv=HOME={folder}", f"--setenv=WAPORTD_BROWSER_ARGS={json.dumps(arguments)}",
-        "--setenv=FLASK_WEBHOOK_URL=", "/usr/bin/node", "/usr/lib/waportd/whatsapp_server.js", "5030",
+        "--setenv=WAPORTD_WEBHOOK_URL=", "/usr/bin/node", "/usr/lib/waportd/whatsapp_server.js", "5030",
     )  # fmt: skip
 
     def ask(path):
@@ -213,7 +213,7 @@ def test_a_copy_that_its_owner_cannot_reach_is_taken(site):
     done = ctl(site, "import-session", "moved", "--from", "/root/moved", "--no-start")
     assert done.returncode == 0, done.stderr
     port = site.call("GET", "/v1/users/moved")["port"]
-    copied = f"{STATE}/{port}/.wwebjs_auth_{port}/session-ylada_bot_{port}/Preferences"
+    copied = f"{STATE}/{port}/.wwebjs_auth_{port}/session-waportd_{port}/Preferences"
     assert site.machine.run("stat", "--format=%U %a", copied).stdout == "root 600\n"
     site.call("DELETE", "/v1/users/moved", 204)
 

@@ -101,7 +101,7 @@ class Server:
         self._process = subprocess.Popen(
             ["node", ROOT / "whatsapp_server.js", str(self.port)],
             cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), "FLASK_WEBHOOK_URL": ""},
+            env={"PATH": os.environ["PATH"], "HOME": str(folder), "WAPORTD_WEBHOOK_URL": ""},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -46,7 +46,7 @@ def old_server(folder, standin, port):
     """Run a server by hand, as the earlier setup did."""
     folder.mkdir(exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if name not in {"NOTIFY_SOCKET", "PORT"}}
-    environment |= {"WAPORTD_BROWSER_ARGS": json.dumps(standin.browser_args), "FLASK_WEBHOOK_URL": ""}
+    environment |= {"WAPORTD_BROWSER_ARGS": json.dumps(standin.browser_args), "WAPORTD_WEBHOOK_URL": ""}
     with subprocess.Popen(
         ["node", ROOT / "whatsapp_server.js", str(port)],
         cwd=folder,

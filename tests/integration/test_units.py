@@ -153,12 +153,12 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
     url = "http://h/?" + "".join(map(chr, range(0x21, 0x7F)))
     proxy = "http://a$b:c'$PORT&%22;*@p:1"
     user = "2_a.b@C-d" + "x" * 55
-    systemctl("set-environment", "PORT=1", "WAPORTD_USER=other", "FLASK_WEBHOOK_URL=http://other/")
+    systemctl("set-environment", "PORT=1", "WAPORTD_USER=other", "WAPORTD_WEBHOOK_URL=http://other/")
     try:
         port = assign(user, config, webhook_url=url, proxy=proxy)
         systemctl("start", f"whatsapp@{port}.service")
     finally:
-        systemctl("unset-environment", "PORT", "WAPORTD_USER", "FLASK_WEBHOOK_URL")
+        systemctl("unset-environment", "PORT", "WAPORTD_USER", "WAPORTD_WEBHOOK_URL")
     seen = ask(port)
     environment = seen["env"]
     assert json.loads(environment["WAPORTD_BROWSER_ARGS"]) == HOSTILE
@@ -166,7 +166,7 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         "PORT": str(port),
         "WAPORTD_USER": user,
         "WAPORTD_ALLOW_UIDS": ",".join(map(str, sorted({0, os.getuid(), 4711}))),
-        "FLASK_WEBHOOK_URL": url,
+        "WAPORTD_WEBHOOK_URL": url,
         "WAPORTD_WEBHOOK_SECRETS": "",
         "WAPORTD_WEBHOOK_HEADERS": "{}",
         "WAPORTD_WEBHOOK_EVENTS": "message",
@@ -178,7 +178,7 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         "WAPORTD_DEFAULT_COUNTRY": "",
         "WAPORTD_MEDIA_FROM_PRIVATE": "false",
         "WAPORTD_SEND_RATE": "0",
-        "WAPORTD_CLIENT_ID_PREFIX": "ylada_bot",
+        "WAPORTD_CLIENT_ID_PREFIX": "waportd",
         "WAPORTD_BROWSER": "/opt/a b/é; #x=1",
         "WAPORTD_PROXY": proxy,
         "WAPORTD_ENGINE": "",
@@ -207,7 +207,7 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
 
 def test_an_empty_webhook_reaches_the_server_as_empty(assign):
     port = assign(webhook_url="")
-    assert ask_after_start(port)["env"]["FLASK_WEBHOOK_URL"] == ""
+    assert ask_after_start(port)["env"]["WAPORTD_WEBHOOK_URL"] == ""
 
 
 def ask_after_start(port):

@@ -1,12 +1,15 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const path = require('node:path');
 const { describe, it } = require('node:test');
 
 const { ConfigError, readConfig } = require('../../server/config');
+const { scratch } = require('./support/process');
 
 /** Variables whose values may be secret. */
-const SECRET = ['FLASK_WEBHOOK_URL', 'WAPORTD_WEBHOOK_SECRETS', 'WAPORTD_WEBHOOK_HEADERS', 'WAPORTD_PROXY'];
+const SECRET = ['WAPORTD_WEBHOOK_URL', 'WAPORTD_WEBHOOK_SECRETS', 'WAPORTD_WEBHOOK_HEADERS', 'WAPORTD_PROXY'];
 const WHSEC = `whsec_${'aGlkZGVu'.repeat(4)}`;
 
 const read = (env = {}, args = []) => readConfig(env, args, '/srv');
@@ -25,13 +28,34 @@ describe('the configuration', () => {
     it('has a default for everything', () => {
         const config = read();
         assert.equal(config.port, 5001);
-        assert.equal(config.clientId, 'ylada_bot_5001');
+        assert.equal(config.clientId, 'waportd_5001');
         assert.equal(config.authDirectory, '/srv/.wwebjs_auth_5001');
         assert.equal(config.cacheDirectory, '/srv/.wwebjs_cache_5001');
         assert.equal(config.webhookUrl.href, 'http://localhost:5002/webhook');
         assert.equal(config.label, 'port 5001');
         assert.deepEqual(config.qrLifetime, [60, 20]);
         assert.ok(Object.isFrozen(config));
+    });
+
+    it('takes the webhook by the former name of its variable, unless the new one is there', () => {
+        const former = { FLASK_WEBHOOK_URL: 'http://localhost:1/former' };
+        assert.equal(read(former).webhookUrl.href, 'http://localhost:1/former');
+        assert.equal(read({ ...former, WAPORTD_WEBHOOK_URL: '' }).webhookUrl, null);
+        assert.deepEqual(problemsOf({ FLASK_WEBHOOK_URL: 'secret' }).length, 1);
+        assert.doesNotMatch(problemsOf({ FLASK_WEBHOOK_URL: 'secret' })[0], /secret/);
+    });
+
+    it('goes on with a login under the former prefix, where there is none of today', (t) => {
+        const folder = scratch(t);
+        const clientId = (env) => read({ PORT: '5002', STATE_DIRECTORY: folder, ...env }).clientId;
+        const link = (prefix) =>
+            fs.mkdirSync(path.join(folder, `.wwebjs_auth_5002/session-${prefix}_5002`), { recursive: true });
+        assert.equal(clientId(), 'waportd_5002');
+        link('ylada_bot');
+        assert.equal(clientId(), 'ylada_bot_5002');
+        assert.equal(clientId({ WAPORTD_CLIENT_ID_PREFIX: 'mine' }), 'mine_5002');
+        link('waportd');
+        assert.equal(clientId(), 'waportd_5002');
     });
 
     it('takes the port from PORT, else from the argument', () => {
@@ -70,7 +94,7 @@ describe('the configuration', () => {
     it('reads every variable', () => {
         const config = read({
             WAPORTD_USER: '2_1',
-            FLASK_WEBHOOK_URL: '',
+            WAPORTD_WEBHOOK_URL: '',
             WAPORTD_CLIENT_ID_PREFIX: 'bot',
             WAPORTD_BROWSER: '/usr/bin/chromium',
             WAPORTD_BROWSER_ARGS: '["--a", "--b"]',
@@ -134,7 +158,7 @@ describe('the configuration', () => {
         const bad = {
             PORT: 'x',
             WAPORTD_USER: '../etc',
-            FLASK_WEBHOOK_URL: 'file:///etc/passwd',
+            WAPORTD_WEBHOOK_URL: 'file:///etc/passwd',
             WAPORTD_CLIENT_ID_PREFIX: 'a b',
             WAPORTD_BROWSER: '',
             WAPORTD_BROWSER_ARGS: '["--a", 1]',

@@ -221,7 +221,7 @@ for (const [shape, seed] of [
         await once(app.listen(0, '127.0.0.1'), 'listening');
         t.after(() => app.close());
         const url = `http://127.0.0.1:${app.address().port}/`;
-        const { server } = await startLinked(t, standin, { env: { FLASK_WEBHOOK_URL: url } });
+        const { server } = await startLinked(t, standin, { env: { WAPORTD_WEBHOOK_URL: url } });
         const command = (name, body) => standin.command(name, { phone: PHONE, from: DAVI, ...body });
         const kinds = Object.keys(TYPES).filter((type) => !NOTICES.includes(type));
         const ids = {};

@@ -212,7 +212,7 @@ describe('events on their way from the journal to the web app', () => {
 describe('a server', () => {
     it('hands on what it had before it was killed, and shows it to whoever asks', async (t) => {
         const port = await freePort();
-        const env = { FLASK_WEBHOOK_URL: `http://localhost:${port}/webhook` };
+        const env = { WAPORTD_WEBHOOK_URL: `http://localhost:${port}/webhook` };
         const first = await startLinked(t, { env });
         const words = ['one', 'two', 'three', 'four', 'five'];
         for (const message of words) await first.post('/send', { phone: '5511988887777', message });
@@ -261,7 +261,7 @@ describe('a server', () => {
                 response.end();
             }
         });
-        const env = { FLASK_WEBHOOK_URL: url.href };
+        const env = { WAPORTD_WEBHOOK_URL: url.href };
         const options = { env, directory: scratch(t), port: await freePort() };
         let server = await startLinked(t, options);
         for (let round = 0; round < 5; round += 1) {
@@ -295,7 +295,7 @@ describe('a server', () => {
         const secrets = range(2).map(() => `whsec_${crypto.randomBytes(32).toString('base64')}`);
         const server = await startLinked(t, {
             env: {
-                FLASK_WEBHOOK_URL: url.href,
+                WAPORTD_WEBHOOK_URL: url.href,
                 WAPORTD_WEBHOOK_SECRETS: secrets.join(','),
                 WAPORTD_WEBHOOK_HEADERS: JSON.stringify({ 'x-token': 'hidden-word' }),
                 WAPORTD_WEBHOOK_EVENTS: 'message.sent,session',
@@ -335,7 +335,7 @@ describe('a server', () => {
             env: {
                 ...Object.fromEntries(proxies),
                 NODE_USE_ENV_PROXY: '1',
-                FLASK_WEBHOOK_URL: url.href,
+                WAPORTD_WEBHOOK_URL: url.href,
                 WAPORTD_WEBHOOK_EVENTS: 'session',
             },
         });

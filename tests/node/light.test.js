@@ -116,7 +116,7 @@ it('has no webhook call the server of another user', async (t) => {
     const other = await startLinked(t);
     const fast = { NODE_OPTIONS: `--require ${FAST}`, FAST_CLOCK: '20' };
     const url = `http://localhost:${other.port}/disconnect`;
-    const server = await startLinked(t, { env: { FLASK_WEBHOOK_URL: url, ...fast } });
+    const server = await startLinked(t, { env: { WAPORTD_WEBHOOK_URL: url, ...fast } });
     await server.post('/send', { phone: '5511988887777', message: 'is answered' });
     const tried = async () => {
         const { webhook: counts } = (await server.get('/session')).json;
@@ -143,7 +143,7 @@ function kept(config, state, log) {
 
 it('gives a pairing code that was asked before a browser may be opened, though a page polls', async (t) => {
     const directory = scratch(t);
-    const env = { PORT: '5002', HOME: directory, WAPORTD_BROWSER: '/bin/true', FLASK_WEBHOOK_URL: '' };
+    const env = { PORT: '5002', HOME: directory, WAPORTD_BROWSER: '/bin/true', WAPORTD_WEBHOOK_URL: '' };
     const config = readConfig(env, [], directory);
     const log = { error() {}, warning() {}, info() {}, debug() {} };
     let tell;
@@ -181,7 +181,7 @@ it('gives a pairing code that was asked before a browser may be opened, though a
 
 it('tells each change of its state as an event, and a code in none', (t) => {
     const directory = scratch(t);
-    const config = readConfig({ PORT: '5002', HOME: directory, FLASK_WEBHOOK_URL: '' }, [], directory);
+    const config = readConfig({ PORT: '5002', HOME: directory, WAPORTD_WEBHOOK_URL: '' }, [], directory);
     const state = new SessionState({ port: 5002, user: '2', attempts: 5 });
     const events = [];
     const session = new Session({

@@ -43,7 +43,7 @@ const SLOW_BROWSER = { WAPORTD_START_TIMEOUT: '1200', WAPORTD_PROBE_INTERVAL: '4
 /** Leave in a folder what a server leaves that had a phone linked. */
 function pretendLinked(directory, port) {
     const auth = path.join(directory, `.wwebjs_auth_${port}`);
-    fs.mkdirSync(path.join(auth, `session-ylada_bot_${port}`), { recursive: true });
+    fs.mkdirSync(path.join(auth, `session-waportd_${port}`), { recursive: true });
     fs.writeFileSync(path.join(auth, 'login.json'), '{"linked":true}');
 }
 

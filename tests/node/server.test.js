@@ -36,7 +36,7 @@ function startWithSockets(t, port) {
     const args = ['-c', SOCKET_UNIT, String(port), process.execPath, SCRIPT, String(port)];
     const child = spawn('/usr/bin/python3', args, {
         cwd: directory,
-        env: { PATH: process.env.PATH, HOME: directory, FLASK_WEBHOOK_URL: '' },
+        env: { PATH: process.env.PATH, HOME: directory, WAPORTD_WEBHOOK_URL: '' },
         stdio: ['ignore', 'pipe', 'pipe'],
     });
     t.after(() => child.kill('SIGKILL'));
@@ -131,11 +131,11 @@ describe('running', () => {
 
     it('hands no message to itself, and says so', async (t) => {
         const port = await freePort();
-        const env = { FLASK_WEBHOOK_URL: `http://localhost:${port}/webhook` };
+        const env = { WAPORTD_WEBHOOK_URL: `http://localhost:${port}/webhook` };
         const server = await startServer(t, { port, env });
         const { webhook } = await server.follow().until((document) => document.webhook.error !== null, 'it');
         assert.match(webhook.error, /names this server itself/);
-        assert.match(server.output, /FLASK_WEBHOOK_URL names this server itself/);
+        assert.match(server.output, /WAPORTD_WEBHOOK_URL names this server itself/);
     });
 
     it('says what is wrong when a session cannot be deleted', async (t) => {

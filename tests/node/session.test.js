@@ -260,7 +260,7 @@ describe('a linked session', () => {
         t.after(() => app.close());
         const notified = await receiver(t);
         const env = {
-            FLASK_WEBHOOK_URL: `http://127.0.0.1:${app.address().port}/webhook`,
+            WAPORTD_WEBHOOK_URL: `http://127.0.0.1:${app.address().port}/webhook`,
             NOTIFY_SOCKET: notified.socket,
             NODE_OPTIONS: `--require ${path.join(__dirname, 'support', 'report-late-modules.js')}`,
         };
@@ -520,7 +520,7 @@ describe('trouble that no restart mends is shown and waited out', () => {
         assert.equal((await events.until('error')).cause, 'profile_error');
 
         const server = await start(t);
-        const profile = path.join(profileOf(server), `session-ylada_bot_${server.port}`);
+        const profile = path.join(profileOf(server), `session-waportd_${server.port}`);
         await openByHand(t, profile);
         const waiting = server.follow();
         await server.get('/qr');

@@ -16,7 +16,7 @@ function newStorage(t) {
     const config = {
         authDirectory: path.join(directory, '.wwebjs_auth_5002'),
         cacheDirectory: path.join(directory, '.wwebjs_cache_5002'),
-        clientId: 'ylada_bot_5002',
+        clientId: 'waportd_5002',
     };
     return { storage: new Storage(config), again: () => new Storage(config), directory, ...config };
 }
@@ -134,7 +134,7 @@ describe('the storage', () => {
     it('can be prepared again before an earlier time is done, and leaves nothing of that', async (t) => {
         const { storage, authDirectory } = newStorage(t);
         await Promise.all(Array.from({ length: 20 }, () => storage.prepare()));
-        assert.deepEqual(fs.readdirSync(authDirectory), ['session-ylada_bot_5002']);
+        assert.deepEqual(fs.readdirSync(authDirectory), ['session-waportd_5002']);
     });
 
     it('drops the lock of another host and keeps that of its own', async (t) => {

@@ -66,7 +66,7 @@ def test_the_environment_holds_every_variable_once():
         'PORT="5002"',
         'WAPORTD_USER="2"',
         'WAPORTD_ALLOW_UIDS=""',
-        'FLASK_WEBHOOK_URL="http://localhost:5002/webhook"',
+        'WAPORTD_WEBHOOK_URL="http://localhost:5002/webhook"',
         'WAPORTD_WEBHOOK_SECRETS=""',
         'WAPORTD_WEBHOOK_HEADERS="{}"',
         'WAPORTD_WEBHOOK_EVENTS="message"',
@@ -78,7 +78,7 @@ def test_the_environment_holds_every_variable_once():
         'WAPORTD_DEFAULT_COUNTRY=""',
         'WAPORTD_MEDIA_FROM_PRIVATE="false"',
         'WAPORTD_SEND_RATE="0"',
-        'WAPORTD_CLIENT_ID_PREFIX="ylada_bot"',
+        'WAPORTD_CLIENT_ID_PREFIX="waportd"',
         'WAPORTD_BROWSER="auto"',
         'WAPORTD_BROWSER_ARGS="[]"',
         'WAPORTD_PROXY="auto"',
@@ -103,7 +103,7 @@ def test_the_environment_holds_every_variable_once():
 )
 def test_a_users_own_webhook_wins_over_the_configured_one(own, shown):
     text = units.environment(dataclasses.replace(ASSIGNMENT, webhook_url=own), Config())
-    assert f'FLASK_WEBHOOK_URL="{shown}"\n' in text
+    assert f'WAPORTD_WEBHOOK_URL="{shown}"\n' in text
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_server_is_told_of_a_pinned_page():
 @pytest.mark.parametrize("character", [*map(chr, range(0x20)), "\x7f", "\x85", "\u2028", "\ud800"])
 def test_no_value_can_end_its_line(character):
     hostile = f"http://x/{character}PORT=1"
-    with pytest.raises(ValueError, match="FLASK_WEBHOOK_URL has control characters") as caught:
+    with pytest.raises(ValueError, match="WAPORTD_WEBHOOK_URL has control characters") as caught:
         units.environment(dataclasses.replace(ASSIGNMENT, webhook_url=hostile), Config())
     assert "http" not in str(caught.value)
     with pytest.raises(ValueError, match="WAPORTD_USER"):
@@ -192,8 +192,8 @@ def test_every_short_text_of_special_characters_stays_one_quoted_value():
     for characters in itertools.product("\"'\\$`#; =", repeat=4):
         value = "".join(characters)
         text = units.environment(dataclasses.replace(ASSIGNMENT, webhook_url=value), Config())
-        [line] = [line for line in text.splitlines() if line.startswith("FLASK_WEBHOOK_URL=")]
-        match = re.fullmatch(r'FLASK_WEBHOOK_URL="((?:[^"\\$`]|\\["\\$`])*)"', line)
+        [line] = [line for line in text.splitlines() if line.startswith("WAPORTD_WEBHOOK_URL=")]
+        match = re.fullmatch(r'WAPORTD_WEBHOOK_URL="((?:[^"\\$`]|\\["\\$`])*)"', line)
         assert match
         assert re.sub(r"\\(.)", r"\1", match[1]) == value
 

@@ -18,6 +18,7 @@ from waportd import files
 from waportd.cli import copying, terminal
 from waportd.cli.exit_status import Problem
 from waportd.config import Bus, Config
+from waportd.contract import CONTRACT
 from waportd.model import Port
 from waportd.port_holders import is_stale_server
 
@@ -26,6 +27,7 @@ _MAX_NOTE = 4096
 """Bytes of a server's note about its login; it has some 100."""
 _LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket", "DevToolsActivePort")
 """What a browser leaves behind: useless to another one."""
+_EARLIER_PREFIX = CONTRACT["variables"]["WAPORTD_CLIENT_ID_PREFIX"]["earlier_default"]
 _MESSAGES = "messages"
 """Beside the profile: the journal, and the keys of sends."""
 _PROFILE = "profile"
@@ -66,7 +68,9 @@ def find(stack: contextlib.ExitStack, named: Path, port: int | None, prefix: str
     match = _FOLDER.fullmatch(folder.name)
     number = int(match[1]) if match else port
     profiles = [name for name in inside if name.startswith("session") and _is_folder(name, opened)]
-    exact = [name for name in profiles if name == f"session-{prefix}_{number}"]
+    exact = [name for name in profiles if name == f"session-{prefix}_{number}"] or [
+        name for name in profiles if name == f"session-{_EARLIER_PREFIX}_{number}"
+    ]
     if len(exact or profiles) != 1:
         there = ", ".join(map(terminal.plain, profiles)) or "none"
         raise Problem(

@@ -280,7 +280,8 @@ class Instances:
         metadata=_key(
             values.CLIENT_ID_PREFIX,
             "A server's client id is PREFIX_PORT, and its login is stored under that name, in "
-            ".wwebjs_auth_PORT/session-PREFIX_PORT: with another prefix, every user has to link again.",
+            ".wwebjs_auth_PORT/session-PREFIX_PORT: with another prefix, every user has to link again. With the default, a "
+            "login under the default of version 0.1, ylada_bot, is used as it is.",
         ),
     )
     browser: str = field(

@@ -10,7 +10,7 @@ async function main(/** @type {string} */ folder) {
     const storage = new Storage({
         authDirectory: path.join(folder, '.wwebjs_auth_5002'),
         cacheDirectory: path.join(folder, '.wwebjs_cache_5002'),
-        clientId: 'ylada_bot_5002',
+        clientId: 'waportd_5002',
     });
     const causeOf = (/** @type {Promise<unknown>} */ work) =>
         work.then(

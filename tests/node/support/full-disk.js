@@ -12,7 +12,7 @@ async function main(disk) {
     const storage = new Storage({
         authDirectory: path.join(disk, '.wwebjs_auth_5002'),
         cacheDirectory: path.join(disk, '.wwebjs_cache_5002'),
-        clientId: 'ylada_bot_5002',
+        clientId: 'waportd_5002',
     });
     fs.mkdirSync(storage.profile, { recursive: true });
     fs.writeFileSync(path.join(storage.profile, 'Cookies'), 'x');

@@ -330,7 +330,7 @@ async function startServer(
     const [program, ...args] = [...around, process.execPath, script, String(number)];
     const child = spawn(program, args, {
         cwd: directory,
-        env: { PATH: process.env.PATH, HOME: directory, FLASK_WEBHOOK_URL: '', ...env },
+        env: { PATH: process.env.PATH, HOME: directory, WAPORTD_WEBHOOK_URL: '', ...env },
         stdio: ['ignore', 'pipe', 'pipe'],
     });
     const server = new Server(child, number, directory);

@@ -164,7 +164,7 @@ async def test_the_browser_is_that_of_a_session_and_its_arguments_are_told_to_no
         process.stdin.once('data', (line) => {
             const told = JSON.parse(line);
             const shows = JSON.stringify([process.env, process.argv]);
-            if (shows.includes('SECRET') || told.PORT || told.FLASK_WEBHOOK_URL) throw new Error('too much');
+            if (shows.includes('SECRET') || told.PORT || told.WAPORTD_WEBHOOK_URL) throw new Error('too much');
             if (!told.WAPORTD_BROWSER_ARGS.includes('SECRET')) throw new Error('too little');
             console.log(%s);
             process.exit(0);
