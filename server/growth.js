@@ -51,6 +51,8 @@ class Growth {
         // It may have been deleted meanwhile.
         if (this.#state.name === 'logged_out') return;
         this.#state.update({ storage: { ...sizes, ...times, measured_at: timestamp(Date.now()) } });
+        // A copy that was made while the sizes were measured had no place to show its time.
+        await this.#safekeeping.showTimes();
     }
 }
 

@@ -120,7 +120,10 @@ class Safekeeping {
     async showTimes() {
         const times = await this.times();
         const { storage } = this.#state.document();
-        if (storage !== null) this.#state.update({ storage: { ...storage, ...times } });
+        if (storage === null) return;
+        const { snapshot_at: snapshotAt, restored_at: restoredAt } = storage;
+        if (snapshotAt === times.snapshot_at && restoredAt === times.restored_at) return;
+        this.#state.update({ storage: { ...storage, ...times } });
     }
 
     /** As the document has them: of when the newest copy is, and when one took the place of the login. */

@@ -4,10 +4,15 @@
 
 const assert = require('node:assert/strict');
 const { once } = require('node:events');
+const fs = require('node:fs');
+const path = require('node:path');
 const { describe, it } = require('node:test');
 
 const { Growth } = require('../../server/growth');
+const { Safekeeping } = require('../../server/safekeeping');
+const { Snapshots } = require('../../server/snapshots');
 const { SessionState } = require('../../server/state');
+const { scratch } = require('./support/process');
 
 const newState = () => new SessionState({ port: 5002, user: '2', attempts: 5 });
 
@@ -26,7 +31,8 @@ function begin(t, intervalMs) {
     const state = newState();
     const disk = new SlowDisk();
     const times = async () => ({ snapshot_at: null, restored_at: null });
-    const growth = new Growth({ storage: disk, safekeeping: { times }, state });
+    const showTimes = async () => {};
+    const growth = new Growth({ storage: disk, safekeeping: { times, showTimes }, state });
     growth.start(intervalMs);
     t.after(() => growth.close());
     return { state, disk };
@@ -50,6 +56,31 @@ describe('the growth of a session', () => {
         const { measured_at: at, ...sizes } = document.storage;
         assert.deepEqual(sizes, { login: 7, cache: 5, snapshot_at: null, restored_at: null });
         assert.ok(Date.parse(at) >= before && Date.parse(at) <= Date.now(), at);
+    });
+
+    it('shows the time of a copy that was made while it was measured', async (t) => {
+        const state = newState();
+        const disk = new SlowDisk();
+        const [profile, authDirectory] = [scratch(t), scratch(t)];
+        fs.mkdirSync(path.join(profile, 'Default/IndexedDB'), { recursive: true });
+        fs.writeFileSync(path.join(profile, 'Default/IndexedDB/keys'), 'keys');
+        const safekeeping = new Safekeeping({
+            makeSnapshots: () => new Snapshots({ authDirectory, profile }, 2),
+            profile,
+            interval: 300,
+            state,
+            log: { warning() {}, info() {} },
+        });
+        const growth = new Growth({ storage: disk, safekeeping, state });
+        growth.start();
+        t.after(() => growth.close());
+        state.enter('ready', {});
+        await turn();
+        const { at } = await safekeeping.take(null);
+        assert.equal(state.document().storage, null);
+        disk.measurements[0]({ login: 7, cache: 5 });
+        while (!state.document().storage?.snapshot_at) await once(state, 'change');
+        assert.equal(Date.parse(state.document().storage.snapshot_at), at);
     });
 
     it('is not measured each time that the connection comes back', async (t) => {
