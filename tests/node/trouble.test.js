@@ -418,7 +418,7 @@ describe('what WhatsApp says reaches whoever looks', () => {
         assert.match(refused.json.hint, /scan/);
         const { cause, message } = (await server.get('/session')).json;
         assert.equal(cause, 'pairing_limited');
-        assert.match(message, /too often/);
+        assert.match(message, /too many pairing codes/);
         // Asking WhatsApp again would make it longer.
         await standin.command('refuse-pairing', { on: false });
         const again = await server.post('/pairing-code', { phone: PHONE });
