@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from slugs import github
+
 from waportd.api.openapi import document
+from waportd.api.schema_words import members, resolved, said
 from waportd.api.server import operations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     Node = Mapping[str, Any]
 
@@ -17,45 +21,25 @@ _HEAD = """\
 <!-- Written by `make docs` from the operations in waportd/api/. -->
 # API
 HTTP/1.1 with JSON, on the unix socket and where `api.listen` says. `GET /openapi.json` is all of this in OpenAPI 3.1,
-for generators of clients and for tests.
-
+for generators of clients and for tests, and `GET /docs` shows it as a page. [Connect a web app](integration.md#a-client-in-another-language)
+says which generators work.
+"""
+_RULES = """\
+## What holds for all calls
 - **Who may call**: on the unix socket, anyone who may open it; over TCP, a caller with `Authorization: Bearer TOKEN` or a
-  connect link. [security.md](security.md) describes how tokens and links are made. Each call says what it needs over
-  TCP.
+  connect link, which are its `expires` and `signature` in the query. [security.md](security.md) describes how tokens and links are
+  made. Each call says what it needs over TCP.
 - **Errors** are [problem documents](#problem-document), `application/problem+json` (RFC 9457): `code` is for programs, `detail`
   and `hint` are for people. If a retry makes sense, `Retry-After` says when. Any call may be answered with
   400 `bad_request`, 401 `unauthorized`, 403 `forbidden`, 404 `not_found`, 405 `method_not_allowed`, 413 `too_large`,
   429 `too_many_requests` and 500 `internal_error`; each call lists its other errors.
 - **Unknown parameters and members of a body are refused.** Only the front end's own `/api/…` and the
   pages ignore unknown parameters.
-- **Answers may get more members** in later versions; none is renamed or removed.
+- **Answers may get more members**, and errors more codes, in later versions; none is renamed or removed.
 - **Times** are RFC 3339 in UTC, to the millisecond. Durations are in seconds, sizes in bytes.
 - **Streams** are server-sent events with a comment every 15 seconds. With `Last-Event-ID` a stream continues where it was cut off.
 """
 
-_TITLES = {
-    "users": "Users",
-    "qr": "QR codes",
-    "pairing": "Pairing codes",
-    "events": "Events",
-    "messages": "Messages, chats and groups",
-    "logs": "Logs",
-    "links": "Connect links",
-    "ports": "Ports",
-    "tokens": "Tokens",
-    "health": "Health",
-    "host": "Host",
-    "metrics": "Metrics",
-    "openapi": "This document",
-    "legacy": "The web front end's own shapes",
-    "pages": "Pages",
-}
-_NEEDS = {
-    (): "nothing",
-    ("admin",): "a token of scope `admin`",
-    ("user",): "a token of that user, or of scope `admin`",
-    ("user", "link"): "a token or connect link of that user, or a token of scope `admin`",
-}
 _ANYWHERE = {
     "400 `bad_request`",
     "401 `unauthorized`",
@@ -69,43 +53,59 @@ _ANYWHERE = {
 def markdown() -> str:
     """Return docs/api.md."""
     api = document(operations())
-    calls: dict[str, list[str]] = {}
+    calls: dict[str, list[tuple[str, Node]]] = {tag["name"]: [] for tag in api["tags"]}
     for path, methods in api["paths"].items():
         for method, operation in methods.items():
-            calls.setdefault(operation["tags"][0], []).append("\n".join(_call(method, path, operation)))
+            calls[operation["tags"][0]].append((f"{method.upper()} {path}", operation))
+    titles = {tag["name"]: tag["x-displayName"] for tag in api["tags"]}
     sections = [
-        "\n".join([f"## {_TITLES.get(tag, tag.capitalize())}", "", "\n".join(texts)])
-        for tag, texts in calls.items()
+        "\n".join(
+            [
+                f"## {titles[tag]}",
+                "",
+                *("\n".join(_call(*one, api["components"]["schemas"])) for one in found),
+            ]
+        )
+        for tag, found in calls.items()
     ]
     schemas = ["## Documents", ""]
     for name, schema in api["components"]["schemas"].items():
         schemas += [f"### {name} document", *_members(schema), ""]
-    return "\n".join([_HEAD, *sections, *schemas]).rstrip("\n") + "\n"
+    glance = ["## Calls at a glance", "", *_glance(titles, calls), ""]
+    return "\n".join([_HEAD, *glance, _RULES, *sections, *schemas]).rstrip("\n") + "\n"
 
 
-def _call(method: str, path: str, operation: Node) -> Iterator[str]:
-    yield f"### `{method.upper()} {path}`"
+def _glance(titles: Mapping[str, str], calls: Mapping[str, list[tuple[str, Node]]]) -> Iterator[str]:
+    """Yield a table of all calls."""
+    yield from _table("Call", "What it does", "Of")
+    for tag, found in calls.items():
+        for call, operation in found:
+            yield _row(
+                f"[`{call}`](#{github(call, '-')})",
+                operation["summary"],
+                f"[{titles[tag]}](#{github(titles[tag], '-')})",
+            )
+
+
+def _call(call: str, operation: Node, schemas: Mapping[str, Node]) -> Iterator[str]:
+    yield f"### `{call}`"
     yield operation["summary"]
-    if "description" in operation:
-        yield ""
-        yield operation["description"]
     yield ""
-    shown = tuple(
-        role for one in operation["security"] for scheme, roles in one.items() for role in roles or [scheme]
-    )
-    yield f"Needs over TCP: {_NEEDS[shown]}."
+    yield operation["description"]
     yield ""
     if parameters := operation.get("parameters"):
         yield from _table("Parameter", "In", "Value", "Meaning")
         for one in parameters:
             required = "" if one["required"] else " (optional)"
-            yield _row(f"`{one['name']}`", f"{one['in']}{required}", _kind(one["schema"]), one["description"])
+            yield _row(f"`{one['name']}`", f"{one['in']}{required}", said(one["schema"]), one["description"])
         yield ""
     if body := operation.get("requestBody"):
-        schema = body["content"]["application/json"]["schema"]
+        content = body["content"]["application/json"]
         yield f"Body{'' if body['required'] else ' (optional)'}:"
         yield ""
-        yield from _members(schema)
+        yield from _members(resolved(content["schema"], schemas))
+        yield ""
+        yield f"    {json.dumps(content['example'], ensure_ascii=False)}"
         yield ""
     yield from _table("Status", "Answer", "Content")
     errors = []
@@ -115,7 +115,7 @@ def _call(method: str, path: str, operation: Node) -> Iterator[str]:
             errors += [f"{status} {code}" for code in re.findall("`[a-z_]+`", response["description"])]
             continue
         shown_as = [
-            f"{media}: {_kind(of['schema'])}" if "schema" in of else media
+            f"{media}: {said(of['schema'])}"
             for media, of in content.items()
             if media != "application/problem+json"
         ]
@@ -128,49 +128,7 @@ def _call(method: str, path: str, operation: Node) -> Iterator[str]:
 
 def _members(schema: Node) -> Iterator[str]:
     yield from _table("Member", "Value", "Meaning")
-    for name, member in schema.get("properties", {}).items():
-        mark = "" if name in schema.get("required", ()) else " (optional)"
-        yield _row(f"`{name}`{mark}", _kind(member), member.get("description", ""))
-
-
-def _kind(schema: Node) -> str:
-    """Return the words for what a value may be."""
-    for keyword, describe in _TOLD_BY.items():
-        if keyword in schema:
-            return describe(schema)
-    if "type" not in schema and "anyOf" in schema:
-        return " or ".join(map(_kind, schema["anyOf"]))
-    kinds = schema.get("type", "anything")
-    words = " or ".join([kinds] if isinstance(kinds, str) else kinds)
-    if schema.get("format") == "date-time":
-        words = words.replace("string", "time")
-    if "maximum" in schema:
-        words += f" from {schema['minimum']} to {schema['maximum']}"
-    if schema.get("default") is not None:
-        words += f", by default `{str(schema['default']).lower()}`"
-    return words
-
-
-def _reference(schema: Node) -> str:
-    name = schema["$ref"].rpartition("/")[2]
-    return f"[{name}](#{name.lower()}-document)"
-
-
-def _event(schema: Node) -> str:
-    members = schema["properties"]
-    if {"event", "data"} <= set(members):
-        return f"event {_kind(members['event'])} with {_kind(members['data'])}"
-    return "object"
-
-
-_TOLD_BY: dict[str, Callable[[Node], str]] = {
-    "$ref": _reference,
-    "contentSchema": lambda schema: _kind(schema["contentSchema"]),
-    "const": lambda schema: f"`{schema['const']}`",
-    "enum": lambda schema: ", ".join(f"`{one}`" for one in schema["enum"]),
-    "items": lambda schema: f"list of {_kind(schema['items'])}",
-    "properties": _event,
-}
+    yield from (_row(*member) for member in members(schema))
 
 
 def _table(*titles: str) -> Iterator[str]:

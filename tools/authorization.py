@@ -93,6 +93,7 @@ GET /api/port                               yes  yes   403     no    no    no   
 GET /api/whatsapp-status                    yes  yes   403     no    no    no   403     401   401   403   yes   yes       yes   403     401   401
 GET /                                       yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     yes   yes
 GET /connect                                yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     yes   yes
+GET /docs                                   yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     yes   yes
 GET /assets/{name}                          yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     400   400
 GET /v1/users/{user}/messages               yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400
 POST /v1/users/{user}/messages              yes  yes   403     no    no    no   403     401   401   403   yes   yes       403   403     400   400

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from aiohttp import web
 
+from waportd.api import examples
 from waportd.api.documents import moment, respond
 from waportd.api.json_schema import Document, Moment, of
 from waportd.api.operations import Answer, Operation, Scope
@@ -44,7 +45,9 @@ _LIMIT = Parameter[int]("limit", number(1, 1000), "The most changes to return; t
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
-    listed = Answer("the changes, the oldest first", of(ChangesDocument))
+    listed = Answer(
+        "the changes, the oldest first", of(ChangesDocument), example={"changes": [examples.CHANGE]}
+    )
     return [
         Operation(
             "GET",
@@ -59,7 +62,10 @@ def operations() -> list[Operation]:
 
 
 async def index(request: web.Request) -> web.Response:
-    """List who changed what through the API."""
+    """List who changed what through the API.
+
+    The journal holds it, as long as it keeps its lines.
+    """
     found = await changes.newest(_OF.of(request), time.time() - _SINCE.of(request), _LIMIT.of(request))
     return respond(
         ChangesDocument(

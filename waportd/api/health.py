@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from aiohttp import web
 
 from waportd import __version__
+from waportd.api import examples
 from waportd.api.documents import moment, respond
 from waportd.api.json_schema import Document, Moment, of
 from waportd.api.operations import WATCHERS, Answer, Operation, Scope
@@ -51,7 +52,7 @@ def operations() -> list[Operation]:
             "/v1/health",
             show,
             Scope.ADMIN,
-            {200: Answer("the daemon is well", of(HealthDocument))},
+            {200: Answer("the daemon is well", of(HealthDocument), example=examples.HEALTH)},
             also=WATCHERS,
         )
     ]

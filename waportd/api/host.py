@@ -44,7 +44,10 @@ def operations() -> list[Operation]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show the machine's resources, and how many more servers fit on it."""
+    """Show the machine's resources, and how many more servers fit on it.
+
+    `more_sessions` follows from the free memory and from the limits of the configuration.
+    """
     supervisor = supervisor_of(request)
     capacity, limits = await supervisor.capacity(), supervisor.limits
     return respond(

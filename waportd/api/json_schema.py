@@ -28,6 +28,8 @@ class Missing(enum.Enum):
 
 
 MISSING: Final = Missing.MISSING
+BINARY: Final[Schema] = {"type": "string", "format": "binary"}
+"""Bytes, as generators of clients know them."""
 Moment = Annotated[str, As({"type": "string", "format": "date-time"})]
 """A time: RFC 3339 in UTC."""
 _TYPES: Final[Mapping[Any, str]] = {
@@ -183,7 +185,8 @@ def event(name: str, data: Schema) -> Schema:
 
 def nullable(schema: Schema) -> Schema:
     """Allow null, too."""
-    if set(schema) <= {"type", "format", "description"}:
+    # Each other keyword but these holds for values of its own type only.
+    if isinstance(schema.get("type"), str) and not {"enum", "const", "title"} & set(schema):
         return {**schema, "type": [schema["type"], "null"]}
     return {"anyOf": [schema, {"type": "null"}]}
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from aiohttp import hdrs, web
 
+from waportd.api import examples
 from waportd.api.access import access_of, peer_uid
 from waportd.api.documents import moment, respond
 from waportd.api.json_schema import Document, Moment, of
@@ -47,7 +48,7 @@ def operations() -> list[Operation]:
             "/v1/users/{user}/connect-link",
             create,
             Scope.USER,
-            {201: Answer("the link", of(ConnectLink))},
+            {201: Answer("the link", of(ConnectLink), example=examples.CONNECT_LINK)},
             (USER,),
             _TTL,
         ),

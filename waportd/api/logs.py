@@ -6,6 +6,7 @@ from typing import Annotated
 
 from aiohttp import web
 
+from waportd.api import examples
 from waportd.api.access import caller_of
 from waportd.api.crowds import Crowd
 from waportd.api.documents import moment, respond
@@ -74,6 +75,7 @@ def operations() -> list[Operation]:
                     "the lines; with `follow=true` server-sent events, of which the schema is that of each",
                     of(LogDocument),
                     others={"text/event-stream": event("log", of(LogLine))},
+                    example=examples.LOG,
                 )
             },
             (USER, _LINES, _FOLLOW, _SEEN),

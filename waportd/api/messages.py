@@ -16,11 +16,12 @@ from typing import Any, Final, TypeVar
 import aiohttp
 from aiohttp import hdrs, web
 
+from waportd.api import examples
 from waportd.api.access import access_of, caller_of
 from waportd.api.connections import Connection, Turns
 from waportd.api.crowds import Crowd
 from waportd.api.happenings import ENTRY, HAPPENING
-from waportd.api.json_schema import array, event, flag, integer, nullable, record, text, words
+from waportd.api.json_schema import BINARY, array, event, flag, integer, nullable, record, text, words
 from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.parameters import NO_BODY, USER, Body, Parameter, supervisor_of
 from waportd.api.problems import Handler
@@ -125,6 +126,8 @@ class Passed(Body[None]):
     document: Schema = dataclasses.field(default_factory=lambda: _OBJECT)
     others: Mapping[str, Schema] = dataclasses.field(default_factory=dict)
     """Its other content types than JSON."""
+    sample: object = None
+    """An example of the JSON."""
 
     @property
     def required(self) -> bool:
@@ -141,14 +144,20 @@ class Passed(Body[None]):
         """What may be sent, by its content type."""
         return {_JSON: self.document, **self.others}
 
+    @property
+    def shown(self) -> object:
+        """An example of the JSON."""
+        return self.sample
+
     async def read(self, _request: web.Request) -> dict[str, Any] | None:
         """Leave it unread."""
         return None
 
 
 def _members(needed: tuple[str, ...] = (), /, example: object = None, **members: Schema) -> Passed:
-    document = {"type": "object", "properties": members, "required": list(needed)}
-    return Passed(document=document | ({} if example is None else {"examples": [example]}))
+    return Passed(
+        document={"type": "object", "properties": members, "required": list(needed)}, sample=example
+    )
 
 
 _FILE: Schema = {
@@ -166,6 +175,7 @@ _FILE: Schema = {
 _SOMEBODY = "+55 11 98888-7777"
 _TO = text("A phone number as people write it, or the id of a chat.")
 _SEND: Schema = {
+    "title": "MessageToSend",
     "type": "object",
     "properties": {
         "to": _TO,
@@ -182,7 +192,6 @@ _SEND: Schema = {
         "link_preview": flag("Whether a link gets a preview."),
     },
     "required": ["to"],
-    "examples": [{"to": _SOMEBODY, "text": "Hello!"}],
 }
 _MESSAGE_TO_SEND = Passed(
     document=_SEND,
@@ -193,6 +202,7 @@ _MESSAGE_TO_SEND = Passed(
             "required": ["message"],
         }
     },
+    sample={"to": _SOMEBODY, "text": "Hello!"},
 )
 
 # ---- Parameters -------------------------------------------------------------------------------------
@@ -316,7 +326,7 @@ class Passage:
     other: Mapping[int, Answer] = dataclasses.field(default_factory=dict)
 
 
-_SENT = Answer("it was sent", _OUTCOME)
+_SENT = Answer("it was sent", _OUTCOME, example=examples.OUTCOME)
 _PENDING = {202: Answer("it is not known yet whether it was sent", _OUTCOME)}
 
 
@@ -326,7 +336,8 @@ def _found(schema: Schema = _DOCUMENT) -> Answer:
 
 _ANY_BYTES = Answer(
     "the bytes, with the content type that the sender has given",
-    others={"*/*": {"type": "string", "format": "binary"}},
+    # By name, too: generators of clients know no "*/*".
+    others={"application/octet-stream": BINARY, "*/*": BINARY},
 )
 
 TABLE: Final = (
@@ -344,6 +355,7 @@ TABLE: Final = (
             "the messages; as `text/event-stream`, events of these names",
             _PAGE,
             others={_EVENTS: {"anyOf": [event("message", HAPPENING), event("reset", _OBJECT)]}},
+            example=examples.MESSAGES,
         ),
         (_AFTER, _TIMEOUT, _LIMIT, _KINDS, _OF_CHAT, _STATE, _SEEN),
     ),
@@ -382,7 +394,10 @@ TABLE: Final = (
         "state",
         "GET",
         "/messages/{id}",
-        """Return how far a message of the user's own has come.""",
+        """Return how far a message of the user's own has come.
+
+        404 `no_such_message` for others. An event `message.ack` reports each change.
+        """,
         Answer("its outcome", _OUTCOME),
         (_MESSAGE_ID,),
     ),
@@ -390,17 +405,28 @@ TABLE: Final = (
         "edit",
         "PATCH",
         "/messages/{id}",
-        """Replace the text of a message.""",
+        """Replace the text of a message.
+
+        WhatsApp allows it for 15 minutes; after that, and for messages of others, it is a 422 `refused`.
+        """,
         Answer("it was changed", _CHANGED),
         (_MESSAGE_ID,),
-        _members(("text",), text=text("The text."), mentions=array(text(), "The people who are mentioned.")),
+        _members(
+            ("text",),
+            example={"text": "Hello again!"},
+            text=text("The text."),
+            mentions=array(text(), "The people who are mentioned."),
+        ),
         _SEND_LIMIT_S,
     ),
     Passage(
         "delete",
         "DELETE",
         "/messages/{id}",
-        """Delete a message, for everyone or only for the user.""",
+        """Delete a message, for everyone or only for the user.
+
+        `for=me` removes it from this account only.
+        """,
         Answer("it was deleted", _CHANGED),
         (_MESSAGE_ID, _FOR),
         NO_BODY,
@@ -411,7 +437,10 @@ TABLE: Final = (
         "react",
         "POST",
         "/messages/{id}/reaction",
-        """React to a message, or remove the reaction.""",
+        """React to a message, or remove the reaction.
+
+        An empty text removes it.
+        """,
         Answer("it was sent", _CHANGED),
         (_MESSAGE_ID,),
         _members(
@@ -423,7 +452,10 @@ TABLE: Final = (
         "forward",
         "POST",
         "/messages/{id}/forward",
-        """Forward a message to another chat.""",
+        """Forward a message to another chat.
+
+        With an `Idempotency-Key` it is forwarded once, however often the call is repeated.
+        """,
         _SENT,
         (_MESSAGE_ID, _KEY),
         _members(("to",), example={"to": _SOMEBODY}, to=_TO),
@@ -436,29 +468,63 @@ TABLE: Final = (
             name,
             "POST",
             f"/chats/{{id}}/{name}",
-            f"""Show the other side that the user {sees}.""",
+            f"""Show the other side that the user {sees}.
+
+            {more}
+            """,
             Answer("it was sent", _TOLD),
             (_WHO,),
             body,
         )
-        for name, sees, body in (
-            ("typing", "is writing", _members(on=flag("False ends it."))),
-            ("recording", "is recording", _members(on=flag("False ends it."))),
-            ("seen", "has read the messages", NO_BODY),
+        for name, sees, more, body in (
+            (
+                "typing",
+                "is writing",
+                "It ends after some 25 seconds, or when a message comes.",
+                _members(example={"on": True}, on=flag("False ends it.")),
+            ),
+            (
+                "recording",
+                "is recording",
+                "It ends after some 25 seconds, or when a message comes.",
+                _members(example={"on": True}, on=flag("False ends it.")),
+            ),
+            ("seen", "has read the messages", "The chat has no more unread messages then.", NO_BODY),
         )
     ),
     Passage(
         "number",
         "GET",
         "/numbers/{number}",
-        """Return whether a phone number is on WhatsApp.""",
-        Answer("what WhatsApp says", _NUMBER),
+        """Return whether a phone number is on WhatsApp.
+
+        `id` is where to send to. It may differ from the number as it is dialled: for Brazil it may lack the ninth digit.
+        """,
+        Answer("what WhatsApp says", _NUMBER, example=examples.NUMBER),
         (_NUMBER_ASKED,),
     ),
     Passage(
-        "chats", "GET", "/chats", """List the chats, the newest first.""", _found(_CHATS), (_LIMIT, _OFFSET)
+        "chats",
+        "GET",
+        "/chats",
+        """List the chats, the newest first.
+
+        `limit` and `offset` select a part of them; `total` is how many there are.
+        """,
+        _found(_CHATS),
+        (_LIMIT, _OFFSET),
     ),
-    Passage("chat", "GET", "/chats/{id}", """Show one chat.""", _found(), (_CHAT_ID,)),
+    Passage(
+        "chat",
+        "GET",
+        "/chats/{id}",
+        """Show one chat.
+
+        By any id by which WhatsApp knows it; 404 `no_such_chat` if there is none.
+        """,
+        _found(),
+        (_CHAT_ID,),
+    ),
     Passage(
         "history",
         "GET",
@@ -474,32 +540,72 @@ TABLE: Final = (
         "earlier",
         "POST",
         "/chats/{id}/earlier",
-        """Ask the phone for older messages of a chat.""",
+        """Ask the phone for older messages of a chat.
+
+        The phone must be on. `arrived` is how many came within 8 seconds; others may come later.
+        """,
         Answer("the phone was asked", _DOCUMENT),
         (_CHAT_ID,),
         NO_BODY,
         _SEND_LIMIT_S,
     ),
-    Passage("contacts", "GET", "/contacts", """List the contacts.""", _found(), (_LIMIT, _OFFSET)),
-    Passage("contact", "GET", "/contacts/{id}", """Show one contact.""", _found(), (_CONTACT_ID,)),
+    Passage(
+        "contacts",
+        "GET",
+        "/contacts",
+        """List the contacts.
+
+        Those of the phone's address book, people with a chat, and members of groups.
+        """,
+        _found(),
+        (_LIMIT, _OFFSET),
+    ),
+    Passage(
+        "contact",
+        "GET",
+        "/contacts/{id}",
+        """Show one contact.
+
+        By any of their ids; 404 `no_such_contact` if WhatsApp's page knows nobody with that id.
+        """,
+        _found(),
+        (_CONTACT_ID,),
+    ),
     Passage(
         "picture",
         "GET",
         "/contacts/{id}/picture",
-        """Show the picture of a contact.""",
+        """Show the picture of a contact.
+
+        Also of a group or channel. 404 `no_picture` where there is none, or where this account may not see it.
+        """,
         dataclasses.replace(_ANY_BYTES, schema=_DOCUMENT),
         (_CONTACT_ID,),
     ),
-    Passage("groups", "GET", "/groups", """List the groups.""", _found(), (_LIMIT, _OFFSET)),
+    Passage(
+        "groups",
+        "GET",
+        "/groups",
+        """List the groups.
+
+        By name; all, unless `limit` is given.
+        """,
+        _found(),
+        (_LIMIT, _OFFSET),
+    ),
     Passage(
         "create_group",
         "POST",
         "/groups",
-        """Create a group.""",
+        """Create a group.
+
+        With 1 to 20 people. The answer has the outcome for each of them.
+        """,
         Answer("the group", _DOCUMENT),
         (),
         _members(
             ("subject", "participants"),
+            example={"subject": "Holidays", "participants": [_SOMEBODY]},
             subject=text("Its name."),
             participants=array(text(), "Numbers or ids of its members."),
         ),
@@ -507,15 +613,30 @@ TABLE: Final = (
         other={201: Answer("the group is created", _DOCUMENT)},
         audited=True,
     ),
-    Passage("group", "GET", "/groups/{id}", """Show a group and its members.""", _found(), (_GROUP_ID,)),
+    Passage(
+        "group",
+        "GET",
+        "/groups/{id}",
+        """Show a group and its members.
+
+        WhatsApp is asked. If it does not answer, `is_current` is false, and the rest is what was known before.
+        """,
+        _found(),
+        (_GROUP_ID,),
+    ),
     Passage(
         "change_group",
         "PATCH",
         "/groups/{id}",
-        """Change the name or description of a group.""",
+        """Change the name or description of a group.
+
+        What is missing stays as it is. Some groups allow that to admins only: 422 `not_admin`.
+        """,
         Answer("the group", _DOCUMENT),
         (_GROUP_ID,),
-        _members(subject=text("Its name."), description=text("Its description.")),
+        _members(
+            example={"subject": "Holidays"}, subject=text("Its name."), description=text("Its description.")
+        ),
         _SEND_LIMIT_S,
         audited=True,
     ),
@@ -523,7 +644,10 @@ TABLE: Final = (
         "leave_group",
         "DELETE",
         "/groups/{id}",
-        """Leave a group.""",
+        """Leave a group.
+
+        Its chat stays.
+        """,
         Answer("the user has left", _DOCUMENT),
         (_GROUP_ID,),
         NO_BODY,
@@ -534,11 +658,15 @@ TABLE: Final = (
         "participants",
         "POST",
         "/groups/{id}/participants",
-        """Add people to a group, remove them, or change who is an admin.""",
+        """Add people to a group, remove them, or change who is an admin.
+
+        1 to 20 people a call; only an admin may: 422 `not_admin`. Nobody is sent an invitation.
+        """,
         Answer("the outcome for each person", _DOCUMENT),
         (_GROUP_ID,),
         _members(
             ("action", "participants"),
+            example={"action": "add", "participants": [_SOMEBODY]},
             action=words("add", "remove", "promote", "demote"),
             participants=array(text(), "Numbers or ids of these people."),
         ),
@@ -549,7 +677,10 @@ TABLE: Final = (
         "media",
         "GET",
         "/media/{id}",
-        """Show the picture, video or file of a message.""",
+        """Show the picture, video or file of a message.
+
+        With `Range` a part of it. 404 `media_gone` where neither WhatsApp nor the phone has it any more.
+        """,
         _ANY_BYTES,
         (_MESSAGE_ID,),
         limit=90.0,

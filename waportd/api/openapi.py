@@ -1,22 +1,27 @@
 """``/openapi.json``: the contract of this API, made from its operations."""
 
 import functools
+import inspect
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
 from waportd import __version__
-from waportd.api.json_schema import of
+from waportd.api import examples
+from waportd.api.json_schema import BINARY, of
 from waportd.api.operations import Answer, Operation, Scope
-from waportd.api.parameters import SIGNATURE, Parameter
-from waportd.api.problems import ProblemDocument
+from waportd.api.parameters import EXPIRES, SIGNATURE, Parameter
+from waportd.api.problems import SERVERS_CODES, ProblemDocument
 from waportd.errors import (
     BadRequest,
     Forbidden,
     LinkExpired,
     LinkInvalid,
+    MethodNotAllowed,
+    NotFound,
     TooLarge,
     TooManyRequests,
     TooSlow,
@@ -25,27 +30,89 @@ from waportd.errors import (
 )
 from waportd.value_types import Schema
 
-_PROBLEM = of(ProblemDocument)
+_ABOUT = """\
+A WhatsApp Web server for every user of a web app: link a phone, send and receive messages, see what is wrong.
+
+- **Where**: on a unix socket, `/run/waportd/api.sock`, and over TCP where `api.listen` says. It is HTTP without TLS: for
+  other hosts, put a reverse proxy in front.
+- **Who may call**: on the unix socket anyone who may open it, over TCP a caller with `Authorization: Bearer TOKEN` or with
+  a connect link. Each call says what it needs over TCP.
+- **Errors** are `application/problem+json` (RFC 9457): `code` is for programs, `detail` and `hint` are for people. Where a
+  retry makes sense, `Retry-After` says when.
+- **Later versions** may answer with more members and more codes of errors. They rename and remove none.
+"""
+TITLES: Final = {
+    "users": "Users",
+    "qr": "QR codes",
+    "pairing": "Pairing codes",
+    "passkey": "Passkeys",
+    "events": "Events",
+    "messages": "Messages, chats and groups",
+    "logs": "Logs",
+    "changes": "Changes",
+    "links": "Connect links",
+    "ports": "Ports",
+    "tokens": "Tokens",
+    "health": "Health",
+    "host": "Host",
+    "metrics": "Metrics",
+    "openapi": "This document",
+    "docs_page": "The API, to read",
+    "legacy": "The web front end's own shapes",
+    "pages": "Pages",
+}
+"""The names of the tags, for people."""
+_SERVERS: Final = [
+    {
+        "url": "http://{host}:{port}",
+        "description": "Where `api.listen` says. The same is on the unix socket `/run/waportd/api.sock`, where no token "
+        "is needed: `curl --unix-socket /run/waportd/api.sock http://localhost/v1/users`.",
+        "variables": {
+            "host": {
+                "default": "localhost",
+                "description": "An address of `api.listen`, or a reverse proxy.",
+            },
+            "port": {"default": "8080", "description": "Its port."},
+        },
+    },
+    {"url": "/", "description": "Where this document comes from."},
+]
 _SCHEMES = {
     "token": {
         "type": "http",
         "scheme": "bearer",
         "description": "A token of scope `admin`, or of the user that the call concerns. The unix socket needs none.",
     },
-    "link": {
+    "link_expires": {
+        "type": "apiKey",
+        "in": "query",
+        "name": EXPIRES.name,
+        "description": "When the connect link ends; together with `link_signature`.",
+    },
+    "link_signature": {
         "type": "apiKey",
         "in": "query",
         "name": SIGNATURE.name,
-        "description": "The signature of a connect link; goes with `expires`.",
+        "description": "The signature of a connect link; together with `link_expires`.",
     },
 }
+_PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
+# Both parts of a link are credentials, so both are schemes: in one requirement, they are needed together.
+_TOKEN: Final[dict[str, list[str]]] = {"token": []}
+_LINK: Final[dict[str, list[str]]] = {"link_expires": [], "link_signature": []}
 _SECURITY: dict[Scope, list[dict[str, list[str]]]] = {
     Scope.PUBLIC: [],
-    Scope.LINK: [{"token": ["user"]}, {"link": []}],
-    Scope.USER: [{"token": ["user"]}],
-    Scope.ADMIN: [{"token": ["admin"]}],
+    Scope.LINK: [_TOKEN, _LINK],
+    Scope.USER: [_TOKEN],
+    Scope.ADMIN: [_TOKEN],
 }
-"""The roles are the least scope that a token has to have."""
+_NEEDS: Final = {
+    Scope.PUBLIC: "nothing",
+    Scope.LINK: "a token or connect link of that user, or a token of scope `admin`",
+    Scope.USER: "a token of that user, or of scope `admin`",
+    Scope.ADMIN: "a token of scope `admin`",
+}
+_ALSO: Final = {Scope.READ: "`read`", Scope.METRICS: "`metrics`"}
 
 
 def operations() -> list[Operation]:
@@ -62,7 +129,10 @@ def operations() -> list[Operation]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show this document."""
+    """Show this document.
+
+    It is in OpenAPI 3.1: a generator makes a client from it, and `GET /docs` shows it to people.
+    """
     return web.Response(body=_written(tuple(request.app["operations"])), content_type="application/json")
 
 
@@ -74,7 +144,9 @@ def _written(operations: tuple[Operation, ...]) -> bytes:
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
     """Describe the operations in OpenAPI 3.1."""
-    components: dict[str, Schema] = {}
+    operations = tuple(operations)
+    problem = _problem(operations)
+    components: dict[str, Schema] = {problem["title"]: problem}
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         item = paths.setdefault(operation.path, {})
@@ -86,9 +158,12 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
             "title": "waportd",
             "version": __version__,
             "summary": "A WhatsApp Web server for every user of a web app.",
+            "description": _ABOUT,
+            "contact": {"name": "The maintainers of waportd"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/", "description": "The unix socket, or where `api.listen` says."}],
+        "servers": _SERVERS,
+        "tags": [_tag(module) for module in dict.fromkeys(one.handler.__module__ for one in operations)],
         "paths": hoisted,
         "components": {
             "securitySchemes": _SCHEMES,
@@ -97,25 +172,40 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     }
 
 
+def _tag(module: str) -> dict[str, str]:
+    """Describe what the calls of a module are about, in the words of its docstring."""
+    name = _resource(module)
+    about = inspect.getdoc(sys.modules[module]) or ""
+    summary = about.partition("\n\n")[0].partition(": ")[2]
+    text = " ".join(summary.split()).replace("``", "`")
+    return {"name": name, "x-displayName": TITLES[name], "description": f"{text[:1].upper()}{text[1:]}"}
+
+
+def _resource(module: str) -> str:
+    return module.rpartition(".")[2]
+
+
 def _operation(operation: Operation) -> dict[str, Any]:
     summary, description = operation.words
-    resource = operation.handler.__module__.rpartition(".")[2]
+    resource = _resource(operation.handler.__module__)
     item: dict[str, Any] = {
-        "operationId": f"{resource}.{operation.handler.__name__}",
+        "operationId": f"{resource}_{operation.handler.__name__}",
         "tags": [resource],
         "summary": summary,
+        "description": "\n\n".join(filter(None, (description, f"Needs over TCP: {_needs(operation)}."))),
     }
-    if description:
-        item["description"] = description
-    # The signature is what authenticates, so it stands there.
-    parameters = [_parameter(one) for one in operation.described if one is not SIGNATURE]
+    # A link is what authenticates, so it stands there.
+    parameters = [_parameter(one) for one in operation.parameters]
     if parameters:
         item["parameters"] = parameters
     body = operation.body
     if body is not None and body.content:
         item["requestBody"] = {
             "required": body.required,
-            "content": {media: {"schema": schema} for media, schema in body.content.items()},
+            "content": {
+                media: _content(schema, body.shown if media == "application/json" else None)
+                for media, schema in body.content.items()
+            },
         }
     item["security"] = _SECURITY[operation.scope]
     responses = _errors(operation)
@@ -129,9 +219,19 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return item
 
 
+def _needs(operation: Operation) -> str:
+    """Return who may make a call over TCP, in words."""
+    also = [word for scope, word in _ALSO.items() if scope in operation.also]
+    return ", or ".join((_NEEDS[operation.scope], *also))
+
+
+def _content(schema: Schema, example: object = None) -> dict[str, Any]:
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
+
+
 def _parameter(parameter: Parameter[Any]) -> dict[str, Any]:
     schema = dict(parameter.kind.schema)
-    if parameter.default is not None:
+    if parameter.default is not None and (isinstance(parameter.default, str) or schema["type"] != "string"):
         schema["default"] = parameter.default
     example = {} if parameter.example is None else {"example": parameter.example}
     return {
@@ -145,9 +245,8 @@ def _parameter(parameter: Parameter[Any]) -> dict[str, Any]:
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
-    content = {} if answer.schema is None else {"application/json": {"schema": answer.schema}}
-    for media, schema in (answer.others or {}).items():
-        content[media] = {"schema": schema} if schema else {}
+    content = {} if answer.schema is None else {"application/json": _content(answer.schema, answer.example)}
+    content |= {media: _content(schema or BINARY) for media, schema in (answer.others or {}).items()}
     response: dict[str, Any] = {"description": answer.description}
     if content:
         response["content"] = content
@@ -158,8 +257,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
     return response
 
 
-def _errors(operation: Operation) -> dict[str, Any]:
-    """Describe the errors, by status."""
+def _kinds(operation: Operation) -> list[type[WaportdError]]:
+    """Return the errors that a call may be answered with."""
     kinds: list[type[WaportdError]] = [BadRequest, *operation.errors, WaportdError]
     if operation.scope is not Scope.PUBLIC:
         kinds += [Forbidden, Unauthorized, TooManyRequests]
@@ -167,8 +266,13 @@ def _errors(operation: Operation) -> dict[str, Any]:
         kinds += [LinkInvalid, LinkExpired]
     if operation.body is not None:
         kinds += [TooLarge, TooSlow]
+    return kinds
+
+
+def _errors(operation: Operation) -> dict[str, Any]:
+    """Describe the errors, by status."""
     by_status: dict[int, list[type[WaportdError]]] = {}
-    for kind in kinds:
+    for kind in _kinds(operation):
         by_status.setdefault(kind.status, []).append(kind)
     described = {
         status: [f"{kind.title} (`{kind.code}`)" for kind in known] for status, known in by_status.items()
@@ -182,6 +286,26 @@ def _errors(operation: Operation) -> dict[str, Any]:
         }
         for status, words in described.items()
     }
+
+
+def _problem(operations: Iterable[Operation]) -> Schema:
+    """Describe a problem document, with all codes that there are."""
+    schema = of(ProblemDocument)
+    kinds = {kind for operation in operations for kind in _kinds(operation)} | {NotFound, MethodNotAllowed}
+    codes = {found.code for kind in kinds for found in _refined(kind)} | SERVERS_CODES
+    members = {
+        **schema["properties"],
+        "code": {**schema["properties"]["code"], "enum": sorted(codes)},
+    }
+    return {**schema, "properties": members, "examples": [examples.PROBLEM]}
+
+
+def _refined(kind: type[WaportdError]) -> Iterator[type[WaportdError]]:
+    """Yield an error and all that are one. Of the base only itself: the rest of it never answers a call."""
+    yield kind
+    if kind is not WaportdError:
+        for one in kind.__subclasses__():
+            yield from _refined(one)
 
 
 def _hoist(node: Any, components: dict[str, Schema]) -> Any:

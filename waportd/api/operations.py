@@ -78,6 +78,8 @@ class Answer:
     """Its other forms than JSON, by content type."""
     headers: Mapping[str, str] | None = None
     """The meaning of the headers that matter to callers."""
+    example: object = None
+    """A JSON document of this kind."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

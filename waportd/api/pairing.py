@@ -4,6 +4,7 @@ from typing import Annotated, TypedDict
 
 from aiohttp import web
 
+from waportd.api import examples
 from waportd.api.access import by_link
 from waportd.api.documents import moment, respond
 from waportd.api.json_schema import Document, Moment, of
@@ -58,7 +59,7 @@ def operations() -> list[Operation]:
             "/v1/users/{user}/pairing-code",
             create,
             Scope.LINK,
-            {200: Answer("the code", of(PairingCode))},
+            {200: Answer("the code", of(PairingCode), example=examples.PAIRING_CODE)},
             (USER,),
             _REQUEST,
             errors=(AlreadyLinked, TooManyRequests, *START_ERRORS),

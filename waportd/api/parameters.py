@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from aiohttp import web
 
+from waportd.api.json_schema import nullable
 from waportd.config import (
     DEFAULT_COUNTRY,
     ENGINE,
@@ -106,14 +107,22 @@ class Member:
     required: bool = False
     nullable: bool = False
     """null is allowed, and stands for the default."""
+    simple: tuple[Schema, ...] = ()
+    """What people and generators of clients read where the exact schema is of no help to them: it is one of these."""
 
     @property
     def schema(self) -> Schema:
-        """The member's values."""
-        schema = {**self.kind.schema, "description": self.doc}
-        if self.nullable:
-            return {"anyOf": [self.kind.schema, {"type": "null"}], "description": self.doc}
-        return schema
+        """The member's values, as the API's description has them."""
+        if not self.simple:
+            return self.exact
+        found = self.simple if not self.nullable else (*self.simple, {"type": "null"})
+        return {"oneOf": list(found), "description": self.doc}
+
+    @property
+    def exact(self) -> Schema:
+        """The member's values: all that are accepted, and no other."""
+        schema = self.kind.schema
+        return {**(nullable(schema) if self.nullable else schema), "description": self.doc}
 
     def read(self, value: object) -> Any:
         """Read the member; raise BadRequest for a value that is not allowed."""
@@ -156,6 +165,8 @@ class Body(Generic[T]):
 
     members: tuple[Member, ...] = ()
     example: str = "nothing"
+    title: str = ""
+    """The name of its description, where several calls take it or clients need a name for it."""
 
     @property
     def required(self) -> bool:
@@ -166,6 +177,7 @@ class Body(Generic[T]):
     def schema(self) -> Schema:
         """The object."""
         return {
+            **({"title": self.title} if self.title else {}),
             "type": "object",
             "properties": {member.name: member.schema for member in self.members},
             "required": [member.name for member in self.members if member.required],
@@ -176,6 +188,11 @@ class Body(Generic[T]):
     def content(self) -> Mapping[str, Schema]:
         """What may be sent, by its content type."""
         return {"application/json": self.schema} if self.members else {}
+
+    @property
+    def shown(self) -> object:
+        """An example of the JSON."""
+        return json.loads(self.example) if self.members else None
 
     def of(self, request: web.Request) -> T:
         """Return the members that were sent, read before the handler was called; None where there is no body."""
@@ -237,7 +254,7 @@ def _parse_user(text: str) -> User:
 
 
 OF_USER: Final = Kind(
-    "1 to 64 letters, digits, '_', '.', '@' or '-', the first one a letter or digit",
+    "1 to 64 ASCII letters, digits and _ . @ -, beginning with a letter or digit: use your database id",
     _parse_user,
     schema={"type": "string", "pattern": f"^{USER_PATTERN}$"},
 )
@@ -271,8 +288,18 @@ OPTIONS: Final = Body[Options | None](
         Member(
             "webhook_url",
             WEBHOOK_URL,
-            "Where this user's incoming messages are posted; empty for nowhere, null for `instances.webhook_url`.",
+            "Where this user's incoming messages are posted, of plain ASCII, without user name and password; empty for "
+            "nowhere, null for `instances.webhook_url`.",
             nullable=True,
+            simple=(
+                {
+                    "type": "string",
+                    "format": "uri",
+                    "maxLength": WEBHOOK_URL.schema["maxLength"],
+                    "pattern": "^[Hh][Tt]{2}[Pp][Ss]?://",
+                },
+                {"type": "string", "maxLength": 0},
+            ),
         ),
         Member(
             "webhook_secret",
@@ -280,6 +307,10 @@ OPTIONS: Final = Body[Options | None](
             "The secrets that sign them: one or two, such as `whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`, empty for no "
             "signature, null for `instances.webhook_secret`.",
             nullable=True,
+            simple=(
+                {"type": "string", "pattern": WEBHOOK_SECRET.schema["pattern"]},
+                {name: WEBHOOK_SECRET.schema[name] for name in ("items", "maxItems")} | {"type": "array"},
+            ),
         ),
         Member(
             "webhook_events",
@@ -309,9 +340,13 @@ OPTIONS: Final = Body[Options | None](
         Member(
             "memory_max",
             MEMORY_MAX,
-            "Bytes that the server with its browser may use, or a text such as `512M`; 0 for no limit, null for "
-            "`limits.memory_max`.",
+            "Bytes that the server with its browser may use, 134217728 at least, or a text such as `512M` or `1G`; 0 for "
+            "no limit, null for `limits.memory_max`.",
             nullable=True,
+            simple=(
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": "^[1-9][0-9]*[MG]$"},
+            ),
         ),
         Member("autostart", FLAG, "Whether a linked session is started again at boot."),
         Member(
@@ -327,9 +362,17 @@ OPTIONS: Final = Body[Options | None](
             "The proxy of this user's browser to WhatsApp, such as `http://name:password@proxy:3128`; `none` "
             "for no proxy, `auto` for the one in the environment of the unit, null for `instances.proxy`.",
             nullable=True,
+            simple=(
+                {
+                    "type": "string",
+                    "maxLength": PROXY.schema["maxLength"],
+                    "pattern": "^(auto|none|(https?|socks[45])://.+)$",
+                },
+            ),
         ),
     ),
-    '{"webhook_url": "http://…"}',
+    '{"webhook_url": "http://localhost:5002/webhook"}',
+    "Options",
 )
 MOVE: Final = Body[dict[str, Port | None] | None](
     (

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from waportd.api import examples
 from waportd.api.documents import PasskeyDocument, passkey, respond
 from waportd.api.json_schema import nullable, of, text
 from waportd.api.operations import Answer, Operation, Scope
@@ -59,6 +60,12 @@ class _Credential(Body[bytes]):
         """What may be sent, by its content type."""
         return {"application/json": self.document}
 
+    @property
+    def shown(self) -> object:
+        """An example of the JSON."""
+        signed = {"clientDataJSON": "eyJ0eXBl", "authenticatorData": "SZYN5Y", "signature": "MEUCIQ"}
+        return {"id": "AbCdEf", "rawId": "AbCdEf", "type": "public-key", "response": signed}
+
     async def read(self, request: web.Request) -> Any:
         """Read the body, whatever it is."""
         sent = await whole_body(request) if request.body_exists else b""
@@ -80,7 +87,7 @@ _SAME: Final = Body[dict[str, str]](
             required=True,
         ),
     ),
-    '{"code": "ABCD-EFGH"}',
+    '{"code": "K7P2-9QXM"}',
 )
 _REFUSED: Final = {
     400: f"It is not what WhatsApp asked for ({', '.join(f'`{code}`' for code in PASSKEY_REFUSALS[400])})",
@@ -94,14 +101,20 @@ def operations() -> list[Operation]:
     wanted = of(PasskeyDocument)
     return [
         Operation(
-            "GET", path, show, Scope.LINK, {200: Answer("the current request", wanted)}, (USER,), errors=wrong
+            "GET",
+            path,
+            show,
+            Scope.LINK,
+            {200: Answer("the current request", wanted, example=examples.PASSKEY)},
+            (USER,),
+            errors=wrong,
         ),
         Operation(
             "POST",
             path,
             give,
             Scope.LINK,
-            {202: Answer("WhatsApp's page has it; the next request", wanted)},
+            {202: Answer("WhatsApp's page has it; the next request", wanted, example=examples.PASSKEY)},
             (USER,),
             _SIGNED,
             errors=(*wrong, ServerFailed, TooManyRequests),
@@ -112,7 +125,11 @@ def operations() -> list[Operation]:
             f"{path}/confirm",
             confirm,
             Scope.LINK,
-            {202: Answer("WhatsApp's page has the confirmation; the next request", wanted)},
+            {
+                202: Answer(
+                    "WhatsApp's page has the confirmation; the next request", wanted, example=examples.PASSKEY
+                )
+            },
             (USER,),
             _SAME,
             errors=(*wrong, ServerFailed, TooManyRequests),
@@ -161,6 +178,9 @@ async def confirm(request: web.Request) -> web.Response:
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """Cancel the passkey request, and go back to codes to scan."""
+    """Cancel the passkey request, and go back to codes to scan.
+
+    What the phone was shown is void; the next scan begins again.
+    """
     await supervisor_of(request).linking.cancel_passkey(USER.of(request))
     return web.Response(status=204)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from aiohttp import web
 
+from waportd.api import examples
 from waportd.api.documents import respond
 from waportd.api.json_schema import Document, of
 from waportd.api.operations import READERS, Answer, Operation, Scope
@@ -34,7 +35,7 @@ class PortDocument(Document):
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
-    answers = {200: Answer("the port", of(PortDocument))}
+    answers = {200: Answer("the port", of(PortDocument), example=examples.PORT)}
     return [Operation("GET", "/v1/ports/{port}", show, Scope.ADMIN, answers, (PORT,), also=READERS)]
 
 

@@ -6,16 +6,31 @@
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 from aiohttp import web
 
 from waportd.api.json_schema import MISSING, Document, Missing, members
+from waportd.contract import CONTRACT
 from waportd.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge, WaportdError
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+SERVERS_CODES: Final = frozenset(
+    {
+        *CONTRACT["causes"]["session"],
+        *CONTRACT["causes"]["answer"],
+        *("bad_cursor", "bad_id", "bad_media", "bad_number", "bad_request", "busy", "cursor_gone"),
+        *("key_reused", "media_gone", "media_not_fetched", "media_refused", "no_media", "no_picture"),
+        *("no_such_chat", "no_such_contact", "no_such_group", "no_such_message", "not_admin"),
+        *("not_found", "not_kept", "not_linked", "not_on_whatsapp", "rate_limited", "refused"),
+        *("server_failed", "timeout", "too_large", "too_many_requests"),
+    }
+)
+"""The codes with which a user's server refuses a call that goes through to it (`server/*.js`, `relay`)."""
 
 
 class ProblemDocument(Document):
@@ -25,7 +40,11 @@ class ProblemDocument(Document):
     title: Annotated[str, "The kind of error, in words."]
     status: Annotated[int, "The HTTP status."]
     detail: Annotated[str, "What went wrong."]
-    code: Annotated[str, "The kind of error, for programs."]
+    code: Annotated[
+        str,
+        "The kind of error, for programs. These are all that there are now. Later versions have more: treat a code that "
+        "you do not know like `internal_error`, by the HTTP status.",
+    ]
     hint: Annotated[str | None, "How to fix it."]
     cause: Annotated[str | Missing, "What exactly made a server fail, for programs."] = MISSING
 
@@ -85,7 +104,10 @@ def _explained(error: Exception, request: web.Request) -> WaportdError:
 
 def _from_aiohttp(error: web.HTTPException, request: web.Request) -> WaportdError:
     if isinstance(error, web.HTTPNotFound):
-        return NotFound(f"there is nothing at {request.path}", hint="/openapi.json lists all calls")
+        return NotFound(
+            f"there is nothing at {request.path}",
+            hint="/openapi.json lists all calls, /docs shows them to people",
+        )
     if isinstance(error, web.HTTPMethodNotAllowed):
         return MethodNotAllowed(f"{request.path} knows no {request.method}", allowed=error.allowed_methods)
     if isinstance(error, web.HTTPRequestEntityTooLarge):

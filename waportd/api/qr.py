@@ -7,10 +7,11 @@ import weakref
 
 from aiohttp import web
 
+from waportd.api import examples
 from waportd.api.accept import best_type
 from waportd.api.access import access_of, by_link
 from waportd.api.documents import QrDocument, qr, respond, veiled, written
-from waportd.api.json_schema import of, text
+from waportd.api.json_schema import BINARY, of, text
 from waportd.api.operations import START_ERRORS, Answer, Operation, Scope
 from waportd.api.parameters import USER, Parameter, supervisor_of
 from waportd.api.response_cache import mark_lasting
@@ -56,7 +57,7 @@ _KNOWN = Parameter[str | None](
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
     etag = {"ETag": "Identifies this answer, for If-None-Match."}
-    pictures = {"image/svg+xml": text(), "image/png": {}, "text/plain": text()}
+    pictures = {"image/svg+xml": text(), "image/png": BINARY, "text/plain": text()}
     return [
         Operation(
             "GET",
@@ -64,7 +65,13 @@ def operations() -> list[Operation]:
             show,
             Scope.LINK,
             {
-                200: Answer("the code, or why there is none", of(QrDocument), others=pictures, headers=etag),
+                200: Answer(
+                    "the code, or why there is none",
+                    of(QrDocument),
+                    others=pictures,
+                    headers=etag,
+                    example=examples.QR,
+                ),
                 304: Answer("the caller has this answer already", headers=etag),
             },
             (USER, _FORMAT, _TIMEOUT, _KNOWN),

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from waportd.api import (
     changes,
+    docs_page,
     events,
     health,
     host,
@@ -55,6 +56,7 @@ _RESOURCES = (
     health,
     metrics,
     openapi,
+    docs_page,
     legacy,
     pages,
 )

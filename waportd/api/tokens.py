@@ -5,6 +5,7 @@ from typing import Annotated, NotRequired, TypedDict
 
 from aiohttp import web
 
+from waportd.api import examples
 from waportd.api.access import access_of
 from waportd.api.documents import moment, respond, timestamp
 from waportd.api.json_schema import Document, Moment, of
@@ -100,8 +101,10 @@ _ID = Parameter[str](
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
-    listed = Answer("all tokens, the oldest first", of(TokensDocument))
-    created = Answer("the token", of(NewToken))
+    listed = Answer("all tokens, the oldest first", of(TokensDocument), example={"tokens": [examples.TOKEN]})
+    created = Answer(
+        "the token", of(NewToken), example={**examples.TOKEN, "token": "waportd_0123456789ab_3q2-7w"}
+    )
     return [
         Operation("GET", "/v1/tokens", index, Scope.ADMIN, {200: listed}, also=READERS),
         Operation(
@@ -127,12 +130,18 @@ def operations() -> list[Operation]:
 
 
 async def index(request: web.Request) -> web.Response:
-    """List the tokens for the API over TCP, without their secrets."""
+    """List the tokens for the API over TCP, without their secrets.
+
+    What each is for, what it allows, and when it was last used.
+    """
     return respond(TokensDocument(tokens=tuple(map(_shown, access_of(request).tokens))))
 
 
 async def create(request: web.Request) -> web.Response:
-    """Create a token. Only this answer ever shows it."""
+    """Create a token. Only this answer ever shows it.
+
+    The daemon keeps a digest of it. It is sent as `Authorization: Bearer TOKEN`.
+    """
     wish = _WISH.of(request)
     scope = wish["scope"]
     user, kind = (None, scope) if isinstance(scope, Kind) else (scope, None)
@@ -141,7 +150,10 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Delete a token: it is invalid at once, and streams that it opened end."""
+    """Delete a token: it is invalid at once, and streams that it opened end.
+
+    Its id stands in the list of tokens.
+    """
     await access_of(request).tokens.revoke(_ID.of(request))
     return web.Response(status=204)
 

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from waportd.api import examples
 from waportd.api.access import by_link
 from waportd.api.documents import UserDocument, respond, user, veiled
 from waportd.api.json_schema import Document, of
@@ -14,7 +15,7 @@ from waportd.value_types import FLAG
 
 _USAGE = Parameter[bool]("usage", FLAG, "Whether to include memory and CPU.", default=False)
 _DOCUMENT = of(UserDocument)
-_SHOWN = Answer("the current state of the user", _DOCUMENT)
+_SHOWN = Answer("the current state of the user", _DOCUMENT, example=examples.USER)
 
 
 class UsersDocument(Document):
@@ -32,7 +33,7 @@ def operations() -> list[Operation]:
             "/v1/users",
             index,
             Scope.ADMIN,
-            {200: Answer("all users", of(UsersDocument))},
+            {200: Answer("all users", of(UsersDocument), example={"users": [examples.USER]})},
             (_USAGE,),
             also=READERS,
         ),
@@ -43,8 +44,13 @@ def operations() -> list[Operation]:
             ensure,
             Scope.LINK,
             {
-                200: Answer("the user, who had a port before", _DOCUMENT),
-                201: Answer("the user, who has a port now", _DOCUMENT, headers={"Location": "The user."}),
+                200: Answer("the user, who had a port before", _DOCUMENT, example=examples.USER),
+                201: Answer(
+                    "the user, who has a port now",
+                    _DOCUMENT,
+                    headers={"Location": "The user."},
+                    example=examples.USER,
+                ),
             },
             (USER, WAIT, TIMEOUT),
             OPTIONS,
@@ -85,7 +91,7 @@ def operations() -> list[Operation]:
             f"{one}/move",
             move,
             Scope.ADMIN,
-            {200: Answer("the user, on the new port", _DOCUMENT)},
+            {200: Answer("the user, on the new port", _DOCUMENT, example=examples.USER)},
             (USER,),
             MOVE,
             errors=(UnknownUser, *START_ERRORS),
@@ -122,7 +128,10 @@ async def index(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Show one user, with memory and CPU."""
+    """Show one user, with memory and CPU.
+
+    `summary` is what matters now, of the process or of the session.
+    """
     supervisor = supervisor_of(request)
     instance = supervisor.known(USER.of(request))
     return respond(user(instance, await supervisor.usage(instance)))
@@ -158,7 +167,10 @@ async def set_options(request: web.Request) -> web.Response:
 
 
 async def start(request: web.Request) -> web.Response:
-    """Start the server of a user who has a port."""
+    """Start the server of a user who has a port.
+
+    A server that runs is left alone. `PUT /v1/users/{user}` does the same, and gives a port where there is none.
+    """
     instance = await supervisor_of(request).start_server(
         USER.of(request), WAIT.of(request), TIMEOUT.of(request)
     )
@@ -166,17 +178,26 @@ async def start(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.Response:
-    """Stop the server and keep its login."""
+    """Stop the server and keep its login.
+
+    It stays stopped until the next start, `PUT` or restart: neither a boot nor a page that polls starts it.
+    """
     return _shown(request, await supervisor_of(request).stop(USER.of(request)))
 
 
 async def restart(request: web.Request) -> web.Response:
-    """Restart the server."""
+    """Restart the server.
+
+    A linked phone stays linked. One that was stopped is started.
+    """
     return _shown(request, await supervisor_of(request).restart(USER.of(request)))
 
 
 async def log_out(request: web.Request) -> web.Response:
-    """Unlink the phone and delete the session."""
+    """Unlink the phone and delete the session.
+
+    The user keeps the port and the options, and the server shows codes to scan again.
+    """
     return _shown(request, await supervisor_of(request).log_out(USER.of(request)))
 
 
@@ -192,7 +213,10 @@ async def move(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Stop the server, delete the session, free the port."""
+    """Stop the server, delete the session, free the port.
+
+    The next user may get that port, and nothing is left of this one.
+    """
     await supervisor_of(request).delete(USER.of(request))
     return web.Response(status=204)
 

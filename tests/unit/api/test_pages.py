@@ -43,8 +43,11 @@ async def test_a_page_loads_nothing_but_its_own_files_and_all_of_them_exist(api,
 async def test_no_file_is_served_that_no_page_loads(api):
     served = set(pages.load())
     loaded = set()
-    for name in served:
-        text = pages.load()[name].decode()
+    shown = [
+        (await get(api, path))[1]
+        for path in ("/?lang=pt-BR", "/connect?lang=pt-BR", "/connect?lang=es", "/docs")
+    ]
+    for text in [*shown, *(content.decode() for content in pages.load().values())]:
         loaded |= set(re.findall(r"[\"']assets/([^\"']+)[\"']", text)) | set(
             re.findall(r"from '\./([^']+)'", text)
         )
@@ -88,11 +91,21 @@ async def test_nothing_else_is_an_asset(api, name):
         ("&lang=pt", "en", "pt-BR"),
         ("&lang=en", "pt-BR", "en"),
         ("&lang=xx", "pt-BR", "en"),
+        ("", "es-MX,es;q=0.9,en;q=0.8", "es"),
+        ("&lang=es", "pt-BR", "es"),
+        ("&lang=es-419", "", "es"),
     ],
 )
-async def test_the_connect_page_speaks_the_language_of_who_asks(api, query, accepted, language):
+async def test_the_pages_speak_the_language_of_who_asks(api, query, accepted, language):
     headers, page = await get(api, f"/connect?user=1{query}", **{"Accept-Language": accepted})
     assert f'<html lang="{language}">' in page
+    assert re.findall(r"connect-texts\.([^.]+)\.mjs", page) == [language]
+    assert headers["Vary"] == "Accept-Language"
+    # Of the dashboard there is no Spanish one.
+    own = "en" if language == "es" else language
+    headers, page = await get(api, f"/?{query}", **{"Accept-Language": accepted})
+    assert f'<html lang="{own}">' in page
+    assert re.findall(r"dashboard-texts\.([^.]+)\.mjs", page) == [own]
     assert headers["Vary"] == "Accept-Language"
 
 

@@ -80,11 +80,17 @@ class TestUser:
         assert await ask(f"/user/{user}") == await ask(f"/user?user_id={quoted(user)}") == (200, user)
 
     @pytest.mark.parametrize(
-        "user", ["-1", "a b", "../1", "a/b", "é", "x" * 65, "1\n", "1\0", "\x1b[31m", "%"]
+        "user",
+        ["-1", "a b", "a+b", "../1", "a/b", "é", "josé", "x" * 65, "1\n", "1\0", "\x1b[31m", "%"],
     )
     async def test_what_is_no_user_is_refused_wherever_it_stands(self, ask, user):
         for path in (f"/user/{quoted(user)}", f"/user?user_id={quoted(user)}"):
-            assert "letters, digits" in (await refused(ask(path)))["hint"]
+            hint = (await refused(ask(path)))["hint"]
+            assert "ASCII letters, digits and _ . @ -" in hint
+            assert "use your database id" in hint
+
+    async def test_a_plus_in_a_query_is_a_space_so_no_user_has_one(self, ask):
+        assert "'a b'" in (await refused(ask("/user?user_id=a+b")))["detail"]
 
     async def test_bytes_that_are_no_text_are_refused(self, ask):
         await refused(ask("/user?user_id=%ff%fe"))

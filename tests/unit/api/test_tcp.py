@@ -156,6 +156,7 @@ class TestCalls:
     def test_nothing_but_the_document_and_the_empty_pages_is_open(self):
         assert {one.path for one in operations() if one.scope is Scope.PUBLIC} == {
             "/openapi.json",
+            "/docs",
             "/",
             "/connect",
             "/assets/{name}",

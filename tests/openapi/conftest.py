@@ -1,0 +1,6 @@
+"""What the tests of this folder share with those of the contract."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contract"))
