@@ -14,9 +14,10 @@ const SOCKET = '/run/waportd/api.sock';
 /** Call waportd; return the document, or throw what it says is wrong. */
 function waportd(string $method, string $path, ?array $body = null, int $timeout = 100): array
 {
+    $socket = getenv('WAPORTD_SOCKET') ?: SOCKET;
     $curl = curl_init("http://localhost$path");
     curl_setopt_array($curl, [
-        CURLOPT_UNIX_SOCKET_PATH => getenv('WAPORTD_SOCKET') ?: SOCKET,
+        CURLOPT_UNIX_SOCKET_PATH => $socket,
         CURLOPT_CUSTOMREQUEST => $method,
         CURLOPT_RETURNTRANSFER => true,
         CURLOPT_TIMEOUT => $timeout,
@@ -27,7 +28,7 @@ function waportd(string $method, string $path, ?array $body = null, int $timeout
     }
     $text = curl_exec($curl);
     if ($text === false) {
-        throw new RuntimeException('waportd does not answer: ' . curl_error($curl));
+        throw new RuntimeException("waportd does not answer on $socket: " . curl_error($curl));
     }
     $document = json_decode($text, true, 512, JSON_THROW_ON_ERROR);
     if (curl_getinfo($curl, CURLINFO_RESPONSE_CODE) >= 400) {

@@ -3,10 +3,11 @@
 #
 #     sh client.sh 2 code.png
 #
-# Needs curl, and to run as a user of group waportd.
+# Needs curl and jq, and to run as a user of group waportd.
 set -eu
 
-user=$1
+# As in a URL: jq encodes what is no letter or digit.
+user=$(printf '%s' "$1" | jq --raw-input --raw-output @uri)
 picture=$2
 
 waportd() {

@@ -5,6 +5,7 @@ Needs Flask (apt install python3-flask) and a running waportd whose socket this 
     python3 -c 'from werkzeug.security import generate_password_hash as h; print(h(input("password: ")))'
     export APP_USERS='{"ana": {"id": 2, "password": "<what the line above printed>"}}'
     export WEBHOOK_SECRET="whsec_$(openssl rand -base64 32)"
+    export PYTHONPATH=../..  # in a checkout, where no package is installed
     flask --app flask_app run --port 5002
 
 Then open http://localhost:5002/. In waportd's configuration, ports.reserved should name 5002, instances.webhook_url be
