@@ -6,9 +6,12 @@ reads all of it at each start: dataclasses take 3 ms longer.
 
 import argparse
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+_USAGE = 2
+"""The exit status of a wrong command line, as argparse has it."""
 _WIDEST = 100
 """Columns of help: longer lines are hard to read."""
 
@@ -86,6 +89,8 @@ class Command(NamedTuple):
     """Options that it takes before a command and after it."""
     notes: str = ""
     """Lines below the help, as they are."""
+    also: tuple[str, ...] = ()
+    """Words by which people look for it, as other programs call the like."""
 
     @property
     def every_argument(self) -> Iterator[Argument]:
@@ -105,6 +110,33 @@ class _Parser(argparse.ArgumentParser):
         self.description = "\n\n".join(_wrapped(text, width) for text in paragraphs(command))
         self.epilog = "\n\n".join(filter(None, (_examples(command, width), command.notes)))
         return super().format_help()
+
+    def show_help(self, _: Any) -> NoReturn:
+        """Show what there is to choose from, where a command is missing."""
+        self.print_help(sys.stderr)
+        self.exit(_USAGE)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:  # noqa: SLF001  # it has no other name
+            found = [f"`{self.prog} {name}`" for name in similar(value, self.command.commands)]
+            if not self.command.needs_command:
+                self.print_usage(sys.stderr)  # the word may be the value of an option that was mistyped
+            meant = f" Did you mean {' or '.join(found)}?" if found else ""
+            self.exit(
+                _USAGE,
+                f"{self.prog}: there is no command {value!r}.{meant}\n`{self.prog} --help` lists the commands\n",
+            )
+        super()._check_value(action, value)
+
+
+def similar(word: str, commands: Collection[Command]) -> list[str]:
+    """Return the names of the commands that a word may mean, the likeliest first."""
+    import difflib  # noqa: PLC0415  # takes 2 ms, and is for a typo only
+
+    meant = {other: command.name for command in commands for other in (*command.also, command.name)}
+    if word.lower() in meant:
+        return [meant[word.lower()]]
+    return list(dict.fromkeys(meant[found] for found in difflib.get_close_matches(word.lower(), meant)))
 
 
 def parser(
@@ -142,8 +174,8 @@ class _Definition:
             group = target.add_mutually_exclusive_group() if isinstance(each, OneOf) else target
             for one in each.arguments if isinstance(each, OneOf) else (each,):
                 self._defined(one, group.add_argument(*one.names, help=one.help, **one.options))
-        if command.run:
-            target.set_defaults(run=command.run)
+        if command.run or command.needs_command:
+            target.set_defaults(run=command.run or target.show_help)
         if command.commands:
             self._add_commands(target, command)
         elif command is not self._program:
@@ -154,10 +186,11 @@ class _Definition:
 
     def _add_commands(self, target: _Parser, command: Command) -> None:
         dest = "command" if command is self._program else "action"
-        below = target.add_subparsers(dest=dest, metavar=dest.upper(), required=command.needs_command)
+        below = target.add_subparsers(dest=dest, metavar=dest.upper())
         for each in command.commands:
             is_meant = self._words is None or each.name in self._words
-            new = below.add_parser(each.name, help=each.summary, add_help=is_meant)
+            # The completions show the description; the help makes its own.
+            new = below.add_parser(each.name, help=each.summary, description=each.summary, add_help=is_meant)
             if is_meant:
                 self.add(new, each)
 

@@ -2,6 +2,7 @@
 
 import enum
 import io
+from typing import Any
 
 _QUIET_ZONE = 4
 """Modules of margin (ISO/IEC 18004)."""
@@ -20,24 +21,30 @@ class Format(enum.StrEnum):
     """The PNG as a ``data:`` URL (RFC 2397)."""
 
 
-def draw(code: str, form: Format) -> bytes:
-    """Return the code as a picture. Takes 15 to 40 ms of processor time: not to be called on the event loop."""
+def symbol(code: str) -> Any:
+    """Return the code's modules, as segno has them. Raises ValueError where no symbol can hold it."""
     import segno  # noqa: PLC0415  # a tenth of the daemon's start, of which most have no use
 
     # The lowest error correction, as on WhatsApp's own page: on a screen larger modules help more than redundancy.
-    symbol = segno.make_qr(code, error="L", boost_error=False)
+    return segno.make_qr(code, error="L", boost_error=False)
+
+
+def draw(code: str, form: Format) -> bytes:
+    """Return the code as a picture. Takes 15 to 40 ms of processor time: not to be called on the event loop."""
+    made = symbol(code)
     if form is Format.DATAURL:
-        return symbol.png_data_uri(scale=_SCALE, border=_QUIET_ZONE).encode()
+        data_url: str = made.png_data_uri(scale=_SCALE, border=_QUIET_ZONE)
+        return data_url.encode()
     if form is Format.TXT:
         text = io.StringIO()
-        symbol.terminal(text, border=_QUIET_ZONE, compact=True)
+        made.terminal(text, border=_QUIET_ZONE, compact=True)
         return text.getvalue().encode()
     drawn = io.BytesIO()
     if form is Format.PNG:
-        symbol.save(drawn, kind="png", scale=_SCALE, border=_QUIET_ZONE)
+        made.save(drawn, kind="png", scale=_SCALE, border=_QUIET_ZONE)
     else:
         # Sizes with a unit bring a viewBox: the picture has its own size, and scales to another.
-        symbol.save(
+        made.save(
             drawn, kind="svg", scale=_SCALE, border=_QUIET_ZONE, unit="px", light="#fff",
             svgclass=None, lineclass=None,
         )  # fmt: skip

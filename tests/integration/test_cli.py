@@ -224,29 +224,76 @@ def test_the_size_of_a_session_is_known_while_it_sleeps_and_after_a_restart_of_t
     until(lambda: waportd.user("1")["storage"] is None, "the logout")
 
 
-def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):
-    command = [
-        sys.executable,
-        "-m",
-        "waportd.cli",
-        "--socket",
-        waportd.socket,
-        "--json",
-        "web",
-        "--no-browser",
+def test_codes_that_ran_out_are_asked_for_again(idle_waportd, tmp_path):
+    """Each in a round of one code, as text and as a picture."""
+    idle_waportd.configure(instances={"qr_max_retries": 1, "qr_lifetime": [4, 4]})
+    idle_waportd.start()
+    picture = tmp_path / "code.png"
+
+    def run(*arguments):
+        return subprocess.run(
+            command(idle_waportd, *arguments), cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    first = run("qr", "1")
+    idle_waportd.until_session("1", "qr_timeout")
+    second = run("qr", "1")
+    assert len(second.split(",")) == 5
+    assert second != first
+    idle_waportd.until_session("1", "qr_timeout")
+    assert "`waportctl qr 1` asks for new codes" in run("show", "1")
+    run("qr", "1", "--png", picture)
+    read = ["zbarimg", "--quiet", "--raw", "-Sdisable", "-Sqrcode.enable", picture]
+    drawn = subprocess.run(read, capture_output=True, text=True, check=True).stdout.strip()
+    assert len(drawn.split(",")) == 5
+    assert drawn not in {first, second}
+
+
+def test_options_are_set_of_all_and_go_back(waportd, ctl):
+    for user in ("1", "2"):
+        waportd.call("PUT", f"/v1/users/{user}?wait=none", 201)
+    done = ctl("set", "--all", "memory_max=512M", "send_rate=20", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert [waportd.user(user)["memory_max"] for user in "12"] == [512 << 20] * 2
+    assert ctl("set", "2", "memory_max=", "send_rate=none").returncode == 0
+    assert [(waportd.user(user)["memory_max"], waportd.user(user)["send_rate"]) for user in "12"] == [
+        (512 << 20, 20),
+        (None, 0),
     ]
+
+
+@contextlib.contextmanager
+def served(waportd, *arguments):
+    """Run what prints a link, and give that."""
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command(waportd, "--json", *arguments, "--no-browser"),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
-            link = json.loads(process.stdout.readline())["url"]
-            browser.open(link)
-            until(lambda: browser.driver.current_url.endswith("/"), "the page")
-            waportd.call("PUT", "/v1/users/somebody", 201)
-            browser.see("somebody", "20000")  # told by the event stream
-            assert browser.complaints() == []
-            browser.open(link)
-            browser.see("This link was already used")
+            yield json.loads(process.stdout.readline())["url"]
         finally:
             process.stdin.close()
             assert process.wait(PATIENCE) == 0
+
+
+def test_a_user_s_page_opens_in_a_browser_and_shows_the_code(waportd, browser):
+    waportd.show_code("1")
+    with served(waportd, "open", "1") as link:
+        browser.open(link)
+        until(browser.code, "a code")
+        assert browser.driver.current_url.endswith("/connect?user=1")
+        assert browser.complaints() == []
+
+
+def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):
+    with served(waportd, "web") as link:
+        browser.open(link)
+        until(lambda: browser.driver.current_url.endswith("/"), "the page")
+        waportd.call("PUT", "/v1/users/somebody", 201)
+        browser.see("somebody", "20000")  # told by the event stream
+        assert browser.complaints() == []
+        browser.open(link)
+        browser.see("This link was already used")

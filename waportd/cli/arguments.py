@@ -11,6 +11,9 @@ from waportd.model import BUNDLED, ENGINE_PATTERN
 _MAX_PORT = 65535
 
 USER = argument("user", metavar="USER", help="the user's number or name, as in the web app: 2, 2_1")
+USERS = argument(
+    "users", metavar="USER", nargs="+", help="the users' numbers or names, as in the web app: 2 3 2_1"
+)
 YES = flag(
     "-y", "--yes", help="do not ask for confirmation; without a terminal, destructive commands need this"
 )

@@ -4,6 +4,7 @@ import datetime as dt
 import re
 from typing import Any
 
+from waportd.cli import terminal
 from waportd.cli.commands import Commands
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
@@ -21,7 +22,7 @@ _FIRST = dt.datetime.fromtimestamp(0, dt.UTC)
     "audit",
     "show who changed what through the API, from the journal",
     """
-    Shows each call that changed something, the oldest first: time, caller, address, status and call. It reads the
+    Shows each call that changed something, the oldest first: local time, caller, address, status and call. It reads the
     journal, not the daemon: it needs root or group systemd-journal. Exit status 4: this user may not read the
     journal.
     """,
@@ -47,7 +48,7 @@ def show(context: Context) -> Exit:
     else:
         rows = [
             [
-                entry["time"],
+                terminal.moment(dt.datetime.fromisoformat(entry["time"])),
                 entry["caller"] or "–",
                 entry["address"] or "–",
                 entry["status"] or "–",

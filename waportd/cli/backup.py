@@ -19,6 +19,7 @@ from waportd.cli.arguments import CONFIG_FILE, YES
 from waportd.cli.commands import Commands
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
+from waportd.cli.locate import configuration_for_root
 from waportd.client import ApiError, User, WaportdClientError
 from waportd.command_line import argument, flag
 
@@ -81,7 +82,7 @@ def backup(context: Context) -> Exit:
     from waportd.cli import backup_file
 
     options = context.options
-    config = _config(options.config, "read what sessions keep")
+    config = configuration_for_root(options.config, "read what sessions keep")
     if options.all == bool(options.users):
         raise Problem("name users, or --all", "waportctl backup --help", Exit.USAGE, "usage")
     if context.screen.as_json and options.target == "-":
@@ -300,7 +301,7 @@ def restore(context: Context) -> Exit:
     options = context.options
     if not options.list and options.all == bool(options.users):
         raise Problem("name users, or --all", "waportctl restore --help", Exit.USAGE, "usage")
-    config = _config(options.config, "put sessions where their servers find them")
+    config = configuration_for_root(options.config, "put sessions where their servers find them")
     sessions = old_session.sessions_folder(config)
     with old_session.workspace(sessions) as place:
         with backup_file.decrypted(options.file, options.identity) as stream:
@@ -435,24 +436,6 @@ def _set_options(context: Context, entry: "Entry") -> None:
             context.client.set_options(entry.user, **{name: value})
         except ApiError as error:
             terminal.complain(f"user {entry.user}: {name} was not restored: {error.detail}")
-
-
-def _config(path: Path, what: str) -> "Config":
-    """Read the configuration; refuse to do ``what`` with the system's servers unless as root."""
-    from waportd.cli.locate import read_config
-    from waportd.config import Bus
-    from waportd.errors import ConfigError
-
-    is_root = os.geteuid() == 0
-    try:
-        config = read_config(path)
-    except ConfigError as error:
-        if not is_root and not os.access(path, os.R_OK):
-            raise exit_status.needs_root(what) from error
-        raise Problem(error.message, error.hint, code=error.code) from error
-    if config.systemd.bus is Bus.SYSTEM and not is_root:
-        raise exit_status.needs_root(what)
-    return config
 
 
 def _moment(seconds: float) -> str:

@@ -19,12 +19,13 @@ class Commands(list[Command]):
         details: str,
         *arguments: Argument | OneOf,
         examples: Mapping[str, str],
+        also: tuple[str, ...] = (),
     ) -> Callable[[_Run], _Run]:
         """Make a function a command. ``examples`` are calls by their purpose; the rest is as in `Command`."""
         shown = tuple(Example(purpose, command) for purpose, command in examples.items())
 
         def register(run: _Run) -> _Run:
-            self.append(Command(name, summary, details, arguments, shown, run=run))
+            self.append(Command(name, summary, details, arguments, shown, run=run, also=also))
             return run
 
         return register

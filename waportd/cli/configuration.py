@@ -1,14 +1,13 @@
 """``config check``: every fault of a configuration file at once."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 from waportd.cli import terminal
 from waportd.cli.commands import Commands
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
-from waportd.cli.locate import CONFIG
+from waportd.cli.locate import CONFIG, need_readable
 from waportd.command_line import Command, argument
 
 COMMANDS = Commands()
@@ -41,10 +40,7 @@ def check(context: Context) -> Exit:
     from waportd.errors import ConfigError
 
     path = context.options.file
-    if path.exists() and not os.access(path, os.R_OK):
-        raise Problem(
-            f"{path} cannot be read by this user", "run it with sudo", Exit.NOT_PERMITTED, "permission_denied"
-        )
+    need_readable(path)
     try:
         if path == CONFIG:
             check_readable(path)

@@ -39,6 +39,7 @@ COMMANDS = Commands()
         "see whether WhatsApp has changed its page": "sudo waportctl doctor --upstream",
         "see what the server of user 2 has found": "waportctl doctor --upstream --user 2",
     },
+    also=("check", "diagnose"),
 )
 def run(context: Context) -> int:
     """Check everything; needs no daemon. Fails where a check fails, not for a warning."""

@@ -187,6 +187,7 @@ def rollback(context: Context) -> Exit:
     argument("version", metavar="VERSION", type=version, help="the version"),
     CONFIG_FILE,
     examples={"remove a version": "sudo waportctl engine remove 1.34.6"},
+    also=("rm", "delete", "uninstall"),
 )
 def remove(context: Context) -> Exit:
     """Remove an engine that nobody uses."""

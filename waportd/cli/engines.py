@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime as dt
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -10,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from waportd import engines
-from waportd.cli import bounded, canary, config_file, engine_files, exit_status, terminal
+from waportd.cli import bounded, canary, config_file, engine_files, terminal
 from waportd.cli.canary import Outcome, Trial
 from waportd.cli.context import Context
 from waportd.cli.engine_files import History, Shelf
 from waportd.cli.exit_status import Exit, Problem
-from waportd.cli.locate import read_config
+from waportd.cli.locate import configuration, need_root
 from waportd.client import User, WaportdUnavailable
 from waportd.config import Bus, Config
-from waportd.errors import ConfigError
 
 RELOAD_LIMIT = 20.0
 """Seconds until a reload must have been taken over."""
@@ -29,7 +27,7 @@ DEFAULT = "default"
 
 def list_engines(context: Context) -> Exit:
     """List what there is, and who uses it."""
-    config = _config(context)
+    config = configuration(context.options.config)
     try:
         users = context.client.users()
     except WaportdUnavailable:
@@ -71,10 +69,10 @@ def list_engines(context: Context) -> Exit:
 
 def install(context: Context) -> Exit:
     """Install another version beside the others."""
-    options, config = context.options, _config(context)
+    options, config = context.options, configuration(context.options.config)
     if (options.version is None) == (options.file is None):
         raise Problem("name a version, or a file with --file", None, Exit.USAGE, "bad_request")
-    _need_root(config, "install an engine")
+    need_root(config, "install an engine")
     with engine_files.opened(config) as shelf:
         if options.version is not None:
             _say(context, f"Fetching whatsapp-web.js {options.version} …")
@@ -97,7 +95,7 @@ def install(context: Context) -> Exit:
 
 def pack(context: Context) -> Exit:
     """Write an engine into a file, for hosts that do not reach the registry; needs no daemon."""
-    options, config = context.options, _config(context)
+    options, config = context.options, configuration(context.options.config)
     output = options.output or Path(f"waportd-engine-{options.version}.tgz")
     _say(context, f"Packing whatsapp-web.js {options.version} …")
     integrity = engine_files.pack(options.version, config, output, options.integrity)
@@ -112,7 +110,7 @@ def pack(context: Context) -> Exit:
 
 def use(context: Context) -> Exit:
     """Make an engine the one that servers start with: for all, for some users, or for all after a trial."""
-    options, config = context.options, _config(context)
+    options, config = context.options, configuration(context.options.config)
     if options.user and options.canary:
         raise Problem(
             "--canary chooses the users: do not use it with --user", None, Exit.USAGE, "bad_request"
@@ -123,7 +121,7 @@ def use(context: Context) -> Exit:
         raise Problem(*refused, code="unknown_engine")
     if options.user:
         return _use_for_users(context, options.user)
-    _need_root(config, "set the engine of all users")
+    need_root(config, "set the engine of all users")
     if options.engine == config.instances.engine:
         raise Problem(f"engine {options.engine} is already the default", code="no_change")
     with engine_files.opened(config) as shelf:
@@ -144,8 +142,8 @@ def use(context: Context) -> Exit:
 
 def rollback(context: Context) -> Exit:
     """Go back to the engine before, or end a trial that was cut short."""
-    config = _config(context)
-    _need_root(config, "set the engine of all users")
+    config = configuration(context.options.config)
+    need_root(config, "set the engine of all users")
     with engine_files.opened(config) as shelf:
         history = engine_files.read_history(config)
         if history.canaries:
@@ -168,8 +166,8 @@ def rollback(context: Context) -> Exit:
 
 def remove(context: Context) -> Exit:
     """Remove an engine that nobody uses."""
-    name, config = context.options.version, _config(context)
-    _need_root(config, "remove an engine")
+    name, config = context.options.version, configuration(context.options.config)
+    need_root(config, "remove an engine")
     with engine_files.opened(config) as shelf:
         if refused := engines.refusal(name, config):
             raise Problem(*refused, code="unknown_engine")
@@ -391,23 +389,6 @@ def _status_of(outcomes: Sequence[Outcome]) -> Exit:
 
 
 # What is known
-
-
-def _config(context: Context) -> Config:
-    path = context.options.config
-    if path.exists() and not os.access(path, os.R_OK):
-        raise Problem(
-            f"{path} cannot be read by this user", "run it with sudo", Exit.NOT_PERMITTED, "permission_denied"
-        )
-    try:
-        return read_config(path)
-    except ConfigError as error:
-        raise Problem(error.message, error.hint, code=error.code) from error
-
-
-def _need_root(config: Config, what: str) -> None:
-    if config.systemd.bus is Bus.SYSTEM and os.geteuid() != 0:
-        raise exit_status.needs_root(what)
 
 
 def _shown(engine: engines.Engine, config: Config, users: Sequence[User] | None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Exit(enum.IntEnum):
 MEANINGS = {
     Exit.OK: "done; for doctor: nothing failed (doctor --upstream has its own statuses, 0 to 3)",
     Exit.FAILED: "waportd refused or failed; the message says why",
-    Exit.USAGE: "the command line is wrong",
+    Exit.USAGE: "the command line is wrong, or names no command",
     Exit.UNREACHABLE: "waportd does not answer",
     Exit.NOT_PERMITTED: "not permitted: another user, a group or root is needed",
     Exit.UNKNOWN_USER: "there is no such user",

@@ -9,22 +9,16 @@ their owner).
 """
 
 import contextlib
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from waportd.cli import exit_status
 from waportd.cli.arguments import CONFIG_FILE
 from waportd.cli.commands import Commands
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
-from waportd.cli.locate import read_config
+from waportd.cli.locate import configuration_for_root
 from waportd.client import ApiError, UnknownUser, User
 from waportd.command_line import argument, flag
 from waportd.model import is_user
-
-if TYPE_CHECKING:
-    from waportd.config import Config
 
 COMMANDS = Commands()
 
@@ -73,12 +67,9 @@ _LINK_TIMEOUT = 180.0
 def import_session(context: Context) -> Exit:
     """Copy the session, have the server started with it, and say whether the phone is linked."""
     from waportd.cli import old_session
-    from waportd.config import Bus
 
     options = context.options
-    config = _config(options.config)
-    if config.systemd.bus is Bus.SYSTEM and os.geteuid() != 0:
-        raise exit_status.needs_root("put a session where the user's server finds it")
+    config = configuration_for_root(options.config, "put a session where the user's server finds it")
     port = int(options.target) if options.target.isascii() and options.target.isdigit() else None
     if port is not None and port < _FIRST_PORT:
         port = None
@@ -170,12 +161,3 @@ def _start(context: Context, user: str) -> User:
             f"login: waportctl qr {user}",
             code="not_linked",
         ) from error
-
-
-def _config(path: Path) -> "Config":
-    from waportd.errors import ConfigError
-
-    try:
-        return read_config(path)
-    except ConfigError as error:
-        raise Problem(error.message, error.hint, code=error.code) from error

@@ -1,13 +1,12 @@
 """``doctor --upstream``: a look at WhatsApp's page with a browser of our own, or by a user's server."""
 
-import os
 from typing import Any
 
 from waportd import __version__, engines
 from waportd.cli import terminal, trial
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
-from waportd.cli.locate import read_config
+from waportd.cli.locate import need_readable, read_config
 from waportd.cli.trial import TrialError
 from waportd.cli.upstream import Verdict, code_words, judge, judge_server, rows
 from waportd.client import Upstream
@@ -59,10 +58,7 @@ def _no_look(message: str, hint: str | None) -> Problem:
 def _look(context: Context) -> dict[str, Any]:
     """Return what server/upstream.js finds. Raises Problem."""
     path, engine = context.options.config, context.options.engine
-    if path.exists() and not os.access(path, os.R_OK):
-        raise Problem(
-            f"{path} cannot be read by this user", "run it with sudo", Exit.NOT_PERMITTED, "permission_denied"
-        )
+    need_readable(path)
     try:
         config = read_config(path)
     except ConfigError as error:

@@ -45,9 +45,11 @@ class Proxy(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, path: str, port: int, uids: set[int]) -> None:
+    def __init__(self, path: str, port: int, uids: set[int], page: str = "/") -> None:
+        """``page``: where the link leads to."""
         super().__init__(("127.0.0.1", port), _Handler)
         self.path = path
+        self.page = page
         self.port = self.server_address[1]
         self.uids = uids
         self.once: str | None = secrets.token_urlsafe(32)
@@ -97,7 +99,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif urllib.parse.urlsplit(self.path).path == "/waportctl":
             self._let_in()
         elif not self._is_let_in():
-            self._refuse(403, "Open the link that waportctl web printed. It works once, in one browser.")
+            self._refuse(403, "Open the link that waportctl printed. It works once, in one browser.")
         else:
             self._pass_on()
 
@@ -109,10 +111,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         once, self.server.once = self.server.once, None
         if once is None or not hmac.compare_digest(given.encode(), once.encode()):
             self.server.once = once
-            self._refuse(403, "This link was already used. Run waportctl web again.")
+            self._refuse(403, "This link was already used. Run the command again, which printed it.")
             return
         self.send_response(303)
-        self.send_header("Location", "/")
+        self.send_header("Location", self.server.page)
         self.send_header(
             "Set-Cookie", f"{self.server.cookie}={self.server.key}; Path=/; HttpOnly; SameSite=Strict"
         )

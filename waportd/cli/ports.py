@@ -77,7 +77,7 @@ def port(context: Context) -> Exit:
             ("User", (info.user or "not assigned") if info else "unknown: waportd does not answer"),
             ("Unit", info.unit if info else None),
             *(("Held by", _named(holder)) for holder in shown),
-            ("Held by", None if shown else "nobody"),
+            ("Held by", None if shown else "no process"),
         ]
     )
     return Exit.OK

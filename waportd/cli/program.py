@@ -14,6 +14,7 @@ from waportd.cli import (
     passkey,
     ports,
     proxy,
+    settings,
     tokens,
     users,
     web,
@@ -36,6 +37,7 @@ PROGRAM = Command(
     ),
     commands=(
         *users.COMMANDS,
+        *settings.COMMANDS,
         *proxy.COMMANDS,
         *logs.COMMANDS,
         *linking.COMMANDS,

@@ -70,9 +70,17 @@ class Screen:
         sys.stdout.flush()
 
     def table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[str | None]], dispensable: Sequence[str] = ()
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[str | None]],
+        dispensable: Sequence[str] = (),
+        *,
+        wide: bool = False,
     ) -> None:
-        """Show a table. Where the terminal is narrow its last column gives way, then the dispensable ones, one by one."""
+        """Show a table. Where the terminal is narrow its last column gives way, then the dispensable ones, one by one.
+
+        ``wide``: it is shown whole, and the terminal breaks its lines.
+        """
         from rich.cells import cell_len
         from rich.table import Table
 
@@ -81,7 +89,8 @@ class Screen:
             column: max(map(cell_len, (column, *entries))) + _GAP
             for column, *entries in zip(columns[:-1], *(row[:-1] for row in cells), strict=True)
         }
-        room = self.console.width - _GAP  # rich reckons with one after the last column, too
+        console = self._wide_console() if wide else self.console
+        room = console.width - _GAP  # rich reckons with one after the last column, too
         for name in dispensable:
             if name in widths and sum(widths.values()) + _LEAST > room:
                 del widths[name]
@@ -96,7 +105,7 @@ class Screen:
         table.add_column(columns[-1], no_wrap=True, overflow="ellipsis", width=max(_LEAST, min(left, widest)))
         for row in cells:
             table.add_row(*map(state, row))
-        self._show(table)
+        self._show(table, console)
 
     def pairs(self, pairs: Iterable[tuple[str, str | None]]) -> None:
         """Show names and values below each other; values that are None are left out."""
@@ -125,9 +134,15 @@ class Screen:
                 table.add_row("", "", Text(f"→ {plain(fix)}", style="bold"))
         self._show(table)
 
-    def _show(self, table: Any) -> None:
+    @staticmethod
+    def _wide_console() -> "Console":
+        from rich.console import Console
+
+        return Console(highlight=False, width=_WIDE)
+
+    def _show(self, table: Any, console: "Console | None" = None) -> None:
         if sys.stdout.isatty():
-            self.console.print(table)
+            (console or self.console).print(table)
             return
         with self.console.capture() as capture:
             self.console.print(table)
@@ -175,6 +190,11 @@ def state(word: str) -> "Text":
         *("passkey_required", "qr_timeout", "logged_out", "warn"),
     }
     return Text(word, style=_STYLES.get(word, "yellow" if word in states else ""))
+
+
+def moment(at: dt.datetime | None) -> str | None:
+    """Return a time in the time zone of this process, with its offset, to the second."""
+    return at.astimezone().isoformat(" ", "seconds") if at else None
 
 
 def age(since: dt.datetime | None) -> str | None:

@@ -32,7 +32,7 @@ def list_tokens(context: Context) -> Exit:
                 token.scope,
                 terminal.age(token.created_at),
                 terminal.age(token.last_used_at),
-                "never" if token.expires_at is None else f"{token.expires_at:%F}",
+                "never" if token.expires_at is None else f"{token.expires_at.astimezone():%F}",
                 token.name,
             ]
             for token in tokens
@@ -65,6 +65,7 @@ def list_tokens(context: Context) -> Exit:
         "make a token that may do everything": "waportctl token create shop",
         "make one for Prometheus that expires in a year": "waportctl token create prometheus --scope metrics --days 365",
     },
+    also=("add", "new"),
 )
 def create(context: Context) -> Exit:
     """Make a key; only the secret goes to standard output, so that it can be kept in a file."""
@@ -87,6 +88,7 @@ def create(context: Context) -> Exit:
     """,
     argument("id", metavar="ID", help="the token's id, as the list shows it"),
     examples={"revoke the token with the id 3f9a": "waportctl token revoke 3f9a"},
+    also=("rm", "remove", "delete"),
 )
 def revoke(context: Context) -> Exit:
     """Revoke a key, from now on."""

@@ -50,10 +50,14 @@ def run(config: Config, name: str, engine: str | None = None, *, shipped: bool =
     if not script.is_file():
         raise TrialError(f"{script} is missing", "apt install --reinstall waportd")
     environment = variables(Assignment(User("doctor"), Port(1), engine=engine), config)
+    # Nothing of the webhook, which has secrets, and no port: the program opens none.
+    sent = {
+        key: value
+        for key, value in environment.items()
+        if key.startswith("WAPORTD_") and not key.startswith("WAPORTD_WEBHOOK")
+    }
     with place(config, config.instances.node_path, script, shipped=shipped) as (command, folder):
-        return _ask(
-            command, folder, {key: value for key, value in environment.items() if key.startswith("WAPORTD_")}
-        )
+        return _ask(command, folder, sent)
 
 
 @contextlib.contextmanager

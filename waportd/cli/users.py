@@ -1,19 +1,19 @@
 """``list``, ``show``, ``start``, ``stop``, ``restart``, ``logout``, ``delete``: users and their servers."""
 
-import dataclasses
-import datetime as dt
-from collections.abc import Callable
-
 from waportd.cli import exit_status, terminal, upstream
-from waportd.cli.arguments import USER, YES, port, seconds, users_or_all
+from waportd.cli.arguments import USER, USERS, YES, port, seconds, users_or_all
 from waportd.cli.commands import Commands
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
 from waportd.cli.following import waits_for_passkey
-from waportd.client import User, WaportdClientError, Webhook
+from waportd.cli.many import Verb, do, for_each, listed
+from waportd.client import UnknownUser, User, Webhook
 from waportd.command_line import argument, flag
+from waportd.model import ProcessState, SessionState
 
 COMMANDS = Commands()
+_STATES = tuple(sorted({*map(str, ProcessState), *map(str, SessionState), "not_answering", "undelivered"}))
+"""What the list shows of processes and sessions."""
 
 
 @COMMANDS.add(
@@ -21,24 +21,41 @@ COMMANDS = Commands()
     "list all users with the state of their servers",
     """
     Shows one line per user: port, state of the process, state of the session, since when, the linked phone, and
-    what there is to say. On a narrow terminal, columns are left out. It changes nothing.
+    what there is to say. On a narrow terminal, columns are left out and messages are cut, unless --wide says otherwise.
+    It changes nothing.
     """,
+    argument(
+        "--state",
+        metavar="STATE",
+        choices=_STATES,
+        action="append",
+        help="only users whose process or session is in this state, as the list shows it; may be given several times: "
+        f"{', '.join(_STATES)}",
+    ),
+    flag("--wide", help="show all columns and whole messages, even on a narrow terminal"),
     flag("--memory", help="measure memory and CPU, too; takes longer"),
     flag("--disk", help="show what each session keeps on disk, and how old the copy of its login is"),
     flag("--messages", help="show how many of each user's messages were delivered since the server started"),
     examples={
         "see how all users are": "waportctl list",
+        "find users who have to scan a code": "waportctl list --state qr --state qr_timeout --state logged_out",
         "find users whose messages the web app does not take": "waportctl list --messages",
         "list the users whose phone is linked, for a script": (
             "waportctl list --json | jq -r '.users[] | select(.linked) | .user'"
         ),
     },
+    also=("ls", "ps", "users"),
 )
 def list_users(context: Context) -> Exit:
     """List all users, by port."""
-    users = context.client.users(usage=context.options.memory)
+    wanted = set(context.options.state or ())
+    known = context.client.users(usage=context.options.memory)
+    users = [user for user in known if not wanted or wanted & _states(user)]
     if context.screen.as_json:
         context.screen.document({"users": [user.raw for user in users]})
+        return Exit.OK
+    if known and not users:
+        context.screen.text(f"No user is in state {' or '.join(sorted(wanted))}.")
         return Exit.OK
     if not users:
         context.screen.text("There are no users yet. `waportctl qr 1` creates user 1 and shows the code.")
@@ -86,36 +103,47 @@ def list_users(context: Context) -> Exit:
         "DELIVERED",
         "FAILED",
     )
-    context.screen.table(columns, rows, dispensable)
+    context.screen.table(columns, rows, dispensable, wide=context.options.wide)
     return Exit.OK
 
 
 @COMMANDS.add(
     "show",
-    "show everything about one user",
+    "show everything about users",
     """
     Shows the server's process, the session, the linked phone, and what the server uses. If something is wrong, it
-    shows the cause and the fix. It changes nothing. Exit status 5: there is no such user.
+    shows the cause and the fix. It changes nothing. Exit status 5: there is no such user; the others are shown.
     """,
-    USER,
-    examples={"see why user 2 is not connected": "waportctl show 2"},
+    USERS,
+    examples={
+        "see why user 2 is not connected": "waportctl show 2",
+        "see two users": "waportctl show 2 3",
+    },
+    also=("status", "info", "get", "describe"),
 )
 def show(context: Context) -> Exit:
-    """Show everything about one user."""
-    return _show(context, context.client.status(context.options.user))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Verb:
-    """What is done to one user or to many."""
-
-    question: str
-    """Asked before many are concerned, or where something gets lost."""
-    do: Callable[[str], User]
-    outcome: Callable[[User], str]
-    concerns: Callable[[User], bool]
-    """Whether ``--all`` means this user."""
-    destroys: bool = False
+    """Show everything about one user, or about each of several."""
+    names = list(dict.fromkeys(context.options.users))
+    if len(names) == 1:
+        return _show(context, context.client.status(names[0]))
+    shown: list[User] = []
+    problems: dict[str, Problem] = {}
+    for name in names:
+        try:
+            shown.append(context.client.status(name))
+        except UnknownUser as error:
+            problems[name] = exit_status.of_client(error)
+    if context.screen.as_json:
+        failed = exit_status.documents(problems)
+        context.screen.document({"users": [user.raw for user in shown], "failed": failed})
+    else:
+        for number, user in enumerate(shown):
+            if number:
+                context.screen.text("")
+            _show(context, user)
+        for name, problem in problems.items():
+            terminal.complain(f"user {name}: {problem.message}")
+    return next((problem.exit_status for problem in problems.values()), Exit.OK)
 
 
 @COMMANDS.add(
@@ -147,9 +175,9 @@ class _Verb:
 def start(context: Context) -> Exit:
     """Start servers."""
     options = context.options
-    return _for_each(
+    return for_each(
         context,
-        _Verb(
+        Verb(
             "Start the servers of",
             lambda user: context.client.start(user, options.wait, options.timeout),
             lambda _: "started",
@@ -170,12 +198,13 @@ def start(context: Context) -> Exit:
         "stop the server of user 2": "waportctl stop 2",
         "stop all servers, in a script": "waportctl stop --all --yes",
     },
+    also=("kill",),
 )
 def stop(context: Context) -> Exit:
     """Stop servers and keep their logins."""
-    return _for_each(
+    return for_each(
         context,
-        _Verb(
+        Verb(
             "Stop the servers of",
             context.client.stop,
             lambda _: "stopped, login kept",
@@ -199,9 +228,9 @@ def stop(context: Context) -> Exit:
 )
 def restart(context: Context) -> Exit:
     """Restart servers."""
-    return _for_each(
+    return for_each(
         context,
-        _Verb(
+        Verb(
             "Restart the servers of",
             context.client.restart,
             lambda _: "restarted",
@@ -219,12 +248,13 @@ def restart(context: Context) -> Exit:
     """,
     *users_or_all("all users whose phone is linked"),
     examples={"unlink the phone of user 2": "waportctl logout 2"},
+    also=("unlink", "unpair", "disconnect"),
 )
 def logout(context: Context) -> Exit:
     """Unlink phones and delete their sessions."""
-    return _for_each(
+    return for_each(
         context,
-        _Verb(
+        Verb(
             "Unlink the phone and delete the session of",
             context.client.logout,
             lambda user: user.session.message if user.session else "logged out",
@@ -232,68 +262,6 @@ def logout(context: Context) -> Exit:
             destroys=True,
         ),
     )
-
-
-def _for_each(context: Context, verb: _Verb) -> Exit:
-    """Do it to the users that the command line names; a failure does not stop the others."""
-    options = context.options
-    if options.all == bool(options.users):
-        raise Problem("name users, or --all", f"waportctl {options.command} --help", Exit.USAGE, "usage")
-    names = list(dict.fromkeys(options.users))
-    if options.all:
-        names = [user.user for user in context.client.users() if verb.concerns(user)]
-    elif verb.destroys:
-        for name in names:
-            context.client.status(name)  # before asking: the user may not exist
-    if options.dry_run or not names:
-        return _preview(context, names)
-    if (options.all or verb.destroys) and not context.agreed(
-        f"{verb.question} {_listed(names)}?", loses=True
-    ):
-        return Exit.FAILED
-    if len(names) == 1 and not options.all:
-        shown = verb.do(names[0])
-        return _done(context, shown, verb.outcome(shown))
-    return _do_all(context, names, verb)
-
-
-def _preview(context: Context, names: list[str]) -> Exit:
-    if context.screen.as_json:
-        context.screen.document({"concerns": names})
-    else:
-        context.screen.text(f"This affects {_listed(names)}." if names else "No user is affected.")
-    return Exit.OK
-
-
-def _listed(names: list[str]) -> str:
-    """Name the users, and how many they are where they cannot be counted at a glance."""
-    if len(names) == 1:
-        return f"user {names[0]}"
-    return f"{len(names)} users: {', '.join(names)}"
-
-
-def _do_all(context: Context, names: list[str], verb: _Verb) -> Exit:
-    done: list[User] = []
-    problems: dict[str, Problem] = {}
-    for name in names:
-        try:
-            shown = verb.do(name)
-        except WaportdClientError as error:
-            problem = problems[name] = exit_status.of_client(error)
-            if problem.exit_status in {Exit.UNREACHABLE, Exit.NOT_PERMITTED}:
-                raise  # it would be the same for the next one
-            if not context.screen.as_json:
-                terminal.complain(f"user {name}: {problem.message}")
-        else:
-            done.append(shown)
-            if not context.screen.as_json:
-                _done(context, shown, verb.outcome(shown))
-    if context.screen.as_json:
-        failed = exit_status.documents(problems)
-        context.screen.document({"users": [user.raw for user in done], "failed": failed})
-    elif problems:
-        terminal.complain(f"{len(problems)} of {len(names)} failed")
-    return next((problem.exit_status for problem in problems.values()), Exit.OK)
 
 
 @COMMANDS.add(
@@ -338,45 +306,70 @@ def move(context: Context) -> Exit:
     if not context.agreed(f"{plan} Do it?"):
         return Exit.FAILED
     shown = context.client.move(before.user, options.port)
-    _done(context, shown, f"moved here from port {before.port}")
+    if context.screen.as_json:
+        context.screen.document(shown.raw)
+    else:
+        context.screen.text(
+            f"user {shown.user}: moved here from port {before.port} (port {shown.port}, {shown.unit})"
+        )
     if was_up and shown.process.state != "running":
         terminal.complain(f"user {shown.user}: {shown.process.message}")
         return Exit.FAILED
     return Exit.OK
 
 
+class _Delete(Verb):
+    """A deletion: after it nothing of the user is there to show."""
+
+    def words(self, user: User) -> str:
+        return f"user {user.user}: deleted; port {user.port} is free"
+
+
 @COMMANDS.add(
     "delete",
-    "stop the user's server, delete the session, free the port",
+    "stop users' servers, delete their sessions, free their ports",
     """
-    Deletes all that waportd keeps of the user: assignment, login, journal of messages and options. The port may then
-    go to another user. It asks first; without a terminal it needs --yes.
+    Deletes all that waportd keeps of each user: assignment, login, journal of messages and options. The port may then
+    go to another user. It asks first; without a terminal it needs --yes. If one of the users does not exist, it
+    deletes nothing.
     """,
-    USER,
+    USERS,
     YES,
-    examples={"delete user 2": "waportctl delete 2"},
+    examples={
+        "delete user 2": "waportctl delete 2",
+        "delete two users, in a script": "waportctl delete 2 3 --yes",
+    },
+    also=("rm", "remove", "purge"),
 )
 def delete(context: Context) -> Exit:
-    """Stop the server, delete the session, free the port."""
-    user = context.options.user
-    shown = context.client.status(user)
-    question = f"Delete user {user} with the session on port {shown.port}, and free the port?"
+    """Stop the servers, delete the sessions, free the ports."""
+    users = [context.client.status(name) for name in dict.fromkeys(context.options.users)]
+    known = {user.user: user for user in users}
+
+    def erase(name: str) -> User:
+        context.client.delete(name)
+        return known[name]
+
+    if len(users) == 1:
+        [user] = users
+        question = f"Delete user {user.user} with the session on port {user.port}, and free the port?"
+    else:
+        question = f"Delete {listed(list(known))}, with their sessions, and free their ports?"
     if not context.agreed(question, loses=True):
         return Exit.FAILED
-    context.client.delete(user)
-    if context.screen.as_json:
-        context.screen.document({"deleted": shown.user, "port": shown.port})
-    else:
-        context.screen.text(f"user {user}: deleted; port {shown.port} is free")
-    return Exit.OK
+    verb = _Delete(
+        question,
+        erase,
+        lambda _: "deleted",
+        lambda _: False,
+        document=lambda user: {"deleted": user.user, "port": user.port},
+    )
+    return do(context, verb, list(known))
 
 
-def _done(context: Context, user: User, outcome: str) -> Exit:
-    if context.screen.as_json:
-        context.screen.document(user.raw)
-    else:
-        context.screen.text(f"user {user.user}: {outcome} (port {user.port}, {user.unit})")
-    return Exit.OK
+def _states(user: User) -> set[str | None]:
+    """Return in which states a user is shown."""
+    return {user.process.state, user.summary.state, user.summary.cause, _session_state(user)}
 
 
 def _session_state(user: User) -> str | None:
@@ -455,7 +448,7 @@ def _show(context: Context, user: User) -> Exit:
             ("Process", process.state),
             ("", process.message + (f", for {since}" if since else "")),
             ("", process.hint),
-            ("Next start", _moment(process.next_start)),
+            ("Next start", terminal.moment(process.next_start)),
             ("PID", None if process.pid is None else str(process.pid)),
             ("Restarts", str(process.restarts)),
             ("Desired", f"{user.desired}{'' if user.autostart else ', not at boot'}"),
@@ -474,13 +467,15 @@ def _show(context: Context, user: User) -> Exit:
             ("Webhook", "own" if user.own_webhook else "default"),
             *(_deliveries(user.user, session.webhook) if session else []),
             ("Proxy", f"{user.proxy}{' (own)' if user.own_proxy else ''}"),
-            ("Created", _moment(user.created_at)),
+            ("Created", terminal.moment(user.created_at)),
         ]
     )
     return Exit.OK
 
 
 def _way_out(user: User) -> str | None:
+    if user.session is not None and user.session.state == "qr_timeout":
+        return f"`waportctl qr {user.user}` asks for new codes"
     if user.session is None or not waits_for_passkey(user.session):
         return user.session.hint if user.session else None
     return (
@@ -491,7 +486,7 @@ def _way_out(user: User) -> str | None:
 
 def _deliveries(user: str, webhook: Webhook) -> list[tuple[str, str | None]]:
     """Return what happened to the messages."""
-    error, at = webhook.error, _moment(webhook.error_at)
+    error, at = webhook.error, terminal.moment(webhook.error_at)
     failed = "1 try failed" if webhook.failed == 1 else f"{webhook.failed} tries failed"
     queued = None
     if webhook.queued and webhook.oldest_at:
@@ -517,10 +512,6 @@ def _next_engine(user: User) -> str | None:
     if not user.own_engine and upstream is not None and upstream.engine == user.engine:
         return None
     return f"{user.engine}{' (own)' if user.own_engine else ''}"
-
-
-def _moment(at: dt.datetime | None) -> str | None:
-    return at.astimezone().isoformat(" ", "seconds") if at else None
 
 
 def _phone(user: User) -> str | None:

@@ -1,12 +1,13 @@
-"""``web``: the dashboard in a browser, through a listener on loopback."""
+"""``web`` and ``open``: the dashboard, or the page of one user, in a browser, through a listener on loopback."""
 
 import os
 import stat
 import sys
+import urllib.parse
 from typing import TYPE_CHECKING
 
 from waportd.cli import terminal
-from waportd.cli.arguments import port
+from waportd.cli.arguments import USER, port
 from waportd.cli.commands import Commands
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
 COMMANDS = Commands()
 
+_NO_BROWSER = flag("--no-browser", help="only print the link")
+_LISTEN = argument(
+    "--listen",
+    type=port,
+    default=0,
+    metavar="PORT",
+    help="the port on 127.0.0.1 to listen on, e.g. for ssh -L (default: any free one)",
+)
+
 
 @COMMANDS.add(
     "web",
@@ -25,28 +35,50 @@ COMMANDS = Commands()
     Listens on 127.0.0.1, passes everything on to the API, and opens the dashboard in a browser. The link works once,
     in one browser of the same user. Where no browser can be opened, it prints the link.
     """,
-    flag("--no-browser", help="only print the link"),
-    argument(
-        "--listen",
-        type=port,
-        default=0,
-        metavar="PORT",
-        help="the port on 127.0.0.1 to listen on, e.g. for ssh -L (default: any free one)",
-    ),
+    _NO_BROWSER,
+    _LISTEN,
     examples={
         "open the dashboard": "waportctl web",
         "listen where `ssh -L 8080:127.0.0.1:8080 HOST` leads to": "waportctl web --no-browser --listen 8080",
     },
+    also=("dashboard", "ui"),
 )
-def serve(context: Context) -> Exit:
-    """Serve until Ctrl-C."""
+def web(context: Context) -> Exit:
+    """Serve the dashboard until Ctrl-C."""
+    context.client.health()  # says what is missing before a browser does
+    return _serve(context, "/")
+
+
+@COMMANDS.add(
+    "open",
+    "open a user's page in a browser, until Ctrl-C",
+    """
+    As `waportctl web`, for one user: the connect page, which shows the code to scan, if no phone is linked, else the
+    user on the dashboard. The user must exist. For a person elsewhere, `waportctl connect-link` makes a link.
+    """,
+    USER,
+    _NO_BROWSER,
+    _LISTEN,
+    examples={
+        "link a phone to user 2 in a browser on this machine": "waportctl open 2",
+        "listen where `ssh -L 8080:127.0.0.1:8080 HOST` leads to": "waportctl open 2 --no-browser --listen 8080",
+    },
+    also=("browse",),
+)
+def open_page(context: Context) -> Exit:
+    """Serve a user's page until Ctrl-C."""
+    user = context.client.status(context.options.user)
+    name = urllib.parse.quote(user.user, safe="")
+    return _serve(context, f"/#{name}" if user.linked else f"/connect?user={name}")
+
+
+def _serve(context: Context, page: str) -> Exit:
     from waportd.cli.loopback import Proxy, own_uids
 
-    context.client.health()  # says what is missing before a browser does
     path = context.client.socket
     assert path is not None
     try:
-        proxy = Proxy(path, context.options.listen, own_uids())
+        proxy = Proxy(path, context.options.listen, own_uids(), page)
     except OSError as error:
         raise Problem(
             f"port {context.options.listen} of 127.0.0.1 cannot be used: {error.strerror}",

@@ -1,6 +1,7 @@
 """waportctl against the API on fakes: in this process, and on a terminal of its own."""
 
 import asyncio
+import codecs
 import contextlib
 import dataclasses
 import fcntl
@@ -92,6 +93,8 @@ class Terminal:
         self._process = process
         self._descriptor = descriptor
         self.seen = ""
+        # What is read may end within a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._news = asyncio.Event()
         asyncio.get_running_loop().add_reader(descriptor, self._read)
 
@@ -102,7 +105,7 @@ class Terminal:
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(self._descriptor)
-        self.seen += data.decode(errors="replace")
+        self.seen += self._decoder.decode(data)
         self._news.set()
 
     @property

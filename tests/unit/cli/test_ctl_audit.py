@@ -61,7 +61,7 @@ def entries(monkeypatch):
 async def test_changes_are_shown_with_who_made_them(ctl, entries):
     entries.add()
     shown = (await ctl("audit")).out
-    assert shown.splitlines()[1].split()[1:] == ["web?app", "127.0.0.1", "204", "DELETE", "/v1/users/2"]
+    assert shown.splitlines()[1].split()[2:] == ["web?app", "127.0.0.1", "204", "DELETE", "/v1/users/2"]
     [change] = json.loads((await ctl("audit", "--json")).out)["changes"]
     assert (change["token"], change["user"], change["uid"]) == ("0123456789ab", "2", None)
 

@@ -4,10 +4,14 @@ import asyncio
 import datetime as dt
 import json
 import re
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
-from support import BASE, until
+from code_texts import real_code, rendered
+from fakes import iso
+from support import BASE, rendered_svg, scanned, until
 
 from waportd.cli import linking
 from waportd.cli.exit_status import Exit
@@ -51,13 +55,56 @@ async def test_a_code_that_does_not_come_is_not_in_time(api, ctl):
     assert (await ctl("qr", "1", "--timeout", "0.2")).status == Exit.NOT_IN_TIME
 
 
-async def test_a_session_that_gave_up_says_what_to_do(api, ctl, supervisor, systemd):
+async def test_a_session_that_gave_up_says_what_to_do(api, ctl, supervisor, systemd, monkeypatch):
+    monkeypatch.setattr(linking, "BEGINS_S", 0.2)
     await supervisor.ensure(User("1"))
     systemd.servers[PORT].say("logged_out", message="logged out on the phone", hint="ask for a code")
     await until(supervisor, "1", lambda now: now.session and now.session.state == "logged_out")
     said = await ctl("qr", "1")
     assert said.status == Exit.FAILED
     assert said.err == "user 1: logged out on the phone\nask for a code\n"
+
+
+@pytest.fixture
+async def used_up(api, supervisor, systemd):
+    """User 1's server, whose codes ran out."""
+    await supervisor.ensure(User("1"))
+    server = systemd.servers[PORT]
+    hint = "ask again: start the user again, or reload the page after a minute"
+    server.say("qr_timeout", message="codes shown: 5; none was scanned", hint=hint)
+    await until(supervisor, "1", lambda now: now.session and now.session.state == "qr_timeout")
+    return server
+
+
+async def test_codes_that_ran_out_are_asked_for_again(used_up, ctl):
+    used_up.on_ask = used_up.show_code
+    said = await ctl("qr", "1")
+    assert (said.status, said.err) == (Exit.OK, "")
+    assert said.out == f"{used_up.document['qr']}\n"
+
+
+async def test_codes_that_ran_out_are_asked_for_again_on_a_terminal(used_up, terminal):
+    used_up.on_ask = used_up.show_code
+    screen = await terminal("qr", "1")
+    await screen.until("code 1 of 5")
+    used_up.say("qr_timeout", message="codes shown: 5; none was scanned", hint="reload the page")
+    assert await screen.end() == Exit.FAILED
+    assert "codes shown: 5; none was scanned\n`waportctl qr 1` asks for new codes" in screen.text
+
+
+async def test_a_pairing_code_after_codes_that_ran_out_is_followed(used_up, terminal):
+    screen = await terminal("pair", "1", "+55 11 99999-8888")
+    await screen.until("waiting for the pairing code to be typed")
+    used_up.link()
+    assert await screen.end() == Exit.OK
+
+
+async def test_codes_that_do_not_begin_again_are_told_without_a_page(used_up, ctl, monkeypatch):
+    monkeypatch.setattr(linking, "BEGINS_S", 0.2)
+    said = await ctl("qr", "1")
+    assert (said.status, said.out) == (Exit.FAILED, "")
+    assert said.err == "user 1: codes shown: 5; none was scanned\n`waportctl qr 1` asks for new codes\n"
+    assert "the page" not in (await ctl("show", "1")).out
 
 
 @pytest.fixture
@@ -204,6 +251,108 @@ async def test_a_small_terminal_is_told_the_size_that_is_needed(api, terminal, c
     assert await screen.end() == Exit.INTERRUPTED
 
 
+@pytest.mark.parametrize(
+    ("columns", "lines", "layout"), [(80, 24, "sextants"), (80, 30, "halves"), (70, 36, "halves")]
+)
+async def test_a_real_code_is_read_off_a_terminal(api, terminal, systemd, columns, lines, layout):
+    code = real_code(237)
+    systemd.prepare = lambda server: setattr(server, "on_ask", lambda: show(server, code))
+    screen = await terminal("qr", "1", columns=columns, lines=lines)
+    await screen.until("s left", times=3)
+    shown = frame(screen)
+    assert len(shown) <= lines
+    assert max(map(len, shown)) <= columns
+    assert scanned(rendered("\n".join(shown)), "pgm") == code
+    assert (layout == "sextants") == any("\U0001fb00" <= char <= "\U0001fb3b" for char in screen.text)
+    assert ("--png FILE" in " ".join(shown)) == (layout == "sextants")
+
+
+async def test_a_terminal_without_the_characters_is_told_the_ways_out(api, terminal, systemd):
+    systemd.prepare = lambda server: setattr(server, "on_ask", lambda: show(server, real_code(237)))
+    screen = await terminal("qr", "1", columns=80, lines=24, TERM="linux")
+    await screen.until("needs a terminal of 59 columns and 32 lines; this one has 80 and 24")
+    await screen.until("waportctl qr 1 --png FILE")
+    await screen.until("waportctl connect-link 1")
+
+
+def show(server, code):
+    server.say("qr", qr=code, expires_at=iso(time.time() + 60), attempt=1, message="scan the code")
+
+
+def frame(screen):
+    """Return the lines of the last frame that is complete."""
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-GI-Za-z]", "", screen.seen.replace("\r", "")).split("\x1b[H")[-2]
+    return lines.split("\n")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("code.png", "png"), ("code.SVG", "svg")])
+async def test_a_code_is_written_as_a_picture_that_nobody_else_reads(
+    api, ctl, codes, systemd, tmp_path, name, kind
+):
+    file = tmp_path / name
+    file.write_text("of before")
+    file.chmod(0o644)
+    said = await ctl("qr", "1", "--png", file)
+    assert (said.status, said.out) == (Exit.OK, "")
+    assert re.match(
+        rf"user 1: code 1 of 5 is in {file}, valid until \d{{4}}-\S+ [\d:]+[+-]\d\d:\d\d\. On", said.err
+    )
+    assert file.stat().st_mode & 0o777 == 0o600
+    drawn = file.read_bytes()
+    picture = rendered_svg(drawn) if kind == "svg" else drawn
+    assert scanned(picture, "png") == systemd.servers[PORT].document["qr"]
+    assert [path.name for path in tmp_path.glob("*code*")] == [name]
+
+
+async def test_a_picture_on_a_terminal_follows_the_codes_and_goes_with_the_last(
+    api, terminal, codes, systemd, tmp_path
+):
+    file = tmp_path / "code.png"
+    screen = await terminal("qr", "1", "--png", file, columns=200)
+    await screen.until("code 1 of 5 is in ")
+    server = systemd.servers[PORT]
+    assert scanned(file.read_bytes(), "png") == server.document["qr"]
+    second = server.show_code()
+    await screen.until("code 2 of 5 is in ")
+    assert scanned(file.read_bytes(), "png") == second
+    server.link()
+    assert await screen.end() == Exit.OK
+    assert not file.exists()
+    assert "█" not in screen.text
+
+
+async def test_a_picture_that_is_not_a_code_s_stays(api, terminal, supervisor, systemd, tmp_path):
+    await supervisor.ensure(User("1"))
+    systemd.servers[PORT].link()
+    await until(supervisor, "1", lambda now: now.session and now.session.state == "ready")
+    file = tmp_path / "photo.png"
+    file.write_text("a photo")
+    screen = await terminal("qr", "1", "--png", file)
+    assert await screen.end() == Exit.OK
+    assert file.read_text() == "a photo"
+
+
+async def test_a_picture_goes_to_another_program(api, socket_path, codes, systemd):
+    command = (sys.executable, "-m", "waportd.cli", "--socket", socket_path, "qr", "1", "--png", "-")
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    drawn, told = await process.communicate()
+    assert process.returncode == Exit.OK
+    assert scanned(drawn, "png") == systemd.servers[PORT].document["qr"]
+    assert told.startswith(b"user 1: code 1 of 5 is on standard output, valid until ")
+
+
+async def test_a_picture_goes_where_it_can(api, ctl, codes, tmp_path):
+    for wrong in ("code.jpg", "code"):
+        with pytest.raises(SystemExit, match="2"):
+            await ctl("qr", "1", "--png", wrong)
+    said = await ctl("qr", "1", "--png", tmp_path / "missing/code.png")
+    assert said.status == Exit.FAILED
+    assert "missing/code.png cannot be written: No such file or directory" in said.err
+    assert (await ctl("qr", "1", "--json", "--png", "-")).status == Exit.USAGE
+
+
 async def test_a_terminal_that_is_given_a_time_ends_in_it(api, terminal):
     screen = await terminal("qr", "1", "--timeout", "0.5")
     assert await screen.end() == Exit.NOT_IN_TIME
@@ -213,9 +362,29 @@ async def test_a_pairing_code_comes_alone_in_a_pipe(api, ctl):
     said = await ctl("pair", "1", "+55 11 99999-8888")
     assert (said.status, said.out, said.err) == (Exit.OK, "CODE-8888\n", "")
     assert json.loads((await ctl("--json", "pair", "1", "5511999998888")).out)["code"] == "CODE-8888"
-    wrong = await ctl("pair", "1", "12")
+    wrong = await ctl("pair", "1", "+12")
     assert wrong.status == Exit.FAILED
     assert "country code" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("number", "told", "way_out"),
+    [
+        ("11999998888", "in Brazil it would be +55 11 99999-8888", "waportctl pair 1 '+55 11 99999-8888'"),
+        ("(11) 3333-8888", "in Brazil it would be +55 11 3333-8888", "waportctl pair 1 '+55 11 3333-8888'"),
+        ("011 99999-8888", "in Brazil it would be +55 11 99999-8888", "waportctl pair 1 '+55 11 99999-8888'"),
+        ("0055 11 99999-8888", "it would be +5511999998888", "waportctl pair 1 +5511999998888"),
+        ("14155550100", "14155550100 has no country code\n", "waportctl pair 1 '+55 11 99999-8888'"),
+    ],
+)
+async def test_a_number_without_its_country_is_asked_again_and_no_code_is_sent(
+    api, ctl, supervisor, number, told, way_out
+):
+    said = await ctl("pair", "1", number)
+    assert (said.status, said.out) == (Exit.USAGE, "")
+    assert told in said.err
+    assert way_out in said.err
+    assert supervisor.registry.get("1") is None
 
 
 @pytest.fixture
@@ -224,6 +393,8 @@ async def pairing(api, terminal, systemd):
     screen = await terminal("pair", "1", "5511999998888", columns=200)
     await screen.until("CODE-8888")
     await screen.until("Link with phone number")
+    await screen.until("For    +55 11 99999-8888")
+    await screen.until("for 3 min 00 s, until ")
     return screen
 
 
@@ -240,7 +411,10 @@ async def test_on_a_terminal_a_pairing_code_is_followed_through_the_passkey_unti
 async def test_on_a_terminal_a_pairing_code_that_nobody_types_is_told(pairing, systemd):
     systemd.servers[PORT].say("qr_timeout", message="the pairing code was not used", hint="ask for a new one")
     assert await pairing.end() == Exit.FAILED
-    assert "the pairing code was not used\nask for a new one" in pairing.text
+    assert (
+        "the pairing code was not used\n`waportctl pair 1 '+55 11 99999-8888'` asks for another"
+        in pairing.text
+    )
 
 
 async def test_on_a_terminal_a_pairing_code_ends_where_codes_to_scan_are_shown_again(pairing, systemd):

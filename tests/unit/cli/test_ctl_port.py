@@ -51,6 +51,9 @@ async def test_a_port_tells_whose_it_is(api, supervisor, ctl):
     said = await ctl("port", BASE)
     assert said.status == Exit.OK
     assert f"whatsapp@{BASE}.socket" in said.out
+    free = (await ctl("port", SPARE)).out
+    assert [line.split(maxsplit=1) for line in free.splitlines()][1] == ["User", "not assigned"]
+    assert free.splitlines()[-1] == "Held by  no process"
     document = json.loads((await ctl("port", BASE, "--json")).out)
     assert (document["user"], document["preferred_by"], document["held"]) == ("1", "1", False)
 

@@ -135,6 +135,42 @@ def test_a_wrong_command_line_is_told(arguments, capsys):
     assert capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"), [([], "waportctl list"), (["token"], "create"), (["--json", "engine"], "rollback")]
+)
+def test_without_a_command_there_is_help(words, shown, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == Exit.USAGE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("usage: waportctl ")
+    assert shown in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["lsit"], "waportctl: there is no command 'lsit'. Did you mean `waportctl list`?"),
+        (["conect-link", "2"], "Did you mean `waportctl connect-link`?"),
+        (["status", "2"], "Did you mean `waportctl show`?"),
+        (["rm", "2"], "Did you mean `waportctl delete`?"),
+        (
+            ["engine", "instal"],
+            "waportctl engine: there is no command 'instal'. Did you mean `waportctl engine install`",
+        ),
+        (["zzzz"], "waportctl: there is no command 'zzzz'.\n`waportctl --help` lists the commands\n"),
+    ],
+)
+def test_an_unknown_command_is_told_with_the_one_that_is_like_it(words, told, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == Exit.USAGE
+    said = capsys.readouterr().err
+    assert told in said
+    assert "usage:" not in said
+
+
 @pytest.mark.parametrize("command", [["list"], ["qr", "1"], ["logs", "1", "-f"], ["web", "--no-browser"]])
 def test_a_daemon_that_is_away_is_an_exit_status_of_its_own(tmp_path, capsys, command):
     assert main(["--socket", str(tmp_path / "none"), *command]) == Exit.UNREACHABLE
@@ -249,3 +285,36 @@ async def test_who_changes_too_much_is_told_that_it_waits_and_goes_on(ctl, api, 
     [wait] = waits
     assert 0 < wait <= 60
     assert said.err == f"waportd accepts no more changes by this account for {wait:g} s; waiting\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["engine", "list"],
+        ["import-session", "5001", "--from", "/nowhere"],
+        ["backup", "--all", "x", "--unencrypted"],
+        ["restore", "x", "--all"],
+        ["config", "check"],
+        ["doctor", "--upstream"],
+    ],
+)
+def test_a_configuration_that_may_not_be_read_is_the_same_for_all(command, tmp_path, capsys, monkeypatch):
+    file = tmp_path / "config.yaml"
+    file.write_text("instances: {}\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    named = [file] if command[0] == "config" else ["--config", file]
+    assert main(["--socket", str(tmp_path / "none"), *command, *map(str, named)]) == Exit.NOT_PERMITTED
+    said = capsys.readouterr().err
+    assert "cannot be read by this user" in said or "only root can" in said
+    assert "run it with sudo" in said
+
+
+@pytest.mark.parametrize("command", [["engine", "list"], ["import-session", "5001", "--from", "/nowhere"]])
+def test_a_fault_of_the_configuration_is_the_same_for_all(command, tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text("instances: {nonsense: 1}\n")
+    assert main(["--json", *command, "--config", str(file)]) == Exit.FAILED
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error["code"] == "config_error"
+    assert "nonsense" in error["detail"]

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import json
+import re
 import time
 
 import pytest
@@ -125,6 +126,85 @@ async def test_show_tells_what_runs_and_what_it_lacks(three, ctl, supervisor, sy
     ):
         assert line in lines
     assert json.loads((await ctl("list", "--json")).out)["users"][0]["session"]["upstream"]["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("states", "shown"),
+    [(("ready",), ["1"]), (("running",), ["1", "2"]), (("qr", "stopped"), ["2", "3"]), (("crash_loop",), [])],
+)
+async def test_a_list_has_only_the_states_that_are_asked_for(three, ctl, states, shown):
+    wanted = [word for state in states for word in ("--state", state)]
+    said = await ctl("list", *wanted)
+    assert said.status == Exit.OK
+    assert [line.split()[0] for line in said.out.splitlines()[1:]] == shown
+    assert shown or said.out == "No user is in state crash_loop.\n"
+    document = json.loads((await ctl("list", "--json", *wanted)).out)
+    assert [user["user"] for user in document["users"]] == shown
+
+
+async def test_there_is_no_state_of_another_name(api, ctl):
+    with pytest.raises(SystemExit, match="2"):
+        await ctl("list", "--state", "lost")
+
+
+async def test_a_wide_list_is_whole_on_a_narrow_terminal(three, terminal, supervisor, systemd):
+    systemd.servers[PORT].say("error", cause="browser_missing", message="no browser is installed " * 5)
+    await until(supervisor, "1", lambda now: now.session.state is SessionState.ERROR)
+    wide = await terminal("list", "--wide", columns=40)
+    assert await wide.end() == Exit.OK
+    header, first, *_ = wide.text.splitlines()
+    assert header.split() == ["USER", "PORT", "PROCESS", "SESSION", "SINCE", "PHONE", "MESSAGE"]
+    assert first.rstrip().endswith(("no browser is installed " * 5).strip())
+    assert "\x1b[1;31merror" in wide.seen
+
+
+async def test_several_users_are_shown_and_one_that_is_not_there_keeps_none_back(three, ctl):
+    said = await ctl("show", "2", "99", "1", "2")
+    assert said.status == Exit.UNKNOWN_USER
+    assert [line.split()[1] for line in said.out.splitlines() if line.startswith("User ")] == ["2", "1"]
+    assert said.err == "user 99: no port is assigned to user 99\n"
+    document = json.loads((await ctl("show", "2", "99", "--json")).out)
+    assert [user["user"] for user in document["users"]] == ["2"]
+    assert [(user["user"], user["code"]) for user in document["failed"]] == [("99", "unknown_user")]
+
+
+async def test_times_are_local_with_their_offset_and_without_fractions(three, ctl, monkeypatch):
+    monkeypatch.setenv("TZ", "America/Sao_Paulo")
+    time.tzset()
+    try:
+        shown = (await ctl("show", "1")).out
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+    assert re.search(r"(?m)^Created +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d-03:00$", shown)
+
+
+async def test_several_users_are_deleted_together_or_none(three, ctl, supervisor):
+    said = await ctl("delete", "1", "99", "--yes")
+    assert said.status == Exit.UNKNOWN_USER
+    assert supervisor.registry.get("1")
+    said = await ctl("delete", "1", "2", "1", "--yes")
+    assert (said.status, said.err) == (Exit.OK, "")
+    assert said.out == f"user 1: deleted; port {BASE} is free\nuser 2: deleted; port {BASE + 1} is free\n"
+    assert [user.assignment.user for user in supervisor.registry] == ["3"]
+    await ctl("set", "3", "autostart=no")
+    assert json.loads((await ctl("delete", "3", "--yes", "--json")).out) == {"deleted": "3", "port": BASE + 2}
+
+
+async def test_a_terminal_is_asked_about_all_that_are_deleted(three, terminal, supervisor):
+    refused = await terminal("delete", "1", "2")
+    await refused.until("Delete 2 users: 1, 2, with their sessions, and free their ports? [y/N]")
+    refused.type("n\n")
+    assert await refused.end() == Exit.FAILED
+    assert supervisor.registry.get("1")
+
+
+async def test_deleted_users_are_documents_of_their_own(three, ctl):
+    document = json.loads((await ctl("delete", "1", "2", "--yes", "--json")).out)
+    assert document == {
+        "users": [{"deleted": "1", "port": BASE}, {"deleted": "2", "port": BASE + 1}],
+        "failed": [],
+    }
 
 
 @pytest.mark.parametrize("command", ["show", "start", "stop", "restart", "logout", "delete"])

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -188,6 +189,30 @@ async def test_the_program_prints_the_link_and_ends_with_ctrl_c(api, terminal):
     assert "http://127.0.0.1:" in screen.text
     screen.interrupt()
     assert await screen.end() == Exit.OK
+
+
+@pytest.mark.parametrize(("linked", "page"), [(False, "/connect?user=1"), (True, "/#1")])
+async def test_a_users_page_is_opened(api, terminal, supervisor, systemd, linked, page):
+    await supervisor.ensure("1")
+    if linked:
+        systemd.servers[BASE].link()
+        await until(supervisor, "1", lambda now: now.assignment.linked)
+    screen = await terminal("open", "1", "--no-browser", columns=200)
+    await screen.until("ends with Ctrl-C")
+    [(port, link)] = re.findall(r"http://127\.0\.0\.1:(\d+)(/\S+)", screen.text)
+
+    def location():
+        with calling(int(port), "GET", link) as answer:
+            return answer.status, answer.headers["Location"]
+
+    assert await asyncio.to_thread(location) == (303, page)
+    screen.interrupt()
+    assert await screen.end() == Exit.OK
+
+
+async def test_the_page_of_a_user_that_is_not_there_is_not_opened(api, ctl, supervisor):
+    assert (await ctl("open", "1", "--no-browser")).status == Exit.UNKNOWN_USER
+    assert supervisor.registry.get("1") is None
 
 
 async def test_it_ends_with_whoever_started_it_by_ssh(api, socket_path):
