@@ -101,7 +101,7 @@ WINDOWS = {
 }
 
 
-@pytest.mark.parametrize("lang", ["en", "pt-BR"])
+@pytest.mark.parametrize("lang", ["en", "pt-BR", "es"])
 @pytest.mark.parametrize("font", ["16px", "32px"])
 def test_the_whole_code_fits_into_every_window(browser, front_end, waportd, font, lang):
     open_page(browser, front_end, lang=lang)
@@ -144,14 +144,27 @@ def test_who_comes_and_goes_is_never_kept_waiting(browser, front_end, waportd):
 
 
 def test_a_page_whose_program_does_not_load_says_so(browser, front_end, waportd):
+    said = {
+        "en": ("This page did not load", "This page needs JavaScript"),
+        "pt-BR": ("Esta página não carregou", "Esta página precisa de JavaScript"),
+        "es": ("Esta página no se cargó", "Esta página necesita JavaScript"),
+    }
     browser.command("Network.enable")
-    browser.command("Network.setBlockedURLs", urls=["*/connect.mjs"])
     try:
-        open_page(browser, front_end)
-        browser.see("This page did not load", "Esta página não carregou")
+        # Of its program, or of the words that it needs.
+        for missing in ("*/connect.mjs", "*/connect-texts.*"):
+            browser.command("Network.setBlockedURLs", urls=[missing])
+            open_page(browser, front_end)
+            browser.see("This page did not load")
+        for lang, (late, _) in said.items():
+            open_page(browser, front_end, lang=lang)
+            browser.see(late)
+            shown = browser.driver.find_element("tag name", "body").text
+            assert [one for one, _ in said.values() if one in shown] == [late]
         browser.command("Emulation.setScriptExecutionDisabled", value=True)
-        open_page(browser, front_end)
-        browser.see("This page needs JavaScript")
+        for lang, (_, needed) in said.items():
+            open_page(browser, front_end, lang=lang)
+            browser.see(needed)
     finally:
         browser.command("Emulation.setScriptExecutionDisabled", value=False)
         browser.command("Network.setBlockedURLs", urls=[])
@@ -179,10 +192,10 @@ def signed(waportd, standin, **wrong):
     return json.dumps(standin.tell("approve", phone=PHONE, options=options, **wrong))
 
 
-def hand_in(browser, result):
+def hand_in(browser, result, send="Send"):
     browser.run("document.querySelector('.manual').open = true")
     browser.type(result, into="#result")
-    browser.press("Send")
+    browser.press(send)
 
 
 def test_a_passkey_is_one_more_step(browser, front_end, waportd, standin):
@@ -234,6 +247,63 @@ def test_whoever_stops_at_the_passkey_sees_a_code_at_once(browser, front_end, wa
     browser.press("Parar")
     assert shown_code(browser, waportd) != first
     assert time.monotonic() - begun < SOON
+    assert browser.complaints() == []
+
+
+def test_the_page_leads_through_everything_in_spanish(browser, front_end, waportd, standin):
+    standin.tell("passkey", compare=True)
+    open_page(browser, front_end, lang="es")
+    assert browser.run("return document.documentElement.lang") == "es"
+    shown_code(browser, waportd)
+    browser.see("Vincula tu WhatsApp", "Dispositivos vinculados", "Vincular dispositivo", "Válido por")
+    free_of_barriers(browser)
+    browser.press("Vincular con el número de teléfono")
+    browser.type("55 1234", Keys.ENTER, into="#phone")
+    browser.see("Este número está incompleto")
+    browser.type(f"+{PHONE}", Keys.ENTER, into="#phone")
+    browser.see("Escribe este código en tu teléfono", "Código para +55 11 99999-0001", "Válido por")
+    code = browser.find(".letters").text.replace("\n", "").replace("-", "")
+    standin.tell("pair", code=code, phone=PHONE, name="Ana")
+    browser.see("Un paso más: tu llave de acceso", "Quedan", "Dispositivos vinculados")
+    browser.run("for (const one of document.querySelectorAll('details')) one.open = true")
+    for look in ({}, {"width": 320, "height": 640}, {"width": 390, "height": 844}):
+        browser.look(**look)
+        assert browser.overflow() <= 0, look
+    browser.look()
+    hand_in(browser, signed(waportd, standin, origin="https://web.whatsapp.com.example"), "Enviar")
+    browser.see("Esto no se firmó en web.whatsapp.com")
+    hand_in(browser, signed(waportd, standin), "Enviar")
+    browser.see("¿Tu teléfono muestra este código?")
+    browser.press("Sí, es igual")
+    browser.see("WhatsApp está vinculado", "Vinculado como Ana", "Puedes desvincularlo")
+    front_end.cut()
+    browser.see("Se perdió la conexión con el servidor")
+    front_end.mend()
+    browser.press("Intentar ahora", unless=lambda: browser.find("#lost") is None)
+    standin.tell("logout", phone=PHONE)
+    browser.see("El teléfono se desvinculó")
+    browser.press("Vincular de nuevo")
+    browser.see("Vincula con tu número de teléfono", "Obtener código")
+
+
+def test_the_language_is_the_browsers_unless_the_address_names_one(browser, front_end, waportd):
+    browser.command("Network.enable")
+    wanted = {"es-MX,es;q=0.9,en;q=0.8": "es", "pt-BR,pt;q=0.9": "pt-BR", "de,en;q=0.5": "en"}
+    words = {"es": "Vincula tu WhatsApp", "pt-BR": "Conecte o seu WhatsApp", "en": "Link your WhatsApp"}
+    try:
+        for accepted, language in wanted.items():
+            browser.command("Network.setExtraHTTPHeaders", headers={"Accept-Language": accepted})
+            browser.open(f"{front_end.url}/connect?user=1")
+            browser.see(words[language])
+            # Only the words of one language are loaded.
+            loaded = browser.run(
+                "return performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => /-texts/.test(name))"
+            )
+            assert [name.rpartition("/")[2] for name in loaded] == [f"connect-texts.{language}.mjs"]
+            open_page(browser, front_end, lang="es")
+            browser.see(words["es"])
+    finally:
+        browser.command("Network.setExtraHTTPHeaders", headers={})
     assert browser.complaints() == []
 
 

@@ -31,6 +31,14 @@ BESIDE_MUCH = """
     return seen;
 """
 
+LABELLED = """
+    const figure = document.querySelector(arguments[0]);
+    const host = document.querySelector('#host').getBoundingClientRect();
+    const isIn = ({ top, right, bottom, width }) =>
+        width > 0 && top >= host.top - 1 && bottom <= host.bottom + 1 && right <= host.right + 1;
+    return [figure, figure.previousElementSibling].every((one) => isIn(one.getBoundingClientRect()));
+"""
+
 
 @pytest.fixture(autouse=True)
 def wide(browser):
@@ -74,7 +82,7 @@ def test_from_an_empty_page_to_a_linked_user_and_back(browser, front_end, light_
     free_of_barriers(browser, **WIDE)
     browser.press("New user")
     browser.type("no user!", Keys.ENTER, into="#create-user")
-    browser.see("is not", within="#create-problem")
+    browser.see("not a name that a user can have", within="#create-problem")
     free_of_barriers(browser, **WIDE)
     browser.type("2", Keys.ENTER, into="#create-user")
     browser.see("5002", "running", "code shown", within=row("2"))
@@ -173,9 +181,203 @@ def test_users_are_found_filtered_and_sorted(browser, front_end, light_waportd):
     browser.look(width=390, height=800)
     browser.see("linked", within=row("2"))
     assert not browser.find(".head")
+    browser.see("Running", "4 of 6", "Room", "2 more sessions", within="#host")
     browser.find("#sorter").send_keys("Sort by port")
     until(lambda: rows(browser) == ["1", "2", "3", "10", "shop"], "the order of ports")
     free_of_barriers(browser, width=390, height=800)
+    assert browser.complaints() == []
+
+
+def test_who_has_a_login_and_no_server_is_asleep(browser, front_end, light_waportd):
+    waportd = light_waportd
+    waportd.start()
+    for user in ("1", "2"):
+        waportd.call("PUT", f"/v1/users/{user}", 201)
+    waportd.until_session("2", "qr")
+    touch_phone(waportd, "2")
+    waportd.until_session("2", "ready")
+    for user in ("1", "2"):
+        waportd.call("POST", f"/v1/users/{user}/stop")
+    browser.open(front_end.url)
+    for group, user in (("asleep", "2"), ("idle", "1")):
+        browser.see("1", within=f'#groups [value="{group}"] span')
+        browser.find(f'#groups [value="{group}"]').click()
+        until(lambda user=user: rows(browser) == [user], group)
+    browser.find('#groups [value=""]').click()
+    browser.type("asleep", into="#search")
+    until(lambda: rows(browser) == ["2"], "the one who is looked for")
+    # It wakes up with its login.
+    waportd.call("PUT", "/v1/users/2")
+    browser.type("linked", into="#search")
+    until(lambda: rows(browser) == ["2"], "linked again")
+    browser.see("0", within='#groups [value="asleep"] span')
+
+
+def test_the_keyboard_needs_one_stop_for_the_table(browser, front_end, light_waportd):
+    waportd = light_waportd
+    waportd.start()
+    for user in ("1", "2", "3"):
+        waportd.call("PUT", f"/v1/users/{user}", 201)
+    browser.open(front_end.url)
+    browser.see("code shown", within=row("3"))
+    stops = "return [...document.querySelectorAll('#users [tabindex=\"0\"]')].map((one) => one.textContent)"
+    assert browser.run(stops) == ["1"]
+    focus = """
+        const one = document.activeElement;
+        return [one.closest('.row')?.dataset.user ?? null, one.textContent];
+    """
+    # From the help, which is the last thing before the table.
+    browser.find("#keys-open").send_keys(Keys.TAB)
+    for keys, there in (
+        ((), ["1", "1"]),
+        ((Keys.ARROW_DOWN,), ["2", "2"]),
+        ((Keys.ARROW_RIGHT,), ["2", ""]),
+        ((Keys.ARROW_DOWN,), ["3", ""]),
+        ((Keys.ARROW_DOWN,), ["3", ""]),
+        ((Keys.ARROW_LEFT,), ["3", "3"]),
+        ((Keys.HOME,), ["1", "1"]),
+        ((Keys.ARROW_UP,), [None, "Port"]),
+        ((Keys.ARROW_LEFT,), [None, "User"]),
+        ((Keys.END,), ["3", "3"]),
+        ((Keys.ARROW_UP,), ["2", "2"]),
+    ):
+        if keys:
+            browser.type(*keys)
+        assert browser.run(focus) == there, keys
+    # The table is left by one key, and entered where it was left.
+    browser.type(Keys.TAB)
+    assert browser.run("return document.activeElement.closest('#users')") is None
+    browser.find("#keys-open").send_keys(Keys.TAB)
+    assert browser.run(focus) == ["2", "2"]
+    browser.type(Keys.ENTER)
+    browser.see("whatsapp@5002.service", within="#panel")
+    browser.type(Keys.ESCAPE)
+    browser.miss("#panel")
+    assert browser.run(focus) == ["2", "2"]
+    # Who is at the stop may go: another one is it.
+    waportd.call("DELETE", "/v1/users/2", 204)
+    until(lambda: rows(browser) == ["1", "3"], "one less")
+    assert browser.run(stops) == ["1"]
+    # What the keys do is a key away.
+    browser.run("document.activeElement.blur()")
+    browser.type("?")
+    browser.see("Keyboard shortcuts", "/", "Search users", within="#keys")
+    free_of_barriers(browser, **WIDE)
+    browser.type(Keys.ESCAPE)
+    browser.miss("#keys")
+    browser.type("?", into="#search")
+    assert browser.find("#keys[open]") is None
+    assert browser.complaints() == []
+
+
+def test_nothing_is_cut_off_on_a_small_screen(browser, front_end, light_waportd):
+    waportd = light_waportd
+    waportd.configure(limits={"max_running": 500, "min_available_memory": "64M"})
+    waportd.start()
+    waportd.call("PUT", "/v1/users/1", 201)
+    cut = """
+        const isIn = ({ left, right, width }) => width > 0 && left >= 0 && right <= document.documentElement.clientWidth;
+        const seen = [...document.querySelectorAll('.top .button, .groups button')].filter((one) => !one.hidden);
+        return seen.filter((one) => !isIn(one.getBoundingClientRect())).map((one) => one.textContent);
+    """
+    for language in ("en", "pt-BR"):
+        browser.look(width=390, height=800)
+        browser.open(f"{front_end.url}/?lang={language}")
+        browser.see("5001", within=row("1"))
+        until(lambda: browser.find("#host-room"), "the host's figures")
+        assert browser.find("#host dt").text
+        # On a phone, on a smaller one, and where a laptop's window is enlarged to 200 %.
+        for width, height in ((390, 800), (320, 640), (640, 400), (700, 800), (941, 600)):
+            browser.look(width=width, height=height)
+            browser.run("document.querySelector('#sign-out').hidden = false")
+            assert browser.overflow() <= 0, (language, width)
+            assert browser.run(cut) == [], (language, width)
+            # The host's figures keep their labels.
+            for name in ("running", "room"):
+                assert browser.run(LABELLED, f"#host-{name}"), (language, width, name)
+            browser.run("document.querySelector('#sign-out').hidden = true")
+
+
+def test_the_dashboard_speaks_portuguese(browser, front_end, light_waportd):
+    waportd = light_waportd
+    waportd.start()
+    browser.open(f"{front_end.url}/?lang=pt-BR")
+    assert browser.run("return document.documentElement.lang") == "pt-BR"
+    browser.see("Nenhum usuário ainda", "curl --unix-socket")
+    free_of_barriers(browser, **WIDE)
+    browser.press("Novo usuário")
+    browser.type("nenhum nome!", Keys.ENTER, into="#create-user")
+    browser.see("Um usuário não pode ter este nome", within="#create-problem")
+    browser.type("2", Keys.ENTER, into="#create-user")
+    browser.see("5002", "rodando", "código na tela", within=row("2"))
+    browser.see("Unidade", "Reinícios", "Página de conexão", "Parar", "Excluir", within="#panel")
+    touch_phone(waportd, "2")
+    browser.see("conectado", "Ana of 990001", within=row("2"))
+    browser.see("de login", "de cache", within="#panel")
+    browser.see("Em execução", "Memória", " de ", within="#host")
+    browser.press("Parar", within="#panel")
+    browser.see("Parar o usuário 2?", "não é preciso escanear de novo", within="#confirm")
+    browser.press("Parar", within="#confirm")
+    browser.see("parado", within=row("2"))
+    browser.see("em repouso", within="#panel")
+    free_of_barriers(browser, **WIDE)
+    # None of the words of the other language is left.
+    english = (
+        r"\b(the|of a|user|port|process|memory|search|sort|linked|stopped|running|close|delete|log out)\b"
+    )
+    left = browser.run(
+        """
+        const words = [];
+        const walk = (node) => {
+            if (node.lang === 'en' || node.matches?.('script, .log, noscript, #empty code')) return;
+            for (const name of ['aria-label', 'placeholder', 'title']) words.push(node.getAttribute?.(name) ?? '');
+            for (const child of node.childNodes)
+                if (child.nodeType === Node.TEXT_NODE) words.push(child.data);
+                else walk(child);
+        };
+        walk(document.body);
+        return words.filter((one) => new RegExp(arguments[0], 'i').test(one));
+        """,
+        english,
+    )
+    assert left == []
+    # The page of the user is in the language that was chosen here.
+    browser.find(f"{row('2')} .open").click()
+    until(lambda: len(browser.driver.window_handles) == 2, "another tab")
+    browser.driver.switch_to.window(browser.driver.window_handles[1])
+    until(lambda: browser.run("return document.documentElement.lang") == "pt-BR", "the same language")
+    browser.driver.close()
+    browser.driver.switch_to.window(browser.driver.window_handles[0])
+    front_end.cut()
+    browser.see("O daemon não responde")
+    front_end.mend()
+    assert [one for one in browser.complaints() if "400 (Bad Request)" not in one and "ERR_" not in one] == []
+
+
+def test_a_user_that_is_being_made_is_made_once(browser, front_end, light_waportd):
+    waportd = light_waportd
+    waportd.start()
+    browser.open(front_end.url)
+    browser.press("New user")
+    browser.run("""
+        const fetch_ = window.fetch;
+        window.asked = [];
+        window.fetch = async (url, options = {}) => {
+            if (options.method !== 'PUT') return fetch_(url, options);
+            window.asked.push(String(url));
+            await new Promise((resolve) => (window.letGo = resolve));
+            return fetch_(url, options);
+        };
+    """)
+    browser.type("2", Keys.ENTER, into="#create-user")
+    until(lambda: browser.find("#create-submit[aria-disabled] .spinner"), "a button that turns")
+    browser.see("Starting", within="#create-submit")
+    browser.find("#create-user").send_keys(Keys.ENTER)
+    assert len(browser.run("return window.asked")) == 1
+    browser.run("window.letGo()")
+    browser.see("5002", within=row("2"))
+    browser.miss("#create")
+    assert browser.run("return document.querySelector('#create-submit').textContent") == "Start server"
     assert browser.complaints() == []
 
 
@@ -298,7 +500,7 @@ def test_over_the_network_the_dashboard_asks_for_a_token(browser, light_waportd)
     browser.see("Sign in", "Access token")
     free_of_barriers(browser, **WIDE)
     browser.type("nothing", Keys.ENTER, into="#token")
-    browser.see("that token is unknown")
+    browser.see("This token is unknown, or was deleted")
     browser.type(made["token"], Keys.ENTER, into="#token")
     browser.see("code shown", within=row("1"))
     assert made["token"] not in browser.run("return document.documentElement.outerHTML + location.href")
@@ -361,7 +563,7 @@ def test_who_changed_what_is_shown(browser, front_end, light_waportd):
     browser.miss(dialog)
     # Of one user only, in the visitor's language.
     browser.open(f"{front_end.url}/?lang=pt-BR#{user}")
-    browser.press("Who changed what", within="#panel")
+    browser.press("Quem mudou o quê", within="#panel")
     browser.see("Quem mudou o quê", "Mudanças: 1,", f"PUT /v1/users/{user}", within=dialog)
     browser.type("no user!", Keys.ENTER, into=f"{dialog} input")
     browser.see("Não foi possível mostrar as mudanças.", "is not valid. user must be", within=dialog)

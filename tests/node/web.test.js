@@ -17,6 +17,11 @@ const NOW = Date.parse('2026-01-01T12:00:00Z');
 const at = (seconds) => new Date(NOW + seconds * 1000).toISOString();
 
 const web = {};
+/** The words of each page in each of its languages. */
+const words = { connect: {}, dashboard: {} };
+/** Have the dashboard's modules use the words of a language. */
+const speak = (language) => web.fill(web.dashboardText, words.dashboard[language]);
+const LANGUAGES = { connect: ['en', 'pt-BR', 'es'], dashboard: ['en', 'pt-BR'] };
 const stored = new Map();
 
 before(async () => {
@@ -31,10 +36,13 @@ before(async () => {
         setItem: (key, value) => stored.set(key, value),
         removeItem: (key) => stored.delete(key),
     };
+    const load = (name) => import(path.join(ROOT, 'waportd/web', `${name}.mjs`));
     const pure = ['connect-view', 'texts', 'states', 'format', 'phone', 'processor', 'passkey-snippet'];
-    for (const name of ['api', 'stream', 'passkey-helper', ...pure]) {
-        Object.assign(web, await import(path.join(ROOT, 'waportd/web', `${name}.mjs`)));
-    }
+    for (const name of ['api', 'stream', 'passkey-helper', ...pure]) Object.assign(web, await load(name));
+    for (const [which, languages] of Object.entries(LANGUAGES))
+        for (const language of languages)
+            words[which][language] = (await load(`${which}-texts.${language}`)).words;
+    speak('en');
 });
 
 // ---- the connect page's views ---------------------------------------------------------------------
@@ -146,25 +154,18 @@ test('what an answer refuses is told, and an answer that is missing is not taken
     assert.equal(told(503, 'restarting'), 'code');
 });
 
-test('both languages say the same things, and something about every view', () => {
-    const shape = (node, name = '') =>
-        typeof node === 'object'
-            ? Object.entries(node).flatMap(([key, value]) => shape(value, `${name}.${key}`))
-            : [`${name}:${typeof node}:${node.length > 0}`];
-    // A number begins with a country code only where most have the same one.
-    const plain = (texts) => ({ ...texts, phone: { ...texts.phone, prefix: 'x' } });
-    assert.deepEqual(shape(plain(web.texts.en)), shape(plain(web.texts['pt-BR'])));
+test('there is something to say about every view', () => {
     const source = fs.readFileSync(path.join(ROOT, 'waportd/web/connect-view.mjs'), 'utf8');
     const kinds = [...source.matchAll(/(?:return|kind =|view\(|: |\?) ?'([a-z-]+)'/g)].map(
         ([, kind]) => kind,
     );
     assert.ok(kinds.length > 15, kinds.join());
-    for (const kind of kinds) assert.ok(web.texts.en.views[kind]?.title, kind);
+    for (const kind of kinds) assert.ok(words.connect.en.views[kind]?.title, kind);
 });
 
 test('each reason why nothing was signed has words', () => {
     const reasons = ['busy', 'refused', 'closed', 'not_allowed', 'bad_request', 'failed'];
-    assert.deepEqual(Object.keys(web.texts.en.passkey.unsigned), reasons);
+    assert.deepEqual(Object.keys(words.connect.en.passkey.unsigned), reasons);
     for (const reason of reasons) assert.equal(new web.NotSigned(reason).reason, reason);
     for (const reason of ['something new', undefined, '__proto__'])
         assert.equal(new web.NotSigned(reason).reason, 'failed');
@@ -175,21 +176,30 @@ test('each refusal of what was signed has words', () => {
     const codes = new Set([...source.matchAll(/"((?:no_)?passkey_[a-z_]+)"/g)].map(([, one]) => one));
     codes.delete('passkey_required');
     assert.ok(codes.size > 10, [...codes].join());
-    for (const one of codes) assert.ok(web.texts.en.passkey.problems[one], one);
+    for (const one of codes) assert.ok(words.connect.en.passkey.problems[one], one);
 });
 
 test('nobody is told to remove a passkey', () => {
-    for (const name of ['texts', 'states', 'user-panel']) {
-        const source = fs.readFileSync(path.join(ROOT, 'waportd/web', `${name}.mjs`), 'utf8');
-        assert.doesNotMatch(source, /remove the passkey|remova a chave/i, name);
+    for (const name of fs.readdirSync(path.join(ROOT, 'waportd/web')).filter((one) => /mjs$/.test(one))) {
+        const source = fs.readFileSync(path.join(ROOT, 'waportd/web', name), 'utf8');
+        assert.doesNotMatch(
+            source,
+            /remove the passkey|remova a chave|(quita|elimina|borra) la llave/i,
+            name,
+        );
     }
 });
 
 test('minutes are counted as people do', () => {
-    const { en, 'pt-BR': pt } = web.texts;
+    const { en, 'pt-BR': pt, es } = words.connect;
     const said = (texts) => [10, 2, 1, 0].map((minutes) => texts.passkey.left(minutes));
     assert.deepEqual(said(en).slice(0, 3), ['10 minutes left', '2 minutes left', 'The last minute']);
     assert.deepEqual(said(pt).slice(0, 2), ['Restam 10 minutos', 'Restam 2 minutos']);
+    assert.deepEqual(said(es).slice(0, 3), [
+        'Quedan 10 minutos',
+        'Quedan 2 minutos',
+        'Queda menos de 1 minuto',
+    ]);
     assert.match(said(en)[3], /time is up/);
 });
 
@@ -203,7 +213,7 @@ test('the causes that have words of their own exist', () => {
             .filter((name) => /\.(js|py)$/.test(name))
             .map((name) => fs.readFileSync(path.join(folder, name), 'utf8')),
     );
-    const { causes, pairingProblems } = web.texts.en;
+    const { causes, pairingProblems } = words.connect.en;
     for (const cause of [...Object.keys(causes), ...Object.keys(pairingProblems)]) {
         if (cause === 'other') continue;
         assert.ok(
@@ -386,6 +396,7 @@ const user = (changes = {}) => ({
     cpu: null,
     storage: null,
     summary: { state: 'ready', since: at(-5), message: 's', cause: null, hint: null, ...changes.summary },
+    linked: false,
     process: { ...process_, ...changes.process },
     session: changes.session === null ? null : { ...session, ...changes.session },
 });
@@ -441,20 +452,29 @@ test('message, hint and time are those of the summary', () => {
     const summary = { state: 'failed', message: 'gone', cause: 'killed', hint: 'fix it', since: at(-7) };
     const failed = web.conditionOf(user({ process: { state: 'failed' }, summary }));
     const { message, hint, since } = summary;
-    assert.deepEqual(failed, { group: 'trouble', word: 'failed', message, hint, since, bySession: false });
-});
-
-test('a word of the session is shown while the server runs, and as its last word', () => {
-    const bySession = (process, state) => web.conditionOf(user({ process, summary: { state } })).bySession;
-    assert.ok(bySession({ state: 'running' }, 'starting'));
-    assert.ok(bySession({ state: 'stopped' }, 'logged_out'));
-    assert.ok(!bySession({ state: 'stopped' }, 'stopped'));
+    assert.deepEqual(failed, { group: 'trouble', word: 'failed', message, hint, since });
 });
 
 test('a passkey that a person can use is no problem', () => {
     const wanted = (cause) => web.conditionOf(user({ summary: { state: 'passkey_required', cause } }));
     assert.deepEqual([wanted(null).group, wanted(null).word], ['waiting', 'passkey wanted']);
     assert.equal(wanted('passkey_button_missing').group, 'trouble');
+});
+
+test('a user with a login whose server does not run is asleep, one without is idle', () => {
+    const rests = (linked, state = 'stopped') =>
+        web.conditionOf({ ...user({ process: { state }, summary: { state } }), linked });
+    assert.deepEqual([rests(true).group, rests(true).word], ['asleep', 'asleep']);
+    assert.deepEqual([rests(false).group, rests(false).word], ['idle', 'stopped']);
+    // What has failed needs a person first.
+    assert.equal(rests(true, 'failed').group, 'trouble');
+    assert.equal(web.conditionOf({ ...user(), linked: true }).group, 'linked');
+    assert.ok(
+        web.matches(
+            { ...user({ process: { state: 'stopped' }, summary: { state: 'stopped' } }), linked: true },
+            'asleep',
+        ),
+    );
 });
 
 test('only what makes sense is offered', () => {
@@ -496,7 +516,31 @@ test('figures are short', () => {
     const ages = [0, 59, 60, 3599, 3600, 47 * 3600, 48 * 3600].map((seconds) => age(at(-seconds), NOW));
     assert.deepEqual(ages, ['0 s', '59 s', '1 min', '59 min', '1 h', '47 h', '2 d']);
     assert.equal(age(at(5), NOW), '0 s');
-    assert.deepEqual([0.0034, 0.12, 1.18].map(percent), ['0.3 %', '12 %', '118 %']);
+    assert.deepEqual([0.0034, 0.12, 1.18].map(percent), ['0.3%', '12%', '118%']);
+});
+
+test('figures, times and states are in the language of the dashboard', (t) => {
+    const { bytes, diskText, figure, moment, percent, timeOfDay } = web;
+    t.after(() => speak('en'));
+    const time = '2026-03-09T18:04:05';
+    const said = () => [
+        bytes(1500 << 20),
+        figure(12345),
+        percent(0.034),
+        timeOfDay(time),
+        moment(time),
+        diskText({ login: 1, cache: 2, journal: 3, snapshots: 4 }),
+        web.processWords('stopped')[1],
+    ];
+    const english = said();
+    assert.deepEqual(english.slice(0, 4), ['1.5 GB', '12,345', '3.4%', '18:04:05']);
+    assert.match(english[4], /^Mar 9, 2026, 18:04:05$/);
+    assert.deepEqual(english.slice(5), ['1 B login, 2 B cache, 3 B journal, 4 B snapshots', 'stopped']);
+    speak('pt-BR');
+    const portuguese = said();
+    assert.deepEqual(portuguese.slice(0, 4), ['1,5 GB', '12.345', '3,4%', '18:04:05']);
+    assert.match(portuguese[4], /^9 de mar\. de 2026,? 18:04:05$/);
+    assert.equal(portuguese[6], 'parado');
 });
 
 test('how busy a processor is follows from two measurements, not from one that was told twice', () => {

@@ -5,7 +5,7 @@ They hold only public content: a page gets its data from the API, with its visit
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +37,9 @@ _ARCHIVES = {
     "passkey-extension.zip": extension.Browser.CHROME,
     "passkey-extension-firefox.zip": extension.Browser.FIREFOX,
 }
-_LANGUAGES = {"en": "en", "pt": "pt-BR"}
+_DASHBOARD_LANGUAGES = {"en": "en", "pt": "pt-BR"}
+"""Those that there is a file of words of, by the first part of their tags."""
+_CONNECT_LANGUAGES = {**_DASHBOARD_LANGUAGES, "es": "es"}
 _POLICY = "; ".join(
     ["default-src 'none'", "base-uri 'none'", "form-action 'none'"]
     + [f"{kind}-src 'self'" for kind in ("script", "style", "img", "connect")]
@@ -46,9 +48,16 @@ _POLICY = "; ".join(
 
 _TEXT = Kind("a text", str)
 _USER = Parameter[str | None]("user", _TEXT, "The user whose phone is linked. The page's script reads it.")
-_LANG = Parameter[str | None](
-    "lang", _TEXT, "`en` or `pt-BR`; without it, the browser's language.", example="pt-BR"
-)
+
+
+def _lang(languages: Mapping[str, str]) -> Parameter[str | None]:
+    *others, last = (f"`{tag}`" for tag in languages.values())
+    known = f"{', '.join(others)} or {last}"
+    return Parameter("lang", _TEXT, f"{known}; without it, the browser's language.", example="pt-BR")
+
+
+_DASHBOARD_LANG = _lang(_DASHBOARD_LANGUAGES)
+_CONNECT_LANG = _lang(_CONNECT_LANGUAGES)
 _ACCEPTED = Parameter[str | None]("Accept-Language", _TEXT, "The languages of the browser's user.", "header")
 _KNOWN = Parameter[str | None]("If-None-Match", _TEXT, "The answer that the caller has.", "header")
 _NAME = Parameter[str](
@@ -85,8 +94,8 @@ def operations() -> list[Operation]:
         return Operation("GET", path, handler, Scope.PUBLIC, answers, (*parameters, _KNOWN), lenient=True)
 
     return [
-        page("/", show_dashboard),
-        page("/connect", show_connect, _USER, _LANG, _ACCEPTED),
+        page("/", show_dashboard, _DASHBOARD_LANG, _ACCEPTED),
+        page("/connect", show_connect, _USER, _CONNECT_LANG, _ACCEPTED),
         Operation(
             "GET",
             "/assets/{name}",
@@ -118,7 +127,9 @@ async def show_dashboard(request: web.Request) -> web.Response:
 
     It has buttons that delete, so no other page may embed it.
     """
-    return _page(request, "dashboard.html", "en", "'none'")
+    return _page(
+        request, "dashboard.html", _language(request, _DASHBOARD_LANG, _DASHBOARD_LANGUAGES), "'none'"
+    )
 
 
 async def show_connect(request: web.Request) -> web.Response:
@@ -127,9 +138,9 @@ async def show_connect(request: web.Request) -> web.Response:
     Pages of `api.frame_ancestors` may embed it.
     """
     embedders: Embedders = request.app["embedders"]
-    response = _page(request, "connect.html", _language(request), embedders.policy)
-    response.headers["Vary"] = "Accept-Language"
-    return response
+    return _page(
+        request, "connect.html", _language(request, _CONNECT_LANG, _CONNECT_LANGUAGES), embedders.policy
+    )
 
 
 async def show_asset(request: web.Request) -> web.Response:
@@ -169,7 +180,9 @@ def _archive(browser: extension.Browser) -> bytes:
 
 def _page(request: web.Request, name: str, language: str, ancestors: str) -> web.Response:
     body = load()[name].replace(b'<html lang="en">', f'<html lang="{language}">'.encode(), 1)
+    body = body.replace(b"-texts.en.mjs", f"-texts.{language}.mjs".encode(), 1)
     response = _respond(request, name, body)
+    response.headers["Vary"] = "Accept-Language"
     response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors {ancestors}"
     return response
 
@@ -192,9 +205,9 @@ def _respond(request: web.Request, name: str, body: bytes) -> web.Response:
     )
 
 
-def _language(request: web.Request) -> str:
-    """Return the language of the pages that the browser's user wants most."""
-    return best_language(_LANG.of(request) or _ACCEPTED.of(request) or "", _LANGUAGES, "en")
+def _language(request: web.Request, lang: Parameter[str | None], languages: Mapping[str, str]) -> str:
+    """Return the language of a page that the browser's user wants most."""
+    return best_language(lang.of(request) or _ACCEPTED.of(request) or "", languages, "en")
 
 
 @functools.cache

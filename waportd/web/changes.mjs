@@ -2,15 +2,13 @@
 
 import { asProblem, call } from './api.mjs';
 import { el, say } from './dom.mjs';
-import { moment } from './format.mjs';
-import { texts } from './texts.mjs';
+import { explained, moment } from './format.mjs';
+import { dashboardText } from './texts.mjs';
 
 const DAY_S = 86_400;
 const MOST = 200;
 
-const wanted = new URLSearchParams(location.search).get('lang') ?? navigator.language;
-const LANGUAGE = /^pt\b/i.test(wanted) ? 'pt-BR' : 'en';
-const text = texts[LANGUAGE].changes;
+const { changes: text, page } = dashboardText;
 
 export class ChangesDialog {
     #dialog;
@@ -45,7 +43,6 @@ export class ChangesDialog {
                 this.#rows,
             ),
         );
-        dialog.lang = LANGUAGE;
         dialog.replaceChildren(
             el('h2', { id: 'changes-title' }, text.title),
             el(
@@ -65,7 +62,7 @@ export class ChangesDialog {
             el(
                 'p.buttons',
                 {},
-                el('button.button', { type: 'button', onclick: () => dialog.close() }, text.close),
+                el('button.button', { type: 'button', onclick: () => dialog.close() }, page.close),
             ),
         );
         this.#since.addEventListener('change', () => this.#ask());
@@ -90,9 +87,9 @@ export class ChangesDialog {
         } catch (error) {
             if (asked !== this.#asked) return;
             this.#table.hidden = true;
-            const { message, hint } = asProblem(error);
-            const why = [message, hint].filter(Boolean).join('. ');
-            this.#note.replaceChildren(`${text.failed} `, el('span', { lang: 'en' }, why));
+            const problem = asProblem(error);
+            const lang = problem.status === 0 ? null : 'en';
+            this.#note.replaceChildren(`${text.failed} `, el('span', { lang }, explained(problem)));
         }
     }
 

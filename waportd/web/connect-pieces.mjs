@@ -1,7 +1,7 @@
 /** What several views of the connect page are made of. */
 
 import { now } from './api.mjs';
-import { el, say } from './dom.mjs';
+import { el, say, spinner } from './dom.mjs';
 
 const COPIED_MS = 2_000;
 
@@ -10,19 +10,6 @@ export const button = (
     /** @type {(() => unknown)|null} */ onclick = null,
     kind = 'button text',
 ) => el('button', { class: kind, type: 'button', onclick }, label);
-
-/** Have a button turn and do nothing. A disabled one would lose the focus of a keyboard user. */
-export function busy(/** @type {HTMLElement} */ pressed, /** @type {string} */ words) {
-    pressed.setAttribute('aria-disabled', 'true');
-    pressed.replaceChildren(spinner(), words);
-}
-
-export function idle(/** @type {HTMLElement} */ pressed, /** @type {string} */ words) {
-    pressed.removeAttribute('aria-disabled');
-    pressed.replaceChildren(words);
-}
-
-export const isBusy = (/** @type {HTMLElement} */ pressed) => pressed.hasAttribute('aria-disabled');
 
 /** Text in <angle brackets> is what another screen shows. */
 export const marked = (/** @type {string} */ line) =>
@@ -39,10 +26,8 @@ export const steps = (/** @type {string[]} */ list) =>
 /** The place of a code that is not there yet. */
 export function skeleton() {
     const corner = () => el('i');
-    return el('div.skeleton', { 'aria-hidden': 'true' }, corner(), corner(), corner(), el('span.spinner'));
+    return el('div.skeleton', { 'aria-hidden': 'true' }, corner(), corner(), corner(), spinner());
 }
-
-export const spinner = () => el('span.spinner', { 'aria-hidden': 'true' });
 
 /** A code for people's eyes: eight letters in boxes, spelled for screen readers. */
 export class Letters {

@@ -1,28 +1,16 @@
 /** The connect page: gives one user's phone a code to link with, and follows the linking. */
 
 import { Problem, address, asProblem, call, now, send, userPath } from './api.mjs';
-import {
-    Letters,
-    Timer,
-    busy,
-    button,
-    copy,
-    idle,
-    isBusy,
-    skeleton,
-    spinner,
-    steps,
-} from './connect-pieces.mjs';
+import { Letters, Timer, button, copy, skeleton, steps } from './connect-pieces.mjs';
 import { viewOf } from './connect-view.mjs';
-import { el, icon, say } from './dom.mjs';
+import { busy, el, icon, idle, isBusy, say, spinner } from './dom.mjs';
 import { PasskeyViews } from './passkey-view.mjs';
 import { phoneOf, phoneText } from './phone.mjs';
 import { Stream } from './stream.mjs';
-import { texts } from './texts.mjs';
+import { connectText as text } from './texts.mjs';
 
 const SLOW_MS = 20_000;
 
-const text = texts[/** @type {keyof typeof texts} */ (document.documentElement.lang)] ?? texts.en;
 const user = new URLSearchParams(location.search).get('user') ?? '';
 /** An element of the page's own document, of the kind that it has there. @returns {any} */
 const byId = (/** @type {string} */ id) => document.getElementById(id);
@@ -51,7 +39,9 @@ function isPhone() {
 const stream = new Stream(userPath(user, 'events'), {
     on: {
         user: (document_) => learn({ user: document_, deleted: false }),
-        qr: (document_) => learn({ qr: document_ }),
+        // A code that a phone was linked with links no other one.
+        qr: (document_) =>
+            learn({ qr: document_, ...(document_.status === 'ready' ? { pairing: null } : {}) }),
         deleted: () => {
             stream.stop();
             learn({ deleted: true, user: null, qr: null, pairing: null });

@@ -2,11 +2,12 @@
 
 import { address, asProblem, call, token, userPath } from './api.mjs';
 import { ChangesDialog } from './changes.mjs';
-import { el, say, sayWithCode } from './dom.mjs';
-import { bytes, diskText, moment } from './format.mjs';
+import { busy, el, idle, isBusy, say, sayWithCode } from './dom.mjs';
+import { bytes, diskText, explained, figure, moment } from './format.mjs';
 import { ProcessorShares } from './processor.mjs';
 import { GROUPS, conditionOf, diskOf } from './states.mjs';
 import { Stream } from './stream.mjs';
+import { dashboardText as text } from './texts.mjs';
 import { UserPanel } from './user-panel.mjs';
 import { UsersTable } from './users-table.mjs';
 
@@ -16,8 +17,31 @@ const LINK_S = 600;
 
 /** An element of the page's own document, of the kind that it has there. @returns {any} */
 const byId = (/** @type {string} */ id) => document.getElementById(id);
-const sentence = (/** @type {{message: string, hint: string|null}} */ { message, hint }) =>
-    [message, hint].filter(Boolean).join('. ');
+
+/** Say something in the language of the page. */
+function sayHere(/** @type {HTMLElement} */ place, /** @type {string} */ words) {
+    place.lang = text.language;
+    say(place, words);
+}
+
+/** Say what went wrong, in the language that there are words in. */
+function explain(/** @type {HTMLElement} */ place, /** @type {import('./api.mjs').Problem} */ problem) {
+    sayHere(place, explained(problem));
+    if (problem.status !== 0) place.lang = 'en';
+}
+
+/** The words that dashboard.html names: `page.close`. @returns {string} */
+const wordsAt = (/** @type {string} */ name) =>
+    name.split('.').reduce((/** @type {any} */ words, part) => words[part], text);
+
+for (const place of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('[data-say]')))
+    say(place, wordsAt(place.dataset.say ?? ''));
+for (const [kind, attribute] of [
+    ['label', 'aria-label'],
+    ['hint', 'placeholder'],
+])
+    for (const place of document.querySelectorAll(`[data-${kind}]`))
+        place.setAttribute(attribute, wordsAt(place.getAttribute(`data-${kind}`) ?? ''));
 
 /** The users' documents, with the latest figures in `memory` (bytes) and `cpu` (share of a processor). */
 /** @type {Map<string, import('./types').User>} */
@@ -95,12 +119,8 @@ function setLost(/** @type {number|null} */ wait, /** @type {any} */ problem = n
     if (wait === null) lostAt = null;
     else lostAt ??= Date.now();
     byId('lost').hidden = wait === null;
-    say(
-        byId('lost-text'),
-        problem?.hint
-            ? `${problem.message}. ${problem.hint}`
-            : 'The daemon does not answer. What you see may be out of date.',
-    );
+    if (problem?.hint) explain(byId('lost-text'), problem);
+    else sayHere(byId('lost-text'), text.lost);
     document.body.classList.toggle('stale', wait !== null);
 }
 
@@ -115,7 +135,8 @@ function refused(/** @type {import('./api.mjs').Problem} */ problem) {
     users.clear();
     panel.close();
     show('sign-in');
-    say(byId('token-problem'), given ? sentence(problem) : '');
+    if (problem.status === 401) sayHere(byId('token-problem'), given ? text.signIn.unknown : '');
+    else explain(byId('token-problem'), problem);
     byId('sign-out').hidden = true;
     byId('new-user').hidden = true;
     byId('changes-open').hidden = true;
@@ -124,7 +145,10 @@ function refused(/** @type {import('./api.mjs').Problem} */ problem) {
 
 // ---- what is shown ------------------------------------------------------------------------------
 
-const connectAddress = (/** @type {string} */ user) => address('connect', { user });
+/** In the language of this page, where its address names one. */
+const chosen = new URLSearchParams(location.search).get('lang');
+const connectAddress = (/** @type {string} */ user) =>
+    address('connect', { user, ...(chosen === null ? {} : { lang: chosen }) });
 
 const table = new UsersTable(byId('users'), {
     connectAddress,
@@ -174,7 +198,7 @@ function draw() {
         showDisk();
         const count = table.show(users);
         const all = table.query === '' && table.group === null;
-        say(byId('announcer'), all ? '' : `${count} of ${users.size} users`);
+        say(byId('announcer'), all ? '' : text.table.count(figure(count), figure(users.size)));
         openPanel();
     });
 }
@@ -185,11 +209,11 @@ function show(/** @type {string} */ part) {
 }
 
 function showGroups() {
-    const count = Object.fromEntries(Object.keys(GROUPS).map((group) => [group, 0]));
+    const count = Object.fromEntries(GROUPS.map((group) => [group, 0]));
     for (const user of users.values()) count[conditionOf(user).group] += 1;
     for (const button of byId('groups').children) {
         const group = button.value || null;
-        say(button.lastElementChild, String(group === null ? users.size : count[group]));
+        say(button.lastElementChild, figure(group === null ? users.size : count[group]));
         button.setAttribute('aria-pressed', String(group === table.group));
     }
 }
@@ -206,12 +230,18 @@ function showHost(
     },
 ) {
     const used = memory.total - memory.available;
-    say(byId('host-running'), max_running ? `${running} of ${max_running}` : String(running));
-    say(byId('host-load'), `${load[0].toFixed(1)} on ${cpus} CPUs`);
-    say(byId('host-memory'), `${bytes(used)} of ${bytes(memory.total)}`);
+    say(
+        byId('host-running'),
+        max_running ? text.host.running(figure(running), figure(max_running)) : figure(running),
+    );
+    say(byId('host-load'), text.host.load(figure(load[0], 1), figure(cpus)));
+    say(byId('host-memory'), text.host.memory(bytes(used), bytes(memory.total)));
     byId('host-meter').style.width = `${(100 * used) / memory.total}%`;
-    say(byId('host-room'), more_sessions === null ? 'no limit known' : `${more_sessions} more sessions`);
-    byId('host-room').title = memory_per_session ? `at ${bytes(memory_per_session)} each` : '';
+    say(
+        byId('host-room'),
+        more_sessions === null ? text.host.noLimit : text.host.room(figure(more_sessions)),
+    );
+    byId('host-room').title = memory_per_session ? text.host.each(bytes(memory_per_session)) : '';
     byId('host-room').classList.toggle('none', more_sessions === 0);
     byId('host').hidden = byId('main').hidden && byId('empty').hidden;
 }
@@ -224,8 +254,7 @@ function showDisk() {
     if (disk === null) return;
     const { largest } = disk;
     say(place.lastElementChild, bytes(disk.login + disk.cache + disk.journal));
-    const most = `user ${largest.user}, ${diskText(largest.storage ?? disk)}`;
-    place.title = `${diskText(disk)}; the largest: ${most}`;
+    place.title = text.host.disk(diskText(disk), largest.user, diskText(largest.storage ?? disk));
 }
 
 /** Say that many users fail in the same way. */
@@ -233,7 +262,8 @@ function showAlarm(/** @type {import('./types').Alarm|null} */ alarm) {
     byId('alarm').hidden = alarm === null;
     if (alarm === null) return;
     const build = alarm.build === null ? '' : ` (WhatsApp Web ${alarm.build})`;
-    sayWithCode(byId('alarm-text'), `Since ${moment(alarm.since)}: ${alarm.message}${build}. ${alarm.hint}.`);
+    say(byId('alarm-since'), text.alarm(moment(alarm.since)));
+    sayWithCode(byId('alarm-text'), `${alarm.message}${build}. ${alarm.hint}.`);
 }
 
 /** Show the user that the address names after its #. */
@@ -249,58 +279,37 @@ function openPanel() {
 
 // ---- what is done -------------------------------------------------------------------------------
 
-/**
- * @typedef {object} Deed
- * @property {string} method
- * @property {string} [title] asked for before it is done
- * @property {(user: import('./types').User) => string} [text]
- * @property {boolean} [danger]
- */
-
-const ACTIONS = /** @type {Record<string, Deed>} */ ({
+/** What is done by which call. @type {Record<string, {method: string, danger?: boolean}>} */
+const ACTIONS = {
     start: { method: 'POST' },
-    restart: {
-        method: 'POST',
-        title: 'Restart',
-        text: () => 'The server is restarted. The login is kept; requests on its port wait meanwhile.',
-    },
-    stop: {
-        method: 'POST',
-        title: 'Stop',
-        text: () =>
-            'The server stops and its port closes until it is started again. The login is kept: no new scan is needed.',
-    },
-    logout: {
-        method: 'POST',
-        title: 'Log out',
-        danger: true,
-        text: () =>
-            'The phone is unlinked and the session is deleted from this host. To continue, somebody has to scan a code again.',
-    },
-    delete: {
-        method: 'DELETE',
-        title: 'Delete',
-        danger: true,
-        text: (/** @type {import('./types').User} */ { port, linked }) =>
-            `The server is stopped, its session is deleted and port ${port} is free for others. ` +
-            'This cannot be undone.' +
-            (linked
-                ? ' The phone is not notified and lists the device for some time; log out first to unlink it.'
-                : ''),
-    },
-});
+    restart: { method: 'POST' },
+    stop: { method: 'POST' },
+    logout: { method: 'POST', danger: true },
+    delete: { method: 'DELETE', danger: true },
+};
+
+/** What is asked before something is done to a user; null where that needs no question. */
+function questionOf(/** @type {string} */ action, /** @type {import('./types').User} */ { port, linked }) {
+    const words = /** @type {Record<string, import('./types').ActionWords>} */ (text.actions)[action];
+    if (words.ask === undefined) return null;
+    const about = typeof words.text === 'function' ? words.text(port) : words.text;
+    return { ...words, about: linked && words.linked ? `${about} ${words.linked}` : about };
+}
 
 async function onAction(
     /** @type {string} */ action,
     /** @type {string} */ name,
-    /** @type {(now: boolean) => void} */ busy,
+    /** @type {(now: boolean) => void} */ setBusy,
 ) {
-    const { method, title, text, danger = false } = ACTIONS[action];
+    const { method, danger = false } = ACTIONS[action];
     const user = users.get(name);
     if (user === undefined) return null;
-    const isSure = !title || (await confirmed(`${title} user ${name}?`, text?.(user) ?? '', title, danger));
+    const question = questionOf(action, user);
+    const isSure =
+        question === null ||
+        (await confirmed(question.ask?.(name) ?? '', question.about ?? '', question.label, danger));
     if (!isSure) return null;
-    busy(true);
+    setBusy(true);
     draw();
     try {
         const path = method === 'DELETE' ? userPath(name) : userPath(name, action);
@@ -309,21 +318,21 @@ async function onAction(
     } catch (error) {
         return asProblem(error);
     } finally {
-        busy(false);
+        setBusy(false);
         draw();
     }
 }
 
 function confirmed(
     /** @type {string} */ title,
-    /** @type {string} */ text,
+    /** @type {string} */ about,
     /** @type {string} */ label,
     /** @type {boolean} */ danger,
 ) {
     const dialog = byId('confirm');
     const yes = byId('confirm-yes');
     say(byId('confirm-title'), title);
-    say(byId('confirm-text'), text);
+    say(byId('confirm-text'), about);
     say(yes, label);
     yes.className = `button ${danger ? 'danger' : 'primary'}`;
     dialog.returnValue = '';
@@ -342,12 +351,15 @@ async function onConnect(/** @type {Event} */ event, /** @type {string} */ name)
     try {
         const body = { ttl: LINK_S };
         const { path } = await call('POST', userPath(name, 'connect-link'), { body });
-        const href = String(new URL(path.replace(/^\//, ''), document.baseURI));
-        if (page !== null) page.location.href = href;
-        else notify('The browser blocked the new tab. ', openLink(href, name));
+        const link = new URL(path.replace(/^\//, ''), document.baseURI);
+        if (chosen !== null) link.searchParams.set('lang', chosen);
+        if (page !== null) page.location.href = String(link);
+        else notify(`${text.blocked} `, openLink(String(link), name));
     } catch (error) {
         page?.close();
-        notify(sentence(asProblem(error)));
+        const words = el('span');
+        explain(words, asProblem(error));
+        notify(words);
     }
 }
 
@@ -356,7 +368,7 @@ function openLink(/** @type {string} */ href, /** @type {string} */ name) {
     const onclick = () => {
         byId('notice').hidden = true;
     };
-    return el('a', { href, target: '_blank', rel: 'noopener', onclick }, `Open the page of user ${name}`);
+    return el('a', { href, target: '_blank', rel: 'noopener', onclick }, text.openPage(name));
 }
 
 function notify(/** @type {(Node|string)[]} */ ...parts) {
@@ -365,6 +377,7 @@ function notify(/** @type {(Node|string)[]} */ ...parts) {
 }
 
 function openCreate() {
+    if (isBusy(byId('new-user'))) return;
     byId('create-form').reset();
     say(byId('create-problem'), '');
     byId('create').showModal();
@@ -372,14 +385,26 @@ function openCreate() {
 
 async function create(/** @type {SubmitEvent} */ event) {
     event.preventDefault();
+    const pressed = byId('create-submit');
+    if (isBusy(pressed)) return;
     const name = byId('create-user').value.trim();
+    const problemLine = byId('create-problem');
+    sayHere(problemLine, '');
+    for (const one of [pressed, byId('new-user')]) busy(one, text.create.busy);
     try {
         await call('PUT', userPath(name || ' '), { query: { wait: 'none' } });
+        // A person who has closed it meanwhile looks at something else.
+        if (byId('create').open) location.hash = encodeURIComponent(name);
         byId('create').close();
-        location.hash = encodeURIComponent(name);
     } catch (error) {
-        say(byId('create-problem'), sentence(asProblem(error)));
+        const problem = asProblem(error);
+        if (problem.status === 400) sayHere(problemLine, text.create.invalid);
+        else explain(problemLine, problem);
+        if (!byId('create').open) notify(problemLine.textContent);
         byId('create-user').focus();
+    } finally {
+        idle(pressed, text.create.action);
+        idle(byId('new-user'), text.page.newUser);
     }
 }
 
@@ -401,27 +426,27 @@ function begin() {
 // ---- beginning ----------------------------------------------------------------------------------
 
 byId('groups').append(
-    ...[['', 'All'], ...Object.entries(GROUPS)].map(([group, label]) =>
+    ...[null, ...GROUPS].map((group) =>
         el(
             'button',
             {
                 type: 'button',
-                value: group,
-                'data-group': group || null,
+                value: group ?? '',
+                'data-group': group,
                 'aria-pressed': 'false',
                 onclick: () => {
-                    table.group = group || null;
+                    table.group = group;
                     draw();
                 },
             },
-            label,
-            el('span', {}, '0'),
+            text.groups[group ?? 'all'],
+            el('span', {}, figure(0)),
         ),
     ),
 );
 byId('sorter').append(
-    ...Object.entries(table.columns).map(([column, label]) =>
-        el('option', { value: column }, `Sort by ${label.toLowerCase()}`),
+    ...Object.entries(text.table.columns).map(([column, label]) =>
+        el('option', { value: column }, text.table.sortBy(label)),
     ),
 );
 byId('sorter').value = table.column;
@@ -432,6 +457,16 @@ byId('search').addEventListener('input', (/** @type {Event & {target: HTMLInputE
     table.query = event.target.value.trim();
     draw();
 });
+byId('keys-list').append(
+    ...text.keys.list.map(([keys, what]) =>
+        el('div', {}, el('dt', {}, ...keys.split(' ').map((key) => el('kbd', {}, key))), el('dd', {}, what)),
+    ),
+);
+byId('keys-open').addEventListener('click', () => byId('keys').showModal());
+// The head of the table stays below the tools, however many lines these need.
+new window.ResizeObserver(() =>
+    byId('list').style.setProperty('--tools', `${byId('tools').offsetHeight}px`),
+).observe(byId('tools'));
 byId('lost-retry').addEventListener('click', () => stream.hurry());
 byId('notice-close').addEventListener('click', () => {
     byId('notice').hidden = true;
@@ -449,10 +484,14 @@ byId('sign-out').addEventListener('click', () => {
 addEventListener('hashchange', draw);
 document.addEventListener('keydown', (event) => {
     const target = /** @type {HTMLElement} */ (event.target);
-    if (event.key !== '/' || target.matches('input, select') || document.querySelector('dialog[open]'))
-        return;
+    const keys = /** @type {Record<string, () => void>} */ ({
+        '/': () => byId('search').focus(),
+        '?': () => byId('keys').showModal(),
+    });
+    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (target.matches('input, select') || document.querySelector('dialog[open]')) return;
     event.preventDefault();
-    byId('search').focus();
+    keys[event.key]();
 });
 document.addEventListener('visibilitychange', measure);
 setInterval(measure, MEASURE_MS);

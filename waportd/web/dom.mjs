@@ -38,6 +38,21 @@ export function sayWithCode(/** @type {HTMLElement} */ place, /** @type {string}
     );
 }
 
+export const spinner = () => el('span.spinner', { 'aria-hidden': 'true' });
+
+/** Have a button turn and do nothing. A disabled one would lose the focus of a keyboard user. */
+export function busy(/** @type {HTMLElement} */ pressed, /** @type {string} */ words) {
+    pressed.setAttribute('aria-disabled', 'true');
+    pressed.replaceChildren(spinner(), words);
+}
+
+export function idle(/** @type {HTMLElement} */ pressed, /** @type {string} */ words) {
+    pressed.removeAttribute('aria-disabled');
+    pressed.replaceChildren(words);
+}
+
+export const isBusy = (/** @type {HTMLElement} */ pressed) => pressed.hasAttribute('aria-disabled');
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 const ICONS = {

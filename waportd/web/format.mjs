@@ -1,6 +1,22 @@
-/** Figures as people read them. Pure. */
+/** Figures, times and problems as people read them, in the language of the dashboard. Pure. */
+
+import { dashboardText as text } from './texts.mjs';
 
 const UNITS = ['B', 'KB', 'MB', 'GB', 'TB'];
+
+/** To make a formatter takes longer than to use it, and a table has thousands of figures. */
+const made = /** @type {Map<string, Intl.NumberFormat>} */ (new Map());
+
+function formatter(/** @type {Intl.NumberFormatOptions} */ options) {
+    const key = `${text.language} ${Object.values(options)}`;
+    const known = made.get(key) ?? new Intl.NumberFormat(text.language, options);
+    made.set(key, known);
+    return known;
+}
+
+/** Write a number, with so many digits after the comma. */
+export const figure = (/** @type {number} */ value, digits = 0) =>
+    formatter({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 
 /** Write bytes with two or three digits: 231 MB, 1.4 GB (powers of 1024). */
 export function bytes(/** @type {number} */ count) {
@@ -10,12 +26,12 @@ export function bytes(/** @type {number} */ count) {
         number /= 1024;
         power += 1;
     }
-    return `${power > 0 && number < 10 ? number.toFixed(1) : Math.round(number)} ${UNITS[power]}`;
+    return `${figure(number, power > 0 && number < 10 ? 1 : 0)} ${UNITS[power]}`;
 }
 
 /** Write what a session keeps on disk: 120 MB login, 40 MB cache, 3 MB journal. */
 export const diskText = (/** @type {import('./types').Sizes} */ { login, cache, journal, snapshots }) =>
-    `${bytes(login)} login, ${bytes(cache)} cache, ${bytes(journal)} journal, ${bytes(snapshots)} snapshots`;
+    text.disk(bytes(login), bytes(cache), bytes(journal), bytes(snapshots));
 
 /** Write how long ago a time was, in its largest unit: 12 s, 3 min, 5 h, 9 d. */
 export function age(/** @type {string} */ timestamp, /** @type {number} */ now) {
@@ -23,16 +39,30 @@ export function age(/** @type {string} */ timestamp, /** @type {number} */ now) 
     if (seconds < 60) return `${seconds} s`;
     if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
     if (seconds < 2 * 86_400) return `${Math.floor(seconds / 3600)} h`;
-    return `${Math.floor(seconds / 86_400)} d`;
+    return `${figure(Math.floor(seconds / 86_400))} d`;
 }
 
-/** Write a share of one processor: 3.4 %, 118 %. */
+/** Write a share of one processor: 3.4%, 118%. */
 export const percent = (/** @type {number} */ share) =>
-    `${share < 0.0995 ? (share * 100).toFixed(1) : Math.round(share * 100)} %`;
+    formatter({ style: 'percent', maximumFractionDigits: share < 0.0995 ? 1 : 0 }).format(share);
 
 /** Write a moment in the visitor's time zone, to the second. */
 export const moment = (/** @type {string} */ timestamp) =>
-    new Date(timestamp).toLocaleString('sv-SE', { dateStyle: 'short', timeStyle: 'medium' });
+    new Date(timestamp).toLocaleString(text.language, {
+        dateStyle: 'medium',
+        timeStyle: 'medium',
+        hourCycle: 'h23',
+    });
 
 /** Write the time of day. */
-export const timeOfDay = (/** @type {string} */ timestamp) => new Date(timestamp).toLocaleTimeString('sv-SE');
+export const timeOfDay = (/** @type {string} */ timestamp) =>
+    new Date(timestamp).toLocaleTimeString(text.language, { timeStyle: 'medium', hourCycle: 'h23' });
+
+/**
+ * Write what went wrong, and how to fix it. What the daemon says of it is English.
+ *
+ * @param {import('./api.mjs').Problem} problem
+ */
+export function explained({ status, message, hint }) {
+    return status === 0 ? text.unreachable : [message, hint].filter(Boolean).join('. ');
+}

@@ -4,19 +4,8 @@
  */
 
 import { Problem, asProblem, call, send, userPath } from './api.mjs';
-import {
-    Letters,
-    Timer,
-    busy,
-    button,
-    copy,
-    idle,
-    isBusy,
-    marked,
-    spinner,
-    steps,
-} from './connect-pieces.mjs';
-import { el, icon, say } from './dom.mjs';
+import { Letters, Timer, button, copy, marked, steps } from './connect-pieces.mjs';
+import { busy, el, icon, idle, isBusy, say, spinner } from './dom.mjs';
 import { NotSigned, findHelper, serveButton, sign } from './passkey-helper.mjs';
 import { credentialOf, fillIn } from './passkey-snippet.mjs';
 

@@ -3,9 +3,10 @@
     const site = 'https://web.whatsapp.com';
     if (location.origin !== site) throw new Error(`Open ${site} first.`);
     const options = __OPTIONS__;
-    const words = navigator.language.startsWith('pt')
-        ? ['Usar minha chave de acesso', 'Copiar']
-        : ['Use my passkey', 'Copy'];
+    const words = {
+        pt: ['Usar minha chave de acesso', 'Copiar'],
+        es: ['Usar mi llave de acceso', 'Copiar'],
+    }[navigator.language.slice(0, 2)] ?? ['Use my passkey', 'Copy'];
     const base64url = (bytes) =>
         btoa(String.fromCharCode(...new Uint8Array(bytes)))
             .replace(/\+/g, '-')

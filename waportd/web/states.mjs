@@ -1,81 +1,78 @@
 /** The states of a user's server in words, and in the few groups that a person looks for. Pure. */
 
 import { AT_REST } from './contract.mjs';
+import { dashboardText as text } from './texts.mjs';
 
 /** @typedef {typeof import('../../server/contract.json')} Contract */
 
-export const GROUPS = {
-    linked: 'Linked',
-    waiting: 'Waiting for a person',
-    working: 'In progress',
-    trouble: 'Problems',
-    idle: 'Idle',
-};
+/** @typedef {import('./types').Group} Group */
 
-/** @typedef {[group: import('./types').Group, word: string]} Words */
+/** The groups, in the order of their filters. @type {Group[]} */
+export const GROUPS = ['linked', 'waiting', 'working', 'trouble', 'asleep', 'idle'];
 
-const SESSION = /** @type {Record<string, Words>} */ (
-    /** @satisfies {Record<keyof Contract['session_states'], Words>} */ ({
-        generating: ['working', 'getting a code'],
-        qr: ['waiting', 'code shown'],
-        pairing: ['waiting', 'pairing'],
-        authenticated: ['working', 'loading'],
-        ready: ['linked', 'linked'],
-        disconnected: ['working', 'reconnecting'],
-        qr_timeout: ['idle', 'no scan'],
-        logged_out: ['idle', 'logged out'],
-        passkey_required: ['trouble', 'passkey required'],
-        error: ['trouble', 'error'],
+const SESSION = /** @type {Record<string, Group>} */ (
+    /** @satisfies {Record<keyof Contract['session_states'], Group>} */ ({
+        generating: 'working',
+        qr: 'waiting',
+        pairing: 'waiting',
+        authenticated: 'working',
+        ready: 'linked',
+        disconnected: 'working',
+        qr_timeout: 'idle',
+        logged_out: 'idle',
+        passkey_required: 'trouble',
+        error: 'trouble',
     })
 );
 
-const PROCESS = /** @type {Record<string, Words>} */ (
-    /** @satisfies {Record<keyof Contract['process_states'], Words>} */ ({
-        stopped: ['idle', 'stopped'],
-        starting: ['working', 'starting'],
-        running: ['linked', 'running'],
-        stopping: ['working', 'stopping'],
-        failed: ['trouble', 'failed'],
-        crash_loop: ['trouble', 'crash loop'],
+const PROCESS = /** @type {Record<string, Group>} */ (
+    /** @satisfies {Record<keyof Contract['process_states'], Group>} */ ({
+        stopped: 'idle',
+        starting: 'working',
+        running: 'linked',
+        stopping: 'working',
+        failed: 'trouble',
+        crash_loop: 'trouble',
     })
 );
 
-/** @returns {Words} */
-const other = (/** @type {string} */ state) => ['working', state];
+/** A state in words; one of a newer daemon is shown as it is called. */
+const wordOf = (/** @type {string} */ state) =>
+    /** @type {Record<string, string>} */ (text.states)[state] ?? state;
 
-/** Group and word of a process state; a state of a newer daemon is shown as it is called. */
-export const processWords = (/** @type {string} */ state) => PROCESS[state] ?? other(state);
+/** Group and word of a process state. @returns {[group: Group, word: string]} */
+export const processWords = (/** @type {string} */ state) => [PROCESS[state] ?? 'working', wordOf(state)];
 
-/** Words for what is wrong where the state does not say it. @type {Record<string, Words>} */
-const CAUSE = {
-    not_answering: ['trouble', 'not answering'],
-    undelivered: ['trouble', 'not delivered'],
-};
+/** What is wrong where the state does not say it. */
+const CAUSES = ['not_answering', 'undelivered'];
 
 /**
  * What matters of a user's server now, as the daemon has summed it up, in words and with its group.
  *
- * @param {Pick<import('./types').User, 'process'|'summary'>} user
- * @returns {import('./types').Condition & {group: import('./types').Group, word: string, bySession: boolean}}
+ * @param {Pick<import('./types').User, 'summary'|'linked'>} user
+ * @returns {import('./types').Condition & {group: Group, word: string}}
  */
-export function conditionOf({ process, summary }) {
+export function conditionOf({ summary, linked }) {
     const { state, cause, message, hint, since } = summary;
-    // A server that runs and has not said anything yet is `starting`.
-    const bySession = process.state === 'running' || !(state in PROCESS);
-    const [group, word] = CAUSE[cause ?? ''] ?? stateWords(state, cause);
-    return { group, word, since, message, hint, bySession };
+    const [group, word] = groupAndWord(state, cause, linked);
+    return { group, word, since, message, hint };
 }
 
 /**
- * A passkey that is only wanted is no trouble: it waits for a person.
- *
  * @param {string} state
  * @param {string|null} cause
- * @returns {Words}
+ * @param {boolean} linked
+ * @returns {[group: Group, word: string]}
  */
-function stateWords(state, cause) {
-    if (state === 'passkey_required' && cause === null) return ['waiting', 'passkey wanted'];
-    return SESSION[state] ?? processWords(state);
+function groupAndWord(state, cause, linked) {
+    const { conditions } = text;
+    const known = /** @type {'not_answering'|'undelivered'} */ (cause);
+    if (CAUSES.includes(known)) return ['trouble', conditions[known]];
+    // One that is only wanted is no trouble: it waits for a person.
+    if (state === 'passkey_required' && cause === null) return ['waiting', conditions.passkey_wanted];
+    // It needs no person to be linked again, only a start.
+    if (state === 'stopped' && linked) return ['asleep', conditions.asleep];
+    return [SESSION[state] ?? PROCESS[state] ?? 'working', wordOf(state)];
 }
 
 /** What may be done to it now. */
@@ -127,7 +124,7 @@ export function diskOf(/** @type {Iterable<import('./types').User>} */ users) {
     return { login, cache, journal, snapshots, largest };
 }
 
-const natural = new Intl.Collator('en', { numeric: true });
+const natural = new Intl.Collator(undefined, { numeric: true });
 
 /** How two users are ordered by a column; the port decides between equals. */
 export const ORDER = /** @type {Record<string, import('./types').Order>} */ ({
@@ -142,5 +139,5 @@ export const ORDER = /** @type {Record<string, import('./types').Order>} */ ({
 });
 
 /** Problems first: sorting by state is for finding them. */
-const RANK = ['trouble', 'waiting', 'working', 'linked', 'idle'];
+const RANK = ['trouble', 'waiting', 'working', 'linked', 'asleep', 'idle'];
 const rank = (/** @type {import('./types').User} */ user) => RANK.indexOf(conditionOf(user).group);

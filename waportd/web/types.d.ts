@@ -4,9 +4,12 @@
  */
 
 import type { Problem } from './api.mjs';
-import type { texts } from './texts.mjs';
+import type { words as connectWords } from './connect-texts.en.mjs';
+import type { words as dashboardWords } from './dashboard-texts.en.mjs';
 
-export type Texts = (typeof texts)['en'];
+/** The words of each page; other languages have the same. */
+export type Texts = typeof connectWords;
+export type DashboardTexts = typeof dashboardWords;
 
 /** Words for what went wrong, by its code; some take after how many seconds to try again. */
 export type ProblemWords = Record<string, string | ((seconds: number) => string)>;
@@ -18,7 +21,7 @@ export interface ViewWords {
 }
 
 /** What is shown of a state: in one of few groups, in words. */
-export type Group = 'linked' | 'waiting' | 'working' | 'trouble' | 'idle';
+export type Group = 'linked' | 'waiting' | 'working' | 'trouble' | 'asleep' | 'idle';
 
 export interface Condition {
     since: string;
@@ -173,6 +176,15 @@ export interface Signed {
     ok: boolean;
     assertion?: object | null;
     error?: string;
+}
+
+/** What is said of an action, before it is done where that needs a question. */
+export interface ActionWords {
+    label: string;
+    ask?: (user: string) => string;
+    text?: string | ((port: number) => string);
+    /** Of a user whose phone is linked, too. */
+    linked?: string;
 }
 
 /** How two users are ordered. */

@@ -2,16 +2,14 @@
 
 import { now, userPath } from './api.mjs';
 import { el, icon, say, sayWithCode } from './dom.mjs';
-import { age, bytes, diskText, moment, percent, timeOfDay } from './format.mjs';
+import { age, bytes, diskText, explained, figure, moment, percent, timeOfDay } from './format.mjs';
 import { phoneText } from './phone.mjs';
-import { actionsFor, conditionOf } from './states.mjs';
+import { actionsFor, conditionOf, processWords } from './states.mjs';
 import { Stream } from './stream.mjs';
+import { dashboardText as text } from './texts.mjs';
 
 const LINES = 200;
 const MOST_LINES = 1_000;
-
-/** @type {Record<string, string>} */
-const LABELS = { start: 'Start', stop: 'Stop', restart: 'Restart', logout: 'Log out', delete: 'Delete' };
 
 /** syslog(3): 3 is an error, 4 a warning, 7 debugging. */
 const severity = (/** @type {number} */ priority) =>
@@ -19,9 +17,9 @@ const severity = (/** @type {number} */ priority) =>
 
 /** The journal of a user's server, followed for as long as it is shown. */
 class LogTail {
-    element = el('div.log', { tabindex: '0', role: 'region', 'aria-label': 'Log' });
-    #list = el('ol');
-    #note = el('p.quiet', {}, 'Reading the journal…');
+    element = el('div.log', { tabindex: '0', role: 'region', 'aria-label': text.panel.log });
+    #list = el('ol', { lang: 'en' });
+    #note = el('p.quiet', {}, text.panel.reading);
     #stream;
 
     constructor(/** @type {string} */ user) {
@@ -30,7 +28,7 @@ class LogTail {
             userPath(user, 'logs'),
             {
                 on: { log: (line) => this.#add(line) },
-                onLive: () => this.#list.childElementCount || say(this.#note, 'Nothing was said yet.'),
+                onLive: () => this.#list.childElementCount || say(this.#note, text.panel.silent),
                 onLost: (_, problem) => this.#explain(problem),
                 onRefused: (problem) => this.#explain(problem),
             },
@@ -44,7 +42,7 @@ class LogTail {
     }
 
     #explain(/** @type {import('./api.mjs').Problem|null} */ problem) {
-        if (problem) say(this.#note, [problem.message, problem.hint].filter(Boolean).join('. '));
+        if (problem) say(this.#note, explained(problem));
         this.#note.hidden = !problem;
     }
 
@@ -111,8 +109,8 @@ export class UserPanel {
         this.#parts = {
             pill: el('span.pill'),
             since: el('span.quiet'),
-            message: el('p'),
-            hint: el('p.quiet'),
+            message: el('p', { lang: 'en' }),
+            hint: el('p.quiet', { lang: 'en' }),
             problem: el('p.problem', { role: 'alert' }),
             buttons: el('p.buttons'),
             facts: el('dl.facts'),
@@ -127,7 +125,7 @@ export class UserPanel {
                 since,
                 el(
                     'button.close',
-                    { type: 'button', 'aria-label': 'Close', onclick: this.#actions.onClose },
+                    { type: 'button', 'aria-label': text.page.close, onclick: this.#actions.onClose },
                     icon('close'),
                 ),
             ),
@@ -138,11 +136,11 @@ export class UserPanel {
             el(
                 'div.heading',
                 {},
-                el('h3', {}, 'Log'),
+                el('h3', {}, text.panel.log),
                 el(
                     'button.button.text',
                     { type: 'button', onclick: () => this.#actions.onChanges(user.user) },
-                    'Who changed what',
+                    text.changes.title,
                 ),
             ),
             this.#log.element,
@@ -158,7 +156,7 @@ export class UserPanel {
         const condition = conditionOf(user);
         say(pill, condition.word);
         pill.dataset.group = condition.group;
-        say(since, `for ${age(condition.since, now())}`);
+        say(since, text.panel.since(age(condition.since, now())));
         message.parentElement.dataset.group = condition.group;
         sayWithCode(message, condition.message ?? '');
         sayWithCode(hint, condition.hint ?? '');
@@ -182,7 +180,7 @@ export class UserPanel {
                     rel: 'noopener',
                     onclick: (/** @type {Event} */ event) => this.#actions.onConnect(event, user.user),
                 },
-                'Connect page',
+                text.panel.connect,
                 icon('open'),
             ),
             ...actions.map((action) =>
@@ -196,7 +194,7 @@ export class UserPanel {
                         onclick: () => this.#act(action, user.user),
                     },
                     this.#busy === action ? el('span.spinner', { 'aria-hidden': 'true' }) : null,
-                    LABELS[action],
+                    /** @type {Record<string, import('./types').ActionWords>} */ (text.actions)[action].label,
                 ),
             ),
         );
@@ -211,89 +209,109 @@ export class UserPanel {
         const failure = await this.#actions.onAction(action, name, (busy) => {
             if (this.#name === name) this.#busy = busy ? action : null;
         });
-        if (failure && this.#name === name)
-            say(problem, [failure.message, failure.hint].filter(Boolean).join('. '));
+        if (failure && this.#name === name) say(problem, explained(failure));
     }
 }
 
-/** What the server talks to, and which features that does not have any more. */
+/** @typedef {[label: string, value: string]} Fact */
+
+/** What the server talks to, and which features that does not have any more. @returns {Fact[]} */
 function upstreamFacts(/** @type {import('./types').Upstream|null|undefined} */ upstream) {
-    if (!upstream) return {};
+    if (!upstream) return [];
+    const { facts: words } = text;
     const { build, library, engine, pinned, missing } = upstream;
     const features = [...new Set(missing.map(({ feature }) => feature))];
-    return {
-        ...(build === null
-            ? {}
-            : { 'WhatsApp Web': pinned === null ? build : `${build} (pinned page ${pinned})` }),
-        ...(library === null ? {} : { Library: `whatsapp-web.js ${library} (${engine})` }),
-        ...(features.length === 0 ? {} : { 'Changed by WhatsApp': features.join(', ') }),
-    };
+    /** @type {(Fact|false)[]} */
+    const facts = [
+        build !== null && [words.build, pinned === null ? build : words.pinned(build, pinned)],
+        library !== null && [words.library, `whatsapp-web.js ${library} (${engine})`],
+        features.length > 0 && [words.missing, features.join(', ')],
+    ];
+    return known(facts);
 }
 
 /** Which version of whatsapp-web.js the next start takes, where that is another one, or the user's own. */
 function nextEngine(/** @type {import('./types').User} */ { engine, own_engine: own, session }) {
     const runs = session?.upstream?.engine ?? engine;
-    if (!own && runs === engine) return {};
-    return { 'Next engine': own ? `${engine} (its own)` : engine };
+    if (!own && runs === engine) return null;
+    return own ? text.facts.ownEngine(engine) : engine;
 }
 
-/** The messages' deliveries since the server started. */
+/** The messages' deliveries since the server started. @returns {Fact[]} */
 function messageFacts(/** @type {import('./types').Webhook|null|undefined} */ webhook) {
-    if (!webhook) return {};
+    if (!webhook) return [];
+    const { facts: words } = text;
     const { delivered, queued, undelivered, dropped, error, oldest_at: oldest } = webhook;
+    const waiting = figure(queued);
     const parts = [
-        `${delivered} delivered`,
-        queued > 0 && `${queued} wait${oldest === null ? '' : ` since ${moment(oldest)}`}`,
-        undelivered > 0 && `${undelivered} undelivered`,
-        dropped > 0 && `${dropped} lost`,
+        words.delivered(figure(delivered)),
+        queued > 0 &&
+            (oldest === null ? words.waiting(waiting) : words.waitingSince(waiting, moment(oldest))),
+        undelivered > 0 && words.undelivered(figure(undelivered)),
+        dropped > 0 && words.lost(figure(dropped)),
     ];
-    return {
-        Messages: parts.filter(Boolean).join(', '),
-        ...(error === null ? {} : { 'Web app': error }),
-    };
+    /** @type {(Fact|false)[]} */
+    const facts = [[words.messages, parts.filter(Boolean).join(', ')], error !== null && [words.app, error]];
+    return known(facts);
 }
 
-/** Of when the newest copy of the login is, and whether one took the place of a damaged login. */
+/**
+ * Of when the newest copy of the login is, and whether one took the place of a damaged login.
+ *
+ * @returns {Fact[]}
+ */
 function snapshotFacts(/** @type {import('./types').User['storage']} */ storage) {
     const { snapshot_at: copied, restored_at: restored } = storage ?? {};
-    return {
-        ...(copied ? { 'Login copied': moment(copied) } : {}),
-        ...(restored ? { 'Login replaced': `by a copy, ${moment(restored)}` } : {}),
-    };
+    /** @type {(Fact|false)[]} */
+    const facts = [
+        Boolean(copied) && [text.facts.copied, moment(copied ?? '')],
+        Boolean(restored) && [text.facts.replaced, text.facts.byCopy(moment(restored ?? ''))],
+    ];
+    return known(facts);
+}
+
+/** Those that there are. */
+const known = (/** @type {(Fact|false)[]} */ facts) =>
+    /** @type {Fact[]} */ (facts.filter((fact) => fact !== false));
+
+/** Whose phone is linked. */
+function phoneFact(/** @type {import('./types').User} */ { session, linked }) {
+    if (session?.phone_number)
+        return [session.name, phoneText(session.phone_number)].filter(Boolean).join(' · ');
+    return linked ? text.facts.linked : text.facts.notLinked;
 }
 
 function showFacts(/** @type {HTMLElement} */ place, /** @type {import('./types').User} */ user) {
-    const { session, process } = user;
-    const facts = {
-        Phone: session?.phone_number
-            ? [session.name, phoneText(session.phone_number)].filter(Boolean).join(' · ')
-            : user.linked
-              ? 'linked'
-              : 'none linked',
-        Port: user.note === null ? String(user.port) : `${user.port} (${user.note})`,
-        Unit: user.unit,
+    const { session, process, storage } = user;
+    const { facts: words } = text;
+    const engine = nextEngine(user);
+    /** @type {(Fact|false)[]} */
+    const all = [
+        [words.phone, phoneFact(user)],
+        [words.port, user.note === null ? String(user.port) : `${user.port} (${user.note})`],
+        [words.unit, user.unit],
         ...upstreamFacts(session?.upstream),
-        Process: [process.state, process.pid && `pid ${process.pid}`].filter(Boolean).join(', '),
-        Restarts: String(process.restarts),
-        Memory: user.memory === null ? '–' : bytes(user.memory),
-        ...(user.storage === null
-            ? {}
-            : { Disk: `${diskText(user.storage)} (${moment(user.storage.measured_at)})` }),
-        ...snapshotFacts(user.storage),
-        CPU: user.cpu === null ? '–' : percent(user.cpu),
-        Created: moment(user.created_at),
-        ...(user.memory_max === null ? {} : { 'Memory limit': bytes(user.memory_max) }),
-        ...nextEngine(user),
-        ...(user.own_webhook ? { Webhook: 'one of its own' } : {}),
+        [
+            words.process,
+            [processWords(process.state)[1], process.pid && `pid ${process.pid}`].filter(Boolean).join(', '),
+        ],
+        [words.restarts, figure(process.restarts)],
+        [words.memory, user.memory === null ? '–' : bytes(user.memory)],
+        storage !== null && [words.disk, `${diskText(storage)} (${moment(storage.measured_at)})`],
+        ...snapshotFacts(storage),
+        [words.cpu, user.cpu === null ? '–' : percent(user.cpu)],
+        [words.created, moment(user.created_at)],
+        user.memory_max !== null && [words.limit, bytes(user.memory_max)],
+        engine !== null && [words.engine, engine],
+        user.own_webhook && [words.webhook, words.ownWebhook],
         ...messageFacts(session?.webhook),
-        ...(user.autostart ? {} : { Autostart: 'off' }),
-    };
+        !user.autostart && [words.autostart, words.off],
+    ];
+    const facts = known(all);
     const key = JSON.stringify(facts);
     if (place.dataset.key === key) return;
     place.dataset.key = key;
     place.replaceChildren(
-        ...Object.entries(facts).map(([name, value]) =>
-            el('div', {}, el('dt', {}, name), el('dd', {}, value)),
-        ),
+        ...facts.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))),
     );
 }

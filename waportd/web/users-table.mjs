@@ -7,27 +7,20 @@
 
 import { now } from './api.mjs';
 import { el, icon, say } from './dom.mjs';
-import { age, bytes, moment, percent } from './format.mjs';
+import { age, bytes, figure, moment, percent } from './format.mjs';
 import { phoneText } from './phone.mjs';
 import { ORDER, conditionOf, matches, processWords } from './states.mjs';
+import { dashboardText as text } from './texts.mjs';
 
-const COLUMNS = {
-    user: 'User',
-    port: 'Port',
-    process: 'Process',
-    session: 'Session',
-    since: 'Since',
-    memory: 'Memory',
-    cpu: 'CPU',
-    restarts: 'Restarts',
-};
+/** Where the head of the table is not shown, as in dashboard.css. */
+const NARROW = matchMedia('(max-width: 620px)');
 
 class Row {
     constructor(
         /** @type {string} */ name,
         /** @type {import('./types').RowActions} */ { onOpen, onConnect, connectAddress },
     ) {
-        this.name = el('button.name', { type: 'button', onclick: () => onOpen(name) }, name);
+        this.name = el('button.name', { type: 'button', tabindex: '-1', onclick: () => onOpen(name) }, name);
         this.port = el('span');
         this.process = el('span.dot');
         this.word = el('span.pill');
@@ -42,14 +35,15 @@ class Row {
                 href: connectAddress(name),
                 target: '_blank',
                 rel: 'noopener',
-                'aria-label': `Connect page of ${name}`,
-                title: 'Connect page',
+                tabindex: '-1',
+                'aria-label': text.table.connectOf(name),
+                title: text.table.connect,
                 onclick: (/** @type {Event} */ event) => onConnect(event, name),
             },
             icon('open'),
         );
         const cell = (/** @type {string} */ kind, /** @type {(Node|string)[]} */ ...children) =>
-            el(`div.${kind}`, { role: 'cell' }, ...children);
+            el(`div.${kind}`, { role: 'gridcell' }, ...children);
         this.element = el(
             'div.row',
             { role: 'row', 'data-user': name },
@@ -72,10 +66,18 @@ class Row {
         say(this.port, String(user.port));
         say(this.process, word);
         mark(this.process, group);
-        say(this.word, condition.bySession ? condition.word : '');
+        say(this.word, condition.word);
+        // The column of the process says the same, where there is room for it.
+        const isSaid = condition.word === word;
+        if (this.word.classList.contains('of-process') !== isSaid)
+            this.word.classList.toggle('of-process', isSaid);
         mark(this.word, condition.group);
         mark(this.element, condition.group);
-        say(this.about, aboutOf(condition, session));
+        const linked = linkedAs(condition, session);
+        say(this.about, linked ?? saidOf(user.summary));
+        // What the daemon says is English; names are of any language.
+        const lang = linked === null ? 'en' : '';
+        if (this.about.lang !== lang) this.about.lang = lang;
         if (this.about.title !== (condition.message ?? '')) this.about.title = condition.message ?? '';
         say(this.since, age(condition.since, now()));
         if (this.since.dateTime !== condition.since) {
@@ -84,7 +86,7 @@ class Row {
         }
         say(this.memory, user.memory === null ? '–' : bytes(user.memory));
         say(this.cpu, user.cpu === null ? '–' : percent(user.cpu));
-        say(this.restarts, String(process.restarts));
+        say(this.restarts, figure(process.restarts));
         this.restarts.classList.toggle('some', process.restarts > 0);
     }
 }
@@ -93,17 +95,27 @@ function mark(/** @type {HTMLElement} */ element, /** @type {string} */ group) {
     if (element.dataset.group !== group) element.dataset.group = group;
 }
 
-/** Who is linked, or what is wrong, or nothing. */
-function aboutOf(
-    /** @type {ReturnType<typeof conditionOf>} */ { group, word, message },
+/** Who is linked; null where nobody is. */
+function linkedAs(
+    /** @type {ReturnType<typeof conditionOf>} */ { group },
     /** @type {import('./types').Session|null} */ session,
 ) {
-    if (group === 'linked' && session)
-        return [session.name, session.phone_number && phoneText(session.phone_number)]
-            .filter(Boolean)
-            .join(' · ');
-    return message === null || message === word ? '' : message;
+    if (group !== 'linked' || !session) return null;
+    return [session.name, session.phone_number && phoneText(session.phone_number)]
+        .filter(Boolean)
+        .join(' · ');
 }
+
+/** What is said of the state, unless that is its own word. */
+const saidOf = (/** @type {import('./types').User['summary']} */ { state, message }) =>
+    message === null || message === state.replaceAll('_', ' ') ? '' : message;
+
+/** What can be pressed in a row, from left to right. @returns {HTMLElement[]} */
+const controlsOf = (/** @type {Element|null} */ row) =>
+    [.../** @type {NodeListOf<HTMLElement>} */ (row?.querySelectorAll('button, a') ?? [])].filter(isShown);
+
+/** Columns that have no room are not shown. */
+const isShown = (/** @type {Element} */ one) => one.getClientRects().length > 0;
 
 export class UsersTable {
     query = '';
@@ -116,6 +128,9 @@ export class UsersTable {
     /** @type {string|null} */
     #selected = null;
     #actions;
+    /** What Tab stops at. @type {HTMLElement|null} */
+    #stop = null;
+    #head;
     #body = el('div.rows', { role: 'rowgroup' });
     #nothing;
 
@@ -125,39 +140,38 @@ export class UsersTable {
      */
     constructor(place, actions) {
         this.#actions = actions;
-        for (const [column, label] of Object.entries(COLUMNS)) {
+        for (const [column, label] of Object.entries(text.table.columns)) {
             const button = el(
                 'button',
-                { type: 'button', onclick: () => this.sortBy(column) },
+                { type: 'button', tabindex: '-1', onclick: () => this.sortBy(column) },
                 label,
                 icon('up'),
             );
             this.#headers.set(column, el(`div.${column}`, { role: 'columnheader' }, button));
         }
-        const last = el('div.link', { role: 'columnheader' }, el('span.unseen', {}, 'Connect page'));
+        const last = el('div.link', { role: 'columnheader' }, el('span.unseen', {}, text.table.connect));
         this.#nothing = el(
             'p.nothing',
             { hidden: true },
-            'No user matches. ',
-            el('button.button.text', { type: 'button', onclick: actions.onClear }, 'Show all'),
+            `${text.table.nothing} `,
+            el('button.button.text', { type: 'button', onclick: actions.onClear }, text.table.all),
         );
-        place.append(
-            el(
-                'div.table',
-                { role: 'table', 'aria-label': 'Users' },
-                el(
-                    'div',
-                    { role: 'rowgroup' },
-                    el('div.row.head', { role: 'row' }, ...this.#headers.values(), last),
-                ),
-                this.#body,
-            ),
-            this.#nothing,
+        this.#head = el('div.row.head', { role: 'row' }, ...this.#headers.values(), last);
+        const grid = el(
+            'div.table',
+            {
+                role: 'grid',
+                'aria-label': text.table.title,
+                onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
+                onfocusin: (/** @type {FocusEvent} */ event) =>
+                    this.#setStop(/** @type {HTMLElement} */ (event.target)),
+            },
+            el('div', { role: 'rowgroup' }, this.#head),
+            this.#body,
         );
-    }
-
-    get columns() {
-        return COLUMNS;
+        place.append(grid, this.#nothing);
+        // Where the head is not shown it cannot be the tab stop.
+        NARROW.addEventListener('change', () => this.#setStop(null));
     }
 
     sortBy(/** @type {string} */ column, descending = column === this.column ? !this.descending : false) {
@@ -170,6 +184,54 @@ export class UsersTable {
         this.#rows.get(this.#selected ?? '')?.element.removeAttribute('aria-current');
         this.#selected = name;
         this.#rows.get(name ?? '')?.element.setAttribute('aria-current', 'true');
+    }
+
+    /** Make this the one place of the table that Tab stops at; the first row where it is null or gone. */
+    #setStop(/** @type {HTMLElement|null} */ wanted) {
+        const stop = wanted?.isConnected ? wanted : this.#firstStop();
+        if (stop === this.#stop) return;
+        if (this.#stop) this.#stop.tabIndex = -1;
+        this.#stop = stop;
+        if (stop) stop.tabIndex = 0;
+    }
+
+    /** @returns {HTMLElement|null} */
+    #firstStop() {
+        const [first] = controlsOf(this.#body.firstElementChild);
+        return first ?? this.#headers.get(this.column).firstElementChild;
+    }
+
+    /** Arrows move between rows and what is in them, Home and End to the first row and the last. */
+    #onKey(/** @type {KeyboardEvent} */ event) {
+        const { key, target, altKey, ctrlKey, metaKey, shiftKey } = event;
+        if (altKey || ctrlKey || metaKey || shiftKey) return;
+        const element = /** @type {HTMLElement} */ (target);
+        const row = element.closest('.row');
+        const column = controlsOf(row).indexOf(element);
+        const next = /** @type {Record<string, () => HTMLElement|undefined>} */ ({
+            ArrowDown: () => this.#below(row, column),
+            ArrowUp: () => this.#above(row, column),
+            ArrowLeft: () => controlsOf(row)[column - 1],
+            ArrowRight: () => controlsOf(row)[column + 1],
+            Home: () => controlsOf(this.#body.firstElementChild)[0],
+            End: () => controlsOf(this.#body.lastElementChild)[0],
+        });
+        if (!(key in next)) return;
+        // The page stays, at the edge of the table, too.
+        event.preventDefault();
+        next[key]()?.focus();
+    }
+
+    #below(/** @type {Element|null} */ row, /** @type {number} */ column) {
+        if (row === this.#head) return controlsOf(this.#body.firstElementChild)[0];
+        return controlsOf(row?.nextElementSibling ?? null)[column];
+    }
+
+    #above(/** @type {Element|null} */ row, /** @type {number} */ column) {
+        if (row === this.#head) return undefined;
+        const above = row?.previousElementSibling;
+        if (above) return controlsOf(above)[column];
+        return NARROW.matches ? undefined : this.#headers.get(this.column).firstElementChild;
     }
 
     /** Show these users, as far as they are looked for. @returns {number} how many that are */
@@ -194,6 +256,7 @@ export class UsersTable {
             else header.removeAttribute('aria-sort');
         }
         this.#nothing.hidden = wanted.length > 0 || users.size === 0;
+        this.#setStop(this.#stop);
         return wanted.length;
     }
 
