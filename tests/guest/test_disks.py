@@ -113,20 +113,30 @@ def test_with_a_full_journal_everything_goes_on_but_the_writing_of_it(linked):
         assert lived.failed("API") == lived.failed("port") == []
 
 
-@pytest.mark.parametrize(
-    ("what", "files"),
-    [("profile is", PROFILE), ("profile, and what is known of it, are", AUTH)],
-)
-def test_a_garbled_session_asks_for_a_new_scan(linked, what, files):
-    with lived_through(linked, f"a session's {what} overwritten with random bytes") as lived:
-        linked.call("POST", f"/v1/users/{USER}/stop")
-        linked.machine.run(
-            "sh",
-            "-c",
-            f"find {files} -type f | while read -r file; do "
-            'size=$(stat --format=%s "$file"); head -c $((size + 100)) /dev/urandom > "$file"; done',
-        )
-        linked.call("POST", f"/v1/users/{USER}/start")
+def garble(site, folder):
+    """Overwrite all files below a folder of a stopped session, and start it."""
+    site.call("POST", f"/v1/users/{USER}/stop")
+    site.machine.run(
+        "sh",
+        "-c",
+        f"find {folder} -type f | while read -r file; do "
+        'size=$(stat --format=%s "$file"); head -c $((size + 100)) /dev/urandom > "$file"; done',
+    )
+    site.call("POST", f"/v1/users/{USER}/start")
+
+
+def test_a_garbled_profile_is_replaced_by_the_last_copy(linked):
+    with lived_through(linked, "a session's profile is overwritten with random bytes"):
+        garble(linked, PROFILE)
+        said = linked.until_session(USER, "ready")
+        assert said["linked"]
+    until(lambda: (linked.call("GET", f"/v1/users/{USER}")["storage"] or {}).get("restored_at"), "its report")
+
+
+def test_a_session_that_is_garbled_with_all_copies_asks_for_a_new_scan(linked):
+    what = "a session's profile, its copies, and what is known of it are overwritten with random bytes"
+    with lived_through(linked, what) as lived:
+        garble(linked, AUTH)
         scan_again(linked)
         lived.lost = A_NEW_SCAN
     assert lived.failed("API") == []

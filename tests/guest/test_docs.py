@@ -8,7 +8,7 @@ from harness import SOCKET
 from testbed import guests
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.pt-BR.md", *sorted((ROOT / "docs").glob("*.md"))]
 RELEASES = guests.RELEASES[-1:]
 COMMANDS = {
     "$socket", "adduser", "age-keygen", "apt", "cp", "curl", "chgrp", "export", "grep", "journalctl", "make", "mkdir", "node", "setpriv", "socket=", "systemctl",
@@ -18,9 +18,9 @@ COMMANDS = {
 ELSEWHERE = {
     "make ": "CI, by make test; clean machines, by tools/try-clean-root",
     "apt ": "test_package.py, as dpkg does it",
-    "curl --unix-socket .run/api.sock": "with make run, by the integration tests' calls",
     "$socket -H 'Idempotency-Key": "tests/integration/test_examples.py, with a phone that is linked",
     "export WEBHOOK_SECRET=": "tests/integration/test_examples.py, with a phone that is linked",
+    "tools/phone scan": "with make run; what it tells the stand-in, tests/integration/test_examples.py",
     "tools/phone write": "with make run; what it tells the stand-in, tests/integration/test_examples.py",
     "node whatsapp_server.js": "tests/node",
     "curl http://localhost:5002": "tests/node/docs.test.js, with what is answered",
