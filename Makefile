@@ -111,7 +111,7 @@ screenshots: ## take the pictures of docs/images again
 
 site: ## write the documents as a website into dist/site
 	@tools/install-deps test
-	@tools/site
+	@tools/website
 
 deb: ## build dist/waportd_<version>_all.deb
 	@tools/install-deps deb

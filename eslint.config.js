@@ -19,7 +19,7 @@ const browser = readonly(
 const page = readonly('Blob EventSource document indexedDB localStorage location navigator window');
 
 module.exports = [
-    { ignores: ['.venv/', 'node_modules/', '.run/', 'build/', 'debian/'] },
+    { ignores: ['.venv/', 'node_modules/', '.run/', 'build/', 'debian/', 'dist/'] },
     js.configs.recommended,
     {
         languageOptions: { ecmaVersion: 2022, sourceType: 'commonjs', globals: { ...everywhere, ...node } },

@@ -213,7 +213,7 @@ export interface SessionDocument {
     browser: { path: string; running: boolean } | null;
     upstream: Upstream;
     turn: TurnName | null;
-    storage: object | null;
+    storage: ({ snapshot_at?: string | null; restored_at?: string | null } & Record<string, unknown>) | null;
     journal: object | null;
     webhook: object;
 }

@@ -26,7 +26,8 @@ function waportd(method, path, headers = {}) {
             if (status < 400) resolve({ status, etag: received.etag, document });
             else reject(new Error([document.detail, document.hint].filter(Boolean).join('; ')));
         });
-        request.on('error', (error) => reject(new Error(`waportd does not answer on ${socketPath}: ${error.message}`)));
+        const why = (error) => `waportd does not answer on ${socketPath}: ${error.message}`;
+        request.on('error', (error) => reject(new Error(why(error))));
         request.end();
     });
 }

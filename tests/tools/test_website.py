@@ -32,7 +32,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def pages():
-    built = subprocess.run([ROOT / "tools/site"], capture_output=True, text=True, check=False)
+    built = subprocess.run([ROOT / "tools/website"], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     # A web server shows 404.html in place of any page: its links begin at the root.
     return {path: Page(path.read_text()) for path in SITE.rglob("*.html") if path.name != "404.html"}
