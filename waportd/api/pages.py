@@ -4,7 +4,9 @@ They hold only public content: a page gets its data from the API, with its visit
 """
 
 import functools
+import gzip
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -182,7 +184,7 @@ def _page(request: web.Request, name: str, language: str, ancestors: str) -> web
     body = load()[name].replace(b'<html lang="en">', f'<html lang="{language}">'.encode(), 1)
     body = body.replace(b"-texts.en.mjs", f"-texts.{language}.mjs".encode(), 1)
     response = _respond(request, name, body)
-    response.headers["Vary"] = "Accept-Language"
+    response.headers["Vary"] = "Accept-Language, Accept-Encoding"
     response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors {ancestors}"
     return response
 
@@ -196,13 +198,27 @@ def _respond(request: web.Request, name: str, body: bytes) -> web.Response:
         "X-Content-Type-Options": "nosniff",
         # The address of the connect page may carry its signature.
         "Referrer-Policy": "no-referrer",
+        "Vary": "Accept-Encoding",
     }
     if etag in (_KNOWN.of(request) or ""):
         return web.Response(status=304, headers=headers)
     kind = _TYPES[Path(name).suffix]
-    return web.Response(
-        body=body, headers=headers, content_type=kind, charset=None if kind.endswith("zip") else "utf-8"
-    )
+    is_text = not kind.endswith("zip")
+    if name in load() and _takes_gzip(request):
+        headers["Content-Encoding"] = "gzip"
+        body = _compressed(body)
+    return web.Response(body=body, headers=headers, content_type=kind, charset="utf-8" if is_text else None)
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    accepted = request.headers.get("Accept-Encoding", "")
+    return re.search(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", accepted) is not None
+
+
+@functools.lru_cache(maxsize=128)
+def _compressed(body: bytes) -> bytes:
+    """Return a file as it is sent: a third of its size, which is a second of a slow phone's network. No secret is in it."""
+    return gzip.compress(body, mtime=0)
 
 
 def _language(request: web.Request, lang: Parameter[str | None], languages: Mapping[str, str]) -> str:

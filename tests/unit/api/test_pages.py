@@ -74,6 +74,34 @@ async def test_what_a_browser_has_already_is_not_sent_again(api):
     assert again["ETag"] == headers["ETag"]
 
 
+@pytest.mark.parametrize("path", ["/", "/connect", "/assets/base.css", "/assets/connect.mjs"])
+@pytest.mark.parametrize(
+    ("accepted", "is_compressed"),
+    [
+        ("gzip, deflate, br", True),
+        ("br;q=1.0, gzip;q=0.8", True),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0.0, br", False),
+        ("xgzip", False),
+    ],
+)
+async def test_a_browser_that_takes_gzip_gets_less_than_half_of_the_bytes(api, path, accepted, is_compressed):
+    async with api.get(path, headers={"Accept-Encoding": "identity"}) as plain:
+        whole = await plain.read()
+        assert "Content-Encoding" not in plain.headers
+    async with api.get(path, headers={"Accept-Encoding": accepted}) as answer:
+        assert (answer.headers.get("Content-Encoding") == "gzip") is is_compressed
+        assert "Accept-Encoding" in answer.headers["Vary"]
+        assert await answer.read() == whole
+        size = int(answer.headers["Content-Length"])
+    assert size < len(whole) / 2 if is_compressed else size == len(whole)
+    known = {"Accept-Encoding": accepted, "If-None-Match": answer.headers["ETag"]}
+    async with api.get(path, headers=known) as again:
+        assert again.status == 304
+        assert await again.read() == b""
+
+
 @pytest.mark.parametrize("name", ["connect.html", "nothing.mjs", "..%2Fdaemon.py"])
 async def test_nothing_else_is_an_asset(api, name):
     await get(api, f"/assets/{name}", 404)
@@ -100,13 +128,13 @@ async def test_the_pages_speak_the_language_of_who_asks(api, query, accepted, la
     headers, page = await get(api, f"/connect?user=1{query}", **{"Accept-Language": accepted})
     assert f'<html lang="{language}">' in page
     assert re.findall(r"connect-texts\.([^.]+)\.mjs", page) == [language]
-    assert headers["Vary"] == "Accept-Language"
+    assert headers["Vary"] == "Accept-Language, Accept-Encoding"
     # Of the dashboard there is no Spanish one.
     own = "en" if language == "es" else language
     headers, page = await get(api, f"/?{query}", **{"Accept-Language": accepted})
     assert f'<html lang="{own}">' in page
     assert re.findall(r"dashboard-texts\.([^.]+)\.mjs", page) == [own]
-    assert headers["Vary"] == "Accept-Language"
+    assert headers["Vary"] == "Accept-Language, Accept-Encoding"
 
 
 async def test_nobody_frames_the_dashboard_and_only_our_own_pages_the_connect_page(api):
