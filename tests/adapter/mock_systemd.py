@@ -29,8 +29,14 @@ ERRORS = {
     "restarting": "org.freedesktop.DBus.Error.NameHasNoOwner",
     "strange": f"{SYSTEMD}.OnlyByDependency",
     "unguarded": f"{SYSTEMD}.UnitMasked",
+    "unanswered": "org.freedesktop.DBus.Error.NoReply",
+    "unstarted": "org.freedesktop.DBus.Error.TimedOut",
 }
-WORDS = {"unguarded": "Unit polkit.service is masked."}
+WORDS = {
+    "unguarded": "Unit polkit.service is masked.",
+    "unanswered": "Method call timed out",
+    "unstarted": "Failed to activate service 'org.freedesktop.PolicyKit1': timed out (service_start_timeout=25000ms)",
+}
 """What it says where the words matter: systemd passes on what keeps polkit from a start."""
 
 

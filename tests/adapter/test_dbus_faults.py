@@ -153,6 +153,13 @@ async def test_a_unit_that_is_masked_may_be_polkit_and_not_ours(manager):
     assert "`systemctl unmask polkit`" in raised.value.hint
 
 
+@pytest.mark.parametrize("fault", ["unanswered", "unstarted"])
+async def test_a_polkit_that_does_not_start_is_no_systemd_that_is_late(manager, fault):
+    with pytest.raises(AccessDenied) as raised:
+        await manager.start(f"{fault}@1.service")
+    assert "`journalctl --unit polkit`" in raised.value.hint
+
+
 async def test_there_is_nothing_to_stop_or_to_reset_where_there_is_no_unit(manager):
     await manager.stop("missing@1.service")
     await manager.reset_failed("missing@1.service")

@@ -243,3 +243,27 @@ def test_a_polkit_that_is_masked_is_named_by_api_daemon_and_doctor(joined):
     joined.machine.run("sh", "-ec", finding["fix"].partition("; if")[0])
     joined.call("POST", f"/v1/users/{USER}/restart")
     note_seen(joined, "polkit is masked", "calls are refused with the reason; no session notices", began)
+
+
+@pytest.mark.thorough
+def test_a_polkit_whose_program_is_missing_is_named(joined):
+    folder = "/run/systemd/system/polkit.service.d"
+    joined.machine.run("mkdir", "--parents", folder)
+    joined.machine.run("tee", f"{folder}/gone.conf", given="[Service]\nExecStart=\nExecStart=/nonexistent\n")
+    joined.machine.systemctl("daemon-reload")
+    joined.machine.systemctl("stop", "polkit.service")
+    began = time.monotonic()
+    try:
+        answer = joined.ask("POST", f"/v1/users/{USER}/restart")
+        assert (answer.status, answer.json["code"]) == (502, "systemd_access_denied")
+        assert "polkit" in answer.json["hint"]
+        finding = failed(joined)["rights"]
+        assert "polkit, which does not start" in finding["message"]
+    finally:
+        joined.machine.run("rm", "--recursive", folder)
+        joined.machine.systemctl("daemon-reload")
+        joined.machine.systemctl("reset-failed", "polkit.service", check=False)
+    joined.call("POST", f"/v1/users/{USER}/restart")
+    note_seen(
+        joined, "polkit's program is missing", "calls are refused with the reason; no session notices", began
+    )

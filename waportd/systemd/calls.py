@@ -67,7 +67,7 @@ _WAYS_OUT: dict[Refuser, str] = {
     ),
     Refuser.NO_POLKIT: (
         "systemd asks polkit whether waportd may do this, and polkit does not start: `systemctl unmask polkit`, then "
-        "`systemctl start polkit`"
+        "`systemctl start polkit`; if that fails, `journalctl --unit polkit` says why"
     ),
 }
 

@@ -38,6 +38,8 @@ _HINTS = {
     "session": "log in as this user, or have `loginctl enable-linger` run for it; "
     "DBUS_SESSION_BUS_ADDRESS or XDG_RUNTIME_DIR must name that session's bus",
 }
+_NOT_ITS_OWN = ("Failed to activate service", "Method call timed out")
+"""What systemd answers when a program that it asked did not start, in the words of dbus-daemon and of sd-bus."""
 _LATE = {f"org.freedesktop.DBus.Error.{name}" for name in ("NoReply", "Timeout", "TimedOut")}
 _CLOSED = (Gio.IOErrorEnum.CLOSED, Gio.IOErrorEnum.BROKEN_PIPE, Gio.IOErrorEnum.NOT_CONNECTED)
 _GONE = "org.freedesktop.DBus.Error.Disconnected"
@@ -176,7 +178,8 @@ class Connection:
         """Return the exception for a GLib.Error of a call."""
         name = Gio.DBusError.get_remote_error(error)
         local = Gio.io_error_quark()
-        if name in _LATE or error.matches(local, Gio.IOErrorEnum.TIMED_OUT):
+        is_late = name in _LATE and not any(words in error.message for words in _NOT_ITS_OWN)
+        if is_late or error.matches(local, Gio.IOErrorEnum.TIMED_OUT):
             return self._late(method)
         if name == _GONE or any(error.matches(local, code) for code in _CLOSED):
             return BusLost(f"lost the {self.bus} bus: {error.message}")

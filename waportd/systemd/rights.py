@@ -36,10 +36,12 @@ _CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     ("StopUnit", "(ss)", (_PAUSE, "replace")),
     ("StartUnit", "(ss)", (_MOVE, _NO_START)),
 )
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 30.0
+"""More than the bus waits for polkit."""
 _OF_THE_BUS = ("Rejected send message", "Sender is not authorized")
 """How the refusals of dbus-daemon and dbus-broker begin; all other refusals are polkit's."""
-_POLKIT = "polkit.service"
+_POLKIT = ("polkit.service", "org.freedesktop.PolicyKit1", "Method call timed out")
+"""What refusals say where polkit does not start: its unit is masked, or it ends at once. Systemd asks nobody else."""
 
 
 class Refuser(enum.StrEnum):
@@ -55,7 +57,7 @@ def refuser(message: str) -> Refuser:
     if message.startswith(_OF_THE_BUS):
         return Refuser.BUS
     # The bus starts polkit when systemd asks it, and systemd passes on why the unit cannot start.
-    return Refuser.NO_POLKIT if _POLKIT in message else Refuser.POLKIT
+    return Refuser.NO_POLKIT if any(name in message for name in _POLKIT) else Refuser.POLKIT
 
 
 async def refused() -> dict[str, str]:
@@ -72,6 +74,8 @@ async def refused() -> dict[str, str]:
             except RemoteError as error:
                 if error.name in DENIALS or refuser(error.message) is Refuser.NO_POLKIT:
                     found[method] = error.message
+                if refuser(error.message) is Refuser.NO_POLKIT:
+                    break  # each further call may take as long
     finally:
         await connection.close()
     return found

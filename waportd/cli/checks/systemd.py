@@ -23,6 +23,8 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 
 _KEPT_FROM = 42
+_RIGHTS_TIMEOUT_S = 40.0
+"""More than the 25 s that the bus waits for a polkit that does not start."""
 
 
 _CONNECT = f"""
@@ -110,7 +112,9 @@ def rights(host: Host) -> Findings:
         yield fail("there is no user waportd", "systemd-sysusers && systemctl reload dbus")
         return
     # In our own folder: Python imports from the current one, which may be anybody's.
-    status, said = call(sys.executable, "-m", "waportd.systemd.rights", folder=_ROOT, user=user)
+    status, said = call(
+        sys.executable, "-m", "waportd.systemd.rights", folder=_ROOT, user=user, timeout=_RIGHTS_TIMEOUT_S
+    )
     refused: dict[str, str] = json.loads(said) if status == 0 else {}
     ways_out = {
         Refuser.BUS: "systemctl reload dbus",
