@@ -71,10 +71,15 @@ class Sessions:
         return time.monotonic() - since
 
     def kill_servers(self):
-        now = time.time()
-        self.killed += [Line(now, port, KILLED) for port in self.ports]
+        self._note_killed()
         units = [f"whatsapp@{port}.service" for port in self.ports]
         systemctl("kill", "--signal=KILL", *units, check=False)
+        # One may have begun to start in the time that this took: it is over, too.
+        self._note_killed()
+
+    def _note_killed(self):
+        now = time.time()
+        self.killed += [Line(now, port, KILLED) for port in self.ports]
 
     def said(self):
         """Return the lines of all servers, and when they were killed."""
