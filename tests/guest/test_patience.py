@@ -266,7 +266,7 @@ def test_node_is_missing_for_ten_seconds(user):
     # The light server is node, too: it was tried a few times, and not all the time.
     tried = begun(user) - before
     assert tried <= 10
-    saw = f"told as crash_loop with its cause and the next start; {tried} starts; seconds from when node is back"
+    saw = f"shown as crash_loop with its cause and the next start; {tried} starts; seconds from when node is back"
     note_seen(user, "node is missing for ten seconds", saw, back)
 
 

@@ -75,5 +75,5 @@ def test_sessions_are_linked_until_no_more_fit_and_all_go_on(small, record_prope
     for user in [*linked[-4:], str(len(linked) + 1)]:
         site.call("DELETE", f"/v1/users/{user}", 204)
     until(lambda: fitting(site) >= 1, "room for another one")
-    saw = f"{len(linked)} sessions of the stand-in's small page were linked, the next was refused and told why, none was ended"
+    saw = f"{len(linked)} sessions of the stand-in's small page were linked, the next was refused with the reason, none was ended"
     note_seen(site, "a host with 1 GB of memory", saw)

@@ -127,7 +127,7 @@ def exists(*patterns):
 
 
 PHASES = {
-    "the row tells of the move": lambda waportd: rows(waportd)[1] == TARGET,
+    "the row shows the move": lambda waportd: rows(waportd)[1] == TARGET,
     "the server has stopped": lambda waportd: (
         not exists((waportd.directory / "state/instances", f"{SOURCE}.env"))
     ),
