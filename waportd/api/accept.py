@@ -1,4 +1,4 @@
-"""Which of the offers a caller prefers, by the headers Accept and Accept-Language (RFC 9110, section 12)."""
+"""Which of the offers a caller prefers, by Accept, Accept-Encoding and Accept-Language (RFC 9110, section 12)."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -29,6 +29,12 @@ def best_type(request: web.Request, offers: Mapping[T, str]) -> T:
         return next((ranges[name] for name in fitting if name in ranges), 0.0)
 
     return max(offers, key=lambda offer: quality_of(offers[offer]))
+
+
+def takes_gzip(request: web.Request) -> bool:
+    """Return whether the caller's ``Accept-Encoding`` names gzip."""
+    codings = dict(preferences(request.headers.get("Accept-Encoding", "")))
+    return codings.get("gzip", 0.0) > 0
 
 
 def best_language(header: str, offers: Mapping[str, T], default: T) -> T:

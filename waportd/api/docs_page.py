@@ -4,7 +4,6 @@ It is made of the OpenAPI document, without a script and without anything from a
 """
 
 import functools
-import hashlib
 import html
 import json
 import re
@@ -13,12 +12,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from waportd.api import openapi
+from waportd.api import openapi, pages
 from waportd.api.json_schema import text
 from waportd.api.operations import Answer, Operation, Scope
-from waportd.api.parameters import Parameter
 from waportd.api.schema_words import anchor, members, resolved, said
-from waportd.value_types import Kind
 
 _Node = Mapping[str, Any]
 
@@ -27,9 +24,6 @@ _POLICY: Final = (
     + "; style-src 'self'; img-src 'self'"
 )
 """No script, nothing from other sites, nothing inline."""
-_KNOWN = Parameter[str | None](
-    "If-None-Match", Kind("an ETag", str), "The answer that the caller has.", "header"
-)
 _INLINE: Final = (
     (re.compile(r"`([^`]+)`"), r"<code>\1</code>"),
     (re.compile(r"\*\*([^*]+)\*\*"), r"<strong>\1</strong>"),
@@ -42,9 +36,9 @@ def operations() -> list[Operation]:
     """Return the operations of this resource."""
     answers = {
         200: Answer("the page", others={"text/html": text()}),
-        304: Answer("the caller has this answer already"),
+        304: pages.UNCHANGED,
     }
-    return [Operation("GET", "/docs", show, Scope.PUBLIC, answers, (_KNOWN,), lenient=True)]
+    return [Operation("GET", "/docs", show, Scope.PUBLIC, answers, (pages.KNOWN,), lenient=True)]
 
 
 async def show(request: web.Request) -> web.Response:
@@ -52,18 +46,9 @@ async def show(request: web.Request) -> web.Response:
 
     The page is `GET /openapi.json` in words: all calls with what they take, what they answer, and examples.
     """
-    body = _page(tuple(request.app["operations"]))
-    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-    headers = {
-        "ETag": etag,
-        "Cache-Control": "no-cache",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": _POLICY,
-    }
-    if etag in (_KNOWN.of(request) or ""):
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers=headers, content_type="text/html", charset="utf-8")
+    response = pages.respond(request, "text/html", _page(tuple(request.app["operations"])))
+    response.headers["Content-Security-Policy"] = _POLICY
+    return response
 
 
 @functools.lru_cache(1)

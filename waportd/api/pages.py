@@ -6,7 +6,6 @@ They hold only public content: a page gets its data from the API, with its visit
 import functools
 import gzip
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 from aiohttp import web
 
 from waportd import extension
-from waportd.api.accept import best_language
+from waportd.api.accept import best_language, takes_gzip
 from waportd.api.documents import written
 from waportd.api.json_schema import Document, of, text
 from waportd.api.operations import Answer, Operation, Scope
@@ -61,7 +60,7 @@ def _lang(languages: Mapping[str, str]) -> Parameter[str | None]:
 _DASHBOARD_LANG = _lang(_DASHBOARD_LANGUAGES)
 _CONNECT_LANG = _lang(_CONNECT_LANGUAGES)
 _ACCEPTED = Parameter[str | None]("Accept-Language", _TEXT, "The languages of the browser's user.", "header")
-_KNOWN = Parameter[str | None]("If-None-Match", _TEXT, "The answer that the caller has.", "header")
+KNOWN = Parameter[str | None]("If-None-Match", _TEXT, "The answer that the caller has.", "header")
 _NAME = Parameter[str](
     "name", _TEXT, "A file that the pages load.", "path", required=True, example="base.css"
 )
@@ -85,15 +84,15 @@ class PasskeyExtensions(Document):
 
 
 _FILES = {kind: {} if "zip" in kind else text() for kind in _TYPES.values() if "json" not in kind}
-_UNCHANGED = Answer("the caller has this answer already")
+UNCHANGED = Answer("the caller has this answer already")
 
 
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
 
     def page(path: str, handler: Handler, *parameters: Parameter[Any]) -> Operation:
-        answers = {200: Answer("the page", others={"text/html": text()}), 304: _UNCHANGED}
-        return Operation("GET", path, handler, Scope.PUBLIC, answers, (*parameters, _KNOWN), lenient=True)
+        answers = {200: Answer("the page", others={"text/html": text()}), 304: UNCHANGED}
+        return Operation("GET", path, handler, Scope.PUBLIC, answers, (*parameters, KNOWN), lenient=True)
 
     return [
         page("/", show_dashboard, _DASHBOARD_LANG, _ACCEPTED),
@@ -105,9 +104,9 @@ def operations() -> list[Operation]:
             Scope.PUBLIC,
             {
                 200: Answer("the file", of(PasskeyExtensions), others=_FILES),
-                304: _UNCHANGED,
+                304: UNCHANGED,
             },
-            (_NAME, _KNOWN),
+            (_NAME, KNOWN),
             errors=(NotFound,),
         ),
     ]
@@ -154,12 +153,12 @@ async def show_asset(request: web.Request) -> web.Response:
     """
     name = _NAME.of(request)
     if name == _EXTENSIONS:
-        return _respond(request, name, _offered(request.app["supervisor"].connect))
+        return _file(request, name, _offered(request.app["supervisor"].connect))
     if name in _ARCHIVES:
-        return _respond(request, name, _archive(_ARCHIVES[name]))
+        return _file(request, name, _archive(_ARCHIVES[name]))
     if name not in load() or name.endswith(".html"):
         raise NotFound(f"there is nothing at {request.path}", hint="the pages are at / and /connect")
-    return _respond(request, name, load()[name])
+    return _file(request, name, load()[name])
 
 
 def _offered(config: Connect) -> bytes:
@@ -183,13 +182,18 @@ def _archive(browser: extension.Browser) -> bytes:
 def _page(request: web.Request, name: str, language: str, ancestors: str) -> web.Response:
     body = load()[name].replace(b'<html lang="en">', f'<html lang="{language}">'.encode(), 1)
     body = body.replace(b"-texts.en.mjs", f"-texts.{language}.mjs".encode(), 1)
-    response = _respond(request, name, body)
+    response = _file(request, name, body)
     response.headers["Vary"] = "Accept-Language, Accept-Encoding"
     response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors {ancestors}"
     return response
 
 
-def _respond(request: web.Request, name: str, body: bytes) -> web.Response:
+def _file(request: web.Request, name: str, body: bytes) -> web.Response:
+    return respond(request, _TYPES[Path(name).suffix], body)
+
+
+def respond(request: web.Request, kind: str, body: bytes) -> web.Response:
+    """Return public content of a media type: not again if the caller has it, and compressed if they take that."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {
         "ETag": etag,
@@ -200,19 +204,13 @@ def _respond(request: web.Request, name: str, body: bytes) -> web.Response:
         "Referrer-Policy": "no-referrer",
         "Vary": "Accept-Encoding",
     }
-    if etag in (_KNOWN.of(request) or ""):
+    if etag in (KNOWN.of(request) or ""):
         return web.Response(status=304, headers=headers)
-    kind = _TYPES[Path(name).suffix]
     is_text = not kind.endswith("zip")
-    if name in load() and _takes_gzip(request):
+    if is_text and not kind.endswith("json") and takes_gzip(request):
         headers["Content-Encoding"] = "gzip"
         body = _compressed(body)
     return web.Response(body=body, headers=headers, content_type=kind, charset="utf-8" if is_text else None)
-
-
-def _takes_gzip(request: web.Request) -> bool:
-    accepted = request.headers.get("Accept-Encoding", "")
-    return re.search(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", accepted) is not None
 
 
 @functools.lru_cache(maxsize=128)
