@@ -11,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NEXT = "98.7.6"
+WHO = {
+    f"GIT_{role}_{field}": "a@example.org" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")
+}
+"""Who commits, for git."""
 
 
 @pytest.fixture
@@ -27,25 +31,15 @@ def checkout(tmp_path):
 
 
 def git(folder, *arguments):
-    who = {
-        f"GIT_{role}_{field}": "a@example.org"
-        for role in ("AUTHOR", "COMMITTER")
-        for field in ("NAME", "EMAIL")
-    }
     return subprocess.run(
-        ["git", *arguments], cwd=folder, env=os.environ | who, capture_output=True, text=True, check=True
+        ["git", *arguments], cwd=folder, env=os.environ | WHO, capture_output=True, text=True, check=True
     ).stdout.strip()
 
 
 def release(folder, version):
-    who = {
-        f"GIT_{role}_{field}": "a@example.org"
-        for role in ("AUTHOR", "COMMITTER")
-        for field in ("NAME", "EMAIL")
-    }
     return subprocess.run(
         [folder / "tools/release", version],
-        env=os.environ | who,
+        env=os.environ | WHO,
         capture_output=True,
         text=True,
         check=False,

@@ -127,9 +127,7 @@ class _Outcome:
         except (Problem, WaportdClientError) as error:
             problem = error if isinstance(error, Problem) else exit_status.of_client(error)
             self._failed[user.user] = problem
-            terminal.complain(f"user {user.user}: {problem.message}")
-            if problem.hint:
-                terminal.complain(f"  {problem.hint}")
+            terminal.complain(f"user {user.user}: {problem.message}", problem.hint)
         else:
             self._done.append((entry, size))
 
@@ -369,9 +367,7 @@ def _restore_all(context: Context, config: "Config", entries: "list[Entry]", pla
         except (Problem, WaportdClientError) as error:
             problem = error if isinstance(error, Problem) else exit_status.of_client(error)
             failed[entry.user] = problem
-            terminal.complain(f"user {entry.user}: {problem.message}")
-            if problem.hint:
-                terminal.complain(f"  {problem.hint}")
+            terminal.complain(f"user {entry.user}: {problem.message}", problem.hint)
         else:
             done.append(shown)
             if not context.screen.as_json:

@@ -83,9 +83,7 @@ def _do_all(context: Context, names: list[str], verb: Verb) -> Exit:
             if problem.exit_status in {Exit.UNREACHABLE, Exit.NOT_PERMITTED}:
                 raise  # it would be the same for the next one
             if not context.screen.as_json:
-                terminal.complain(f"user {name}: {problem.message}")
-                if problem.hint:
-                    terminal.complain(f"  {problem.hint}")
+                terminal.complain(f"user {name}: {problem.message}", problem.hint)
         else:
             done.append(shown)
             if not context.screen.as_json:

@@ -149,9 +149,11 @@ class Screen:
         print("\n".join(line.rstrip() for line in capture.get().splitlines()), flush=True)
 
 
-def complain(text: str) -> None:
-    """Say something to the person, on standard error."""
+def complain(text: str, hint: str | None = None) -> None:
+    """Say something to the person, on standard error; and below it, what to do."""
     print(plain(text), file=sys.stderr, flush=True)
+    if hint:
+        print(plain(f"  {hint}"), file=sys.stderr, flush=True)
 
 
 def confirmed(question: str) -> bool:
