@@ -22,6 +22,23 @@ NEVER = float("-inf")
 class Runtime:
     """One user. Times are of the monotonic clock."""
 
+    # There are as many as users: ten thousand without a dict of their own save 1 MB.
+    __slots__ = (
+        "__weakref__",
+        "_locks",
+        "failed_at",
+        "is_admitted",
+        "is_asked",
+        "is_prepared",
+        "is_queued",
+        "relayed_at",
+        "retried",
+        "retry",
+        "start",
+        "used_at",
+        "user",
+    )
+
     def __init__(self, user: User, locks: KeyedLocks[tuple[User, str]]) -> None:
         """``locks`` are those of all users: the next caller gets the same ones, even after this object has gone."""
         self.user = user
@@ -74,28 +91,30 @@ class Runtimes:
     """The users' objects. One without an assignment lives as long as it is referenced."""
 
     def __init__(self) -> None:
-        self._all: weakref.WeakValueDictionary[User, Runtime] = weakref.WeakValueDictionary()
         self._kept: dict[User, Runtime] = {}
+        self._others: weakref.WeakValueDictionary[User, Runtime] = weakref.WeakValueDictionary()
         self._locks: KeyedLocks[tuple[User, str]] = KeyedLocks()
 
     def __getitem__(self, user: User) -> Runtime:
-        runtime = self._all.get(user)
+        runtime = self._kept.get(user) or self._others.get(user)
         if runtime is None:
-            runtime = self._all[user] = Runtime(user, self._locks)
+            runtime = self._others[user] = Runtime(user, self._locks)
         return runtime
 
     def __iter__(self) -> Iterator[Runtime]:
-        return iter(list(self._all.values()))
+        return iter([*self._kept.values(), *self._others.values()])
 
     def keep(self, user: User) -> None:
         """Keep the object of a user who has an assignment."""
         self._kept[user] = self[user]
+        self._others.pop(user, None)
 
     def drop(self, user: User) -> None:
         """Forget a user. A holder of one of the locks keeps it; the rest is gone."""
         runtime = self._kept.pop(user, None)
         if runtime is None:
             return
+        self._others[user] = runtime
         if runtime.retry is not None:
             runtime.retry.cancel()
         runtime.retry, runtime.retried = None, 0
