@@ -14,13 +14,15 @@ class HttpError extends Error {
 
 /**
  * A request listener from a handler that returns {json}, {type, body}, {type, length, source} (a stream that
- * is read) or {stream} (a function that writes and keeps open); errors become JSON.
+ * is read) or {stream} (a function that writes and keeps open), with `headers` of its own; errors become
+ * JSON.
  */
 function answering(handle) {
     return async (request, response) => {
         try {
-            const { json, type, body, length, source, stream } = await handle(request);
-            response.setHeader('Cache-Control', 'no-store');
+            const { json, type, body, length, source, stream, headers } = await handle(request);
+            const sent = { 'Cache-Control': 'no-store', ...headers };
+            for (const [name, value] of Object.entries(sent)) response.setHeader(name, value);
             if (stream) {
                 response.writeHead(200, { 'Content-Type': 'application/x-ndjson' });
                 response.flushHeaders();

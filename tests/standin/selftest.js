@@ -8,4 +8,5 @@
  */
 'use strict';
 
-for (const part of ['linking', 'page', 'passkey', 'messages', 'faults']) require(`./selftest/${part}`);
+for (const part of ['linking', 'page', 'passkey', 'messages', 'faults', 'weight'])
+    require(`./selftest/${part}`);

@@ -1,4 +1,4 @@
-/** The site: what a browser loads, what its pages say and are told, and what is known of each account. */
+/** The site: what a browser loads, what its pages say and hear, and what is known of each account. */
 'use strict';
 
 const { execFileSync } = require('node:child_process');
@@ -17,6 +17,7 @@ const { Devices, Page, eightLetters } = require('./pages');
 const { Passkeys } = require('./passkey');
 const { startProxy } = require('./proxy');
 const { modulesOf, namesOf, traitsOf } = require('./traits');
+const { Weight } = require('./weight');
 
 /** So many older messages a phone hands over at a time. */
 const OLDER_AT_ONCE = 50;
@@ -34,7 +35,7 @@ const REFUSALS = {
 };
 
 class Site {
-    constructor({ dataDir, refsTtl, shape, seed, proxy }) {
+    constructor({ dataDir, refsTtl, shape, seed, proxy, chats }) {
         this.refsTtl = refsTtl;
         this.seed = seed;
         this.proxyLogin = proxy;
@@ -43,6 +44,7 @@ class Site {
         this.devices = new Devices(path.join(dataDir, 'state.json'));
         this.media = new Media();
         this.passkeys = new Passkeys();
+        this.weight = chats === null ? null : new Weight(chats);
         this.pages = new Map();
         this.sent = [];
         this.signals = [];
@@ -68,6 +70,10 @@ class Site {
             { key, cert },
             answering((request) => this.serveSite(request)),
         );
+        this.site.on('upgrade', (request, socket) => {
+            if (this.weight && request.url === '/weight/socket') this.weight.connect(request, socket);
+            else socket.destroy();
+        });
         this.control = http.createServer(answering((request) => this.serveControl(request)));
     }
 
@@ -113,6 +119,8 @@ class Site {
         if (request.method === 'GET' && folder === 'page' && PAGE_FILES.includes(name)) {
             return { type: 'text/javascript', body: fs.readFileSync(path.join(PAGE, name)) };
         }
+        const heavy = request.method === 'GET' && this.weight?.serve(pathname);
+        if (heavy) return heavy;
         throw new HttpError(404, 'no such resource');
     }
 
@@ -123,14 +131,22 @@ class Site {
             modules: this.modules,
             breaks: this.breaks,
             delays: this.delays,
+            weight: this.weight?.config ?? null,
         };
         const preload = PAGE_FILES.map((name) => `<link rel="modulepreload" href="/page/${name}">`);
         return (
             `<!doctype html><html lang="${this.traits.language}"><meta charset="utf-8">` +
-            `<title>WhatsApp</title>${preload.join('')}<body><p id="screen"></p>` +
+            `<title>WhatsApp</title>${preload.join('')}${this.heavyHead()}<body><p id="screen"></p>` +
             `<script id="standin" type="application/json">${asScript(config)}</script>` +
             '<script type="module" src="/page/main.mjs"></script>'
         );
+    }
+
+    /** The code that a heavy page loads before anything else, and its style. */
+    heavyHead() {
+        if (!this.weight) return '';
+        const scripts = this.weight.config.files.boot.map((src) => `<script src="${src}"></script>`);
+        return `<link rel="stylesheet" href="/weight/style.css">${scripts.join('')}`;
     }
 
     refusal() {
@@ -141,14 +157,14 @@ class Site {
         );
     }
 
-    // ---- what a page is told --------------------------------------------------------------------
+    // ---- what a page hears --------------------------------------------------------------------
 
     /** A page has opened its connection: the answer stays open and carries one JSON command a line. */
     openDownlink(hello) {
         return (response) => {
             const page = new Page(hello, response);
             for (const other of this.pages.values()) {
-                // Two connections of one device: the newer one wins, the older is told so.
+                // Two connections of one device: the newer one wins, the older one hears of it.
                 if (other.noise === page.noise && other.id !== page.id) {
                     other.send({ type: 'state', state: 'CONFLICT' });
                 }
@@ -194,7 +210,7 @@ class Site {
 
     // ---- what a page says -----------------------------------------------------------------------
 
-    /** What a page tells or asks the site; the answer is a JSON object. */
+    /** What a page reports to the site, or asks it; the answer is a JSON object. */
     onUplink({ page: id, type, ...fields }) {
         const page = this.pages.get(id);
         if (!page) throw new HttpError(409, 'this page has no open downlink');
@@ -264,6 +280,7 @@ class Site {
         }
         this.site.close();
         this.site.closeAllConnections();
+        this.weight?.disconnect();
         await once(this.site, 'close');
     }
 }
@@ -393,7 +410,7 @@ const UPLINK = {
         asked.letters = `${letters.slice(0, 4)}-${letters.slice(4)}`;
         limitPasskey(page);
         page.send({ type: 'passkey-compare', letters: asked.letters });
-        // The page confirms by itself while it still has the key of the scan.
+        // The page confirms automatically while it still has the key of the scan.
         if (asked.agrees === null) return;
         asked.agreeing = setTimeout(() => completePasskey(site, page), asked.agrees);
     },

@@ -23,6 +23,7 @@ function readOptions() {
             shape: { type: 'string', default: 'today' },
             seed: { type: 'string', default: '1' },
             proxy: { type: 'string' },
+            weight: { type: 'string' },
             'watch-parent': { type: 'boolean', default: false },
         },
     });
@@ -34,12 +35,16 @@ function readOptions() {
     if (!SHAPE_NAMES.includes(values.shape)) throw new Error(`--shape must be one of ${SHAPE_NAMES}`);
     if (!/^[1-9]\d*$/.test(values.seed)) throw new Error('--seed must be a whole number from 1 on');
     if (values.proxy && !values.proxy.includes(':')) throw new Error('--proxy must be USER:PASSWORD');
+    if (values.weight !== undefined && !/^[1-9]\d*$/.test(values.weight)) {
+        throw new Error('--weight must be a number of chats, from 1 on');
+    }
     return {
         dataDir: values.data,
         refsTtl,
         shape: values.shape,
         seed: Number(values.seed),
         proxy: values.proxy,
+        chats: values.weight === undefined ? null : Number(values.weight),
         httpsPort: Number(values['https-port']),
         controlPort: Number(values['control-port']),
         watchParent: values['watch-parent'],

@@ -1,7 +1,7 @@
 /** Contacts, chats and messages of the account. */
 
 import { GroupMetadata } from './groups.mjs';
-import { Collection, defineModel } from './models.mjs';
+import { Collection, defineModel, spare } from './models.mjs';
 import { MsgKey, createWid, isRegistered, me, numberOf, toLid, toPhone } from './ids.mjs';
 import { Media, expiredMedia } from './media.mjs';
 import { config, pause, traits, uplink } from './site.mjs';
@@ -72,20 +72,23 @@ export class MsgModel extends defineModel(MESSAGE_PROPS, ['expired', 'reactions'
     }
 }
 
-class ChatModel extends defineModel([
-    'id',
-    'name',
-    'formattedTitle',
-    'unreadCount',
-    'archive',
-    'pin',
-    't',
-    'isReadOnly',
-    'isLocked',
-    'muteExpiration',
-    'lastReceivedKey',
-    'endOfHistoryTransferType',
-]) {
+class ChatModel extends defineModel(
+    [
+        'id',
+        'name',
+        'formattedTitle',
+        'unreadCount',
+        'archive',
+        'pin',
+        't',
+        'isReadOnly',
+        'isLocked',
+        'muteExpiration',
+        'lastReceivedKey',
+        'endOfHistoryTransferType',
+    ],
+    spare(60),
+) {
     msgs = new Collection();
 
     serialize() {
@@ -96,7 +99,7 @@ class ChatModel extends defineModel([
 
 const ContactModel = defineModel(
     ['id', 'name', 'shortName', 'pushname', 'phoneNumber', 'isBusiness', 'type'],
-    ['isContactBlocked', 'isEnterprise'],
+    ['isContactBlocked', 'isEnterprise', ...spare(40)],
 );
 export const Msg = Object.assign(new Collection(), { modelClass: MsgModel });
 export const Chat = new Collection();
@@ -140,7 +143,7 @@ export function addContact(wid, { name, pushname } = {}) {
 Contact.find = async (id) => Contact.get(id) ?? addContact(createWid(id));
 BusinessProfile.find = async () => ({});
 
-/** What the site tells of somebody. */
+/** What the site says of somebody. */
 export function changeContact({ id, known: { name, pushname, business, blocked } }) {
     const contact = addContact(createWid(id), { name, pushname });
     contact.set({
@@ -243,12 +246,12 @@ export async function loadEarlierMsgs({ chat }) {
     return msgs;
 }
 
-/** Asks the phone for something; what comes of it comes later. */
+/** Asks the phone for something; the result comes later. */
 export async function sendPeerDataOperationRequest(type, { chatId }) {
     if (type === HISTORY_ON_DEMAND) await uplink('older', { chat: String(chatId) });
 }
 
-/** The phone hands over older messages of a chat: they are stored, and in nobody's view yet. */
+/** The phone hands over older messages of a chat: they are stored, and in no one's view yet. */
 export function takeOlder({ chat: id, messages, more }) {
     const chat = Chat.get(id);
     const made = messages.map((message) => toMsg(chat, message)).filter(Boolean);
@@ -293,7 +296,7 @@ function withMedia(msg) {
     msg.mediaData = new Media({ type: msg.type, mimetype: msg.mimetype, mediaStage: 'NEED_POKE' });
 }
 
-/** Loads a message into its chat; a new one is announced to whoever listens. */
+/** Loads a message into its chat; a new one is announced to anyone who listens. */
 function show(chat, msg, options) {
     chat.msgs.add(msg, options);
     Msg.add(msg);

@@ -2,10 +2,10 @@
 
 import { Chat, Refused, addChat } from './chats.mjs';
 import { createWid, isMe } from './ids.mjs';
-import { Collection, defineModel } from './models.mjs';
+import { Collection, defineModel, spare } from './models.mjs';
 import { traits, uplink } from './site.mjs';
 
-const Participant = defineModel(['id', 'isAdmin', 'isSuperAdmin']);
+const Participant = defineModel(['id', 'isAdmin', 'isSuperAdmin'], spare(6));
 
 class Participants extends Collection {
     iAmAdmin() {
@@ -88,7 +88,7 @@ export const queryAndUpdateGroupMetadataById = ({ id }) => updateGroup(createWid
 
 class ActionError extends Error {}
 
-/** An action of the screen: all or none of them, and nobody is told what became of each. */
+/** An action of the screen: all or none of them, and nobody learns what happened to each. */
 const action = (kind, allowed) => async (chat, participants) => {
     const { participants: all } = chat.groupMetadata;
     if (participants.some((each) => !all[allowed](each))) throw new ActionError();

@@ -71,7 +71,7 @@ class Wid {
         return this._serialized;
     }
 }
-// A method of this name is a trap for whoever looks for the text of a message key under it.
+// A method of this name is a trap for anyone who looks for the text of a message key under it.
 Wid.prototype[config.names.key] = Wid.prototype.toLogString;
 
 export function createWid(id) {
@@ -111,7 +111,7 @@ function asRegistered(user) {
     return area < FIRST_AREA_WITHOUT_NINTH_DIGIT ? `55${area}9${rest}` : `55${area}${rest}`;
 }
 
-/** The id under which WhatsApp knows whom `wid` stands for; null when nobody is there: numbers in 0000. */
+/** The id under which WhatsApp knows who `wid` stands for; null when nobody is there: numbers in 0000. */
 export function registered(wid) {
     if (!wid.isUser()) return wid;
     const { user } = toPhone(wid);
@@ -174,5 +174,5 @@ export class MsgKey {
         return other instanceof MsgKey && String(other) === String(this);
     }
 }
-// As in a build, whose code has the name in it: before there is a key, nothing else tells it.
+// As in a build, whose code has the name in it: before there is a key, nothing else says it.
 MsgKey.prototype.toString = new Function(`return this[${JSON.stringify(config.names.key)}]`);

@@ -1,6 +1,6 @@
 /**
  * The page of the stand-in: what whatsapp-web.js finds in WhatsApp Web, and no more. This module starts it
- * and follows what the site tells it.
+ * and follows what the site says to it.
  */
 
 import { changeContact, mergeChat, receive, takeOlder } from './chats.mjs';
@@ -12,7 +12,8 @@ import { hasLogin, keys, openProfile } from './profile.mjs';
 import { drawAlways } from './screen.mjs';
 import { told } from './sending.mjs';
 import { Conn, Socket, ban, enter, leave, setProgress, sync, tidyAddress } from './session.mjs';
-import { pageId, pause, tell, traits } from './site.mjs';
+import { config, pageId, pause, tell, traits } from './site.mjs';
+import { begin, carry } from './weight.mjs';
 
 const RECONNECT_MS = 1000;
 
@@ -21,7 +22,7 @@ const SHORTCAKE = ['WAWebShortcakeLinkingAction', 'WAWebShortcakeLinkingApi'];
 
 let refused = false;
 
-/** What the site tells the page, one after another; the next waits for what one returns. */
+/** What the site says to the page, one after another; the next waits for what one returns. */
 const commands = {
     ref({ ref }) {
         Conn.set({ ref });
@@ -34,6 +35,7 @@ const commands = {
         closePasskey();
         if (!ready) withhold('WAWebSyncGatingUtils');
         await enter(login);
+        if (config.weight) await carry();
         for (const chat of chats) mergeChat(chat);
         Socket.set({ state: 'CONNECTED', stream: 'CONNECTED' });
         for (const message of offline) receive(message);
@@ -73,7 +75,7 @@ const commands = {
     'reload-after': reloadAfter,
 };
 
-/** Does what one line says. A command that fails is told to the site; the next ones are still followed. */
+/** Does what one line says. A command that fails is reported to the site; the next ones still count. */
 async function follow(line) {
     const { seq, type, ...command } = JSON.parse(line);
     let error;
@@ -129,5 +131,6 @@ async function stayConnected() {
 
 installRequire();
 drawAlways();
+if (config.weight) begin();
 if (traits.debug) window.Debug = { VERSION: traits.build };
 window.addEventListener('load', stayConnected);

@@ -72,7 +72,7 @@ const MEDIA_PROPS = `
     .split(/\s+/);
 
 /**
- * What is known of a message's media. Today's build gives it an id as well: whoever spreads this model into a
+ * What is known of a message's media. Today's build gives it an id as well: who spreads this model into a
  * message overwrites the message's own.
  */
 export const Media = defineModel(traits.media_id ? ['id', ...MEDIA_PROPS] : MEDIA_PROPS, ['mediaStage']);

@@ -122,6 +122,10 @@ export function defineModel(props, session = []) {
     return Defined;
 }
 
+/** Names of attributes that models of the real page have beside those that anybody reads, on a heavy page. */
+export const spare = (count) =>
+    config.weight ? Array.from({ length: count }, (_, index) => `spare${index}`) : [];
+
 export class Collection extends Emitter {
     #models = new Map();
 

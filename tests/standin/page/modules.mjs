@@ -233,7 +233,7 @@ export function installRequire() {
         return loaded.get(name);
     };
     loadAll('boot');
-    // Before anybody else hears of it, as the main screen is what the page tells it of.
+    // Before anybody else hears of it, as the page reports it to the main screen.
     Socket.listen('change:hasSynced', (_, synced) => {
         if (!synced) return;
         loadAll('main');

@@ -25,7 +25,7 @@ const toB64Url = (buffer) =>
         .replaceAll('/', '_')
         .replace(/=+$/, '');
 
-/** What this build looks like, and the letters on show. */
+/** What this build looks like, and the letters shown. */
 const now = { look: 'usual', stage: null, letters: null };
 const shown = document.createElement('div');
 shown.style.cssText = 'position: fixed; inset: 0; background: white';
@@ -37,7 +37,7 @@ function element(name, testid, ...children) {
     return made;
 }
 
-/** A button that tells the site of each press: who presses what is looked at. */
+/** A button that reports each press to the site: who presses what is looked at. */
 function button(testid, text, pressed, { disabled = false } = {}) {
     const made = element('button', testid, text);
     made.disabled = disabled;
@@ -86,7 +86,7 @@ function promptCard({ busy = false, alert = false } = {}) {
     card('passkey_prompt_card', ...(alert ? [told] : []), ...continueButtons(busy));
 }
 
-/** Asks the browser for the passkey, with a challenge that the site makes anew each time. */
+/** Asks the browser for the passkey, with a challenge that the site makes again each time. */
 async function ask() {
     promptCard({ busy: true });
     try {

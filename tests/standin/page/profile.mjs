@@ -41,5 +41,5 @@ export const hasLogin = async () => Boolean(await read('login'));
 
 export async function clearProfile() {
     database.close();
-    await settled(indexedDB.deleteDatabase('wawc'));
+    for (const { name } of await indexedDB.databases()) await settled(indexedDB.deleteDatabase(name));
 }

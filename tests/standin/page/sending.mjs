@@ -1,11 +1,11 @@
-/** What this page sends: messages, reactions, edits, deletions, signals; and what the site tells of them. */
+/** What this page sends: messages, reactions, edits, deletions, signals; and what the site says of them. */
 
 import { MsgKey, createWid, isMe, me, toPhone } from './ids.mjs';
 import { Msg, addOwn, calls, chatOf, findById, forget } from './chats.mjs';
 import { Cmd } from './session.mjs';
 import { config, tell, uplink } from './site.mjs';
 
-/** What the site is told of a message: enough for a test to see what would have reached the other side. */
+/** What the site gets of a message: enough for a test to see what would have reached the other side. */
 const TOLD = `
     type body caption t mimetype filename size directPath isGif isViewOnce lat lng loc quotedStanzaID
     mentionedJidList pollName pollOptions vcardFormattedName
@@ -67,7 +67,7 @@ function reacted(msg, from, { id, text, t }) {
     ]);
 }
 
-/** What the page knows of reactions: one of each person, of whom it may have heard before it was loaded. */
+/** What the page knows of reactions: one of each person. It may have heard of them earlier. */
 function keepReaction(msg, reaction) {
     const others = (msg.reactions ?? []).filter(({ from }) => from !== reaction.from);
     msg.set({ hasReaction: true, reactions: [...others, reaction] });
@@ -176,7 +176,7 @@ export const forwardMessages = ({ chat, msgs }) =>
         }),
     );
 
-// ---- what the site tells --------------------------------------------------------------------------
+// ---- what the site says --------------------------------------------------------------------------
 
 function known(id) {
     const msg = findById(id);

@@ -43,7 +43,7 @@ export const BackendEventBus = new Emitter();
 BackendEventBus.triggerRefreshQR = () => BackendEventBus.trigger('refresh_qr');
 BackendEventBus.listen('refresh_qr', () => tell('refresh'));
 
-/** Starts the connection of the main thread anew, which is the wrong one while a worker has it. */
+/** Starts the connection of the main thread again, which is the wrong one while a worker has it. */
 export function refreshQR() {
     if (!traits.comms_in_worker) tell('refresh');
 }
@@ -80,7 +80,7 @@ export const listeners = () => listened;
 
 export const DEVICE_PLATFORM = '1';
 
-/** The text of the code on show, as the page draws it. */
+/** The text of the code that is shown, as the page draws it. */
 export const codeText = () =>
     [
         Conn.ref,
@@ -163,7 +163,7 @@ export function tidyAddress() {
     }
 }
 
-/** The account is banned for a time: told to whoever listens, and the connection ends; no logout. */
+/** The account is banned for a time: reported to anyone who listens, and the connection ends; no logout. */
 export function ban({ code, expire }) {
     const told = { banned: true, code, expire, message: undefined, url: undefined };
     BackendEventBus.trigger('account_temporarily_banned', told);

@@ -1,10 +1,10 @@
-/** What the site told this document when it served it, and how the page speaks to the site. */
+/** What the site said to this document when it served it, and how the page speaks to the site. */
 
-/** `{traits, names, modules, breaks, delays}`; see ../traits.js and ../site.js. */
+/** `{traits, names, modules, breaks, delays, weight}`; see ../traits.js, ../weight.js and ../site.js. */
 export const config = JSON.parse(document.getElementById('standin').textContent);
 /** How this page behaves; the site changes some of it while the page is open. */
 export const { traits } = config;
-/** New with each document: what a test tells documents apart by. */
+/** New with each document: what a test distinguishes documents by. */
 export const pageId = crypto.randomUUID();
 
 export const pause = (milliseconds) =>
@@ -19,5 +19,5 @@ export async function uplink(type, fields) {
     return answer.json();
 }
 
-/** Tells the site what it need not answer; a site that cannot be reached is not told. */
+/** Reports to the site what it need not answer; a site that cannot be reached hears nothing. */
 export const tell = (type, fields) => uplink(type, fields).catch(() => {});

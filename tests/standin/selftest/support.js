@@ -34,11 +34,11 @@ const keyText = (id) => id[names.key];
 
 const root = fs.mkdtempSync(path.join(os.tmpdir(), 'standin-'));
 const browser = findBrowser();
-/** What the site told when it started; there once the tests run. */
+/** What the site said when it started; there once the tests run. */
 let site;
 const open = new Set();
 const bare = new Set();
-let sharedBrowser;
+const sharedBrowsers = new Map();
 let profiles = 0;
 /** The traits that the tests begin with: the library must hear of the end of the sync, as on a slow page. */
 const baseline = { ...usual, sync_waits: true };
@@ -170,15 +170,18 @@ async function linked(number = PHONE, options = {}) {
     return Object.assign(handle, { qr });
 }
 
-/** A page without the library, in a profile of its own; all of them share a browser. */
-async function openPage({ load = true } = {}) {
-    sharedBrowser ??= await puppeteer.launch({
-        executablePath: browser,
-        headless: 'shell',
-        pipe: true,
-        args: ['--disable-gpu', '--in-process-gpu', ...site.browserArgs],
-    });
-    const context = await sharedBrowser.createBrowserContext();
+/** A page without the library, in a profile of its own; all of a site share a browser. */
+async function openPage({ load = true, at = site } = {}) {
+    if (!sharedBrowsers.has(at)) {
+        const started = await puppeteer.launch({
+            executablePath: browser,
+            headless: 'shell',
+            pipe: true,
+            args: ['--disable-gpu', '--in-process-gpu', ...at.browserArgs],
+        });
+        sharedBrowsers.set(at, started);
+    }
+    const context = await sharedBrowsers.get(at).createBrowserContext();
     bare.add(context);
     const page = await context.newPage();
     if (load) await page.goto('https://web.whatsapp.com/');
@@ -276,7 +279,7 @@ afterEach(async () => {
     await ok('set', baseline);
 });
 after(async () => {
-    await sharedBrowser?.close();
+    for (const each of sharedBrowsers.values()) await each.close();
     await site.stop();
     fs.rmSync(root, { recursive: true, force: true, maxRetries: 5 });
 });
