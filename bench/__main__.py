@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import place
 
-GROUPS = ("warm", "start", "daemon", "scale", "messages", "snapshots", "browsers")
+GROUPS = ("warm", "start", "daemon", "scale", "messages", "snapshots", "browsers", "linked")
 
 
 def main() -> int:

@@ -55,6 +55,9 @@ class Sessions:
 
     def __init__(self, waportd: place.Waportd, standin: place.StandIn) -> None:
         self.waportd = waportd
+        self.standin = standin
+        self.code = ""
+        """What the script has printed last to be scanned."""
         self.standin_args = list(standin.browser_args)
         shell = shutil.which("chromium-headless-shell")
         assert shell is not None
@@ -86,11 +89,12 @@ class Sessions:
 
     @contextlib.contextmanager
     def ten_lines(
-        self, options: dict[str, Any], kept: Path | None = None
+        self, options: dict[str, Any], kept: Path | None = None, first: str = "code"
     ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-        """Run the script until the block ends; give the process and the milliseconds until its code.
+        """Run the script until the block ends; give the process and the milliseconds until its first line.
 
-        ``kept`` is a folder that a later run finds again, as a session of ours does.
+        ``kept`` is a folder that a later run finds again, as a session of ours does. ``first`` is what that line has to
+        be: ``code``, or ``ready``.
         """
         with place.scratch() if kept is None else contextlib.nullcontext(kept) as folder:
             folder.mkdir(exist_ok=True)
@@ -106,8 +110,13 @@ class Sessions:
                 cwd=folder,
             ) as process:
                 assert process.stdout is not None
-                assert process.stdout.readline().count(b",") == 4, "no code"
-                yield process, (time.perf_counter() - began) * 1000
+                line = process.stdout.readline().decode().strip()
+                took = (time.perf_counter() - began) * 1000
+                assert (line.count(",") == 4) if first == "code" else (line == first), (
+                    f"no {first}, but {line!r}"
+                )
+                self.code = line
+                yield process, took
                 _end(process)
                 process.stdout.close()
 
@@ -123,7 +132,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         psutil.wait_procs(family, 10)
 
 
-def _pss(pids: list[int]) -> float:
+def pss(pids: list[int]) -> float:
+    """Return the memory of these processes, in MiB."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -131,14 +141,15 @@ def _pss(pids: list[int]) -> float:
     return total / MIB
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
+    """Return a process and all that it has started."""
     with contextlib.suppress(psutil.NoSuchProcess):
         main = psutil.Process(pid)
         return [main.pid, *(child.pid for child in main.children(recursive=True))]
     return []
 
 
-def _group(waportd: place.Waportd, user: str) -> list[int]:
+def group(waportd: place.Waportd, user: str) -> list[int]:
     """Return all processes of a user's unit."""
     unit = waportd.user(user)["unit"]
     group = place.unit_property(unit, "ControlGroup")
@@ -146,7 +157,7 @@ def _group(waportd: place.Waportd, user: str) -> list[int]:
         processes = root / group.lstrip("/") / "cgroup.procs"
         if processes.exists() and (listed := processes.read_text("ascii").split()):
             return [int(pid) for pid in listed]
-    return _tree(int(place.unit_property(unit, "MainPID")))
+    return tree(int(place.unit_property(unit, "MainPID")))
 
 
 def _time_to_code(sessions: Sessions, rounds: int) -> list[Row]:
@@ -221,10 +232,10 @@ def _memory(sessions: Sessions, rounds: int, more: int, settle: float) -> list[R
     def ours() -> tuple[float, float]:
         users = [sessions.start_ours()[0]]
         time.sleep(settle)
-        first = _pss(_group(sessions.waportd, users[0]))
+        first = pss(group(sessions.waportd, users[0]))
         users += [sessions.start_ours()[0] for _ in range(more)]
         time.sleep(settle)
-        all_ = sum(_pss(_group(sessions.waportd, user)) for user in users)
+        all_ = sum(pss(group(sessions.waportd, user)) for user in users)
         for user in users:
             sessions.end_ours(user)
         return first, (all_ - first) / more
@@ -233,10 +244,10 @@ def _memory(sessions: Sessions, rounds: int, more: int, settle: float) -> list[R
         with contextlib.ExitStack() as stack:
             scripts = [stack.enter_context(sessions.ten_lines(sessions.default))[0]]
             time.sleep(settle)
-            first = _pss(_tree(scripts[0].pid))
+            first = pss(tree(scripts[0].pid))
             scripts += [stack.enter_context(sessions.ten_lines(sessions.default))[0] for _ in range(more)]
             time.sleep(settle)
-            all_ = sum(_pss(_tree(script.pid)) for script in scripts)
+            all_ = sum(pss(tree(script.pid)) for script in scripts)
         return first, (all_ - first) / more
 
     measured = interleave(rounds, {"ours": ours, "theirs": theirs})
@@ -264,7 +275,7 @@ def _per_gigabyte(sessions: Sessions, counts: tuple[int, ...]) -> list[Row]:
         while len(users) < count:
             users.append(sessions.start_ours()[0])
         time.sleep(SETTLE)
-        total = sum(_pss(_group(sessions.waportd, user)) for user in users) + _pss([daemon])
+        total = sum(pss(group(sessions.waportd, user)) for user in users) + pss([daemon])
         result.append(row(f"sessions that wait for a scan and the daemon: {count}", "–", "MiB", [total]))
     for user in users:
         sessions.end_ours(user)

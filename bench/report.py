@@ -21,6 +21,7 @@ GROUPS = {
     "messages": "Messages",
     "snapshots": "Snapshots of a login",
     "browsers": "Sessions with real browsers",
+    "linked": "Linked sessions, on a page as heavy as the real one",
 }
 IMAGES = "docs/images"
 STYLE = CleanStyle(

@@ -11,4 +11,5 @@ const client = new Client({
     puppeteer: JSON.parse(puppeteer),
 });
 client.on('qr', (text) => process.stdout.write(`${text}\n`));
+client.on('ready', () => process.stdout.write('ready\n'));
 client.initialize();

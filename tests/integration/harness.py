@@ -224,9 +224,9 @@ SHAPE = os.environ.get("STANDIN_SHAPE", "today")
 class StandIn:
     """WhatsApp and its phones."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, *options):
         self._process = subprocess.Popen(
-            ["node", ROOT / "tests/standin/standin.js", "--data", directory, "--shape", SHAPE],
+            ["node", ROOT / "tests/standin/standin.js", "--data", directory, "--shape", SHAPE, *options],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -333,7 +333,7 @@ class Waportd:
         return len(re.findall(r"reconciled:|Cannot reload", self.journal("waportd.service")))
 
     def kill(self):
-        """Kill the daemon; systemd starts it anew."""
+        """Kill the daemon; systemd restarts it."""
         before = self.pid
         os.kill(before, signal.SIGKILL)
         until(lambda: is_active("waportd.service") and self.pid not in {0, before}, "the daemon's return")
@@ -379,7 +379,7 @@ class Waportd:
 
 @dataclass
 class Poller:
-    """Asks again and again in the background, on a new connection each time, and keeps what came of it."""
+    """Asks again and again in the background, on a new connection each time, and keeps the result of it."""
 
     ask: Any
     pause: float = 0.02
