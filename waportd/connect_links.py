@@ -37,22 +37,31 @@ class Links:
     def sign(self, user: User, lifetime: float) -> tuple[int, str]:
         """Return the end of a new link, in seconds since the epoch, and its signature. A secret until then."""
         expires = int(time.time() + lifetime)
-        return expires, self._signature(user, str(expires))
+        return expires, self._signature("connect", user, str(expires))
 
     def check(self, user: User, expires: str, signature: str) -> int:
         """Return the end of the link of that user; raise LinkInvalid or LinkExpired."""
-        # As bytes: what callers send need not be ASCII.
-        valid = hmac.compare_digest(
-            signature.encode(errors="replace"), self._signature(user, expires).encode()
-        )
-        if not valid or not _SECONDS.fullmatch(expires):
+        if not self._signed(signature, "connect", user, expires) or not _SECONDS.fullmatch(expires):
             raise LinkInvalid("the link is not one of ours, or is for another user", hint=_HINT)
         if int(expires) <= time.time():
             raise LinkExpired("the link has expired", hint=_HINT)
         return int(expires)
 
-    def _signature(self, user: User, expires: str) -> str:
-        """Sign with HMAC-SHA-256. No user's name holds the separator."""
-        text = f"connect/{user}/{expires}".encode(errors="replace")
+    def sign_return(self, user: User, expires: int, address: str) -> str:
+        """Return the signature of the address to which a link of that user and end leads back."""
+        return self._signature("return", user, str(expires), address)
+
+    def vouches_for(self, user: str, expires: str, address: str, signature: str) -> bool:
+        """Return whether a link of that user and end came with that address to return to; also when it has ended."""
+        is_link = "/" not in user and _SECONDS.fullmatch(expires) is not None
+        return is_link and self._signed(signature, "return", user, expires, address)
+
+    def _signed(self, signature: str, *parts: str) -> bool:
+        # As bytes: what callers send need not be ASCII.
+        return hmac.compare_digest(signature.encode(errors="replace"), self._signature(*parts).encode())
+
+    def _signature(self, *parts: str) -> str:
+        """Sign with HMAC-SHA-256. No user's name holds the separator, and only the last part may."""
+        text = "/".join(parts).encode(errors="replace")
         digest = hmac.new(self._key, text, hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -66,3 +66,38 @@ def test_what_a_link_is_made_of_cannot_be_taken_apart_in_two_ways(links):
     with pytest.raises(LinkInvalid):
         links.check(TWO, f"1{expires}", signature)
     links.check(User("21"), str(expires), signature)
+
+
+APP = "https://app.example.com/after?step=2"
+
+
+def test_an_address_to_return_to_goes_with_one_link_and_outlives_it(links, monkeypatch):
+    expires, _ = links.sign(TWO, 600)
+    signature = links.sign_return(TWO, expires, APP)
+    assert links.vouches_for("2", str(expires), APP, signature)
+    monkeypatch.setattr(time, "time", lambda: expires + 3600.0)
+    assert links.vouches_for("2", str(expires), APP, signature)
+    changed = [
+        ("3", str(expires), APP, signature),
+        ("2", str(expires + 1), APP, signature),
+        ("2", str(expires), f"{APP}3", signature),
+        ("2", str(expires), "https://evil.example/", signature),
+        ("2", str(expires), APP, signature[:-1]),
+        ("2", str(expires), APP, ""),
+        ("2", str(expires), APP, "\udcff"),
+        ("2", f"0{expires}", APP, signature),
+        ("2", "", APP, signature),
+        # The same text, taken apart elsewhere.
+        (f"2/{expires}", "https:", APP.removeprefix("https:/"), signature),
+        (f"2/{expires}/https:", "", APP.removeprefix("https://"), signature),
+    ]
+    for user, end, address, sign in changed:
+        assert not links.vouches_for(user, end, address, sign), (user, end, address)
+
+
+def test_the_signature_of_a_link_signs_no_address_and_that_of_an_address_no_link(links):
+    expires, signature = links.sign(TWO, 600)
+    assert not links.vouches_for("2", str(expires), "", signature)
+    for of_address in (links.sign_return(TWO, expires, APP), links.sign_return(TWO, expires, "")):
+        with pytest.raises(LinkInvalid):
+            links.check(TWO, str(expires), of_address)

@@ -3,25 +3,33 @@
 import urllib.parse
 from typing import Annotated, Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from waportd.api import examples
-from waportd.api.access import access_of, peer_uid
+from waportd.api.access import access_of
 from waportd.api.documents import moment, respond
 from waportd.api.json_schema import Document, Moment, of
 from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.pages import embedders_of
 from waportd.api.parameters import EXPIRES, NO_BODY, SIGNATURE, USER, Body, Member
+from waportd.api.return_to import ADDRESS, RETURN_SIGNATURE, RETURN_TO, called, origin_of
 from waportd.connect_links import MAX_LIFETIME_S
-from waportd.errors import StoreError
+from waportd.errors import BadRequest, StoreError
 from waportd.value_types import number
 
 _LIFETIME_S = 600
-_TTL = Body[dict[str, int] | None](
+_WISH = Body[dict[str, Any] | None](
     (
         Member(
             "ttl",
             number(1, MAX_LIFETIME_S),
             f"Seconds for which the link is valid; {_LIFETIME_S} by default.",
+        ),
+        Member(
+            "return_to",
+            ADDRESS,
+            'Where "Back to the app" on the page leads, when the phone is linked or the link has ended: an address whose '
+            "origin `api.frame_ancestors` names. Nobody is led there without a click.",
         ),
     ),
     f'{{"ttl": {_LIFETIME_S}}}',
@@ -50,7 +58,7 @@ def operations() -> list[Operation]:
             Scope.USER,
             {201: Answer("the link", of(ConnectLink), example=examples.CONNECT_LINK)},
             (USER,),
-            _TTL,
+            _WISH,
         ),
         Operation(
             "DELETE",
@@ -80,15 +88,27 @@ async def create(request: web.Request) -> web.Response:
     events, a pairing code, a passkey, and to start the server. The user need not have a port yet.
     """
     user = USER.of(request)
-    wish: dict[str, Any] = _TTL.of(request) or {}
-    expires, signature = access_of(request).links.sign(user, wish.get("ttl", _LIFETIME_S))
-    query = urllib.parse.urlencode({USER.name: user, EXPIRES.name: expires, SIGNATURE.name: signature})
-    path = f"/connect?{query}"
-    place = access_of(request).links.public_url or _called(request)
+    wish: dict[str, Any] = _WISH.of(request) or {}
+    links = access_of(request).links
+    address = wish.get("return_to")
+    if address is not None:
+        _refuse_strange(request, address)
+    expires, signature = links.sign(user, wish.get("ttl", _LIFETIME_S))
+    query: dict[str, Any] = {USER.name: user, EXPIRES.name: expires, SIGNATURE.name: signature}
+    if address is not None:
+        query[RETURN_TO.name] = address
+        query[RETURN_SIGNATURE.name] = links.sign_return(user, expires, address)
+    path = f"/connect?{urllib.parse.urlencode(query)}"
+    place = links.public_url or called(request)
     return respond(ConnectLink(url=f"{place}{path}", path=path, expires_at=moment(expires)), 201)
 
 
-def _called(request: web.Request) -> str:
-    """Return the address that the caller used; nothing for a unix socket, which no browser can open."""
-    host = request.headers.get(hdrs.HOST) if peer_uid(request) is None else None
-    return f"{request.scheme}://{host}" if host else ""
+def _refuse_strange(request: web.Request, address: str) -> None:
+    """Raise BadRequest for an address to return to that the configuration does not name."""
+    if not embedders_of(request).include(request, address):
+        origin = origin_of(address)
+        raise BadRequest(
+            f"return_to: {origin} is not among the origins of api.frame_ancestors",
+            hint=f"add {origin} to `api.frame_ancestors` in the configuration, and reload waportd. Where `self` is "
+            "listed, the origin of `api.public_url` is among them",
+        )

@@ -82,7 +82,8 @@ class Api:
         default=("self",),
         metadata=_key(
             values.ORIGINS,
-            "Whose pages may show the connect page in a frame: self is the origin under which waportd itself "
+            "The web apps of the connect page: their pages may show it in a frame, and it may lead back to them "
+            "(`return_to` of a connect link). self is the origin under which waportd itself "
             "is seen. Left empty, it is none.",
         ),
     )
