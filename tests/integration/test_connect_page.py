@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 
 PHONE = "5511999990001"
 SOON = 10.0
-"""Seconds in which nobody takes a page for stuck; a browser that is started anew takes longer here."""
+"""Seconds in which nobody takes a page for stuck; a browser that is started again takes longer here."""
 
 
 def open_page(browser, front_end, user="1", **query):
@@ -19,7 +19,7 @@ def open_page(browser, front_end, user="1", **query):
 
 
 def shown_code(browser, waportd, user="1"):
-    """Return the code that a camera reads off the screen, which is the one that the API tells."""
+    """Return the code that a camera reads off the screen, which is the one that the API has."""
     return until(
         lambda: (read := browser.code()) and read == waportd.qr(user)["qr"] and read,
         "the API's code on the screen",
@@ -54,7 +54,7 @@ def test_a_phone_is_linked_by_the_code_on_the_screen(browser, front_end, waportd
     assert browser.driver.title == "WhatsApp is linked"
     free_of_barriers(browser)
     assert browser.complaints() == []
-    # Whoever comes back sees the same.
+    # Who comes back sees the same.
     open_page(browser, front_end, lang="pt-BR")
     browser.see("WhatsApp conectado", "Conectado como Ana")
     standin.tell("logout", phone=PHONE)
@@ -69,7 +69,7 @@ def test_a_phone_is_linked_by_its_number(browser, front_end, waportd, standin):
     browser.run("document.querySelector('.alternative button').focus()")
     browser.type(Keys.ENTER)
     # Who works by keyboard is taken along.
-    browser.see("Conecte com o número de telefone")
+    browser.see("Conecte com o número de telefone", "Seu número de telefone do WhatsApp")
     assert browser.focused() == "Conecte com o número de telefone"
     browser.type(Keys.TAB)
     assert browser.focused() == "phone"
@@ -105,7 +105,7 @@ WINDOWS = {
 @pytest.mark.parametrize("font", ["16px", "32px"])
 def test_the_whole_code_fits_into_every_window(browser, front_end, waportd, font, lang):
     open_page(browser, front_end, lang=lang)
-    first = shown_code(browser, waportd)
+    shown_code(browser, waportd)
     for name, window in WINDOWS.items():
         browser.look(**window)
         browser.run("document.documentElement.style.fontSize = arguments[0]", font)
@@ -120,7 +120,8 @@ def test_the_whole_code_fits_into_every_window(browser, front_end, waportd, font
         assert top >= 0, name
         assert right <= window["width"], name
         assert bottom <= window["height"], name
-        assert shown_code(browser, waportd) == first, name
+        # It may be the next one by now.
+        shown_code(browser, waportd)
 
 
 def test_a_phone_begins_with_its_number(browser, front_end, waportd):
@@ -171,6 +172,76 @@ def test_a_page_whose_program_does_not_load_says_so(browser, front_end, waportd)
         browser.complaints()
 
 
+SLOW = {"latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 50_000}
+"""A phone's bad connection, as browsers' own tools call it: milliseconds, bytes a second."""
+WATCH = """
+    new MutationObserver((_, observer) => {
+        if (!document.querySelector('.code svg, #phone')) return;
+        observer.disconnect();
+        const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+        window.first = {
+            ms: performance.now(),
+            bytes: all.reduce((sum, { transferSize }) => sum + transferSize, 0),
+            files: all.map(({ name }) => new URL(name).pathname).filter((name) => !name.startsWith('/v1/')),
+        };
+    }).observe(document, { childList: true, subtree: true });
+"""
+
+
+@pytest.mark.parametrize("is_phone", [False, True])
+def test_the_first_code_needs_few_files_and_no_patience(browser, front_end, waportd, is_phone):
+    """Nor does the form for the number, with which a phone begins."""
+    waportd.show_code("1")
+    browser.look(**({"width": 390, "height": 844} if is_phone else {}))
+    browser.command("Network.enable")
+    watch = browser.command("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
+    seen = []
+    try:
+        browser.command("Network.setCacheDisabled", cacheDisabled=True)
+        browser.command("Network.emulateNetworkConditions", offline=False, **SLOW)
+        # A moment in which this machine was busy is not the page's: one of some tries counts.
+        while len(seen) < 4 and not (seen and seen[-1]["ms"] <= 4_000):
+            open_page(browser, front_end, lang="pt-BR")
+            seen.append(until(lambda: browser.run("return window.first"), "the first code"))
+            assert is_phone or len(seen[-1]["files"]) <= 12, seen[-1]
+            assert seen[-1]["bytes"] <= 64 * 1024, seen[-1]
+            # The rest comes behind it, and is there when it is wanted.
+            until(lambda: "passkey-view.mjs" in loaded(browser), "the later parts")
+        assert seen[-1]["ms"] <= 4_000, seen
+    finally:
+        normal = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        browser.command("Network.emulateNetworkConditions", offline=False, **normal)
+        browser.command("Network.setCacheDisabled", cacheDisabled=False)
+        browser.command("Page.removeScriptToEvaluateOnNewDocument", identifier=watch["identifier"])
+        browser.look()
+
+
+def loaded(browser):
+    """Return the names of the files that the page has loaded."""
+    return browser.run(
+        "return performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname.split('/').pop())"
+    )
+
+
+def test_a_part_that_does_not_load_is_named_and_loaded_again(browser, front_end, waportd):
+    browser.command("Network.enable")
+    try:
+        browser.command("Network.setBlockedURLs", urls=["*/connect-pairing.mjs"])
+        open_page(browser, front_end)
+        shown_code(browser, waportd)
+        browser.press("Link with phone number instead")
+        browser.see("A part of this page did not load", "Check your connection")
+        free_of_barriers(browser)
+        browser.command("Network.setBlockedURLs", urls=[])
+        browser.press("Load again")
+        shown_code(browser, waportd)
+        browser.press("Link with phone number instead")
+        browser.see("Your WhatsApp phone number")
+    finally:
+        browser.command("Network.setBlockedURLs", urls=[])
+        browser.complaints()
+
+
 def test_too_many_codes_are_counted_down(browser, front_end, waportd):
     open_page(browser, front_end)
     shown_code(browser, waportd)
@@ -204,10 +275,10 @@ def test_a_passkey_is_one_more_step(browser, front_end, waportd, standin):
     standin.tell("scan", qr=shown_code(browser, waportd), phone=PHONE, name="Ana")
     browser.see("One more step: your passkey", "minutes left", "Linked devices")
     free_of_barriers(browser)
-    # What was signed elsewhere is refused, and the step goes on.
+    # What was signed elsewhere is refused, and the step continues.
     hand_in(browser, signed(waportd, standin, origin="https://web.whatsapp.com.example"))
     browser.see("not signed on web.whatsapp.com")
-    # WhatsApp itself refuses what another key has signed, and asks anew.
+    # WhatsApp itself refuses what another key has signed, and asks again.
     first = waportd.qr("1")["passkey"]["options"]["challenge"]
     hand_in(browser, signed(waportd, standin, wrong="signature"))
     until(lambda: first not in json.dumps(waportd.qr("1")["passkey"]["options"] or first), "another request")
@@ -234,7 +305,7 @@ def test_a_passkey_is_wanted_after_a_number_was_typed(browser, front_end, waport
     browser.see("WhatsApp is linked", "Linked as Ana")
 
 
-def test_whoever_stops_at_the_passkey_sees_a_code_at_once(browser, front_end, waportd, standin):
+def test_who_stops_at_the_passkey_sees_a_code_at_once(browser, front_end, waportd, standin):
     standin.tell("passkey")
     open_page(browser, front_end)
     first = shown_code(browser, waportd)
@@ -357,7 +428,7 @@ def test_each_dead_end_has_a_way_out(browser, front_end, waportd, standin):
     assert browser.complaints() == []
 
 
-def test_an_error_is_told_to_its_visitor_in_words_and_to_the_administrator_in_detail(
+def test_an_error_is_shown_to_its_visitor_in_words_and_to_the_administrator_in_detail(
     browser, front_end, waportd, standin
 ):
     standin.tell("unreachable")
@@ -402,7 +473,7 @@ def test_a_daemon_that_is_away_is_waited_for(browser, front_end, waportd):
     browser.miss("#lost")
 
 
-def test_a_dead_code_does_not_stay_on_show(browser, front_end, idle_waportd):
+def test_a_dead_code_does_not_stay_visible(browser, front_end, idle_waportd):
     idle_waportd.configure(instances={"qr_lifetime": [4, 4]})
     idle_waportd.start()
     open_page(browser, front_end)

@@ -122,7 +122,7 @@ def test_each_step_is_for_everybody(browser, daemon, page, lang):
     assert browser.complaints() == []
 
 
-def test_what_goes_wrong_in_the_extension_is_told_and_can_be_tried_again(browser, daemon, with_extension):
+def test_what_goes_wrong_in_the_extension_is_reported_and_can_be_tried_again(browser, daemon, with_extension):
     asks(daemon)
     with_extension()
     words = {
@@ -149,7 +149,7 @@ def test_what_goes_wrong_in_the_extension_is_told_and_can_be_tried_again(browser
     assert daemon.until_asked("POST", "/passkey") == CREDENTIAL
 
 
-def test_what_the_daemon_refuses_is_told_in_plain_words(browser, daemon, with_extension):
+def test_what_the_daemon_refuses_is_reported_in_plain_words(browser, daemon, with_extension):
     asks(daemon)
     with_extension()
     refusals = {
@@ -345,7 +345,7 @@ def test_another_request_ends_the_one_before(browser, daemon, with_extension):
     assert not [one for one in daemon.asked if one[1] == "/passkey"]
 
 
-def test_whoever_stops_gets_a_new_code(browser, daemon, with_extension):
+def test_who_stops_gets_a_new_code(browser, daemon, with_extension):
     daemon.tell("passkey_required", CODE)
     with_extension()
     daemon.refusals["POST", "/passkey/confirm"] = (409, "passkey_code_changed")
@@ -368,7 +368,7 @@ def test_whoever_stops_gets_a_new_code(browser, daemon, with_extension):
     puts = len([one for one in daemon.asked if one[0] == "PUT"])
     browser.press("Try again")
     daemon.until_asked("PUT", "", puts + 1)
-    # It has ended by itself: a code is asked for.
+    # It has ended meanwhile: a code is asked for.
     daemon.refusals["DELETE", "/passkey"] = (409, "no_passkey_request")
     browser.press("Start over with a new code")
     daemon.until_asked("PUT", "", puts + 2)
@@ -376,7 +376,7 @@ def test_whoever_stops_gets_a_new_code(browser, daemon, with_extension):
     browser.see("WhatsApp has changed", "Details for the administrator")
     browser.press("Show a new code")
     daemon.until_asked("PUT", "", puts + 3)
-    # After several tries codes begin anew: why is not left to be guessed.
+    # After several tries codes begin again: why is not left to be guessed.
     daemon.tell("generating", cause="passkey_failed", message="m")
     browser.see("WhatsApp did not accept the passkey", "Several tries")
 

@@ -6,6 +6,7 @@ They hold only public content: a page gets its data from the API, with its visit
 import functools
 import gzip
 import hashlib
+import html
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from waportd.api.json_schema import Document, of, text
 from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.parameters import Parameter
 from waportd.api.problems import Handler
+from waportd.api.return_to import RETURN_SIGNATURE, RETURN_TO, granted, is_among, origin_of, own_origin
 from waportd.config import Connect
 from waportd.errors import NotFound
 from waportd.value_types import Kind
@@ -96,7 +98,7 @@ def operations() -> list[Operation]:
 
     return [
         page("/", show_dashboard, _DASHBOARD_LANG, _ACCEPTED),
-        page("/connect", show_connect, _USER, _CONNECT_LANG, _ACCEPTED),
+        page("/connect", show_connect, _USER, _CONNECT_LANG, RETURN_TO, RETURN_SIGNATURE, _ACCEPTED),
         Operation(
             "GET",
             "/assets/{name}",
@@ -113,14 +115,27 @@ def operations() -> list[Operation]:
 
 
 class Embedders:
-    """Who may show the connect page in a frame."""
+    """The web apps that may show the connect page in a frame, and that it may lead back to."""
 
     def __init__(self, origins: Iterable[str] = ("self",)) -> None:
         self.allow(origins)
 
     def allow(self, origins: Iterable[str]) -> None:
         """Replace the list: of origins, and ``self`` for our own. Empty: nobody."""
-        self.policy = " ".join("'self'" if origin == "self" else origin for origin in origins) or "'none'"
+        self._origins = tuple(origins)
+        named = ("'self'" if origin == "self" else origin for origin in self._origins)
+        self.policy = " ".join(named) or "'none'"
+
+    def include(self, request: web.Request, address: str) -> bool:
+        """Return whether an address is at one of these origins."""
+        origin = origin_of(address)
+        return origin is not None and is_among(origin, self._origins, own_origin(request))
+
+
+def embedders_of(request: web.Request) -> Embedders:
+    """Return the application's embedders."""
+    embedders: Embedders = request.app["embedders"]
+    return embedders
 
 
 async def show_dashboard(request: web.Request) -> web.Response:
@@ -136,12 +151,15 @@ async def show_dashboard(request: web.Request) -> web.Response:
 async def show_connect(request: web.Request) -> web.Response:
     """Show the page on which a user links a phone.
 
-    Pages of `api.frame_ancestors` may embed it.
+    Pages of `api.frame_ancestors` may embed it. It has a link back to the web app where the address has `return_to`: an
+    address of the page's own site, or one that came with the connect link.
     """
-    embedders: Embedders = request.app["embedders"]
-    return _page(
-        request, "connect.html", _language(request, _CONNECT_LANG, _CONNECT_LANGUAGES), embedders.policy
-    )
+    embedders = embedders_of(request)
+    language = _language(request, _CONNECT_LANG, _CONNECT_LANGUAGES)
+    address = granted(request, _USER.of(request))
+    if address is not None and not embedders.include(request, address):
+        address = None  # it is no longer configured
+    return _page(request, "connect.html", language, embedders.policy, address)
 
 
 async def show_asset(request: web.Request) -> web.Response:
@@ -179,10 +197,13 @@ def _archive(browser: extension.Browser) -> bytes:
     return extension.archive(browser, extension.load())
 
 
-def _page(request: web.Request, name: str, language: str, ancestors: str) -> web.Response:
-    body = load()[name].replace(b'<html lang="en">', f'<html lang="{language}">'.encode(), 1)
+def _page(
+    request: web.Request, name: str, language: str, ancestors: str, return_to: str | None = None
+) -> web.Response:
+    back = "" if return_to is None else f' data-return-to="{html.escape(return_to)}"'
+    body = load()[name].replace(b'<html lang="en">', f'<html lang="{language}"{back}>'.encode(), 1)
     body = body.replace(b"-texts.en.mjs", f"-texts.{language}.mjs".encode(), 1)
-    response = _file(request, name, body)
+    response = respond(request, "text/html", body, is_private=return_to is not None)
     response.headers["Vary"] = "Accept-Language, Accept-Encoding"
     response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors {ancestors}"
     return response
@@ -192,8 +213,11 @@ def _file(request: web.Request, name: str, body: bytes) -> web.Response:
     return respond(request, _TYPES[Path(name).suffix], body)
 
 
-def respond(request: web.Request, kind: str, body: bytes) -> web.Response:
-    """Return public content of a media type: not again if the caller has it, and compressed if they take that."""
+def respond(request: web.Request, kind: str, body: bytes, *, is_private: bool = False) -> web.Response:
+    """Return content of a media type: not again if the caller has it, and compressed if they take that.
+
+    What is private, of one visitor, is not kept here.
+    """
     etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {
         "ETag": etag,
@@ -209,7 +233,7 @@ def respond(request: web.Request, kind: str, body: bytes) -> web.Response:
     is_text = not kind.endswith("zip")
     if is_text and not kind.endswith("json") and takes_gzip(request):
         headers["Content-Encoding"] = "gzip"
-        body = _compressed(body)
+        body = gzip.compress(body) if is_private else _compressed(body)
     return web.Response(body=body, headers=headers, content_type=kind, charset="utf-8" if is_text else None)
 
 

@@ -1,6 +1,6 @@
-/** What several views of the connect page are made of. */
+/** What is needed wherever a phone is linked: a code to scan, its time, buttons. To type: typed-code.mjs. */
 
-import { now } from './api.mjs';
+import { asProblem, now, send, userPath } from './api.mjs';
 import { el, say, spinner } from './dom.mjs';
 
 const COPIED_MS = 2_000;
@@ -27,30 +27,6 @@ export const steps = (/** @type {string[]} */ list) =>
 export function skeleton() {
     const corner = () => el('i');
     return el('div.skeleton', { 'aria-hidden': 'true' }, corner(), corner(), corner(), spinner());
-}
-
-/** A code for people's eyes: eight letters in boxes, spelled for screen readers. */
-export class Letters {
-    element = el('p.letters', { role: 'img' });
-    #label;
-    /** @type {string|null} */
-    #code = null;
-
-    constructor(/** @type {string} */ label) {
-        this.#label = label;
-    }
-
-    /** @returns {boolean} whether this is another code than before */
-    show(/** @type {string} */ code) {
-        if (code === this.#code) return false;
-        this.#code = code;
-        this.element.replaceChildren(
-            ...[...code].map((letter) => el(letter === '-' ? 'i' : 'b', {}, letter)),
-        );
-        const spelled = [...code.replace('-', '')].join(' ');
-        this.element.setAttribute('aria-label', `${this.#label}: ${spelled}`);
-        return true;
-    }
 }
 
 /**
@@ -112,4 +88,83 @@ export class Timer {
         if (this.#until !== null)
             say(this.words, this.#say(Math.max(0, Math.ceil((this.#until - now()) / 1000))));
     }
+}
+
+/** The code to scan, drawn sharply. It does not outlive its time, even if nothing is heard any more. */
+export class CodePicture {
+    element;
+    #user;
+    #timer;
+    /** What is drawn. @type {string|null} */
+    #code = null;
+
+    /**
+     * @param {string} user
+     * @param {string} label
+     * @param {Timer} timer
+     */
+    constructor(user, label, timer) {
+        this.#user = user;
+        this.#timer = timer;
+        this.element = el('div.code', { role: 'img', 'aria-label': label }, skeleton());
+    }
+
+    show(/** @type {Pick<import('./types').CodeDocument, 'qr'|'expires_at'>} */ { qr, expires_at: end }) {
+        const code = Date.parse(end) > now() ? qr : null;
+        if (code === this.#code) return;
+        this.#code = code;
+        this.#timer.run(code === null ? null : end);
+        if (code === null) this.element.replaceChildren(skeleton());
+        else this.#draw(code);
+    }
+
+    tick() {
+        this.#timer.tick();
+        if (this.#code !== null && this.#timer.over) this.leave();
+    }
+
+    /** Show no code any more. */
+    leave() {
+        this.#code = null;
+        this.element.replaceChildren(skeleton());
+    }
+
+    /** Fit the picture into its place again. */
+    fit() {
+        const svg = this.element.querySelector('svg');
+        if (svg) svg.replaceWith(sharp(svg, this.element));
+    }
+
+    /** Draw the present code. One that comes too late is not drawn. */
+    async #draw(/** @type {string} */ code) {
+        const isWanted = () => this.#code === code;
+        try {
+            const headers = { Accept: 'image/svg+xml' };
+            const query = { format: 'svg' };
+            const answer = await send('GET', userPath(this.#user, 'qr'), { query, headers });
+            const parser = new DOMParser();
+            const { documentElement: picture } = parser.parseFromString(await answer.text(), 'image/svg+xml');
+            if (isWanted() && picture.nodeName === 'svg')
+                this.element.replaceChildren(sharp(picture, this.element));
+        } catch (error) {
+            // Without a code any more there is a newer event on its way.
+            if (asProblem(error).status !== 409 && isWanted())
+                setTimeout(() => isWanted() && this.#draw(code), 1_000);
+        }
+    }
+}
+
+/** Make a picture as large as its place allows with every module a whole number of the screen's pixels. */
+function sharp(/** @type {Element} */ picture, /** @type {HTMLElement} */ place) {
+    const svg = /** @type {SVGSVGElement} */ (document.importNode(picture, true));
+    svg.setAttribute('shape-rendering', 'crispEdges');
+    svg.setAttribute('aria-hidden', 'true');
+    const moved = /** @type {SVGGraphicsElement|null} */ (svg.querySelector('[transform]'));
+    const scale = moved?.transform.baseVal.consolidate()?.matrix.a ?? 1;
+    const modules = svg.viewBox.baseVal.width / scale;
+    const room = Math.max(1, place.clientWidth - 16) * devicePixelRatio;
+    const side = (Math.max(1, Math.floor(room / modules)) * modules) / devicePixelRatio;
+    svg.setAttribute('width', String(side));
+    svg.setAttribute('height', String(side));
+    return svg;
 }

@@ -22,13 +22,14 @@ export const words = {
     },
     phone: {
         label: 'Your WhatsApp phone number',
-        help: 'With country code, for example +1 202 555 0123',
+        help: 'With country code, for example +1\u00a0202\u00a0555\u00a00123',
         prefix: '',
         ask: 'Get a code',
         asking: 'Asking WhatsApp…',
         invalid: 'This phone number is incomplete. Start with + and the country code, for example +1.',
         zero: 'Leave out the leading zeros and start with the country code, for example +1.',
         byScan: 'Scan a QR code instead',
+        replaces: 'A code was requested already. A code for another number takes its place.',
     },
     pairing: {
         steps: [
@@ -44,6 +45,11 @@ export const words = {
         left: (/** @type {number} */ minutes, /** @type {number} */ seconds) =>
             `Valid for ${minutes}:${String(seconds).padStart(2, '0')}`,
         other: 'Use another number',
+    },
+    elsewhere: {
+        scan: 'Show a QR code here',
+        number: 'Get a code here',
+        note: 'A QR code ends the code that was requested, and so does a code for another number. For the same number you get the same code.',
     },
     passkey: {
         ahead: {
@@ -146,6 +152,8 @@ export const words = {
     details: 'Details for the administrator',
     lost: 'The connection to the server is lost. Reconnecting…',
     tryNow: 'Try now',
+    replaced: 'The code that was shown here no longer works. Another window may have requested a new one.',
+    back: 'Back to the app',
     views: {
         preparing: {
             title: 'Getting your code ready',
@@ -159,6 +167,10 @@ export const words = {
             text: 'You get a code of eight characters to type on your phone.',
         },
         pairing: { title: 'Type this code on your phone' },
+        elsewhere: {
+            title: 'A code for a phone number was requested',
+            text: 'It is shown in the window that requested it. Type it on your phone; this page shows what happens.',
+        },
         linking: {
             title: 'Your phone has answered',
             text: 'WhatsApp is being connected. Keep the phone online.',
@@ -232,6 +244,19 @@ export const words = {
             title: 'Something went wrong',
             text: 'The administrator can find the reason below.',
             action: 'Try again',
+        },
+        expired: {
+            title: 'This link has expired',
+            text: 'For your safety, links to this page are valid for a short time. Open the page again where this link came from.',
+        },
+        'expired-linking': {
+            title: 'This link has expired',
+            text: 'Your phone had answered already. If it shows the new device under Linked devices, you are done. Otherwise open this page again where the link came from.',
+        },
+        unloaded: {
+            title: 'A part of this page did not load',
+            text: 'Check your connection, then load the page again.',
+            action: 'Load again',
         },
         refused: {
             title: 'This link is no longer valid',

@@ -21,13 +21,14 @@ export const words = {
     },
     phone: {
         label: 'Tu número de teléfono de WhatsApp',
-        help: 'Con el código de país, por ejemplo +52 55 1234 5678',
+        help: 'Con el código de país, por ejemplo +52\u00a055\u00a01234\u00a05678',
         prefix: '',
         ask: 'Obtener código',
         asking: 'Consultando a WhatsApp…',
         invalid: 'Este número está incompleto. Comienza con + y el código de país, por ejemplo +52.',
         zero: 'Sin ceros al inicio: comienza con el código de país, por ejemplo +52.',
         byScan: 'Escanear un código QR',
+        replaces: 'Ya se pidió un código. Un código para otro número lo anula.',
     },
     pairing: {
         steps: [
@@ -42,6 +43,11 @@ export const words = {
         copied: 'Copiado',
         left: (minutes, seconds) => `Válido por ${minutes}:${String(seconds).padStart(2, '0')}`,
         other: 'Usar otro número',
+    },
+    elsewhere: {
+        scan: 'Mostrar un código QR aquí',
+        number: 'Obtener un código aquí',
+        note: 'Un código QR anula el código que se pidió, y un código para otro número también. Para el mismo número, el código es el mismo.',
     },
     passkey: {
         ahead: {
@@ -60,10 +66,10 @@ export const words = {
                 ? `Quedan ${minutes} minutos`
                 : minutes === 1
                   ? 'Queda menos de 1 minuto'
-                  : 'Se acabó el tiempo. WhatsApp lo pedirá otra vez…',
-        repeated: 'WhatsApp lo pidió otra vez. Usa tu llave de acceso una vez más.',
+                  : 'Se acabó el tiempo. WhatsApp la pedirá otra vez…',
+        repeated: 'WhatsApp la pidió otra vez. Usa tu llave de acceso una vez más.',
         elsewhere:
-            'Este paso necesita una computadora. Abre esta página allí, con el teléfono cerca y el Bluetooth encendido.',
+            'Para este paso necesitas una computadora. Abre esta página allí, con el teléfono cerca y el Bluetooth encendido.',
         framed: 'Por tu seguridad, este paso se hace en una pestaña propia.',
         openTab: 'Abrir en una pestaña nueva',
         none: 'No hay una extensión para este navegador. Abre esta página en Chrome, en una computadora, o hazlo manualmente:',
@@ -77,7 +83,7 @@ export const words = {
         same: 'Sí, es igual',
         different: 'No, detener',
         install: {
-            title: 'Para esto se necesita una pequeña extensión del navegador, solo esta vez.',
+            title: 'Para esto, instala una pequeña extensión del navegador. Es solo esta vez.',
             get: 'Descargar la extensión',
             other: (host) => `Otra extensión, de ${host}`,
             unpack: [
@@ -145,6 +151,9 @@ export const words = {
     details: 'Detalles para el administrador',
     lost: 'Se perdió la conexión con el servidor. Reconectando…',
     tryNow: 'Intentar ahora',
+    replaced:
+        'El código que se mostraba aquí ya no sirve. Es posible que otra ventana haya pedido uno nuevo.',
+    back: 'Volver a la app',
     views: {
         preparing: {
             title: 'Preparando tu código',
@@ -158,9 +167,13 @@ export const words = {
             text: 'Recibes un código de ocho caracteres para escribir en tu teléfono.',
         },
         pairing: { title: 'Escribe este código en tu teléfono' },
+        elsewhere: {
+            title: 'Se pidió un código para un número de teléfono',
+            text: 'Se muestra en la ventana donde se pidió. Escríbelo en tu teléfono; esta página muestra lo que pasa.',
+        },
         linking: {
             title: 'Tu teléfono respondió',
-            text: 'WhatsApp se está conectando. Mantén el teléfono con internet.',
+            text: 'WhatsApp se está conectando. Mantén el teléfono conectado a internet.',
         },
         reconnecting: {
             title: 'Reconectando con WhatsApp',
@@ -190,7 +203,7 @@ export const words = {
         },
         'passkey-failed': {
             title: 'No funcionó',
-            text: 'WhatsApp no recibió una llave de acceso que acepte. La pedirá otra vez en un momento, o puedes empezar de nuevo con otro código.',
+            text: 'WhatsApp no aceptó la llave de acceso. La pedirá otra vez en un momento; si prefieres, empieza de nuevo con otro código.',
         },
         'passkey-stuck': {
             title: 'WhatsApp pide tu llave de acceso',
@@ -203,8 +216,8 @@ export const words = {
             action: 'Vincular de nuevo',
         },
         idle: {
-            title: 'No está en marcha',
-            text: 'Todavía no hay nada vinculado y no se muestra ningún código.',
+            title: 'Inactivo',
+            text: 'Todavía no hay ningún teléfono vinculado ni código en pantalla.',
             action: 'Mostrar un código',
         },
         stopped: {
@@ -214,7 +227,7 @@ export const words = {
         },
         deleted: {
             title: 'Esta sesión se eliminó',
-            text: 'El inicio de sesión ya no existe. Puedes configurarla de nuevo.',
+            text: 'Sus datos de acceso ya no existen. Puedes configurarla de nuevo.',
             action: 'Configurar de nuevo',
         },
         busy: {
@@ -232,13 +245,26 @@ export const words = {
             text: 'El administrador encuentra el motivo abajo.',
             action: 'Intentar de nuevo',
         },
+        expired: {
+            title: 'Este enlace venció',
+            text: 'Por tu seguridad, los enlaces a esta página son válidos por poco tiempo. Abre la página otra vez desde donde recibiste este enlace.',
+        },
+        'expired-linking': {
+            title: 'Este enlace venció',
+            text: 'Tu teléfono ya había respondido. Si el nuevo dispositivo aparece en Dispositivos vinculados, ya está listo. Si no, abre esta página otra vez desde donde recibiste el enlace.',
+        },
+        unloaded: {
+            title: 'Una parte de esta página no se cargó',
+            text: 'Revisa tu conexión y vuelve a cargar la página.',
+            action: 'Volver a cargar',
+        },
         refused: {
             title: 'Este enlace ya no es válido',
             text: 'Los enlaces a esta página son válidos por poco tiempo y para un solo usuario. Vuelve a donde estabas y ábrela otra vez.',
         },
         'bad-address': {
             title: 'Este enlace está incompleto',
-            text: 'No dice de quién es el WhatsApp que se va a vincular. Vuelve a donde estabas y ábrelo otra vez.',
+            text: 'No indica de quién es el WhatsApp. Vuelve a donde estabas y ábrelo otra vez.',
         },
     },
     causes: {

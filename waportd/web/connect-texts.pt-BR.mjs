@@ -21,7 +21,7 @@ export const words = {
     },
     phone: {
         label: 'Seu número de telefone do WhatsApp',
-        help: 'Com código do país e DDD, por exemplo +55 11 99999-8888',
+        help: 'Com código do país e DDD, por exemplo +55\u00a011\u00a099999\u20118888',
         prefix: '+55 ',
         ask: 'Receber código',
         asking: 'Pedindo ao WhatsApp…',
@@ -29,6 +29,7 @@ export const words = {
             'Este número não está completo. Digite o DDD e o número, ou comece com + e o código do país.',
         zero: 'Sem zeros no início: comece com o código do país, por exemplo +55.',
         byScan: 'Escanear um QR code',
+        replaces: 'Já foi pedido um código. Um código para outro número cancela o anterior.',
     },
     pairing: {
         steps: [
@@ -43,6 +44,11 @@ export const words = {
         copied: 'Copiado',
         left: (minutes, seconds) => `Válido por ${minutes}:${String(seconds).padStart(2, '0')}`,
         other: 'Usar outro número',
+    },
+    elsewhere: {
+        scan: 'Mostrar um QR code aqui',
+        number: 'Receber um código aqui',
+        note: 'Um QR code cancela o código que foi pedido, e um código para outro número também. Para o mesmo número, o código é o mesmo.',
     },
     passkey: {
         ahead: {
@@ -64,7 +70,7 @@ export const words = {
                   : 'O tempo acabou. O WhatsApp vai pedir de novo…',
         repeated: 'O WhatsApp pediu de novo. Use sua chave de acesso mais uma vez.',
         elsewhere:
-            'Este passo precisa de um computador. Abra esta página nele, com o celular por perto e o Bluetooth ligado.',
+            'Para este passo, você precisa de um computador. Abra esta página nele, com o celular por perto e o Bluetooth ligado.',
         framed: 'Para sua segurança, este passo é feito em uma aba própria.',
         openTab: 'Abrir em uma nova aba',
         none: 'Não há extensão para este navegador. Abra esta página no Chrome, em um computador, ou faça manualmente:',
@@ -78,7 +84,7 @@ export const words = {
         same: 'Sim, é igual',
         different: 'Não, parar',
         install: {
-            title: 'Para isso é preciso uma pequena extensão do navegador, só desta vez.',
+            title: 'Para isso, instale uma pequena extensão do navegador. É só desta vez.',
             get: 'Baixar a extensão',
             other: (host) => `Outra extensão, em ${host}`,
             unpack: [
@@ -115,16 +121,16 @@ export const words = {
             refused: 'Você recusou na extensão. Nada foi assinado.',
             closed: 'A aba foi fechada antes de algo ser assinado. Você pode tentar de novo.',
             not_allowed:
-                'O navegador não recebeu a chave de acesso: foi cancelado, demorou demais ou ela está em outro aparelho. Se estiver no celular, escolha o celular na janela do navegador.',
+                'O navegador não recebeu a chave de acesso: a operação foi cancelada, demorou demais ou a chave está em outro aparelho. Se estiver no celular, escolha o celular na janela do navegador.',
             bad_request: 'A extensão não entende este pedido. Atualize-a e tente de novo.',
             failed: 'A extensão não conseguiu assinar. Tente de novo.',
         },
         problems: {
-            passkey_malformed: 'Isso não é uma resposta completa de uma chave de acesso. Tente de novo.',
+            passkey_malformed: 'Esta resposta da chave de acesso está incompleta. Tente de novo.',
             passkey_wrong_origin: 'Isso não foi assinado em web.whatsapp.com. Tente de novo lá.',
             passkey_wrong_challenge:
                 'Isso responde a um pedido anterior. Use sua chave de acesso mais uma vez.',
-            passkey_wrong_type: 'Isso não é um acesso com chave. Tente de novo.',
+            passkey_wrong_type: 'Isso não é uma confirmação com chave de acesso. Tente de novo.',
             passkey_wrong_site: 'Essa chave de acesso é de outro site. Escolha a do WhatsApp.',
             passkey_not_verified:
                 'A chave foi usada sem digital, rosto ou PIN. O WhatsApp exige um deles. Tente de novo.',
@@ -146,6 +152,8 @@ export const words = {
     details: 'Detalhes para o administrador',
     lost: 'A conexão com o servidor foi perdida. Reconectando…',
     tryNow: 'Tentar agora',
+    replaced: 'O código que estava nesta tela não vale mais. Talvez outra janela tenha pedido um novo.',
+    back: 'Voltar para o app',
     views: {
         preparing: {
             title: 'Preparando o seu código',
@@ -159,9 +167,13 @@ export const words = {
             text: 'Você recebe um código de oito caracteres para digitar no celular.',
         },
         pairing: { title: 'Digite este código no celular' },
+        elsewhere: {
+            title: 'Já foi pedido um código por número de telefone',
+            text: 'Ele aparece na janela em que foi pedido. Digite-o no celular; esta página mostra o andamento.',
+        },
         linking: {
             title: 'O celular respondeu',
-            text: 'O WhatsApp está se conectando. Mantenha o celular com internet.',
+            text: 'O WhatsApp está se conectando. Mantenha o celular conectado à internet.',
         },
         reconnecting: {
             title: 'Reconectando ao WhatsApp',
@@ -191,7 +203,7 @@ export const words = {
         },
         'passkey-failed': {
             title: 'Não deu certo',
-            text: 'O WhatsApp não recebeu uma chave de acesso que ele aceite. Ele vai pedir de novo em instantes, ou você recomeça com um novo código.',
+            text: 'O WhatsApp não aceitou a chave de acesso. Ele vai pedir de novo em instantes; se preferir, recomece com um novo código.',
         },
         'passkey-stuck': {
             title: 'O WhatsApp pede sua chave de acesso',
@@ -204,8 +216,8 @@ export const words = {
             action: 'Conectar de novo',
         },
         idle: {
-            title: 'Indisponível',
-            text: 'Ainda não há celular conectado, e nenhum código na tela.',
+            title: 'Parado',
+            text: 'Ainda não há celular conectado nem código na tela.',
             action: 'Mostrar um código',
         },
         stopped: {
@@ -233,13 +245,26 @@ export const words = {
             text: 'O administrador encontra o motivo abaixo.',
             action: 'Tentar de novo',
         },
+        expired: {
+            title: 'Este link expirou',
+            text: 'Para sua segurança, os links desta página valem por pouco tempo. Abra a página de novo no lugar de onde veio este link.',
+        },
+        'expired-linking': {
+            title: 'Este link expirou',
+            text: 'O celular já tinha respondido. Se o novo aparelho aparece nele em Dispositivos conectados, está tudo certo. Se não, abra esta página de novo no lugar de onde veio o link.',
+        },
+        unloaded: {
+            title: 'Uma parte desta página não carregou',
+            text: 'Confira sua conexão e carregue a página de novo.',
+            action: 'Carregar de novo',
+        },
         refused: {
             title: 'Este link não vale mais',
             text: 'Os links desta página valem por pouco tempo e para um só usuário. Volte para onde estava e abra-a de novo.',
         },
         'bad-address': {
             title: 'Este link está incompleto',
-            text: 'Ele não diz de quem é o WhatsApp a conectar. Volte para onde estava e abra-o de novo.',
+            text: 'Ele não informa de quem é o WhatsApp. Volte para onde estava e abra-o de novo.',
         },
     },
     causes: {
@@ -292,7 +317,7 @@ export const words = {
         bad_request: 'O WhatsApp não aceita este número. Confira-o, com o código do país.',
         too_many_requests: (seconds) => `Foram pedidos códigos demais. Espere ${seconds} s.`,
         already_linked: 'Já há um celular conectado.',
-        superseded: 'Enquanto isso foi pedido um código para outro número. Peça de novo.',
+        superseded: 'Nesse meio-tempo, foi pedido um código para outro número. Peça de novo.',
         other: 'Não foi possível obter um código. Tente de novo ou escaneie um QR code.',
     },
 };

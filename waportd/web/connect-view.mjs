@@ -7,6 +7,7 @@ const STATION = /** @type {Record<string, number>} */ ({
     code: 1,
     phone: 1,
     pairing: 1,
+    elsewhere: 1,
     linking: 2,
     reconnecting: 2,
     'passkey-opening': 2,
@@ -58,17 +59,10 @@ const UNLINKED = new Set(['preparing', 'code', 'timeout']);
 const NO_ROOM = new Set(['limit_reached', 'ports_exhausted']);
 
 /**
- * @param {object} facts
- * @param {?import('./types').User} facts.user document of the user
- * @param {?import('./types').CodeDocument} facts.qr document of the code
- * @param {?import('./api.mjs').Problem} facts.problem why the last call of the page failed
- * @param {?import('./types').PairingCode} facts.pairing code that this page asked for
- * @param {boolean} facts.byPhone the visitor chose to type a code on the phone
- * @param {boolean} facts.deleted
- * @param {number} facts.now milliseconds
+ * @param {import('./types').ConnectFacts & {now: number}} facts `now` in milliseconds
  * @returns {import('./types').View}
  */
-export function viewOf({ user, qr, problem, pairing, byPhone, deleted, now }) {
+export function viewOf({ user, qr, problem, pairing, byPhone, numberHere, deleted, now }) {
     const view = (
         /** @type {string} */ kind,
         /** @type {any} */ { cause = null, message = null, hint = null } = {},
@@ -82,7 +76,7 @@ export function viewOf({ user, qr, problem, pairing, byPhone, deleted, now }) {
     // A link that ends does not take back what it was good for.
     const done = problem?.refused && user?.session?.state === 'ready';
     if (problem !== null && !problem.unreachable && !done) {
-        return view(kindOf(problem), {
+        return view(kindOf(problem, qr), {
             cause: problem.cause ?? problem.code,
             message: problem.message,
             hint: problem.hint,
@@ -94,7 +88,9 @@ export function viewOf({ user, qr, problem, pairing, byPhone, deleted, now }) {
     if (qr.status === 'stopped') kind = qr.hint === null ? 'idle' : 'stopped';
     else if (qr.status === 'failed' && NO_ROOM.has(qr.cause ?? '')) kind = 'busy';
     else if (qr.passkey && qr.passkey.stage in PASSKEY) kind = PASSKEY[qr.passkey.stage];
-    else if (qr.status === 'pairing') kind = pairingKind(qr, pairing, now);
+    else if (isLinking(qr)) kind = 'linking';
+    else if (hasCodeElsewhere({ qr, pairing })) kind = numberHere ? 'phone' : 'elsewhere';
+    else if (qr.status === 'pairing') kind = isLive(pairing, now) ? 'pairing' : 'phone';
     else if (kind === 'preparing' && isLive(pairing, now)) kind = 'pairing';
     // Between two codes of one run, too: the next one comes in a moment.
     else if (kind === 'preparing' && qr.attempt > 0) kind = 'code';
@@ -106,19 +102,62 @@ export function viewOf({ user, qr, problem, pairing, byPhone, deleted, now }) {
 export const isLive = (/** @type {{expires_at: string}|null} */ code, /** @type {number} */ now) =>
     code !== null && Date.parse(code.expires_at) > now;
 
-function kindOf(/** @type {import('./api.mjs').Problem} */ problem) {
+/** Whether a code to type was asked for, and not by this page: only who asked for it has it. */
+export const hasCodeElsewhere = (
+    /** @type {Pick<import('./types').ConnectFacts, 'qr'|'pairing'>} */ { qr, pairing },
+) => qr?.status === 'pairing' && !isLinking(qr) && pairing === null;
+
+/**
+ * What is left of the code to type that this page asked for, after news of the session.
+ *
+ * A code is known by the time at which the session began to wait for it. `codeReplaced`: it was valid still,
+ * and the session shows another code now, which somebody else has asked for.
+ *
+ * @param {import('./types').ConnectFacts & {now: number}} facts
+ * @returns {Pick<import('./types').ConnectFacts, 'pairing'|'codeReplaced'|'numberHere'>}
+ */
+export function pairingAfter({ user, qr, pairing, codeReplaced, numberHere, now }) {
+    if (pairing === null || qr === null) return { pairing, codeReplaced, numberHere };
+    // A code that a phone was linked with links no other one.
+    if (qr.status === 'ready') return { pairing: null, codeReplaced: false, numberHere: false };
+    const since = (qr.status === 'pairing' && user?.session?.since) || null;
+    // The answer with the code may come before the news of it.
+    if (pairing.since === null)
+        return { pairing: { ...pairing, since }, codeReplaced, numberHere: numberHere && since === null };
+    if (since === pairing.since) return { pairing, codeReplaced, numberHere };
+    const isReplaced = isLive(pairing, now) && (since !== null || SESSION[qr.status] === 'preparing');
+    return { pairing: null, codeReplaced: codeReplaced || isReplaced, numberHere };
+}
+
+/**
+ * Where the way back to the web app leads: to the address that the daemon vouches for, else within this site.
+ *
+ * @param {string|undefined} granted
+ * @param {string|null} asked what anybody may have written into the address of this page
+ * @param {string} page the address of this page
+ */
+export function returnAddress(granted, asked, page) {
+    if (granted || !asked) return granted ?? null;
+    try {
+        const address = new URL(asked, page);
+        const { origin, protocol } = new URL(page);
+        return address.origin === origin && address.protocol === protocol ? address.href : null;
+    } catch {
+        return null; // no address at all
+    }
+}
+
+function kindOf(
+    /** @type {import('./api.mjs').Problem} */ problem,
+    /** @type {import('./types').CodeDocument|null} */ qr,
+) {
     if (NO_ROOM.has(problem.code ?? '')) return 'busy';
+    if (problem.code === 'link_expired') return qr && isLinking(qr) ? 'expired-linking' : 'expired';
     if (problem.refused) return 'refused';
     if (problem.status === 429) return 'busy';
     return problem.status === 400 ? 'bad-address' : 'failed';
 }
 
 /** Once the phone has answered there is nothing left to do on it, and the session has no hint for that. */
-function pairingKind(
-    /** @type {import('./types').CodeDocument} */ qr,
-    /** @type {{expires_at: string}|null} */ pairing,
-    /** @type {number} */ now,
-) {
-    if (qr.hint === null) return 'linking';
-    return isLive(pairing, now) ? 'pairing' : 'phone';
-}
+const isLinking = (/** @type {import('./types').CodeDocument} */ { status, hint, passkey }) =>
+    status === 'authenticated' || (status === 'pairing' && hint === null && !passkey);

@@ -1,33 +1,38 @@
 /** The connect page: gives one user's phone a code to link with, and follows the linking. */
 
-import { Problem, address, asProblem, call, now, send, userPath } from './api.mjs';
-import { Letters, Timer, button, copy, skeleton, steps } from './connect-pieces.mjs';
-import { viewOf } from './connect-view.mjs';
-import { busy, el, icon, idle, isBusy, say, spinner } from './dom.mjs';
-import { PasskeyViews } from './passkey-view.mjs';
-import { phoneOf, phoneText } from './phone.mjs';
+import { Problem, address, asProblem, call, now, userPath } from './api.mjs';
+import { CodePicture, Timer, button, skeleton, steps } from './connect-pieces.mjs';
+import { pairingAfter, returnAddress, viewOf } from './connect-view.mjs';
+import { byId, el, icon, say, spinner } from './dom.mjs';
 import { Stream } from './stream.mjs';
 import { connectText as text } from './texts.mjs';
 
 const SLOW_MS = 20_000;
 
-const user = new URLSearchParams(location.search).get('user') ?? '';
-/** An element of the page's own document, of the kind that it has there. @returns {any} */
-const byId = (/** @type {string} */ id) => document.getElementById(id);
+const asked = new URLSearchParams(location.search);
+const user = asked.get('user') ?? '';
+/** When the link that opened this page ends, in milliseconds; NaN where none did. */
+const linkEnds = asked.has('signature') ? Number(asked.get('expires')) * 1000 : NaN;
+const wayBack = returnAddress(
+    document.documentElement.dataset.returnTo,
+    asked.get('return_to'),
+    location.href,
+);
 
-/** All that is known, from which the view follows. @type {any} */
-const facts = { user: null, qr: null, problem: null, pairing: null, byPhone: isPhone(), deleted: false };
+/** All that is known, from which the view follows. @type {import('./types').ConnectFacts} */
+const facts = {
+    user: null,
+    qr: null,
+    problem: null,
+    pairing: null,
+    byPhone: isPhone(),
+    numberHere: false,
+    codeReplaced: false,
+    deleted: false,
+};
 /** When a call is tried again, in milliseconds. @type {number|null} */
 let retryAt = null;
 let lost = false;
-let phone = text.phone.prefix;
-const passkeys = new PasskeyViews(text, {
-    user,
-    passkey: () => facts.qr?.passkey ?? null,
-    render,
-    ensure,
-    announcer: byId('announcer'),
-});
 
 /** Whether this is a phone, which cannot scan its own screen: it begins with its number. */
 function isPhone() {
@@ -39,9 +44,7 @@ function isPhone() {
 const stream = new Stream(userPath(user, 'events'), {
     on: {
         user: (document_) => learn({ user: document_, deleted: false }),
-        // A code that a phone was linked with links no other one.
-        qr: (document_) =>
-            learn({ qr: document_, ...(document_.status === 'ready' ? { pairing: null } : {}) }),
+        qr: (document_) => learn({ qr: document_ }),
         deleted: () => {
             stream.stop();
             learn({ deleted: true, user: null, qr: null, pairing: null });
@@ -54,7 +57,15 @@ const stream = new Stream(userPath(user, 'events'), {
 
 function learn(/** @type {Partial<typeof facts>} */ news) {
     Object.assign(facts, news);
+    Object.assign(facts, pairingAfter({ ...facts, now: now() }));
+    if (facts.problem?.refused) forgetCodes();
     render();
+}
+
+/** Who may no longer see a code keeps none. */
+function forgetCodes() {
+    facts.pairing = null;
+    if (facts.qr !== null) facts.qr = { ...facts.qr, qr: null, passkey: null };
 }
 
 /** Have the user's server run, and follow it. */
@@ -74,63 +85,133 @@ async function ensure() {
     stream.start();
 }
 
-async function askForPairingCode(
-    /** @type {{complain: (words: string|null, until?: Countdown|null) => void, ask: HTMLElement}} */ form,
-) {
-    const number = phoneOf(phone, text.phone.prefix.replace(/\D/g, ''));
-    form.complain(
-        number === null ? (/^\s*\+?\s*0/.test(phone) ? text.phone.zero : text.phone.invalid) : null,
-    );
-    if (number === null) return;
-    busy(form.ask, text.phone.asking);
-    try {
-        const { code, expires_at } = await call('POST', userPath(user, 'pairing-code'), {
-            body: { phone: number },
-        });
-        learn({ pairing: { code, expires_at, number } });
-    } catch (error) {
-        const { cause, code, retryAfter } = asProblem(error);
-        const words = /** @type {import('./types').ProblemWords} */ (text.pairingProblems);
-        const known = words[cause ?? ''] ?? words[code ?? ''] ?? words.other;
-        if (typeof known !== 'function') form.complain(known);
-        else form.complain('', { words: known, at: Date.now() + (retryAfter ?? 60) * 1000 });
-    } finally {
-        idle(form.ask, text.phone.ask);
-    }
+/** End with the link: nobody has to wait for the daemon to refuse the next call. */
+function endWithLink() {
+    // The daemon's clock counts, and it is not known before an answer.
+    if (facts.user === null || facts.problem?.code === 'link_expired' || !(now() >= linkEnds)) return;
+    stream.stop();
+    setLost(false);
+    retryAt = null;
+    learn({ problem: new Problem({ status: 403, code: 'link_expired', detail: 'the link has expired' }) });
 }
-
-/** @typedef {{words: (seconds: number) => string, at: number}} Countdown what is said until a time */
 
 function setLost(/** @type {boolean} */ is) {
     lost = is;
     byId('lost').hidden = !is;
 }
 
-// ---- what is shown ------------------------------------------------------------------------------
+// ---- parts that are loaded later ----------------------------------------------------------------
 
-/** The view that is shown now: its kind, and what changes in it while it stays. */
-let shown = {
-    kind: /** @type {string|null} */ (null),
-    since: 0,
-    update: (/** @type {any} */ _view) => {},
-    tick: () => {},
-    leave: () => {},
-};
+/**
+ * A part of the page that the first code needs nothing of.
+ *
+ * @template Made
+ */
+class Part {
+    /** @type {Made|null} */
+    made = null;
+    hasFailed = false;
+    #isLoading = false;
+    #load;
 
-function render() {
-    const view = viewOf({ ...facts, now: now() });
-    if (view.kind !== shown.kind) replace(view);
-    shown.update(view);
-    shown.tick();
+    /** @param {() => Promise<Made>} load */
+    constructor(load) {
+        this.#load = load;
+    }
+
+    /** Load it, where it is not there. The page shows it as soon as it is. */
+    async want() {
+        if (this.#isLoading || this.made !== null) return;
+        this.#isLoading = true;
+        this.hasFailed = false;
+        this.made = await this.#load().catch(() => null);
+        this.hasFailed = this.made === null;
+        this.#isLoading = false;
+        render();
+    }
 }
 
-function replace(/** @type {import('./types').View} */ view) {
+const pairing = new Part(async () => {
+    // With all that it imports: asked for one after the other, each file waits for the network again.
+    const rest = [import('./typed-code.mjs'), import('./phone.mjs'), import('./contract.mjs')];
+    const [{ PairingViews }] = await Promise.all([import('./connect-pairing.mjs'), ...rest]);
+    const announcer = byId('announcer');
+    return new PairingViews(text, { user, facts, learn, ensure, ahead, announcer });
+});
+
+const passkeys = new Part(async () => {
+    const rest = [
+        import('./typed-code.mjs'),
+        import('./passkey-helper.mjs'),
+        import('./passkey-snippet.mjs'),
+    ];
+    const [{ PasskeyViews }] = await Promise.all([import('./passkey-view.mjs'), ...rest]);
+    const passkey = () => facts.qr?.passkey ?? null;
+    const views = new PasskeyViews(text, { user, passkey, render, ensure, announcer: byId('announcer') });
+    views.start();
+    return views;
+});
+
+function partOf(/** @type {string} */ kind) {
+    if (['phone', 'pairing', 'elsewhere'].includes(kind)) return pairing;
+    return /^passkey(?!-stuck)/.test(kind) ? passkeys : null;
+}
+
+/** A line before the scan: what the last step may need. */
+function ahead() {
+    const element = el('div.ahead');
+    /** @type {{update: () => void}|null} */
+    let content = null;
+    const update = () => {
+        content ??= passkeys.made?.ahead(element) ?? null;
+        content?.update();
+    };
+    return { element, update };
+}
+
+// ---- what is shown ------------------------------------------------------------------------------
+
+/** What a view need not have. */
+const NOTHING = { update: (/** @type {any} */ _view) => {}, tick: () => {}, fit: () => {}, leave: () => {} };
+
+/** The view that is shown now: its kind, and what changes in it while it stays. */
+let shown = { key: '', kind: '', since: 0, ...NOTHING };
+/** The kind that was to be shown last, whether its part was there or not. */
+let wanted = '';
+
+function render() {
+    let view = viewOf({ ...facts, now: now() });
+    const part = partOf(view.kind);
+    // Once more, too, where it did not load before.
+    if (view.kind !== wanted) part?.want();
+    wanted = view.kind;
+    if (part?.hasFailed) view = { ...view, kind: 'unloaded', cause: null, message: null, hint: null };
+    const isThere = part === null || part.made !== null;
+    showNotice(view);
+    const key = `${view.kind} ${isThere}`;
+    if (key !== shown.key) replace(view, key, isThere || part?.hasFailed ? build : loadingView);
+    shown.update(view);
+    shown.tick();
+    if (part === pairing && isThere) loadTheRest();
+}
+
+/** Say what happened to a code that was shown here. */
+function showNotice(/** @type {import('./types').View} */ { kind }) {
+    byId('notice').hidden = !(facts.codeReplaced && ['preparing', 'code', 'phone'].includes(kind));
+    say(byId('notice'), byId('notice').hidden ? '' : text.replaced);
+}
+
+function replace(
+    /** @type {import('./types').View} */ view,
+    /** @type {string} */ key,
+    /** @type {(view: import('./types').View) => any} */ make,
+) {
     const place = byId('view');
     // A keyboard user in the view continues in the next one; otherwise the focus stays.
     const working = place.contains(document.activeElement);
     shown.leave();
-    const { words, figure, update = () => {}, tick = () => {}, leave = () => {} } = build(view);
-    shown = { kind: view.kind, since: Date.now(), update, tick, leave };
+    const { words, figure, ...hooks } = make(view);
+    shown = { key, kind: view.kind, since: Date.now(), ...NOTHING, ...hooks };
     const { title = '', text: lead } = wordsOf(view);
     const heading = el('h1', { tabindex: '-1' }, title);
     place.replaceChildren(
@@ -141,7 +222,10 @@ function replace(/** @type {import('./types').View} */ view) {
     document.title = title;
     showStation(view);
     if (working) heading.focus();
-    say(byId('announcer'), [title, lead].filter(Boolean).join('. '));
+    say(
+        byId('announcer'),
+        [byId('notice').textContent, [title, lead].filter(Boolean).join('. ')].join(' ').trim(),
+    );
 }
 
 function wordsOf(/** @type {{kind: string, cause?: string|null}} */ { kind, cause }) {
@@ -154,7 +238,7 @@ function wordsOf(/** @type {{kind: string, cause?: string|null}} */ { kind, caus
 
 function showStation(/** @type {import('./types').View} */ { station, kind }) {
     const names = [...text.stations];
-    if (['phone', 'pairing'].includes(kind)) names[1] = text.stationByPhone;
+    if (partOf(kind) === pairing) names[1] = text.stationByPhone;
     byId('stations').hidden = station === null;
     byId('stations').replaceChildren(
         ...names.map((/** @type {string} */ name, /** @type {number} */ index) =>
@@ -174,11 +258,10 @@ function showStation(/** @type {import('./types').View} */ { station, kind }) {
 function build(/** @type {import('./types').View} */ view) {
     const make = /** @type {Record<string, (view: import('./types').View) => any>} */ ({
         code: scanView,
-        phone: phoneView,
-        pairing: pairingView,
         linking: linkingView,
         linked: linkedView,
-        ...passkeys.views,
+        ...pairing.made?.views,
+        ...passkeys.made?.views,
     });
     if (view.kind in make) return make[view.kind](view);
     return ['preparing', 'stopping', 'reconnecting'].includes(view.kind)
@@ -197,175 +280,46 @@ function waitingView(/** @type {{kind: string}} */ { kind }) {
     };
 }
 
+/** The place of a view whose part is on its way. */
+const loadingView = () => ({ words: [], figure: [el('div.badge.work', {}, spinner())] });
+
 function scanView() {
-    const panel = el('div.code', { role: 'img', 'aria-label': text.scan.code });
     const attempt = el('span');
     const timer = new Timer(text.scan.left);
-    const ahead = passkeys.ahead();
-    /** @type {string|null} */
-    let drawn = null;
+    const picture = new CodePicture(user, text.scan.code, timer);
+    const line = ahead();
     return {
         words: [
             steps(text.scan.steps),
-            ahead.element,
+            line.element,
             el(
                 'p.alternative',
                 {},
-                button(text.scan.byPhone, () => learn({ byPhone: true })),
+                button(text.scan.byPhone, () => learn({ byPhone: true, codeReplaced: false })),
             ),
             el('p.note', {}, text.scan.secret),
         ],
-        figure: [panel, el('div.timer', {}, timer.bar, el('p', {}, timer.words, attempt))],
-        update: ({ qr = facts.qr }) => {
-            ahead.update();
+        figure: [picture.element, el('div.timer', {}, timer.bar, el('p', {}, timer.words, attempt))],
+        update: () => {
+            const { qr } = facts;
+            if (qr === null) return;
+            line.update();
             say(attempt, qr.attempt > 1 ? text.scan.attempt(qr.attempt, qr.attempts) : '');
-            if (qr.qr === drawn) return;
-            drawn = qr.qr;
-            timer.run(drawn === null ? null : qr.expires_at);
-            if (drawn === null) panel.replaceChildren(skeleton());
-            else draw(panel, () => drawn === qr.qr);
+            picture.show(qr);
         },
         tick: () => {
-            timer.tick();
-            // An expired code is not left on the screen, even if the stream has ended.
-            if (drawn !== null && timer.over) {
-                drawn = null;
-                panel.replaceChildren(skeleton());
-            }
+            picture.tick();
+            if (picture.element.querySelector('svg') !== null) loadTheRest();
         },
+        fit: () => picture.fit(),
+        leave: () => picture.leave(),
     };
 }
 
-/** Draw the present code. One that comes too late is not drawn. */
-async function draw(/** @type {HTMLElement} */ panel, /** @type {() => boolean} */ isWanted) {
-    try {
-        const headers = { Accept: 'image/svg+xml' };
-        const answer = await send('GET', userPath(user, 'qr'), { query: { format: 'svg' }, headers });
-        const picture = new DOMParser().parseFromString(await answer.text(), 'image/svg+xml').documentElement;
-        if (!isWanted() || picture.nodeName !== 'svg') return;
-        panel.replaceChildren(sharp(picture, panel));
-    } catch (error) {
-        // Without a code any more there is a newer event on its way.
-        if (asProblem(error).status !== 409 && isWanted())
-            setTimeout(() => isWanted() && draw(panel, isWanted), 1_000);
-    }
-}
-
-/** Make a picture as large as its place allows with every module a whole number of the screen's pixels. */
-function sharp(/** @type {Element} */ picture, /** @type {HTMLElement} */ panel) {
-    const svg = /** @type {SVGSVGElement} */ (document.importNode(picture, true));
-    svg.setAttribute('shape-rendering', 'crispEdges');
-    svg.setAttribute('aria-hidden', 'true');
-    const moved = /** @type {SVGGraphicsElement|null} */ (svg.querySelector('[transform]'));
-    const scale = moved?.transform.baseVal.consolidate()?.matrix.a ?? 1;
-    const modules = svg.viewBox.baseVal.width / scale;
-    const place = Math.max(1, panel.clientWidth - 16) * devicePixelRatio;
-    const side = (Math.max(1, Math.floor(place / modules)) * modules) / devicePixelRatio;
-    svg.setAttribute('width', String(side));
-    svg.setAttribute('height', String(side));
-    return svg;
-}
-
-function phoneView() {
-    const field = el('input.field', {
-        id: 'phone',
-        type: 'tel',
-        autocomplete: 'tel',
-        inputmode: 'tel',
-        maxlength: '32',
-        required: true,
-        'aria-describedby': 'phone-help phone-problem',
-        value: phone,
-        oninput: () => {
-            phone = field.value;
-            complain(null);
-        },
-    });
-    const problem = el('p.problem', { id: 'phone-problem', role: 'alert' });
-    const ask = el('button.button.primary', { type: 'submit' }, text.phone.ask);
-    /** @type {Countdown|null} */
-    let countdown = null;
-    const tick = () => {
-        if (countdown === null) return;
-        const left = secondsUntil(countdown.at);
-        if (left > 0) say(problem, countdown.words(left));
-        else complain(null);
-    };
-    const complain = (/** @type {string|null} */ words, /** @type {Countdown|null} */ until = null) => {
-        countdown = until;
-        say(problem, words ?? '');
-        tick();
-        field.setAttribute('aria-invalid', String(words !== null && until === null));
-        if (words !== null) field.focus();
-    };
-    const form = el(
-        'form',
-        {
-            novalidate: true,
-            onsubmit: (/** @type {SubmitEvent} */ event) => {
-                event.preventDefault();
-                if (!isBusy(ask)) askForPairingCode({ complain, ask });
-            },
-        },
-        el('label', { for: 'phone' }, text.phone.label),
-        field,
-        el('p.note', { id: 'phone-help' }, text.phone.help),
-        problem,
-        ask,
-    );
-    const ahead = passkeys.ahead();
-    const boxes = el('p.letters.empty', { 'aria-hidden': 'true' }, ...[...'bbbbibbbb'].map((tag) => el(tag)));
-    return {
-        words: [form, ahead.element, el('p.alternative', {}, button(text.phone.byScan, scanInstead))],
-        figure: [boxes],
-        update: ahead.update,
-        tick,
-    };
-}
-
-/** Back to the camera. Where no code to scan is being made, one is asked for. */
-async function scanInstead() {
-    if (facts.pairing !== null || facts.qr?.status === 'pairing') {
-        try {
-            await call('DELETE', userPath(user, 'pairing-code'));
-        } catch {
-            return; // what is wrong shows in the session, or as a lost connection
-        }
-    }
-    learn({ byPhone: false, pairing: null });
-    if (viewOf({ ...facts, now: now() }).kind === 'timeout') ensure();
-}
-
-function pairingView() {
-    const letters = new Letters(text.pairing.code);
-    const number = el('p.number');
-    const timer = new Timer((left) => text.pairing.left(Math.floor(left / 60), left % 60));
-    const ahead = passkeys.ahead();
-    const copied = { copied: text.pairing.copied, announcer: byId('announcer') };
-    const copyCode = async () => {
-        const isDone = await copy(facts.pairing.code, pressed, copied);
-        if (!isDone) getSelection()?.selectAllChildren(letters.element);
-    };
-    const pressed = button(text.pairing.copy, copyCode, 'button');
-    return {
-        words: [
-            steps(text.pairing.steps),
-            ahead.element,
-            el(
-                'p.alternative',
-                {},
-                button(text.pairing.other, () => learn({ byPhone: true, pairing: null })),
-                button(text.phone.byScan, scanInstead),
-            ),
-        ],
-        figure: [number, letters.element, el('div.timer', {}, timer.bar, el('p', {}, timer.words)), pressed],
-        update: () => {
-            ahead.update();
-            say(number, facts.pairing.number ? text.pairing.number(phoneText(facts.pairing.number)) : '');
-            if (letters.show(facts.pairing.code)) timer.run(facts.pairing.expires_at);
-        },
-        tick: () => timer.tick(),
-    };
+/** Have the later parts there before they are needed, when nobody waits for what is shown first. */
+function loadTheRest() {
+    pairing.want();
+    passkeys.want();
 }
 
 function linkingView() {
@@ -386,16 +340,35 @@ function linkingView() {
 function linkedView() {
     const name = el('strong');
     const number = el('span');
-    return {
-        words: [el('p.identity', {}, name, number), el('p.note', {}, text.secure)],
-        figure: [el('div.badge.good', {}, icon('check'))],
-        update: () => {
-            const { session } = facts.user;
-            say(name, session?.name ? text.linkedAs(session.name) : '');
-            say(number, session?.phone_number ? phoneText(session.phone_number) : '');
+    /** The number as it is, until it is known how people write it. */
+    let phoneText = (/** @type {string} */ digits) => `+${digits}`;
+    const update = () => {
+        const { name: owner, phone_number: digits } = facts.user?.session ?? {};
+        say(name, owner ? text.linkedAs(owner) : '');
+        say(number, digits ? phoneText(digits) : '');
+    };
+    import('./phone.mjs').then(
+        (phone) => {
+            ({ phoneText } = phone);
+            update();
         },
+        () => {},
+    );
+    return {
+        words: [el('p.identity', {}, name, number), backLink(), el('p.note', {}, text.secure)],
+        figure: [el('div.badge.good', {}, icon('check'))],
+        update,
     };
 }
+
+/** The way back to the web app, where it is known. It leads out of a frame, too. */
+const backLink = () =>
+    wayBack === null
+        ? null
+        : el('p', {}, el('a.button.primary', { href: wayBack, target: '_top' }, text.back));
+
+/** Views whose way on is the way back. */
+const ENDS = ['refused', 'expired', 'expired-linking'];
 
 /** What went wrong, and the way out of it. */
 function troubleView(/** @type {import('./types').View} */ view) {
@@ -408,10 +381,19 @@ function troubleView(/** @type {import('./types').View} */ view) {
         el('summary', {}, text.details),
         el('dl', { lang: 'en' }, details.message, details.hint, details.cause),
     );
-    const calm = ['timeout', 'idle', 'logged-out', 'stopped', 'deleted'].includes(view.kind);
+    const calm = [
+        ...['timeout', 'idle', 'logged-out', 'stopped', 'deleted'],
+        ...['expired', 'expired-linking'],
+    ].includes(view.kind);
+    const act = view.kind === 'unloaded' ? () => location.reload() : ensure;
     let cause = view.cause;
     return {
-        words: [action ? el('p', {}, button(action, ensure, 'button primary')) : null, wait, box],
+        words: [
+            action ? el('p', {}, button(action, act, 'button primary')) : null,
+            ENDS.includes(view.kind) ? backLink() : null,
+            wait,
+            box,
+        ],
         figure: [el(`div.badge.${calm ? 'quiet' : 'bad'}`, {}, icon(calm ? 'pause' : 'alert'))],
         update: (/** @type {Record<string, any>} */ now_) => {
             for (const [name, place] of Object.entries(details)) {
@@ -422,7 +404,7 @@ function troubleView(/** @type {import('./types').View} */ view) {
             // Another cause has other words.
             if (now_.cause !== cause) {
                 cause = now_.cause;
-                shown.kind = null;
+                shown.key = '';
                 render();
             }
             if (view.kind === 'busy') retryAt ??= Date.now() + 30_000;
@@ -443,13 +425,10 @@ say(byId('lost-retry'), text.tryNow);
 byId('lost-retry').addEventListener('click', () => (retryAt === null ? stream.hurry() : ensure()));
 setInterval(() => {
     if (retryAt !== null && Date.now() >= retryAt && (lost || shown.kind === 'busy')) ensure();
+    endWithLink();
     render();
 }, 500);
-addEventListener('resize', () => {
-    const panel = /** @type {HTMLElement|null} */ (document.querySelector('.code'));
-    const svg = panel?.querySelector('svg');
-    if (panel && svg) svg.replaceWith(sharp(svg, panel));
-});
+addEventListener('resize', () => shown.fit());
 
 if (user === '') {
     const detail = 'the address names no user';
@@ -464,5 +443,6 @@ if (user === '') {
 } else {
     render();
     ensure();
-    passkeys.start();
+    // Its first view is the form for the number.
+    if (facts.byPhone) pairing.want();
 }

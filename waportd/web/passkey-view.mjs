@@ -4,10 +4,11 @@
  */
 
 import { Problem, asProblem, call, send, userPath } from './api.mjs';
-import { Letters, Timer, button, copy, marked, steps } from './connect-pieces.mjs';
+import { Timer, button, copy, marked, steps } from './connect-pieces.mjs';
 import { busy, el, icon, idle, isBusy, say, spinner } from './dom.mjs';
 import { NotSigned, findHelper, serveButton, sign } from './passkey-helper.mjs';
 import { credentialOf, fillIn } from './passkey-snippet.mjs';
+import { Letters } from './typed-code.mjs';
 
 const LOOK_AGAIN_MS = 2_000;
 const EXTENSIONS = 'assets/passkey-extensions.json';
@@ -101,9 +102,8 @@ export class PasskeyViews {
 
     // ---- before the scan ------------------------------------------------------------------------
 
-    /** A line before the scan: what the last step may need. It has `update()`. */
-    ahead() {
-        const element = el('div.ahead');
+    /** Fill a line before the scan: what the last step may need. It has `update()`. */
+    ahead(/** @type {HTMLElement} */ element) {
         /** @type {string|null} */
         let way = null;
         const update = () => {
@@ -118,7 +118,7 @@ export class PasskeyViews {
             element.replaceChildren(...(content[way]?.() ?? []));
         };
         update();
-        return { element, update };
+        return { update };
     }
 
     // ---- the steps ------------------------------------------------------------------------------

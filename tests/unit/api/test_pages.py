@@ -36,7 +36,7 @@ async def test_a_page_loads_nothing_but_its_own_files_and_all_of_them_exist(api,
         assert name.startswith("assets/")
         headers, body = await get(api, f"/{name}")
         assert headers["X-Content-Type-Options"] == "nosniff"
-        for module in re.findall(r"from '\./([^']+)'", body):
+        for module in re.findall(r"(?:from |import\()'\./([^']+\.mjs)'", body):
             await get(api, f"/assets/{module}")
 
 
@@ -49,7 +49,7 @@ async def test_no_file_is_served_that_no_page_loads(api):
     ]
     for text in [*shown, *(content.decode() for content in pages.load().values())]:
         loaded |= set(re.findall(r"[\"']assets/([^\"']+)[\"']", text)) | set(
-            re.findall(r"from '\./([^']+)'", text)
+            re.findall(r"(?:from |import\()'\./([^']+\.mjs)'", text)
         )
     made = {"passkey-extensions.json"}  # of the configuration
     assert served | made == loaded | {"connect.html", "dashboard.html"}
