@@ -66,7 +66,7 @@ def test_an_archive_holds_all_that_its_manifest_names_and_nothing_else(browser):
     named = {"manifest.json", *background.get("scripts", [background.get("service_worker")])}
     named |= {name for script in shown["content_scripts"] for name in script["js"]}
     named |= set(shown["icons"].values())
-    named |= {f"_locales/{language}/messages.json" for language in ("en", "pt_BR")}
+    named |= {f"_locales/{language}/messages.json" for language in ("en", "es", "pt_BR")}
     # What a script loads by its name.
     for name in [name for name in named if name.endswith(".js")]:
         named |= {one for one in re.findall(r"files: \['([^']+)'\]", files[name].decode()) if one in files}
@@ -103,7 +103,7 @@ def test_it_may_touch_whatsapp_only_keep_nothing_and_call_nobody(browser):
     assert forbidden.search("await fetch(url)")
 
 
-def test_chromium_gives_it_the_id_that_the_connect_page_is_told(tmp_path):
+def test_chromium_gives_it_the_id_that_the_connect_page_gets(tmp_path):
     assert extension.chrome_id(extension.load()) == "kalbcnghdgggihibinicfagbnflkacmp"
     assert "key" not in manifest(Browser.CHROME, for_store=True)
     without = {**manifest(Browser.CHROME), "key": None}
@@ -117,7 +117,7 @@ def test_every_language_has_every_text():
         for name, content in extension.load().items()
         if name.startswith("_locales/")
     }
-    assert len(texts) == 2
+    assert len(texts) == 3
     keys = {frozenset(each) for each in texts.values()}
     assert len(keys) == 1
     used = set()
