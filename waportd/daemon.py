@@ -113,6 +113,7 @@ class Daemon:
                 self._reload_on_request(supervisor, access, embedders, server), name="reload"
             )
             stack.push_async_callback(_cancel, reloader)
+            supervisor.history.start()
             _advise(self._config, supervisor)
             notify.ready(_status(supervisor))
             log.info("ready: version %s, %s", __version__, _status(supervisor))

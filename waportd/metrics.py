@@ -203,7 +203,7 @@ class _Everything(Collector):
         yield GaugeMetricFamily(
             "waportd_webhook_queue_length",
             "Messages that wait to be delivered.",
-            sum(_queued(instance) for instance in now.instances),
+            sum(queued(instance) for instance in now.instances),
         )
         yield GaugeMetricFamily(
             "waportd_webhook_failing",
@@ -301,7 +301,7 @@ class _Everything(Collector):
             ready.add_metric(name, _is_ready(instance))
             linked.add_metric(name, instance.assignment.linked)
             restarts.add_metric(name, instance.process.restarts)
-            queue.add_metric(name, _queued(instance))
+            queue.add_metric(name, queued(instance))
             dropped.add_metric(name, instance.session.webhook.dropped if instance.session else 0)
             failing.add_metric(name, _is_failing(instance))
             undelivered.add_metric(name, _undelivered(instance))
@@ -376,7 +376,8 @@ def _is_ready(instance: Instance) -> bool:
     )
 
 
-def _queued(instance: Instance) -> int:
+def queued(instance: Instance) -> int:
+    """Return how many of the user's messages wait to be delivered."""
     return instance.session.webhook.queued if instance.session and instance.answering else 0
 
 
@@ -390,3 +391,9 @@ def _waited(instance: Instance) -> float:
 
 def _is_failing(instance: Instance) -> bool:
     return bool(instance.session and instance.answering and instance.session.webhook.error)
+
+
+def total(counter: Counter) -> float:
+    """Return what a counter without labels, or one series of it, has counted so far."""
+    [metric] = counter.collect()
+    return next(sample.value for sample in metric.samples if sample.name.endswith("_total"))

@@ -1,13 +1,33 @@
 """What matters about a user's server now, in one state and one sentence: its session or its process. Pure functions."""
 
 import dataclasses
+import enum
+from typing import Final
 
+from waportd.contract import CONTRACT
 from waportd.model import UNDELIVERED_S, ProcessState, SessionState, Webhook
 from waportd.registry import Instance
 from waportd.server_client import NOT_ANSWERING
 
 UNDELIVERED = "undelivered"
 """The cause where the only fault is that the web app does not accept messages."""
+
+
+class Group(enum.StrEnum):
+    """The few groups that a person looks for. The dashboard has the same."""
+
+    LINKED = "linked"
+    WAITING = "waiting"
+    """A person has to do something: scan a code, use a passkey."""
+    WORKING = "working"
+    TROUBLE = "trouble"
+    ASLEEP = "asleep"
+    """The login is there, and no server runs: it needs only a start."""
+    IDLE = "idle"
+
+
+_GROUPS: Final = {state: Group(group) for group, states in CONTRACT["groups"].items() for state in states}
+"""The group of each state, where its cause makes no difference."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +76,18 @@ def of_server(instance: Instance, now: float) -> Summary:
         )
         return dataclasses.replace(shown, hint=hint)
     return shown
+
+
+def group_of(instance: Instance, now: float) -> Group:
+    """Return the group that a user is in, as `of_server` sums it up."""
+    shown = of_server(instance, now)
+    if shown.cause in {NOT_ANSWERING, UNDELIVERED}:
+        return Group.TROUBLE
+    if shown.state is SessionState.PASSKEY_REQUIRED and shown.cause is None:
+        return Group.WAITING
+    if shown.state is ProcessState.STOPPED and instance.assignment.linked:
+        return Group.ASLEEP
+    return _GROUPS[shown.state]
 
 
 def _waiting(webhook: Webhook) -> str:

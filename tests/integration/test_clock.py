@@ -1,6 +1,6 @@
 """The clock is set: by an hour or a day, forwards and backwards, under a daemon and servers that run.
 
-What they take for the time is shifted by libfaketime, as `date --set` would for all; their monotonic clock goes on.
+What they take for the time is shifted by libfaketime, as `date --set` would for all; their monotonic clock continues.
 """
 
 import datetime as dt
@@ -97,7 +97,7 @@ def test_when_the_clock_is_set_nothing_is_lost_and_no_code_outlives_its_end(shif
 
     clock.set(ahead)
     set_at = time.monotonic()
-    # Forwards it has ended for whoever goes by the clock; backwards it lives on, and no longer than it did.
+    # Forwards it has ended for anyone who goes by the clock; backwards it lives on, and no longer than it did.
     assert codes_on_show(waportd, clock) == (set() if ahead > 0 else {before})
     code = waportd.call("GET", f"/v1/users/2/qr?{link}" if ahead < 0 else "/v1/users/2/qr")
     assert (code["qr"] is None) == (ahead > 0)
@@ -108,7 +108,7 @@ def test_when_the_clock_is_set_nothing_is_lost_and_no_code_outlives_its_end(shif
     if EVERYTHING:
         until(lambda: codes_on_show(waportd, clock) - {before}, "the next code", patience=90)
         assert time.monotonic() - set_at < 65
-    # Whoever cannot wait for that starts the user anew; and who is new is served as ever.
+    # Who cannot wait for that starts the user again; and who is new is served as ever.
     waportd.call("POST", "/v1/users/2/restart")
     assert waportd.show_code("2") != before
     waportd.show_code("3")
@@ -129,3 +129,21 @@ def test_when_the_clock_is_set_nothing_is_lost_and_no_code_outlives_its_end(shif
         + ("none until the next one" if ahead > 0 else "the code that was shown")
         + "; keys and connect links as their end says; the linked session ready all the time",
     )
+
+
+def test_when_the_clock_is_set_the_last_hours_move_with_it(shifted):
+    waportd, clock = shifted
+
+    def history():
+        return waportd.call("GET", "/v1/history")
+
+    until(lambda: history()["times"], "the first sample")
+    for ahead in (HOUR, -DAY, 400 * DAY, 0):
+        clock.set(ahead)
+        found = history()
+        age = clock.now() - dt.datetime.fromisoformat(found["times"][-1]).timestamp()
+        assert -1 < age < 61, ahead
+        assert found["times"][0] == found["since"]
+        # No gap of an hour, or of a year.
+        assert len(found["times"]) <= 2, ahead
+        assert None not in found["load"]

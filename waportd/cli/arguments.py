@@ -9,6 +9,7 @@ from waportd.command_line import Argument, argument, flag
 from waportd.model import BUNDLED, ENGINE_PATTERN
 
 _MAX_PORT = 65535
+_MAX_HOURS = 24
 
 USER = argument("user", metavar="USER", help="the user's number or name, as in the web app: 2, 2_1")
 USERS = argument(
@@ -73,3 +74,10 @@ def seconds(text: str) -> float:
     if not 0 <= number < 1e6:  # noqa: PLR2004  # also refuses nan
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return number
+
+
+def hours(text: str) -> int:
+    """Read how many hours of the history to show."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_HOURS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours from 1 to {_MAX_HOURS}")
+    return int(text)
