@@ -6,7 +6,7 @@ import time
 
 
 class FakeJournal:
-    """What journald holds; `write` is for everybody, with the fields that journald adds by itself."""
+    """What journald holds; `write` is for everybody, with the fields that journald adds automatically."""
 
     def __init__(self):
         self.entries = []
@@ -14,7 +14,7 @@ class FakeJournal:
         self.readable = True
 
     def write(self, message, at=None, **fields):
-        """Add an entry; tell all readers."""
+        """Add an entry; notify all readers."""
         moment = int((at or time.time()) * 1e6)
         fields = {"PRIORITY": 6, **fields, "MESSAGE": message, "__REALTIME_TIMESTAMP": moment}
         self.entries.append({**fields, "__CURSOR": f"c{len(self.entries)}"})
@@ -38,14 +38,16 @@ class FakeReader:
         journal.readers.append(self)
 
     def add_match(self, **fields):
-        self._groups[-1].update(fields)
+        # Of values of one field an entry has any, of fields it has all.
+        for field, value in fields.items():
+            self._groups[-1].setdefault(field, set()).add(value)
 
     def add_disjunction(self):
         self._groups.append({})
 
     def _fits(self, entry):
         return any(
-            all(str(entry.get(field)) == value for field, value in group.items()) for group in self._groups
+            all(str(entry.get(field)) in values for field, values in group.items()) for group in self._groups
         )
 
     def seek_tail(self):

@@ -19,8 +19,8 @@ from waportd.model import service_unit
 from waportd.quotas import LOGS, LOGS_PER_CALLER
 from waportd.registry import Instance
 from waportd.supervisor import Supervisor
-from waportd.systemd.server_log import LINES_AT_ONCE, JournalUnavailable, Line, ServerLog
-from waportd.value_types import FLAG, Kind, number
+from waportd.systemd.server_log import LINES_AT_ONCE, JournalUnavailable, Level, Line, ServerLog
+from waportd.value_types import FLAG, Kind, choice, number
 
 _MAX_LINES = 1000
 _READ_PAUSE_S = 0.2
@@ -52,6 +52,12 @@ class LogDocument(Document):
 
 
 _LINES = Parameter[int]("lines", number(1, _MAX_LINES), "How many lines at most.", default=100)
+_LEVEL = Parameter[Level](
+    "level",
+    choice(Level),
+    "Which lines: `error` for errors, `warning` for these and warnings, `all` for all.",
+    default=Level.ALL,
+)
 _FOLLOW = Parameter[bool]("follow", FLAG, "Whether later lines are sent too, as events `log`.", default=False)
 _SEEN = Parameter[int](
     "Last-Event-ID",
@@ -78,7 +84,7 @@ def operations() -> list[Operation]:
                     example=examples.LOG,
                 )
             },
-            (USER, _LINES, _FOLLOW, _SEEN),
+            (USER, _LINES, _LEVEL, _FOLLOW, _SEEN),
             errors=(UnknownUser, JournalUnavailable, TooManyRequests),
             also=READERS,
             endless=True,
@@ -105,7 +111,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     instance = supervisor.known(user)
     if _FOLLOW.of(request):
         return await _follow(request, supervisor, instance)
-    log = await supervisor.open_log(user)
+    log = await supervisor.open_log(user, _LEVEL.of(request))
     try:
         lines = await log.last(_LINES.of(request))
     finally:
@@ -117,7 +123,7 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def _follow(request: web.Request, supervisor: Supervisor, instance: Instance) -> web.StreamResponse:
     followers: Crowd = request.app["followers"]
     with followers.one_more(caller_of(request).identity, LOGS_PER_CALLER, LOGS):
-        log = await supervisor.open_log(instance.assignment.user)
+        log = await supervisor.open_log(instance.assignment.user, _LEVEL.of(request))
         try:
             return await stream(request, lambda send: _tell(request, supervisor, instance, log, send))
         finally:

@@ -38,10 +38,16 @@ _FIRST = dt.datetime.fromtimestamp(0, dt.UTC)
         metavar="N",
         help="number of lines to show of each user (default: 100)",
     ),
+    argument(
+        "--level",
+        choices=("warning", "error"),
+        help="only warnings and errors, or only errors",
+    ),
     flag("-f", "--follow", help="also show new lines, until Ctrl-C"),
     examples={
         "see the last 20 lines": "waportctl logs 2 -n 20",
         "watch what two servers do": "waportctl logs 2 3 -f",
+        "see what went wrong lately": "waportctl logs 2 --level error",
     },
     also=("log", "journal", "tail"),
 )
@@ -52,7 +58,9 @@ def show(context: Context) -> Exit:
     if options.follow:
         _print(context, _followed(context, users), named=len(users) > 1)
     else:
-        lines = [(user, line) for user in users for line in context.client.logs(user, options.lines)]
+        lines = [
+            (user, line) for user in users for line in context.client.logs(user, options.lines, options.level)
+        ]
         if len(users) > 1:
             lines.sort(key=lambda line: line[1].time or _FIRST)
         _print(context, lines, named=len(users) > 1)
@@ -61,16 +69,16 @@ def show(context: Context) -> Exit:
 
 def _followed(context: Context, users: list[str]) -> Iterator[tuple[str, LogLine]]:
     """Yield the lines of all users as they come. Raises what the client raises of any of them."""
-    lines = context.options.lines
+    lines, level = context.options.lines, context.options.level
     if len(users) == 1:
-        with contextlib.closing(context.client.follow_logs(users[0], lines)) as stream:
+        with contextlib.closing(context.client.follow_logs(users[0], lines, level)) as stream:
             yield from ((users[0], line) for line in stream)
         return
     came: queue.SimpleQueue[tuple[str, LogLine] | WaportdClientError | None] = queue.SimpleQueue()
 
     def follow(user: str) -> None:
         try:
-            for line in context.client.follow_logs(user, lines):
+            for line in context.client.follow_logs(user, lines, level):
                 came.put((user, line))
         except WaportdClientError as error:
             came.put(error)

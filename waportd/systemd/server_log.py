@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import enum
 import os
 import threading
 import time
@@ -39,6 +40,19 @@ class JournalUnavailable(WaportdError):
     code = "journal_unavailable"
     status = 503
     title = "The journal cannot be read"
+
+
+class Level(enum.StrEnum):
+    """Which lines of a log are wanted, by how bad they are."""
+
+    ALL = "all"
+    WARNING = "warning"
+    ERROR = "error"
+
+    @property
+    def priorities(self) -> range:
+        """Return the priorities of these lines; none for all lines, of which some have no priority."""
+        return range({Level.ALL: 0, Level.WARNING: 5, Level.ERROR: 4}[self])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,17 +99,18 @@ class ServerLog:
     All fields that it matches are written by journald itself, or by a process whose user journald names.
     """
 
-    def __init__(self, assignment: Assignment, *, system: bool) -> None:
+    def __init__(self, assignment: Assignment, *, system: bool, level: Level = Level.ALL) -> None:
         """``system`` says which units to read: the host's, or those of this user's session."""
         self._matches = list(_matches(assignment, system=system))
+        self._level = level
         self._since = int(assignment.created_at * _MICRO)
         self._lock = threading.Lock()
         self._reader: Any = None
 
     @classmethod
-    async def open(cls, assignment: Assignment, *, system: bool) -> Self:
+    async def open(cls, assignment: Assignment, *, system: bool, level: Level = Level.ALL) -> Self:
         """Open the journal. Raises JournalUnavailable."""
-        log = cls(assignment, system=system)
+        log = cls(assignment, system=system, level=level)
         try:
             await log._in_thread(log._open)
         except WaportdError:
@@ -146,6 +161,8 @@ class ServerLog:
             if number:
                 self._reader.add_disjunction()
             self._reader.add_match(**match)
+            for priority in self._level.priorities:  # of values of one field an entry has any
+                self._reader.add_match(PRIORITY=str(priority))
         # Before the first read, or lines written meanwhile go unnoticed (sd_journal_get_fd(3)).
         self._reader.fileno()
 

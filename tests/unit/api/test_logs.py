@@ -208,7 +208,7 @@ class TestFollowing:
             told = [(await events.next()).data["message"] for _ in range(server_log.LINES_AT_ONCE * 2 + 1)]
             assert told == [str(number) for number in range(server_log.LINES_AT_ONCE * 2 + 1)]
 
-    async def test_who_was_away_goes_on_from_there(self, api, journal):
+    async def test_who_was_away_continues_from_there(self, api, journal):
         server(journal, "one")
         async with following(api) as events:
             last = (await events.next()).id
@@ -216,7 +216,7 @@ class TestFollowing:
         async with following(api, **{"Last-Event-ID": last}) as events:
             assert (await events.next()).data["message"] == "two"
 
-    async def test_an_id_that_is_none_of_ours_is_passed_over(self, api, journal):
+    async def test_an_id_that_is_unknown_is_passed_over(self, api, journal):
         server(journal, "one")
         async with following(api, **{"Last-Event-ID": "abcd-1"}) as events:
             assert (await events.next()).data["message"] == "one"
@@ -266,3 +266,38 @@ class TestFollowing:
             began = time.process_time()
             await asyncio.sleep(1)
             assert time.process_time() - began < 0.1
+
+
+class TestLevels:
+    @pytest.fixture(autouse=True)
+    def lines(self, journal):
+        server(journal, "detail", PRIORITY=7)
+        server(journal, "listening")
+        server(journal, "slow", PRIORITY=4)
+        server(journal, "broken", PRIORITY=3)
+        journal.write("Main process exited", _PID=1, UNIT=SERVICE, SYSLOG_IDENTIFIER="systemd", PRIORITY=4)
+        journal.write("Cannot start", _UID=ME, WAPORTD_USER="1", SYSLOG_IDENTIFIER="waportd", PRIORITY=2)
+        journal.write("another user's error", _SYSTEMD_UNIT=f"whatsapp@{BASE + 1}.service", PRIORITY=3)
+
+    @pytest.mark.parametrize(
+        ("level", "shown"),
+        [
+            ("all", ["detail", "listening", "slow", "broken", "Main process exited", "Cannot start"]),
+            ("warning", ["slow", "broken", "Main process exited", "Cannot start"]),
+            ("error", ["broken", "Cannot start"]),
+        ],
+    )
+    async def test_only_lines_of_a_level_are_shown(self, api, level, shown):
+        assert await messages(api, f"{PATH}?level={level}") == shown
+        # As many as are asked for, however many others are between them.
+        assert await messages(api, f"{PATH}?level={level}&lines=2") == shown[-2:]
+
+    async def test_only_lines_of_a_level_are_followed(self, api, journal):
+        async with following(api, "&level=error") as events:
+            assert [(await events.next()).data["message"] for _ in range(2)] == ["broken", "Cannot start"]
+            server(journal, "a warning", PRIORITY=4)
+            server(journal, "again", PRIORITY=3)
+            assert (await events.next()).data["message"] == "again"
+
+    async def test_another_level_is_refused(self, api):
+        assert (await read(api, f"{PATH}?level=debug", 400))["code"] == "bad_request"

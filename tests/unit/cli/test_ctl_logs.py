@@ -25,7 +25,7 @@ async def journal(monkeypatch, supervisor):
     deadline = time.monotonic() + 10
     while journal.readers:  # closed in their thread, when the next line finds nobody who reads it
         assert time.monotonic() < deadline
-        write(journal, "one more")
+        write(journal, "one more", PRIORITY=3)
         write_of(journal, BASE + 1, "one more")
         await asyncio.sleep(0.05)
 
@@ -94,5 +94,21 @@ async def test_what_comes_is_followed_until_ctrl_c(api, terminal, journal):
     write(journal, "an error", PRIORITY=3)
     await screen.until("an error")
     assert "\x1b[31m" in screen.seen
+    screen.interrupt()
+    assert await screen.end() == Exit.INTERRUPTED
+
+
+async def test_only_what_went_wrong_is_shown(api, ctl, terminal, journal):
+    for message, priority in (("fine", 6), ("slow", 4), ("broken", 3)):
+        write(journal, message, PRIORITY=priority)
+    for level, shown in (("warning", ["slow", "broken"]), ("error", ["broken"])):
+        said = await ctl("logs", "1", "--level", level)
+        assert [line.split(maxsplit=3)[3] for line in said.out.splitlines()] == shown
+    screen = await terminal("logs", "1", "-f", "--level", "error")
+    await screen.until("broken")
+    write(journal, "slow again", PRIORITY=4)
+    write(journal, "broken again", PRIORITY=3)
+    await screen.until("broken again")
+    assert "slow" not in screen.seen
     screen.interrupt()
     assert await screen.end() == Exit.INTERRUPTED
