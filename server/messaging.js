@@ -29,6 +29,9 @@ const { Webhook, isOwn } = require('./webhook');
 /** The size of the journal changes with each event; it is reported this often. */
 const COUNTS_PAUSE_MS = 1_000;
 
+/** What counts as a message, of the events. */
+const IS_MESSAGE = ['message', 'message.sent'];
+
 /** Why nothing is delivered where the webhook is this server. */
 const OWN_WEBHOOK = 'it names this server itself: no message is handed on';
 
@@ -47,12 +50,19 @@ function makeWebhook({ webhookUrl, webhookSecrets, webhookHeaders, webhookTimeou
 function showCounts(journal, state) {
     /** @type {NodeJS.Timeout|null} */
     let timer = null;
+    /** @type {number|null} */
+    let last = null;
     const text = (/** @type {number|null} */ ms) => (ms === null ? null : timestamp(ms));
+    journal.on('append', (/** @type {import('./types').Entry} */ { event, at }) => {
+        if (IS_MESSAGE.includes(event.event)) last = at;
+    });
     journal.on('change', () => {
         timer ??= setTimeout(() => {
             timer = null;
             const { oldest_at: oldest, pending_at: pending, ...counts } = journal.counts;
-            state.update({ journal: { ...counts, oldest_at: text(oldest), pending_at: text(pending) } });
+            const times = { oldest_at: oldest, pending_at: pending, last_message_at: last };
+            const texts = Object.entries(times).map(([name, at]) => [name, text(at)]);
+            state.update({ journal: { ...counts, ...Object.fromEntries(texts) } });
         }, COUNTS_PAUSE_MS).unref();
     });
 }

@@ -249,6 +249,8 @@ class Assignment:
     """As last measured; None where that was not since the login was deleted."""
     moving_to: Port | None = None
     """Where the user is being moved. Until that is done, or undone, neither port has an environment."""
+    linked_at: float | None = None
+    """When the phone was linked, in seconds since the epoch; None where none is, or where that was not noted."""
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -395,6 +397,8 @@ class Session:
     storage: Storage | None = None
     """None until the server has measured it."""
     webhook: Webhook = Webhook()
+    last_message_at: float | None = dataclasses.field(default=None, compare=False)
+    """When a message last came or went since the server started. Another one wakes no reader."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -110,7 +110,12 @@ def parse_session(text: str) -> Session:
         webhook=_webhook(document.get("webhook")),
         upstream=_upstream(document.get("upstream")),
         storage=_storage(document.get("storage")),
+        last_message_at=_last_message_at(document.get("journal")),
     )
+
+
+def _last_message_at(journal: object) -> float | None:
+    return _time(journal, "last_message_at") if isinstance(journal, dict) else None
 
 
 def read_pairing(document: dict[str, Any]) -> PairingCode | None:

@@ -72,6 +72,7 @@ MIGRATIONS = (
     "ALTER TABLE assignment ADD COLUMN ignore TEXT",
     "ALTER TABLE assignment ADD COLUMN default_country TEXT",
     "ALTER TABLE assignment ADD COLUMN send_rate INTEGER",
+    "ALTER TABLE assignment ADD COLUMN linked_at REAL",
 )
 """Step N takes the schema from version N to N + 1 (PRAGMA user_version). Steps are never edited, only added."""
 
@@ -95,6 +96,7 @@ COLUMNS = (
     "socket_boot",
     "storage",
     "moving_to",
+    "linked_at",
 )
 
 _ASSIGNMENTS = f"SELECT {', '.join(COLUMNS)}, checksum FROM assignment ORDER BY port"  # noqa: S608
@@ -427,6 +429,7 @@ def _from_row(row: tuple[object, ...]) -> Assignment:
         ignore=_words(values["ignore"], Ignored),
         default_country=None if values["default_country"] is None else str(values["default_country"]),
         send_rate=None if values["send_rate"] is None else int(str(values["send_rate"])),
+        linked_at=None if values["linked_at"] is None else float(str(values["linked_at"])),
     )
 
 

@@ -27,6 +27,7 @@ from waportd.errors import (
     UnknownUser,
     WaportdError,
 )
+from waportd.history import History
 from waportd.linking import Linking
 from waportd.lookout import Lookout, Raised
 from waportd.metrics import Metrics
@@ -67,7 +68,7 @@ from waportd.starter import Starter
 from waportd.store import AllocationStore
 from waportd.systemd.journal import log_fields
 from waportd.systemd.manager import UnitManager
-from waportd.systemd.server_log import ServerLog
+from waportd.systemd.server_log import Level, ServerLog
 from waportd.usage import UsageMeter
 
 log = logging.getLogger(__name__)
@@ -169,6 +170,7 @@ class Supervisor:
         self.relay = Relay()
         self._storage_notes = Pace(*STORAGE_NOTES)
         self._measuring: asyncio.Task[None] | None = None
+        self.history = History(self.registry, self.metrics, manager)
         self._background = Background()
 
     async def start(self) -> None:
@@ -184,6 +186,7 @@ class Supervisor:
         """Close: servers and their sessions continue untouched."""
         self.registry.release()
         await self._background.close()
+        await self.history.close()
         await self._lookout.close()
         await self._starter.close()
         await self._sockets.close()
@@ -284,10 +287,11 @@ class Supervisor:
         """Return which process holds a port, as far as the daemon's user may see it."""
         return await holding(port)
 
-    async def open_log(self, user: User) -> ServerLog:
+    async def open_log(self, user: User, level: Level = Level.ALL) -> ServerLog:
         """Return the journal of the user's server, to be closed by the caller. Raises UnknownUser, JournalUnavailable."""
         assignment = self.known(user).assignment
-        return await ServerLog.open(assignment, system=self._config.systemd.bus is Bus.SYSTEM)
+        system = self._config.systemd.bus is Bus.SYSTEM
+        return await ServerLog.open(assignment, system=system, level=level)
 
     async def poll(self, user: User, on_change: Callable[[], None] = lambda: None) -> Instance:
         """Note a poll for this user's code, and return the instance from memory.
@@ -463,7 +467,7 @@ class Supervisor:
             if not unlinked or not runs_on:
                 await self._assignments.change(user, socket_boot=None)
                 await self._sockets.wipe(assignment.port)
-            await self._assignments.change(user, linked=False, storage=None)
+            await self._assignments.change(user, linked=False, linked_at=None, storage=None)
             self._note_logout(user, unlinked=unlinked)
             if not unlinked and runs_on:
                 await self._sockets.reopen(self.known(user).assignment)
@@ -709,8 +713,9 @@ class Supervisor:
             # A report from before a logout that held the lock is no longer true.
             if instance is None or instance.session is None or instance.session.linked != linked:
                 return
-            kept = {} if linked else {"storage": None}
-            await self._assignments.change(user, linked=linked, **kept)
+            if linked != instance.assignment.linked:
+                kept = {"linked_at": time.time()} if linked else {"linked_at": None, "storage": None}
+                await self._assignments.change(user, linked=linked, **kept)
         # Its login is gone without a logout, and its start did not ask for a code: none seemed needed.
         asked_at = self.runtimes[user].used_at
         if (

@@ -125,6 +125,26 @@ class TestDocument:
         session = parse_session(json.dumps(SESSION | linked))
         assert (session.linked, session.phone_number, session.pushname) == (True, "5511", "Ana")
 
+    @pytest.mark.parametrize(
+        ("journal", "at"),
+        [
+            ({"entries": 1, "last_message_at": "2026-01-01T00:00:01.000Z"}, NEW_YEAR + 1),
+            ({"entries": 0, "last_message_at": None}, None),
+            ({"entries": 0}, None),  # of an older server
+            (None, None),
+            ("nothing", None),
+        ],
+    )
+    def test_when_the_last_message_came_is_read(self, journal, at):
+        assert parse_session(json.dumps(SESSION | {"journal": journal})).last_message_at == at
+
+    def test_another_message_wakes_no_reader(self):
+        sessions = [
+            parse_session(json.dumps(SESSION | {"journal": {"last_message_at": f"2026-01-01T00:00:0{n}Z"}}))
+            for n in (1, 2)
+        ]
+        assert sessions[0] == sessions[1]
+
     @pytest.mark.parametrize("state", SessionState)
     def test_a_state_is_all_that_it_takes(self, state):
         assert parse_session(json.dumps({"state": state})) == Session(state=state)
@@ -257,7 +277,7 @@ class TestDocument:
         assert not parse_session(json.dumps(SESSION | {"upstream": said})).upstream.ok
 
     @pytest.mark.parametrize("upstream", [None, [], "1.34.7"])
-    def test_a_server_need_not_tell_of_the_page(self, upstream):
+    def test_a_server_need_not_report_on_the_page(self, upstream):
         assert parse_session(json.dumps(SESSION | {"upstream": upstream})).upstream is None
 
     @pytest.mark.parametrize(

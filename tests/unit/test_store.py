@@ -45,6 +45,7 @@ FULL = Assignment(
     ignore=(),
     default_country="55",
     send_rate=0,
+    linked_at=1767225601.5,
 )
 
 
@@ -79,7 +80,7 @@ async def filled(path: Path, count: int = 3) -> list[Assignment]:
 
 
 async def refusal(path: Path) -> StoreError:
-    """Open a store that cannot be had, and check what everybody is told who meets one."""
+    """Open a store that cannot be had, and check what everybody gets who meets one."""
     with pytest.raises(StoreError) as caught:
         await read(path)
     assert str(path) in caught.value.message
@@ -287,7 +288,7 @@ class TestCrashes:
         )
         assert await read(path) == rows
 
-    async def test_what_a_crash_left_of_a_store_in_the_making_is_in_nobodys_way(self, path, tmp_path):
+    async def test_what_a_crash_left_of_a_store_in_the_making_is_in_the_way_of_nobody(self, path, tmp_path):
         for suffix in ("", "-journal", "-wal", "-shm"):
             (tmp_path / f"waportd.db.new{suffix}").write_bytes(b"half of it")
         assert await read(path) == []
@@ -488,7 +489,7 @@ class TestVersions:
 
     async def test_a_store_from_before_there_were_engines_is_read(self, path, monkeypatch):
         later = {"engine", "proxy", "storage", "moving_to", "default_country", "send_rate"}
-        later |= {"webhook_secret", "webhook_events", "ignore"}
+        later |= {"webhook_secret", "webhook_events", "ignore", "linked_at"}
         before = dataclasses.replace(FULL, **dict.fromkeys(later))
         with monkeypatch.context() as older:
             older.setattr(module, "MIGRATIONS", module.MIGRATIONS[:3])
@@ -500,7 +501,7 @@ class TestVersions:
             await store.put([FULL])
         assert await read(path) == [FULL]
 
-    async def test_a_size_from_before_the_journal_was_told_by_itself_is_read(self, path, monkeypatch):
+    async def test_a_size_from_before_the_journal_had_one_of_its_own_is_read(self, path, monkeypatch):
         written = module.to_row
 
         def earlier(assignment):
@@ -580,7 +581,7 @@ class TestDisk:
             path.chmod(0)
             assert "owner and mode" in (await refusal(path)).hint
 
-    async def test_a_full_disk_loses_nothing_and_the_store_goes_on_when_there_is_room(self, path):
+    async def test_a_full_disk_loses_nothing_and_the_store_continues_when_there_is_room(self, path):
         rows = assignments(200)
         async with opened(path) as store:
             await store.put(rows[:10])

@@ -1,6 +1,7 @@
 """The use cases, on a systemd and servers in memory."""
 
 import asyncio
+import time
 
 import pytest
 from support import BASE, calls_for, has_session, is_process, settled, until
@@ -56,6 +57,20 @@ async def test_waiting_for_ready(supervisor, systemd):
     assert (await until(supervisor, ONE, lambda now: now.assignment.linked)).assignment.linked
 
 
+async def test_when_a_phone_was_linked_is_kept_until_it_is_unlinked(supervisor, store, systemd):
+    began = time.time()
+    systemd.prepare = lambda server: server.link()
+    await supervisor.ensure(ONE, wait=Wait.READY)
+    linked_at = (await until(supervisor, ONE, lambda now: now.assignment.linked)).assignment.linked_at
+    assert began <= linked_at <= time.time()
+    # The session comes back with its login: that is no other link.
+    await supervisor.restart(ONE)
+    await until(supervisor, ONE, lambda now: now.session and now.session.state is SessionState.READY)
+    assert store.rows[ONE].linked_at == linked_at
+    await supervisor.log_out(ONE)
+    assert (store.rows[ONE].linked, store.rows[ONE].linked_at) == (False, None)
+
+
 async def test_who_waits_for_a_code_gets_one_although_the_user_was_linked_and_the_login_is_gone(
     start_supervisor, store, systemd
 ):
@@ -74,7 +89,7 @@ async def test_not_waiting(supervisor, systemd):
     await until(supervisor, ONE, is_process(ProcessState.RUNNING))
 
 
-async def test_a_code_that_does_not_come_in_time_is_a_timeout_that_tells_the_state(supervisor):
+async def test_a_code_that_does_not_come_in_time_is_a_timeout_that_names_the_state(supervisor):
     with pytest.raises(StartTimeout, match=r"is not qr after 0.2 s .*process running"):
         await supervisor.ensure(ONE, wait=Wait.QR, timeout=0.2)
 

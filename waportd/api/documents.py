@@ -179,6 +179,9 @@ class SessionDocument(Document):
     ]
     upstream: UpstreamDocument | None
     webhook: WebhookDocument
+    last_message_at: Annotated[
+        Moment | None, "When a message last came or went since the server started; null where none did."
+    ]
 
 
 class MemoryDocument(Document):
@@ -211,6 +214,10 @@ class UserDocument(Document):
     unit: Annotated[str, "The systemd unit."]
     desired: Annotated[Desired, "The state that was last asked for."]
     linked: Annotated[bool, "A phone was linked when the server last reported."]
+    linked_at: Annotated[
+        Moment | None,
+        "When that phone was linked; null where none is, or where that was not noted at the time.",
+    ]
     note: Annotated[
         str | None,
         "Why the user did not get the preferred port, or which port the user had before a move.",
@@ -296,6 +303,7 @@ def user(instance: Instance, usage: Usage | None = None) -> UserDocument:
         unit=service_unit(assignment.port),
         desired=assignment.desired,
         linked=assignment.linked,
+        linked_at=timestamp(assignment.linked_at),
         note=assignment.note if moving_to is None else f"is being moved to port {moving_to}",
         # The address may hold a token, so only whether there is one of the user's own.
         own_webhook=assignment.webhook_url is not None,
@@ -365,6 +373,7 @@ def _session(session: Session, instance: Instance) -> SessionDocument:
             error=webhook.error,
             error_at=timestamp(webhook.error_at),
         ),
+        last_message_at=timestamp(session.last_message_at),
     )
 
 
@@ -409,13 +418,20 @@ def veiled(instance: Instance) -> Instance:
     message = process.message if process.cause is None else "the server cannot run now"
     if session is not None:
         session = dataclasses.replace(
-            session, phone_number=None, pushname=None, upstream=None, storage=None, webhook=Webhook()
+            session,
+            phone_number=None,
+            pushname=None,
+            upstream=None,
+            storage=None,
+            webhook=Webhook(),
+            last_message_at=None,
         )
     return dataclasses.replace(
         instance,
         assignment=dataclasses.replace(
             instance.assignment,
             note=None,
+            linked_at=None,
             memory_max=None,
             storage=None,
             webhook_events=None,

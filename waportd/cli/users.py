@@ -457,7 +457,7 @@ def _show(context: Context, user: User) -> Exit:
             ("", _way_out(user)),
             *(upstream.rows(session.upstream) if session and session.upstream else []),
             ("Next engine", _next_engine(user)),
-            ("Linked", "yes" if user.linked else "no"),
+            ("Linked", _linked(user)),
             ("Phone", _phone(user)),
             ("Memory", terminal.size(user.memory)),
             ("Disk", _disk(user)),
@@ -471,6 +471,14 @@ def _show(context: Context, user: User) -> Exit:
         ]
     )
     return Exit.OK
+
+
+def _linked(user: User) -> str:
+    """Return whether a phone is linked, and since when."""
+    if not user.linked:
+        return "no"
+    since = terminal.moment(user.linked_at)
+    return f"yes, since {since}" if since else "yes"
 
 
 def _way_out(user: User) -> str | None:

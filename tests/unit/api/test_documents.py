@@ -49,6 +49,7 @@ RUNNING = Instance(
         created_at=NEW_YEAR,
         note="port 5002 is held by python3 (pid 7, user www-data)",
         storage=Storage(5, 6, 7, NEW_YEAR),
+        linked_at=NEW_YEAR + 3,
     ),
     Process(ProcessState.RUNNING, NEW_YEAR + 1, "running on port 20000", pid=77, restarts=1),
     Session(
@@ -58,6 +59,7 @@ RUNNING = Instance(
         linked=True,
         phone_number="5511",
         pushname="Ana",
+        last_message_at=NEW_YEAR + 4,
         upstream=Upstream(
             build="2.3000.1",
             library="1.34.7",
@@ -104,7 +106,7 @@ class TestTimestamp:
             (None, None),
         ],
     )
-    def test_a_time_is_told_in_utc_to_the_millisecond(self, seconds, text):
+    def test_a_time_is_written_in_utc_to_the_millisecond(self, seconds, text):
         assert timestamp(seconds) == text
 
     def test_the_time_zone_of_the_host_does_not_matter(self, monkeypatch):
@@ -149,6 +151,7 @@ class TestUser:
             "unit": "whatsapp@20000.service",
             "desired": "running",
             "linked": True,
+            "linked_at": "2026-01-01T00:00:03.000Z",
             "note": "port 5002 is held by python3 (pid 7, user www-data)",
             "own_webhook": True,
             "own_webhook_secret": True,
@@ -228,17 +231,18 @@ class TestUser:
                     "error": "HTTP 403",
                     "error_at": "2026-01-01T00:00:00.000Z",
                 },
+                "last_message_at": "2026-01-01T00:00:04.000Z",
             },
             "memory": {"bytes": 5, "source": "pss"},
             "cpu": {"seconds": 1.5, "source": "processes"},
         }
 
-    def test_an_engine_of_the_users_own_is_told_from_that_of_the_configuration(self):
+    def test_an_engine_of_the_users_own_is_distinguished_from_that_of_the_configuration(self):
         assignment = dataclasses.replace(RUNNING.assignment, engine="1.35.0")
         shown = user(but(assignment=assignment, engine="1.35.0"))
         assert (shown["engine"], shown["own_engine"]) == ("1.35.0", True)
 
-    def test_the_size_that_the_server_tells_is_newer_than_the_stored_one(self):
+    def test_the_size_that_the_server_reports_is_newer_than_the_stored_one(self):
         session = dataclasses.replace(RUNNING.session, storage=Storage(7, 8, 9, NEW_YEAR + 3600))
         told = {
             "login": 7,
@@ -255,7 +259,7 @@ class TestUser:
     def test_a_server_that_has_said_nothing_has_no_session(self):
         assert user(but(session=None))["session"] is None
 
-    def test_what_was_not_measured_is_not_told(self):
+    def test_what_was_not_measured_is_not_reported(self):
         assert {"memory", "cpu"}.isdisjoint(user(RUNNING))
 
     def test_no_code_is_in_it(self):

@@ -1,4 +1,4 @@
-"""The commands that show and steer users."""
+"""The commands that show and control users."""
 
 import asyncio
 import dataclasses
@@ -60,7 +60,7 @@ async def test_list_says_how_to_begin(api, ctl):
     assert "waportctl qr 1" in (await ctl("list")).out
 
 
-async def test_show_tells_everything_and_no_code(three, ctl, systemd):
+async def test_show_has_everything_and_no_code(three, ctl, systemd):
     said = await ctl("show", "1")
     for part in (f"http://localhost:{BASE}", service_unit(PORT), "+5511999990000 (Ana)", "64 MiB", "ready"):
         assert part in said.out
@@ -68,7 +68,7 @@ async def test_show_tells_everything_and_no_code(three, ctl, systemd):
     assert "noise" not in shown.out
 
 
-async def test_show_tells_which_messages_the_web_app_does_not_get(three, ctl, supervisor, systemd):
+async def test_show_says_which_messages_the_web_app_does_not_get(three, ctl, supervisor, systemd):
     assert "messages" not in (await ctl("show", "1")).out
     webhook = {"queued": 3, "failed": 5, "dropped": 2, "error": "nobody listens there"}
     systemd.servers[PORT].say("ready", linked=True, webhook={**webhook, "error_at": "2026-01-01T00:00:00Z"})
@@ -104,7 +104,19 @@ async def test_who_waits_for_the_web_app_for_five_minutes_is_not_shown_as_well(
     assert "waportctl messages redeliver 1" in shown
 
 
-async def test_show_tells_what_runs_and_what_it_lacks(three, ctl, supervisor, systemd):
+async def test_show_says_since_when_a_phone_is_linked(three, ctl, supervisor):
+    def linked(out):
+        [line] = [line.split(maxsplit=1)[1] for line in out.splitlines() if line.startswith("Linked")]
+        return line.strip()
+
+    instance = await until(supervisor, "1", lambda now: now.assignment.linked)
+    at = dt.datetime.fromtimestamp(instance.assignment.linked_at, dt.UTC)
+    since = f"yes, since {at.astimezone().isoformat(' ', 'seconds')}"
+    assert linked((await ctl("show", "1")).out) == since
+    assert linked((await ctl("show", "2")).out) == "no"
+
+
+async def test_show_says_what_runs_and_what_it_lacks(three, ctl, supervisor, systemd):
     assert "whatsapp-web.js 1.34.7 (bundled)" in (await ctl("show", "1")).out
     member = {"feature": "groups", "module": "WAWebGroupCreateJob", "found": "undefined"}
     upstream = {
@@ -255,11 +267,11 @@ async def test_an_action_takes_several_users_and_one_that_fails_keeps_it_from_no
     ("command", "concerned"),
     [("start", []), ("stop", ["1", "2"]), ("restart", ["1", "2"]), ("logout", ["1"])],
 )
-async def test_all_means_whom_the_action_concerns_and_can_be_looked_at_before(
+async def test_all_means_those_that_the_action_concerns_and_can_be_looked_at_before(
     three, ctl, supervisor, systemd, command, concerned
 ):
     def steps():
-        # Not the cleaning of ports for whoever comes next, which goes on beside it.
+        # Not the cleaning of ports for anyone who comes next, which continues beside it.
         return [call for call in systemd.calls if call[0] in {"start", "stop", "restart"}]
 
     before = steps()
@@ -285,7 +297,7 @@ async def test_users_or_all_of_them_are_named(three, ctl, arguments):
     assert "name users, or --all" in said.err
 
 
-async def test_a_terminal_is_shown_whom_it_concerns_before_it_is_asked(three, terminal, supervisor):
+async def test_a_terminal_is_shown_who_it_concerns_before_it_is_asked(three, terminal, supervisor):
     refused = await terminal("stop", "--all")
     await refused.until("Stop the servers of 2 users: 1, 2? [y/N]")
     refused.type("n\n")
@@ -293,7 +305,7 @@ async def test_a_terminal_is_shown_whom_it_concerns_before_it_is_asked(three, te
     assert supervisor.known("1").process.state == "running"
 
 
-async def test_a_server_that_does_not_start_tells_why_and_what_mends_it(api, ctl, supervisor, systemd):
+async def test_a_server_that_does_not_start_says_why_and_what_fixes_it(api, ctl, supervisor, systemd):
     await supervisor.assign(User("1"))
     systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=203)
     said = await ctl("start", "1")
@@ -309,7 +321,7 @@ async def test_what_takes_too_long_is_an_exit_status_of_its_own(three, ctl):
     assert said.status == Exit.NOT_IN_TIME
 
 
-async def test_names_that_others_chose_cannot_steer_the_terminal(three, ctl, systemd, supervisor):
+async def test_names_that_others_chose_cannot_control_the_terminal(three, ctl, systemd, supervisor):
     systemd.servers[PORT].say(
         "ready", ready=True, linked=True, phone_number="1", pushname="\x1b[31mA\u202e\x07"
     )
@@ -360,7 +372,7 @@ async def test_a_terminal_gets_colours_and_nothing_wider_than_it_is(three, termi
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80])
-async def test_a_narrow_terminal_keeps_whom_a_row_is_about(three, terminal, columns):
+async def test_a_narrow_terminal_keeps_who_a_row_is_about(three, terminal, columns):
     narrow = await terminal("list", columns=columns)
     assert await narrow.end() == Exit.OK
     rows = [line.split() for line in narrow.text.splitlines() if line.strip()]
@@ -426,7 +438,7 @@ async def test_a_move_says_what_it_does_and_asks_a_terminal(three, ctl, terminal
     assert (shown["port"], shown["process"]["state"]) == (OVERFLOW, "stopped")
 
 
-async def test_a_move_that_cannot_be_is_told_and_so_is_a_server_that_does_not_come_back(
+async def test_a_move_that_cannot_be_is_reported_and_so_is_a_server_that_does_not_come_back(
     three, ctl, supervisor, systemd
 ):
     said = await ctl("move", "1", "--port", str(BASE + 1))
@@ -465,7 +477,7 @@ async def test_a_terminal_is_asked_before_a_session_is_deleted(three, terminal, 
     assert await told.end() == Exit.OK
 
 
-async def test_whoever_has_read_enough_may_close_the_pipe(three, socket_path):
+async def test_who_has_read_enough_may_close_the_pipe(three, socket_path):
     command = f"{{ /usr/bin/python3 -m waportd.cli --socket {socket_path} list; echo $? >&2; }} | head -c 1"
     process = await asyncio.create_subprocess_shell(
         command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
