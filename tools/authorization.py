@@ -84,7 +84,9 @@ GET /v1/ports/{port}                        yes  yes   403     no    no    no   
 GET /v1/tokens                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 POST /v1/tokens                             yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
 DELETE /v1/tokens/{id}                      yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
+GET /v1/caller                              yes  yes   403     no    no    no   403     401   401   yes   yes   yes       yes   yes     400   400
 GET /v1/host                                yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
+GET /v1/history                             yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 GET /v1/health                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   yes     400   400
 GET /metrics                                yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   yes     400   400
 GET /openapi.json                           yes  yes   403     no    no    no   403     yes   yes   yes   yes   yes       yes   yes     400   400

@@ -250,6 +250,10 @@ def _parts(value: Any) -> list[Mapping[str, Any]]:
     return [_part(each) for each in _list(value)]
 
 
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
 def _whole(text: str | None) -> float | None:
     """Return a few digits as a number."""
     is_number = text is not None and len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit()
@@ -416,6 +420,8 @@ class Session(_Result):
     answering: bool = True
     upstream: Upstream | None = None
     webhook: Webhook = field(default_factory=Webhook)
+    last_message_at: dt.datetime | None = None
+    """When a message last came or went since the server started."""
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Session:
@@ -426,6 +432,7 @@ class Session(_Result):
             since=_time(document.get("since")),
             upstream=Upstream.of(upstream) if upstream else None,
             webhook=Webhook.of(_part(document.get("webhook"))),
+            last_message_at=_time(document.get("last_message_at")),
         )
 
 
@@ -467,6 +474,8 @@ class User(_Result):
     """running, stopped or deleted."""
     linked: bool = False
     """A phone was linked when the server last reported."""
+    linked_at: dt.datetime | None = None
+    """When that phone was linked; None where none is, or where that was not noted at the time."""
     note: str | None = None
     """Why it is not the preferred port."""
     own_webhook: bool = False
@@ -517,6 +526,7 @@ class User(_Result):
             webhook_events=None if events is None else tuple(_list(events)),
             ignore=None if ignored is None else tuple(_list(ignored)),
             created_at=_time(document.get("created_at")),
+            linked_at=_time(document.get("linked_at")),
             storage=Storage.of(storage) if storage else None,
             summary=Summary.of(_part(document.get("summary"))),
             process=Process._of(  # noqa: SLF001
@@ -716,6 +726,38 @@ class Host(_Result):
 
 
 @dataclass(frozen=True)
+class LastHours(_Result):
+    """The last hours, minute by minute. Each figure has one entry for each time; None where nothing was measured."""
+
+    since: dt.datetime | None = None
+    """The first sample: waportd keeps none from before its own start."""
+    step_s: int = 60
+    """Seconds from one sample to the next."""
+    cpus: int = 0
+    memory_total: int = 0
+    """Bytes of memory of the machine."""
+    times: tuple[dt.datetime | None, ...] = ()
+    figures: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """By the names that the API gives them: ``linked``, ``servers_memory``, ``delivered``, …"""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> LastHours:
+        """Read what the API calls the history."""
+        times = tuple(map(_time, _list(document.get("times"))))
+        columns = {name: value for name, value in document.items() if name != "times"}
+        return cls._of(
+            document,
+            since=_time(document.get("since")),
+            times=times,
+            figures={
+                name: tuple(map(_number, column))
+                for name, column in columns.items()
+                if isinstance(column, list) and len(column) == len(times)
+            },
+        )
+
+
+@dataclass(frozen=True)
 class Token(_Result):
     """A token for the API over TCP. ``token`` is there only in the answer that creates it."""
 
@@ -738,6 +780,19 @@ class Token(_Result):
             last_used_at=_time(document.get("last_used_at")),
             expires_at=_time(document.get("expires_at")),
         )
+
+
+@dataclass(frozen=True)
+class Caller(_Result):
+    """Who calls, and what that allows."""
+
+    scope: str = ""
+    """``admin``, ``user``, ``read`` or ``metrics``."""
+    user: str | None = None
+    """The user whose calls it allows; None: all users."""
+    token: str | None = None
+    """The id of the token; None on the unix socket."""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -1085,9 +1140,14 @@ class Client:
         """Cancel the passkey request, and go back to codes to scan. Raises Conflict: there is none."""
         self.request("DELETE", _path(user, "passkey"), timeout=_PASSKEY_TIMEOUT_S, repeatable=False)
 
-    def connect_link(self, user: str | int, ttl: int = 600) -> ConnectLink:
-        """Return a link to the connect page of that user, which is valid for ``ttl`` seconds."""
-        document = self._post(_path(user, "connect-link"), {"ttl": ttl})
+    def connect_link(self, user: str | int, ttl: int = 600, return_to: str | None = None) -> ConnectLink:
+        """Return a link to the connect page of that user, which is valid for ``ttl`` seconds.
+
+        ``return_to`` is where "Back to the app" on the page leads; `api.frame_ancestors` has to name its origin. Raises
+        BadRequest where it does not.
+        """
+        body = {"ttl": ttl} if return_to is None else {"ttl": ttl, "return_to": return_to}
+        document = self._post(_path(user, "connect-link"), body)
         return ConnectLink._of(document, expires_at=_time(document.get("expires_at")))  # noqa: SLF001
 
     # Streams
@@ -1107,14 +1167,20 @@ class Client:
             if event == "deleted" and user is not None:
                 return
 
-    def logs(self, user: str | int, lines: int = 100) -> list[LogLine]:
-        """Return the last lines of the journal of a user's server, the newest last."""
-        document = self._get(_path(user, "logs"), {"lines": lines})
+    def logs(self, user: str | int, lines: int = 100, level: str | None = None) -> list[LogLine]:
+        """Return the last lines of the journal of a user's server, the newest last.
+
+        ``level`` is ``error`` for errors only, ``warning`` for these and warnings.
+        """
+        document = self._get(_path(user, "logs"), _query(lines=lines, level=level))
         return [_log_line(line) for line in _parts(document.get("lines"))]
 
-    def follow_logs(self, user: str | int, lines: int = 10) -> Generator[LogLine, None, None]:
-        """Yield the last lines of the journal of a user's server, and then each new one."""
-        for event, _, document in self._stream(_path(user, "logs"), {"lines": lines, "follow": "true"}, None):
+    def follow_logs(
+        self, user: str | int, lines: int = 10, level: str | None = None
+    ) -> Generator[LogLine, None, None]:
+        """Yield the last lines of the journal of a user's server, and then each new one; ``level`` as in `logs`."""
+        query = _query(lines=lines, level=level, follow="true")
+        for event, _, document in self._stream(_path(user, "logs"), query, None):
             if event == "log":
                 yield _log_line(document)
 
@@ -1363,6 +1429,10 @@ class Client:
             memory_available=memory.get("available", 0),
         )
 
+    def last_hours(self, hours: int = 24) -> LastHours:
+        """Return how users, memory, processor and messages were in the last hours, minute by minute: 24 hours at most."""
+        return LastHours.of(self._get("/v1/history", {"hours": hours}))
+
     def changes(
         self, user: str | int | None = None, *, since: int = 7 * 86_400, limit: int = 100
     ) -> list[Change]:
@@ -1380,6 +1450,10 @@ class Client:
     def tokens(self) -> list[Token]:
         """Return the tokens for the API over TCP, without the secrets."""
         return [Token.of(token) for token in _parts(self._get("/v1/tokens").get("tokens"))]
+
+    def caller(self) -> Caller:
+        """Return who waportd takes this client for, and what that allows."""
+        return Caller._of(self._get("/v1/caller"))  # noqa: SLF001
 
     def create_token(self, name: str, scope: str = "admin", ttl: int | None = None) -> Token:
         """Create a token for the API over TCP. Only this answer holds the secret.

@@ -1,4 +1,4 @@
-"""Serves the API over TCP for whoever wants to break its contract: all of it is real but systemd and WhatsApp.
+"""Serves the API over TCP for those who want to break its contract: all of it is real but systemd and WhatsApp.
 
     serve.py DIRECTORY
 

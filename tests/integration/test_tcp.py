@@ -1,4 +1,4 @@
-"""The API over TCP, of a real daemon: opened by tokens and links that survive its restart, and told nowhere."""
+"""The API over TCP, of a real daemon: opened by tokens and links that survive its restart, and shown nowhere."""
 
 import json
 import socket
@@ -60,7 +60,7 @@ def test_an_address_that_is_taken_out_is_served_no_more_from_the_reload_on(idle_
     waportd.call("GET", "/v1/health")
 
 
-def test_an_address_that_is_taken_is_told_and_the_unix_socket_is_served(idle_waportd, port):
+def test_an_address_that_is_taken_is_reported_and_the_unix_socket_is_served(idle_waportd, port):
     waportd = idle_waportd
     with socket.create_server(("127.0.0.1", port)):
         waportd.configure(api={"listen": [f"127.0.0.1:{port}"]})
@@ -90,11 +90,11 @@ def test_a_person_with_a_link_links_a_phone_and_one_without_sees_why_not(
     )
     standin.tell("scan", qr=code, phone="5511999990001", name="Ana")
     browser.see("WhatsApp is linked")
-    # Whose it is, a link does not tell: another phone may have been linked before it was opened.
+    # Whose it is, a link does not say: another phone may have been linked before it was opened.
     assert "Ana" not in browser.find("body").text
     ended = waportd.call("POST", "/v1/users/1/connect-link", 201, {"ttl": 1})
     time.sleep(1.5)
     browser.open(f"http://127.0.0.1:{port}{ended['path']}&lang=en")
-    browser.see("This link is no longer valid")
+    browser.see("This link has expired")
     browser.open(f"http://127.0.0.1:{port}/connect?user=1&lang=en")
     browser.see("This link is no longer valid")

@@ -29,6 +29,7 @@ from waportd.client import (
     BadRequest,
     Client,
     Conflict,
+    LastHours,
     NoRoom,
     NotAllowed,
     NotFound,
@@ -137,7 +138,7 @@ def opened(monkeypatch):
 
 
 def refused(path, status, document, **headers):
-    """Return the error that becomes of such an answer."""
+    """Return the error that results from such an answer."""
 
     def refuse(connection, read):
         read()
@@ -262,7 +263,7 @@ async def test_from_a_pairing_code_there_is_a_way_back(client, systemd):
 
 @pytest.fixture
 def hours(monkeypatch):
-    """A clock by which paces are counted, and which whoever waits sets forward."""
+    """A clock by which paces are counted, and which those who wait set forward."""
 
     class Clock:
         now = 1000.0
@@ -286,7 +287,9 @@ def hours(monkeypatch):
     return clock
 
 
-async def test_who_changes_too_much_waits_and_goes_on_by_itself(client, access, caplog, monkeypatch, hours):
+async def test_who_changes_too_much_waits_and_continues_automatically(
+    client, access, caplog, monkeypatch, hours
+):
     """As a script that sets up thousands of users: all calls are made, none twice."""
     monkeypatch.setattr("waportd.api.access.UID", Share(1024, None, (3, 100)))
     for _ in range(2):
@@ -298,7 +301,7 @@ async def test_who_changes_too_much_waits_and_goes_on_by_itself(client, access, 
     assert lines == ["waportd accepts no more changes from this caller for 60 s; waiting"] * 2
 
 
-async def test_who_has_to_wait_for_longer_is_told_so_at_once(client, tmp_path, access, monkeypatch, hours):
+async def test_who_has_to_wait_for_longer_learns_that_at_once(client, tmp_path, access, monkeypatch, hours):
     monkeypatch.setattr("waportd.api.access.UID", Share(1024, None, (50, 2)))
     await on_thread(client.ensure, "1")
     await on_thread(client.delete, "1")
@@ -396,12 +399,15 @@ async def test_tokens_and_links_are_made_and_taken_back(client):
     assert [(token.name, token.scope, token.token) for token in listed] == [("flask", "user:2", None)]
     await on_thread(client.revoke_token, made.id)
     assert await on_thread(client.tokens) == []
+    assert (await on_thread(client.caller)).scope == "admin"
     link = await on_thread(client.connect_link, "2", 60)
     assert link.path.startswith("/connect?user=2&")
     assert "signature" not in repr(link)
+    with pytest.raises(BadRequest, match="frame_ancestors"):
+        await on_thread(client.connect_link, "2", 60, "https://app.example.com/settings")
 
 
-async def test_what_a_server_found_in_the_page_is_told(client, supervisor, systemd):
+async def test_what_a_server_found_in_the_page_is_reported(client, supervisor, systemd):
     user = await on_thread(client.ensure, "1")
     missing = {
         "feature": "groups",
@@ -418,7 +424,7 @@ async def test_what_a_server_found_in_the_page_is_told(client, supervisor, syste
     assert found.shims == {"wids": "applied"}
 
 
-async def test_an_alarm_is_told(client, supervisor, systemd):
+async def test_an_alarm_is_reported(client, supervisor, systemd):
     assert (await on_thread(client.health)).alarm is None
     await all_fail(supervisor, systemd)
     alarm = (await on_thread(client.health)).alarm
@@ -426,7 +432,7 @@ async def test_an_alarm_is_told(client, supervisor, systemd):
     assert alarm.since.tzinfo is not None
 
 
-async def test_the_daemon_and_its_host_are_told(client):
+async def test_the_daemon_and_its_host_are_reported(client):
     await on_thread(client.ensure, "1")
     health = await on_thread(client.health)
     assert (health.status, health.users, health.running, health.unassigned_ports) == ("ok", 1, 1, ())
@@ -435,7 +441,25 @@ async def test_the_daemon_and_its_host_are_told(client):
     assert (host.cpus, len(host.load), host.running) == (os.cpu_count(), 3, 1)
 
 
-async def test_who_changed_what_is_told(client, monkeypatch):
+async def test_the_last_hours_come_in_columns(client, supervisor):
+    assert (await on_thread(client.last_hours)).times == ()
+    await on_thread(client.ensure, "1")
+    for _ in range(2):
+        await supervisor.history.sample()
+    hours = await on_thread(client.last_hours, 1)
+    assert (hours.step_s, hours.cpus, len(hours.times)) == (60, os.cpu_count(), 2)
+    assert hours.since == hours.times[0] < hours.times[1]
+    assert hours.figures["servers_memory"] == (64 << 20, 64 << 20)
+    assert hours.figures["servers_cpu"][0] is None
+    # What is no column of numbers counts as missing.
+    strange = LastHours.of(
+        {"times": ["x", 5], "linked": ["1", True], "load": [0.5], "idle": 3, "queued": [1, 2.5]}
+    )
+    assert strange.times == (None, None)
+    assert strange.figures == {"linked": (None, None), "queued": (1, 2.5)}
+
+
+async def test_who_changed_what_is_reported(client, monkeypatch):
     journal = FakeJournal()
     monkeypatch.setattr(changes.journal, "Reader", journal.open)
     ours = {
@@ -474,7 +498,7 @@ async def test_what_takes_too_long_is_not_in_time(client):
     assert error.value.retry_after == 5
 
 
-async def test_ports_are_told(client):
+async def test_ports_are_reported(client):
     port = await on_thread(client.port, "2")
     assert port == BASE + 1
     info = await on_thread(client.port_info, port)
@@ -607,14 +631,14 @@ def test_a_silent_daemon_is_a_timeout(tmp_path):
     assert "secret" not in str(error.value)
 
 
-def test_a_missing_socket_is_told(tmp_path):
+def test_a_missing_socket_is_reported(tmp_path):
     with pytest.raises(WaportdUnavailable) as error:
         Client(tmp_path / "none").status("1")
     assert error.value.reason == "no_socket"
     assert "systemctl start waportd.socket" in error.value.hint
 
 
-def test_a_socket_without_a_listener_is_told(tmp_path):
+def test_a_socket_without_a_listener_is_reported(tmp_path):
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "s"))
         with pytest.raises(WaportdUnavailable) as error:
@@ -622,7 +646,7 @@ def test_a_socket_without_a_listener_is_told(tmp_path):
     assert error.value.reason == "refused"
 
 
-def test_who_may_not_open_the_socket_is_told_the_group(tmp_path, monkeypatch):
+def test_who_may_not_open_the_socket_learns_of_the_group(tmp_path, monkeypatch):
     def refuse(self):
         raise PermissionError(13, "Permission denied")
 

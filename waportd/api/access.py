@@ -104,7 +104,7 @@ class Caller:
 
     def may(self, needed: Scope, owner: User | None, also: Container[Scope] = ()) -> bool:
         """Return whether this caller may make a call that needs that scope, or one of those, and concerns that user."""
-        if needed is Scope.PUBLIC or self.scope is Scope.ADMIN or self.scope in also:
+        if needed <= Scope.TOKEN or self.scope is Scope.ADMIN or self.scope in also:
             return True
         return self.scope >= needed and self.user is not None and self.user == owner
 
@@ -182,7 +182,7 @@ class Access:
         if wait := self._changes.count(caller.identity, caller.share, now):
             minute, hour = caller.share.changes
             if not self._refusals.count(caller.identity, now):
-                log.warning("%s changes too much, and has to wait %.0f s", one_line(self._name(caller)), wait)
+                log.warning("%s changes too much, and has to wait %.0f s", one_line(self.name(caller)), wait)
             raise TooManyRequests(
                 f"this caller has changed something {minute} times within the minute, or {hour} times within the hour, "
                 "which is the limit",
@@ -207,9 +207,9 @@ class Access:
         """Write down who has changed something, now that it is answered with that status."""
         if audit.is_change(request):
             caller = caller_of(request)
-            audit.note(request, path, caller, self._name(caller), request[_OWNER], status)
+            audit.note(request, path, caller, self.name(caller), request[_OWNER], status)
 
-    def _name(self, caller: Caller) -> str:
+    def name(self, caller: Caller) -> str:
         """Return how the journal names who called."""
         if caller.uid is not None:
             return name_of(caller.uid)

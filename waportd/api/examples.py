@@ -19,6 +19,7 @@ USER: Final[dict[str, Any]] = {
     "unit": "whatsapp@5002.service",
     "desired": "running",
     "linked": True,
+    "linked_at": _AT,
     "note": None,
     "own_webhook": False,
     "own_webhook_secret": False,
@@ -74,6 +75,7 @@ USER: Final[dict[str, Any]] = {
             "error": None,
             "error_at": None,
         },
+        "last_message_at": _AT,
     },
 }
 QR: Final[dict[str, Any]] = {
@@ -175,3 +177,24 @@ MESSAGES: Final[dict[str, Any]] = {
     "more": False,
 }
 NUMBER: Final[dict[str, Any]] = {"number": "5511988887777", "exists": True, "id": "5511988887777@c.us"}
+HISTORY: Final[dict[str, Any]] = {
+    "since": "2026-11-30T09:28:00.000Z",
+    "step_s": 60,
+    "cpus": 4,
+    "memory_total": 8_589_934_592,
+    "times": ["2026-11-30T09:28:00.000Z", "2026-11-30T09:29:00.000Z", _AT],
+    "linked": [11, None, 12],
+    "waiting": [1, None, 0],
+    "working": [0, None, 0],
+    "trouble": [0, None, 0],
+    "asleep": [2, None, 2],
+    "idle": [1, None, 1],
+    "servers_memory": [2_831_155_200, None, 3_040_870_400],
+    "host_memory": [4_509_715_660, None, 4_724_464_025],
+    "servers_cpu": [None, None, 0.42],
+    "load": [0.8, None, 0.65],
+    "queued": [0, None, 0],
+    "delivered": [0, None, 7],
+    "undelivered": [0, None, 0],
+    "restarts": [0, None, 0],
+}

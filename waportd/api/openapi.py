@@ -53,7 +53,9 @@ TITLES: Final = {
     "links": "Connect links",
     "ports": "Ports",
     "tokens": "Tokens",
+    "caller": "The caller",
     "health": "Health",
+    "history": "The last hours",
     "host": "Host",
     "metrics": "Metrics",
     "openapi": "This document",
@@ -102,12 +104,14 @@ _TOKEN: Final[dict[str, list[str]]] = {"token": []}
 _LINK: Final[dict[str, list[str]]] = {"link_expires": [], "link_signature": []}
 _SECURITY: dict[Scope, list[dict[str, list[str]]]] = {
     Scope.PUBLIC: [],
+    Scope.TOKEN: [_TOKEN],
     Scope.LINK: [_TOKEN, _LINK],
     Scope.USER: [_TOKEN],
     Scope.ADMIN: [_TOKEN],
 }
 _NEEDS: Final = {
     Scope.PUBLIC: "nothing",
+    Scope.TOKEN: "any token",
     Scope.LINK: "a token or connect link of that user, or a token of scope `admin`",
     Scope.USER: "a token of that user, or of scope `admin`",
     Scope.ADMIN: "a token of scope `admin`",
@@ -318,5 +322,7 @@ def _hoist(node: Any, components: dict[str, Schema]) -> Any:
     title = node.get("title")
     if node.get("type") != "object" or not isinstance(title, str):
         return moved
-    components[title] = moved
+    # Two kinds of documents must not take one name: clients would read one as the other.
+    known = components.setdefault(title, moved)
+    assert known == moved, title
     return {"$ref": f"#/components/schemas/{title}"}

@@ -51,6 +51,8 @@ class Scope(enum.IntEnum):
 
     PUBLIC = enum.auto()
     """Everybody: it reveals nothing about any user."""
+    TOKEN = enum.auto()
+    """Callers with any token."""
     METRICS = enum.auto()
     """Of a token only: for monitoring."""
     READ = enum.auto()

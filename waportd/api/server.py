@@ -9,10 +9,12 @@ from collections.abc import Hashable, Iterable
 from aiohttp import web
 
 from waportd.api import (
+    caller,
     changes,
     docs_page,
     events,
     health,
+    history,
     host,
     legacy,
     links,
@@ -52,8 +54,10 @@ _RESOURCES = (
     links,
     ports,
     tokens,
+    caller,
     host,
     health,
+    history,
     metrics,
     openapi,
     docs_page,

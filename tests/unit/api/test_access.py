@@ -80,17 +80,17 @@ async def test_the_caller_is_known_by_its_uid(door):
     assert await call(door) == (200, CALLER)
 
 
-async def test_whoever_is_named_may_call(door):
+async def test_who_is_named_may_call(door):
     door.access.allow(["www-data", pwd.getpwuid(CALLER).pw_name])
     assert (await call(door))[0] == 200
 
 
-async def test_whoever_is_named_by_number_may_call(door):
+async def test_who_is_named_by_number_may_call(door):
     door.access.allow([CALLER])
     assert (await call(door))[0] == 200
 
 
-async def test_whoever_is_not_named_is_refused_and_told_how_to_be(door):
+async def test_who_is_not_named_is_refused_and_learns_how_to_be(door):
     door.access.allow(["root", CALLER + 1])
     status, problem = await call(door)
     assert (status, problem["code"]) == (403, "forbidden")

@@ -199,7 +199,7 @@ class TestPairingCode:
         assert refused["code"] == "already_linked"
         assert "logout" in refused["hint"]
 
-    async def test_what_the_server_refuses_is_told_with_its_cause(self, api, systemd):
+    async def test_what_the_server_refuses_is_reported_with_its_cause(self, api, systemd):
         body = {
             "error": "WhatsApp refuses",
             "code": "pairing_refused",
@@ -314,7 +314,7 @@ class TestDrawnCode:
         following = systemd.servers[PORT].show_code()
         assert scanned(await asyncio.wait_for(poll, 10), "png") == following
 
-    async def test_without_a_code_there_is_no_picture_and_the_reason_is_told(
+    async def test_without_a_code_there_is_no_picture_and_the_reason_is_reported(
         self, api, code, systemd, supervisor
     ):
         systemd.servers[PORT].link()
@@ -476,7 +476,7 @@ async def test_options_are_set_without_a_start(api, supervisor, store, systemd, 
     assert (shown["engine"], shown["own_engine"], shown["autostart"]) == ("bundled", False, False)
 
 
-async def test_another_proxy_starts_the_server_anew_and_its_password_is_told_to_nobody(
+async def test_another_proxy_restarts_the_server_and_its_password_is_shown_to_nobody(
     api, supervisor, systemd, config, caplog
 ):
     caplog.set_level("DEBUG")
@@ -504,7 +504,7 @@ async def test_another_proxy_starts_the_server_anew_and_its_password_is_told_to_
         ("send_rate", 20, 'WAPORTD_SEND_RATE="20"'),
     ],
 )
-async def test_what_concerns_messages_is_told_at_once_and_a_secret_to_nobody(
+async def test_what_concerns_messages_is_sent_at_once_and_a_secret_to_nobody(
     api, supervisor, systemd, config, caplog, option, value, told
 ):
     caplog.set_level("DEBUG")
@@ -536,7 +536,7 @@ async def test_an_engine_that_is_not_installed_is_refused_and_the_known_are_name
     assert supervisor.known(ONE).engine == "bundled"
 
 
-async def test_health_tells_engine_and_pinned_page(api, supervisor, config):
+async def test_health_shows_engine_and_pinned_page(api, supervisor, config):
     shown = await call(api, "GET", "/v1/health")
     assert (shown["engine"], shown["web_version"]) == ("bundled", None)
     instances = dataclasses.replace(config.instances, engine="1.34.6", web_version="/srv/page.html")
@@ -561,7 +561,7 @@ async def test_health(api):
     assert (document["users"], document["running"], document["failed"]) == (1, 1, 0)
 
 
-async def test_an_alarm_is_told_while_many_fail_in_the_same_way(api, supervisor, systemd):
+async def test_an_alarm_is_reported_while_many_fail_in_the_same_way(api, supervisor, systemd):
     assert (await call(api, "GET", "/v1/health"))["alarm"] is None
     await all_fail(supervisor, systemd)
     document = await call(api, "GET", "/v1/health")
@@ -626,7 +626,7 @@ class TestFrontEnd:
         await call(api, "GET", "/api/port?user_id=1")
         await call(api, "POST", "/v1/users/1/stop")
         with sockets.create_server(("127.0.0.1", PORT)):
-            # Whoever else listens there now is told to nobody as the user's server.
+            # No program that listens there now is named to anybody as the user's server.
             refused = await call(api, "GET", "/api/port?user_id=1")
             assert (refused["success"], refused["port"], refused["cause"]) == (False, None, "stopped")
             assert "url" not in refused
@@ -657,7 +657,7 @@ class TestFrontEnd:
         assert (document["success"], document["status"], document["hint"]) == (False, "error", "ask again")
 
     async def test_of_a_port_that_gave_way_to_others_no_address_is_named(self, api, supervisor, config):
-        """Whoever listens there is somebody else."""
+        """Who listens there is somebody else."""
         limits = dataclasses.replace(config.limits, max_sockets=1)
         await supervisor.reconfigure(dataclasses.replace(config, limits=limits))
         first = await call(api, "GET", "/api/port?user_id=1")
@@ -696,7 +696,7 @@ class TestFrontEnd:
         assert (document["success"], document["status"], document["code"]) == (False, "error", "bad_request")
         assert document["error"]
 
-    async def test_a_stopped_user_is_told_so(self, api):
+    async def test_a_stopped_user_is_reported_as_stopped(self, api):
         await call(api, "PUT", "/v1/users/1", 201)
         await call(api, "POST", "/v1/users/1/stop")
         document = await call(api, "GET", "/api/qr?user_id=1")

@@ -264,7 +264,7 @@ async def test_messages_are_no_changes(node, api, monkeypatch):
 
 
 async def test_a_caller_who_leaves_in_the_middle_of_a_body_is_one_line(api, written, caplog, monkeypatch):
-    """Newer versions of aiohttp tell it so, older ones cancel the call."""
+    """Newer versions of aiohttp report it, older ones cancel the call."""
 
     async def lost(_):
         raise ConnectionResetError("Connection lost")

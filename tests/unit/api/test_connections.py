@@ -111,7 +111,7 @@ async def test_an_idle_one_gives_way_though_many_streams_are_older(server, shown
         assert not any(reader.at_eof() for reader in streams)
 
 
-async def test_where_all_are_taken_whoever_has_the_most_gives_way(server, shown, monkeypatch):
+async def test_where_all_are_taken_the_one_who_has_the_most_gives_way(server, shown, monkeypatch):
     tcp, _ = server.doors
     monkeypatch.setattr(tcp, "most", 5)
     async with (
@@ -254,7 +254,7 @@ class TestTurns:
         return done
 
     @pytest.mark.parametrize("most", [1, 2, 3, 4])
-    async def test_all_get_theirs_whoever_takes_more_than_one(self, most):
+    async def test_all_get_theirs_even_if_somebody_takes_more_than_one(self, most):
         turns = module.Turns()
         done = await self.work_off(turns, {"a": 30, "b": 30, "c": 1}, most)
         assert len(done) == 61

@@ -1,4 +1,4 @@
-"""Event streams: every change arrives, nothing piles up, and who was away goes on from where it left."""
+"""Event streams: every change arrives, nothing piles up, and who was away continues from where it left."""
 
 import asyncio
 import contextlib
@@ -92,7 +92,7 @@ class TestOfAll:
             registry.remove(User("7"))
             assert (await events.next()).data == {"user": "7"}
 
-    async def test_nobody_is_told_without_users(self, listen):
+    async def test_without_users_nobody_gets_a_report(self, listen):
         async with listen() as events:
             assert (await events.next()).data == {"users": 0}
 
@@ -122,7 +122,7 @@ class TestOfAll:
                 told.append(await events.next())
             assert len(told) <= 3
 
-    async def test_a_user_who_came_back_meanwhile_is_told_as_such(self, listen, registry):
+    async def test_a_user_who_came_back_meanwhile_is_reported_as_such(self, listen, registry):
         registry.put(instance())
         async with listen() as events:
             await events.until("complete")
@@ -132,7 +132,7 @@ class TestOfAll:
 
 
 class TestResume:
-    async def test_only_what_changed_meanwhile_is_told(self, listen, registry):
+    async def test_only_what_changed_meanwhile_is_sent(self, listen, registry):
         for number in range(1, 5):
             registry.put(instance(str(number), BASE + number))
         async with listen() as events:
@@ -147,7 +147,7 @@ class TestResume:
             ("complete", None),
         ]
 
-    async def test_a_stream_that_broke_in_the_middle_goes_on_there(self, listen, registry):
+    async def test_a_stream_that_broke_in_the_middle_continues_there(self, listen, registry):
         for number in range(1, 5):
             registry.put(instance(str(number), BASE + number))
         async with listen() as events:
@@ -157,7 +157,7 @@ class TestResume:
             told = await events.until("complete")
         assert [event.data.get("user") for event in told[:-1]] == ["3", "4"]
 
-    async def test_who_reads_nothing_new_is_told_of_nobody(self, listen, registry):
+    async def test_a_reader_who_has_all_is_sent_nothing(self, listen, registry):
         registry.put(instance())
         async with listen() as events:
             last = (await events.until("complete"))[-1].id
@@ -165,17 +165,17 @@ class TestResume:
             assert names(await events.until("complete")) == ["complete"]
 
     @pytest.mark.parametrize("last", ["x", "0-0", "1-99999", "99999", "../../etc", "ffffffff-1"])
-    async def test_after_an_unknown_id_everything_is_told_anew(self, listen, registry, last):
+    async def test_after_an_unknown_id_everything_is_sent_again(self, listen, registry, last):
         registry.put(instance())
         async with listen(last=last) as events:
             assert names(await events.until("complete")) == ["reset", "user", "complete"]
 
-    async def test_after_an_id_of_the_future_everything_is_told_anew(self, listen, registry):
+    async def test_after_an_id_of_the_future_everything_is_sent_again(self, listen, registry):
         registry.put(instance())
         async with listen(last=f"{registry.epoch}-999") as events:
             assert names(await events.until("complete")) == ["reset", "user", "complete"]
 
-    async def test_who_was_away_for_more_removals_than_are_remembered_starts_anew(
+    async def test_who_was_away_for_more_removals_than_are_remembered_starts_again(
         self, listen, registry, monkeypatch
     ):
         monkeypatch.setattr("waportd.registry.REMEMBERED_CHANGES", 3)
@@ -218,7 +218,7 @@ class TestOfOne:
         async with api.get("/v1/users") as answer:
             assert (await answer.json())["users"] == [user.data]
 
-    async def test_the_end_of_a_code_is_told_although_nothing_else_changes(self, listen, registry):
+    async def test_the_end_of_a_code_is_sent_although_nothing_else_changes(self, listen, registry):
         registry.put(showing(lifetime=2.0))
         async with listen(self.PATH) as events:
             assert (await events.next()).name == "user"
@@ -227,7 +227,7 @@ class TestOfOne:
             assert expired.name == "qr"
             assert (expired.data["qr"], expired.data["status"]) == (None, "generating")
 
-    async def test_another_users_change_is_not_told(self, listen, registry):
+    async def test_another_users_change_is_not_sent(self, listen, registry):
         registry.put(instance())
         async with listen(self.PATH) as events:
             await events.until("qr")
@@ -243,7 +243,7 @@ class TestOfOne:
             assert (await events.next()).data == {"user": "1"}
             assert await events.next() is None
 
-    async def test_who_was_away_when_the_user_was_deleted_is_told_so_once(self, listen, registry, api):
+    async def test_who_was_away_when_the_user_was_deleted_learns_that_once(self, listen, registry, api):
         registry.put(instance())
         async with listen(self.PATH) as events:
             last = (await events.until("qr"))[-1].id
@@ -254,7 +254,7 @@ class TestOfOne:
         async with api.get(self.PATH, headers={"Last-Event-ID": deleted.id}) as answer:
             assert answer.status == 404
 
-    async def test_who_resumes_is_told_the_code_and_what_changed(self, listen, registry):
+    async def test_who_resumes_gets_the_code_and_what_changed(self, listen, registry):
         registry.put(showing())
         async with listen(self.PATH) as events:
             last = (await events.until("qr"))[-1].id

@@ -67,7 +67,7 @@ def test_each_entry_of_a_history_is_as_described_and_has_no_other_member(made):
     assert unfit(ENTRY, made["entries"]) == []
 
 
-def test_each_member_that_is_described_is_told(made):
+def test_each_member_that_is_described_is_reported(made):
     told = {name for one in made["told"] for name in one}
     assert set(HAPPENING["properties"]) == told
     assert set(ENTRY["properties"]) == {name for one in made["entries"] for name in one}

@@ -88,7 +88,7 @@ def test_an_answer_has_the_members_of_its_document_in_their_order():
     assert frame("x", OUTER) == f"event: x\ndata: {told.replace(', ', ',').replace(': ', ':')}\n\n".encode()
 
 
-def test_a_member_that_is_null_is_told_and_one_that_is_missing_is_not():
+def test_a_member_that_is_null_is_reported_and_one_that_is_missing_is_not():
     assert "note" not in members(OUTER)
     assert members(outer(note=None))["note"] is None
 

@@ -1,4 +1,4 @@
-"""Calls that go through to the user's own server, on a server that answers what a test tells it to."""
+"""Calls that go through to the user's own server, on a server that answers as a test wants."""
 
 import asyncio
 import contextlib
@@ -180,7 +180,7 @@ async def test_what_is_no_message_is_not_taken_for_one(api, node):
     assert node.targets == ["POST /messages/redeliver", "GET /messages/redeliverx"]
 
 
-async def test_an_unknown_user_is_told_as_such(api, node):
+async def test_an_unknown_user_is_reported_as_such(api, node):
     async with api.get("/v1/users/9/messages") as answer:
         assert (answer.status, (await answer.json())["code"]) == (404, "unknown_user")
 
@@ -203,7 +203,7 @@ async def test_a_server_that_ends_in_the_middle_of_it_leaves_a_message_perhaps_s
 
 
 @pytest.mark.parametrize(("sends", "error"), [(True, PerhapsSent), (False, ServerFailed)])
-async def test_a_server_that_does_not_answer_in_time_is_told(node, supervisor, sends, error):
+async def test_a_server_that_does_not_answer_in_time_is_reported(node, supervisor, sends, error):
     async def never(request):
         await until_left(request)
 
@@ -278,7 +278,7 @@ class TestStream:
             async with asyncio.timeout(5):
                 assert await content.read() == b""
 
-    async def test_what_comes_after_the_end_of_a_token_is_not_told(self, tcp, node, access):
+    async def test_what_comes_after_the_end_of_a_token_is_not_reported(self, tcp, node, access):
         token, text = await access.tokens.create("test", ONE)
         more = asyncio.Event()
 
@@ -461,7 +461,7 @@ async def test_large_pieces_wait_for_a_turn_of_their_caller_and_messages_do_not(
     assert set(waited) == {(os.getuid(), PIECES_PER_TURN)}
 
 
-async def test_who_sends_what_to_whom_stands_in_no_line_of_the_journal(api, node, caplog):
+async def test_sender_and_receiver_of_a_message_are_in_no_line_of_the_journal(api, node, caplog):
     caplog.set_level("DEBUG")
     await call(api, "POST", "/messages", json={"to": "5511988887777", "text": "secret words"})
     await call(api, "DELETE", f"/messages/{ID}")

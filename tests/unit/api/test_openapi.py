@@ -194,7 +194,7 @@ class TestOperation:
         assert types.get("wait", "string") == "string"
         assert types.get("timeout", "number") in {"number", "integer"}
 
-    def test_whoever_has_a_token_of_one_user_is_asked_which(self, operation):
+    def test_who_has_a_token_of_one_user_is_asked_which(self, operation):
         if operation.scope in {Scope.USER, Scope.LINK}:
             assert {"user", "user_id"} & {one.name for one in operation.parameters}
 
@@ -225,7 +225,7 @@ async def test_the_document_is_served(api):
         assert await answer.json() == document()
 
 
-async def test_whoever_asks_again_and_again_costs_nothing(api, monkeypatch):
+async def test_who_asks_again_and_again_costs_nothing(api, monkeypatch):
     async with api.get("/openapi.json") as answer:
         first = await answer.read()
     monkeypatch.setattr("waportd.api.openapi.document", None)

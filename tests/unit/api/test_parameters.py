@@ -62,7 +62,7 @@ async def ask(aiohttp_client):
 
 
 async def refused(answer) -> dict:
-    """Check that it is a refusal that tells what is wrong, in few words; return the document."""
+    """Check that it is a refusal that says what is wrong, in few words; return the document."""
     status, problem = await answer
     assert (status, problem["code"]) == (400, "bad_request")
     assert problem["detail"]
@@ -107,7 +107,7 @@ class TestUser:
     async def test_other_parameters_of_the_page_are_passed_over(self, ask):
         assert await ask("/page?user_id=1&_=1767225600") == (200, "1")
 
-    async def test_a_former_name_is_read_and_not_told(self, ask):
+    async def test_a_former_name_is_read_and_not_documented(self, ask):
         assert await ask("/renamed?old=7") == await ask("/renamed?new=7") == (200, 7)
         assert (await refused(ask("/renamed?older=7")))["hint"] == "allowed: new"
         assert (await refused(ask("/renamed?old=x")))["detail"] == "new='x' is not valid"

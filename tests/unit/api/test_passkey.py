@@ -51,7 +51,7 @@ async def phone(supervisor, systemd):
 
 @pytest.fixture
 def asks(phone, supervisor):
-    """Have the server want a passkey; return how it tells it, once the daemon has heard."""
+    """Have the server want a passkey; return how it says it, once the daemon has heard."""
 
     async def ask(stage="asked", **members):
         before = supervisor.known(ONE).passkey
@@ -69,7 +69,7 @@ async def call(api, method, path=PATH, expected=200, **options):
         return json.loads(body) if body else None
 
 
-async def test_what_is_asked_is_told_whole(api, asks):
+async def test_what_is_asked_is_shown_whole(api, asks):
     told = await asks()
     assert await call(api, "GET") == told
     assert told["options"] == {**OPTIONS, "challenge": "challenge-1"}
@@ -77,7 +77,7 @@ async def test_what_is_asked_is_told_whole(api, asks):
     assert (document["status"], document["qr"], document["passkey"]) == ("passkey_required", None, told)
 
 
-async def test_who_asks_follows_it_and_the_server_is_told_so(api, asks, phone, supervisor):
+async def test_who_asks_follows_it_and_the_server_learns_that(api, asks, phone, supervisor):
     await asks()
     phone.calls.clear()
     await call(api, "GET")
@@ -98,7 +98,7 @@ async def test_who_listens_follows_it_too_and_nothing_else(api, asks, phone, sup
 
 
 @pytest.mark.parametrize("stage", PasskeyStage)
-async def test_each_stage_is_told_with_what_belongs_to_it_and_nothing_else(api, asks, stage):
+async def test_each_stage_is_shown_with_what_belongs_to_it_and_nothing_else(api, asks, stage):
     everything = {"options": {"challenge": "x"}, "code": "ABCD-EFGH"}
     told = await asks(stage, **everything)
     shown = await call(api, "GET")
@@ -146,7 +146,7 @@ class TestGiving:
         given = await call(api, "POST", expected=202, json=CREDENTIAL)
         assert given == {"stage": "given", "options": None, "expires_at": given["expires_at"], "code": None}
         assert phone.given == [CREDENTIAL]
-        # Whoever looks next sees no request that is answered already.
+        # Who looks next sees no request that is answered already.
         assert (await call(api, "GET", QR))["passkey"] == given
 
     async def test_who_has_given_it_sees_no_request_that_is_answered(self, api, asks, phone):
@@ -281,7 +281,7 @@ class TestPace:
                 assert 0 < int(answer.headers["Retry-After"]) <= window
                 assert (await answer.json(content_type=None))["code"] == "too_many_requests"
         assert len(phone.given) == most // 2
-        # Whoever only looks, or gives up, needs no wait.
+        # Who only looks, or gives up, needs no wait.
         await call(api, "GET")
         await call(api, "DELETE", expected=204)
 
@@ -344,7 +344,7 @@ async def test_the_next_step_of_a_code_is_what_the_server_says(api, phone, super
 
 
 class TestWhoLearnsOfIt:
-    async def test_its_own_stream_tells_it_and_no_other_answer(self, api, asks, phone, caplog, store):
+    async def test_its_own_stream_shows_it_and_no_other_answer(self, api, asks, phone, caplog, store):
         caplog.set_level(logging.DEBUG)
         async with api.get("/v1/events") as all_users, api.get("/v1/users/1/events") as own:
             told, codes = [], []

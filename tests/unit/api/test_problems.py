@@ -29,5 +29,5 @@ def test_a_cause_that_is_not_known_is_left_out_and_a_missing_hint_is_null():
     assert document["hint"] is None
 
 
-def test_whatever_an_error_repeats_can_be_told():
+def test_whatever_an_error_repeats_can_be_printed():
     assert json.loads(problem(ServerFailed("half a character: \ud83d")).body)["detail"].endswith("\ud83d")

@@ -32,7 +32,7 @@ async def code(api, systemd):
 
 @pytest.fixture
 def worked_out(monkeypatch):
-    """Count the answers that are made anew."""
+    """Count the answers that are made again."""
     made = []
     for module in (qr, legacy):
         original = module.qr
@@ -55,7 +55,7 @@ async def test_the_second_answer_is_the_first_one_and_costs_no_work(api, code, w
 
 
 @pytest.mark.parametrize("shortcuts", [dataclasses.replace(ALL, response_cache=False)], ids=["off"])
-async def test_where_it_is_turned_off_each_answer_is_made_anew(api, code, worked_out):
+async def test_where_it_is_turned_off_each_answer_is_made_again(api, code, worked_out):
     first = await get(api, TARGETS[0])
     assert await get(api, TARGETS[0]) == first
     assert len(worked_out) == 2
@@ -78,13 +78,13 @@ async def test_the_connection_ends_where_that_is_asked_for(api, code, worked_out
     assert (b"Connection: close" in head) == (version == b"1.1")
     [date] = [line for line in head.splitlines() if line.startswith(b"Date: ")]
     assert abs(email.utils.parsedate_to_datetime(date[6:].decode()).timestamp() - time.time()) < 10
-    # The older version is worked out anew each time.
+    # The older version is worked out again each time.
     assert len(worked_out) == (1 if version == b"1.1" else 2)
 
 
 @pytest.mark.also_without("response_cache")
 @pytest.mark.parametrize("target", TARGETS)
-async def test_a_change_is_told_at_once(api, code, supervisor, systemd, target):
+async def test_a_change_is_sent_at_once(api, code, supervisor, systemd, target):
     await get(api, target)
     systemd.servers[PORT].show_code()
     await until(supervisor, ONE, lambda instance: instance.session.attempt == 2)
@@ -93,7 +93,7 @@ async def test_a_change_is_told_at_once(api, code, supervisor, systemd, target):
 
 @pytest.mark.also_without("response_cache")
 @pytest.mark.parametrize("target", TARGETS)
-async def test_a_code_is_told_until_it_expires(api, code, supervisor, systemd, target):
+async def test_a_code_is_sent_until_it_expires(api, code, supervisor, systemd, target):
     systemd.servers[PORT].show_code(lifetime=0.4)
     instance = await until(supervisor, ONE, lambda instance: instance.session.attempt == 2)
     while b"ref2," in (await get(api, target))[2]:
@@ -116,7 +116,7 @@ async def test_each_question_counts(api, code, supervisor, systemd, target):
 
 @pytest.mark.also_without("response_cache")
 @pytest.mark.parametrize("target", TARGETS)
-async def test_a_deleted_user_is_not_told_of(api, code, supervisor, monkeypatch, target):
+async def test_of_a_deleted_user_nothing_is_sent(api, code, supervisor, monkeypatch, target):
     async def assign(user):
         raise UnknownUser(f"{user} is gone")
 

@@ -72,7 +72,7 @@ async def test_restarts_by_systemd_are_counted(api, systemd, supervisor):
         systemd.change(f"whatsapp@{PORT}.service", restarts=restarts)
     told = await scrape(api)
     assert told["waportd_server_restarts_total",] == told["waportd_user_restarts_total", "1"] == 2
-    # A start by hand begins anew.
+    # A start by hand begins again.
     systemd.change(f"whatsapp@{PORT}.service", restarts=0)
     systemd.change(f"whatsapp@{PORT}.service", restarts=1)
     assert (await scrape(api))["waportd_server_restarts_total",] == 3
@@ -98,7 +98,7 @@ async def test_the_webhooks_figures_are_counted_and_wake_nobody(api, systemd, su
     assert told["waportd_webhook_queue_length",] == told["waportd_user_webhook_queue_length", "1"] == 3
 
 
-async def test_that_a_webhook_fails_is_news_and_told_for_each_user(api, systemd, supervisor):
+async def test_that_a_webhook_fails_is_news_and_reported_for_each_user(api, systemd, supervisor):
     await supervisor.ensure("1")
     server = systemd.servers[PORT]
     server.say("ready", linked=True)
@@ -235,7 +235,7 @@ class TestHost:
             assert answer.status == 200
             return json.loads(await answer.read())
 
-    async def test_it_tells_what_the_machine_has(self, api, supervisor):
+    async def test_it_shows_what_the_machine_has(self, api, supervisor):
         host = await self.host(api)
         assert host["memory"]["total"] > host["memory"]["available"] > 0
         assert host["cpus"] >= 1
@@ -245,7 +245,7 @@ class TestHost:
         assert host["more_sessions"] is None
 
     @pytest.mark.parametrize("most", [1, 4])
-    async def test_it_tells_how_many_more_servers_fit(self, api, supervisor, config, most):
+    async def test_it_shows_how_many_more_servers_fit(self, api, supervisor, config, most):
         await supervisor.reconfigure(
             dataclasses.replace(config, limits=dataclasses.replace(config.limits, max_running=most))
         )

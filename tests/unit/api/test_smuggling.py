@@ -10,12 +10,12 @@ from waportd.model import Port, User
 
 ONE, TWO = User("1"), User("2")
 SECRET = "5511900000001"
-"""The number of user 1's phone: whoever is shown it was let in."""
+"""The number of user 1's phone: who is shown it was let in."""
 
 
 @pytest.fixture
 async def two(supervisor, systemd):
-    """Two users, the first of whom is linked."""
+    """Two users, of which the first is linked."""
     await supervisor.ensure(ONE)
     await supervisor.ensure(TWO)
     systemd.servers[Port(BASE)].link(SECRET)
@@ -176,7 +176,7 @@ async def test_a_users_token_makes_no_other(two, send, access, token, body):
 
 
 async def test_of_a_member_that_stands_there_twice_one_is_taken_and_shown(two, api):
-    """Whoever checks a body before us may take the first: they see in the answer which one counts."""
+    """Who checks a body before us may take the first: they see in the answer which one counts."""
     body = b'{"name": "x", "scope": "admin", "scope": "user:2"}'
     async with api.post("/v1/tokens", data=body, headers={"Content-Type": "application/json"}) as answer:
         assert (answer.status, (await answer.json()).get("scope")) in {(400, None), (201, "user:2")}

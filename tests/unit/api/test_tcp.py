@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import os
 import sys
 import time
 import urllib.parse
@@ -12,6 +13,7 @@ import pytest
 from aiohttp import web
 from support import access_for, until
 
+from waportd.accounts import name_of
 from waportd.api.operations import Scope
 from waportd.api.parameters import OF_USER
 from waportd.api.server import operations
@@ -94,7 +96,7 @@ class TestCalls:
         assert "waportctl token create" in door.body
 
     @of(Scope.PUBLIC)
-    async def test_what_tells_nothing_of_anybody_is_open(self, door, operation):
+    async def test_what_says_nothing_about_anybody_is_open(self, door, operation):
         assert await door.knock(operation) == 418
 
     @of(*Scope)
@@ -107,6 +109,11 @@ class TestCalls:
         assert await door.knock(operation, TWO, headers) == 418
         assert await door.knock(operation, THREE, headers) == 403
         assert await door.knock(operation, User("2_1"), headers) == 403
+
+    @of(Scope.TOKEN)
+    async def test_a_token_of_any_scope_opens_what_concerns_its_caller(self, door, operation):
+        for headers in (await door.token(TWO), await door.token(kind=Kind.METRICS)):
+            assert await door.knock(operation, headers=headers) == 418
 
     @of(Scope.ADMIN)
     async def test_a_users_token_opens_nothing_that_concerns_all(self, door, operation):
@@ -188,7 +195,7 @@ class TestTokens:
         assert await door.knock(HEALTH, headers={"Authorization": f"{scheme} {text}"}) == 418
 
     @pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Basic YTpi", "Bearer " + "x" * 5000, "ÿ"])
-    async def test_what_is_no_token_is_refused_as_invalid_and_told_nowhere(self, door, header, caplog):
+    async def test_what_is_no_token_is_refused_as_invalid_and_repeated_nowhere(self, door, header, caplog):
         caplog.set_level("DEBUG")
         token = (await door.token())["Authorization"].removeprefix("Bearer ")
         for wrong in (header, f"Basic {token}", token, f"Bearer {token[:-1]}"):
@@ -216,7 +223,7 @@ class TestTokens:
 
 
 class TestFailures:
-    async def test_who_tries_again_and_again_is_told_to_wait(self, door):
+    async def test_who_tries_again_and_again_has_to_wait(self, door):
         wrong = {"Authorization": "Bearer wrong"}
         for _ in range(MOST - 1):
             assert await door.knock(HEALTH, headers=wrong) == 401
@@ -294,6 +301,28 @@ class TestTokenCalls:
     async def test_a_wrong_wish_makes_no_token(self, api, access, body):
         assert (await answered(api, "POST", "/v1/tokens", 400, json=body))["code"] == "bad_request"
         assert list(access.tokens) == []
+
+
+class TestCaller:
+    """A page asks who it is, before it offers anything."""
+
+    async def test_on_the_unix_socket_it_is_an_account_that_may_call_everything(self, api):
+        shown = await answered(api, "GET", "/v1/caller", 200)
+        assert shown == {"scope": "admin", "user": None, "token": None, "name": name_of(os.geteuid())}
+
+    @pytest.mark.parametrize("scope", ["admin", "read", "metrics", "user:2_1"])
+    async def test_over_tcp_it_is_what_the_token_says(self, api, tcp, scope):
+        made = await answered(api, "POST", "/v1/tokens", 201, json={"name": "Page", "scope": scope})
+        headers = {"Authorization": f"Bearer {made['token']}"}
+        kind, _, user = scope.partition(":")
+        shown = await answered(tcp, "GET", "/v1/caller", 200, headers=headers)
+        assert shown == {"scope": kind, "user": user or None, "token": made["id"], "name": "Page"}
+
+    async def test_nobody_without_a_token_is_somebody(self, tcp, access):
+        await answered(tcp, "GET", "/v1/caller", 401)
+        expires, signature = access.links.sign(TWO, 600)
+        link = {"expires": str(expires), "signature": signature}
+        assert (await answered(tcp, "GET", "/v1/caller", 400, params=link))["code"] == "bad_request"
 
 
 class TestLinks:
@@ -394,9 +423,7 @@ class TestLinks:
         await answered(api, "PUT", "/v1/users/2", 200)
         assert port in systemd.servers
 
-    async def test_it_tells_nothing_of_who_holds_a_port(
-        self, api, tcp, systemd, supervisor, link, monkeypatch
-    ):
+    async def test_it_does_not_show_who_holds_a_port(self, api, tcp, systemd, supervisor, link, monkeypatch):
         async def held(*_, **__):
             raise PortHeld(Port(5002), Holder("root", 4711, "secret --command"))
 
@@ -415,7 +442,7 @@ class TestLinks:
 
 
 class TestWaiting:
-    """Whoever was let in, and is shut out while the answer is waited for, does not get it."""
+    """Who was let in, and is shut out while the answer is waited for, does not get it."""
 
     @pytest.fixture
     async def waiting(self, api, tcp, systemd, supervisor):

@@ -1,4 +1,4 @@
-"""Who fails again and again is told to wait; everybody else is not."""
+"""Who fails again and again has to wait; everybody else does not."""
 
 import pytest
 
