@@ -13,8 +13,8 @@ const node = readonly(
     'Buffer Event EventTarget __dirname __filename exports module process require setImmediate',
 );
 const browser = readonly(
-    'Blob CSS DOMException DOMParser addEventListener devicePixelRatio getSelection history matchMedia ' +
-        'open requestAnimationFrame sessionStorage',
+    'Blob CSS DOMException DOMParser addEventListener cancelAnimationFrame devicePixelRatio getSelection ' +
+        'history matchMedia open removeEventListener requestAnimationFrame sessionStorage',
 );
 const page = readonly('Blob EventSource document indexedDB localStorage location navigator window');
 

@@ -68,7 +68,7 @@ def take(browser, proxy, waportd, standin):
     browser.see("Seu número de telefone do WhatsApp")
     write(browser, "connect-phone-dark.png")
     browser.open(f"{connect}6&lang=pt-BR")
-    browser.see("Este passo precisa de um computador")
+    browser.see("você precisa de um computador")
     write(browser, "connect-passkey-phone-dark.png")
     [own] = waportd.call("GET", "/assets/passkey-extensions.json")["extensions"]
     script = f"{EXTENSION}; extension.id = '{own['id']}'; extension.install()"
@@ -79,7 +79,7 @@ def take(browser, proxy, waportd, standin):
     write(browser, "connect-passkey.png")
     browser.look(width=1280, height=560)
     browser.open(proxy.url)
-    # The second measurement tells how busy the processor is.
+    # The second measurement shows how busy the processor is.
     browser.see("%", "MB", within='.rows .row[data-user="1"]')
     write(browser, "dashboard.png")
     browser.look(width=1280, height=760, theme="dark")

@@ -55,7 +55,7 @@ def light_waportd(idle_waportd):
 
 
 def touch_phone(waportd, user):
-    """Scan the code that is on show, or unlink the phone."""
+    """Scan the code that is shown, or unlink the phone."""
     os.kill(waportd.user(user)["process"]["pid"], signal.SIGUSR2)
 
 
@@ -277,7 +277,7 @@ def test_nothing_is_cut_off_on_a_small_screen(browser, front_end, light_waportd)
     waportd.call("PUT", "/v1/users/1", 201)
     cut = """
         const isIn = ({ left, right, width }) => width > 0 && left >= 0 && right <= document.documentElement.clientWidth;
-        const seen = [...document.querySelectorAll('.top .button, .groups button')].filter((one) => !one.hidden);
+        const seen = [...document.querySelectorAll('.top .button, #groups button')].filter((one) => !one.hidden);
         return seen.filter((one) => !isIn(one.getBoundingClientRect())).map((one) => one.textContent);
     """
     for language in ("en", "pt-BR"):
@@ -381,7 +381,7 @@ def test_a_user_that_is_being_made_is_made_once(browser, front_end, light_waport
     assert browser.complaints() == []
 
 
-def test_what_happens_while_the_daemon_is_away_is_told_when_it_is_back(browser, front_end, light_waportd):
+def test_what_happens_while_the_daemon_is_away_is_reported_when_it_is_back(browser, front_end, light_waportd):
     waportd = light_waportd
     waportd.start()
     for user in ("1", "2", "3"):
@@ -428,7 +428,7 @@ def scrolled(browser):
         )
     frames = sorted(browser.run("return window.frames_"))
     if len(frames) <= 30:
-        # Of a page that got no processor: nothing can be told of it.
+        # Of a page that got no processor: nothing can be said about it.
         return math.inf, math.inf, math.inf
     return frames[len(frames) // 2], frames[int(len(frames) * 0.95)], frames[-1]
 
@@ -479,7 +479,7 @@ def test_five_hundred_users_scroll_smoothly(browser, front_end, light_waportd, r
     request.node.user_properties.append(
         ("frames", f"median {median:.1f} ms, 95 % {late:.1f} ms, longest {longest:.1f} ms")
     )
-    # A page that lays out everything anew at each frame takes ten times as long.
+    # A page that lays out everything again at each frame takes ten times as long.
     assert median < 40
     assert late < 120
     # One change costs little, however many there are.

@@ -104,7 +104,7 @@ describe('a browser', () => {
         }
     });
 
-    it('is told of features in one flag of each kind: of several it takes the last', () => {
+    it('gets features in one flag of each kind: of several it takes the last', () => {
         const extra = ['--enable-features=Ours', '--disable-features=Theirs,Others', '--other'];
         const args = browserArguments('/usr/bin/chromium-headless-shell', {
             cacheDirectory: '/c',

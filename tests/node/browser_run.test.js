@@ -12,7 +12,7 @@ const INTERVAL_MS = 50;
 
 /**
  * A run whose page answers as `answer` does; `hung` resolves with the verdict when it is given up. Its clock
- * goes on by one interval with each question and each wait for an answer, however loaded the host is.
+ * advances by one interval with each question and each wait for an answer, however loaded the host is.
  */
 function probed(t, answer, loads = () => false) {
     let now = 1;

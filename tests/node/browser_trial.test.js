@@ -53,7 +53,7 @@ class Trial {
     }
 }
 
-/** Make a browser that tells its version, and does this when it shall show a page. */
+/** Make a browser that prints its version, and does this when it is to show a page. */
 function pretend(folder, name, script) {
     const file = path.join(folder, name);
     const version = 'case "$*" in *--version*) echo Chromium 150.0.7000.1; exit;; esac';
@@ -89,7 +89,7 @@ describe('a trial of the browsers', () => {
         }
     });
 
-    it('fails where a browser that tells its version does not start', async (t) => {
+    it('fails where a browser that prints its version does not start', async (t) => {
         const file = pretend(scratch(t), 'chromium', FATAL);
         const { tried } = await new Trial(t, { WAPORTD_BROWSER: file }).found();
         assert.equal(tried.length, 1);
@@ -109,7 +109,7 @@ describe('a trial of the browsers', () => {
         assert.equal(tried[0].error, null);
     });
 
-    it('goes on to the next one, and ends with the first that starts', async (t) => {
+    it('continues to the next one, and ends with the first that starts', async (t) => {
         const folder = scratch(t);
         const bad = pretend(folder, 'chromium-headless-shell', FATAL);
         const good = pretend(folder, 'chromium', 'echo "<html></html>"');

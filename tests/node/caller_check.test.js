@@ -64,7 +64,7 @@ describe('a server that answers certain users only', () => {
         });
     }
 
-    it('finds a caller among more connections than the kernel tells of at once', async (t) => {
+    it('finds a caller among more connections than the kernel lists at once', async (t) => {
         const { port } = await serve(t, [OWN]);
         const sockets = Array.from({ length: 100 }, () => net.connect(port, '127.0.0.1'));
         t.after(() => sockets.forEach((socket) => socket.destroy()));
@@ -85,7 +85,7 @@ describe('a server that answers certain users only', () => {
 
     it('does not take for root a caller who sends a request and is gone at once', async (t) => {
         const { port, reached, verdicts } = await serve(t, [0]);
-        // Nothing happens here until the client is gone: whoever looks then sees its end closed.
+        // Nothing happens here until the client is gone: who looks then sees its end closed.
         const script = `
             const text = 'POST /note HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Length: 0\\r\\n\\r\\n';
             const socket = require('node:net').connect(${port}, '127.0.0.1', () =>

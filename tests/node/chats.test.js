@@ -87,7 +87,7 @@ describe('messages of a chat', () => {
         for (const limit of ['0', '-1', 'x', '1.5']) await assert.rejects(size(limit), { status: 400 });
     });
 
-    it('of one second are all told, once, however they came into the page', async () => {
+    it('of one second are all listed, once, however they came into the page', async () => {
         // The page has loaded the last ten first, in the middle of a second.
         for (const each of [3, 7, 15, 40]) {
             const all = Array.from({ length: 40 }, (_, n) => message(n, 1000 + Math.floor(n / each)));
@@ -108,7 +108,7 @@ describe('messages of a chat', () => {
         }
     });
 
-    it('tell whether the phone has earlier ones', async () => {
+    it('say whether the phone has earlier ones', async () => {
         const told = async (endOfHistoryTransferType) => {
             const client = clientOn(pageWith([message(1, 1)], { endOfHistoryTransferType }));
             return (await chats.listMessages(client, '1@c.us', { limit: '5', before: null })).hasEarlier;
@@ -183,7 +183,7 @@ describe('earlier messages', () => {
 });
 
 describe('chats', () => {
-    /** A page with these chats; `stamp` says which state of them it tells, and `asked` counts its lists. */
+    /** A page with these chats; `stamp` says which state of them it shows, and `asked` counts its lists. */
     const clientOf = (all) => {
         const client = { asked: 0, stamp: 'a', turns: new Turns() };
         client.listChats = async (known) => {
@@ -277,7 +277,7 @@ describe('chats', () => {
         assert.equal(client.asked, 3);
     });
 
-    it('are told one at a time, as in the list', async () => {
+    it('are handed out one at a time, as in the list', async () => {
         const client = clientOf([chat('1@c.us', { name: 'Ana' })]);
         const [listed] = (await chats.listChats(client, { limit: null, offset: null })).chats;
         assert.deepEqual(await chats.readChat(client, '1@c.us'), listed);
@@ -287,7 +287,7 @@ describe('chats', () => {
 });
 
 describe('turns', () => {
-    it('do one work after the other, whatever becomes of it', async () => {
+    it('do one work after the other, whatever happens to it', async () => {
         const turns = new Turns();
         const order = [];
         const work = (name, fails) => async () => {
@@ -306,7 +306,7 @@ describe('turns', () => {
         assert.equal(turns.busy, false);
     });
 
-    it('go on when one never ends, where they have a limit', async () => {
+    it('continue when one never ends, where they have a limit', async () => {
         const turns = new Turns(20);
         const endless = turns.take('a', () => new Promise(() => {}));
         const next = turns.take('b', async () => 'b');

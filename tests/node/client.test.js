@@ -55,7 +55,7 @@ describe('work that the library does in several steps', () => {
         };
     }
 
-    it('never goes on in the document that took the place of the first', async (t) => {
+    it('never continues in the document that took the place of the first', async (t) => {
         const attempts = [];
         const client = await open(t, { standin: await site(t), Client: twoSteps(attempts) });
         const failures = [];
@@ -74,7 +74,7 @@ describe('work that the library does in several steps', () => {
 });
 
 describe('a page', () => {
-    it('is loaded anew on demand, and has the library again after it', async (t) => {
+    it('is loaded again on demand, and has the library again after it', async (t) => {
         const standin = await site(t);
         const { client } = await openCode(t, standin);
         const documents = [];
@@ -91,7 +91,7 @@ describe('a page', () => {
         assert.equal(injections, 1);
     });
 
-    it('tells why it was logged out', async (t) => {
+    it('says why it was logged out', async (t) => {
         for (const reason of [undefined, 0, 2, 3]) {
             const standin = await site(t);
             const client = await openLinked(t, standin);
@@ -161,7 +161,7 @@ describe('a page', () => {
         assert.deepEqual(told, []);
     });
 
-    it('tells that the account is banned for a while', async (t) => {
+    it('says that the account is banned for a while', async (t) => {
         const standin = await site(t);
         const client = await openLinked(t, standin);
         const banned = waitFor(client, 'banned');
@@ -234,7 +234,7 @@ for (const [shape, seed] of [
         const today = shape === 'today';
         await standin.command('set', { download_needs_mimetype: today });
         const client = await openLinked(t, standin);
-        /** What came to the site; the page hands on what it has by itself. */
+        /** What came to the site; the page hands on what it has automatically. */
         const arrived = (isIt, what) =>
             whenFound(async () => (await standin.sent()).find((each) => isIt(each)), what);
         const ofThis = (key) => arrived(({ id }) => serialized(key).includes(id), 'the message');

@@ -10,7 +10,7 @@ const vm = require('node:vm');
 
 const { prepareDocument } = require('../../server/compatibility');
 
-/** A document whose modules are `modules`; `told` holds what it told to the server. */
+/** A document whose modules are `modules`; the second one is the list of what it reported to the server. */
 function openDocument(t, modules) {
     const told = [];
     const timers = [];
@@ -52,7 +52,7 @@ describe('a document', () => {
         assert.deepEqual(told.slice(1), [['banned', 101, 3600]]);
     });
 
-    it('tells once of a ban, whichever of its events there are', (t) => {
+    it('reports a ban once, whichever of its events there are', (t) => {
         const ban = { banned: true, code: 101, expire: 3600, message: undefined, url: undefined };
         const [BackendEventBus, Cmd] = [new EventEmitter(), new EventEmitter()];
         const bus = { WAWebBackendEventBus: { BackendEventBus } };

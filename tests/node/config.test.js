@@ -45,7 +45,7 @@ describe('the configuration', () => {
         assert.doesNotMatch(problemsOf({ FLASK_WEBHOOK_URL: 'secret' })[0], /secret/);
     });
 
-    it('goes on with a login under the former prefix, where there is none of today', (t) => {
+    it('continues with a login under the former prefix, where there is none of today', (t) => {
         const folder = scratch(t);
         const clientId = (env) => read({ PORT: '5002', STATE_DIRECTORY: folder, ...env }).clientId;
         const link = (prefix) =>
@@ -121,7 +121,7 @@ describe('the configuration', () => {
         assert.deepEqual(config.qrLifetime, [30, 10]);
     });
 
-    it('knows what becomes of messages', () => {
+    it('knows what happens to messages', () => {
         const plain = read();
         assert.deepEqual([plain.webhookSecrets, plain.webhookHeaders], [[], {}]);
         assert.deepEqual(plain.webhookEvents, ['message']);
@@ -203,7 +203,7 @@ describe('the configuration', () => {
         }
     });
 
-    it('tells the login of a proxy from what the browser is told on its command line', () => {
+    it('distinguishes the login of a proxy from what the browser gets on its command line', () => {
         const read1 = (text) => read({ WAPORTD_PROXY: text }).proxy;
         assert.equal(read({}).proxy, null);
         assert.equal(read1('auto'), null);

@@ -1,6 +1,6 @@
 'use strict';
 
-/** What the web app gets, in which order, how often: over hours and days of a clock that is told to go on. */
+/** What the web app gets, in which order, how often: over hours and days of a clock that a test sets. */
 
 const assert = require('node:assert/strict');
 const { describe, it } = require('node:test');
@@ -219,7 +219,7 @@ describe('events', () => {
         assert.deepEqual(app.of('a'), [1], 'none begins');
     });
 
-    it('that the journal had to drop are counted, and those behind them go on', async (t) => {
+    it('that the journal had to drop are counted, and those behind them continue', async (t) => {
         const { clock, app, send, delivery, journal } = await setUp(t);
         app.answer = () => UNREACHABLE;
         const [first] = range(3).map((n) => send('a', n));
@@ -394,7 +394,7 @@ describe('a web app that is down', () => {
         assert.equal(delivery.counts.delivered, 1);
     });
 
-    it('is asked by few where it only hangs, and whoever is new is tried at once', async (t) => {
+    it('is asked by few where it only hangs, and a new one is tried at once', async (t) => {
         const { clock, app, send, delivery } = await setUp(t);
         app.answer = () => ({ after: LIMIT, answer: UNANSWERED });
         for (const chat of range(100)) send(`chat ${chat}`, 1);
@@ -534,7 +534,7 @@ describe('the log of a web app that fails', () => {
         });
     }
 
-    it('tells how many lines there would have been, and when it works again', async (t) => {
+    it('says how many lines there would have been, and when it works again', async (t) => {
         const { clock, app, send, log } = await setUp(t, { answer: () => refused(400) });
         for (const chat of range(50)) send(`c${chat}`, chat);
         await clock.pass(2 * MINUTE);
@@ -620,7 +620,7 @@ describe('an event that the web app refuses', () => {
         assert.deepEqual(app.of('a'), [1, 0, 2, 3]);
     });
 
-    it('is told in log and counts without anything of it', async (t) => {
+    it('is reported in log and counts without anything of it', async (t) => {
         const { clock, app, send, delivery, log } = await setUp(t);
         app.answer = () => refused(403);
         send('5511988887777@c.us', 1, { body: 'a secret', from: '5511988887777@c.us' });
@@ -677,7 +677,7 @@ describe('an event that cannot be delivered', () => {
         assert.deepEqual([delivery.counts.queued, delivery.counts.undelivered], [1, 100]);
     });
 
-    it('for want of a connection, while others get one, waits by itself', async (t) => {
+    it('for want of a connection, while others get one, waits automatically', async (t) => {
         const one = await setUp(t);
         const { app } = one;
         const others = range(10).map((n) => `chat ${n}`);

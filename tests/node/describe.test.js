@@ -1,6 +1,6 @@
 'use strict';
 
-/** What becomes of each kind of message, id and happening, as the library's own classes give them. */
+/** What happens to each kind of message, id and happening, as the library's own classes give them. */
 
 const assert = require('node:assert/strict');
 const fs = require('node:fs');
@@ -160,7 +160,7 @@ describe('a message', () => {
         assert.deepEqual([group.chat.id, group.sender.id], [GROUP, ME]);
     });
 
-    it('tells what the page knows of its people and its chat', () => {
+    it('says what the page knows of its people and its chat', () => {
         const waportd = {
             chat: 'Family',
             me: [ME, '100511@lid'],
@@ -198,7 +198,7 @@ describe('a message', () => {
         assert.deepEqual([event.forwarded, event.ephemeral], [true, true]);
     });
 
-    it('that answers another names that one as far as it can be told', () => {
+    it('that answers another names that one as far as it is known', () => {
         const quotedMsg = { type: 'chat', body: 'no?' };
         const quoted = (given) => told({ body: 'yes', quotedMsg, ...given }).quoted;
         const by = (who, given) => quoted({ quotedStanzaID: 'X', quotedParticipant: wid(who), ...given });
@@ -405,7 +405,7 @@ describe('a kind of message', () => {
         ],
     };
     for (const [name, [given, words, members]] of Object.entries(KINDS)) {
-        it(`is told: ${name}`, () => {
+        it(`is described: ${name}`, () => {
             const event = told(given);
             assert.deepEqual([event.body, event.message, event.type], [words, words, given.type ?? 'chat']);
             const picked = Object.fromEntries(Object.keys(members).map((member) => [member, event[member]]));
@@ -480,7 +480,7 @@ describe('a kind of message', () => {
         assert.equal(mediaUrl, '/media/false_1%40c.us_%EF%BF%BD');
     });
 
-    it('with members of a shape that nobody expects is told all the same', () => {
+    it('with members of a shape that nobody expects is described all the same', () => {
         const odd = [null, 7, '', 'x', [], {}, [null], { a: null }, true, -1];
         const members = [
             'body caption directPath mimetype size duration lat lng loc list listResponse vcardList pollName',
@@ -557,7 +557,7 @@ describe('the number of somebody', () => {
 });
 
 describe('a chat', () => {
-    it('of each kind of id is told by its kind', () => {
+    it('of each kind of id is known by its kind', () => {
         const KINDS = {
             [DAVI]: 'person',
             [LID]: 'person',
@@ -653,7 +653,7 @@ describe('what happens to a message', () => {
         assert.notEqual(here.event_id, event.event_id);
     });
 
-    it('reaction: for which message, by whom; an empty one takes it back', () => {
+    it('reaction: for which message, by which person; an empty one takes it back', () => {
         const reaction = (given = {}, shape = SHAPES.today) =>
             new Reaction(null, {
                 msgKey: shape.key({ fromMe: false, remote: DAVI, id: 'R' }),
@@ -702,7 +702,7 @@ describe('what happens to a message', () => {
         assert.deepEqual(readBack(messageOf({ type: 'gp2' })), []);
     });
 
-    it('call: from whom, with a picture or not', () => {
+    it('call: from which person, with a picture or not', () => {
         const call = (given) => new Call(null, { id: 'C', peerJid: wid(DAVI), isVideo: true, ...given });
         const event = describeCall(call(), NOW);
         assert.deepEqual(event.call, {

@@ -1,7 +1,7 @@
 'use strict';
 
 /**
- * What is told of messages of every kind, and of what happens to them, by the unmodified library in a real
+ * What is said of messages of every kind, and of what happens to them, by the unmodified library in a real
  * browser: on the page of today and that of April 2026, with the names of several builds.
  */
 
@@ -51,7 +51,7 @@ const MEMBERS = {
     poll_creation: { poll: { question: 'When?', options: ['now', 'later'], multiple: false } },
     list_response: { choice: { id: 'one', text: 'words' } },
 };
-/** The words of kinds that have others than those of whoever wrote: none, or their own. */
+/** The words of kinds that have others than those of the sender: none, or their own. */
 const WORDS = {
     location: 'Sé',
     live_location: 'on my way',
@@ -65,7 +65,7 @@ const WORDS = {
     unknown: '',
 };
 
-/** A linked client, and all that is told of it: `until(event, id)` resolves with one. */
+/** A linked client, and all that is reported of it: `until(event, id)` resolves with one. */
 async function listen(t, ...args) {
     const standin = await site(t, ...args);
     const client = await openLinked(t, standin);
@@ -89,7 +89,7 @@ for (const [shape, seed] of PAGES) {
     const sender = { id: who, phone: DAVI, lid: `100${DAVI}@lid`, name: 'Davi' };
 
     describe(`in the page of ${shape} with the names of build ${seed}`, () => {
-        it('each kind of message is told with what is in it, live and in the history', async (t) => {
+        it('each kind of message is reported with what is in it, live and in the history', async (t) => {
             const { client, events, until, command } = await listen(t, '--shape', shape, '--seed', seed);
             const ids = {};
             for (const type of Object.keys(TYPES)) {
@@ -151,7 +151,7 @@ for (const [shape, seed] of PAGES) {
             assert.equal(other.phone, DAVI, 'by its other id, too');
         });
 
-        it('what happens to messages is told: sent, ack, edit, revocation, reaction, call', async (t) => {
+        it('what happens to messages is reported: sent, ack, edit, revocation, reaction, call', async (t) => {
             const { client, events, until, command } = await listen(t, '--shape', shape, '--seed', seed);
             const change = (kind, id, more) => command('change', { kind, id, ...more });
             const { id } = await command('message', { from: DAVI, name: 'Davi', body: 'first' });
@@ -303,7 +303,7 @@ describe('a page that does not know the number of a sender', () => {
     });
 });
 
-describe('a page that has not got all that events are told by', () => {
+describe('a page that has not got all that events are made of', () => {
     it('is heard all the same where its calls are kept otherwise, and its reactions are gone', async (t) => {
         const standin = await site(t);
         const calls = { module: 'WAWebCallCollection', member: '$CallCollectionImpl$p_1' };

@@ -72,7 +72,7 @@ describe('multipart/form-data', () => {
         await assert.rejects(read(part(`name=${'a'.repeat(9000)}`, 'x'), 99), has(413, 'too_large'));
     });
 
-    it('is told by its content type', () => {
+    it('is known by its content type', () => {
         assert.equal(boundaryOf('multipart/form-data; boundary=x7'), 'x7');
         assert.equal(boundaryOf('Multipart/Form-Data; charset=utf-8; boundary="a b"'), 'a b');
         for (const other of [undefined, 'application/json', 'multipart/mixed; boundary=x7']) {

@@ -1,6 +1,6 @@
 'use strict';
 
-/** Messages that come while nobody listens: each is in the journal once, whatever the page told of it. */
+/** Messages that come while nobody listens: each is in the journal once, whatever the page said of it. */
 
 const assert = require('node:assert/strict');
 const fs = require('node:fs');
@@ -74,7 +74,7 @@ const again = async (t, { directory, port }) => {
 };
 
 describe('a message that came', () => {
-    it('while the phone was linked is told, and nothing that was there before', async (t) => {
+    it('while the phone was linked is reported, and nothing that was there before', async (t) => {
         const phone = PHONE.replace(/.$/, '1');
         await standin.command('set', { sync_ms: 1500 });
         t.after(() => standin.command('set', { sync_ms: 0 }));
@@ -93,7 +93,7 @@ describe('a message that came', () => {
         assert.deepEqual(await untilTold(server, 'after it'), ['during the login *', 'after it']);
     });
 
-    it('while the server was stopped, or killed, is told once', async (t) => {
+    it('while the server was stopped, or killed, is reported once', async (t) => {
         const phone = PHONE.replace(/.$/, '2');
         const options = { directory: scratch(t), port: await freePort() };
         const { server } = await linked(t, phone, options);
@@ -151,7 +151,7 @@ describe('a message that came', () => {
         assert.deepEqual(await reactions(second), ['👍', '😀 *']);
     });
 
-    it('while the page was loaded again is told once, and before the next of its chat', async (t) => {
+    it('while the page was loaded again is reported once, and before the next of its chat', async (t) => {
         const phone = PHONE.replace(/.$/, '3');
         const { server, events } = await linked(t, phone);
         await say(phone, 'heard');
@@ -177,7 +177,7 @@ describe('a message that came', () => {
         ]);
     });
 
-    it('at any time is told once and in its order, whatever ends or is lost', async (t) => {
+    it('at any time is reported once and in its order, whatever ends or is lost', async (t) => {
         const phone = PHONE.replace(/.$/, '4');
         const options = { directory: scratch(t), port: await freePort() };
         let { server, events } = await linked(t, phone, options);

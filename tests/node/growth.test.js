@@ -1,6 +1,6 @@
 'use strict';
 
-/** How much a session keeps on disk: when it is measured, and what of it is told. */
+/** How much a session keeps on disk: when it is measured, and what of it is reported. */
 
 const assert = require('node:assert/strict');
 const { once } = require('node:events');
@@ -16,7 +16,7 @@ const { scratch } = require('./support/process');
 
 const newState = () => new SessionState({ port: 5002, user: '2', attempts: 5 });
 
-/** A disk that takes its time: each measurement ends when it is told to. */
+/** A disk that takes its time: each measurement ends when the test says so. */
 class SlowDisk {
     measurements = [];
 
@@ -42,7 +42,7 @@ function begin(t, intervalMs) {
 const turn = () => new Promise(setImmediate);
 
 describe('the growth of a session', () => {
-    it('is measured once it is ready, and told with its time', async (t) => {
+    it('is measured once it is ready, and reported with its time', async (t) => {
         const { state, disk } = begin(t);
         assert.equal(state.document().storage, null);
         state.enter('authenticated', {});
@@ -111,7 +111,7 @@ describe('the growth of a session', () => {
         assert.equal(disk.measurements.length, 4);
     });
 
-    it('is not told of a login that was deleted meanwhile', async (t) => {
+    it('is not reported of a login that was deleted meanwhile', async (t) => {
         const { state, disk } = begin(t);
         state.enter('ready', {});
         state.enter('logged_out', { storage: null });

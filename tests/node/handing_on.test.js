@@ -142,7 +142,7 @@ describe('events on their way from the journal to the web app', () => {
     it('are delivered from memory while the disk takes none', async (t) => {
         const place = newPlace(t, { retryMs: 20 });
         const { directory } = place;
-        // Whoever is root may write anywhere: where the journal's folder should be is something else.
+        // Who is root may write anywhere: where the journal's folder should be is something else.
         fs.mkdirSync(path.dirname(directory));
         fs.writeFileSync(directory, 'in the way');
         const port = await freePort();
@@ -210,7 +210,7 @@ describe('events on their way from the journal to the web app', () => {
 });
 
 describe('a server', () => {
-    it('hands on what it had before it was killed, and shows it to whoever asks', async (t) => {
+    it('hands on what it had before it was killed, and shows it to anyone who asks', async (t) => {
         const port = await freePort();
         const env = { WAPORTD_WEBHOOK_URL: `http://localhost:${port}/webhook` };
         const first = await startLinked(t, { env });

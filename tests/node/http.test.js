@@ -338,7 +338,7 @@ describe('the routes', () => {
             .filter(({ method }) => method === 'POST')
             .map((route) => ({ ...route, handle: () => handled.push(route.path) }));
         const { port } = await serve(t, routes);
-        // Whoever may print names the address; the Internet Printing Protocol (RFC 8010) begins each body so.
+        // Who may print names the address; the Internet Printing Protocol (RFC 8010) begins each body so.
         const body = Buffer.from([2, 0, 0, 11, 0, 0, 0, 1, 1, 3]);
         const headers = { 'Content-Type': 'application/ipp', 'Content-Length': body.length };
         assert.ok(routes.length >= 4);
@@ -397,7 +397,7 @@ describe('the routes', () => {
         assert.match((await send({ phone: 'nobody', message: 'x' })).json.error, /neither/);
     });
 
-    it('tell why there is no pairing code', async (t) => {
+    it('say why there is no pairing code', async (t) => {
         const outcomes = [
             [new SessionError('already_linked', 'linked', 'log out'), 409],
             [new SessionError('browser_missing', 'none', 'install'), 503],
@@ -540,7 +540,7 @@ describe('connections', () => {
         await whenFound(() => held() === 0, 'the end of the last ones');
     });
 
-    it('of a caller who is refused last long enough to be told why', async (t) => {
+    it('of a caller who is refused last long enough to say why', async (t) => {
         const { port } = await serve(t, [here], { judge: async () => 'not you' });
         const { status, json } = await request(port, 'GET', '/here');
         assert.deepEqual([status, json.error], [403, 'not you']);

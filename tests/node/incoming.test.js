@@ -1,6 +1,6 @@
 'use strict';
 
-/** Events on their way: when they are in the journal, in which order they go on, what a slow page costs. */
+/** Events on their way: when they are in the journal, in which order they move, what a slow page costs. */
 
 const assert = require('node:assert/strict');
 const { describe, it } = require('node:test');
@@ -12,7 +12,7 @@ const { PlainJournal } = require('./support/plain-journal');
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 let count = 0;
-/** What the page tells of a message in a chat. */
+/** What the page says of a message in a chat. */
 function heard(chat, body, more = {}) {
     count += 1;
     const id = { fromMe: false, remote: chat, id: `M${count}` };
@@ -128,7 +128,7 @@ describe('an event', () => {
         assert.equal(journal.entries.length, 1, 'the session has no chat');
     });
 
-    it('has the name of its chat, and the number of its sender, where an earlier one told them', async () => {
+    it('has the name of its chat, and the number of its sender, where an earlier one had them', async () => {
         const { incoming, page, say, handedOn } = begin();
         const waportd = { chat: 'Family', people: { '77@lid': { phone: '551199' } } };
         await say('120@g.us', 'one', { author: '77@lid', waportd });
@@ -196,7 +196,7 @@ describe('the number of a sender', () => {
         assert.equal(page.asked.length, 2);
     });
 
-    it('that WhatsApp does not tell is asked for again after a minute', async (t) => {
+    it('that WhatsApp does not give is asked for again after a minute', async (t) => {
         let now = 0;
         t.mock.method(performance, 'now', () => now);
         const { page, say } = begin();
@@ -222,7 +222,7 @@ describe('the number of a sender', () => {
         assert.equal(told().length, 6);
     });
 
-    it('is waited for by forty senders at most; messages of others go on, and that is said', async () => {
+    it('is waited for by forty senders at most; messages of others continue, and that is said', async () => {
         const { page, say, told, logged, incoming } = begin();
         for (let number = 1; number <= 44; number += 1) await say(`${number}@lid`, `m${number}`);
         assert.deepEqual(told(), []);

@@ -116,7 +116,7 @@ describe('the journal', () => {
         assert.deepEqual(again.counts.pending, 2);
     });
 
-    it('tells two events apart whose ids have the same hash', async (t) => {
+    it('distinguishes two events whose ids have the same hash', async (t) => {
         const { open } = newPlace(t);
         const journal = await open();
         // The same by FNV-1a with 32 bits.
@@ -134,7 +134,7 @@ describe('the journal', () => {
         assert.equal(journal.counts.entries, 2);
     });
 
-    it('gives some kinds, and some chats, and always where to go on', async (t) => {
+    it('gives some kinds, and some chats, and always where to continue', async (t) => {
         const { open } = newPlace(t);
         const journal = await open();
         await fill(journal, 6, 'a');
@@ -148,7 +148,7 @@ describe('the journal', () => {
         assert.deepEqual(none, { entries: [], next: journal.newest, more: false });
     });
 
-    it('keeps what became of each, also when it is opened again', async (t) => {
+    it('keeps what happened to each, also when it is opened again', async (t) => {
         const { open } = newPlace(t);
         const journal = await open({ awaits: ({ event: kind }) => kind === 'message' });
         const [one, two, three] = await fill(journal, 3);
@@ -250,7 +250,7 @@ describe('the journal', () => {
 });
 
 describe('what the journal may have', () => {
-    it('drops the oldest parts when it is too large, and tells what was not delivered', async (t) => {
+    it('drops the oldest parts when it is too large, and says what was not delivered', async (t) => {
         const log = listening();
         const maxBytes = 1024 * 1024;
         const { open, directory } = newPlace(t, { maxBytes, log });
@@ -297,7 +297,7 @@ describe('what the journal may have', () => {
         await again.close();
     });
 
-    it('drops what is too old, and begins anew where that is all', async (t) => {
+    it('drops what is too old, and begins again where that is all', async (t) => {
         const { open } = newPlace(t);
         const journal = await open();
         await fill(journal, 5);
@@ -383,7 +383,7 @@ describe('a journal that was damaged', () => {
         return { open, file, bytes, lines: ends };
     }
 
-    it('gives what was whole, wherever its end was torn off, and goes on', async (t) => {
+    it('gives what was whole, wherever its end was torn off, and continues', async (t) => {
         const { open, file, bytes, lines } = await sample(t);
         for (let length = 0; length <= bytes.length; length += 1) {
             fs.writeFileSync(file, bytes.subarray(0, length));
@@ -512,7 +512,7 @@ describe('a journal that was damaged', () => {
 });
 
 describe('a journal under trouble', () => {
-    it('has everything that was told to be written when its process is killed', async (t) => {
+    it('has everything that was reported as written when its process is killed', async (t) => {
         const { directory, open } = newPlace(t, { maxBytes: 1024 * 1024 });
         const told = [];
         for (let round = 0; round < 12; round += 1) {
@@ -543,7 +543,7 @@ describe('a journal under trouble', () => {
         assert.deepEqual(invented, []);
     });
 
-    it('goes on while the disk is full, and writes all once there is room', async (t) => {
+    it('continues while the disk is full, and writes all once there is room', async (t) => {
         const seen = await onSmallDisk(t, 'full-journal.js', '256k');
         const { during } = seen;
         assert.match(during.error, /^the journal cannot be written: ENOSPC/);
@@ -585,7 +585,7 @@ describe('a journal under trouble', () => {
         assert.deepEqual(idsOf(await readAll(await open())).map(Number), kept);
     });
 
-    it('gives no number twice that somebody was told', async (t) => {
+    it('gives no number twice that somebody was given', async (t) => {
         const { open, directory } = newPlace(t, { maxBytes: 1024 * 1024, retryMs: 60_000 });
         const journal = await open();
         await journal.append(event('a part', { large: 'x'.repeat(70_000) }));

@@ -44,6 +44,9 @@ it('answers, shows a code, is linked, restored and unlinked as the server with a
 
     server.kill('SIGUSR2');
     assert.equal((await page.until('ready')).phone_number, '5511999990001');
+    const lastMessage = async () => (await server.get('/session')).json.journal?.last_message_at;
+    // That the session is linked is an event, and no message.
+    await whenFound(async () => (await lastMessage()) === null, 'a journal without messages');
     const { json: sent } = await server.post('/send', { phone: '+55 11 98888-7777', message: 'at nine' });
     const { messages } = (await server.get('/chats/5511988887777@c.us/messages')).json;
     assert.deepEqual(
@@ -55,6 +58,8 @@ it('answers, shows a code, is linked, restored and unlinked as the server with a
     );
     assert.equal(messages[0].id, sent.messageId);
     assert.equal((await server.get('/chats')).json.chats[0].lastMessage, 'at nine');
+    const at = await whenFound(lastMessage, 'when the last message was');
+    assert.ok(Math.abs(Date.now() - Date.parse(at)) < 60_000, at);
     server.kill('SIGTERM');
     assert.equal(await server.exit(), 0);
 
@@ -179,7 +184,7 @@ it('gives a pairing code that was asked before a browser may be opened, though a
     assert.equal(await within(made, 'a browser'), '5511999990001');
 });
 
-it('tells each change of its state as an event, and a code in none', (t) => {
+it('sends each change of its state as an event, and a code in none', (t) => {
     const directory = scratch(t);
     const config = readConfig({ PORT: '5002', HOME: directory, WAPORTD_WEBHOOK_URL: '' }, [], directory);
     const state = new SessionState({ port: 5002, user: '2', attempts: 5 });

@@ -76,7 +76,7 @@ class Look {
 describe('a look at the page', () => {
     beforeEach(() => site.command('break', { on: false }));
 
-    it('finds the page as it is known, and tells no code', async (t) => {
+    it('finds the page as it is known, and prints no code', async (t) => {
         const look = new Look(t);
         const { browser, reached, upstream, code, error } = await look.found();
         assert.match(browser.version, /^\d+\./);
@@ -103,7 +103,7 @@ describe('a look at the page', () => {
         if (fs.existsSync(devices)) assert.doesNotMatch(fs.readFileSync(devices, 'utf8'), /phone/);
     });
 
-    it('tells which code the page shows is another one, and in which parts', async (t) => {
+    it('says that the page shows another code, and in which parts', async (t) => {
         await site.command('set', { help_part: true });
         t.after(() => site.command('set', { help_part: false }));
         const { code } = await new Look(t).found();
@@ -111,7 +111,7 @@ describe('a look at the page', () => {
         assert.deepEqual([code.parts, code.differing], [{ given: 5, shown: 6 }, [6]]);
     });
 
-    it('goes on to the code where a feature lacks something that linking does without', async (t) => {
+    it('continues to the code where a feature lacks something that linking does without', async (t) => {
         const module = 'WAWebAltDeviceLinkingApi';
         await site.command('break', { module, member: 'startAltLinkingFlow' });
         const { upstream, code, error } = await new Look(t).found();
@@ -135,7 +135,7 @@ describe('a look at the page', () => {
         assert.ok(error.hint);
     });
 
-    it('tells a browser that the site refuses from a page that changed', async (t) => {
+    it('distinguishes a browser that the site refuses from a page that changed', async (t) => {
         await site.command('refuse-browser');
         await site.command('set', { language: 'ja' });
         t.after(() => site.command('refuse-browser', { on: false }));

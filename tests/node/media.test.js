@@ -197,7 +197,7 @@ const hashOf = (size) => {
     return hash.digest('hex');
 };
 
-/** Most memory that a process has used so far, in bytes; and make it begin anew with what it uses now. */
+/** Most memory that a process has used so far, in bytes; and make it begin again with what it uses now. */
 const peakOf = (pid) =>
     1024 * Number(fs.readFileSync(`/proc/${pid}/status`, 'utf8').match(/VmHWM:\s+(\d+)/)[1]);
 const resetPeak = (pid) => fs.writeFileSync(`/proc/${pid}/clear_refs`, '5');

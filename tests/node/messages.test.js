@@ -88,7 +88,7 @@ const numbersOf = ({ messages }) => messages.map(({ n }) => n);
 const range = (first, last) => Array.from({ length: last - first + 1 }, (_, n) => first + n);
 
 describe('events by the page', () => {
-    it('are all there, in order, with cursors to go on with', async (t) => {
+    it('are all there, in order, with cursors to continue with', async (t) => {
         const { appendMany, get } = await serve(t);
         await appendMany(250);
         const seen = [];
@@ -204,7 +204,7 @@ describe('events by the page', () => {
         await Promise.all(waiting);
     });
 
-    it('keep no place for whoever went away', async (t) => {
+    it('keep no place for one who went away', async (t) => {
         const { port, append } = await serve(t);
         // The server sees a moment later than the client that a connection ended: there is room for that.
         for (let round = 0; round < 8; round += 1) {
@@ -220,7 +220,7 @@ describe('events by the page', () => {
 });
 
 describe('a stream of events', () => {
-    it('begins with the oldest, goes on as they come, and continues after the last one seen', async (t) => {
+    it('begins with the oldest, continues as they come, and continues after the last one seen', async (t) => {
         const { port, append, appendMany } = await serve(t);
         await appendMany(50);
         const reader = follow(t, port);

@@ -114,8 +114,8 @@ async function begin(t, { place = newPlace(t), page = new Page(), ...options } =
     return { place, journal, state, log, missed, page, hear, told, whole, link };
 }
 
-describe('messages that nobody was told of', () => {
-    it('are read back once, in their order, and marked; what was heard is not told again', async (t) => {
+describe('messages that nobody heard of', () => {
+    it('are read back once, in their order, and marked; what was heard is not reported again', async (t) => {
         const { page, hear, told, whole, link, state } = await begin(t);
         await link();
         const heard = said('a@c.us', 'heard');
@@ -130,7 +130,7 @@ describe('messages that nobody was told of', () => {
         assert.equal((await told()).length, 4);
     });
 
-    it('tell what became of them meanwhile, too', async (t) => {
+    it('say what happened to them meanwhile, too', async (t) => {
         const { page, link, state, whole, journal } = await begin(t);
         await link();
         state.enter('disconnected');
@@ -288,7 +288,7 @@ describe('messages that nobody was told of', () => {
         assert.ok(!log.lines.some((line) => /more missed|the rest/.test(line)), 'that is all');
     });
 
-    it('are no more than the journal holds, and the log says so', async (t) => {
+    it('are at most what the journal holds, and the log says so', async (t) => {
         const { page, told, link, state, whole, log } = await begin(t, { maxBytes: 1024 * 1024 });
         await link();
         // What is looked for then is nothing, and is over.

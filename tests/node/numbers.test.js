@@ -180,8 +180,8 @@ describe('an id', () => {
     }
 });
 
-describe('whom a message is for', () => {
-    it('is told by number or by id', () => {
+describe('the person that a message is for', () => {
+    it('is named by number or by id', () => {
         assert.deepEqual(
             readRecipient(5511988887777).likely,
             BRUNO.map((each) => `${each}@c.us`),

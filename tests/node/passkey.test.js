@@ -37,11 +37,11 @@ async function startCode(t, standin, env = {}) {
     return { server, events };
 }
 
-/** Where the events of a server will go on. */
+/** Where the events of a server will continue. */
 const mark = (events) => events.documents.length;
 const inStage = (stage) => (document) => document.passkey?.stage === stage;
 
-/** Have a phone scan the code on show, whose account WhatsApp wants a passkey of. */
+/** Have a phone scan the code that is shown, for whose account WhatsApp wants a passkey. */
 async function scan({ standin, server, wish = {} }) {
     await standin.command('passkey', wish);
     const { qr } = (await server.get('/session')).json;
@@ -220,7 +220,7 @@ describe('the step for a passkey', () => {
             WAPORTD_IDLE_TIMEOUT: '2',
         };
         const server = await start(t, standin, { env });
-        // Whoever looks for their passkey asks for nothing meanwhile: the server stays.
+        // Who looks for their passkey asks for nothing meanwhile: the server stays.
         const tab = setInterval(() => server.get('/qr').catch(() => {}), 200);
         const events = server.follow();
         await events.until('qr');
@@ -245,7 +245,7 @@ describe('the step for a passkey', () => {
         assert.ok(!events.states.includes('qr_timeout'));
     });
 
-    it('ends where the page is loaded anew, or somebody cancels, and codes come at once', async (t) => {
+    it('ends where the page is loaded again, or somebody cancels, and codes come at once', async (t) => {
         const standin = await site(t);
         const { server, events } = await startCode(t, standin);
         const first = await ask({ standin, server, events });
@@ -287,7 +287,7 @@ describe('the step for a passkey', () => {
         assert.equal((await server.get('/passkey')).json.code, 'no_passkey_request');
     });
 
-    it('comes after a pairing code, too, and a number that is typed anew ends it', async (t) => {
+    it('comes after a pairing code, too, and a number that is typed again ends it', async (t) => {
         const standin = await site(t);
         const server = await start(t, standin);
         const events = server.follow();
@@ -317,7 +317,7 @@ describe('the step for a passkey', () => {
         await events.until('qr');
     });
 
-    it('asks three times by itself, and then shows codes', async (t) => {
+    it('asks three times automatically, and then shows codes', async (t) => {
         const standin = await site(t);
         const { server, events } = await startCode(t, standin);
         await ask({ standin, server, events, wish: { timeout: 300 } });

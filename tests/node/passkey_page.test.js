@@ -11,7 +11,7 @@ const { whenFound, within } = require('./support/process');
 
 const CHALLENGE = Buffer.alloc(32, 9).toString('base64url');
 
-/** Runs in the page: calls, and tells what became of it. */
+/** Runs in the page: calls, and says what happened to it. */
 async function call(name, { mediation, timeout, abort } = {}) {
     const controller = new AbortController();
     if (abort === 'before') controller.abort();
@@ -35,7 +35,7 @@ async function call(name, { mediation, timeout, abort } = {}) {
     }
 }
 
-/** Open a page of which the next call is told. */
+/** Open a page of which the next call is reported. */
 async function openPage(t) {
     const standin = await site(t);
     const client = await open(t, { standin });
@@ -63,7 +63,7 @@ async function openPage(t) {
 }
 
 describe("a page's call for a passkey", () => {
-    it('is told whole, and answered with what the browser would give', async (t) => {
+    it('is passed on whole, and answered with what the browser would give', async (t) => {
         const { standin, page, next } = await openPage(t);
         const coming = next();
         const done = page.evaluate(call, 'first', { timeout: 60_000 });

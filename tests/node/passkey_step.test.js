@@ -74,7 +74,7 @@ function begin(t, { attempt = 1, phone = null, name = 'qr', ways = {}, reacts = 
 const pressed = ({ done }) => done.filter((each) => each !== 'asked');
 
 let calls = 0;
-/** The page's call, which tells what it was answered. */
+/** The page's call, which keeps what it was answered. */
 function call(options = {}) {
     calls += 1;
     const made = {
@@ -134,7 +134,7 @@ describe('"Continue"', () => {
         }
     });
 
-    it('waits for somebody who is there, and goes on when one comes', async (t) => {
+    it('waits for somebody who is there, and continues when one comes', async (t) => {
         const seen = begin(t);
         seen.isFollowed = false;
         seen.linking.passkey.begin();
@@ -186,7 +186,7 @@ describe('"Continue"', () => {
         assert.ok(!pressed(seen).includes('cancel'));
     });
 
-    it('is not pressed for a failure that nobody follows: codes come back by themselves', async (t) => {
+    it('is not pressed for a failure that nobody follows: codes come back automatically', async (t) => {
         const seen = begin(t);
         seen.linking.passkey.begin();
         await seen.clock.pass(LOOK_MS);
@@ -201,7 +201,7 @@ describe('"Continue"', () => {
         assert.equal(seen.state.name, 'generating');
     });
 
-    it('that is not found is told with what is there, and looked for again by who asks', async (t) => {
+    it('that is not found is reported with what is there, and looked for again by who asks', async (t) => {
         const seen = begin(t, { ways: { continue: null }, reacts: false });
         seen.screen = BARE;
         seen.linking.passkey.begin();
@@ -215,7 +215,7 @@ describe('"Continue"', () => {
         assert.equal(seen.document().cause, 'passkey_button_missing');
     });
 
-    it('that is never found is told as such until codes are back', async (t) => {
+    it('that is never found is reported as such until codes are back', async (t) => {
         const seen = begin(t, { ways: { continue: null }, reacts: false });
         const causes = new Set();
         seen.state.on('change', ({ cause }) => causes.add(cause));
@@ -229,7 +229,7 @@ describe('"Continue"', () => {
         assert.ok(!causes.has('passkey_failed'));
     });
 
-    it('that the page asks by itself meanwhile does not end its call', async (t) => {
+    it('that the page asks automatically meanwhile does not end its call', async (t) => {
         const seen = begin(t, { reacts: false });
         const asked = call();
         seen.run.client.pressPasskey = async () => {
@@ -278,7 +278,7 @@ describe('letters to compare', () => {
         await assert.rejects(step.confirm('ABCD-1234'), { cause: 'no_passkey_code' });
     });
 
-    it('that change are to be compared anew', async (t) => {
+    it('that change are to be compared again', async (t) => {
         const seen = begin(t);
         seen.linking.passkey.begin();
         seen.screen = CODE;
@@ -289,7 +289,7 @@ describe('letters to compare', () => {
         assert.equal(seen.document().passkey.code, 'WXYZ-9999');
     });
 
-    it('are compared anew where the page has changed them since the last look', async (t) => {
+    it('are compared again where the page has changed them since the last look', async (t) => {
         const seen = begin(t);
         seen.linking.passkey.begin();
         seen.screen = CODE;
@@ -329,7 +329,7 @@ describe('letters to compare', () => {
         assert.deepEqual(pressed(seen), ['confirm']);
     });
 
-    it('whose button is gone stay on show', async (t) => {
+    it('whose button is gone stay visible', async (t) => {
         const seen = begin(t, { ways: { confirm: null } });
         seen.linking.passkey.begin();
         seen.screen = CODE;
@@ -444,7 +444,7 @@ describe('the step for a passkey', () => {
         assert.equal(seen.linking.step, null);
     });
 
-    it('lasts where the screen is only drawn anew while a code comes', async (t) => {
+    it('lasts where the screen is only drawn again while a code comes', async (t) => {
         const seen = begin(t);
         seen.screen = BUSY;
         seen.linking.passkey.called(call());
@@ -530,7 +530,7 @@ describe('the step for a passkey', () => {
         assert.equal(seen.document().passkey.stage, 'asked');
     });
 
-    it('loads the page anew where "Cancel" has no effect', async (t) => {
+    it('loads the page again where "Cancel" has no effect', async (t) => {
         const seen = begin(t, { reacts: false });
         seen.linking.passkey.begin();
         await seen.linking.step.cancel();

@@ -13,7 +13,7 @@ const { setTimeout: pause } = require('node:timers/promises');
 const { ROOT, freePort, scratch, startServer, whenFound, within } = require('./support/process');
 const { startStandIn } = require('./support/standin');
 
-/** A timer may be a millisecond early, and a log tells whole ones: so many they are on a fast clock. */
+/** A timer may be a millisecond early, and a log has whole ones: so many they are on a fast clock. */
 const TICK_MS = 1_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -66,7 +66,7 @@ function openTab(t, server, speed) {
 
 // Waiting costs nothing: all at once, with one browser among them.
 describe('patience', { concurrency: true }, () => {
-    it('tries again by itself while somebody asks, and waits twice as long the next time', async (t) => {
+    it('tries again automatically while somebody asks, and waits twice as long the next time', async (t) => {
         const file = path.join(scratch(t), 'chromium');
         const server = await startServer(t, { env: { ...clock(40), WAPORTD_BROWSER: file } });
         const events = server.follow();
@@ -85,7 +85,7 @@ describe('patience', { concurrency: true }, () => {
         assert.ok(whole >= 60_000 - TICK_MS, `after a minute: ${whole} ms`);
     });
 
-    it('opens nine browsers for those who ask at once, and tells them when the next one comes', async (t) => {
+    it('opens nine browsers for those who ask at once, and says when the next one comes', async (t) => {
         const server = await startServer(t, { env: { ...clock(40), WAPORTD_BROWSER: '/nowhere/chromium' } });
         const events = server.follow();
         let tries = 0;
@@ -224,7 +224,7 @@ describe('patience', { concurrency: true }, () => {
         assert.ok(tries <= 20 * hours, `${tries} tries in ${hours} h:\n${output}`);
     });
 
-    it('tries no other process where the disk is full, and goes on by itself when it is not', async (t) => {
+    it('tries no other process where the disk is full, and continues when it is not', async (t) => {
         const [seed, directory] = [scratch(t), scratch(t)];
         const port = await freePort();
         pretendLinked(seed, port);
@@ -261,7 +261,7 @@ describe('patience', { concurrency: true }, () => {
 
 // Each with a browser: one after the other.
 describe('patience with a linked session', () => {
-    it('says what keeps a login from being ready, and goes on trying', async (t) => {
+    it('says what keeps a login from being ready, and keeps trying', async (t) => {
         const site = await startStandIn(scratch(t), ['--shape', 'today']);
         t.after(() => site.stop());
         const env = { ...site.env, ...SLOW_BROWSER, ...clock(20), WAPORTD_READY_TIMEOUT: '60' };

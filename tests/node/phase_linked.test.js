@@ -1,6 +1,6 @@
 'use strict';
 
-/** What becomes of a login, told by a page that behaves as no stand-in can be made to. */
+/** What happens to a login, as a page reports it that behaves as no stand-in can be made to. */
 
 const assert = require('node:assert/strict');
 const { describe, it } = require('node:test');
@@ -11,7 +11,7 @@ const { SessionState } = require('../../server/state');
 const LIMIT_S = 100;
 const LIMIT_MS = LIMIT_S * 1000;
 
-/** A login in a run whose clock is `pass(ms)`; `troubles` holds what was told to the session. */
+/** A login in a run whose clock is `pass(ms)`; `troubles` holds what was reported to the session. */
 function login() {
     let now = 0;
     const timers = new Map();
@@ -64,7 +64,7 @@ describe('a page that loads itself again and again', () => {
         assert.deepEqual(troubles, ['never_ready']);
     });
 
-    it('gets its time again when it is loaded anew from here, and goes on with what it loads', () => {
+    it('gets its time again when it is loaded again from here, and continues with what it loads', () => {
         const { linked, troubles, pass } = login();
         linked.found('linked');
         linked.reloads();
@@ -98,7 +98,7 @@ describe('a connection that was lost while the account was being loaded', () => 
 });
 
 describe('what stood in the way of a login', () => {
-    it('is told where it is never ready, and of no later time', () => {
+    it('is reported where it is never ready, and of no later time', () => {
         const { linked, reasons, troubles, pass } = login();
         linked.found('loading');
         linked.notMade(new Error('a module is missing'));

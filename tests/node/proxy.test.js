@@ -132,7 +132,7 @@ describe('behind a proxy', () => {
 });
 
 describe('the password of a proxy', () => {
-    /** What Chromium is told when it asks, as the DevTools protocol has it. */
+    /** What Chromium gets when it asks, as the DevTools protocol has it. */
     async function answers(...challenges) {
         const devtools = new EventEmitter();
         const sent = [];
@@ -147,14 +147,14 @@ describe('the password of a proxy', () => {
     const given = { response: 'ProvideCredentials', username: 'ana', password: 'secret' };
     const none = { response: 'CancelAuth' };
 
-    it('is told to no site that asks for one', async () => {
+    it('is given to no site that asks for one', async () => {
         assert.deepEqual(await answers(['1', 'Server'], ['2', 'Proxy']), [
             ['1', none],
             ['2', given],
         ]);
     });
 
-    it('is told once for each request', async () => {
+    it('is given once for each request', async () => {
         assert.deepEqual(await answers(['1', 'Proxy'], ['1', 'Proxy'], ['2', 'Proxy']), [
             ['1', given],
             ['1', none],

@@ -29,7 +29,7 @@ const pathOf = (id, rest = '') => `/chats/${encodeURIComponent(id)}${rest}`;
 
 for (const shape of ['today', '2026-04']) {
     describe(`reading the page of ${shape}`, () => {
-        it('tells all chats, though some are broken, and again from memory', async (t) => {
+        it('lists all chats, though some are broken, and again from memory', async (t) => {
             const standin = await site(t, '--shape', shape);
             const wish = { count: 40, groups: 20, broken: 20, unreadable: 5 };
             await standin.command('chats', { phone: PHONE, ...wish });
@@ -93,7 +93,7 @@ for (const shape of ['today', '2026-04']) {
             assert.ok(!signals.some(({ kind }) => kind === 'seen'), JSON.stringify(signals));
         });
 
-        it('tells each message of a chat once, in pages of any size, also of one second', async (t) => {
+        it('lists each message of a chat once, in pages of any size, also of one second', async (t) => {
             const standin = await site(t, '--shape', shape);
             const { server } = await startLinked(t, standin);
             const from = '5511977770001';
@@ -127,7 +127,7 @@ for (const shape of ['today', '2026-04']) {
             }
         });
 
-        it('tells people, each once, and their pictures', async (t) => {
+        it('lists people, each once, and their pictures', async (t) => {
             const standin = await site(t, '--shape', shape);
             const { server } = await startLinked(t, standin);
             const know = (who, known) => standin.command('contact', { phone: PHONE, who, ...known });

@@ -196,7 +196,7 @@ describe('the next try', () => {
         assert.equal(counted.next('page_hung', { linked: true, page: true }).step, 'reload');
     });
 
-    it('is another browser where the page was loaded anew again and again', (t) => {
+    it('is another browser where the page was loaded again too often', (t) => {
         const { clock, counted } = timed(t);
         const steps = [];
         while (clock.now < HOUR) {
@@ -208,7 +208,7 @@ describe('the next try', () => {
         assert.equal(steps.at(-1), 'browser');
     });
 
-    it('goes on counting in the next process, unless that comes much later', (t) => {
+    it('keeps counting in the next process, unless that comes much later', (t) => {
         const { counted } = timed(t);
         for (let round = 0; round < 8; round += 1) counted.next('never_ready', { linked: true, page: true });
         counted.started();

@@ -74,7 +74,7 @@ describe('the login of a session', () => {
         await events.until(({ storage }) => storage?.snapshot_at === taken.json.snapshot_at, 'its time');
     });
 
-    it('is copied by itself, and once more when the server stops', async (t) => {
+    it('is copied automatically, and once more when the server stops', async (t) => {
         const session = await place(t);
         const env = { WAPORTD_SNAPSHOT_INTERVAL: '1' };
         const { server } = await whole.startLinked(t, standin, { ...session, env });

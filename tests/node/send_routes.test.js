@@ -24,7 +24,7 @@ const TO = '5511988887777';
 const CHAT = `${TO}@c.us`;
 const ID = `true_${CHAT}_A`;
 
-/** A server before a page that keeps what it is told; `page` may do something else. */
+/** A server before a page that keeps what it gets; `page` may do something else. */
 async function serve(t, { page = {}, country = null, use, most = 1000, isLinked = true, ...config } = {}) {
     const told = [];
     const client = {
@@ -394,7 +394,7 @@ describe('a message', () => {
         assert.deepEqual([status, json], [202, { id: ID, outcome: 'pending' }]);
     });
 
-    it('is told as not sent by a code', async (t) => {
+    it('is reported as not sent by a code', async (t) => {
         const not = new SessionError('not_connected', 'not connected', 'link one');
         const notLinked = () => Promise.reject(not);
         const cases = [
@@ -439,7 +439,7 @@ describe('an Idempotency-Key', () => {
         }
     });
 
-    it('tells files apart', async (t) => {
+    it('distinguishes files', async (t) => {
         const { post } = await serve(t);
         const send = (text) => {
             const message = ['name=message', JSON.stringify({ to: TO, document: {} })];
@@ -521,7 +521,7 @@ describe('a message that was sent', () => {
         assert.equal((await gone.call('DELETE', at)).status, 404);
     });
 
-    it('tells how far it has come', async (t) => {
+    it('says how far it has come', async (t) => {
         const { call } = await serve(t);
         assert.deepEqual((await call('GET', at)).json, { id: ID, outcome: 'sent', ack: 'server' });
         const other = await call('GET', `/messages/${encodeURIComponent(`false_${CHAT}_A`)}`);

@@ -1,6 +1,6 @@
 'use strict';
 
-/** What becomes of messages that are sent, before a page that is none. */
+/** What happens to messages that are sent, before a page that is none. */
 
 const assert = require('node:assert/strict');
 const { fork } = require('node:child_process');
@@ -86,7 +86,7 @@ describe('a message', () => {
         }
     });
 
-    it('is not told as failed once it was handed over', async (t) => {
+    it('is not reported as failed once it was handed over', async (t) => {
         const away = new SessionError('not_connected', '', '');
         const gone = [...PAGE_WORDS, ...OTHER_WORDS, new TimeLimitError('sending', 1), away];
         for (const error of gone) {
@@ -103,7 +103,7 @@ describe('a message', () => {
         assert.equal(sureOf(told), told.id);
     });
 
-    it('has failed where the page did not take it, and tells why', async (t) => {
+    it('has failed where the page did not take it, and says why', async (t) => {
         const codes = { not_on_whatsapp: 422, no_such_chat: 404, refused: 422, no_such_message: 404 };
         for (const [code, status] of Object.entries(codes)) {
             for (const step of ['prepareSend', 'handOver']) {
@@ -256,7 +256,7 @@ describe('a message that is sent on', () => {
     const OF = 'false_5512@c.us_A';
     const to = readRecipient('5511988887777');
     const how = (key) => ({ key, print: 'of that, to them' });
-    /** A page that makes copies; `cut` tells what happens in place of its answer. */
+    /** A page that makes copies; `cut` says what happens in place of its answer. */
     function forwardingPage({ cut = async () => {}, ...more } = {}) {
         const page = pageOf({
             copies: [],
@@ -357,7 +357,7 @@ describe('a message that is sent on', () => {
 });
 
 describe('the outcome of a message', () => {
-    it('is told by its id', async (t) => {
+    it('is known by its id', async (t) => {
         const names = [
             [-1, 'failed', 'error'],
             [0, 'pending', 'pending'],

@@ -111,7 +111,7 @@ describe('a message', () => {
         assert.equal(times, 1);
     });
 
-    it('that the page took before something failed is told as taken', async () => {
+    it('that the page took before something failed is reported as taken', async () => {
         const page = openPage({
             sendMessage: async (chat, body, { extraOptions }, take) => {
                 take(extraOptions);
@@ -158,7 +158,7 @@ describe('a message', () => {
         assert.equal((await quoting(id._serialized)).id, WHERE.id);
     });
 
-    it('to a group is from whom the group knows, once the page knows the group', async () => {
+    it('to a group is from the member that the group knows, once the page knows the group', async () => {
         const page = openPage();
         const id = page.wid('120363@g.us');
         const group = { id, groupMetadata: undefined };
@@ -244,7 +244,7 @@ describe('a message that is sent on', () => {
         assert.equal((await forward({ since: 500, others })).id, idOf('N2'));
     });
 
-    it('is sent on once by calls at the same time, and a fault is told', async () => {
+    it('is sent on once by calls at the same time, and a fault is reported', async () => {
         const { forward, inChat } = forwardingPage();
         const [one, other] = await Promise.all([forward(), forward()]);
         assert.deepEqual(one, other);
@@ -257,7 +257,7 @@ describe('a message that is sent on', () => {
     });
 });
 
-describe('whom a message is for', () => {
+describe('the person that a message is for', () => {
     const to = (known, likely = known) => ({ known, likely });
 
     it('is looked for among the chats first, and then at WhatsApp, best first', async () => {
@@ -277,7 +277,7 @@ describe('whom a message is for', () => {
         assert.equal(asked.length, 2, 'nobody is asked for who is known');
     });
 
-    it('is told where there is nobody', async () => {
+    it('is reported where there is nobody', async () => {
         const page = openPage();
         const code = async (...ids) => (await page.run(sendingPage.prepareSend, to(ids))).code;
         assert.equal(await code('5512@c.us'), 'not_on_whatsapp');

@@ -8,7 +8,7 @@ const { describe, it } = require('node:test');
 const { KEPT_MS, Sends } = require('../../server/sends');
 const { scratch } = require('./support/process');
 
-/** A log that keeps what it is told. */
+/** A log that keeps what it gets. */
 function logOf() {
     const told = [];
     return { told, warning: (what, more) => told.push([what, more]) };
@@ -108,7 +108,7 @@ describe('sends', () => {
         assert.ok(open(t, directory, sends.clock).find('key 5000'));
     });
 
-    it('that the disk does not take are told, and taken again once it does', async (t) => {
+    it('that the disk does not take are reported, and taken again once it does', async (t) => {
         const directory = folderOf(t);
         const sends = open(t, directory);
         fs.mkdirSync(path.dirname(directory));

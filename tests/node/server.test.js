@@ -92,7 +92,7 @@ describe('starting', () => {
     });
 });
 
-describe('what systemd is told', () => {
+describe('what systemd gets to know', () => {
     it('is that the server is ready, what it does, that it lives, and that it stops', async (t) => {
         const { socket, lines, until } = await receiver(t);
         const env = { NOTIFY_SOCKET: socket, WATCHDOG_USEC: '200000', WAPORTD_USER: '2' };
@@ -118,7 +118,7 @@ describe('what systemd is told', () => {
 });
 
 describe('running', () => {
-    it('goes on when nobody reads its log any more', async (t) => {
+    it('continues when nobody reads its log any more', async (t) => {
         const server = await startServer(t, { env: { WAPORTD_BROWSER: '/nowhere' } });
         const events = server.follow();
         server.closeOutput();

@@ -130,7 +130,7 @@ describe('the way to a code', () => {
         assert.ok(!server.output.includes(qr), 'the code is in no log');
     });
 
-    it('gives a code, and no error, to whoever asks before the library is loaded', async (t) => {
+    it('gives a code, and no error, to anyone who asks before the library is loaded', async (t) => {
         const server = await start(t, { answers: false });
         await whenListening(server);
         const events = server.follow();
@@ -371,7 +371,7 @@ describe('a linked session', () => {
         assert.ok(events.documents.every(({ linked }) => linked));
     });
 
-    it('goes on counting its trouble, and forgets that once it was ready for a while', async (t) => {
+    it('keeps counting its trouble, and forgets that once it was ready for a while', async (t) => {
         const { server } = await startLinked(t);
         server.kill('SIGTERM');
         await server.exit();
@@ -450,7 +450,7 @@ describe('trouble that nobody has foreseen ends the process', () => {
     });
 });
 
-describe('trouble that no restart mends is shown and waited out', () => {
+describe('trouble that no restart fixes is shown and waited out', () => {
     it('when the site cannot be reached', async (t) => {
         await standin.command('unreachable', { on: true });
         t.after(() => standin.command('unreachable', { on: false }));
@@ -552,7 +552,7 @@ describe('stopping', () => {
         assertNothingRuns(server);
     });
 
-    it('gives the browser neither its socket, nor what systemd told it, nor a bus', async (t) => {
+    it('gives the browser neither its socket, nor what systemd passed to it, nor a bus', async (t) => {
         const { file, environment } = await recordingBrowser(scratch(t));
         const env = {
             WAPORTD_BROWSER: file,

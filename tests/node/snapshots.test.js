@@ -1,6 +1,6 @@
 'use strict';
 
-/** Snapshots of a login on the disk, and what becomes of one that is torn. */
+/** Snapshots of a login on the disk, and what happens to one that is torn. */
 
 const assert = require('node:assert/strict');
 const fs = require('node:fs');

@@ -74,7 +74,7 @@ describe('what is shown of secrets and codes', () => {
         assert.equal(maskPhone('123'), '+…');
     });
 
-    it('tells a code from what only looks like one', () => {
+    it('distinguishes a code from what only looks like one', () => {
         assert.ok(isQr('2@abc,key,key,secret,1'));
         for (const text of [
             'undefined,key,key,secret,1',

@@ -85,7 +85,7 @@ describe('the storage', () => {
         assert.equal(await over.trimCache(), false);
     });
 
-    it('measures login, cache and journal, each by itself, and nothing that links lead to', async (t) => {
+    it('measures login, cache and journal, each alone, and nothing that links lead to', async (t) => {
         const { storage, cacheDirectory, directory } = newStorage(t);
         assert.deepEqual(await storage.sizes(), { login: 0, cache: 0, journal: 0, snapshots: 0 });
         await storage.prepare();
@@ -106,7 +106,7 @@ describe('the storage', () => {
         });
     });
 
-    it('measures copies of the login by themselves, and what they share once', async (t) => {
+    it('measures copies of the login apart, and what they share once', async (t) => {
         const { storage } = newStorage(t);
         await storage.prepare();
         for (const number of ['1', '2']) {

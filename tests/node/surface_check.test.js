@@ -65,7 +65,7 @@ describe('the check of what the page has', () => {
         }
     });
 
-    it('tells feature, module, member and what stands there instead', () => {
+    it('names feature, module, member and what is there instead', () => {
         const { build, shims } = look('boot', pageOf(), { wids: 'not needed' });
         assert.deepEqual([build, shims], ['2.3000.1', { wids: 'not needed' }]);
         assert.deepEqual(missing('boot', { without: { WAWebPrepRawMedia: ['prepRawMedia'] } }), [

@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * Trouble of real sessions before the page of today: what is mended in the living process, what is shown
- * meanwhile, and what WhatsApp says reaches whoever looks. What takes minutes is in patience.test.js.
+ * Trouble of real sessions before the page of today: what is fixed in the living process, what is shown
+ * meanwhile, and what WhatsApp says reaches anyone who looks. What takes minutes is in patience.test.js.
  */
 
 const assert = require('node:assert/strict');
@@ -151,7 +151,7 @@ describe('a linked session is brought back in the living process', () => {
         assert.ok(took < 30_000, `${took} ms`);
     });
 
-    it('by loading its page anew when that hangs for good', async (t) => {
+    it('by loading its page again when that hangs for good', async (t) => {
         const session = await startLinked(t, { env: { WAPORTD_PROBE_INTERVAL: '1' } });
         const hang = () => standin.command('hang', { phone: PHONE });
         const { sameBrowser } = await survive(t, session, hang, 'page_hung');
@@ -160,7 +160,7 @@ describe('a linked session is brought back in the living process', () => {
         assert.equal(sent.status, 200, sent.text);
     });
 
-    it('by loading its page anew when that crashes, again and again', async (t) => {
+    it('by loading its page again when that crashes, again and again', async (t) => {
         const session = await startLinked(t);
         const crash = () => standin.command('crash', { phone: PHONE });
         assert.equal((await survive(t, session, crash, 'page_crashed')).sameBrowser, true);
@@ -170,7 +170,7 @@ describe('a linked session is brought back in the living process', () => {
         assert.match(shown.message, /next try at \d\d:\d\d:\d\d UTC/);
     });
 
-    it('by loading its page anew, however long it waits for its turn to do so', async (t) => {
+    it('by loading its page again, however long it waits for its turn to do so', async (t) => {
         const env = { WAPORTD_PROBE_INTERVAL: '1', WAPORTD_TURN_WAIT: '3600' };
         const { server, events } = await startLinked(t, { env });
         const from = events.documents.length;
@@ -218,7 +218,7 @@ describe('a linked session is brought back in the living process', () => {
         });
     }
 
-    it('by loading its page anew when its login is never ready', async (t) => {
+    it('by loading its page again when its login is never ready', async (t) => {
         const server = await start(t, { env: { WAPORTD_READY_TIMEOUT: '4' } });
         const events = server.follow();
         await server.post('/qr/new');
@@ -230,14 +230,14 @@ describe('a linked session is brought back in the living process', () => {
         await events.until('ready');
     });
 
-    it('by loading its page anew when it is said to be unpaired, and nothing of a logout', async (t) => {
+    it('by loading its page again when it is said to be unpaired, and nothing of a logout', async (t) => {
         const session = await startLinked(t);
         const unpair = () => standin.command('unpaired', { phone: PHONE });
         const { sameBrowser } = await survive(t, session, unpair, 'unpaired');
         assert.equal(sameBrowser, true);
     });
 
-    it('when it is used in another place: shown, and tried again at a time that is told', async (t) => {
+    it('when it is used in another place: shown, and tried again at a time that is named', async (t) => {
         const { server, events } = await startLinked(t);
         const from = events.documents.length;
         await standin.command('conflict', { phone: PHONE });
@@ -247,14 +247,14 @@ describe('a linked session is brought back in the living process', () => {
         const refused = await server.post('/send', TEXT);
         assert.deepEqual([refused.status, refused.json.cause], [400, 'not_connected']);
         assert.match(refused.json.error, /in another place/);
-        // Whoever does not want to wait asks.
+        // Who does not want to wait asks.
         await server.post('/qr/new');
         await events.untilBack('ready again', { from });
     });
 });
 
 describe('a short absence', () => {
-    it('is waited out by whoever sends meanwhile', async (t) => {
+    it('is waited out by callers who send meanwhile', async (t) => {
         const { server, events } = await startLinked(t);
         const from = events.documents.length;
         process.kill(browserOf(server), 'SIGKILL');
@@ -264,7 +264,7 @@ describe('a short absence', () => {
         assert.ok(JSON.stringify(await standin.sent()).includes('I can wait'));
     });
 
-    it('is waited out by whoever reads, and what they read is read again', async (t) => {
+    it('is waited out by callers who read, and what they read is read again', async (t) => {
         const { server, events } = await startLinked(t);
         const pages = partsOf(server, 'renderer');
         assert.ok(pages.length > 0);
@@ -359,7 +359,7 @@ describe('the page of a linked session', () => {
     });
 });
 
-describe('what WhatsApp says reaches whoever looks', () => {
+describe('what WhatsApp says reaches everyone who looks', () => {
     const REFUSALS = {
         PROXYBLOCK: 'proxy_blocked',
         TOS_BLOCK: 'account_blocked',
@@ -443,7 +443,7 @@ describe('what WhatsApp says reaches whoever looks', () => {
 });
 
 describe('codes', () => {
-    it('come by loading the page anew when no way of asking for them brings any', async (t) => {
+    it('come by loading the page again when no way of asking for them brings any', async (t) => {
         const site = await ownSite(t, '--refs-ttl', '1000,1000');
         const env = { WAPORTD_QR_MAX_RETRIES: '8', WAPORTD_QR_LIFETIME: '1,1' };
         for (const [module, member] of [

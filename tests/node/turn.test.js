@@ -42,7 +42,7 @@ async function listen(server, headers) {
 const waiting = (server) => server.follow().until(({ turn }) => turn === 'awaited', 'a session that waits');
 
 describe('a linked session', () => {
-    it('waits for its turn, says so, and begins when it is told', async (t) => {
+    it('waits for its turn, says so, and begins when it gets it', async (t) => {
         const server = await linkedServer(t, 3600);
         t.after(await listen(server, GIVES));
         const { state, message } = await waiting(server);
@@ -73,7 +73,7 @@ describe('a linked session', () => {
         await server.follow().until('ready');
     });
 
-    it('begins by itself when no daemon is heard for a while, and not before', async (t) => {
+    it('begins automatically when no daemon is heard for a while, and not before', async (t) => {
         const server = await linkedServer(t, 1);
         const end = await listen(server, GIVES);
         await waiting(server);
@@ -88,7 +88,7 @@ describe('a linked session', () => {
         await server.follow().until('ready');
     });
 
-    it('knows no turns by itself', async (t) => {
+    it('knows no turns when it runs alone', async (t) => {
         const server = await linkedServer(t, 0);
         await server.follow().until('ready');
     });
@@ -131,7 +131,7 @@ describe('a turn', () => {
         assert.deepEqual(seen(), ['taken', 1]);
     });
 
-    it('comes when somebody who listens gives it, each time anew, and lasts until its end', (t) => {
+    it('comes when somebody who listens gives it, each time again, and lasts until its end', (t) => {
         const { turn, take, seen, pass } = turnOf(t, 10);
         turn.follow();
         for (const round of [1, 2]) {
@@ -148,7 +148,7 @@ describe('a turn', () => {
         }
     });
 
-    it('comes by itself five minutes after it was last said to be still to come', (t) => {
+    it('comes automatically five minutes after it was last said to be still to come', (t) => {
         const { turn, take, seen, pass } = turnOf(t, 10);
         assert.equal(turn.hold(), false, 'nobody waits');
         turn.follow();
@@ -185,7 +185,7 @@ describe('a turn', () => {
         assert.deepEqual(seen(), ['awaited', 0]);
     });
 
-    it('is not waited for without end, whoever listens', (t) => {
+    it('is not waited for without end, no matter who listens', (t) => {
         const { turn, take, seen, pass } = turnOf(t, 10);
         turn.follow();
         take();
@@ -193,7 +193,7 @@ describe('a turn', () => {
         assert.deepEqual(seen(), ['taken', 1]);
     });
 
-    it('comes by itself when nobody has listened for long enough, and who comes meanwhile gives it', (t) => {
+    it('comes automatically when nobody has listened for long, and who comes meanwhile gives it', (t) => {
         const { turn, take, seen, pass } = turnOf(t, 10);
         take();
         pass(9);

@@ -100,7 +100,7 @@ for (const [shape, seed] of [
                 const sent = await server.post('/send', { phone, message: `for ${phone}` });
                 assert.equal(sent.status, 200, sent.text);
                 assert.ok(isText(sent.json.messageId), sent.json.messageId);
-                // The page has it, and hands it on to the site by itself.
+                // The page has it, and hands it on to the site automatically.
                 const arrived = await arrivals(standin, `for ${phone}`);
                 assert.equal(arrived.length, 1, 'once');
                 assert.ok(sent.json.messageId.includes(arrived[0].id));
@@ -161,7 +161,7 @@ for (const [shape, seed] of [
             const events = server.follow();
             const { json } = await server.post('/pairing-code', { phone: PHONE });
             await standin.command('frames', { count: 3, every: 50, times: 30 });
-            // They go on for 1.5 s, in which the library begins to listen for them.
+            // They continue for 1.5 s, in which the library begins to listen for them.
             await pause(2000);
             await standin.command('push-state', { times: 3 });
             const [{ pairingCode }] = await standin.pages();
@@ -180,7 +180,7 @@ for (const [shape, seed] of [
             const from = events.documents.length;
             await standin.command('logout', { phone: PHONE });
             assert.equal(await server.exit(), 10);
-            // What else is told of it while it is still ready (sizes, the page's parts) may come just now.
+            // What else is said of it while it is still ready (sizes, the page's parts) may come just now.
             const told = events.documents.slice(from).map(({ state }) => state);
             const after = told.slice(told.findIndex((state) => state !== 'ready'));
             assert.ok(!after.includes('authenticated') && !after.includes('ready'), told.join());
@@ -253,7 +253,7 @@ describe('a text', () => {
 });
 
 describe('a login', () => {
-    it('is ready though the sync never tells more than 99 per cent', async (t) => {
+    it('is ready though the sync never shows more than 99 per cent', async (t) => {
         const standin = await site(t);
         await standin.command('set', { progress: [0, 50, 99] });
         const { events } = await startLinked(t, standin);

@@ -63,6 +63,8 @@ const view = (qr, facts = {}) =>
         problem: null,
         pairing: null,
         byPhone: false,
+        numberHere: false,
+        codeReplaced: false,
         deleted: false,
         now: NOW,
         ...facts,
@@ -95,7 +97,7 @@ test('each state has a view of its own', () => {
     assert.equal(view({}, { deleted: true }), 'deleted');
 });
 
-test('between two codes the page stays as it is, and a browser that starts anew is told', () => {
+test('between two codes the page stays as it is, and a browser that starts again is reported', () => {
     assert.equal(view({ attempt: 1 }), 'code');
     assert.equal(view({ attempt: 0 }), 'preparing');
 });
@@ -112,9 +114,63 @@ test('a pairing code is shown to who asked for it, for as long as it is valid', 
     assert.equal(view(waiting, { pairing }), 'pairing');
     assert.equal(view({}, { pairing }), 'pairing');
     assert.equal(view(waiting, { pairing, now: NOW + 61_000 }), 'phone');
-    assert.equal(view(waiting), 'phone');
     assert.equal(view({ status: 'pairing' }, { pairing }), 'linking');
     assert.equal(view({ status: 'qr_timeout' }, { pairing, byPhone: true }), 'phone');
+});
+
+test('a page says that a code was asked for elsewhere, unless its visitor wants one here', () => {
+    const waiting = { status: 'pairing', hint: 'on the phone: …' };
+    assert.equal(view(waiting), 'elsewhere');
+    assert.equal(view(waiting, { byPhone: true }), 'elsewhere');
+    assert.equal(view(waiting, { byPhone: true, numberHere: true }), 'phone');
+    assert.equal(view({ status: 'pairing' }, { numberHere: true }), 'linking');
+});
+
+test('a pairing code is lost to a page when the session waits for another one, and not before', () => {
+    const THEN = at(-30);
+    const news = (qr, since, facts = {}) =>
+        web.pairingAfter({
+            ...{ user: { session: { since } }, qr: { ...QR, ...qr }, codeReplaced: false, numberHere: true },
+            ...{ pairing: { ...pairing, since: THEN }, now: NOW, ...facts },
+        });
+    const waiting = { status: 'pairing', hint: 'on the phone: …' };
+    const kept = ({ pairing: one, codeReplaced }) => [one !== null, codeReplaced];
+    assert.deepEqual(kept(news(waiting, THEN)), [true, false]);
+    assert.deepEqual(kept(news({ status: 'pairing' }, THEN)), [true, false], 'the phone has answered');
+    assert.deepEqual(kept(news(waiting, at(-1))), [false, true], 'another code, of which nothing was heard');
+    assert.deepEqual(kept(news({ status: 'generating' }, at(-1))), [false, true]);
+    assert.deepEqual(kept(news(code, at(-1))), [false, true]);
+    // Its end, or its purpose, is not its loss.
+    for (const status of ['qr_timeout', 'authenticated', 'ready', 'passkey_required'])
+        assert.deepEqual(kept(news({ status }, at(-1))), [false, false], status);
+    assert.deepEqual(kept(news(code, at(-1), { now: NOW + 61_000 })), [false, false]);
+    // The answer with the code may come before the news of it.
+    const fresh = { pairing: { ...pairing, since: null } };
+    assert.deepEqual(kept(news({ status: 'generating' }, at(-1), fresh)), [true, false]);
+    assert.equal(news({ status: 'generating' }, at(-1), fresh).numberHere, true);
+    assert.equal(news(waiting, THEN, fresh).pairing.since, THEN);
+    assert.equal(news(waiting, THEN, fresh).numberHere, false);
+    assert.deepEqual(kept(news({ status: 'ready' }, at(-1), fresh)), [false, false]);
+    assert.deepEqual(kept(news(waiting, THEN, { pairing: null })), [false, false]);
+});
+
+test('the page leads back where the daemon vouches for it, else within its own site', () => {
+    const { returnAddress } = web;
+    const PAGE = 'https://app.example.com/whatsapp/connect?user=2';
+    assert.equal(returnAddress('https://other.example/a', '/b', PAGE), 'https://other.example/a');
+    assert.equal(returnAddress(undefined, '/settings?a=b#c', PAGE), 'https://app.example.com/settings?a=b#c');
+    assert.equal(returnAddress(undefined, 'https://app.example.com/', PAGE), 'https://app.example.com/');
+    assert.equal(returnAddress(undefined, 'back', PAGE), 'https://app.example.com/whatsapp/back');
+    for (const asked of [
+        ...[null, '', 'https://evil.example/', '//evil.example/', '\\\\evil.example/', '/\\evil.example'],
+        ...[
+            'http://app.example.com/',
+            'https://app.example.com:8443/',
+            'https://app.example.com@evil.example',
+        ],
+        ...['javascript:alert(1)', 'data:text/html,x', 'blob:https://app.example.com/1', 'https://'],
+    ])
+        assert.equal(returnAddress(undefined, asked, PAGE), null, asked);
 });
 
 test('each stage of a passkey has a view of its own', () => {
@@ -125,7 +181,7 @@ test('each stage of a passkey has a view of its own', () => {
     assert.equal(asked('code'), 'passkey-code');
     assert.equal(asked('failed'), 'passkey-failed');
     assert.equal(asked('something new'), 'passkey-stuck');
-    // Nothing can be done, or the daemon is an older one that tells nothing of it.
+    // Nothing can be done, or the daemon is an older one that says nothing of it.
     assert.equal(view({ status: 'passkey_required', passkey: null }), 'passkey-stuck');
     assert.equal(view({ status: 'passkey_required' }), 'passkey-stuck');
     // The step goes before a number that was to be typed, and before a code that is still valid.
@@ -134,7 +190,7 @@ test('each stage of a passkey has a view of its own', () => {
     assert.equal(view({ status: 'pairing', passkey: { stage: 'given' } }, meanwhile), 'passkey-given');
 });
 
-test('what an answer refuses is told, and an answer that is missing is not taken for one', () => {
+test('what an answer refuses is shown, and an answer that is missing is not taken for one', () => {
     const told = (status, problemCode = 'x') =>
         view(code, { problem: new web.Problem({ status, code: problemCode, detail: 'd' }) });
     assert.equal(told(401), 'refused');
@@ -144,6 +200,11 @@ test('what an answer refuses is told, and an answer that is missing is not taken
         user: { session: { state: 'ready' } },
     };
     assert.equal(view({ status: 'ready' }, ready), 'linked');
+    assert.equal(told(403, 'link_expired'), 'expired');
+    const ended = { problem: new web.Problem({ status: 403, code: 'link_expired', detail: 'd' }) };
+    assert.equal(view({ status: 'pairing' }, ended), 'expired-linking');
+    assert.equal(view({ status: 'authenticated' }, ended), 'expired-linking');
+    assert.equal(view({}, { ...ended, user: null, qr: null }), 'expired');
     assert.equal(told(400), 'bad-address');
     assert.equal(told(503, 'limit_reached'), 'busy');
     assert.equal(told(503, 'ports_exhausted'), 'busy');
@@ -179,7 +240,7 @@ test('each refusal of what was signed has words', () => {
     for (const one of codes) assert.ok(words.connect.en.passkey.problems[one], one);
 });
 
-test('nobody is told to remove a passkey', () => {
+test('nobody is advised to remove a passkey', () => {
     for (const name of fs.readdirSync(path.join(ROOT, 'waportd/web')).filter((one) => /mjs$/.test(one))) {
         const source = fs.readFileSync(path.join(ROOT, 'waportd/web', name), 'utf8');
         assert.doesNotMatch(
@@ -326,7 +387,7 @@ test('another extension signs with one message', async (t) => {
     assert.equal(await web.sign(OTHER, OPTIONS, never()), CREDENTIAL);
 });
 
-test('why nothing was signed is told in the words of the contract', async (t) => {
+test('why nothing was signed is said in the words of the contract', async (t) => {
     const says = (answer) => ({ port: (message, tell) => message.type === 'sign' && tell(answer) });
     const reason = async (extensions, helper = OWN) => {
         withExtensions(t, extensions);
@@ -543,7 +604,7 @@ test('figures, times and states are in the language of the dashboard', (t) => {
     assert.equal(portuguese[6], 'parado');
 });
 
-test('how busy a processor is follows from two measurements, not from one that was told twice', () => {
+test('how busy a processor is follows from two measurements, not from one that came twice', () => {
     const shares = new web.ProcessorShares();
     assert.equal(shares.note('1', 20, 0), null);
     assert.equal(shares.note('1', 20, 2_000), null);
@@ -551,7 +612,7 @@ test('how busy a processor is follows from two measurements, not from one that w
     assert.equal(shares.note('1', 25, 14_000), 0.5);
     // Nothing was used in so long a time.
     assert.equal(shares.note('1', 25, 30_000), 0);
-    // Started anew, and stopped.
+    // Started again, and stopped.
     assert.equal(shares.note('1', 1, 40_000), null);
     assert.equal(shares.note('1', 2, 50_000), 0.1);
     assert.equal(shares.note('1', null, 60_000), null);
@@ -619,7 +680,7 @@ function follow(names, query) {
     return { stream, until };
 }
 
-test('a stream that ends is gone on with where it ended', { timeout: 20_000 }, async () => {
+test('a stream that ends is continued where it ended', { timeout: 20_000 }, async () => {
     stored.set('waportd-token', 'secret');
     const { asked } = await serve((request, response, count) => {
         begin(response).write(`retry: 50\n\nid: e-${count}\nevent: user\ndata: {"n":${count}}\n\n`);
@@ -657,7 +718,7 @@ test(
     },
 );
 
-test('a page that nobody sees lets go, and goes on when it is seen', { timeout: 20_000 }, async () => {
+test('a page that nobody sees lets go, and continues when it is seen', { timeout: 20_000 }, async () => {
     const { asked } = await serve((request, response, count) => {
         begin(response).write(`id: e-${count}\nevent: user\ndata: {}\n\n`);
     });
@@ -671,13 +732,13 @@ test('a page that nobody sees lets go, and goes on when it is seen', { timeout: 
     look(true);
     await once(asked[0].socket, 'close');
     look(false);
-    // Of the pause nothing is told.
+    // Of the pause nothing is reported.
     assert.deepEqual(await until(4), [['live'], ['user', {}], ['live'], ['user', {}]]);
     assert.equal(asked[1].headers['last-event-id'], 'e-1');
 });
 
 test(
-    'a page that is left lets go at once, and goes on when one comes back',
+    'a page that is left lets go at once, and continues when one comes back',
     { timeout: 20_000 },
     async () => {
         const { asked } = await serve((request, response, count) => {
@@ -695,7 +756,7 @@ test(
     },
 );
 
-test('half an event that was cut off is not told', { timeout: 20_000 }, async () => {
+test('half an event that was cut off is not passed on', { timeout: 20_000 }, async () => {
     await serve((request, response, count) => {
         begin(response);
         if (count === 1) {

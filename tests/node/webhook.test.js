@@ -131,7 +131,7 @@ describe('a call of the web app', () => {
         }
     });
 
-    it('tells the pause that is asked for, in both ways of writing it, an hour at most', async (t) => {
+    it('reads the pause that is asked for, in both ways of writing it, an hour at most', async (t) => {
         const pauseOf = async (status, text) => {
             const app = await answering(t, status, { 'Retry-After': text });
             return (await post(app.url)).retryAfterMs;
@@ -222,7 +222,7 @@ describe('a call of the web app', () => {
         assert.equal(late.outcome, 'delivered', 'though its limit passes meanwhile');
     });
 
-    it('tells what the web app may have from what it cannot have', async (t) => {
+    it('distinguishes what the web app may have from what it cannot have', async (t) => {
         const closing = await startWebApp(t, (_, response) => response.socket.destroy());
         assert.deepEqual(await post(closing.url), {
             outcome: 'unanswered',
@@ -303,7 +303,7 @@ describe('a call of the web app', () => {
         assert.match(noTls.reason, /does not speak TLS/);
         assert.equal((await post(new URL(`http://localhost:${port}/`))).outcome, 'unanswered');
         assert.deepEqual([calls, plain.calls], [[], []]);
-        // Whom node trusts is read when it starts.
+        // What node trusts is read when it starts.
         const ask = async (target) => {
             const script = `
                 const { Webhook } = require('./server/webhook');

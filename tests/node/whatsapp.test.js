@@ -131,7 +131,7 @@ describe('a message that the library cannot read', () => {
     });
 });
 
-describe('what the page tells of chats', () => {
+describe('what the page says about chats', () => {
     for (const [name, event] of Object.entries(CHATS)) {
         it(`costs nothing while nobody listens to ${event}`, async () => {
             const { client, exposed, made } = await begin({

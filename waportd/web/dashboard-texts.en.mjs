@@ -2,6 +2,9 @@
 
 import { dashboardText, fill } from './texts.mjs';
 
+/** How many users, in words. */
+const usersOf = (/** @type {string} */ count) => (count === '1' ? '1 user' : `${count} users`);
+
 export const words = {
     language: 'en',
     /** What dashboard.html names. */
@@ -12,7 +15,9 @@ export const words = {
         room: 'Room',
         disk: 'On disk',
         signOut: 'Sign out',
+        charts: 'Last hours',
         changes: 'Changes',
+        tokens: 'Tokens',
         newUser: 'New user',
         tryNow: 'Try now',
         close: 'Close',
@@ -22,6 +27,8 @@ export const words = {
         filter: 'Filter by state',
         sort: 'Sort by',
         keys: 'Keyboard shortcuts',
+        export: 'Export CSV',
+        selection: 'Selected users',
         user: 'User',
         loading: 'Asking the daemon…',
     },
@@ -37,6 +44,8 @@ export const words = {
         action: 'Sign in',
         kept: 'It is kept until this tab is closed.',
         unknown: 'This token is unknown, or was deleted. Create another one on the host of the daemon.',
+        metrics:
+            'This token is for metrics only and does not open this page. Use one of scope admin, read, or of one user.',
     },
     create: {
         title: 'New user',
@@ -51,9 +60,11 @@ export const words = {
         list: [
             ['/', 'Search users'],
             ['↑ ↓', 'Move between users'],
-            ['← →', 'Move between a user and its connect page'],
+            ['← →', 'Move between checkbox, user and connect page'],
             ['Home End', 'Go to the first or the last user'],
             ['Enter', 'Open the user'],
+            ['Space', 'On a checkbox: select the user'],
+            ['Shift Space', 'Select all from the last one on'],
             ['Esc', 'Close what is open'],
             ['?', 'Show this help'],
         ],
@@ -76,6 +87,205 @@ export const words = {
         count: (/** @type {number} */ count, /** @type {number} */ most) =>
             count < most ? `Changes: ${count}, the newest first.` : `The newest ${most} changes.`,
         failed: 'The changes cannot be shown.',
+    },
+    charts: {
+        title: 'Last hours',
+        period: 'Time shown',
+        periods: [
+            { hours: 1, label: '1 hour' },
+            { hours: 6, label: '6 hours' },
+            { hours: 24, label: '24 hours' },
+        ],
+        time: 'Time',
+        reading: 'Asking the daemon…',
+        none: 'The daemon has just started. The first figures come within seconds.',
+        since: (/** @type {string} */ time) => `The figures begin at ${time}, when the daemon started.`,
+        failed: 'The last hours cannot be shown.',
+        table: 'As a table',
+        rows: (/** @type {string} */ minutes) =>
+            minutes === '1'
+                ? 'Every minute.'
+                : `Every ${minutes} minutes. Messages and restarts are added up since the row below.`,
+        summary: (
+            /** @type {string} */ figure,
+            /** @type {string} */ now,
+            /** @type {string} */ least,
+            /** @type {string} */ most,
+        ) => `${figure}: now ${now}, least ${least}, most ${most}.`,
+        titles: {
+            users: 'Users',
+            attention: 'Waiting and problems',
+            messages: 'Messages, minute by minute',
+            memory: 'Memory',
+            processor: 'Processors',
+            restarts: 'Restarts, minute by minute',
+        },
+        figures: {
+            linked: 'Linked',
+            asleep: 'Asleep',
+            idle: 'Idle',
+            trouble: 'Problems',
+            waiting: 'Waiting for a person',
+            working: 'In progress',
+            delivered: 'Delivered',
+            queued: 'Queued',
+            undelivered: 'Undelivered',
+            servers_memory: 'Memory of servers',
+            host_memory: 'Memory of the host',
+            servers_cpu: 'CPUs of servers',
+            load: 'Load of the host',
+            restarts: 'Restarts of servers',
+        },
+    },
+    /** What the caller's token allows, where that is not all. */
+    rights: {
+        read: 'Read-only: your token shows all users, but no codes, and changes nothing.',
+        user: (/** @type {string} */ user) => `Your token is for user ${user} only.`,
+    },
+    /** The one user of a token, without a server. */
+    absent: {
+        title: (/** @type {string} */ user) => `User ${user} has no server yet`,
+        text: 'The user gets one with the first call of your web app, or here:',
+    },
+    /** Many users at once. */
+    bulk: {
+        select: (/** @type {string} */ user) => `Select user ${user}`,
+        shown: 'Select all that are shown',
+        selected: (/** @type {string} */ count) => `${count} selected`,
+        hidden: (/** @type {string} */ count) =>
+            count === '1' ? '1 of them is not shown' : `${count} of them are not shown`,
+        all: (/** @type {string} */ count) => `Select all ${count}`,
+        clear: 'Clear selection',
+        nobody: 'No user is affected',
+        type: (/** @type {string} */ count) => `Type ${count} to confirm`,
+        mistyped: (/** @type {string} */ count) => `Type the number ${count}, or cancel.`,
+        begun: (/** @type {string} */ count) => (count === '1' ? '1 user…' : `${count} users…`),
+        progress: (/** @type {string} */ tried, /** @type {string} */ count) => `${tried} of ${count}`,
+        waits: (/** @type {string} */ time) =>
+            `The daemon limits how much a caller changes in a minute. It continues at ${time}.`,
+        stop: 'Stop here',
+        stopping: 'Waiting for what has begun…',
+        done: (/** @type {string} */ done, /** @type {string} */ count) => `${done} of ${count} done.`,
+        failed: (/** @type {string} */ count) => `${count} failed.`,
+        left: (/** @type {string} */ count) =>
+            count === '1' ? '1 was not tried.' : `${count} were not tried.`,
+        retry: 'Retry those',
+        resume: 'Continue',
+        linked: (/** @type {string} */ count) =>
+            count === '1'
+                ? '1 of them has a linked phone. It is not notified and lists the device for some time; log out first to unlink it.'
+                : `${count} of them have linked phones. ` +
+                  'These are not notified and list the device for some time; ' +
+                  'log out first to unlink them.',
+        /** What is asked, what happens then, and why others are not affected. */
+        verbs: {
+            start: {
+                title: 'Starting servers',
+                ask: (/** @type {string} */ count) => `Start the servers of ${usersOf(count)}?`,
+                text: () => 'Linked phones connect again without a scan.',
+                others: (/** @type {string} */ count, /** @type {string} */ all) =>
+                    count === '1' ? `1 of ${all} runs already` : `${count} of ${all} run already`,
+            },
+            restart: {
+                title: 'Restarting servers',
+                ask: (/** @type {string} */ count) => `Restart the servers of ${usersOf(count)}?`,
+                text: () => 'The logins are kept; requests on their ports wait meanwhile.',
+                others: (/** @type {string} */ count, /** @type {string} */ all) =>
+                    count === '1' ? `1 of ${all} does not run` : `${count} of ${all} do not run`,
+            },
+            stop: {
+                title: 'Stopping servers',
+                ask: (/** @type {string} */ count) => `Stop the servers of ${usersOf(count)}?`,
+                text: () =>
+                    'Their ports close until they are started again. The logins are kept: no new scan is needed.',
+                others: (/** @type {string} */ count, /** @type {string} */ all) =>
+                    count === '1'
+                        ? `1 of ${all} is stopped already`
+                        : `${count} of ${all} are stopped already`,
+            },
+            logout: {
+                title: 'Logging out',
+                ask: (/** @type {string} */ count) =>
+                    `Unlink the phones and delete the sessions of ${usersOf(count)}?`,
+                text: (/** @type {string} */ count) =>
+                    count === '1'
+                        ? '1 login is lost: the phone is unlinked, and the session is deleted from this host. To continue, somebody has to scan a code again.'
+                        : `${count} logins are lost: the phones are unlinked, ` +
+                          'and the sessions are deleted from this host. ' +
+                          'To continue, somebody has to scan a code with each phone again.',
+                others: (/** @type {string} */ count, /** @type {string} */ all) =>
+                    count === '1'
+                        ? `1 of ${all} has no linked phone`
+                        : `${count} of ${all} have no linked phone`,
+            },
+            delete: {
+                title: 'Deleting users',
+                ask: (/** @type {string} */ count) =>
+                    `Delete ${usersOf(count)}, with their sessions, and free their ports?`,
+                text: (/** @type {string} */ count) =>
+                    count === '1'
+                        ? '1 user is lost: the port, the login, the messages that are kept, and the options. This cannot be undone.'
+                        : `${count} users are lost: ` +
+                          'their ports, logins, the messages that are kept, and options. ' +
+                          'This cannot be undone.',
+            },
+        },
+    },
+    tokens: {
+        title: 'Access tokens',
+        about: 'A token opens this page and the API over the network.',
+        scopes: {
+            admin: 'all calls',
+            user: 'one user only',
+            read: 'reading only, no codes',
+            metrics: 'metrics only',
+        },
+        oneUser: (/** @type {string} */ user) => `user ${user} only`,
+        own: 'the one of this page',
+        created: (/** @type {string} */ time) => `created ${time}`,
+        used: (/** @type {string} */ time) => `last used ${time}`,
+        unused: 'never used',
+        ends: (/** @type {string} */ time) => `expires ${time}`,
+        endless: 'does not expire',
+        reading: 'Asking the daemon…',
+        none: 'There are no tokens.',
+        create: {
+            title: 'New token',
+            name: 'What it is for',
+            scope: 'What it allows',
+            user: 'User',
+            ttl: 'Valid for',
+            periods: [
+                { days: 0, label: 'always' },
+                { days: 1, label: '1 day' },
+                { days: 7, label: '7 days' },
+                { days: 30, label: '30 days' },
+                { days: 365, label: '1 year' },
+            ],
+            action: 'Create token',
+            busy: 'Creating…',
+        },
+        secret: {
+            title: (/** @type {string} */ name) => `The token “${name}”`,
+            once: 'Copy it now: it is not shown again.',
+            copy: 'Copy',
+            copied: 'Copied',
+            byHand: 'The browser does not let this page copy. The token is selected: copy it yourself.',
+        },
+        revoke: {
+            label: 'Revoke',
+            of: (/** @type {string} */ name) => `Revoke ${name}`,
+            ask: (/** @type {string} */ name) => `Revoke the token “${name}”?`,
+            text: 'All calls with it are refused from now on.',
+            own: 'It is the token of this page: you have to sign in with another one.',
+            done: (/** @type {string} */ name) => `The token “${name}” is revoked.`,
+        },
+        links: {
+            label: 'Revoke all connect links',
+            ask: 'Revoke all connect links?',
+            text: 'People who have opened the connect page by such a link need a new one. Phones that are linked stay linked.',
+            done: 'All connect links are revoked.',
+        },
     },
     lost: 'The daemon does not answer. What you see may be out of date.',
     unreachable: 'The daemon does not answer.',
@@ -156,9 +366,7 @@ export const words = {
     panel: {
         since: (/** @type {string} */ age) => `for ${age}`,
         connect: 'Connect page',
-        log: 'Log',
-        reading: 'Reading the journal…',
-        silent: 'Nothing was said yet.',
+        facts: 'Facts',
     },
     /** What can be done to a user: its button, and what is asked before it is done. */
     actions: {
@@ -187,8 +395,211 @@ export const words = {
             linked: 'The phone is not notified and lists the device for some time; log out first to unlink it.',
         },
     },
+    /** How a phone is linked from the panel of a user. */
+    linking: {
+        title: 'Link',
+        by: 'A phone is linked by a code to scan, or by its number. A code is secret: show it only to the owner of the account.',
+        scan: 'Show the code',
+        byPhone: 'Link with phone number',
+        hide: 'Hide',
+        preparing: 'A code is on its way…',
+        elsewhere: 'A code to type was asked for, perhaps in another window. It is shown only there.',
+        scanInstead: 'Show the code to scan',
+        shown: 'The code is shown. On the phone: WhatsApp, Linked devices, Link a device.',
+        typed: 'On the phone: WhatsApp, Linked devices, Link a device, Link with phone number instead.',
+        code: 'Code to scan with WhatsApp',
+        left: (/** @type {number} */ seconds) =>
+            seconds > 0 ? `Valid for ${seconds} s` : 'The next code is on its way…',
+        attempt: (/** @type {number} */ attempt, /** @type {number} */ attempts) =>
+            `Code ${attempt} of ${attempts}`,
+        timeout: 'Nobody used the codes, so none is shown any more.',
+        again: 'Show a new code',
+        answered: 'The phone has answered. WhatsApp loads the account…',
+        trouble: 'There is no code now.',
+        retry: 'Try again',
+        passkey:
+            'WhatsApp wants the passkey of the account. Only its owner can give it, in their own browser: on the connect page.',
+        openPage: 'Open the connect page',
+        linked: 'A phone is linked.',
+        linkedAs: (/** @type {string} */ who) => `Linked: ${who}`,
+        phone: {
+            label: 'WhatsApp phone number',
+            help: 'With country code, for example +1 202 555 0123',
+            prefix: '',
+            ask: 'Get a code',
+            asking: 'Asking WhatsApp…',
+            invalid: 'This phone number is incomplete. Start with + and the country code, for example +1.',
+            zero: 'Leave out the leading zeros and start with the country code, for example +1.',
+        },
+        pairing: {
+            code: 'Code to type on the phone',
+            number: (/** @type {string} */ number) => `Code for ${number}`,
+            copy: 'Copy',
+            copied: 'Copied',
+            left: (/** @type {number} */ minutes, /** @type {number} */ seconds) =>
+                `Valid for ${minutes}:${String(seconds).padStart(2, '0')}`,
+            other: 'Use another number',
+        },
+        problems: {
+            pairing_refused:
+                'WhatsApp gave no code for this number. Check the number and its country code; after several tries wait an hour or scan a code.',
+            pairing_limited:
+                'Too many codes were requested, and WhatsApp gives none for now. Wait a while, or scan a code.',
+            bad_request: 'WhatsApp does not take this number. Check it and its country code.',
+            too_many_requests: (/** @type {number} */ seconds) =>
+                `Too many codes were asked for. Please wait ${seconds} s.`,
+            already_linked: 'A phone is linked already.',
+            superseded: 'A code for another number was asked for meanwhile. Ask again.',
+            other: 'Could not get a code. Try again, or scan a QR code.',
+        },
+    },
+    /** The link that opens the connect page without a token. */
+    connectLink: {
+        about: 'Connect link: who has it can link a phone for this user until it ends.',
+        valid: 'Valid for',
+        times: [
+            { seconds: 600, label: '10 minutes' },
+            { seconds: 3_600, label: '1 hour' },
+            { seconds: 86_400, label: '24 hours' },
+        ],
+        copy: 'Copy the link',
+        copied: 'Copied',
+        send: 'Send',
+        working: 'Making the link…',
+        until: (/** @type {string} */ time) => `The link is valid until ${time}.`,
+        byHand: 'The browser does not let this page copy. Copy the link here:',
+    },
+    /** The options of one user. */
+    settings: {
+        title: 'Settings',
+        of: (/** @type {string} */ user) => `Settings of user ${user}`,
+        change: 'Change settings',
+        save: 'Save',
+        saving: 'Saving…',
+        saved: 'Saved.',
+        unchanged: 'Nothing has changed.',
+        restarts: 'The server restarts when you save this. The login is kept.',
+        nextStart: 'The engine changes with the next start of the server.',
+        refused: 'This value is not accepted:',
+        default: 'As configured',
+        kept: 'Its own, which is set and not shown',
+        replaced: 'Another one…',
+        own: 'A value of its own…',
+        autostart: 'Start at boot where a phone is linked',
+        /** Of each option: its name, its key in the configuration, words for values, how to write others. */
+        options: {
+            webhook_url: {
+                label: 'Webhook address',
+                key: 'instances.webhook_url',
+                values: { none: 'Nowhere' },
+                help: 'http or https, without user name and password',
+            },
+            webhook_secret: {
+                label: 'Webhook secret',
+                key: 'instances.webhook_secret',
+                values: { none: 'No signature' },
+                help: 'whsec_ and the base64 of 24 to 64 random bytes',
+            },
+            webhook_events: {
+                label: 'Events for the webhook',
+                key: 'instances.webhook_events',
+                values: {},
+                help: '',
+            },
+            ignore: {
+                label: 'Chats that are ignored',
+                key: 'instances.ignore',
+                values: {},
+                help: '',
+            },
+            default_country: {
+                label: 'Country of numbers without code',
+                key: 'instances.default_country',
+                values: { none: 'None' },
+                help: 'The calling code without +, for example 55',
+            },
+            send_rate: {
+                label: 'Messages a minute',
+                key: 'instances.send_rate',
+                values: { none: 'No limit' },
+                help: 'The most that are sent',
+            },
+            memory_max: {
+                label: 'Memory limit',
+                key: 'limits.memory_max',
+                values: { none: 'No limit' },
+                help: 'For example 512M or 1G',
+            },
+            engine: {
+                label: 'Engine',
+                key: 'instances.engine',
+                values: { bundled: 'The bundled one' },
+                help: 'An installed version: waportctl engine list',
+            },
+            proxy: {
+                label: 'Proxy',
+                key: 'instances.proxy',
+                values: { auto: 'That of the environment', none: 'No proxy' },
+                help: 'http://name:password@host:3128, or socks5://host:1080',
+            },
+        },
+        events: {
+            message: 'Messages received',
+            'message.sent': 'Messages sent',
+            'message.ack': 'Status of sent messages',
+            'message.edited': 'Edited messages',
+            'message.revoked': 'Deleted messages',
+            'message.reaction': 'Reactions',
+            session: 'State of the session',
+            call: 'Calls',
+        },
+        ignored: {
+            groups: 'Groups',
+            channels: 'Channels',
+            status: 'Status posts',
+            broadcasts: 'Broadcast lists',
+        },
+        nothing: 'nothing',
+        isSet: 'its own',
+        on: 'on',
+        off: 'off',
+    },
+    /** A user gets another port. */
+    move: {
+        open: 'Move to another port',
+        title: (/** @type {string} */ user) => `Move user ${user} to another port?`,
+        about: (/** @type {number} */ port) =>
+            `Login, settings and messages move along, and port ${port} is free for others. ` +
+            'A server that runs is down for some seconds and needs no new scan. Web apps must call the new port.',
+        label: 'New port',
+        help: 'Leave it empty for the port that a new user with this name would get.',
+        action: 'Move',
+        working: 'Moving…',
+        invalid: 'A port is a number from 1 to 65535.',
+        done: (/** @type {number} */ port) => `Moved to port ${port}.`,
+    },
+    /** What the journal has about a user's server. */
+    log: {
+        title: 'Log',
+        level: 'Lines',
+        levels: { all: 'All lines', warning: 'Warnings and errors', error: 'Errors' },
+        search: 'Search the log',
+        searchHelp: 'Enter goes to the next hit, Shift+Enter to the one before',
+        hits: (/** @type {string} */ count) =>
+            count === '0' ? 'No hit' : count === '1' ? '1 hit' : `${count} hits`,
+        hitOf: (/** @type {string} */ one, /** @type {string} */ all) => `Hit ${one} of ${all}`,
+        news: (/** @type {string} */ count) =>
+            count === '0' ? 'To the newest line' : count === '1' ? '1 new line' : `${count} new lines`,
+        download: 'Download',
+        downloading: 'Reading…',
+        reading: 'Reading the journal…',
+        silent: 'Nothing was said yet.',
+        silentOfLevel: 'There are no such lines.',
+    },
     facts: {
         phone: 'Phone',
+        linkedSince: 'Linked since',
+        connected: 'Connected since',
         linked: 'linked',
         notLinked: 'none linked',
         port: 'Port',
@@ -207,11 +618,8 @@ export const words = {
         byCopy: (/** @type {string} */ time) => `by a copy, ${time}`,
         cpu: 'CPU',
         created: 'Created',
-        limit: 'Memory limit',
         engine: 'Next engine',
         ownEngine: (/** @type {string} */ engine) => `${engine} (its own)`,
-        webhook: 'Webhook',
-        ownWebhook: 'one of its own',
         messages: 'Messages',
         delivered: (/** @type {string} */ count) => `${count} delivered`,
         waiting: (/** @type {string} */ count) => `${count} wait`,
@@ -219,9 +627,9 @@ export const words = {
             `${count} wait since ${time}`,
         undelivered: (/** @type {string} */ count) => `${count} undelivered`,
         lost: (/** @type {string} */ count) => `${count} lost`,
+        lastMessage: 'Last message',
         app: 'Web app',
         autostart: 'Autostart',
-        off: 'off',
     },
 };
 

@@ -2,6 +2,9 @@
 
 import { dashboardText, fill } from './texts.mjs';
 
+/** How many users, in words. */
+const usersOf = (/** @type {string} */ count) => (count === '1' ? '1 usuário' : `${count} usuários`);
+
 /** @type {import('./types').DashboardTexts} */
 export const words = {
     language: 'pt-BR',
@@ -12,7 +15,9 @@ export const words = {
         room: 'Espaço',
         disk: 'Em disco',
         signOut: 'Sair',
+        charts: 'Últimas horas',
         changes: 'Mudanças',
+        tokens: 'Tokens',
         newUser: 'Novo usuário',
         tryNow: 'Tentar agora',
         close: 'Fechar',
@@ -22,6 +27,8 @@ export const words = {
         filter: 'Filtrar por estado',
         sort: 'Ordenar por',
         keys: 'Atalhos do teclado',
+        export: 'Exportar CSV',
+        selection: 'Usuários selecionados',
         user: 'Usuário',
         loading: 'Consultando o daemon…',
     },
@@ -37,6 +44,8 @@ export const words = {
         action: 'Entrar',
         kept: 'Ele fica guardado até esta aba ser fechada.',
         unknown: 'Este token não existe ou foi excluído. Crie outro na máquina em que o daemon roda.',
+        metrics:
+            'Este token é só para métricas e não abre esta página. Use um de escopo admin, read ou de um usuário.',
     },
     create: {
         title: 'Novo usuário',
@@ -51,9 +60,11 @@ export const words = {
         list: [
             ['/', 'Buscar usuários'],
             ['↑ ↓', 'Andar pelos usuários'],
-            ['← →', 'Alternar entre o usuário e a página de conexão dele'],
+            ['← →', 'Ir da caixa de seleção ao usuário e à página de conexão dele'],
             ['Home End', 'Ir para o primeiro ou o último usuário'],
             ['Enter', 'Abrir o usuário'],
+            ['Espaço', 'Na caixa de seleção: selecionar o usuário'],
+            ['Shift Espaço', 'Selecionar todos a partir do último'],
             ['Esc', 'Fechar o que estiver aberto'],
             ['?', 'Mostrar esta ajuda'],
         ],
@@ -76,6 +87,190 @@ export const words = {
         count: (count, most) =>
             count < most ? `Mudanças: ${count}, as mais novas primeiro.` : `As ${most} mudanças mais novas.`,
         failed: 'Não foi possível mostrar as mudanças.',
+    },
+    charts: {
+        title: 'Últimas horas',
+        period: 'Período',
+        periods: [
+            { hours: 1, label: '1 hora' },
+            { hours: 6, label: '6 horas' },
+            { hours: 24, label: '24 horas' },
+        ],
+        time: 'Horário',
+        reading: 'Consultando o daemon…',
+        none: 'O daemon acabou de iniciar. Os primeiros dados chegam em segundos.',
+        since: (time) => `Os dados começam em ${time}, quando o daemon iniciou.`,
+        failed: 'Não foi possível mostrar as últimas horas.',
+        table: 'Em tabela',
+        rows: (minutes) =>
+            minutes === '1'
+                ? 'A cada minuto.'
+                : `A cada ${minutes} minutos. Mensagens e reinícios são somados desde a linha de baixo.`,
+        summary: (figure, now, least, most) => `${figure}: agora ${now}, mínimo ${least}, máximo ${most}.`,
+        titles: {
+            users: 'Usuários',
+            attention: 'Espera e problemas',
+            messages: 'Mensagens, minuto a minuto',
+            memory: 'Memória',
+            processor: 'Processadores',
+            restarts: 'Reinícios, minuto a minuto',
+        },
+        figures: {
+            linked: 'Conectados',
+            asleep: 'Em repouso',
+            idle: 'Inativos',
+            trouble: 'Problemas',
+            waiting: 'Aguardando',
+            working: 'Em andamento',
+            delivered: 'Entregues',
+            queued: 'Na fila',
+            undelivered: 'Não entregues',
+            servers_memory: 'Memória dos servidores',
+            host_memory: 'Memória da máquina',
+            servers_cpu: 'CPUs dos servidores',
+            load: 'Carga da máquina',
+            restarts: 'Reinícios de servidores',
+        },
+    },
+    rights: {
+        read: 'Somente leitura: seu token mostra todos os usuários, mas nenhum código, e não muda nada.',
+        user: (user) => `Seu token vale só para o usuário ${user}.`,
+    },
+    absent: {
+        title: (user) => `O usuário ${user} ainda não tem servidor`,
+        text: 'Ele ganha um na primeira chamada da sua aplicação web, ou aqui:',
+    },
+    bulk: {
+        select: (user) => `Selecionar o usuário ${user}`,
+        shown: 'Selecionar todos os mostrados',
+        selected: (count) => (count === '1' ? '1 selecionado' : `${count} selecionados`),
+        hidden: (count) => (count === '1' ? '1 deles fora da lista' : `${count} deles fora da lista`),
+        all: (count) => `Selecionar todos os ${count}`,
+        clear: 'Limpar seleção',
+        nobody: 'Nenhum usuário é afetado',
+        type: (count) => `Digite ${count} para confirmar`,
+        mistyped: (count) => `Digite o número ${count} ou cancele.`,
+        begun: (count) => (count === '1' ? '1 usuário…' : `${count} usuários…`),
+        progress: (tried, count) => `${tried} de ${count}`,
+        waits: (time) => `O daemon limita quantas mudanças se fazem por minuto. A ação continua às ${time}.`,
+        stop: 'Parar por aqui',
+        stopping: 'Esperando o que já começou…',
+        done: (done, count) =>
+            count === '1' ? `${done} de ${count} concluído.` : `${done} de ${count} concluídos.`,
+        failed: (count) => (count === '1' ? '1 falhou.' : `${count} falharam.`),
+        left: (count) => (count === '1' ? '1 não foi tentado.' : `${count} não foram tentados.`),
+        retry: 'Tentar esses de novo',
+        resume: 'Continuar',
+        linked: (count) =>
+            count === '1'
+                ? '1 deles tem um celular conectado. Esse celular não é avisado e ainda mostra o dispositivo por algum tempo; para desconectá-lo, use antes Desconectar.'
+                : `${count} deles têm um celular conectado. ` +
+                  'Esses celulares não são avisados e ainda mostram o ' +
+                  'dispositivo por algum tempo; para desconectá-los, use antes Desconectar.',
+        verbs: {
+            start: {
+                title: 'Iniciando servidores',
+                ask: (count) => `Iniciar os servidores de ${usersOf(count)}?`,
+                text: () => 'Celulares conectados voltam sem escanear de novo.',
+                others: (count, all) =>
+                    count === '1' ? `1 de ${all} já está rodando` : `${count} de ${all} já estão rodando`,
+            },
+            restart: {
+                title: 'Reiniciando servidores',
+                ask: (count) => `Reiniciar os servidores de ${usersOf(count)}?`,
+                text: () => 'Os logins são mantidos; enquanto isso, as requisições nas portas deles esperam.',
+                others: (count, all) =>
+                    count === '1' ? `1 de ${all} não está rodando` : `${count} de ${all} não estão rodando`,
+            },
+            stop: {
+                title: 'Parando servidores',
+                ask: (count) => `Parar os servidores de ${usersOf(count)}?`,
+                text: () =>
+                    'As portas deles fecham até eles serem iniciados de novo. Os logins são mantidos: não é preciso escanear de novo.',
+                others: (count, all) =>
+                    count === '1' ? `1 de ${all} já está parado` : `${count} de ${all} já estão parados`,
+            },
+            logout: {
+                title: 'Desconectando usuários',
+                ask: (count) => `Desconectar os celulares e excluir as sessões de ${usersOf(count)}?`,
+                text: (count) =>
+                    count === '1'
+                        ? '1 login se perde: o celular é desconectado e a sessão é excluída desta máquina. Para continuar, alguém precisa escanear um código de novo.'
+                        : `${count} logins se perdem: os celulares são desconectados ` +
+                          'e as sessões são excluídas desta máquina. ' +
+                          'Para continuar, alguém precisa escanear um código com cada celular.',
+                others: (count, all) =>
+                    count === '1'
+                        ? `1 de ${all} não tem celular conectado`
+                        : `${count} de ${all} não têm celular conectado`,
+            },
+            delete: {
+                title: 'Excluindo usuários',
+                ask: (count) => `Excluir ${usersOf(count)}, com as sessões, e liberar as portas?`,
+                text: (count) =>
+                    count === '1'
+                        ? '1 usuário se perde: a porta, o login, as mensagens guardadas e as opções. Não dá para desfazer.'
+                        : `${count} usuários se perdem: ` +
+                          'as portas, os logins, as mensagens guardadas e as opções. ' +
+                          'Não dá para desfazer.',
+            },
+        },
+    },
+    tokens: {
+        title: 'Tokens de acesso',
+        about: 'Um token abre esta página e a API pela rede.',
+        scopes: {
+            admin: 'todas as chamadas',
+            user: 'só um usuário',
+            read: 'só leitura, sem códigos',
+            metrics: 'só métricas',
+        },
+        oneUser: (user) => `só o usuário ${user}`,
+        own: 'o desta página',
+        created: (time) => `criado em ${time}`,
+        used: (time) => `usado pela última vez em ${time}`,
+        unused: 'nunca usado',
+        ends: (time) => `expira em ${time}`,
+        endless: 'não expira',
+        reading: 'Consultando o daemon…',
+        none: 'Não há nenhum token.',
+        create: {
+            title: 'Novo token',
+            name: 'Para que serve',
+            scope: 'O que permite',
+            user: 'Usuário',
+            ttl: 'Vale por',
+            periods: [
+                { days: 0, label: 'tempo ilimitado' },
+                { days: 1, label: '1 dia' },
+                { days: 7, label: '7 dias' },
+                { days: 30, label: '30 dias' },
+                { days: 365, label: '1 ano' },
+            ],
+            action: 'Criar token',
+            busy: 'Criando…',
+        },
+        secret: {
+            title: (name) => `O token “${name}”`,
+            once: 'Copie agora: ele não será mostrado de novo.',
+            copy: 'Copiar',
+            copied: 'Copiado',
+            byHand: 'O navegador não deixa esta página copiar. O token está selecionado: copie você mesmo.',
+        },
+        revoke: {
+            label: 'Revogar',
+            of: (name) => `Revogar ${name}`,
+            ask: (name) => `Revogar o token “${name}”?`,
+            text: 'A partir de agora, toda chamada com ele é recusada.',
+            own: 'É o token desta página: você terá que entrar com outro.',
+            done: (name) => `O token “${name}” foi revogado.`,
+        },
+        links: {
+            label: 'Revogar todos os links de conexão',
+            ask: 'Revogar todos os links de conexão?',
+            text: 'Quem abriu a página de conexão por um desses links precisa de um novo. Celulares já conectados continuam conectados.',
+            done: 'Todos os links de conexão foram revogados.',
+        },
     },
     lost: 'O daemon não responde. O que você vê pode estar desatualizado.',
     unreachable: 'O daemon não responde.',
@@ -148,9 +343,7 @@ export const words = {
     panel: {
         since: (age) => `há ${age}`,
         connect: 'Página de conexão',
-        log: 'Log',
-        reading: 'Lendo o log…',
-        silent: 'Nada no log ainda.',
+        facts: 'Dados',
     },
     actions: {
         start: { label: 'Iniciar' },
@@ -178,8 +371,202 @@ export const words = {
             linked: 'O celular não é avisado e ainda mostra o dispositivo por algum tempo; para desconectá-lo, use antes Desconectar.',
         },
     },
+    linking: {
+        title: 'Conexão',
+        by: 'Um celular se conecta com um código para escanear ou pelo número. O código é secreto: mostre-o só ao dono da conta.',
+        scan: 'Mostrar o código',
+        byPhone: 'Conectar com número de telefone',
+        hide: 'Ocultar',
+        preparing: 'O código está a caminho…',
+        elsewhere: 'Foi pedido um código para digitar, talvez em outra janela. Ele só aparece lá.',
+        scanInstead: 'Mostrar o código para escanear',
+        shown: 'O código está na tela. No celular: WhatsApp, Dispositivos conectados, Conectar dispositivo.',
+        typed: 'No celular: WhatsApp, Dispositivos conectados, Conectar dispositivo, Conectar com número de telefone.',
+        code: 'Código para escanear com o WhatsApp',
+        left: (seconds) => (seconds > 0 ? `Válido por ${seconds} s` : 'O próximo código está a caminho…'),
+        attempt: (attempt, attempts) => `Código ${attempt} de ${attempts}`,
+        timeout: 'Ninguém usou os códigos, e por isso não há mais nenhum na tela.',
+        again: 'Mostrar um novo código',
+        answered: 'O celular respondeu. O WhatsApp está carregando a conta…',
+        trouble: 'Não há código agora.',
+        retry: 'Tentar de novo',
+        passkey:
+            'O WhatsApp quer a chave de acesso da conta. Só o dono pode usá-la, no navegador dele: na página de conexão.',
+        openPage: 'Abrir a página de conexão',
+        linked: 'Há um celular conectado.',
+        linkedAs: (who) => `Conectado: ${who}`,
+        phone: {
+            label: 'Número de telefone do WhatsApp',
+            help: 'Com código do país e DDD, por exemplo +55 11 99999-8888',
+            prefix: '+55 ',
+            ask: 'Pedir código',
+            asking: 'Pedindo ao WhatsApp…',
+            invalid:
+                'Este número não está completo. Digite o DDD e o número, ou comece com + e o código do país.',
+            zero: 'Sem zeros no início: comece com o código do país, por exemplo +55.',
+        },
+        pairing: {
+            code: 'Código para digitar no celular',
+            number: (number) => `Código para ${number}`,
+            copy: 'Copiar',
+            copied: 'Copiado',
+            left: (minutes, seconds) => `Válido por ${minutes}:${String(seconds).padStart(2, '0')}`,
+            other: 'Usar outro número',
+        },
+        problems: {
+            pairing_refused:
+                'O WhatsApp não gerou um código para este número. Confira o número e o código do país; após várias tentativas, espere uma hora ou escaneie um código.',
+            pairing_limited:
+                'Foram pedidos códigos demais ao WhatsApp, e por enquanto ele não gera mais nenhum. Espere um pouco ou escaneie um código.',
+            bad_request: 'O WhatsApp não aceita este número. Confira-o, com o código do país.',
+            too_many_requests: (seconds) => `Foram pedidos códigos demais. Espere ${seconds} s.`,
+            already_linked: 'Já há um celular conectado.',
+            superseded: 'Enquanto isso foi pedido um código para outro número. Peça de novo.',
+            other: 'Não foi possível obter um código. Tente de novo ou escaneie um QR code.',
+        },
+    },
+    connectLink: {
+        about: 'Link de conexão: até ele vencer, quem o tem pode conectar um celular a este usuário.',
+        valid: 'Válido por',
+        times: [
+            { seconds: 600, label: '10 minutos' },
+            { seconds: 3_600, label: '1 hora' },
+            { seconds: 86_400, label: '24 horas' },
+        ],
+        copy: 'Copiar o link',
+        copied: 'Copiado',
+        send: 'Enviar',
+        working: 'Criando o link…',
+        until: (time) => `O link vale até ${time}.`,
+        byHand: 'O navegador não deixa esta página copiar. Copie o link daqui:',
+    },
+    settings: {
+        title: 'Configurações',
+        of: (user) => `Configurações do usuário ${user}`,
+        change: 'Mudar configurações',
+        save: 'Salvar',
+        saving: 'Salvando…',
+        saved: 'Salvo.',
+        unchanged: 'Nada foi alterado.',
+        restarts: 'Ao salvar, o servidor reinicia. O login é mantido.',
+        nextStart: 'O motor muda no próximo início do servidor.',
+        refused: 'Este valor não é aceito:',
+        default: 'Como na configuração',
+        kept: 'Próprio, já definido e não mostrado',
+        replaced: 'Outro…',
+        own: 'Um valor próprio…',
+        autostart: 'Iniciar com a máquina se houver um celular conectado',
+        options: {
+            webhook_url: {
+                label: 'Endereço do webhook',
+                key: 'instances.webhook_url',
+                values: { none: 'Nenhum' },
+                help: 'http ou https, sem nome de usuário e senha',
+            },
+            webhook_secret: {
+                label: 'Segredo do webhook',
+                key: 'instances.webhook_secret',
+                values: { none: 'Sem assinatura' },
+                help: 'whsec_ e o base64 de 24 a 64 bytes aleatórios',
+            },
+            webhook_events: {
+                label: 'Eventos para o webhook',
+                key: 'instances.webhook_events',
+                values: {},
+                help: '',
+            },
+            ignore: {
+                label: 'Conversas ignoradas',
+                key: 'instances.ignore',
+                values: {},
+                help: '',
+            },
+            default_country: {
+                label: 'País dos números sem código',
+                key: 'instances.default_country',
+                values: { none: 'Nenhum' },
+                help: 'O código do país sem +, por exemplo 55',
+            },
+            send_rate: {
+                label: 'Mensagens por minuto',
+                key: 'instances.send_rate',
+                values: { none: 'Sem limite' },
+                help: 'O máximo que se envia',
+            },
+            memory_max: {
+                label: 'Limite de memória',
+                key: 'limits.memory_max',
+                values: { none: 'Sem limite' },
+                help: 'Por exemplo 512M ou 1G',
+            },
+            engine: {
+                label: 'Motor',
+                key: 'instances.engine',
+                values: { bundled: 'O que vem incluído' },
+                help: 'Uma versão instalada: waportctl engine list',
+            },
+            proxy: {
+                label: 'Proxy',
+                key: 'instances.proxy',
+                values: { auto: 'O do ambiente', none: 'Sem proxy' },
+                help: 'http://nome:senha@host:3128 ou socks5://host:1080',
+            },
+        },
+        events: {
+            message: 'Mensagens recebidas',
+            'message.sent': 'Mensagens enviadas',
+            'message.ack': 'Status das mensagens enviadas',
+            'message.edited': 'Mensagens editadas',
+            'message.revoked': 'Mensagens apagadas',
+            'message.reaction': 'Reações',
+            session: 'Estado da sessão',
+            call: 'Chamadas',
+        },
+        ignored: {
+            groups: 'Grupos',
+            channels: 'Canais',
+            status: 'Status',
+            broadcasts: 'Listas de transmissão',
+        },
+        nothing: 'nada',
+        isSet: 'próprio',
+        on: 'ligado',
+        off: 'desligado',
+    },
+    move: {
+        open: 'Mudar de porta',
+        title: (user) => `Mudar a porta do usuário ${user}?`,
+        about: (port) =>
+            `Login, configurações e mensagens vão junto, e a porta ${port} fica livre para outros. ` +
+            'Se o servidor estiver rodando, ele para por alguns segundos e não precisa de um novo código. As aplicações devem chamar a nova porta.',
+        label: 'Nova porta',
+        help: 'Deixe vazio para a porta que um novo usuário com este nome ganharia.',
+        action: 'Mudar',
+        working: 'Mudando…',
+        invalid: 'Uma porta é um número de 1 a 65535.',
+        done: (port) => `Agora na porta ${port}.`,
+    },
+    log: {
+        title: 'Log',
+        level: 'Linhas',
+        levels: { all: 'Todas as linhas', warning: 'Avisos e erros', error: 'Erros' },
+        search: 'Buscar no log',
+        searchHelp: 'Enter vai à próxima ocorrência, Shift+Enter à anterior',
+        hits: (count) =>
+            count === '0' ? 'Nenhuma ocorrência' : count === '1' ? '1 ocorrência' : `${count} ocorrências`,
+        hitOf: (one, all) => `Ocorrência ${one} de ${all}`,
+        news: (count) =>
+            count === '0' ? 'Ir à linha mais nova' : count === '1' ? '1 linha nova' : `${count} linhas novas`,
+        download: 'Baixar',
+        downloading: 'Lendo…',
+        reading: 'Lendo o log…',
+        silent: 'Nada no log ainda.',
+        silentOfLevel: 'Não há linhas assim.',
+    },
     facts: {
         phone: 'Telefone',
+        linkedSince: 'Conectado desde',
+        connected: 'Sessão ativa desde',
         linked: 'conectado',
         notLinked: 'nenhum',
         port: 'Porta',
@@ -197,20 +584,17 @@ export const words = {
         byCopy: (time) => `por uma cópia, ${time}`,
         cpu: 'CPU',
         created: 'Criado em',
-        limit: 'Limite de memória',
         engine: 'Próximo motor',
         ownEngine: (engine) => `${engine} (próprio)`,
-        webhook: 'Webhook',
-        ownWebhook: 'próprio',
         messages: 'Mensagens',
         delivered: (count) => `${count} entregues`,
         waiting: (count) => `${count} na fila`,
         waitingSince: (count, time) => `${count} na fila desde ${time}`,
         undelivered: (count) => `${count} não entregues`,
         lost: (count) => `${count} perdidas`,
+        lastMessage: 'Última mensagem',
         app: 'Aplicação web',
         autostart: 'Início automático',
-        off: 'desligado',
     },
 };
 

@@ -20,6 +20,17 @@ export function el(tag, attributes = {}, ...children) {
     return element;
 }
 
+/** An element of the page's own document, of the kind that it has there. @returns {any} */
+export const byId = (/** @type {string} */ id) => document.getElementById(id);
+
+/** Have the browser save a text as a file. */
+export function save(/** @type {string} */ name, /** @type {string} */ type, /** @type {string} */ content) {
+    const href = URL.createObjectURL(new Blob([content], { type }));
+    el('a', { href, download: name }).click();
+    // The browser has begun to read it when the next task runs.
+    setTimeout(() => URL.revokeObjectURL(href));
+}
+
 /** Set an element's text if it differs: the same text is not laid out or announced again. */
 export function say(/** @type {Element} */ element, /** @type {string} */ text) {
     if (element.textContent !== text) element.textContent = text;

@@ -66,3 +66,19 @@ export const timeOfDay = (/** @type {string} */ timestamp) =>
 export function explained({ status, message, hint }) {
     return status === 0 ? text.unreachable : [message, hint].filter(Boolean).join('. ');
 }
+
+/** Write a moment with its time zone. */
+export const momentWithZone = (/** @type {string} */ timestamp) =>
+    new Date(timestamp).toLocaleString(text.language, {
+        dateStyle: 'medium',
+        timeStyle: 'long',
+        hourCycle: 'h23',
+    });
+
+/** Write a day with its weekday. */
+export const longDay = (/** @type {string} */ timestamp) =>
+    new Date(timestamp).toLocaleDateString(text.language, { dateStyle: 'full' });
+
+/** Write hour and minute of a time in milliseconds. */
+export const hourAndMinute = (/** @type {number} */ at) =>
+    new Date(at).toLocaleTimeString(text.language, { timeStyle: 'short', hourCycle: 'h23' });

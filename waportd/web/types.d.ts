@@ -59,13 +59,18 @@ export interface Session extends Condition {
     answering: boolean;
     name: string | null;
     phone_number: string | null;
+    /** How many of the chats are loaded after a scan, in percent. */
+    progress?: number | null;
     upstream?: Upstream | null;
     webhook?: Webhook | null;
+    last_message_at?: string | null;
 }
 
 export interface User {
     user: string;
     port: number;
+    /** What was last asked for. */
+    desired: string;
     unit: string;
     note: string | null;
     process: Condition & { state: string; pid: number | null; restarts: number };
@@ -73,11 +78,19 @@ export interface User {
     /** What matters of it now. */
     summary: Condition & { state: string; cause: string | null };
     linked: boolean;
+    linked_at: string | null;
     autostart: boolean;
     created_at: string;
     engine: string;
     own_engine: boolean;
     own_webhook: boolean;
+    own_webhook_secret: boolean;
+    webhook_events: string[] | null;
+    ignore: string[] | null;
+    default_country: string | null;
+    send_rate: number | null;
+    proxy: string;
+    own_proxy: boolean;
     storage: (Sizes & { measured_at: string; snapshot_at: string | null; restored_at: string | null }) | null;
     memory_max: number | null;
     /** The dashboard's own figures: bytes, and a share of a processor. */
@@ -103,6 +116,30 @@ export interface PairingCode {
     expires_at: string;
 }
 
+/** A pairing code, and the phone number that it is for. */
+export interface AskedCode extends PairingCode {
+    number: string;
+}
+
+/** All that the connect page knows, from which its view follows. */
+export interface ConnectFacts {
+    /** The document of the user. */
+    user: User | null;
+    /** The document of the code. */
+    qr: CodeDocument | null;
+    /** Why the last call of the page failed. */
+    problem: Problem | null;
+    /** The code that this page asked for, and when the session began to wait for it; null until it is known. */
+    pairing: (AskedCode & { since: string | null }) | null;
+    /** The visitor prefers to type a code on the phone. */
+    byPhone: boolean;
+    /** The visitor wants a code here, even if one was asked for elsewhere. */
+    numberHere: boolean;
+    /** The code that this page asked for gave way to another one. */
+    codeReplaced: boolean;
+    deleted: boolean;
+}
+
 /** The document of a code to scan, and of what takes its place. */
 export interface CodeDocument {
     status: string;
@@ -124,6 +161,14 @@ export interface Host {
     max_running: number | null;
     memory_per_session: number | null;
     more_sessions: number | null;
+}
+
+/** Who calls, and what that allows. */
+export interface Caller {
+    scope: string;
+    user: string | null;
+    token: string | null;
+    name: string | null;
 }
 
 export interface Alarm {
@@ -187,6 +232,14 @@ export interface ActionWords {
     linked?: string;
 }
 
+/** What is said of an option of a user: where its default stands, and the words for some of its values. */
+export interface OptionWords {
+    label: string;
+    key: string;
+    values: Record<string, string>;
+    help: string;
+}
+
 /** How two users are ordered. */
 export type Order = (a: User, b: User) => number;
 
@@ -194,6 +247,7 @@ export type Order = (a: User, b: User) => number;
 
 /** What a row of the table of users does. */
 export interface RowActions {
+    onSelect(user: string, on: boolean, range: boolean): void;
     onOpen(user: string): void;
     onConnect(event: Event, user: string): void;
     connectAddress(user: string): URL;
@@ -211,6 +265,47 @@ export interface PanelActions extends Pick<RowActions, 'onConnect' | 'connectAdd
 export interface TableActions extends RowActions {
     /** The column or its direction is another. */
     onSort(): void;
+    /** Select all that are shown, or none of them. */
+    onSelectAll(on: boolean): void;
     /** Remove the filter: show all. */
     onClear(): void;
+}
+
+// ---- the last hours ---------------------------------------------------------------------------------------
+
+/** One entry for each sample; null where nothing was measured. */
+export type Column = (number | null)[];
+
+export type Figure = keyof DashboardTexts['charts']['figures'];
+
+export type History = Record<Figure, Column> & {
+    since: string;
+    step_s: number;
+    cpus: number;
+    memory_total: number;
+    times: string[];
+};
+
+/** What a chart shows. */
+export interface ChartOf {
+    name: keyof DashboardTexts['charts']['titles'];
+    lines: { name: Figure; kind: string }[];
+    write(value: number): string;
+    /** Whether there are whole numbers only. */
+    whole: boolean;
+    /** What the chart goes up to, where that does not follow from its lines. */
+    most?(history: History): number;
+}
+
+/** What can be done to many users at once. */
+export type BulkAction = 'start' | 'restart' | 'stop' | 'logout' | 'delete';
+
+/** A token of the API, without its secret. */
+export interface Token {
+    id: string;
+    name: string;
+    scope: string;
+    created_at: string;
+    last_used_at: string | null;
+    expires_at: string | null;
 }

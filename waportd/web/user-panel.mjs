@@ -1,75 +1,32 @@
-/** What is known of one user, what can be done to it, and what its server says. */
+/** One user: what is known of it, what can be done to it, how it is linked, and what its server says. */
 
-import { now, userPath } from './api.mjs';
+import { now } from './api.mjs';
 import { el, icon, say, sayWithCode } from './dom.mjs';
-import { age, bytes, diskText, explained, figure, moment, percent, timeOfDay } from './format.mjs';
-import { phoneText } from './phone.mjs';
-import { actionsFor, conditionOf, processWords } from './states.mjs';
-import { Stream } from './stream.mjs';
+import { age } from './format.mjs';
+import { LinkSection } from './link-section.mjs';
+import { LogView } from './log-view.mjs';
+import { openMove } from './move-dialog.mjs';
+import { rights } from './rights.mjs';
+import { explain } from './saying.mjs';
+import { actionsFor, conditionOf } from './states.mjs';
 import { dashboardText as text } from './texts.mjs';
-
-const LINES = 200;
-const MOST_LINES = 1_000;
-
-/** syslog(3): 3 is an error, 4 a warning, 7 debugging. */
-const severity = (/** @type {number} */ priority) =>
-    priority <= 3 ? 'bad' : priority === 4 ? 'warn' : priority === 7 ? 'quiet' : null;
-
-/** The journal of a user's server, followed for as long as it is shown. */
-class LogTail {
-    element = el('div.log', { tabindex: '0', role: 'region', 'aria-label': text.panel.log });
-    #list = el('ol', { lang: 'en' });
-    #note = el('p.quiet', {}, text.panel.reading);
-    #stream;
-
-    constructor(/** @type {string} */ user) {
-        this.element.append(this.#note, this.#list);
-        this.#stream = new Stream(
-            userPath(user, 'logs'),
-            {
-                on: { log: (line) => this.#add(line) },
-                onLive: () => this.#list.childElementCount || say(this.#note, text.panel.silent),
-                onLost: (_, problem) => this.#explain(problem),
-                onRefused: (problem) => this.#explain(problem),
-            },
-            { lines: LINES, follow: 'true' },
-        );
-        this.#stream.start();
-    }
-
-    stop() {
-        this.#stream.stop();
-    }
-
-    #explain(/** @type {import('./api.mjs').Problem|null} */ problem) {
-        if (problem) say(this.#note, explained(problem));
-        this.#note.hidden = !problem;
-    }
-
-    #add(/** @type {import('./types').LogLine} */ { time, priority, source, message }) {
-        this.#note.hidden = true;
-        const { scrollTop, scrollHeight, clientHeight } = this.element;
-        const atEnd = scrollTop + clientHeight >= scrollHeight - 8;
-        this.#list.append(
-            el(
-                'li',
-                { 'data-severity': severity(priority) },
-                el('time', { datetime: time, title: moment(time) }, timeOfDay(time)),
-                el('span', {}, source === 'server' ? null : el('i', {}, `${source}: `), message),
-            ),
-        );
-        while (this.#list.childElementCount > MOST_LINES) this.#list.firstElementChild.remove();
-        if (atEnd) this.element.scrollTop = this.element.scrollHeight;
-    }
-}
+import { DANGERS } from './user-actions.mjs';
+import { factsOf, showFacts } from './user-facts.mjs';
+import { openSettings, settingsOf } from './user-settings.mjs';
 
 export class UserPanel {
     #element;
     #actions;
     /** @type {any} */
     #name = null;
-    /** @type {LogTail|null} */
+    /** Its document, as it was shown last. @type {any} */
+    #user = null;
+    /** @type {LogView|null} */
     #log = null;
+    /** @type {LinkSection|null} */
+    #link = null;
+    /** @type {HTMLDialogElement|null} */
+    #dialog = null;
     /** What changes in it, from its opening on. @type {any} */
     #parts = null;
     /** @type {string|null} */
@@ -94,6 +51,10 @@ export class UserPanel {
     close() {
         this.#log?.stop();
         this.#log = null;
+        this.#link?.close();
+        this.#link = null;
+        this.#dialog?.close();
+        this.#dialog = null;
         this.#name = null;
         this.#element.hidden = true;
         this.#element.replaceChildren();
@@ -104,7 +65,13 @@ export class UserPanel {
         this.close();
         this.#name = user.user;
         this.#busy = null;
-        this.#log = new LogTail(user.user);
+        this.#link = new LinkSection(user, this.#actions);
+        const changes = el(
+            'button.button.text',
+            { type: 'button', onclick: () => this.#actions.onChanges(user.user) },
+            text.changes.title,
+        );
+        this.#log = new LogView(user.user, changes);
         const heading = el('h2', { tabindex: '-1' }, user.user);
         this.#parts = {
             pill: el('span.pill'),
@@ -114,8 +81,14 @@ export class UserPanel {
             problem: el('p.problem', { role: 'alert' }),
             buttons: el('p.buttons'),
             facts: el('dl.facts'),
+            settings: el('dl.facts.of-settings'),
+            done: el('p.quiet.done', { role: 'status' }),
+            change: this.#opener(text.settings.change, openSettings),
+            move: this.#opener(text.move.open, openMove),
+            changes,
         };
-        const { pill, since, message, hint, problem, buttons, facts } = this.#parts;
+        const { pill, since, message, hint, problem, buttons, facts, settings, done, change, move } =
+            this.#parts;
         this.#element.replaceChildren(
             el(
                 'header',
@@ -132,17 +105,9 @@ export class UserPanel {
             el('div.finding', {}, message, hint),
             buttons,
             problem,
-            facts,
-            el(
-                'div.heading',
-                {},
-                el('h3', {}, text.panel.log),
-                el(
-                    'button.button.text',
-                    { type: 'button', onclick: () => this.#actions.onChanges(user.user) },
-                    text.changes.title,
-                ),
-            ),
+            this.#link.element,
+            group('facts', text.panel.facts, facts),
+            group('settings', text.settings.title, settings, el('p.buttons', {}, change, move), done),
             this.#log.element,
         );
         this.#element.hidden = false;
@@ -152,7 +117,8 @@ export class UserPanel {
 
     /** Show what has changed. */
     show(/** @type {import('./types').User} */ user) {
-        const { pill, since, message, hint, buttons, facts } = this.#parts;
+        this.#user = user;
+        const { pill, since, message, hint, buttons, facts, settings, change, move, changes } = this.#parts;
         const condition = conditionOf(user);
         say(pill, condition.word);
         pill.dataset.group = condition.group;
@@ -161,33 +127,28 @@ export class UserPanel {
         sayWithCode(message, condition.message ?? '');
         sayWithCode(hint, condition.hint ?? '');
         this.#showButtons(buttons, user);
-        showFacts(facts, user);
+        this.#link?.show(user);
+        showFacts(facts, factsOf(user));
+        showFacts(settings, settingsOf(user));
+        change.hidden = !rights.mayChange;
+        move.hidden = !rights.isAdmin;
+        changes.hidden = !rights.isAdmin;
     }
 
     #showButtons(/** @type {HTMLElement} */ place, /** @type {import('./types').User} */ user) {
-        const actions = actionsFor(user);
-        const key = `${actions} ${this.#busy}`;
+        const actions = rights.mayChange ? actionsFor(user) : [];
+        const key = `${actions} ${this.#busy} ${rights.mayLink}`;
         if (place.dataset.key === key) return;
         place.dataset.key = key;
         const active = /** @type {HTMLElement|null} */ (document.activeElement);
         const focused = place.contains(active) ? active?.dataset.action : null;
         place.replaceChildren(
-            el(
-                'a.button.primary',
-                {
-                    href: this.#actions.connectAddress(user.user),
-                    target: '_blank',
-                    rel: 'noopener',
-                    onclick: (/** @type {Event} */ event) => this.#actions.onConnect(event, user.user),
-                },
-                text.panel.connect,
-                icon('open'),
-            ),
+            ...(rights.mayLink ? [this.#connectPage(user.user)] : []),
             ...actions.map((action) =>
                 el(
                     'button',
                     {
-                        class: `button${['logout', 'delete'].includes(action) ? ' danger' : ''}`,
+                        class: `button${DANGERS.includes(action) ? ' danger' : ''}`,
                         type: 'button',
                         'data-action': action,
                         disabled: this.#busy !== null,
@@ -203,115 +164,50 @@ export class UserPanel {
         /** @type {HTMLElement|null} */ (same ?? this.#element.querySelector('h2'))?.focus();
     }
 
+    #connectPage(/** @type {string} */ user) {
+        return el(
+            'a.button.primary',
+            {
+                href: this.#actions.connectAddress(user),
+                target: '_blank',
+                rel: 'noopener',
+                'data-action': 'connect',
+                onclick: (/** @type {Event} */ event) => this.#actions.onConnect(event, user),
+            },
+            text.panel.connect,
+            icon('open'),
+        );
+    }
+
+    /** A button that opens a dialog about the user. */
+    #opener(/** @type {string} */ label, /** @type {typeof openMove} */ openDialog) {
+        const onclick = () => {
+            const { done } = this.#parts;
+            say(done, '');
+            this.#dialog = openDialog(this.#user, (words) => say(done, words));
+        };
+        return el('button.button', { type: 'button', onclick }, label);
+    }
+
     async #act(/** @type {string} */ action, /** @type {string} */ name) {
         const { problem } = this.#parts;
         say(problem, '');
         const failure = await this.#actions.onAction(action, name, (busy) => {
             if (this.#name === name) this.#busy = busy ? action : null;
         });
-        if (failure && this.#name === name) say(problem, explained(failure));
+        if (failure && this.#name === name) explain(problem, failure);
     }
 }
 
-/** @typedef {[label: string, value: string]} Fact */
-
-/** What the server talks to, and which features that does not have any more. @returns {Fact[]} */
-function upstreamFacts(/** @type {import('./types').Upstream|null|undefined} */ upstream) {
-    if (!upstream) return [];
-    const { facts: words } = text;
-    const { build, library, engine, pinned, missing } = upstream;
-    const features = [...new Set(missing.map(({ feature }) => feature))];
-    /** @type {(Fact|false)[]} */
-    const facts = [
-        build !== null && [words.build, pinned === null ? build : words.pinned(build, pinned)],
-        library !== null && [words.library, `whatsapp-web.js ${library} (${engine})`],
-        features.length > 0 && [words.missing, features.join(', ')],
-    ];
-    return known(facts);
-}
-
-/** Which version of whatsapp-web.js the next start takes, where that is another one, or the user's own. */
-function nextEngine(/** @type {import('./types').User} */ { engine, own_engine: own, session }) {
-    const runs = session?.upstream?.engine ?? engine;
-    if (!own && runs === engine) return null;
-    return own ? text.facts.ownEngine(engine) : engine;
-}
-
-/** The messages' deliveries since the server started. @returns {Fact[]} */
-function messageFacts(/** @type {import('./types').Webhook|null|undefined} */ webhook) {
-    if (!webhook) return [];
-    const { facts: words } = text;
-    const { delivered, queued, undelivered, dropped, error, oldest_at: oldest } = webhook;
-    const waiting = figure(queued);
-    const parts = [
-        words.delivered(figure(delivered)),
-        queued > 0 &&
-            (oldest === null ? words.waiting(waiting) : words.waitingSince(waiting, moment(oldest))),
-        undelivered > 0 && words.undelivered(figure(undelivered)),
-        dropped > 0 && words.lost(figure(dropped)),
-    ];
-    /** @type {(Fact|false)[]} */
-    const facts = [[words.messages, parts.filter(Boolean).join(', ')], error !== null && [words.app, error]];
-    return known(facts);
-}
-
-/**
- * Of when the newest copy of the login is, and whether one took the place of a damaged login.
- *
- * @returns {Fact[]}
- */
-function snapshotFacts(/** @type {import('./types').User['storage']} */ storage) {
-    const { snapshot_at: copied, restored_at: restored } = storage ?? {};
-    /** @type {(Fact|false)[]} */
-    const facts = [
-        Boolean(copied) && [text.facts.copied, moment(copied ?? '')],
-        Boolean(restored) && [text.facts.replaced, text.facts.byCopy(moment(restored ?? ''))],
-    ];
-    return known(facts);
-}
-
-/** Those that there are. */
-const known = (/** @type {(Fact|false)[]} */ facts) =>
-    /** @type {Fact[]} */ (facts.filter((fact) => fact !== false));
-
-/** Whose phone is linked. */
-function phoneFact(/** @type {import('./types').User} */ { session, linked }) {
-    if (session?.phone_number)
-        return [session.name, phoneText(session.phone_number)].filter(Boolean).join(' · ');
-    return linked ? text.facts.linked : text.facts.notLinked;
-}
-
-function showFacts(/** @type {HTMLElement} */ place, /** @type {import('./types').User} */ user) {
-    const { session, process, storage } = user;
-    const { facts: words } = text;
-    const engine = nextEngine(user);
-    /** @type {(Fact|false)[]} */
-    const all = [
-        [words.phone, phoneFact(user)],
-        [words.port, user.note === null ? String(user.port) : `${user.port} (${user.note})`],
-        [words.unit, user.unit],
-        ...upstreamFacts(session?.upstream),
-        [
-            words.process,
-            [processWords(process.state)[1], process.pid && `pid ${process.pid}`].filter(Boolean).join(', '),
-        ],
-        [words.restarts, figure(process.restarts)],
-        [words.memory, user.memory === null ? '–' : bytes(user.memory)],
-        storage !== null && [words.disk, `${diskText(storage)} (${moment(storage.measured_at)})`],
-        ...snapshotFacts(storage),
-        [words.cpu, user.cpu === null ? '–' : percent(user.cpu)],
-        [words.created, moment(user.created_at)],
-        user.memory_max !== null && [words.limit, bytes(user.memory_max)],
-        engine !== null && [words.engine, engine],
-        user.own_webhook && [words.webhook, words.ownWebhook],
-        ...messageFacts(session?.webhook),
-        !user.autostart && [words.autostart, words.off],
-    ];
-    const facts = known(all);
-    const key = JSON.stringify(facts);
-    if (place.dataset.key === key) return;
-    place.dataset.key = key;
-    place.replaceChildren(
-        ...facts.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))),
+/** A part of the panel with its heading. */
+const group = (
+    /** @type {string} */ name,
+    /** @type {string} */ title,
+    /** @type {HTMLElement[]} */ ...children
+) =>
+    el(
+        'div.group',
+        { role: 'group', 'aria-labelledby': `${name}-title` },
+        el('div.heading', {}, el('h3', { id: `${name}-title` }, title)),
+        ...children,
     );
-}

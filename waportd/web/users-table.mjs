@@ -18,8 +18,15 @@ const NARROW = matchMedia('(max-width: 620px)');
 class Row {
     constructor(
         /** @type {string} */ name,
-        /** @type {import('./types').RowActions} */ { onOpen, onConnect, connectAddress },
+        /** @type {import('./types').RowActions} */ { onOpen, onSelect, onConnect, connectAddress },
     ) {
+        this.choice = el('input', {
+            type: 'checkbox',
+            tabindex: '-1',
+            'aria-label': text.bulk.select(name),
+            onclick: (/** @type {MouseEvent} */ { shiftKey }) =>
+                onSelect(name, this.choice.checked, shiftKey),
+        });
         this.name = el('button.name', { type: 'button', tabindex: '-1', onclick: () => onOpen(name) }, name);
         this.port = el('span');
         this.process = el('span.dot');
@@ -47,6 +54,7 @@ class Row {
         this.element = el(
             'div.row',
             { role: 'row', 'data-user': name },
+            cell('choice', el('label', {}, this.choice)),
             cell('user', this.name),
             cell('port', this.port),
             cell('process', this.process),
@@ -59,8 +67,10 @@ class Row {
         );
     }
 
-    show(/** @type {import('./types').User} */ user) {
+    show(/** @type {import('./types').User} */ user, /** @type {boolean} */ isSelected) {
         const { process, session } = user;
+        this.choice.checked = isSelected;
+        this.element.classList.toggle('selected', isSelected);
         const condition = conditionOf(user);
         const [group, word] = processWords(process.state);
         say(this.port, String(user.port));
@@ -111,26 +121,35 @@ const saidOf = (/** @type {import('./types').User['summary']} */ { state, messag
     message === null || message === state.replaceAll('_', ' ') ? '' : message;
 
 /** What can be pressed in a row, from left to right. @returns {HTMLElement[]} */
-const controlsOf = (/** @type {Element|null} */ row) =>
-    [.../** @type {NodeListOf<HTMLElement>} */ (row?.querySelectorAll('button, a') ?? [])].filter(isShown);
+const controlsOf = (/** @type {Element|null|undefined} */ row) => {
+    const all = /** @type {NodeListOf<HTMLElement>|undefined} */ (row?.querySelectorAll('input, button, a'));
+    return [...(all ?? [])].filter(isShown);
+};
 
 /** Columns that have no room are not shown. */
 const isShown = (/** @type {Element} */ one) => one.getClientRects().length > 0;
+
+/** The checkbox of a row, or its name: where the keyboard begins. @returns {HTMLElement|undefined} */
+const startOf = (/** @type {Element|null|undefined} */ row, isChoice = false) =>
+    row?.querySelector(isChoice ? 'input' : '.name') ?? undefined;
 
 export class UsersTable {
     query = '';
     group = /** @type {string|null} */ (null);
     column = 'port';
     descending = false;
+    /** The users that are shown, in their order. @type {string[]} */
+    shown = [];
     /** @type {Map<string, Row>} */
     #rows = new Map();
     #headers = new Map();
     /** @type {string|null} */
-    #selected = null;
+    #opened = null;
     #actions;
     /** What Tab stops at. @type {HTMLElement|null} */
     #stop = null;
     #head;
+    #all;
     #body = el('div.rows', { role: 'rowgroup' });
     #nothing;
 
@@ -149,6 +168,13 @@ export class UsersTable {
             );
             this.#headers.set(column, el(`div.${column}`, { role: 'columnheader' }, button));
         }
+        this.#all = el('input', {
+            type: 'checkbox',
+            tabindex: '-1',
+            'aria-label': text.bulk.shown,
+            onclick: () => actions.onSelectAll(this.#all.checked),
+        });
+        const choice = el('div.choice', { role: 'columnheader' }, el('label', {}, this.#all));
         const last = el('div.link', { role: 'columnheader' }, el('span.unseen', {}, text.table.connect));
         this.#nothing = el(
             'p.nothing',
@@ -156,7 +182,7 @@ export class UsersTable {
             `${text.table.nothing} `,
             el('button.button.text', { type: 'button', onclick: actions.onClear }, text.table.all),
         );
-        this.#head = el('div.row.head', { role: 'row' }, ...this.#headers.values(), last);
+        this.#head = el('div.row.head', { role: 'row' }, choice, ...this.#headers.values(), last);
         const grid = el(
             'div.table',
             {
@@ -180,10 +206,17 @@ export class UsersTable {
         this.#actions.onSort();
     }
 
-    select(/** @type {string|null} */ name) {
-        this.#rows.get(this.#selected ?? '')?.element.removeAttribute('aria-current');
-        this.#selected = name;
+    /** Mark the user whose panel is open. */
+    mark(/** @type {string|null} */ name) {
+        this.#rows.get(this.#opened ?? '')?.element.removeAttribute('aria-current');
+        this.#opened = name;
         this.#rows.get(name ?? '')?.element.setAttribute('aria-current', 'true');
+    }
+
+    /** Move the focus to the place where Tab stops, or to a user. */
+    focus(/** @type {string|null} */ name = null) {
+        const row = this.#rows.get(name ?? '')?.element;
+        (row?.isConnected ? startOf(row) : this.#stop)?.focus();
     }
 
     /** Make this the one place of the table that Tab stops at; the first row where it is null or gone. */
@@ -197,8 +230,7 @@ export class UsersTable {
 
     /** @returns {HTMLElement|null} */
     #firstStop() {
-        const [first] = controlsOf(this.#body.firstElementChild);
-        return first ?? this.#headers.get(this.column).firstElementChild;
+        return startOf(this.#body.firstElementChild) ?? this.#headers.get(this.column).firstElementChild;
     }
 
     /** Arrows move between rows and what is in them, Home and End to the first row and the last. */
@@ -207,14 +239,15 @@ export class UsersTable {
         if (altKey || ctrlKey || metaKey || shiftKey) return;
         const element = /** @type {HTMLElement} */ (target);
         const row = element.closest('.row');
+        const isChoice = element.matches('input');
         const column = controlsOf(row).indexOf(element);
         const next = /** @type {Record<string, () => HTMLElement|undefined>} */ ({
-            ArrowDown: () => this.#below(row, column),
-            ArrowUp: () => this.#above(row, column),
+            ArrowDown: () => this.#below(row, column, isChoice),
+            ArrowUp: () => this.#above(row, column, isChoice),
             ArrowLeft: () => controlsOf(row)[column - 1],
             ArrowRight: () => controlsOf(row)[column + 1],
-            Home: () => controlsOf(this.#body.firstElementChild)[0],
-            End: () => controlsOf(this.#body.lastElementChild)[0],
+            Home: () => startOf(this.#body.firstElementChild, isChoice),
+            End: () => startOf(this.#body.lastElementChild, isChoice),
         });
         if (!(key in next)) return;
         // The page stays, at the edge of the table, too.
@@ -222,20 +255,26 @@ export class UsersTable {
         next[key]()?.focus();
     }
 
-    #below(/** @type {Element|null} */ row, /** @type {number} */ column) {
-        if (row === this.#head) return controlsOf(this.#body.firstElementChild)[0];
-        return controlsOf(row?.nextElementSibling ?? null)[column];
+    #below(/** @type {Element|null} */ row, /** @type {number} */ column, /** @type {boolean} */ isChoice) {
+        if (row === this.#head) return startOf(this.#body.firstElementChild, isChoice);
+        return controlsOf(row?.nextElementSibling)[column];
     }
 
-    #above(/** @type {Element|null} */ row, /** @type {number} */ column) {
+    #above(/** @type {Element|null} */ row, /** @type {number} */ column, /** @type {boolean} */ isChoice) {
         if (row === this.#head) return undefined;
         const above = row?.previousElementSibling;
         if (above) return controlsOf(above)[column];
-        return NARROW.matches ? undefined : this.#headers.get(this.column).firstElementChild;
+        if (NARROW.matches) return undefined;
+        return isChoice ? this.#all : this.#headers.get(this.column).firstElementChild;
     }
 
-    /** Show these users, as far as they are looked for. @returns {number} how many that are */
-    show(/** @type {Map<string, import('./types').User>} */ users) {
+    /**
+     * Show these users, as far as they are looked for.
+     *
+     * @param {Map<string, import('./types').User>} users
+     * @param {import('./selection.mjs').Selection} selection
+     */
+    show(users, selection) {
         for (const [name, row] of this.#rows) {
             if (users.has(name)) continue;
             row.element.remove();
@@ -249,25 +288,28 @@ export class UsersTable {
         const direction = this.descending ? -1 : 1;
         const order = ORDER[this.column];
         wanted.sort((a, b) => direction * order(a, b) || ORDER.port(a, b));
-        this.#place(wanted.map((user) => this.#row(user)));
+        this.shown = wanted.map(({ user }) => user);
+        this.#place(wanted.map((user) => this.#row(user, selection.has(user.user))));
         for (const [column, header] of this.#headers) {
             if (column === this.column)
                 header.setAttribute('aria-sort', this.descending ? 'descending' : 'ascending');
             else header.removeAttribute('aria-sort');
         }
+        const selected = this.shown.filter((name) => selection.has(name)).length;
+        this.#all.checked = selected > 0 && selected === wanted.length;
+        this.#all.indeterminate = selected > 0 && selected < wanted.length;
         this.#nothing.hidden = wanted.length > 0 || users.size === 0;
         this.#setStop(this.#stop);
-        return wanted.length;
     }
 
-    #row(/** @type {import('./types').User} */ user) {
+    #row(/** @type {import('./types').User} */ user, /** @type {boolean} */ isSelected) {
         let row = this.#rows.get(user.user);
         if (row === undefined) {
             row = new Row(user.user, this.#actions);
             this.#rows.set(user.user, row);
-            if (user.user === this.#selected) row.element.setAttribute('aria-current', 'true');
+            if (user.user === this.#opened) row.element.setAttribute('aria-current', 'true');
         }
-        row.show(user);
+        row.show(user, isSelected);
         return row.element;
     }
 

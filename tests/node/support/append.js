@@ -1,6 +1,6 @@
 'use strict';
 
-/** Appends events to a journal until it is killed, and says which of them it was told are on disk. */
+/** Appends events to a journal until it is killed, and says which of them were reported as on disk. */
 
 const { Journal } = require('../../../server/journal');
 const { event, quiet } = require('./journal');
@@ -19,7 +19,7 @@ async function main(directory, name) {
     const one = async (/** @type {number} */ index) => {
         const id = `${name}-${index}`;
         const { cursor } = await journal.append(event(id));
-        // Not by a stream: what was told has left this process.
+        // Not by a stream: what was reported has left this process.
         require('node:fs').writeSync(1, `${id}\n`);
         journal.settle(cursor, 'delivered');
     };

@@ -1,6 +1,6 @@
 'use strict';
 
-/** A clock that stands still until it is told to go on: days pass in moments. */
+/** A clock that stands still until a test sets it: days pass in moments. */
 
 const { setImmediate: turn } = require('node:timers/promises');
 

@@ -13,7 +13,7 @@ const MODULES = path.join(ROOT, 'node_modules');
  * Make an engine's folder, as `npm install` does. What its library depends on is that of the checkout.
  *
  * @param {string} directory where to put it
- * @param {string} version the engine's name, and what its library says of itself
+ * @param {string} version the engine's name, and what its library says about itself
  * @returns {string} the folder
  */
 function makeEngine(directory, version) {

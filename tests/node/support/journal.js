@@ -16,7 +16,7 @@ const { scratch } = require('./process');
 
 const quiet = { error: () => {}, warning: () => {}, info: () => {}, debug: () => {} };
 
-/** A log that keeps what it is told: one line for each. */
+/** A log that keeps what it gets: one line for each. */
 function listening() {
     /** @type {string[]} */
     const lines = [];

@@ -15,7 +15,7 @@ const SCRIPT = path.join(ROOT, 'whatsapp_server.js');
 /** For what is waited for: longer than it ever takes on a busy machine. Only a fault costs that time. */
 const LIMIT_MS = 60_000;
 
-/** What is waited for: its name, or what tells it then. @typedef {string|(() => string)} What */
+/** What is waited for: its name, or what names it then. @typedef {string|(() => string)} What */
 
 const told = (/** @type {What} */ what) => (typeof what === 'function' ? what() : what);
 

@@ -62,7 +62,7 @@ async function startLinked(t, site, options = {}) {
 /** The browser's own process: the one that uses the profile, is of no special type, and no wrapper script. */
 function browserOf(/** @type {Server} */ server) {
     const pid = processesOf(server.directory).find((each) => {
-        // A running Chromium has written its arguments anew, as one string.
+        // A running Chromium has rewritten its arguments as one string.
         const command = fs.readFileSync(`/proc/${each}/cmdline`, 'latin1').replaceAll('\0', ' ');
         return / --user-data-dir=/.test(command) && !/^\S*sh | --type=/.test(command);
     });

@@ -12,7 +12,7 @@ const SCRIPT = path.join(ROOT, 'tests', 'standin', 'standin.js');
 /** Which page it plays unless a test asks for another one. */
 const SHAPE = process.env.STANDIN_SHAPE ?? 'today';
 
-/** What it says of itself when it is there: the port that is asked, and arguments that a browser needs. */
+/** What it says about itself when it is there: the port that is asked, and arguments that a browser needs. */
 /** @typedef {{control: number, browserArgs: string[], proxyArgs?: string[]}} Description */
 
 class StandIn {

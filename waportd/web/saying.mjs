@@ -1,0 +1,37 @@
+/** What the dashboard says of what happens: at a place of its own, or in the notice above the page. */
+
+import { byId, el, say } from './dom.mjs';
+import { explained } from './format.mjs';
+import { dashboardText as text } from './texts.mjs';
+
+/** Say something in the language of the page. */
+export function sayHere(/** @type {HTMLElement} */ place, /** @type {string} */ words) {
+    place.lang = text.language;
+    say(place, words);
+}
+
+/** Say what went wrong, in the language that there are words in. */
+export function explain(
+    /** @type {HTMLElement} */ place,
+    /** @type {import('./api.mjs').Problem} */ problem,
+) {
+    sayHere(place, explained(problem));
+    if (problem.status !== 0) place.lang = 'en';
+}
+
+/** Say something above the page, until it is closed. */
+export function notify(/** @type {(Node|string)[]} */ ...parts) {
+    byId('notice').firstElementChild.replaceChildren(...parts);
+    byId('notice').hidden = false;
+}
+
+/** Say above the page what went wrong. */
+export function notifyOf(/** @type {import('./api.mjs').Problem} */ problem) {
+    const words = el('span');
+    explain(words, problem);
+    notify(words);
+}
+
+export function closeNotice() {
+    byId('notice').hidden = true;
+}
