@@ -7,9 +7,9 @@
  *
  *     node tests/light_server.js [PORT]
  *
- * Codes come at once and change as WhatsApp's do. SIGUSR2 is the phone: it scans the code that is on show, or
+ * Codes come at once and change as WhatsApp's do. SIGUSR2 is the phone: it scans the code that is shown, or
  * unlinks the account that is linked. SIGUSR1 is WhatsApp: it changes its page so that nobody gets in any
- * more, and the next time back. Whoever is written to writes the same back.
+ * more, and the next time back. A person who is written to writes the same back.
  */
 
 const { randomBytes } = require('node:crypto');
@@ -31,7 +31,7 @@ const BUILD = '2.3000.1';
 const LOST = { feature: 'link', module: 'WAWebConnModel', member: 'Conn.on', found: 'undefined' };
 
 let hasChanged = false;
-/** Loads the page anew, if there is one. */
+/** Loads the page again, if there is one. */
 let reload = () => {};
 process.on('SIGUSR1', () => {
     hasChanged = !hasChanged;
@@ -210,7 +210,7 @@ class LightClient extends EventEmitter {
 
     async closeFile() {}
 
-    /** Tell what the page lacks; return what that means. */
+    /** Say what the page lacks; return what that means. */
     #lookAtPage() {
         const missing = hasChanged ? [LOST] : [];
         this.emit('upstream', { build: BUILD, ok: !hasChanged, checked: ['boot'], missing, shims: {} });

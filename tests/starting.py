@@ -1,4 +1,4 @@
-"""How many linked sessions start at a time, and how often: told by the lines that their servers print, with their moments."""
+"""How many linked sessions start at a time, and how often: as the lines that their servers print say, with their moments."""
 
 import re
 from typing import NamedTuple
@@ -39,7 +39,7 @@ def most_at_a_time(lines):
         if _BEGINS.search(text):
             begun.setdefault(port, moment)
         elif _ENDS.search(text) and port in begun:
-            # Who was killed told no end: the start was over by the time of what is known last.
+            # Who was killed reported no end: the start was over by the time of what is known last.
             end = last[port] if _LISTENS.search(text) else moment
             began = begun.pop(port)
             spans.append((began, min(end, began + TURN)))

@@ -25,7 +25,7 @@ PATIENCE = 60
 
 
 class Watcher:
-    """Keeps what it is told, and waits for what a test expects."""
+    """Keeps what it gets, and waits for what a test expects."""
 
     def __init__(self):
         self.seen = []
@@ -197,7 +197,7 @@ async def test_a_clean_that_never_ends_times_out(manager, control):
 # Watching
 
 
-async def test_a_burst_of_changes_is_read_once_or_twice_and_told_in_the_end(manager, control, watcher):
+async def test_a_burst_of_changes_is_read_once_or_twice_and_reported_in_the_end(manager, control, watcher):
     await control("Set", "(sss)", "w@1.service", "activating", "start")
     await watcher.until("w@1.service", "activating")
     await until_idle(manager)
@@ -275,7 +275,7 @@ async def test_a_change_that_could_not_be_read_is_read_later(manager, control, w
     await watcher.until("w@1.service", "active")
 
 
-async def test_what_was_asked_first_is_not_told_last(manager, control, watcher):
+async def test_what_was_asked_first_is_not_reported_last(manager, control, watcher):
     await manager.start("w@1.service")
     await watcher.until("w@1.service", "active")
     await until_idle(manager)
@@ -336,7 +336,7 @@ async def test_a_bus_that_does_not_answer_times_out(monkeypatch, tmp_path):
             await DBusUnitManager.connect("session", call_timeout=0.2)
 
 
-async def test_a_bus_without_systemd_is_told(bus):
+async def test_a_bus_without_systemd_is_reported(bus):
     with pytest.raises(BusTimeout, match="Subscribe"):
         await DBusUnitManager.connect("session", call_timeout=1.0)
 

@@ -1,4 +1,4 @@
-"""Runs in a machine as somebody: reads from each line what to try, and writes what came of it, in JSON.
+"""Runs in a machine as somebody: reads from each line what to try, and writes the result of it, in JSON.
 
 "yes" is done, "no" is refused by the machine, a number is an HTTP status, and any other text is what went wrong.
 """

@@ -15,7 +15,7 @@ _CALM = 5
 """Answers in a row, of each kind, after which the callers' world is in order again."""
 _NOTED = "/var/lib/witness.json"
 USER, PORT, PHONE = "1", 5001, "5511999990001"
-"""Who is linked, and whom the witness asks for."""
+"""Who is linked, and who the witness asks for."""
 SERVICE = server(PORT)
 UNANSWERED = {"ConnectionResetError", "RemoteDisconnected", "IncompleteRead"}
 """What a caller sees whose request was being answered by a process that died."""
@@ -123,7 +123,7 @@ class Lived:
 
 @contextlib.contextmanager
 def lived_through(site, fault):
-    """Cause a fault inside the block, and mend it where that is an administrator's part; note what came of it.
+    """Cause a fault inside the block, and fix it where that is an administrator's part; note the result of it.
 
     Returns when all is well again, fails where something is lost.
     """

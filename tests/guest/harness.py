@@ -128,7 +128,7 @@ class Site:
         )
 
     def find_standin(self):
-        """Go on with what was connected before this boot."""
+        """Continue with what was connected before this boot."""
         self._standin()
         self.config = yaml.safe_load(self.machine.run("cat", CONFIG).stdout)
 
@@ -182,7 +182,7 @@ class Site:
         return self.machine.run(*self.as_service(server(port), self.uid(port)), *command, check=False)
 
     def as_service(self, unit, user, *groups):
-        """Return what a command is put behind that shall run as a service does: its user id, its mounts."""
+        """Return what a command is put behind that is to run as a service does: its user id, its mounts."""
         return (
             "nsenter", f"--target={self.main_pid(unit)}", "--mount", "--", "setpriv", f"--reuid={user}",
             f"--regid={user}", f"--groups={','.join(groups)}" if groups else "--clear-groups", "--no-new-privs",

@@ -143,7 +143,7 @@ class _Pressed:
 
 
 class _Played:
-    """Where the kernel limits nobody's memory, it is the test that ends the processes."""
+    """Where the kernel limits no one's memory, it is the test that ends the processes."""
 
     is_real = False
 

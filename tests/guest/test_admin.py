@@ -32,7 +32,7 @@ def poll(site, user):
     site.ask("GET", f"/api/qr?user_id={user}")
 
 
-def test_the_status_line_names_the_user_and_tells_how_far_the_session_is(site):
+def test_the_status_line_names_the_user_and_says_how_far_the_session_is(site):
     site.show_code("3")
     until(
         lambda: re.search(r"\buser 3\b.*code 1 of 5", status_line(site, "whatsapp@5003")),
@@ -44,7 +44,7 @@ def test_the_status_line_names_the_user_and_tells_how_far_the_session_is(site):
     assert "users" in status_line(site, "waportd")
 
 
-def test_the_journal_tells_the_story_by_port_and_user_and_no_secret(site):
+def test_the_journal_has_the_story_by_port_and_user_and_no_secret(site):
     code = site.show_code("4")["qr"]
     pairing = site.call("POST", "/v1/users/4/pairing-code", body={"phone": "+55 11 99999-0004"})["code"]
     site.phone("pair", {"code": pairing, "phone": "5511999990004", "name": "Ana"})

@@ -12,7 +12,7 @@ PORT = 8097
 
 @pytest.fixture(scope="module")
 def outcomes(site):
-    """What came of each attack, as the machine tells it."""
+    """The result of each attack, as the machine reports it."""
     machine = site.machine
     site.use_light_servers()
     machine.run("useradd", "--system", "--groups", "waportd", "colleague")

@@ -124,7 +124,7 @@ BUS = {
     "put off a server's next start": ("StartUnit", "ss", "('whatsapp-pause@5004.service', 'replace')"),
     "restart such a pause": ("RestartUnit", "ss", "('whatsapp-pause@5004.service', 'replace')"),
     "end such a pause": ("StopUnit", "ss", "('whatsapp-pause@5004.service', 'replace')"),
-    # polkit is not told which property it is; docs/security.md names what comes of it.
+    # polkit does not know which property it is; docs/security.md names the result.
     "let a server reach denied networks": (
         "SetUnitProperties",
         "sba(sv)",
@@ -153,7 +153,7 @@ for (const host of ['127.0.0.1', '::1'])
 
 
 class Somebody:
-    """A process that tries what it is told to."""
+    """A process that tries what it is asked to."""
 
     def __init__(self, machine, user=None, become=()):
         self._process = machine.start(*become, "python3", "-c", ATTEMPTS, user=user)
@@ -172,7 +172,7 @@ class Somebody:
 
 
 class Everybody:
-    """Whoever the table names."""
+    """Who the table names."""
 
     def __init__(self, site, stack):
         self._site = site
@@ -256,7 +256,7 @@ def everybody(guarded):
 
 
 def assert_holds(table, row, attempt):
-    """Try each cell of a row; `attempt` tells what came of it for somebody."""
+    """Try each cell of a row; `attempt` returns the result for somebody."""
     expected = dict(zip(table.columns, table.rows[row], strict=True))
     assert {who: str(attempt(who)) for who in table.columns} == expected
 
@@ -280,7 +280,7 @@ def test_who_may_touch_a_file(guarded, everybody, row):
 
 
 @rows(authorization.BUS)
-def test_who_may_tell_systemd_to_do_what(everybody, row):
+def test_who_may_have_systemd_do_what(everybody, row):
     assert_holds(authorization.BUS, row, lambda who: everybody.tries(who, "systemd", *BUS[row]))
 
 
@@ -303,7 +303,7 @@ def test_who_may_call_a_users_server(guarded, everybody, row):
     def attempt(who):
         said = everybody.calls_server(who, method, 5003 if without_list else 5002, target, body)
         if passes and isinstance(said, int) and said not in {400, 401, 403}:
-            return "yes"  # whatever became of it, the call got there
+            return "yes"  # whatever happened to it, the call got there
         return "yes" if said == DONE.get(row, 200) else said
 
     assert_holds(authorization.SERVER, row, attempt)
@@ -336,7 +336,7 @@ def status(site, user, port, path="/status", host="localhost"):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-def test_a_server_knows_its_caller_on_both_addresses_and_tells_why_it_refuses(guarded, host):
+def test_a_server_knows_its_caller_on_both_addresses_and_says_why_it_refuses(guarded, host):
     guarded.show_code("2")
     assert status(guarded, "webapp", 5002, host=host).status == 200
     answer = status(guarded, "stranger", 5002, host=host)

@@ -40,7 +40,7 @@ def assert_is_ready(site):
     return shown
 
 
-def test_a_snapshot_is_made_for_whoever_may_call_and_belongs_to_the_session(linked):
+def test_a_snapshot_is_made_for_any_caller_that_is_allowed_and_belongs_to_the_session(linked):
     answer = linked.machine.curl("root", "POST", f"http://localhost:{PORT}/snapshot", {})
     assert answer.status == 200, answer.body
     newest = linked.machine.run("ls", snapshots(linked)).stdout.split()[0]

@@ -1,4 +1,4 @@
-"""A configuration that cannot be used, or may not be meant, is told where an administrator looks."""
+"""A configuration that cannot be used, or may not be meant, is reported where an administrator looks."""
 
 import contextlib
 import json
@@ -70,7 +70,7 @@ def test_a_restart_with_faults_ends_failed_at_once_and_does_not_loop(running, go
     caller = threading.Thread(target=call)
     caller.start()
     try:
-        # Whoever calls starts it again, and is refused when that has happened for too often.
+        # Who calls starts it again, and is refused when that has happened for too often.
         until(
             lambda: running.machine.systemctl("is-active", "waportd.socket", check=False) == "failed",
             "the end of the calls' starts",
@@ -86,7 +86,7 @@ def test_a_restart_with_faults_ends_failed_at_once_and_does_not_loop(running, go
     found = json.loads(ctl(running, "doctor", "--offline", "--json").stdout)["findings"]
     failed = {finding["check"]: finding for finding in found if finding["verdict"] == "fail"}
     assert "did you mean base?" in failed["configuration"]["message"]
-    # Mended, one restart brings all of it back.
+    # Once it is fixed, one restart brings all of it back.
     running.machine.run("tee", CONFIG, given=good)
     running.machine.systemctl("restart", "waportd")
     assert running.ask("GET", "/v1/users/1").status == 200
@@ -138,7 +138,7 @@ def test_a_file_that_the_daemon_cannot_read_is_found_by_root_too(running, good, 
     if "chown" in damage:
         assert "user waportd" in checked.stderr
         assert ctl(running, "config", "check").returncode == 1
-        # What it says mends it.
+        # What it says fixes it.
         running.machine.run("sh", "-c", finding["fix"])
         running.machine.systemctl("reload", "waportd")
 

@@ -1,4 +1,4 @@
-"""What happens to the disks and folders that a session lives on: it says so, mends, and nobody else notices."""
+"""What happens to the disks and folders that a session lives on: it says so, recovers, and nobody else notices."""
 
 import pytest
 from disks import fill, make_room, small_disk
@@ -84,7 +84,7 @@ def test_with_run_full_what_runs_runs_on_and_what_cannot_start_says_why(linked):
             linked.machine.systemctl("restart", "waportd.service")
             assert linked.main_pid("waportd.service") not in {0, daemon}
             linked.call("POST", "/v1/users/2/restart")
-            # systemd has no place to note whom a user id belongs to.
+            # systemd has no place to note who a user id belongs to.
             refused = linked.ask("PUT", "/v1/users/new")
             assert (refused.status, refused.json["cause"]) == (502, "unit_user")
             assert "df /run" in refused.json["hint"]
@@ -96,7 +96,7 @@ def test_with_run_full_what_runs_runs_on_and_what_cannot_start_says_why(linked):
     assert linked.main_pid(SERVICE) == before
 
 
-def test_with_a_full_journal_everything_goes_on_but_the_writing_of_it(linked):
+def test_with_a_full_journal_everything_continues_but_the_writing_of_it(linked):
     journal = "/var/log/journal"
     let_go = "systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service"
     take_up = "systemctl start systemd-journald.service; journalctl --flush"
@@ -181,7 +181,7 @@ def test_a_session_that_is_deleted_behind_its_back_asks_for_a_new_scan(linked):
     ) as lived:
         before = linked.main_pid(server(5002))
         linked.machine.run("rm", "-r", SESSION.replace(str(PORT), "5002"))
-        # It needs another browser, and that a folder; who asks while the server restarts is told so.
+        # It needs another browser, and that a folder; who asks while the server restarts learns that.
         refused = linked.ask("POST", "/v1/users/2/pairing-code", {"phone": "5511999990002"})
         assert refused.status in {502, 503}
         assert refused.json["hint"]

@@ -105,7 +105,7 @@ def test_a_session_runs_with_it_after_a_trial_and_goes_back(site, engine):
     assert site.call("GET", "/v1/users/2")["session"]["upstream"]["engine"] == "bundled"
 
 
-def test_one_that_does_not_get_there_is_taken_back_by_itself(site, engine):
+def test_one_that_does_not_get_there_is_taken_back_automatically(site, engine):
     said = ctl(site, "install", "--file", make(site, "1.97.0", STUCK))
     assert said.returncode == 0, said.stderr
     site.show_code("3")

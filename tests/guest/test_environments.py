@@ -83,7 +83,7 @@ def give(disk):
 
 
 def prepare(disk, package):
-    """Install the package where no systemd runs; return how nspawn boots what came of it."""
+    """Install the package where no systemd runs; return how nspawn boots the result of it."""
     shutil.copy(package, disk / "root/waportd.deb")
     shutil.copytree("/usr/share/i18n", disk / "usr/share/i18n", dirs_exist_ok=True)
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}

@@ -1,4 +1,4 @@
-"""What breaks, in a machine with a linked phone and a web app that never stops asking: it mends, and nothing is lost."""
+"""What breaks, in a machine with a linked phone and a web app that never stops asking: it is repaired, and nothing is lost."""
 
 import itertools
 import json
@@ -74,7 +74,7 @@ RENDERER = r"--type=renderer"
         ("the browser's page", RENDERER),
     ],
 )
-def test_a_killed_part_of_a_session_is_back_by_itself(linked, fault, victim):
+def test_a_killed_part_of_a_session_is_back_automatically(linked, fault, victim):
     server = linked.main_pid(SERVICE)
     with lived_through(linked, f"kill -9: {fault}") as lived:
         before = processes(linked, victim)[-1]
@@ -87,7 +87,7 @@ def test_a_killed_part_of_a_session_is_back_by_itself(linked, fault, victim):
     assert len(lived.failed("port")) <= 1
 
 
-def test_a_killed_session_is_back_by_itself(linked):
+def test_a_killed_session_is_back_automatically(linked):
     with lived_through(linked, "kill -9: the whole group") as lived:
         linked.machine.systemctl("kill", "--signal=KILL", SERVICE)
     assert lived.failed("API") == []
@@ -130,7 +130,7 @@ def begins(session):
     return session["state"] not in {None, "ready"} and not waits
 
 
-def test_all_whose_disk_is_full_are_back_by_themselves_when_it_is_not(three_linked):
+def test_all_whose_disk_is_full_are_back_automatically_when_it_is_not(three_linked):
     site = three_linked
     servers = " ".join(f"whatsapp@500{user}.service" for user in (USER, *MORE))
     with small_disk(site, STATE, "256m", f"systemctl stop {servers}", f"systemctl start {servers}"):
@@ -215,7 +215,7 @@ def test_a_daemon_killed_while_it_assigns_ports_gives_each_to_one_user(linked):
             said = linked.machine.run("sh", "-c", f"({kill_soon}) & {calls.replace('&;', '&')} wait").stdout
             until_anew(linked, "waportd.service", before)
             answered |= dict(re.findall(r'"user": "(churn_\w+)", "port": (\d+)', said))
-            # What was begun goes on or is asked for again.
+            # What was begun continues or is asked for again.
             for user in users:
                 linked.ask("PUT", f"/v1/users/{user}?wait=none")
         owners = {row["user"]: row["port"] for row in linked.call("GET", "/v1/users")["users"]}
@@ -237,7 +237,7 @@ def test_a_killed_service_of_the_system_costs_no_session(linked, victim):
 
 
 @pytest.mark.parametrize("verb", ["daemon-reexec", "daemon-reload"])
-def test_systemd_may_start_itself_anew_at_any_moment(linked, verb):
+def test_systemd_may_restart_itself_at_any_moment(linked, verb):
     server = linked.main_pid(SERVICE)
     with lived_through(linked, f"systemctl {verb}, while a user is started") as lived:
         linked.machine.run(
@@ -317,7 +317,7 @@ def test_a_damaged_store_is_named_and_sessions_run_on_until_it_is_restored(linke
         ("unreadable, and of another owner", "chown root:root {file}; chmod 0 {file}"),
     ],
 )
-def test_a_damaged_environment_file_is_written_anew(linked, fault, damage):
+def test_a_damaged_environment_file_is_written_again(linked, fault, damage):
     file = f"{STORE}/instances/{PORT}.env"
     with lived_through(linked, f"a server's environment file is {fault}; then the server is restarted"):
         linked.machine.run("sh", "-c", damage.format(file=file))
@@ -407,7 +407,7 @@ def test_a_foreign_program_that_tries_all_the_time_never_gets_the_port_of_a_user
     assert set(lived.failed("port")) <= UNANSWERED
 
 
-def test_a_new_user_whose_port_a_foreign_program_holds_gets_another_and_is_told(linked):
+def test_a_new_user_whose_port_a_foreign_program_holds_gets_another_and_learns_why(linked):
     with lived_through(linked, "a foreign program holds the port that a new user prefers") as lived:
         linked.machine.run(
             "systemd-run", "--quiet", "--unit=intruder",
@@ -492,7 +492,7 @@ def test_a_damaged_session_never_becomes_somebody_elses(linked, fault, damage):
 
 
 def waiting(site):
-    """Return the users whose servers end again and again, and of whom it is known when they are started next."""
+    """Return the users whose servers end again and again, and of which it is known when they are started next."""
     rows = site.call("GET", "/v1/users")["users"]
     return {
         row["user"]
@@ -516,7 +516,7 @@ def test_a_hundred_servers_that_crash_again_and_again_disturb_nobody(linked):
         )
         for user in users:
             linked.call("PUT", f"/v1/users/{user}?wait=none")
-        # They go on, with pauses from the fourth end on, and for each it is told when it is started next: not for all
+        # They continue, with pauses from the fourth end on, and for each it is said when it is started next: not for all
         # at one moment, since some of a hundred are always just being started.
         for when in ("", " after a restart of the daemon"):
             told = set()

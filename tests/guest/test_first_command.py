@@ -35,7 +35,7 @@ def test_after_it_a_code_is_drawn_without_another_step(bare_site, bus, recommend
     assert len(answer.stdout.split(",")) >= 4
     found = json.loads(site.machine.run("waportctl", "doctor", "--offline", "--json").stdout)["findings"]
     assert [finding for finding in found if finding["verdict"] == "fail"] == []
-    # Nor has anything to be mended by whoever deletes a user, the one call that the bus keeps for root.
+    # Nor has anything to be fixed by anyone who deletes a user, the one call that the bus keeps for root.
     site.machine.run("waportctl", "delete", "--yes", "1")
     until(lambda: site.ask("GET", "/v1/users/1").status == 404, "the deletion")
     what = f"apt install on a machine without what it needs, {recommends}, {bus}"

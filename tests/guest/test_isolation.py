@@ -1,4 +1,4 @@
-"""What keeps sessions apart, beyond what the table of test_authorization.py tells."""
+"""What keeps sessions apart, beyond what the table of test_authorization.py says."""
 
 import json
 
@@ -33,7 +33,7 @@ SEIZE, DETACH = 0x4206, 17
 print("ptrace", named(libc.ptrace(SEIZE, pid, None, None)))
 print("signal", named(libc.kill(pid, 0)))
 """
-"""Tries every way into another process's memory, and prints what came of each."""
+"""Tries every way into another process's memory, and prints the result of each."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_each_session_has_a_user_id_of_its_own(two_sessions):
 
 
 def test_what_everybody_may_see_holds_no_secret(two_sessions):
-    """Command lines are public, and what systemd tells of a unit."""
+    """Command lines are public, and what systemd says of a unit."""
     site = two_sessions
     code = site.show_code("3")["qr"]
     commands = site.machine.run(
@@ -120,7 +120,7 @@ def test_nobody_takes_the_address_of_the_api_while_the_daemon_is_away(site):
     assert machine.run("python3", "-c", SQUAT, "8099", "8", user="stranger").stdout == "taken 0\n"
     machine.run("curl", "--silent", "--fail", "--max-time", "20", "http://127.0.0.1:8099/openapi.json")
     assert "8099" in machine.run("waportctl", "doctor", "--offline", check=False).stdout
-    # Taken out, it is served no more, whoever holds it, and not after a restart either.
+    # Taken out, it is served no more, no matter who holds it, and not after a restart either.
     asked = ("curl", "--silent", "--fail", "--max-time", "2", "http://127.0.0.1:8099/openapi.json")
     site.configure(api={})
     assert machine.run(*asked, check=False).returncode == CURL_TIMED_OUT
@@ -164,7 +164,7 @@ done
 
 
 def test_nobody_takes_the_address_of_the_api_while_the_daemon_cannot_start(site):
-    """Whoever calls starts it, and it ends at once: systemd gives up a socket by which that happens too often."""
+    """Who calls starts it, and it ends at once: systemd gives up a socket by which that happens too often."""
     machine = site.machine
     site.configure(api={"listen": ["127.0.0.1:8098"]})
     site.hold_addresses()
@@ -206,7 +206,7 @@ def test_a_web_app_with_a_dynamic_user_is_let_in_where_it_is_named(site):
     group = machine.run("getent", "group", "waportd").stdout.split(":")[2]
 
     def start(name, owner):
-        """Have the service get that user id: it takes whom its folder belongs to (systemd.exec(5))."""
+        """Have the service get that user id: it takes who its folder belongs to (systemd.exec(5))."""
         machine.run("install", "--directory", f"--owner={owner}", f"/var/lib/private/{name}")
         how = (
             f"--unit={name}",
@@ -246,7 +246,7 @@ def test_a_web_app_with_a_dynamic_user_is_let_in_where_it_is_named(site):
     machine.systemctl("restart", "plain")
     assert uid("plain") == plain
     machine.systemctl("stop", "plain")
-    # With another user id it is somebody else: to the API until the list is changed, to a server until it starts anew.
+    # With another user id it is somebody else: to the API until the list is changed, to a server until it starts again.
     machine.systemctl("stop", "named")
     start("named", OTHER_UID)
     assert (asked_api("named"), asked_server("named")) == ("403", "403")
@@ -281,7 +281,7 @@ LINK_LOCAL, NAME_SERVER = "169.254.77.1", "169.254.77.53"
 
 
 def reached(machine):
-    """Tell what a program reaches that runs among the sessions."""
+    """Say what a program reaches that runs among the sessions."""
     beside = ("systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--slice=whatsapp.slice")
     return machine.run(
         *beside, "python3", "-c", REACH, LINK_LOCAL, NAME_SERVER, "127.0.0.1"

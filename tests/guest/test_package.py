@@ -158,7 +158,7 @@ def test_a_downgrade_works_or_says_why_not(empty_site):
     site.install()
     until(lambda: "has schema version" in site.machine.journal("--unit=waportd"), "the refusal")
     assert "install the newer waportd again" in site.machine.journal("--unit=waportd")
-    # Another try would not mend it: it ends as failed, at once.
+    # Another try would not fix it: it ends as failed, at once.
     until(lambda: site.machine.systemctl("is-failed", "waportd", check=False) == "failed", "the failure")
     assert site.machine.show("waportd.service", "ExecMainStatus") == "65"
     assert site.machine.journal("--unit=waportd", "--output=cat").count("has schema version") == 1

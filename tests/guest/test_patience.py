@@ -1,4 +1,4 @@
-"""A linked user is never given up: what goes by itself is survived without help, and what was asked for never counts."""
+"""A linked user is never given up: what passes is survived without help, and what was asked for never counts."""
 
 import datetime as dt
 import itertools
@@ -25,7 +25,7 @@ NODE = "/usr/bin/node"
 PATIENCE = 120.0
 """Seconds within which a user is back when what kept them down is gone."""
 TOGETHER = {5002: "5511999990002", 5003: "5511999990003", 5004: "5511999990004"}
-"""Ports of sessions with real browsers, whom all of a fault befalls, and their phones."""
+"""Ports of sessions with real browsers, all of which a fault hits, and their phones."""
 OUTAGE, CRASHES, SHORTAGE = (300, 30, 60) if EVERYTHING else (6, 5, 1)
 """Seconds for which no browser starts, pages crash, and memory is short."""
 STARTS_AN_HOUR = 20
@@ -76,7 +76,7 @@ def broken(site):
 
 
 class Together:
-    """Linked sessions that a fault befalls together, and what their servers say of it."""
+    """Linked sessions that a fault hits together, and what their servers say of it."""
 
     def __init__(self, site):
         self.site = site
@@ -100,7 +100,7 @@ class Together:
         ]
 
     def until_back(self):
-        """Wait until all have met the fault and are back by themselves; return the seconds that it took."""
+        """Wait until all have met the fault and are back automatically; return the seconds that it took."""
         since = time.monotonic()
         until(
             lambda: (
@@ -144,7 +144,7 @@ def together(real):
     return Together(real)
 
 
-def test_sessions_whose_pages_crash_again_and_again_are_back_by_themselves(together):
+def test_sessions_whose_pages_crash_again_and_again_are_back_automatically(together):
     pids = together.pids()
     assert kill_all(together.site, RENDERER, CRASHES) > len(TOGETHER)
     together.judge(f"each page crashes for {CRASHES} s", together.until_back())
@@ -153,7 +153,7 @@ def test_sessions_whose_pages_crash_again_and_again_are_back_by_themselves(toget
         assert "its page is reloaded" in tries(together.said(), port)[0]
 
 
-def test_sessions_without_a_browser_are_back_by_themselves(together):
+def test_sessions_without_a_browser_are_back_automatically(together):
     machine = together.site.machine
     [browser] = machine.run(
         "sh", "-c", "command -v chromium-headless-shell chromium | head -n 1"
@@ -169,7 +169,7 @@ def test_sessions_without_a_browser_are_back_by_themselves(together):
     together.judge(f"no browser is there for {OUTAGE} s", together.until_back())
 
 
-def test_sessions_that_run_out_of_memory_are_back_by_themselves(together, record_property):
+def test_sessions_that_run_out_of_memory_are_back_automatically(together, record_property):
     with shortage(together.site) as short:
         until(lambda: short.killed() and "ready" not in together.states(), "the end of all")
         together.site.machine.run("sleep", str(SHORTAGE))
@@ -223,7 +223,7 @@ def call(site, outcomes, done):
             outcomes.append(str(error))
 
 
-def test_a_server_that_is_killed_again_and_again_is_back_by_itself_and_keeps_its_port(user):
+def test_a_server_that_is_killed_again_and_again_is_back_automatically_and_keeps_its_port(user):
     outcomes, done, began = [], threading.Event(), time.monotonic()
     caller = threading.Thread(target=call, args=(user, outcomes, done))
     caller.start()
@@ -327,7 +327,7 @@ def test_who_asks_while_it_waits_does_not_wait(user):
 
 
 def test_who_stops_it_while_it_waits_has_the_next_start_wait_for_nothing(user):
-    """By systemctl, of which nobody tells the daemon; a start alone joins the one that waits.
+    """By systemctl, which nobody reports to the daemon; a start alone joins the one that waits.
 
     So does a restart before version 254 of systemd, which shows nothing of it.
     """
@@ -352,7 +352,7 @@ def due(seconds):
     return number
 
 
-def test_a_fault_that_lasts_costs_few_starts_whoever_calls(site, broken):
+def test_a_fault_that_lasts_costs_few_starts_however_many_call(site, broken):
     before, began = broken
     if EVERYTHING:
         left = HOUR - (time.monotonic() - began)

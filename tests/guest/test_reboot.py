@@ -56,7 +56,7 @@ def test_linked_sessions_come_back_one_after_the_other_and_of_the_rest_the_ports
         assert is_active(site, unit) == "inactive"
     assert site.machine.systemctl("is-system-running", "--wait") == "running"
 
-    # The port alone is enough for whoever calls it, and whoever asks for a stopped user gets the login.
+    # The port alone is enough for anyone who calls it, and who asks for a stopped user gets the login.
     answer = site.machine.curl("webapp", "GET", f"http://localhost:500{NOT_AUTOSTARTED}/health")
     assert answer.status == 200
     site.until_session(NOT_AUTOSTARTED, "ready")

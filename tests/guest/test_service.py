@@ -128,7 +128,7 @@ def test_all_servers_together_have_limits(site):
     assert 0 < int(site.machine.show("whatsapp.slice", "TasksMax")) < 2**63
 
 
-def test_a_crash_loop_is_told_and_mended_by_a_start(site):
+def test_a_crash_loop_is_reported_and_fixed_by_a_start(site):
     site.call("PUT", "/v1/users/12", 201)
 
     def killed():

@@ -46,7 +46,7 @@ def fitting(site):
     return site.call("GET", "/v1/host")["more_sessions"]
 
 
-def test_sessions_are_linked_until_no_more_fit_and_all_go_on(small, record_property):
+def test_sessions_are_linked_until_no_more_fit_and_all_continue(small, record_property):
     site, confined = small
     assert site.call("GET", "/v1/host")["memory"]["total"] == MEMORY
     linked, refused = [], None

@@ -24,7 +24,7 @@ def failures(site, *, user=None):
     return {finding["check"]: finding for finding in found if finding["verdict"] == "fail"}
 
 
-def test_root_and_the_group_may_call_and_a_stranger_is_told_what_is_missing(site):
+def test_root_and_the_group_may_call_and_a_stranger_learns_what_is_missing(site):
     site.call("PUT", "/v1/users/31?wait=none", 201)
     for user in (None, "webapp"):
         listed = ctl(site, "list", user=user)
@@ -64,7 +64,7 @@ def test_doctor_finds_nothing_amiss_on_a_fresh_machine_and_root_sees_all(site):
     ],
     ids=["no daemon", "no rule", "no node"],
 )
-def test_doctor_names_what_is_amiss_and_the_command_that_mends_it(site, damage, repair, check, mend):
+def test_doctor_names_what_is_amiss_and_the_command_that_fixes_it(site, damage, repair, check, mend):
     site.machine.run(*damage)
     try:
         found = failures(site)
@@ -75,7 +75,7 @@ def test_doctor_names_what_is_amiss_and_the_command_that_mends_it(site, damage, 
 
 
 def test_a_rule_that_refuses_the_daemon_is_found(site):
-    """The rule is there, and another one comes before it: only asking polkit itself tells."""
+    """The rule is there, and another one comes before it: only asking polkit itself shows that."""
     rule = 'polkit.addRule(function(action, subject) { if (subject.user == "waportd") return polkit.Result.NO; });'
     place = "/etc/polkit-1/rules.d/00-refuse.rules"
     site.machine.run("tee", place, given=rule)

@@ -1,8 +1,8 @@
-"""Runs in a machine as the web app: asks again and again, and tells in JSON lines what each answer was.
+"""Runs in a machine as the web app: asks again and again, and writes in JSON lines what each answer was.
 
     witness.py SOCKET USER PORT
 
-It goes on until it is stopped.
+It continues until it is stopped.
 """
 
 import contextlib

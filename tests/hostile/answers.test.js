@@ -67,7 +67,7 @@ function answer(chance) {
     return chance.cut(chance.once(4) ? chance.damaged(whole) : whole);
 }
 
-/** A redirect to nowhere was told as a mistake of the caller's. */
+/** A redirect to nowhere was reported as a mistake of the caller's. */
 const NOWHERE = [['HTTP/1.1 302 x\r\nLocation: gopher://x/\r\nContent-Length: 0\r\n\r\n']];
 const several = (chance) => [answer(chance), ...chance.some(6, () => answer(chance))];
 

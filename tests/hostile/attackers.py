@@ -2,7 +2,7 @@
 
     attackers.py TARGET
 
-tries those that are in `ATTACKS` on an API of this machine, and prints what came of each as JSON. TARGET is a JSON object
+tries those that are in `ATTACKS` on an API of this machine, and prints the result of each as JSON. TARGET is a JSON object
 with the members of `Target`.
 """
 
@@ -51,9 +51,9 @@ class Target:
         self.pid, self.socket, self.port = pid, socket, port
         self.admin, self.token, self.link = admin, token, link
         self.third, self.session = third, session
-        """A token of user 3, and the port of their server, which is whoever listens there; or None."""
+        """A token of user 3, and the port of their server, which is who listens there; or None."""
         self.stranger = stranger
-        """The user id, and the groups, of another caller than those who go on calling: root nowhere."""
+        """The user id, and the groups, of another caller than those who keep calling: root nowhere."""
 
     @property
     def memory(self):
@@ -87,7 +87,7 @@ def shown(token):
 
 
 class Others:
-    """Callers who go on calling, over TCP with a token and over the unix socket; each call on a connection of its own.
+    """Callers who keep calling, over TCP with a token and over the unix socket; each call on a connection of its own.
 
     They look most of the time, and change something now and then.
     """
@@ -132,7 +132,7 @@ class Others:
 
     @property
     def _delayed(self):
-        """What is nobody's fault: on a busy machine both ends of a call wait for a processor."""
+        """What is no one's fault: on a busy machine both ends of a call wait for a processor."""
         return self.daemon.delayed + delayed("thread-self")
 
     @property
@@ -141,7 +141,7 @@ class Others:
 
 
 def tried(target, attack):
-    """Attack, while others call, until that does no harm; return what came of each try."""
+    """Attack, while others call, until that does no harm; return the result of each try."""
     tries = []
     while not tries or (len(tries) < ROUNDS and tries[-1]["p99"] >= QUICK):
         before = target.memory
@@ -312,7 +312,7 @@ def change_without_end(target):
 
 
 def follow_logs(target):
-    """Follow all logs that a token lets follow, which go on all the time, and read none of them."""
+    """Follow all logs that a token lets follow, which continue all the time, and read none of them."""
     connections = crowd(target, 60, head("/v1/users/2/logs?follow=true", shown(target.token)))
     # The first ones are refused while those of a try before are still being let go.
     assert any(connection.recv(12) == b"HTTP/1.1 200" for connection in connections)
@@ -326,7 +326,7 @@ def open_streams(target):
 
 
 class Session:
-    """A session that was taken over: it says what it likes to whoever connects to the port of user 3."""
+    """A session that was taken over: it says what it likes to anyone who connects to the port of user 3."""
 
     def __init__(self, target, answer):
         """``answer`` is called with each connection and the path that was asked for, on a thread of its own."""

@@ -248,7 +248,7 @@ fuzz('no call of any path fails a server, takes its memory, or has a secret come
         const given = Buffer.isBuffer(sent) ? sent : Buffer.from(JSON.stringify(sent));
         const options = { body: has ? given : undefined, headers: Object.fromEntries(names) };
         const answer = await request(server.port, method, where, options).catch(({ code }) => {
-            // Whoever is hung up on while he still sends may not get to read why.
+            // Who is hung up on while he still sends may not get to read why.
             assert.match(code, /^(ECONNRESET|EPIPE)$/);
             return { status: 400, json: { error: '' }, text: '' };
         });

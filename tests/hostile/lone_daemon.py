@@ -1,10 +1,10 @@
-"""The API in a process of its own, for whoever wants to exhaust it: all of it is real but systemd and WhatsApp.
+"""The API in a process of its own, for those who want to exhaust it: all of it is real but systemd and WhatsApp.
 
     lone_daemon.py DIRECTORY FIRST_PORT [USER]
 
-``USER`` is whom api.allow_users names.
+``USER`` is who api.allow_users names.
 Prints a line of JSON when it serves: the socket, the TCP port, tokens, a connect link's query, and the port of user 3,
-whose session whoever likes may be: nothing listens there. The journal has 500 lines a second of user 2's server while
+whose session anyone may be: nothing listens there. The journal has 500 lines a second of user 2's server while
 somebody follows it. Ends with its standard input. The log goes to standard error.
 """
 

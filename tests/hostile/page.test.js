@@ -1,6 +1,6 @@
 'use strict';
 
-/** What WhatsApp's page hands over, and what becomes of it: an event of plain values, whatever it was. */
+/** What WhatsApp's page hands over, and what happens to it: an event of plain values, whatever it was. */
 
 const assert = require('node:assert/strict');
 

@@ -57,7 +57,7 @@ def impostor():
 
 
 def first(stream):
-    """Take what a stream tells first."""
+    """Take what a stream says first."""
     with contextlib.closing(stream):
         return next(stream, None)
 

@@ -185,7 +185,7 @@ class Promises(RuleBasedStateMachine):
             await self.settle()
 
     async def settle(self):
-        """Let what the daemon does by itself come to an end, so that a sequence always runs the same way."""
+        """Let what the daemon does automatically come to an end, so that a sequence always runs the same way."""
         while starts := [runtime.start for runtime in self.supervisor.runtimes if runtime.start]:
             await asyncio.wait(starts, timeout=20)
         await settled(self.supervisor)
@@ -380,7 +380,7 @@ class Promises(RuleBasedStateMachine):
 # Who dies by SIGKILL closes nothing.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_promise_is_kept(monkeypatch):
-    # The next port is cleaned while other things go on, which are over in no time here.
+    # The next port is cleaned while other things continue, which are over in no time here.
     monkeypatch.setattr("waportd.cleaning_ahead.CLEAN_NEXT_DELAY_S", 0.0)
     examples = 60 if os.environ.get("WAPORTD_FUZZ", "ci") == "ci" else 3000
     run_state_machine_as_test(Promises, settings=settings(max_examples=examples, stateful_step_count=40))

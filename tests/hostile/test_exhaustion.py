@@ -1,4 +1,4 @@
-"""One caller takes all it can get, in every way there is; everybody else goes on being answered at once."""
+"""One caller takes all it can get, in every way there is; everybody else is answered at once as before."""
 
 import functools
 import json
@@ -103,7 +103,7 @@ def test_more_connections_than_there_are_descriptors(daemon, tcp):
     assert len(daemon.log) < 50
 
 
-def test_where_there_is_no_descriptor_left_it_waits_and_goes_on(daemon):
+def test_where_there_is_no_descriptor_left_it_waits_and_continues(daemon):
     before = len(daemon.log)
     soft, hard = daemon.process.rlimit(psutil.RLIMIT_NOFILE)
     daemon.process.rlimit(psutil.RLIMIT_NOFILE, (daemon.process.num_fds() + 10, hard))

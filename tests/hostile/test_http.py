@@ -386,7 +386,7 @@ def test_a_body_of_ten_megabytes_is_refused_and_not_kept(target):
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(head + body)
         answer = receive(connection) if isinstance(target, Server) else connection.recv(65536)
-    # Whoever is hung up on while he still sends may not get to read why.
+    # Who is hung up on while he still sends may not get to read why.
     assert answer[9:12] in {b"413", b""}
     assert is_well(target)
 

@@ -292,7 +292,7 @@ def test_deep_json_is_refused(depth):
 
 @given(ANYTHING, st.sampled_from([None, 2]))
 @example({"name": "\x1b]0;\x9b\u202e\ud800\U000e0041\x7f"}, None)
-def test_no_document_steers_the_terminal_it_is_shown_on(document, indent):
+def test_no_document_controls_the_terminal_it_is_shown_on(document, indent):
     told = in_json(document, indent)
     assert all(line.isprintable() for line in told.split("\n"))
     assert repr(json.loads(told)) == repr(json.loads(json.dumps(document)))

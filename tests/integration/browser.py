@@ -138,7 +138,7 @@ class Browser:
         return None
 
     def see(self, *texts, within="body"):
-        """Wait until all these texts are on show."""
+        """Wait until all these texts are shown."""
 
         def seen():
             try:
@@ -155,7 +155,7 @@ class Browser:
             ) from None
 
     def miss(self, selector):
-        """Wait until nothing of the kind is on show."""
+        """Wait until nothing of the kind is shown."""
         until(lambda: self.find(selector) is None, f"the end of {selector}")
 
     def press(self, label, within="body", unless=lambda: False):
@@ -179,7 +179,7 @@ class Browser:
                 ElementNotInteractableException,
                 ElementClickInterceptedException,
             ):
-                return False  # drawn anew, hidden or covered in between: nothing was pressed
+                return False  # drawn again, hidden or covered in between: nothing was pressed
             return True
 
         until(pressed, f"a button {label!r}")
@@ -245,7 +245,7 @@ class Browser:
         return self.run("const page = document.documentElement; return page.scrollWidth - page.clientWidth")
 
     def announcements(self):
-        """Begin to keep what a screen reader is told; return a function that tells it."""
+        """Begin to keep what a screen reader reads out; return a function that returns it."""
         self.run("""
             window.told = [];
             const live = '[role=status], [role=alert], [aria-live]';
@@ -268,7 +268,7 @@ def free_of_barriers(browser, **look):
 
 
 def reconnect(browser):
-    """Have a page that lost the daemon try again now, unless it got there by itself."""
+    """Have a page that lost the daemon try again now, unless it got there automatically."""
     browser.press("Try now", unless=lambda: browser.find("#lost") is None)
     browser.miss("#lost")
 

@@ -24,7 +24,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_sessionstart():
-    """Touch nobody's sessions: each test ends with all sessions of its user deleted."""
+    """Touch no one's sessions: each test ends with all sessions of its user deleted."""
     if kept := [folder for folder in SESSIONS if folder.exists()]:
         pytest.exit(
             f"{kept[0]} holds sessions, which these tests would delete: move it away, or run them as root, "
@@ -42,7 +42,7 @@ def standin(tmp_path_factory):
 
 @pytest.fixture
 def idle_waportd(tmp_path, standin):
-    """A daemon that a test configures and starts by itself."""
+    """A daemon that a test configures and starts on its own."""
     waportd = Waportd(tmp_path, standin)
     yield waportd
     waportd.stop()

@@ -121,7 +121,7 @@ class WebApp:
             case "answers 503":
                 return handler.answer(503)
             case "hangs":
-                # It is started anew, and forgets what it was at.
+                # It is started again, and forgets what it was at.
                 self._works.wait(PATIENCE)
                 handler.close_connection = True
                 return None
@@ -175,7 +175,7 @@ class Writer(_Clock):
 
 @dataclass
 class Sender(_Clock):
-    """Has a session send, each message with a key of its own, and repeats the call until it is told: sent."""
+    """Has a session send, each message with a key of its own, and repeats the call until the answer is: sent."""
 
     waportd: object
     user: str
@@ -224,7 +224,7 @@ def journal_of(waportd, user):
 
 
 class Correspondence:
-    """All that is written to linked sessions and by them, and what becomes of it."""
+    """All that is written to linked sessions and by them, and what happens to it."""
 
     def __init__(self, waportd, standin, app, sessions):
         """``sessions``: user and phone of each."""
@@ -318,7 +318,7 @@ class Correspondence:
         return [text for text in texts if seen[text] == 0], [text for text in texts if seen[text] > 1]
 
     def figures(self):
-        """Return what docs/reliability.md tells of it."""
+        """Return what docs/reliability.md says of it."""
         written = [taken for writer in self._writers for *_, taken in writer.written]
         taken = Counter(copy.event["body"] for copy in self._app.copies if copy.is_taken)
         lost, not_found = self.lost()

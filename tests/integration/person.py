@@ -136,7 +136,7 @@ def _bytes(text):
 
 
 def client_data(assertion):
-    """Return what the browser says of itself in an answer."""
+    """Return what the browser says about itself in an answer."""
     return json.loads(_bytes(assertion["response"]["clientDataJSON"]))
 
 

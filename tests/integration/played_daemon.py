@@ -1,4 +1,4 @@
-"""A daemon that tells the connect page what a test says, and an extension that answers as the test says.
+"""A daemon that shows the connect page what a test says, and an extension that answers as the test says.
 
 For what the real ones cannot be brought to at will: other extensions, refusals, and each step for as long as it is looked at.
 The pages are the real ones, as the real daemon serves them.
@@ -32,7 +32,7 @@ ASKED = {"stage": "asked", "options": OPTIONS, "expires_at": "2100-01-01T00:00:0
 
 
 class PlayedDaemon:
-    """One user, `1`, whose session is in the state that was told last."""
+    """One user, `1`, whose session is in the state that was set last."""
 
     def __init__(self):
         self.asked = []
@@ -55,7 +55,7 @@ class PlayedDaemon:
         return f"http://127.0.0.1:{self._port}"
 
     def tell(self, status, passkey=None, **more):
-        """Have the session be in a state, and tell the pages that follow."""
+        """Have the session be in a state, and show it to the pages that follow."""
         nothing = dict.fromkeys(("qr", "expires_at", "message", "cause", "hint"))
         document = {**nothing, "status": status, "attempt": 0, "attempts": 5, "passkey": passkey, **more}
 

@@ -25,7 +25,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture
 def ctl(waportd):
-    """Run waportctl; return what came of it."""
+    """Run waportctl; return the result of it."""
 
     def run(command, *arguments, **options):
         words = [command, "--config", waportd.config_file, *arguments]

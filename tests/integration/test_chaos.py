@@ -1,7 +1,7 @@
 """Faults of every kind, one after the other, on linked sessions: `make chaos` does it for fifteen minutes.
 
 The rule is the same at every size: whatever is killed, reloaded or held up, each session is back within 30 s, none
-is taken for logged out, no document is injected into twice, and whoever asks for a code gets one. Meanwhile people
+is taken for logged out, no document is injected into twice, and anyone who asks for a code gets one. Meanwhile people
 write and are written to, and the web app fails as web apps do: no message is lost, and none is sent twice.
 """
 
@@ -156,7 +156,7 @@ class Asker:
         assert not self._thread.is_alive(), "whoever asks for a code waits for ever"
 
     def _again(self, method, path):
-        """Ask, and once more where the daemon ends: what it was just answering dies with it, or is told to ask again."""
+        """Ask, and once more where the daemon ends: what it was just answering dies with it, or has to be asked again."""
         with contextlib.suppress(OSError):
             answer = self.waportd.ask(method, path, timeout=90)
             if answer.status != 503 or answer.json["code"] != "restarting":
@@ -289,7 +289,7 @@ def test_nothing_that_happens_takes_a_linked_session_down_for_long(waportd, stan
             if time.monotonic() > ends and len(happened) >= len(FAULTS):
                 break
             witness = draw.choice(witnesses)
-            # A fault befalls what is there: a session that comes back from the one before has no page.
+            # A fault hits what is there: a session that comes back from the one before has no page.
             until(lambda phone=witness.phone: has_page(standin, phone), f"a page of user {witness.user}")
             getattr(chaos, name)(witness)
             happened.append(name)

@@ -21,7 +21,7 @@ PHONE = "5511999990001"
 
 @pytest.fixture
 def ctl(waportd):
-    """Run waportctl; return what came of it."""
+    """Run waportctl; return the result of it."""
 
     def run(*arguments, given=""):
         return subprocess.run(
@@ -104,7 +104,7 @@ def test_a_session_of_the_earlier_setup_is_taken_over_without_a_new_scan(waportd
     assert waportd.user("2")["session"]["state"] == "ready"
 
 
-def test_a_folder_without_a_login_is_told_from_one_with(waportd, standin, ctl, tmp_path):
+def test_a_folder_without_a_login_is_distinguished_from_one_with(waportd, standin, ctl, tmp_path):
     """Taken for what it is: the server shows a code, and the command says that nothing is linked."""
     profile = tmp_path / ".wwebjs_auth_5003/session-ylada_bot_5003"
     profile.mkdir(parents=True)
@@ -293,7 +293,7 @@ def test_the_page_of_all_users_opens_in_a_browser_and_is_live(waportd, browser):
         browser.open(link)
         until(lambda: browser.driver.current_url.endswith("/"), "the page")
         waportd.call("PUT", "/v1/users/somebody", 201)
-        browser.see("somebody", "20000")  # told by the event stream
+        browser.see("somebody", "20000")  # reported by the event stream
         assert browser.complaints() == []
         browser.open(link)
         browser.see("This link was already used")

@@ -15,7 +15,7 @@ STUCK = "\nClient.prototype.inject = () => new Promise(() => {});\n"
 
 @pytest.fixture
 def engine(waportd):
-    """Run `waportctl engine`; return what came of it."""
+    """Run `waportctl engine`; return the result of it."""
 
     def run(*arguments):
         command = [sys.executable, "-m", "waportd.cli", "--socket", waportd.socket, "engine", *arguments]
@@ -77,7 +77,7 @@ def test_it_is_tried_on_some_then_it_is_for_all_and_one_command_goes_back(waport
     assert [runs(waportd, user) for user in (1, 2)] == ["1.99.0", "1.99.0"]
     assert waportd.user(1)["session"]["upstream"]["library"] == "1.99.0"
     assert waportd.user(1)["session"]["phone_number"] == PHONE
-    # Who was no canary goes on, and gets it with the next start.
+    # Who was no canary continues, and gets it with the next start.
     assert waportd.user(3)["process"]["pid"] == pid
     assert (waportd.user(3)["engine"], runs(waportd, 3)) == ("1.99.0", "bundled")
     assert not any(waportd.user(user)["own_engine"] for user in (1, 2, 3))

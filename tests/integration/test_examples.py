@@ -90,7 +90,7 @@ def test_a_person_logs_in_links_a_phone_and_sends_a_message(web_app, waportd, st
     waportd.reload()
     assert "webhook_url: taken over" in waportd.journal("waportd.service")
     browser.open(f"{web_app}/connect")
-    browser.see("Log in", "Password")  # whoever is not known sees nothing else
+    browser.see("Log in", "Password")  # who is not known sees nothing else
     assert status_of(f"{web_app}/api/qr") == 401
     browser.type("ana", into="input[name=name]")
     browser.type("wrong", into="input[name=password]")
@@ -262,7 +262,7 @@ def test_the_tutorial_receives_answers_sends_and_reads(idle_waportd, standin, tm
 
     before = waportd.user("2")["process"]["pid"]
     with typed(f"{bot}\nwait"):
-        # Whoever writes before the server has started anew writes to one that has no webhook.
+        # Who writes before the server has restarted writes to one that has no webhook.
         until(
             lambda: waportd.user("2")["process"]["pid"] not in {None, before}, "the server with the webhook"
         )

@@ -1,4 +1,4 @@
-"""What goes wrong: each fault has its cause, message and hint, and what can mend itself does."""
+"""What goes wrong: each fault has its cause, message and hint, and what can fix itself does."""
 
 import concurrent.futures
 import contextlib
@@ -41,7 +41,7 @@ def restarts(port):
 
 
 @pytest.mark.parametrize("victim", ["node", "group"])
-def test_after_sigkill_it_is_back_by_itself_and_no_request_is_refused(linked, victim):
+def test_after_sigkill_it_is_back_automatically_and_no_request_is_refused(linked, victim):
     before = processes(5001)
     with Poller(lambda: ask_server(5001, "/health", timeout=20)) as poller:
         poller.since(0)
@@ -60,7 +60,7 @@ def test_after_sigkill_it_is_back_by_itself_and_no_request_is_refused(linked, vi
     assert linked.user("1")["process"]["restarts"] == 1
 
 
-def test_a_browser_that_is_killed_is_replaced_and_its_server_goes_on(linked):
+def test_a_browser_that_is_killed_is_replaced_and_its_server_continues(linked):
     server, *_ = before = processes(5001)
     with Poller(lambda: ask_server(5001, "/health", timeout=20)) as poller:
         for _ in range(2):
@@ -80,7 +80,7 @@ def test_a_browser_that_is_killed_is_replaced_and_its_server_goes_on(linked):
     assert linked.user("1")["process"]["restarts"] == 0
 
 
-def test_whoever_waits_while_a_server_dies_is_answered_by_the_next_one(waportd, standin):
+def test_who_waits_while_a_server_dies_is_answered_by_the_next_one(waportd, standin):
     waportd.show_code("1")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(waportd.call, "PUT", "/v1/users/1?wait=ready&timeout=60", timeout=90)
@@ -142,7 +142,7 @@ def test_a_server_that_crashes_again_and_again_is_a_crash_loop(idle_waportd, tmp
     assert dt.datetime.fromisoformat(shown["next_start"]) > dt.datetime.now(dt.UTC)
     page = idle_waportd.call("GET", "/api/qr?user_id=1")
     assert (page["status"], page["cause"], page["error"]) == ("error", "browser_lost", shown["message"])
-    # The port stays open. A start mends it at once, when the reason is gone; a page that polls has to wait for its time.
+    # The port stays open. A start fixes it at once, when the reason is gone; a page that polls has to wait for its time.
     with socket.create_connection(("127.0.0.1", 5001)):
         pass
     script.unlink()
@@ -193,7 +193,7 @@ def test_no_browser(idle_waportd):
     assert problem["cause"] == "browser_missing"
     assert "/nowhere/chromium is not an executable file" in problem["detail"]
     assert "apt install chromium" in problem["hint"]
-    # What it says comes before it has told systemd that it is ready.
+    # What it says comes before it has reported to systemd that it is ready.
     until(lambda: is_active("whatsapp@5001.service"), "its start")
     page = idle_waportd.call("GET", "/api/qr?user_id=1")
     assert (page["status"], page["cause"]) == ("error", "browser_missing")
@@ -222,7 +222,7 @@ def test_a_page_that_never_gives_a_code(idle_waportd, standin):
     assert "another browser" in problem["hint"]
 
 
-def test_a_login_that_never_gets_ready_is_loaded_anew(idle_waportd, standin):
+def test_a_login_that_never_gets_ready_is_loaded_again(idle_waportd, standin):
     idle_waportd.configure(instances={"ready_timeout": 5})
     idle_waportd.start()
     code = idle_waportd.show_code("1")

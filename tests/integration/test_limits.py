@@ -10,7 +10,7 @@ MOST = 4 << 30
 
 
 def refusal(waportd, user):
-    """Have a user refused; return what the caller, and the user's page, are told."""
+    """Have a user refused; return what the caller, and the user's page, get."""
     answer = waportd.ask("PUT", f"/v1/users/{user}?wait=qr")
     assert (answer.status, answer.json["code"]) == (503, "limit_reached"), answer.body
     assert int(answer.headers["Retry-After"]) > 0
@@ -27,7 +27,7 @@ def rotates(waportd, standin, user):
     return until(lambda: (now := waportd.qr(user)["qr"]) and now != code, f"the next code of {user}")
 
 
-def test_whom_the_limit_refuses_waits_and_disturbs_none_of_those_that_run(idle_waportd, standin):
+def test_who_is_refused_by_the_limit_waits_and_disturbs_none_of_those_that_run(idle_waportd, standin):
     waportd = idle_waportd
     waportd.configure(limits={"max_running": 3})
     waportd.start()

@@ -10,7 +10,7 @@ from support import rendered_svg, rendered_text, scanned
 PHONE = "5511999990001"
 
 
-def test_events_tell_of_a_scan_and_pictures_show_the_code(waportd, standin):
+def test_events_report_a_scan_and_pictures_show_the_code(waportd, standin):
     code = waportd.show_code("1")
     with EventStream(waportd, "/v1/users/1/events") as one, EventStream(waportd, "/v1/events") as everybody:
         assert one.until("user")[-1].data["session"]["state"] == "qr"
@@ -50,7 +50,7 @@ def test_events_tell_of_a_scan_and_pictures_show_the_code(waportd, standin):
         assert [event.name for event in resumed.until("complete")] == ["deleted", "complete"]
 
 
-def test_a_restart_of_the_daemon_ends_the_streams_and_readers_start_anew(waportd):
+def test_a_restart_of_the_daemon_ends_the_streams_and_readers_start_again(waportd):
     waportd.call("PUT", "/v1/users/1?wait=none", 201)
     with EventStream(waportd, "/v1/events") as events:
         last = events.until("complete")[-1].id
@@ -74,7 +74,7 @@ def test_the_log_holds_what_server_systemd_and_daemon_say(waportd):
     }
 
     def complete():
-        # A code may be on show before the journal has all that was said.
+        # A code may be shown before the journal has all that was said.
         shown = waportd.call("GET", "/v1/users/1/logs?lines=1000")
         found = {
             (source, text)
@@ -98,7 +98,7 @@ def test_the_log_holds_what_server_systemd_and_daemon_say(waportd):
         waportd.call("DELETE", "/v1/users/1", 204)
         while follower.next() is not None:
             pass
-    # The next owner of the port is told nothing of this one.
+    # The next owner of the port learns nothing of this one.
     waportd.call("PUT", "/v1/users/1?wait=none", 201)
 
     def lines_of_the_next():

@@ -51,7 +51,7 @@ class Tally:
 def idle_waportd(tmp_path):
     waportd = Waportd(tmp_path, NoBrowser())
     waportd.configure(
-        # Nobody scans for all that time, and codes go on.
+        # Nobody scans for all that time, and codes continue.
         instances={
             "script": str(LIGHT_SERVER),
             "idle_timeout": 3600,

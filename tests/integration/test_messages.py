@@ -17,7 +17,7 @@ CHAT = f"{TO}@c.us"
 
 @pytest.fixture
 def client(idle_waportd):
-    """A client of a daemon whose servers need no browser. User 1's phone is linked; whoever is written to answers."""
+    """A client of a daemon whose servers need no browser. User 1's phone is linked; a person who is written to answers."""
     waportd = idle_waportd
     waportd.configure(instances={"script": str(LIGHT_SERVER), "webhook_url": ""})
     waportd.start()

@@ -1,4 +1,4 @@
-"""Those whom a session depends on come and go: the web app that takes its messages, and WhatsApp."""
+"""Those who a session depends on come and go: the web app that takes its messages, and WhatsApp."""
 
 import contextlib
 import http.server

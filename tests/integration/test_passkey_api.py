@@ -24,7 +24,7 @@ class Passkeys:
         self.secrets = set()
 
     def scan(self, **wish):
-        """Scan the code with a phone of whom WhatsApp wants a passkey, and return what it wants signed."""
+        """Scan the code with a phone from which WhatsApp wants a passkey, and return what it wants signed."""
         code = self._waportd.show_code("4")
         self._standin.tell("passkey", **wish)
         self._standin.tell("scan", qr=code, phone=PHONE, name="Ana")
@@ -62,7 +62,7 @@ def passkeys(waportd, standin):
 
 
 class Listener:
-    """Keeps all that an event stream tells until waportd ends."""
+    """Keeps all that an event stream says until waportd ends."""
 
     def __init__(self, waportd, path):
         self._stream = EventStream(waportd, path)
@@ -89,14 +89,14 @@ def test_a_passkey_links_the_phone_and_nothing_of_it_is_written_down(waportd, st
     options = passkeys.scan(compare=True)
     assert (options["rpId"], options["timeout"]) == ("whatsapp.com", 600_000)
 
-    # Whoever polls, or opens the page again, disturbs nothing.
+    # Who polls, or opens the page again, disturbs nothing.
     assert waportd.call("PUT", f"{USER}?wait=qr")["session"]["state"] == "passkey_required"
     waportd.call("PUT", f"{USER}?wait=none")
     waportd.call("POST", f"{USER}/start")
     port = waportd.user("4")["port"]
     assert waportd.call("GET", PATH)["options"] == options
 
-    # What cannot be right is refused with the reason, and the request goes on.
+    # What cannot be right is refused with the reason, and the request continues.
     another = passkeys.sign({**options, "challenge": "YW5vdGhlcg"})
     assert passkeys.give(another, 400)["code"] == "passkey_wrong_challenge"
     elsewhere = passkeys.sign(options, origin="https://whatsapp.example.com")
@@ -147,7 +147,7 @@ def test_what_is_given_up_leads_to_codes_and_what_failed_is_asked_again(waportd,
     assert waportd.qr("4")["passkey"] is None
     assert passkeys.give(passkeys.sign(options), 409)["code"] == "no_passkey_request"
 
-    # Another phone's signature is found out by WhatsApp alone: it asks anew, with another challenge.
+    # Another phone's signature is found out by WhatsApp alone: it asks again, with another challenge.
     options = passkeys.scan()
     passkeys.give(passkeys.sign(options, wrong=True))
     passkeys.until("failed")
@@ -158,7 +158,7 @@ def test_what_is_given_up_leads_to_codes_and_what_failed_is_asked_again(waportd,
     waportd.until_session("4", "ready")
 
 
-def test_a_passkey_is_wanted_after_a_pairing_code_too_and_a_number_typed_anew_ends_it(
+def test_a_passkey_is_wanted_after_a_pairing_code_too_and_a_number_typed_again_ends_it(
     waportd, standin, passkeys
 ):
     body = {"phone": PHONE}

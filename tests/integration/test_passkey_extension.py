@@ -1,4 +1,4 @@
-"""The browser extension in a full Chromium: whoever asks, the person decides, and only what they see is signed."""
+"""The browser extension in a full Chromium: who asks, the person decides, and only what they see is signed."""
 
 import io
 import json
@@ -311,7 +311,7 @@ def test_it_speaks_portuguese(standin, site, options):
         person.close()
 
 
-def test_where_chromium_has_ended_the_worker_everybody_is_told(person, options):
+def test_where_chromium_has_ended_the_worker_everybody_learns_it(person, options):
     """It does so with what it takes for idle or stuck. Both sides have no more than the end of a connection."""
     ask(person, options)
     person.card()

@@ -167,7 +167,7 @@ def test_a_passkey_of_another_account_is_not_taken_and_the_right_one_still_is(
     ready(waportd, person.press_card("Use my passkey"))
 
 
-def test_another_computer_goes_on(person, front_end, waportd, standin, key):
+def test_another_computer_continues(person, front_end, waportd, standin, key):
     """With the script for the console there: it has no extension."""
     asked(person, front_end, waportd, standin)
     elsewhere = Person(standin, extension=None)

@@ -1,4 +1,4 @@
-"""Twenty users at once, who do what they like: nobody is told, sent or left anything of another's."""
+"""Twenty users at once, who do what they like: nobody learns, gets or keeps anything of another's."""
 
 import contextlib
 import http.client
@@ -30,7 +30,7 @@ from harness import (
 USERS = 20
 STEPS = 6
 PROPER = {200, 201, 204, 400, 404, 409, 429}
-"""What may be answered: whoever acts at random also asks for what is not there."""
+"""What may be answered: who acts at random also asks for what is not there."""
 
 
 @dataclass
@@ -189,7 +189,7 @@ class Person:
         self._keep(self._link.partition("signature=")[2])
 
     def listen(self, done):
-        """Keep what the user's event stream tells, for as long as there is a user."""
+        """Keep what the user's event stream says, for as long as there is a user."""
         while not done.is_set():
             connection = UnixConnection(self.waportd.socket)
             with contextlib.closing(connection):
@@ -235,7 +235,7 @@ def files_of(waportd, port):
     )
 
 
-def test_nobody_is_told_anything_of_another_and_the_journal_keeps_every_secret(people, inbox):
+def test_nobody_learns_anything_about_another_and_the_journal_keeps_every_secret(people, inbox):
     waportd, done = people[0].waportd, threading.Event()
     with ThreadPoolExecutor(2 * USERS) as pool:
         listeners = [pool.submit(person.listen, done) for person in people]
@@ -246,7 +246,7 @@ def test_nobody_is_told_anything_of_another_and_the_journal_keeps_every_secret(p
         finally:
             done.set()
             waportd.call("GET", "/v1/users")
-            # Each stream tells its end.
+            # Each stream reports its end.
             for person in people:
                 waportd.ask("POST", f"/v1/users/{person.user}/stop")
         for listener in listeners:

@@ -1,4 +1,4 @@
-"""What befalls all linked sessions at once: they come back by themselves, few at a time, and in the mildest way that helps.
+"""What hits all linked sessions at once: they come back automatically, few at a time, and in the mildest way that helps.
 
 In `make test` the servers' clocks run fast, so that their pauses are short; browsers, systemd and the daemon keep real time.
 """

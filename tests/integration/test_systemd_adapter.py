@@ -130,7 +130,7 @@ async def manager():
 
 
 class Watcher:
-    """Keeps what it is told, and waits for what a test expects."""
+    """Keeps what it gets, and waits for what a test expects."""
 
     def __init__(self, manager, pattern):
         self.seen = []
@@ -406,7 +406,7 @@ async def test_what_others_start_and_stop_is_seen(manager, port):
     }
 
 
-async def test_asking_for_a_unit_that_is_not_loaded_tells_watchers_nothing(manager):
+async def test_asking_for_a_unit_that_is_not_loaded_reports_nothing_to_watchers(manager):
     watcher = Watcher(manager, "adapter-*")
     for _ in range(5):
         assert (await manager.status("adapter-masked@1.service")).load_state == "masked"
@@ -429,7 +429,7 @@ async def test_a_reload_changes_nothing_for_watchers(manager):
     await asyncio.gather(*map(manager.stop, units))
 
 
-async def test_it_goes_on_after_systemd_executed_itself_anew(manager):
+async def test_it_continues_after_systemd_executed_itself_again(manager):
     unit = "adapter-server@10.service"
     await manager.start(unit)
     boot = await manager.boot()

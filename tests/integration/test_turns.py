@@ -1,4 +1,4 @@
-"""Few browsers start at a time, whoever wakes the servers."""
+"""Few browsers start at a time, no matter who wakes the servers."""
 
 import concurrent.futures
 

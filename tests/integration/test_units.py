@@ -198,7 +198,7 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
     assert {name: environment.get(name) for name in expected} == expected
     ours = {name for name in environment if name.startswith(("WAPORTD_", "FLASK_")) or name == "PORT"}
     assert ours == {*expected, "WAPORTD_BROWSER_ARGS"}
-    # What systemd tells everybody about a unit.
+    # What systemd shows everybody of a unit.
     shown = systemctl("show", f"whatsapp@{port}.service").stdout
     assert "EnvironmentFiles=" in shown
     assert "%22;*@p" not in shown
@@ -237,7 +237,7 @@ def test_systemd_holds_both_loopback_addresses_and_starts_the_server_on_request(
             other.bind(("0.0.0.0", port))
 
 
-def test_the_status_line_and_the_journal_tell_the_servers_story(assign):
+def test_the_status_line_and_the_journal_have_the_servers_story(assign):
     port = assign("ana")
     systemctl("start", f"whatsapp@{port}.service")
     assert properties(f"whatsapp@{port}.service", "StatusText") == {"StatusText": "serving ana"}
@@ -248,7 +248,7 @@ def test_the_status_line_and_the_journal_tell_the_servers_story(assign):
 
 @pytest.mark.parametrize("kind", ["service", "socket"])
 def test_what_an_environment_links_to_is_not_read(assign, config, kind, tmp_path):
-    """Root's service manager would read any file for whoever can put a link into the folder."""
+    """Root's service manager would read any file for anyone who can put a link into the folder."""
     port = assign("ana")
     (tmp_path / "other.env").write_text("TOKEN=secret-of-another\n", encoding="utf-8")
     file = config.store.instances / f"{port}.env"
@@ -329,7 +329,7 @@ def ended(port):
     ("status", "state", "result"),
     [(0, "inactive", "success"), (10, "inactive", "success")],
 )
-def test_an_end_that_another_start_does_not_mend_is_not_restarted(assign, status, state, result):
+def test_an_end_that_another_start_does_not_fix_is_not_restarted(assign, status, state, result):
     port = assign()
     systemctl("start", f"whatsapp@{port}.service")
     ask(port, f"/exit/{status}")

@@ -50,7 +50,7 @@ def test_a_web_app_on_5002_keeps_its_port(waportd):
         assert held["holders"] == [{"user": me.username(), "pid": me.pid, "command": me.name()}]
         with socket.create_connection(("127.0.0.1", 5002), PATIENCE):
             web_app.accept()[0].close()
-    # What was answered once holds, whoever leaves.
+    # What was answered once holds, no matter who leaves.
     assert waportd.call("PUT", "/v1/users/2")["port"] == 20000
 
 
@@ -285,7 +285,7 @@ def test_the_old_front_end_is_served_as_it_expects(waportd, standin, webhook):
     sent = ask_server(app.port, "/send", "POST", {"phone": "5511977770001", "message": "oi"})
     assert sent.json.get("success"), sent.json
     assert sent.json["messageId"]
-    # The page tells the stand-in while the library answers already.
+    # The page reports to the stand-in while the library answers already.
     until(lambda: any(message["body"] == "oi" for message in standin.see("sent")), "the message at WhatsApp")
     assert ask_server(app.port, "/send", "POST", {"phone": "5511977770001"}).status == 400
 

@@ -7,7 +7,7 @@ const { TYPES, describeMessage, newId } = require('./messages');
 const { TRAITS } = require('./traits');
 
 /**
- * How the page and the site behave that want a passkey, with what they do unless told: README.md explains it.
+ * How the page and the site behave that want a passkey, with what they do by default: README.md explains it.
  * Times in milliseconds.
  */
 const PASSKEY = {
@@ -199,7 +199,7 @@ const COMMANDS = {
         site.seed = seed;
     },
     /**
-     * The next link is `authenticated` and never `ready`. A reload mends it, unless it is `for_good`; then
+     * The next link is `authenticated` and never `ready`. A reload fixes it, unless it is `for_good`; then
      * `{"on": false}` does.
      */
     'stay-authenticated': (site, { on = true, for_good: forGood = false }) => {
@@ -320,7 +320,7 @@ function link(site, page, { phone, name = 'Ana' }) {
     site.nextLink = null;
     if (outcome === 'passkey') {
         page.passkey = { stage: 'opened', phone, name, asked: 0, pressed: [], ...wish };
-        // As reported of the real page: the connection stays unpaired, and codes go on behind the screen.
+        // As reported of the real page: the connection stays unpaired, and codes continue behind the screen.
         if (site.traits.passkey_state === 'UNPAIRED') page.nextRef(site.refsTtl);
         else page.stopRefs();
         page.pairing = null;

@@ -32,7 +32,7 @@ function add(site, chat, jids) {
     });
 }
 
-/** What an admin may do: (site, group, wish) → what is told of it. */
+/** What an admin may do: (site, group, wish) → what is reported of it. */
 const CHANGES = {
     add: (site, chat, { ids }) => ({ added: add(site, chat, ids) }),
     remove(site, chat, { ids }) {

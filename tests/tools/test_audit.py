@@ -63,7 +63,7 @@ leaky-tool,1,B RF,2.0-1,
 
 
 """
-"""What debsecan reads: names of vulnerabilities; whose they are, with flags and the version that mends each."""
+"""What debsecan reads: names of vulnerabilities; whose they are, with flags and the version that fixes each."""
 
 
 class Lists(http.server.ThreadingHTTPServer):

@@ -42,7 +42,7 @@ def use(depends: str, release: str = "bookworm") -> Path:
 
 
 def age(root: Path) -> None:
-    """Have a root be out of use for longer than it is kept."""
+    """Have a root be unused for longer than it is kept."""
     past = time.time() - guests.KEPT - 60
     os.utime(root.with_suffix(".lock"), (past, past))
 
@@ -73,7 +73,7 @@ def test_two_runs_at_once_build_it_once_and_use_it_together(built: list[Path]) -
     assert len(built) == 1
 
 
-def test_a_root_that_is_out_of_use_for_long_goes_and_others_stay(built: list[Path]) -> None:
+def test_a_root_that_is_unused_for_long_goes_and_others_stay(built: list[Path]) -> None:
     old, recent = use("a"), use("b")
     age(old)
     use("c")

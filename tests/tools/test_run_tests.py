@@ -28,7 +28,7 @@ exit $(cat outcome)
 
 @pytest.fixture
 def parts(tmp_path):
-    """Have so many parts of a run want the package at the same time, where `make` ends as told; return how they end."""
+    """Have so many parts of a run want the package at the same time, where `make` ends as asked; return how they end."""
     (tmp_path / ".run/test").mkdir(parents=True)
     make = tmp_path / "make"
     make.write_text(MAKE)

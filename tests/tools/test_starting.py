@@ -1,4 +1,4 @@
-"""What is told by the lines of servers that start."""
+"""What the lines of servers that start say."""
 
 from starting import KILLED, TURN, Line, is_back, lines_of, most_at_a_time, starts, tries
 

@@ -58,7 +58,7 @@ def output_of(script: str, *options: str, cwd: Path = CHECKOUT) -> str:
 
 
 class Running:
-    """A with-systemd whose command prints `started` and then goes on."""
+    """A with-systemd whose command prints `started` and then continues."""
 
     def __init__(self, script: str) -> None:
         self.process = subprocess.Popen(
@@ -255,7 +255,7 @@ def test_checkout_below_a_closed_folder_is_reached_and_its_writable_folder_is_sh
     assert (checkout / ".run/home/kept").exists()
 
 
-def test_without_a_session_an_ordinary_user_is_told_what_to_do() -> None:
+def test_without_a_session_an_ordinary_user_learns_what_to_do() -> None:
     with tempfile.TemporaryDirectory() as folder:  # not tmp_path: only root may enter that
         checkout = Path(folder)
         checkout.chmod(0o755)

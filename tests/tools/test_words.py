@@ -1,5 +1,6 @@
 """The words that docs/glossary.md says to avoid."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -26,3 +27,36 @@ def test_the_glossary_may_name_what_it_warns_of():
 
 def test_other_languages_and_what_was_said_then_are_left_alone():
     assert words("CHANGELOG.md") == (0, [])
+
+
+PYTHON = '''\
+"""Who begins anew."""
+
+told = "anew"  # it goes on
+
+
+def test_who_tells_it():
+    """Nothing is said
+    by itself."""
+    phone.tell("scan", anew=True)
+'''
+JAVASCRIPT = """\
+/** Who begins anew. */
+const told = 'anew'; // it goes on
+test('tells it', () => phone.tell('scan', { anew: true }));
+describe.each(all)(`is not looked at`, () => tell('https://example.com'));
+    it.skip('mends', () => {});
+"""
+
+
+def test_of_a_test_only_its_comments_and_names_are_read(tmp_path):
+    for name, source, found in (
+        ("a.py", PYTHON, [(1, "anew"), (3, "goes on"), (6, "tells"), (8, "by itself")]),
+        ("a.test.js", JAVASCRIPT, [(1, "anew"), (2, "goes on"), (3, "tells"), (5, "mends")]),
+        ("a.md", "Of a text\nall is told.\n", [(2, "told")]),
+    ):
+        (tmp_path / name).write_text(source)
+        file = f"tests/{os.path.relpath(tmp_path / name, ROOT / 'tests')}"
+        status, lines = words(file)
+        assert status == 1
+        assert [line.partition(";")[0] for line in lines] == [f"{file}:{at}: {word!r}" for at, word in found]

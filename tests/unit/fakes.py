@@ -131,7 +131,7 @@ class FakeServer:
             runner, self._runner = self._runner, None
             self._changed.set()
             asyncio.get_running_loop().remove_reader(self._listener)
-            # Whom a server is just accepting when it closes, asyncio forgets to close.
+            # A connection that a server is just accepting when it closes is one that asyncio forgets to close.
             for _ in range(4):
                 await asyncio.sleep(0)
             transports = [connection.transport for connection in runner.server.connections]
@@ -144,7 +144,7 @@ class FakeServer:
             await asyncio.sleep(0)  # the connections' cancelled tasks end in the turn after
 
     def say(self, state: str, **members: object) -> None:
-        """Change the session and tell all listeners."""
+        """Change the session and notify all listeners."""
         upstream = {**SESSION["upstream"], "engine": self.engine}
         turn = "taken" if self._has_turn and state in {"generating", "authenticated"} else None
         about = {
@@ -168,7 +168,7 @@ class FakeServer:
         return code
 
     def ask_for_passkey(self, stage: str = "asked", **members: object) -> dict[str, Any]:
-        """Want a passkey; return how the server tells it."""
+        """Want a passkey; return how the server says it."""
         self.challenges += 1
         options = {**OPTIONS, "challenge": f"challenge-{self.challenges}"} if stage == "asked" else None
         code = "ABCD-EFGH" if stage == "code" else None
@@ -413,7 +413,7 @@ class FakeSystemd:
         exiting.add_done_callback(self._exits.discard)
 
     async def exit(self, port: Port, status: int = 0) -> None:
-        """End the server of a port by itself, with that exit status; systemd does not restart it."""
+        """End the server of a port as from within, with that exit status; systemd does not restart it."""
         await self.servers.pop(port).stop()
         self.change(
             service_unit(port),
@@ -489,7 +489,7 @@ class FakeSystemd:
         self._watchers.append((pattern, on_change))
 
     def change(self, unit: str, **values: Any) -> None:
-        """Change a unit and tell those who watch it."""
+        """Change a unit and notify those who watch it."""
         before = self.units.get(unit, UnitStatus(unit))
         is_as_before = before.since and values.get("active_state", before.active_state) == before.active_state
         since = before.since if is_as_before else time.time()

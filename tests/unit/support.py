@@ -55,12 +55,12 @@ async def another_key():
 
 
 def access_for(*allowed, store=None):
-    """Return an access that admits these over the unix socket; nobody: whoever can open it."""
+    """Return an access that admits these over the unix socket; nobody: who can open it."""
     return Access(allowed, Tokens(store or MemoryStore()), Links(b"key", another_key))
 
 
 async def settled(supervisor):
-    """Wait until what the supervisor does by itself is done."""
+    """Wait until what the supervisor does automatically is done."""
     async with asyncio.timeout(10):
         await supervisor.idle()
 
@@ -167,7 +167,7 @@ def rendered_text(text, size=4):
 
 @contextlib.contextmanager
 def unprivileged():
-    """Give a folder, and go on as a user who is not root: permissions do not hold root back."""
+    """Give a folder, and continue as a user who is not root: permissions do not hold root back."""
     folder = Path(tempfile.mkdtemp())
     root = os.geteuid() == 0
     if root:

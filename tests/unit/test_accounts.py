@@ -18,5 +18,5 @@ def test_a_number_needs_no_account():
     assert name_of(4_000_000_000) == "4000000000"
 
 
-def test_a_name_without_an_account_is_nobodys():
+def test_a_name_without_an_account_belongs_to_nobody():
     assert uid_of("no-such-account") is None

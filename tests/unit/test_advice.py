@@ -73,7 +73,7 @@ def test_a_users_own_webhook_that_is_a_users_server():
     assert "the webhook of user 3 is the server of user 2" in first[1]
     assert "the webhooks of users 1, 2 are the server of user 3" in second[1]
     assert "secret" not in first[1] + second[1]
-    # Of all users it is told once, by the configuration.
+    # Of all users it is reported once, by the configuration.
     [(key, _)] = told(
         {"instances": {"webhook_url": webhooks[Port(5003)]}},
         [(Port(5003), webhooks[Port(5003)])],

@@ -137,7 +137,7 @@ def test_who_fails_in_different_ways_is_none(house):
     assert house.alarm is None
 
 
-def test_of_two_ways_the_more_frequent_is_told(house):
+def test_of_two_ways_the_more_frequent_is_reported(house):
     house.fail(1, 2, 3, cause="upstream_silent")
     house.fail(4, 5, 6, 7, cause="upstream_changed")
     assert (house.alarm.cause, house.alarm.users) == ("upstream_changed", 4)

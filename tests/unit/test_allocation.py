@@ -1,4 +1,4 @@
-"""Who gets which port, and what has become of it before."""
+"""Who gets which port, and what has happened to it before."""
 
 import asyncio
 import dataclasses
@@ -39,7 +39,7 @@ async def test_a_held_port_is_left_alone_and_named(supervisor, systemd, config, 
 
 
 async def test_a_port_that_somebody_has_only_bound_is_held(supervisor, systemd):
-    """As a session can, or any local user: a new user gets another port, and who has it is told a way out."""
+    """As a session can, or any local user: a new user gets another port, and the one who has it learns a way out."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", BASE + 1))
         systemd.fail_to_start(socket_unit(Port(BASE + 1)), result="resources")
@@ -72,7 +72,7 @@ async def test_no_failed_unit_of_a_deleted_user_is_left(supervisor, systemd):
     assert {status.active_state for status in systemd.units.values()} == {"inactive"}
 
 
-async def test_a_socket_that_does_not_open_for_a_masked_service_is_told_as_such(supervisor, systemd):
+async def test_a_socket_that_does_not_open_for_a_masked_service_is_reported_as_such(supervisor, systemd):
     await supervisor.ensure(ONE)
     await supervisor.stop(ONE)
     systemd.change(service_unit(PORT), load_state="masked")

@@ -11,7 +11,7 @@ PRIVATE = re.compile(
 )
 """What a test puts something in the place of, or imports, where its name is private."""
 BESIDE = {"__main__", "cli", "client", "compat"}
-"""What the text below the table tells of."""
+"""What the text below the table says of."""
 
 
 def rows_of_the_table():

@@ -15,7 +15,7 @@ def but(**members):
     return dataclasses.replace(FINE, **members)
 
 
-def test_a_version_is_told_once_however_many_users_have_it():
+def test_a_version_is_reported_once_however_many_users_have_it():
     builds = Builds()
     assert builds.news(FINE) == (
         logging.INFO,
@@ -37,7 +37,7 @@ def test_another_build_library_engine_or_page_is_another_version():
         assert builds.news(but(**version)), version
 
 
-def test_what_is_missing_is_told_when_it_is_found():
+def test_what_is_missing_is_reported_when_it_is_found():
     builds = Builds()
     builds.news(FINE)
     level, text = builds.news(but(missing=(NO_MEDIA,)))
@@ -56,7 +56,7 @@ def test_of_many_some_are_named_and_every_feature():
     assert "changed for chats, media_out" in text
 
 
-def test_a_shim_that_failed_is_told():
+def test_a_shim_that_failed_is_reported():
     builds = Builds()
     level, text = builds.news(but(shims=(("message_keys", "failed"), ("wids", "applied"))))
     assert (level, text.endswith("for the library failed: message_keys")) == (logging.WARNING, True)

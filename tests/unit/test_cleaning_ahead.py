@@ -52,7 +52,7 @@ class TestCleaningAhead:
         await supervisor.ensure(TWO)
         assert ("clean", service_unit(PORT + 1)) in systemd.calls
 
-    async def test_whoever_comes_meanwhile_waits_for_it_however_long_it_takes(
+    async def test_who_comes_meanwhile_waits_for_it_however_long_it_takes(
         self, supervisor, systemd, monkeypatch
     ):
         monkeypatch.setattr("waportd.cleaning_ahead.PRECLEANED_TTL_S", 0.05)
@@ -67,7 +67,7 @@ class TestCleaningAhead:
         await supervisor.ensure(ONE)
         await has_cleaned(systemd, PORT + 1)
         await asyncio.sleep(0.1)
-        # Long enough for a second user whom a busy machine holds up.
+        # Long enough for a second user who a busy machine holds up.
         monkeypatch.setattr("waportd.cleaning_ahead.PRECLEANED_TTL_S", 60.0)
         second = asyncio.create_task(supervisor.ensure(TWO))
         await asyncio.sleep(0.05)
@@ -77,7 +77,7 @@ class TestCleaningAhead:
         await second
         assert systemd.calls.count(("clean", service_unit(PORT + 1))) == 1
 
-    async def test_what_fails_is_nobodys_failure_and_tried_again_for_who_gets_the_port(
+    async def test_what_fails_is_no_failure_of_a_user_and_tried_again_for_who_gets_the_port(
         self, supervisor, systemd
     ):
         clean, failures = systemd.clean, []

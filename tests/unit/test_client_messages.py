@@ -180,7 +180,7 @@ async def test_a_file_is_sent_as_it_is(client, node, tmp_path, name, kind, told)
     assert parts[told][::2] == (name, content)
 
 
-async def test_a_file_that_is_refused_at_its_beginning_is_told_as_such(client, node):
+async def test_a_file_that_is_refused_at_its_beginning_is_reported_as_such(client, node):
     node.reads_itself = True
     node.answer = lambda _: web.json_response({"error": "too large", "code": "too_large"}, status=413)
     with pytest.raises(BadRequest, match="too large"):
@@ -215,7 +215,7 @@ class TestMedia:
         with pytest.raises(WaportdUnavailable):
             await on_thread(client.media, "1", ID, io.BytesIO())
 
-    async def test_a_full_disk_is_told_as_such(self, client, node):
+    async def test_a_full_disk_is_reported_as_such(self, client, node):
         node.answer = lambda _: web.Response(body=b"picture")
         with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space left"):
             await on_thread(client.media, "1", ID, full)
@@ -331,5 +331,5 @@ async def test_it_goes_over_tcp_with_a_token_too(server, node, access):
         await on_thread(client.messages, "1")
 
 
-def test_the_package_tells_that_it_has_types():
+def test_the_package_declares_that_it_has_types():
     assert resources.files("waportd").joinpath("py.typed").is_file()

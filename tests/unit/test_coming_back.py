@@ -53,7 +53,7 @@ async def until_taken(supervisor, systemd, count):
     return [server for server in systemd.servers.values() if server.document["turn"] == "taken"]
 
 
-async def test_what_befalls_all_is_mended_few_at_a_time(linked, systemd):
+async def test_what_hits_all_is_fixed_few_at_a_time(linked, systemd):
     lose_all(systemd)
     for back in range(len(USERS)):
         first, *_ = taken = await until_taken(linked, systemd, min(2, len(USERS) - back))
@@ -88,7 +88,7 @@ async def test_one_that_is_stopped_meanwhile_keeps_nobody_waiting(linked, system
     assert len(await until_taken(linked, systemd, 2)) == 2
 
 
-async def test_whoever_is_asked_for_waits_for_no_turn(linked, systemd):
+async def test_who_is_asked_for_waits_for_no_turn(linked, systemd):
     await linked.stop(USERS[0])
     lose_all(systemd)
     await until_taken(linked, systemd, 2)

@@ -59,7 +59,7 @@ def test_a_socket_in_use_is_left_alone(tmp_path):
         assert path.exists()
 
 
-def test_a_store_of_a_newer_waportd_is_no_failure_that_a_restart_mends(monkeypatch, config_file):
+def test_a_store_of_a_newer_waportd_is_no_failure_that_a_restart_fixes(monkeypatch, config_file):
     async def run(_):
         raise StoreTooNewError("the store has schema version 99", hint="install the newer waportd again")
 
@@ -112,7 +112,9 @@ def test_a_valid_configuration_that_may_not_be_meant_is_ok_with_a_warning(config
 
 
 @pytest.mark.parametrize("arguments", [["--check-config"], [], ["generate-units", "--output", "/nowhere"]])
-def test_every_fault_of_a_configuration_is_told_at_once_and_no_restart_is_worth_it(config_file, arguments):
+def test_every_fault_of_a_configuration_is_reported_at_once_and_no_restart_is_worth_it(
+    config_file, arguments
+):
     path = config_file("ports:\n  base: many\nlimts: {}\nlog:\n  level: loud\n")
     status, said, complaint = waportd("--config", path, *arguments)
     assert (status, said) == (78, "")
@@ -144,7 +146,7 @@ def test_a_damaged_store_ends_the_daemon_and_stays_as_it_is(config_file, tmp_pat
     assert not socket_path.exists()
 
 
-def test_wrong_usage_is_told():
+def test_wrong_usage_is_reported():
     status, _, complaint = waportd("--confg", "x")
     assert status == 2
     assert "usage: waportd" in complaint
@@ -190,7 +192,7 @@ def listening(*address, bus=Bus.SESSION, inherited=()):
     return bool(opened)
 
 
-def test_an_address_that_is_taken_is_told_and_keeps_nothing_else_from_being_served(caplog):
+def test_an_address_that_is_taken_is_reported_and_keeps_nothing_else_from_being_served(caplog):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert not listening("127.0.0.1", taken.getsockname()[1])
     assert "Cannot listen: api.listen: 127.0.0.1:" in caplog.text

@@ -86,16 +86,16 @@ class TestWhyItEnded:
         assert finding.message
         assert finding.hint
 
-    def test_an_exit_status_that_nobody_knows_is_told(self):
+    def test_an_exit_status_that_nobody_knows_is_reported(self):
         assert explain_exit(exited(77)).message == "the server ended with exit status 77"
 
-    def test_a_signal_is_told_by_its_name(self):
+    def test_a_signal_is_called_by_its_name(self):
         assert explain_exit(killed(signal.SIGKILL)).message == "the server was ended by SIGKILL"
 
-    def test_a_signal_without_a_name_is_told_by_its_number(self):
+    def test_a_signal_without_a_name_is_called_by_its_number(self):
         assert explain_exit(killed(99)).message == "the server was ended by signal 99"
 
-    def test_a_result_that_nobody_knows_is_told_in_systemds_word(self):
+    def test_a_result_that_nobody_knows_is_reported_in_systemds_word(self):
         assert "exec-condition" in explain_exit(service(result="exec-condition")).message
 
     def test_a_start_that_failed_without_a_trace_is_not_called_a_success(self):
@@ -213,14 +213,14 @@ class TestCrashLoop:
     LOOPED = exited(11, restarts=3)
     STOPPED_LISTENING = socket(active_state="failed", sub_state="failed", result="service-start-limit-hit")
 
-    def test_the_socket_tells_that_systemd_starts_it_no_more(self):
+    def test_the_socket_shows_that_systemd_starts_it_no_more(self):
         process = described(self.LOOPED, self.STOPPED_LISTENING)
         assert process.state is ProcessState.CRASH_LOOP
         assert process.cause == "browser_lost"
         assert process.message.endswith("started too often in a short time, and systemd no longer starts it")
         assert "; then start the user again, which lifts that limit" in process.hint
 
-    def test_the_service_tells_it_where_the_limit_was_hit_by_starts_from_outside(self):
+    def test_the_service_shows_it_where_the_limit_was_hit_by_starts_from_outside(self):
         process = described(exited(1, result="start-limit-hit"))
         assert (process.state, process.cause) == (ProcessState.CRASH_LOOP, "crashed")
 
@@ -304,7 +304,7 @@ class TestScript:
         assert await explain_script(hanging_node, script) is None
         assert not runs(hanging_node)
 
-    async def test_whoever_gives_up_leaves_no_process(self, script, hanging_node):
+    async def test_who_gives_up_leaves_no_process(self, script, hanging_node):
         asking = asyncio.create_task(explain_script(hanging_node, script))
         async with asyncio.timeout(10):
             while not runs(hanging_node):

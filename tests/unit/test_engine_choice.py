@@ -27,7 +27,7 @@ async def test_another_engine_is_for_the_next_start_and_leaves_a_running_server_
     before = calls_for(systemd, PORT)
     instance = await supervisor.set_options(ONE, {"engine": "1.34.6"})
     assert instance.engine == "1.34.6"
-    # It may be systemd that starts the server next, by itself.
+    # It may be systemd that starts the server next, automatically.
     assert engine_told(config) == str(folder)
     assert calls_for(systemd, PORT) == before
     instance = await supervisor.set_options(ONE, {"engine": None})

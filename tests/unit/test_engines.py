@@ -26,7 +26,7 @@ def test_the_bundled_one_is_always_there(config):
     assert engines.folder_of("bundled", config) is None
 
 
-def test_engines_are_told_with_where_they_come_from(config):
+def test_engines_are_reported_with_where_they_come_from(config):
     folder = add_engine(config, "1.34.6", integrity="sha512-xyz=", source="file", installed_at=5)
     [_, engine] = engines.installed(config)
     assert engine == Engine("1.34.6", "1.34.6", "sha512-xyz=", "file", 5.0)

@@ -1,4 +1,4 @@
-"""Errors: every kind can be told from the others by programs, and read by people."""
+"""Errors: every kind can be distinguished from the others by programs, and read by people."""
 
 import http
 

@@ -30,7 +30,7 @@ NO_HTTP = "the answer is not HTTP"
 
 
 class Heard:
-    """What the supervisor would be told."""
+    """What the supervisor would hear."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[Session | str] = asyncio.Queue()
@@ -258,7 +258,7 @@ class TestFollowing:
         raw_server.answer = answer
         streams.follow(raw_server.port)
         for _ in range(2):
-            # In words of ours: the library's tell of its insides.
+            # In words of ours: the library's show its insides.
             assert await heard.reason() == f"the server's event stream broke: {why}"
 
     async def test_a_redirect_is_not_followed(self, server, streams, heard):
@@ -305,7 +305,7 @@ class TestFollowing:
         assert server.calls == ["GET /events"]
         assert heard.queue.empty()
 
-    async def test_who_is_followed_anew_at_once_is_heard(self, server, streams, heard):
+    async def test_who_is_followed_again_at_once_is_heard(self, server, streams, heard):
         server.greeting = event()
         streams.follow(server.port)
         await heard.next()

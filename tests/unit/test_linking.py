@@ -24,7 +24,7 @@ class TestPasskey:
         return systemd.servers[PORT]
 
     @pytest.mark.parametrize("stage", PasskeyStage)
-    async def test_who_asks_for_a_code_is_told_of_it_at_once_and_changes_nothing(
+    async def test_who_asks_for_a_code_gets_it_at_once_and_changes_nothing(
         self, supervisor, systemd, server, stage
     ):
         told = server.ask_for_passkey(stage)
@@ -37,15 +37,15 @@ class TestPasskey:
         assert systemd.servers[PORT] is server
         assert server.document["passkey"] == told
         assert [call for call in systemd.calls if call[0] in {"restart", "stop"}] == []
-        # Somebody follows it: so the server is told.
+        # Somebody follows it: so the server hears of it.
         assert server.calls.count("qr") == 1
 
-    async def test_who_waits_for_a_code_when_it_comes_is_told_of_it(self, supervisor, systemd):
+    async def test_who_waits_for_a_code_when_it_comes_gets_it(self, supervisor, systemd):
         systemd.prepare = lambda server: setattr(server, "on_ask", server.ask_for_passkey)
         instance, _ = await supervisor.ensure(ONE, wait=Wait.QR, timeout=5)
         assert instance.session.state is SessionState.PASSKEY_REQUIRED
 
-    async def test_who_waits_for_ready_waits_on_and_is_told_the_next_step(self, supervisor, server):
+    async def test_who_waits_for_ready_keeps_waiting_and_learns_the_next_step(self, supervisor, server):
         server.ask_for_passkey()
         await until(supervisor, ONE, lambda now: now.passkey is not None)
         with pytest.raises(StartTimeout, match="passkey_required") as caught:

@@ -51,7 +51,7 @@ async def test_a_logout_is_not_disturbed_by_a_page_that_polls(supervisor, system
     await until(supervisor, ONE, is_process(ProcessState.RUNNING))
 
 
-async def test_a_server_that_is_started_anew_at_once_was_logged_out_all_the_same(supervisor, systemd):
+async def test_a_server_that_is_started_again_at_once_was_logged_out_all_the_same(supervisor, systemd):
     systemd.prepare = lambda server: server.link()
     await supervisor.ensure(ONE, wait=Wait.READY)
     systemd.prepare = lambda server: None

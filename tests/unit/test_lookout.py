@@ -62,7 +62,7 @@ async def test_linked_sessions_are_not_all_started_into_the_same_failure(
     await raised(supervisor)
     before = len(started(systemd))
     await asyncio.sleep(0.5)
-    # Those who were on their way, and one to see whether it is mended.
+    # Those who were on their way, and one to see whether it is fixed.
     assert len(started(systemd)) - before <= config.limits.start_concurrency + 1
     asked_for = next(user for user in USERS if supervisor.known(user).process.state is ProcessState.STOPPED)
     instance, _ = await supervisor.ensure(asked_for)
@@ -76,7 +76,7 @@ async def test_linked_sessions_are_not_all_started_into_the_same_failure(
     assert supervisor.alarm is None
 
 
-async def test_one_at_a_time_shows_whether_it_is_mended(many, start_supervisor, systemd, monkeypatch):
+async def test_one_at_a_time_shows_whether_it_is_fixed(many, start_supervisor, systemd, monkeypatch):
     monkeypatch.setattr(turns, "PROBE_S", 0.5)
     supervisor = await start_supervisor(settle=False)
     await raised(supervisor)

@@ -131,7 +131,7 @@ def test_promtool_would_find_one():
     assert promtool("check", "metrics", text=text)[0] != 0
 
 
-def test_what_is_is_told(metrics):
+def test_what_holds_is_reported(metrics):
     told = samples(render(metrics, EVERYTHING))
     assert told["waportd_users",] == 3
     assert told["waportd_linked_users",] == 1
@@ -168,7 +168,7 @@ def test_what_is_is_told(metrics):
     assert told["waportd_http_warm_answers_total",] == 7
 
 
-def test_an_alarm_is_told(metrics):
+def test_an_alarm_is_reported(metrics):
     assert samples(render(metrics, EVERYTHING))["waportd_alarm_users", "never_ready"] == 0
     alarm = Alarm("never_ready", 0.0, 7, "2.3000.1", "7 users fail in the same way", "look")
     told = samples(render(metrics, snapshot(alarm=alarm)))
@@ -178,7 +178,7 @@ def test_an_alarm_is_told(metrics):
     }
 
 
-def test_nothing_secret_is_told(metrics):
+def test_nothing_secret_is_reported(metrics):
     text = render(metrics, EVERYTHING).decode()
     assert "THE CODE" not in text
     assert "5511999990002" not in text
@@ -310,7 +310,7 @@ class TestRoom:
 
 
 def names(metrics):
-    """Return the names of all that is told, without what a histogram adds."""
+    """Return the names of all that is reported, without what a histogram adds."""
     text = render(metrics, EVERYTHING).decode()
     return {
         re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"^([a-z_]+)[ {]", text, re.MULTILINE)

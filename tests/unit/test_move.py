@@ -117,7 +117,7 @@ def interrupted(monkeypatch, calls):
 
 
 @pytest.mark.parametrize("back", [False, True])
-def test_a_crash_at_any_step_can_be_gone_on_from_and_undone(tmp_path, back):
+def test_a_crash_at_any_step_can_be_continued_from_and_undone(tmp_path, back):
     for calls in range(100):
         disk = Disk(tmp_path / f"{calls}")
         disk.fill("5001")

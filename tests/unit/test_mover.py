@@ -20,7 +20,7 @@ LOGIN = "the login of user 1"
 
 @pytest.fixture
 def linked(systemd):
-    """Have each server link a phone by itself; user 1 has a login on the port."""
+    """Have each server link a phone automatically; user 1 has a login on the port."""
     systemd.prepare = lambda server: server.link()
 
 

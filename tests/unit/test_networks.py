@@ -15,7 +15,7 @@ def wanted(resolver="", text=""):
     return networks.wanted(parse(text, "config.yaml"), resolver)
 
 
-def test_by_default_link_local_networks_and_what_clouds_tell_a_machine():
+def test_by_default_link_local_networks_and_where_clouds_give_secrets():
     assert wanted() == (DEFAULT, ())
     assert wanted("nameserver 127.0.0.53\nsearch example.com\n") == (DEFAULT, ())
 
@@ -81,7 +81,7 @@ SET = ["/usr/bin/systemctl", "set-property", "--runtime", "whatsapp.slice"]
 ALLOWED = [*SET, "IPAddressAllow=", "IPAddressAllow=169.254.169.254/32"]
 
 
-def test_systemd_is_told_what_holds_and_forgets_what_held(systemctl):
+def test_systemd_gets_what_is_valid_now_and_forgets_what_was(systemctl):
     networks.apply(Config())
     # A name server first: it is never out of reach.
     assert systemctl.calls == [ALLOWED, [*SET, "IPAddressDeny=", f"IPAddressDeny={' '.join(DEFAULT)}"]]
@@ -114,7 +114,7 @@ def test_without_a_network_there_are_no_name_servers_yet(systemctl, tmp_path):
     assert networks.apply(Config()) == (DEFAULT, ())
 
 
-def test_the_program_tells_what_it_did_or_why_not(systemctl, tmp_path, capsys):
+def test_the_program_says_what_it_did_or_why_not(systemctl, tmp_path, capsys):
     path = tmp_path / "config.yaml"
     path.write_text("instances: {deny_networks: ['169.254.0.0/16']}\n")
     assert daemon.main(["--config", str(path), "deny-networks"]) == 0

@@ -48,7 +48,7 @@ def test_a_fault_of_up_to_five_minutes_is_survived_within_two_minutes(minutes):
 
 
 class Server:
-    """A server's service in a systemd in memory, of which the pacer is told as the observer tells it."""
+    """A server's service in a systemd in memory, that reports to the pacer as the observer does."""
 
     def __init__(self, systemd, pacer):
         self._systemd = systemd
@@ -144,7 +144,7 @@ async def test_a_pause_ends_in_time_and_the_next_one_is_longer(systemd, pacer, s
     assert pacer.due(PORT) - time.time() > 50
 
 
-async def test_who_is_asked_for_waits_no_more_and_begins_anew(systemd, pacer, server):
+async def test_who_is_asked_for_waits_no_more_and_begins_again(systemd, pacer, server):
     await exhaust(server)
     server.end()
     await pacer.release(PORT)
@@ -170,8 +170,8 @@ async def test_a_server_that_outlives_the_longest_pause_is_well(systemd, pacer, 
     assert systemd.calls == before
 
 
-async def test_a_pause_that_ends_while_the_server_is_not_yet_well_is_begun_anew(systemd, pacer, server):
-    """Whichever of the two systemd tells first."""
+async def test_a_pause_that_ends_while_the_server_is_not_yet_well_is_begun_again(systemd, pacer, server):
+    """Whichever of the two systemd reports first."""
     await exhaust(server)
     systemd.change(PAUSE, active_state="inactive")
     await settle()
@@ -187,7 +187,7 @@ async def test_a_server_that_ends_in_order_keeps_nobody_waiting(systemd, pacer, 
 
 
 async def test_who_stops_a_server_that_waits_has_its_next_start_wait_for_nothing(systemd, pacer, server):
-    """By systemctl, of which nobody tells the daemon, and also where the stop is half of a restart."""
+    """By systemctl, which nobody reports to the daemon, and also where the stop is half of a restart."""
     await exhaust(server)
     server.end()
     await has_ended(systemd)
@@ -284,7 +284,7 @@ async def test_an_end_in_order_that_systemd_restarts_is_no_stop(systemd, pacer, 
 
 
 async def test_who_resets_the_failures_has_it_start_at_once(systemd, pacer, server):
-    """As by systemctl reset-failed: systemd counts from nought again, and tells so with the next end."""
+    """As by systemctl reset-failed: systemd counts from nought again, and says so with the next end."""
     await exhaust(server)
     server.restarts = 0
     server.end()
@@ -294,7 +294,7 @@ async def test_who_resets_the_failures_has_it_start_at_once(systemd, pacer, serv
 
 
 async def test_a_restart_that_was_counted_early_is_waited_for_all_the_same(systemd, pacer, server):
-    """What systemd tells of a start may be read when the next restart is counted already."""
+    """What systemd says of a start may be read when the next restart is counted already."""
     await exhaust(server)
     server.restarts += 1
     server.say("activating", "start")
@@ -328,7 +328,9 @@ async def test_a_pause_of_which_its_start_is_heard_late_has_an_end(systemd, pace
     assert pacer.due(PORT) is not None
 
 
-async def test_a_pause_that_has_ended_is_not_begun_anew_before_the_server_has_started(systemd, pacer, server):
+async def test_a_pause_that_has_ended_is_not_begun_again_before_the_server_has_started(
+    systemd, pacer, server
+):
     await exhaust(server)
     server.end()
     await has_ended(systemd)
@@ -347,7 +349,7 @@ async def test_a_later_life_of_the_daemon_takes_a_pause_over(systemd, pacer, ser
     due = pacer.due(PORT)
     await pacer.close()
     systemd.forget_watchers()
-    # It has gone on meanwhile.
+    # It has continued meanwhile.
     now = time.time() + 20
     monkeypatch.setattr("waportd.pacer.time.time", lambda: now)
     other = Pacer(systemd, lambda port: None)

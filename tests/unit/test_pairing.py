@@ -51,7 +51,7 @@ class TestLimit:
         assert self.refused(limit, 110.5) == INTERVAL_S - 10
         limit.admit(ANA, PHONE, "other", 100.0 + INTERVAL_S)
 
-    def test_a_code_that_is_on_its_way_or_on_show_is_free(self, limit):
+    def test_a_code_that_is_on_its_way_or_shown_is_free(self, limit):
         limit.admit(ANA, PHONE, "one", 0.0)
         limit.admit(ANA, PHONE, "one", 1.0)
         limit.settle(ANA, "one", 180.0)
@@ -96,7 +96,7 @@ class TestLimit:
             limit.admit(User(f"u{number}"), f"55119999{number:05}", "one", number * 600.0)
         assert limit.remembered <= 12
 
-    def test_a_phone_is_asked_so_often_an_hour_whoever_asks(self, limit):
+    def test_a_phone_is_asked_so_often_an_hour_by_all_users_together(self, limit):
         for number in range(PER_HOUR):
             limit.admit(User(f"u{number}"), PHONE, "one", 0.0)
         with pytest.raises(TooManyRequests, match="for that phone 5 pairing codes") as caught:
@@ -105,7 +105,7 @@ class TestLimit:
         limit.admit(BEA, "5511999991111", "one", 600.0)
         limit.admit(ANA, PHONE, "one", 3600.0)
 
-    def test_a_host_asks_so_often_an_hour_for_whomever(self, limit):
+    def test_a_host_asks_so_often_an_hour_for_all_users_together(self, limit):
         for number in range(PER_HOST):
             limit.admit(User(f"u{number}"), f"55119999{number:05}", "one", 0.0)
         with pytest.raises(TooManyRequests, match="on this host"):

@@ -136,7 +136,7 @@ class TestFinding:
             monkeypatch.setattr(module, "name_of", lambda _: next(uids))
             assert await listeners(port) == [Holder("ana"), Holder("www-data")]
 
-    async def test_a_process_that_ends_meanwhile_is_still_told(self, port, monkeypatch):
+    async def test_a_process_that_ends_meanwhile_is_still_reported(self, port, monkeypatch):
         with socket.create_server(("127.0.0.1", port)):
             gone = subprocess.Popen(["true"])
             gone.wait()
@@ -172,7 +172,7 @@ def hide_processes(monkeypatch) -> None:
         (Holder(listens=False), "a process that has bound it and does not listen"),
     ],
 )
-def test_a_holder_is_told_as_far_as_it_is_known(holder, text):
+def test_a_holder_is_reported_as_far_as_it_is_known(holder, text):
     assert str(holder) == text
 
 
@@ -214,7 +214,7 @@ class TestEnding:
         with old_server() as process:
             assert await ends(port, process)
 
-    async def test_one_that_was_told_its_port_by_environment_is_ended(self, port, old_server):
+    async def test_one_that_got_its_port_by_environment_is_ended(self, port, old_server):
         with old_server(arguments=("5001",), env={"PORT": str(port)}) as process:
             assert await ends(port, process)
 
@@ -301,7 +301,7 @@ class TestEnding:
         gone.wait()
         assert await end_stale_server(port, Holder(ME, gone.pid, "node"))
 
-    async def test_whoever_cannot_be_seen_is_left_alone(self, port):
+    async def test_who_cannot_be_seen_is_left_alone(self, port):
         assert not await end_stale_server(port, Holder("root"))
 
     async def test_a_signal_reaches_nobody_else(self, port, old_server):

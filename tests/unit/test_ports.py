@@ -35,7 +35,7 @@ def test_user_n_prefers_the_base_and_n_minus_one(user, port):
 
 
 @pytest.mark.parametrize("user", ["0", "1", "2", "432", "15000"])
-def test_a_port_tells_who_prefers_it(user):
+def test_a_port_shows_who_prefers_it(user):
     assert preferring_user(Port(preferred_port(User(user), Ports())), Ports()) == user
 
 

@@ -34,7 +34,7 @@ def test_who_is_refused_within_the_minute_uses_up_nothing_of_the_hour():
     assert changes.count("b", share, 62.0) == 0.0
 
 
-def test_a_wait_is_told_in_whole_seconds_and_never_as_none():
+def test_a_wait_is_named_in_whole_seconds_and_never_as_none():
     assert [retry_after(wait) for wait in (0.01, 1.0, 1.2)] == [1, 1, 2]
 
 
@@ -89,7 +89,7 @@ def test_a_wait_is_told_in_whole_seconds_and_never_as_none():
         ),
     ],
 )
-def test_the_table_tells_what_holds(what, number):
+def test_the_table_shows_what_holds(what, number):
     [row] = re.findall(rf"^\| {re.escape(what)} \| (\d+)", DOCUMENT.read_text("utf-8"), re.MULTILINE)
     assert int(row) == number
 
@@ -103,7 +103,7 @@ def test_the_table_tells_what_holds(what, number):
         ("all connect links of a user", quotas.LINK),
     ],
 )
-def test_the_table_tells_how_often_something_may_be_changed(whose, share):
+def test_the_table_shows_how_often_something_may_be_changed(whose, share):
     often = f"| changes | {whose} | {share.changes[0]} a minute, {share.changes[1]} an hour | 429 |"
     assert often in DOCUMENT.read_text("utf-8").splitlines()
 
@@ -155,6 +155,6 @@ def setting(file, pattern):
         ),
     ],
 )
-def test_the_table_tells_what_holds_elsewhere(row, number):
+def test_the_table_shows_what_holds_elsewhere(row, number):
     pattern = rf"^\| {row.replace('{}', str(number))}"
     assert len(re.findall(pattern, DOCUMENT.read_text("utf-8"), re.MULTILINE)) == 1

@@ -1,4 +1,4 @@
-"""The registry: what is put is seen, and whoever waits is woken once it is so."""
+"""The registry: what is put is seen, and who waits is woken once it is so."""
 
 import asyncio
 import dataclasses
@@ -265,7 +265,7 @@ class TestChanges:
         await registry.wait_for_change(0, 10)
 
 
-async def test_a_thousand_who_wait_are_told_in_turns_and_others_are_served_in_between():
+async def test_a_thousand_who_wait_are_woken_in_turns_and_others_are_served_in_between():
     """All at once would take the event loop for as long as a thousand writes take."""
     registry, told = Registry(), []
 

@@ -13,7 +13,7 @@ ONE, TWO = User("1"), User("2")
 PORT = Port(BASE)
 
 
-async def test_who_is_deleted_in_a_pause_between_restarts_and_made_anew_waits_for_its_end(
+async def test_who_is_deleted_in_a_pause_between_restarts_and_made_again_waits_for_its_end(
     supervisor, systemd
 ):
     await supervisor.ensure(ONE)
@@ -60,7 +60,7 @@ async def test_a_server_that_was_killed_is_followed_again(supervisor, systemd):
     "blink", [{"active_state": "failed", "result": "exit-code"}, {"active_state": "inactive"}]
 )
 @pytest.mark.also_without("first_answers")
-async def test_whoever_waits_for_a_code_is_given_that_of_the_server_that_systemd_started_again(
+async def test_who_waits_for_a_code_is_given_that_of_the_server_that_systemd_started_again(
     supervisor, systemd, blink
 ):
     waiting = asyncio.create_task(supervisor.ensure(ONE, wait=Wait.QR))
@@ -108,7 +108,7 @@ async def test_a_crash_loop_is_named(supervisor, systemd):
 
 
 async def test_the_next_start_is_known_after_a_restart_of_the_daemon(start_supervisor, systemd, monkeypatch):
-    """And be it that systemd tells of the server before the daemon has looked at the pauses."""
+    """And be it that systemd reports the server before the daemon has looked at the pauses."""
     await (await start_supervisor()).ensure(ONE)
     await systemd.servers.pop(PORT).stop()
     loop = {"active_state": "activating", "result": "exit-code", "exit_code": 1, "exit_status": 11}

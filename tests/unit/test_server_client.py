@@ -125,7 +125,9 @@ class TestCalling:
             (400, {"error": "what"}, ServerFailed),
         ],
     )
-    async def test_a_refused_pairing_code_is_told_as_what_it_is(self, server, client, status, body, error):
+    async def test_a_refused_pairing_code_is_reported_as_what_it_is(
+        self, server, client, status, body, error
+    ):
         server.answer = lambda: web.json_response(body, status=status)
         with pytest.raises(error, match=body["error"]) as caught:
             await client.pairing_code(server.port, "5511999990000")

@@ -63,7 +63,7 @@ async def test_polls_do_not_repeat_a_failed_start(supervisor, systemd):
     assert systemd.calls.count(("start", service_unit(PORT))) == starts
 
 
-async def test_who_is_deleted_and_made_anew_waits_after_a_failed_start_as_before(
+async def test_who_is_deleted_and_made_again_waits_after_a_failed_start_as_before(
     supervisor, systemd, monkeypatch
 ):
     """Else a page that polls, and deletes, would have servers started without a pause."""
@@ -85,7 +85,7 @@ async def test_who_is_deleted_and_made_anew_waits_after_a_failed_start_as_before
     await until(supervisor, ONE, is_process(ProcessState.RUNNING))
 
 
-async def test_who_is_deleted_and_made_anew_is_started_at_once_where_that_is_asked_for(supervisor, systemd):
+async def test_who_is_deleted_and_made_again_is_started_at_once_where_that_is_asked_for(supervisor, systemd):
     systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=203)
     with pytest.raises(ServerFailed):
         await supervisor.ensure(ONE)
@@ -150,7 +150,7 @@ async def test_a_start_that_waited_for_a_stop_does_not_undo_it(supervisor, syste
     assert supervisor.registry.get(ONE).process.state is ProcessState.STOPPED
 
 
-async def test_a_linked_session_that_failed_to_start_is_tried_again_by_itself(
+async def test_a_linked_session_that_failed_to_start_is_tried_again_automatically(
     start_supervisor, store, systemd, monkeypatch
 ):
     monkeypatch.setattr("waportd.starter.RETRY_INTERVAL_S", 0.05)

@@ -68,10 +68,10 @@ async def test_an_admins_stop_outlives_the_daemon_but_not_the_boot(start_supervi
 
 
 @pytest.mark.parametrize("seen", [{"active_state": "inactive"}, {"active_state": "active", "has_job": True}])
-async def test_an_admins_stop_of_which_only_the_servers_end_was_told_is_not_undone_by_polls(
+async def test_an_admins_stop_of_which_only_the_servers_end_was_reported_is_not_undone_by_polls(
     supervisor, systemd, seen
 ):
-    """systemd ends the server first, and tells that first."""
+    """systemd ends the server first, and says that first."""
     await supervisor.ensure(ONE)
     await systemd.exit(PORT)
     systemd.units[socket_unit(PORT)] = dataclasses.replace(systemd.units[socket_unit(PORT)], **seen)
@@ -103,7 +103,7 @@ async def test_a_poll_whose_start_meets_an_admins_stop_undoes_itself(supervisor,
 
 
 async def test_a_stop_of_all_servers_is_no_decision_about_one_user(supervisor, systemd):
-    """Another life begins: whoever should run does, and what was stopped before it, too."""
+    """Another life begins: who should run does, and what was stopped before it, too."""
     systemd.prepare = lambda server: server.link()
     await supervisor.ensure(ONE, wait=Wait.READY)
     await supervisor.ensure(TWO, wait=Wait.READY)

@@ -1,4 +1,4 @@
-"""Tokens: recognised by whoever made them, and found in no place where they could be read."""
+"""Tokens: recognised by the daemon that made them, and found in no place where they could be read."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ async def test_it_is_recognised_after_a_restart(tokens, store):
     assert successor.recognise(text).user == "2"
 
 
-async def test_what_is_kept_does_not_tell_it(tokens, store):
+async def test_what_is_kept_does_not_reveal_it(tokens, store):
     _, text = await tokens.create("web app", None)
     secret = text.split("_", 2)[2]
     for token in store.tokens.values():

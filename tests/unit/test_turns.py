@@ -15,7 +15,7 @@ AT_ONCE = 4
 LOADING = 10.0
 """Seconds from a start until the session is ready, or has failed."""
 AGAIN = 300.0
-"""Seconds after which a session that failed tries again by itself."""
+"""Seconds after which a session that failed tries again automatically."""
 USERS = 500
 HOUR = 3600.0
 
@@ -70,7 +70,7 @@ class House:
     """Linked users who all come back after a boot, as the daemon has them come."""
 
     def __init__(self, is_well):
-        """``is_well`` tells whether a user whose page has loaded at that time is ready then."""
+        """``is_well`` says whether a user whose page has loaded at that time is ready then."""
         self.is_well = is_well
         self.now = 0.0
         self.rule = Rule(self.now)

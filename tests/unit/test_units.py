@@ -54,7 +54,7 @@ def rendered(name, bus=Bus.SYSTEM, config=None):
         (("no-such-account",), {0, os.geteuid()}),
     ],
 )
-def test_a_server_is_told_by_uid_who_may_call_and_root_and_the_daemon_always_may(allowed, uids):
+def test_a_server_knows_by_uid_who_may_call_and_root_and_the_daemon_always_may(allowed, uids):
     text = units.environment(ASSIGNMENT, configured("api", allow_users=allowed))
     [value] = re.findall(r'^WAPORTD_ALLOW_UIDS="(.*)"$', text, re.MULTILINE)
     assert value == ",".join(map(str, sorted(uids)))
@@ -154,7 +154,7 @@ def test_what_a_user_has_of_ones_own_wins_over_the_configuration(option, variabl
     assert f'{variable}="{told}"\n' in text
 
 
-def test_headers_are_told_as_json():
+def test_headers_are_passed_as_json():
     headers = (("Authorization", 'Bearer "a"'), ("X-B", "c"))
     text = units.environment(ASSIGNMENT, configured("instances", webhook_headers=headers))
     [value] = re.findall(r'^WAPORTD_WEBHOOK_HEADERS="(.*)"$', text, re.MULTILINE)
@@ -167,7 +167,7 @@ def test_on_a_session_bus_engines_lie_beside_the_store():
     assert 'WAPORTD_ENGINE="/home/ana/w/engines/1.34.6"\n' in text
 
 
-def test_a_server_is_told_of_a_pinned_page():
+def test_a_server_learns_of_a_pinned_page():
     text = units.environment(ASSIGNMENT, configured("instances", web_version="/srv/page.html"))
     assert 'WAPORTD_WEB_VERSION="/srv/page.html"\n' in text
 
@@ -299,7 +299,7 @@ def test_ports_with_an_environment_are_listed_and_removed(tmp_path):
     assert units.environment_ports(tmp_path) == [5002, 20000]
 
 
-def test_of_environments_that_are_no_files_of_the_daemons_no_owner_is_told(tmp_path):
+def test_of_environments_that_are_no_files_of_the_daemons_no_owner_is_reported(tmp_path):
     folder = tmp_path / "instances"
     folder.mkdir()
     secret = tmp_path / "of-root.conf"
@@ -634,7 +634,7 @@ def hang():
 
 @pytest.mark.usefixtures("hang")
 def test_a_pipe_in_place_of_a_unit_is_not_waited_for(tmp_path):
-    """By whoever runs it, which may be root in a folder of somebody else's."""
+    """By who runs it, which may be root in a folder of somebody else's."""
     os.mkfifo(tmp_path / "waportd.service")
     with pytest.raises(ConfigError, match=r"waportd\.service is in the way"):
         units.generate_units(tmp_path, Config())

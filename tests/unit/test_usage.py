@@ -92,7 +92,7 @@ async def test_each_figure_comes_from_where_it_is_known(family):
     assert (usage.memory_source, usage.cpu, usage.cpu_source) == ("pss", 1.5, "systemd")
 
 
-async def test_where_the_shares_may_not_be_read_the_resident_memory_is_told(family, monkeypatch):
+async def test_where_the_shares_may_not_be_read_the_resident_memory_is_reported(family, monkeypatch):
     def denied(process):
         raise psutil.AccessDenied(process.pid)
 
@@ -156,7 +156,7 @@ async def test_a_figure_is_served_again_for_a_while():
     assert manager.asked == 1
 
 
-async def test_an_old_figure_is_measured_anew(monkeypatch):
+async def test_an_old_figure_is_measured_again(monkeypatch):
     monkeypatch.setattr(module, "FRESH_S", 0.0)
     manager = Manager(os.getpid(), memory=5 * MIB, cpu=1.5)
     meter = UsageMeter(manager)
@@ -173,7 +173,7 @@ async def test_after_a_restart_no_figure_from_before_is_served():
     assert (await meter.measure(UNIT, 2)).memory == 6 * MIB
 
 
-async def test_what_is_forgotten_is_measured_anew():
+async def test_what_is_forgotten_is_measured_again():
     manager = Manager(os.getpid(), memory=5 * MIB, cpu=1.5)
     meter = UsageMeter(manager)
     await meter.measure(UNIT, os.getpid())

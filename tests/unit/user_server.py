@@ -109,7 +109,7 @@ class Server:
         await response.prepare(request)
         self._count(1)
         try:
-            # aiohttp does not tell a handler that its client is gone.
+            # aiohttp does not let a handler know that its client is gone.
             while not self._stopping and request.transport and not request.transport.is_closing():
                 try:
                     chunk = await asyncio.wait_for(chunks.get(), 0.02)

@@ -69,7 +69,7 @@ describe('faults', () => {
         page.on('framenavigated', (frame) => {
             navigations[frame === page.mainFrame() ? 'main' : 'frames'] += 1;
         });
-        // Slow enough for a busy host: a frame that is gone before it is loaded tells of no navigation.
+        // Slow enough for a busy host: a frame that is gone before it is loaded reports no navigation.
         await ok('frames', { count: 2, every: 300, times: 3 });
         await eventually(() => navigations.frames >= 6, 'the frames');
         assert.equal(navigations.main, 0);
@@ -130,7 +130,7 @@ describe('faults', () => {
         await drawnCode(page);
     });
 
-    test('ban: told with code and time, and no logout', async () => {
+    test('ban: reported with code and time, and no logout', async () => {
         const page = await linkedPage('5511999990031');
         await page.evaluate(() => {
             window.bans = [];

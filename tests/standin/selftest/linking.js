@@ -54,7 +54,7 @@ describe('linking by code', () => {
         assert.equal((await phone('scan', { qr: second, phone: PHONE })).status, 410);
     });
 
-    test('codes rotate by themselves, six of them', async () => {
+    test('codes rotate automatically, six of them', async () => {
         const quick = await startStandin(path.join(root, 'quick'), '--refs-ttl', '400,200');
         const { client, names } = makeClient({ at: quick }).start();
         const state = () => client.getState().catch(() => null); // rejects until the page is there
@@ -126,7 +126,7 @@ describe('a link that fails', () => {
         assert.ok(!names().includes('auth_failure'));
     });
 
-    test('stay-authenticated: never ready; a reload mends it', async () => {
+    test('stay-authenticated: never ready; a reload fixes it', async () => {
         const first = makeClient().start();
         const [qr] = await first.event('qr');
         await ok('stay-authenticated', {});
@@ -140,7 +140,7 @@ describe('a link that fails', () => {
         await makeClient({ profile: first.profile }).start().event('ready');
     });
 
-    test('stay-authenticated for good: a reload does not mend it, `on: false` does', async () => {
+    test('stay-authenticated for good: a reload does not fix it, `on: false` does', async () => {
         const first = makeClient().start();
         const [qr] = await first.event('qr');
         await ok('stay-authenticated', { for_good: true });

@@ -124,7 +124,7 @@ describe('messages', () => {
         });
     });
 
-    test('a command that the page cannot follow is told to who gave it, and the next one works', async () => {
+    test('a command that the page cannot follow fails for who gave it, and the next one works', async () => {
         const { event, events } = await shared();
         assert.equal((await phone('load', { phone: PHONE, module: 'WAWebNobodyKnows' })).status, 504);
         assert.equal((await phone('message', { phone: PHONE, from: 'nobody@nowhere' })).status, 400);

@@ -275,7 +275,7 @@ describe('keys, ids and models', () => {
         await ok('rename-keys', { seed: Number(SEED) });
     });
 
-    test('a model keeps attributes in fields of the build, and tells of what changed only', async () => {
+    test('a model keeps attributes in fields of the build, and reports only what changed', async () => {
         const page = await linkedPage();
         const seen = await page.evaluate((field) => {
             const [chat] = window.require('WAWebCollections').Chat.getModelsArray();
@@ -366,7 +366,7 @@ describe('codes of the page', () => {
         assert.notEqual(await ref(), first.split(',')[0]);
     });
 
-    test('comms in a worker: the wrong side starts anew, and no code comes', async () => {
+    test('comms in a worker: the wrong side starts again, and no code comes', async () => {
         const page = await openPage(QUICK);
         await withTraits({ comms_in_worker: true }, async () => {
             await ok('expire', { qr: await drawnCode(page) });
@@ -436,7 +436,7 @@ describe('sync and logout of the page', () => {
             });
         });
 
-    test('the sync waits for no listener, may stay at 99, and tells nothing before it begins', async () => {
+    test('the sync waits for no listener, may stay at 99, and says nothing before it begins', async () => {
         await withTraits({ sync_waits: false, progress: [0, 99] }, async () => {
             const page = await openPage();
             const percent = () =>
@@ -477,7 +477,7 @@ describe('sync and logout of the page', () => {
         [0, '?post_logout=1&logout_reason=0', true],
         [3, `?post_logout=1&logout_reason=3${LOCKED}`, false],
     ]) {
-        test(`logout for reason ${reason}: what is told, and the address`, async () => {
+        test(`logout for reason ${reason}: what is reported, and the address`, async () => {
             const page = await openPage({ load: false });
             await listening(page);
             await page.goto('https://web.whatsapp.com/');

@@ -59,7 +59,7 @@ describe('a passkey', () => {
         return page;
     };
 
-    test('is asked for by a screen in any language, after a click; codes go on behind it', async () => {
+    test('is asked for by a screen in any language, after a click; codes continue behind it', async () => {
         for (const [language, word] of [
             ['en', 'Continue'],
             ['de', 'Weiter'],
@@ -129,7 +129,7 @@ describe('a passkey', () => {
         });
     });
 
-    test('after the answer the page has limits: it fails, and asks anew', async () => {
+    test('after the answer the page has limits: it fails, and asks again', async () => {
         await withTraits({ passkey_screen: true }, async () => {
             const page = await asked({ silent: true, limit: 300 });
             await approve(page);
@@ -157,7 +157,7 @@ describe('a passkey', () => {
         });
     });
 
-    test('comes after a pairing code, asks at once where it is told to, and a reload ends it', async () => {
+    test('comes after a pairing code, asks at once where it is set to, and a reload ends it', async () => {
         const page = await openPage();
         await drawnCode(page);
         await page.evaluate(async (number) => {
@@ -177,7 +177,7 @@ describe('a passkey', () => {
         }, 'a code');
     });
 
-    test('looks otherwise where it is told to', async () => {
+    test('looks otherwise where it is set to', async () => {
         const names = (page) => page.$$eval('button', (all) => all.map(({ textContent }) => textContent));
         const named = '[data-testid^=shortcake_] button[data-testid]';
         const ids = (page) => page.$$eval(named, (all) => all.length);

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """Keep the environment of whoever runs the tests out of them."""
+    """Keep the environment of anyone who runs the tests out of them."""
     for name in ("WAPORTD_SOCKET", "NO_COLOR", "SUDO_UID"):
         monkeypatch.delenv(name, raising=False)
     # On a busy host an answer takes two seconds, too, and the notice of that is not what is tested.

@@ -13,7 +13,7 @@ def python(code, seconds=20):
     return bounded.run([sys.executable, "-c", code], seconds=seconds)
 
 
-def test_both_outputs_and_the_status_are_told():
+def test_both_outputs_and_the_status_are_reported():
     done = python("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)")
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
 
@@ -44,6 +44,6 @@ def test_one_without_an_end_is_ended_with_all_that_it_started(code):
     assert time.monotonic() - began < 10
 
 
-def test_what_is_not_there_is_told(tmp_path):
+def test_what_is_not_there_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError):
         bounded.run([tmp_path / "program"], seconds=1)

@@ -83,7 +83,7 @@ def test_what_is_shown_is_never_larger_than_the_terminal(monkeypatch, width, hei
         assert width < 60 or height < 24
 
 
-def test_a_terminal_that_is_not_utf_8_is_told_the_ways_out():
+def test_a_terminal_that_is_not_utf_8_is_shown_the_ways_out():
     view = View("2")
     view.shown = QR(status="qr", qr=real_code(237), attempt=1, attempts=5)
     file = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", write_through=True)

@@ -102,7 +102,7 @@ def test_a_file_that_is_missing_is_made(path):
     assert load(path).instances.engine == "1.34.6"
 
 
-def test_what_cannot_be_written_is_told_with_the_line_to_write(path, monkeypatch):
+def test_what_cannot_be_written_is_reported_with_the_line_to_write(path, monkeypatch):
     path.write_text("log: {}\n", "utf-8")
 
     def full(*_):

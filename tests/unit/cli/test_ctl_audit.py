@@ -88,7 +88,7 @@ async def test_nobody_else_can_write_one(ctl, entries):
     assert "Nobody has changed anything" in (await ctl("audit")).out
 
 
-async def test_who_may_not_read_the_journal_is_told(ctl, entries):
+async def test_who_may_not_read_the_journal_learns_why(ctl, entries):
     answer = await ctl("audit")
     assert answer.status == Exit.NOT_PERMITTED
     assert "systemd-journal" in answer.err

@@ -1,4 +1,4 @@
-"""``doctor``: each fault is found, with what mends it."""
+"""``doctor``: each fault is found, with what fixes it."""
 
 import asyncio
 import base64
@@ -58,7 +58,7 @@ def found(site, check):
     return [finding.verdict for finding in results], text
 
 
-def test_a_configuration_with_faults_is_told_line_by_line(site):
+def test_a_configuration_with_faults_is_reported_line_by_line(site):
     verdicts, text = found(site("ports:\n  bse: 5001\n"), "configuration")
     assert verdicts == [Verdict.FAIL]
     assert "did you mean base?" in text
@@ -154,7 +154,7 @@ def test_a_browser_that_starts(site, tried):
     assert verdicts == [Verdict.WARN, Verdict.OK]
 
 
-def test_one_that_does_not_start_is_told_in_its_own_words(site, tried, monkeypatch):
+def test_one_that_does_not_start_is_reported_in_its_own_words(site, tried, monkeypatch):
     monkeypatch.setattr(checks.browser, "no_user_namespaces", lambda: None)
     tried((SHELL, f"{SHELL} does not start: libnss3.so: cannot open"))
     verdicts, text = found(site(), "browser")
@@ -283,7 +283,7 @@ def test_missing_python_modules(site, monkeypatch):
         ("", Verdict.FAIL, "waportd.service is not installed", "systemctl enable --now waportd.service"),
     ],
 )
-def test_a_daemon_that_is_not_up_is_told_with_what_helps(site, monkeypatch, state, verdict, said, fix):
+def test_a_daemon_that_is_not_up_is_reported_with_what_helps(site, monkeypatch, state, verdict, said, fix):
     here = site("systemd: {bus: system}")
     monkeypatch.setattr(
         Host, "systemctl", lambda _, verb, *rest: state if rest == ("waportd.service",) else "active"
@@ -294,7 +294,7 @@ def test_a_daemon_that_is_not_up_is_told_with_what_helps(site, monkeypatch, stat
     assert service.fix is None if fix is None else service.fix.startswith(fix)
 
 
-def test_a_daemon_that_does_not_answer_in_time_is_told_with_what_helps(site, monkeypatch):
+def test_a_daemon_that_does_not_answer_in_time_is_reported_with_what_helps(site, monkeypatch):
     monkeypatch.setattr(checks.service, "Client", functools.partial(Client, timeout=0.1))
     here = site()
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as deaf:
@@ -307,7 +307,7 @@ def test_a_daemon_that_does_not_answer_in_time_is_told_with_what_helps(site, mon
 
 
 @pytest.mark.parametrize(("names", "warns"), [("", True), ("api: {allow_users: [root]}", False)])
-def test_servers_that_every_local_user_may_call_are_told(site, names, warns):
+def test_servers_that_every_local_user_may_call_are_reported(site, names, warns):
     _, text = found(site(f"systemd: {{bus: system}}\n{names}"), "configuration")
     assert ("every local user may call every user's server" in text) is warns
     assert ("api: {allow_users: [www-data]}" in text) is warns
@@ -366,7 +366,7 @@ async def test_a_passkey_that_somebody_has_to_give_is_no_failure(site, api, supe
         assert ("→ waportctl passkey 1" in text) == (verdict is Verdict.WARN)
 
 
-async def test_a_web_app_that_takes_no_messages_is_told_for_each_user(site, api, supervisor, systemd):
+async def test_a_web_app_that_takes_no_messages_is_reported_for_each_user(site, api, supervisor, systemd):
     for user in ("1", "2", "3"):
         await supervisor.ensure(User(user), {"webhook_url": "http://h/?token=x"} if user == "2" else None)
     assert (await asyncio.to_thread(found, site(), "webhooks"))[0] == [Verdict.OK]
@@ -385,7 +385,9 @@ async def test_a_web_app_that_takes_no_messages_is_told_for_each_user(site, api,
     assert "token" not in text
 
 
-async def test_messages_that_wait_for_five_minutes_or_were_given_up_are_told(site, api, supervisor, systemd):
+async def test_messages_that_wait_for_five_minutes_or_were_given_up_are_reported(
+    site, api, supervisor, systemd
+):
     await supervisor.ensure(User("1"))
     webhook = {"queued": 3, "undelivered": 2, "error": "HTTP 503", "oldest_at": iso(time.time() - 720)}
     systemd.servers[Port(BASE)].say("ready", linked=True, webhook=webhook)
@@ -420,7 +422,7 @@ async def test_a_file_with_a_secret_of_the_webhook_must_be_closed(site, api, lin
     assert "aGlkZGVu" not in text
 
 
-async def test_an_alarm_is_told_with_what_to_do(site, api, supervisor, systemd):
+async def test_an_alarm_is_reported_with_what_to_do(site, api, supervisor, systemd):
     await all_fail(supervisor, systemd)
     verdicts, text = await asyncio.to_thread(found, site(), "socket")
     assert verdicts == [Verdict.OK, Verdict.FAIL]
@@ -506,7 +508,7 @@ def test_a_browser_from_a_snap(site, tried, tmp_path, kind):
         (800, Verdict.OK, "about 2 more sessions at 250 MiB each"),
     ],
 )
-def test_how_many_sessions_fit_is_told(site, monkeypatch, mebibytes, verdict, said):
+def test_how_many_sessions_fit_is_reported(site, monkeypatch, mebibytes, verdict, said):
     memory = types.SimpleNamespace(available=mebibytes << 20)
     monkeypatch.setattr(checks.machine.psutil, "virtual_memory", lambda: memory)
     verdicts, text = found(site(), "memory")
@@ -557,7 +559,7 @@ def test_what_the_sessions_keep_is_summed_up_with_what_is_free(grown):
     )
 
 
-def test_a_login_and_a_cache_that_have_grown_are_told_with_what_helps(grown):
+def test_a_login_and_a_cache_that_have_grown_are_reported_with_what_helps(grown):
     users = [
         keeping("1", 3 * GIB, 300 * MIB),
         keeping("2", GIB, 256 * MIB),
@@ -573,7 +575,7 @@ def test_a_login_and_a_cache_that_have_grown_are_told_with_what_helps(grown):
     assert text.index("user 3: the cache") < text.index("user 1: the cache")
 
 
-def test_of_very_many_that_have_grown_the_largest_are_told(grown):
+def test_of_very_many_that_have_grown_the_largest_are_named(grown):
     verdicts, text = grown([keeping(str(number), 2 * GIB + number * GIB, 0) for number in range(100)])
     assert verdicts == [*[Verdict.WARN] * 11, Verdict.OK]
     assert "user 99: the login has 101.0 GiB" in text
@@ -581,7 +583,7 @@ def test_of_very_many_that_have_grown_the_largest_are_told(grown):
     assert "90 more logins and caches are too large → waportctl list --disk" in text
 
 
-def test_caches_that_may_fill_the_disk_are_told_before_they_do(grown):
+def test_caches_that_may_fill_the_disk_are_reported_before_they_do(grown):
     users = [keeping("1", 0, 56 * MIB), keeping("2", None, None)]
     assert grown(users, free=456 * MIB)[0] == [Verdict.OK]
     verdicts, text = grown(users, free=456 * MIB - 1)
@@ -740,14 +742,14 @@ def test_the_site_is_tried_through_a_socks_proxy_as_a_browser_does(site, socks_s
         ([b""], "it closes the connection"),
     ],
 )
-def test_a_socks_proxy_that_does_not_do_is_told_with_the_reason(site, socks_server, answers, why):
+def test_a_socks_proxy_that_does_not_do_is_reported_with_the_reason(site, socks_server, answers, why):
     socks_server.answers = answers
     verdicts, text = through(site, socks_server)
     assert verdicts == [Verdict.FAIL]
     assert why in text
 
 
-def test_a_proxy_of_a_variable_that_chromium_takes_for_another_one_is_told(site, monkeypatch):
+def test_a_proxy_of_a_variable_that_chromium_takes_for_another_one_is_reported(site, monkeypatch):
     monkeypatch.setattr(Host, "systemctl", lambda *_: "ALL_PROXY=socks5://ana:hidden@q:2")
     verdicts, text = found(site(), "proxy")
     assert verdicts == [Verdict.FAIL, Verdict.FAIL, Verdict.OK]
@@ -757,7 +759,7 @@ def test_a_proxy_of_a_variable_that_chromium_takes_for_another_one_is_told(site,
     assert "hidden" not in text
 
 
-def test_which_proxy_is_taken_is_told_and_not_its_password(site, monkeypatch):
+def test_which_proxy_is_taken_is_reported_and_not_its_password(site, monkeypatch):
     monkeypatch.setattr(Host, "systemctl", lambda *_: "")
     here = site("instances: {proxy: 'http://ana:hidden@p:1'}")
     here.config_file.chmod(0o640)
@@ -773,7 +775,7 @@ def test_which_proxy_is_taken_is_told_and_not_its_password(site, monkeypatch):
     assert "browsers: no proxy; " in found(site(), "proxy")[1]
 
 
-def test_a_proxy_that_comes_another_way_is_told_too(site, monkeypatch):
+def test_a_proxy_that_comes_another_way_is_reported_too(site, monkeypatch):
     verdicts, text = found(site("instances: {browser_args: ['--proxy-server=http://a:hidden@p:1']}"), "proxy")
     assert verdicts == [Verdict.WARN, Verdict.OK]
     assert "set instances.proxy" in text
@@ -904,7 +906,7 @@ def test_without_an_address_nothing_has_to_be_held(site, monkeypatch):
     assert "systemctl disable --now waportd-tcp.socket" in text
 
 
-def test_a_unit_that_holds_the_addresses_until_the_next_boot_only_is_told(site, monkeypatch):
+def test_a_unit_that_holds_the_addresses_until_the_next_boot_only_is_reported(site, monkeypatch):
     monkeypatch.setattr(
         Host, "systemctl", lambda *_: HELD + "active\nId=waportd-tcp.socket\nUnitFileState=disabled"
     )
@@ -940,7 +942,7 @@ def test_networks_that_sessions_are_to_be_kept_from(
     assert word in text
 
 
-def test_a_name_server_that_is_denied_is_told(site, monkeypatch, tmp_path):
+def test_a_name_server_that_is_denied_is_reported(site, monkeypatch, tmp_path):
     (tmp_path / "resolv.conf").write_text("nameserver 169.254.169.254\n")
     monkeypatch.setattr(networks, "RESOLVER", tmp_path / "resolv.conf")
     monkeypatch.setattr(Host, "systemctl", lambda *_: DENIED)

@@ -147,7 +147,7 @@ async def people(api, supervisor, systemd, config):
 
 
 def runs(engine):
-    """Tell of an instance whether it is connected with that engine."""
+    """Say of an instance whether it is connected with that engine."""
     return lambda now: (
         now.session and now.session.upstream.engine == engine and now.session.state is SessionState.READY
     )
@@ -266,7 +266,7 @@ class TestUse:
         await engine("rollback")
         assert load(config_file).instances.engine == "1.34.6"
 
-    async def test_servers_start_anew_where_that_is_asked_for(
+    async def test_servers_start_again_where_that_is_asked_for(
         self, engine, real_engine, people, supervisor, daemon
     ):
         said = await engine("use", "1.34.6", "--restart")
@@ -338,7 +338,7 @@ class TestUse:
         assert (await engine("use", "1.34.6")).status == Exit.OK
         assert load(config_file).instances.engine == "1.34.6"
 
-    async def test_a_file_that_cannot_be_edited_is_told_with_the_line(
+    async def test_a_file_that_cannot_be_edited_is_reported_with_the_line(
         self, engine, real_engine, people, config_file
     ):
         text = "{" + ", ".join(config_file.read_text("utf-8").splitlines()[1:3]) + "}\n"
@@ -364,7 +364,7 @@ class TestUse:
         assert (await engine("use", "1.34.6", "--user", "9")).status == Exit.UNKNOWN_USER
         assert (await engine("use", "default")).status == Exit.USAGE
 
-    async def test_show_tells_the_next_engine(self, ctl, engine, real_engine, people):
+    async def test_show_names_the_next_engine(self, ctl, engine, real_engine, people):
         assert "Next engine" not in (await ctl("show", "2")).out
         await engine("use", "1.34.6", "--user", "2")
         assert re.search(r"Next engine +1\.34\.6 \(own\)", (await ctl("show", "2")).out)
@@ -605,7 +605,7 @@ class TestRemove:
         assert (await engine("rollback")).status == Exit.FAILED
 
     @pytest.mark.parametrize("how", ["mute", "says no engine"])
-    async def test_a_server_that_does_not_tell_what_it_runs_may_run_it(
+    async def test_a_server_that_does_not_say_what_it_runs_may_run_it(
         self, engine, real_engine, people, supervisor, daemon, monkeypatch, how
     ):
         told = Client.users

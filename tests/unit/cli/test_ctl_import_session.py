@@ -71,7 +71,7 @@ def test_what_cannot_be_opened_is_named(old, named, part):
         (None, False),
     ],
 )
-def test_only_a_note_that_says_so_tells_of_no_login(tmp_path, note, may_be):
+def test_only_a_note_that_says_so_means_that_there_is_no_login(tmp_path, note, may_be):
     if note is not None:
         (tmp_path / "login.json").write_text(note)
         (tmp_path / "session-x_5002").mkdir()

@@ -99,7 +99,7 @@ async def test_a_pairing_code_after_codes_that_ran_out_is_followed(used_up, term
     assert await screen.end() == Exit.OK
 
 
-async def test_codes_that_do_not_begin_again_are_told_without_a_page(used_up, ctl, monkeypatch):
+async def test_codes_that_do_not_begin_again_are_reported_without_a_page(used_up, ctl, monkeypatch):
     monkeypatch.setattr(linking, "BEGINS_S", 0.2)
     said = await ctl("qr", "1")
     assert (said.status, said.out) == (Exit.FAILED, "")
@@ -154,7 +154,7 @@ async def test_json_has_the_step_with_the_passkey(asking, ctl):
     assert document["passkey"]["options"] == asking.document["passkey"]["options"]
 
 
-async def test_on_a_terminal_each_step_with_the_passkey_is_told(api, terminal, codes, systemd):
+async def test_on_a_terminal_each_step_with_the_passkey_is_reported(api, terminal, codes, systemd):
     screen = await terminal("qr", "1", columns=200)
     await screen.until("code 1 of 5")
     server = systemd.servers[PORT]
@@ -204,7 +204,7 @@ async def test_a_link_is_whole_on_a_narrow_terminal(asking, terminal):
     assert await screen.end() == Exit.OK
 
 
-async def test_a_passkey_that_cannot_be_given_is_told_with_its_way_out(asking, terminal):
+async def test_a_passkey_that_cannot_be_given_is_reported_with_its_way_out(asking, terminal):
     asking.say("passkey_required", cause="passkey_button_missing", message="no button", hint="see the log")
     screen = await terminal("qr", "1")
     await screen.until("user 1: no button\nsee the log")
@@ -220,7 +220,7 @@ async def test_on_a_terminal_the_code_is_drawn_until_a_phone_is_linked(api, term
     first = draw(server.document["qr"], Format.TXT).decode().splitlines()
     assert all(line in screen.text for line in first)
     assert server.document["qr"] not in screen.text
-    await screen.until("58 s left")  # the time runs down by itself
+    await screen.until("58 s left")  # the time runs down automatically
     second = draw(server.show_code(), Format.TXT).decode().splitlines()
     await screen.until("code 2 of 5")
     await screen.until(second[12])
@@ -230,7 +230,7 @@ async def test_on_a_terminal_the_code_is_drawn_until_a_phone_is_linked(api, term
     assert screen.seen.count("\x1b[?1049h") == screen.seen.count("\x1b[?1049l") == 1
 
 
-async def test_an_error_is_shown_with_its_way_out_until_it_is_mended(api, terminal, supervisor, systemd):
+async def test_an_error_is_shown_with_its_way_out_until_it_is_fixed(api, terminal, supervisor, systemd):
     await supervisor.ensure(User("1"))
     server = systemd.servers[PORT]
     server.say(
@@ -243,7 +243,7 @@ async def test_an_error_is_shown_with_its_way_out_until_it_is_mended(api, termin
     await screen.until("code 1 of 5")
 
 
-async def test_a_small_terminal_is_told_the_size_that_is_needed(api, terminal, codes):
+async def test_on_a_small_terminal_the_size_that_is_needed_is_named(api, terminal, codes):
     screen = await terminal("qr", "1", columns=40, lines=10)
     await screen.until("needs a terminal of")
     assert "█" not in screen.text
@@ -267,7 +267,7 @@ async def test_a_real_code_is_read_off_a_terminal(api, terminal, systemd, column
     assert ("--png FILE" in " ".join(shown)) == (layout == "sextants")
 
 
-async def test_a_terminal_without_the_characters_is_told_the_ways_out(api, terminal, systemd):
+async def test_a_terminal_without_the_characters_is_shown_the_ways_out(api, terminal, systemd):
     systemd.prepare = lambda server: setattr(server, "on_ask", lambda: show(server, real_code(237)))
     screen = await terminal("qr", "1", columns=80, lines=24, TERM="linux")
     await screen.until("needs a terminal of 59 columns and 32 lines; this one has 80 and 24")
@@ -408,7 +408,7 @@ async def test_on_a_terminal_a_pairing_code_is_followed_through_the_passkey_unti
     assert await pairing.end() == Exit.OK
 
 
-async def test_on_a_terminal_a_pairing_code_that_nobody_types_is_told(pairing, systemd):
+async def test_on_a_terminal_a_pairing_code_that_nobody_types_is_reported(pairing, systemd):
     systemd.servers[PORT].say("qr_timeout", message="the pairing code was not used", hint="ask for a new one")
     assert await pairing.end() == Exit.FAILED
     assert (

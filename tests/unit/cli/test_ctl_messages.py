@@ -88,7 +88,7 @@ class TestSend:
         ("status", "code", "expected"),
         [(422, "not_on_whatsapp", Exit.FAILED), (504, "perhaps_sent", Exit.NOT_IN_TIME)],
     )
-    async def test_what_goes_wrong_is_told(self, ctl, node, status, code, expected):
+    async def test_what_goes_wrong_is_reported(self, ctl, node, status, code, expected):
         node.answer = lambda _: web.json_response({"error": "so it is", "code": code}, status=status)
         told = await ctl("send", "1", CHAT, "hello")
         assert (told.status, told.out) == (expected, "")
@@ -99,12 +99,12 @@ class TestSend:
         assert (await ctl("send", "1", CHAT, *arguments)).status == Exit.USAGE
         assert node.calls == []
 
-    async def test_a_file_that_is_not_there_is_told(self, ctl, node, tmp_path):
+    async def test_a_file_that_is_not_there_is_reported(self, ctl, node, tmp_path):
         said = await ctl("send", "1", CHAT, "--file", tmp_path / "none")
         assert said.status == Exit.FAILED
         assert "none cannot be sent: No such file or directory" in said.err
 
-    async def test_who_has_no_linked_phone_is_told_how_to_link_one(self, ctl, node):
+    async def test_who_has_no_linked_phone_learns_how_to_link_one(self, ctl, node):
         node.answer = lambda _: web.json_response({"error": "no phone", "code": "not_linked"}, status=409)
         for command in (("send", "1", CHAT, "hello"), ("messages", "1"), ("messages", "redeliver", "1")):
             said = await ctl(*command)
@@ -128,7 +128,7 @@ class TestMessages:
         ]
         assert all("events=message%2Cmessage.sent" in target for target in node.targets)
 
-    async def test_kinds_are_told_in_a_few_words(self, ctl, node):
+    async def test_kinds_are_reported_in_a_few_words(self, ctl, node):
         node.answer = journal(
             event(1, "look", type="image"),
             event(2, "hello", event="message.sent", fromMe=True),
@@ -227,7 +227,7 @@ class TestMessages:
         assert ended.value.code == Exit.USAGE
         assert node.calls == []
 
-    async def test_a_journal_that_begins_later_is_told(self, ctl, node):
+    async def test_a_journal_that_begins_later_is_reported(self, ctl, node):
         node.answer = lambda _: web.json_response({"error": "older", "code": "cursor_gone"}, status=410)
         said = await ctl("messages", "1", "--after", "e-1")
         assert said.status == Exit.FAILED

@@ -115,7 +115,7 @@ async def test_a_result_is_taken_from_a_pipe_that_stays_open(server, ask, fed):
     assert (await fed(f"{TEXT}\n", ends=False)).status == Exit.OK
 
 
-async def test_nothing_of_what_is_signed_is_told(server, ask, fed, caplog):
+async def test_nothing_of_what_is_signed_is_reported(server, ask, fed, caplog):
     asked = await ask()
     server.on_passkey = lambda _: refusal("passkey_wrong_origin")
     said = await fed(TEXT)
@@ -165,7 +165,7 @@ async def test_what_whatsapp_does_not_accept_ends_with_its_reason(server, ask, f
         (TEXT[:99], "not a result of the script"),
     ],
 )
-async def test_a_pipe_without_a_result_is_told_how_to_get_one(server, ask, fed, text, what):
+async def test_without_a_result_a_pipe_learns_how_to_get_one(server, ask, fed, text, what):
     await ask()
     said = await fed(text)
     assert said.status == Exit.USAGE
@@ -250,7 +250,7 @@ async def test_letters_that_differ_are_not_confirmed(server, ask, fed):
     assert "confirm passkey" not in server.calls
 
 
-async def test_a_script_is_told_the_letters_and_how_to_go_on(server, ask, fed):
+async def test_a_script_gets_the_letters_and_how_to_continue(server, ask, fed):
     await ask("code")
     said = await fed("")
     assert said.status == Exit.NOT_IN_TIME

@@ -21,7 +21,7 @@ require('node:http').createServer().listen(Number(process.argv[2]), '127.0.0.1',
 
 @pytest.fixture
 def free_port():
-    # None that the kernel gives to whoever connects to somewhere meanwhile.
+    # None that the kernel gives to anyone who connects to somewhere meanwhile.
     return SPARE
 
 
@@ -46,7 +46,7 @@ def old_server(folder, port, script="whatsapp_server.js"):
             process.kill()
 
 
-async def test_a_port_tells_whose_it_is(api, supervisor, ctl):
+async def test_a_port_shows_whose_it_is(api, supervisor, ctl):
     await supervisor.assign(User("1"))
     said = await ctl("port", BASE)
     assert said.status == Exit.OK
@@ -104,7 +104,7 @@ async def test_nothing_else_is_ended(tmp_path, free_port, as_root, ctl, script):
     assert "not a left-over server" in said.err
 
 
-async def test_what_is_started_again_is_told_with_who_does_it(tmp_path, free_port, as_root, ctl):
+async def test_what_is_started_again_is_reported_with_who_does_it(tmp_path, free_port, as_root, ctl):
     """A process manager brings it back: the way out is there, not here."""
     (tmp_path / "whatsapp_server.js").write_text(SERVER)
     (tmp_path / f".wwebjs_auth_{free_port}").mkdir()

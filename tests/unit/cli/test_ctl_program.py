@@ -93,7 +93,7 @@ def _texts(tree):
 @pytest.mark.parametrize(
     "path", sorted(Path(program.__file__).parent.rglob("*.py")), ids=lambda path: path.stem
 )
-def test_people_are_told_in_common_words(path):
+def test_people_read_it_in_common_words(path):
     """Fix, restart, again, retry, say, user; and a token is no key."""
     uncommon = re.compile(r"\b(mend\w*|anew|meanwhile|told|whoever|whom|keys? to the API)\b", re.IGNORECASE)
     assert [text for text in _texts(ast.parse(path.read_text("utf-8"))) if uncommon.search(text)] == []
@@ -128,7 +128,7 @@ def test_all_exit_statuses_are_in_the_help():
         ["token"],
     ],
 )
-def test_a_wrong_command_line_is_told(arguments, capsys):
+def test_a_wrong_command_line_is_reported(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == Exit.USAGE
@@ -162,7 +162,7 @@ def test_without_a_command_there_is_help(words, shown, capsys):
         (["zzzz"], "waportctl: there is no command 'zzzz'.\n`waportctl --help` lists the commands\n"),
     ],
 )
-def test_an_unknown_command_is_told_with_the_one_that_is_like_it(words, told, capsys):
+def test_an_unknown_command_is_answered_with_the_one_that_is_like_it(words, told, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(words)
     assert exit_.value.code == Exit.USAGE
@@ -180,7 +180,7 @@ def test_a_daemon_that_is_away_is_an_exit_status_of_its_own(tmp_path, capsys, co
     assert "systemctl start waportd.socket" in said.err
 
 
-def test_who_may_not_call_is_told_the_group(tmp_path, capsys, monkeypatch):
+def test_who_may_not_call_learns_of_the_group(tmp_path, capsys, monkeypatch):
     def refuse(self):
         raise PermissionError(13, "Permission denied")
 
@@ -248,7 +248,7 @@ def test_it_starts_at_once():
     assert least("-m", "waportd.cli", "--socket", "/none", "list") - least("-c", "") < 0.4
 
 
-async def test_who_waits_for_long_is_told_what_for(ctl, socket_path, monkeypatch):
+async def test_who_waits_for_long_learns_what_for(ctl, socket_path, monkeypatch):
     """As while the daemon starts: systemd holds the socket, and nobody answers yet."""
     told, complain = threading.Event(), terminal.complain
 
@@ -270,7 +270,7 @@ async def test_who_waits_for_long_is_told_what_for(ctl, socket_path, monkeypatch
     assert said.status == Exit.UNREACHABLE
 
 
-async def test_who_changes_too_much_is_told_that_it_waits_and_goes_on(ctl, api, supervisor, monkeypatch):
+async def test_who_changes_too_much_learns_of_the_wait_and_continues(ctl, api, supervisor, monkeypatch):
     def sleep(seconds):
         waits.append(seconds)
         monkeypatch.setattr("waportd.api.access.UID", Share(1024, None, (3, 100)))

@@ -93,14 +93,14 @@ async def test_all_are_shown_before(two, ctl):
         (("1", "proxy=-", "webhook_url=-"), "only one value can be read"),
     ],
 )
-async def test_a_wrong_option_is_told_and_nothing_is_set(two, ctl, words, told):
+async def test_a_wrong_option_is_reported_and_nothing_is_set(two, ctl, words, told):
     said = await ctl("set", *words)
     assert said.status == Exit.USAGE
     assert told in said.err
     assert (two("1").proxy, two("1").webhook_secret) == (None, None)
 
 
-async def test_what_the_api_refuses_is_told(two, ctl):
+async def test_what_the_api_refuses_is_reported(two, ctl):
     said = await ctl("set", "1", "memory_max=1K")
     assert said.status == Exit.FAILED
     assert "memory_max: must be" in said.err

@@ -116,7 +116,7 @@ def look(ctl, tmp_path, monkeypatch):
 
 
 def telling(found):
-    """Return a program that tells this once it has been told something."""
+    """Return a program that prints this once it has read something."""
     return f"process.stdin.once('data', () => {{ console.log({json.dumps(json.dumps(found))}); process.exit(0); }});"
 
 
@@ -129,7 +129,7 @@ def telling(found):
         ({"reached": False, "error": NO_NETWORK}, 3),
     ],
 )
-async def test_the_exit_status_tells_how_bad_it_is(look, changes, status):
+async def test_the_exit_status_shows_how_bad_it_is(look, changes, status):
     said = await look(telling({**FOUND, **changes}), "--json")
     document = json.loads(said.out)
     assert said.status == document["exit_status"] == status
@@ -159,7 +159,7 @@ async def test_a_person_sees_what_was_found(look):
     assert "after 1.2 s, the same as the page shows" in (await look(telling(FOUND))).out
 
 
-async def test_the_browser_is_that_of_a_session_and_its_arguments_are_told_to_nobody_else(look):
+async def test_the_browser_is_that_of_a_session_and_its_arguments_are_shown_to_nobody_else(look):
     program = """
         process.stdin.once('data', (line) => {
             const told = JSON.parse(line);
@@ -242,7 +242,7 @@ class TestOfAUser:
         await until(supervisor, "1", lambda now: now.session and now.session.state == state)
         return await ctl("doctor", "--upstream", "--user", "1", "--json")
 
-    async def test_what_the_server_has_found_is_told(self, api, ctl, supervisor, systemd):
+    async def test_what_the_server_has_found_is_reported(self, api, ctl, supervisor, systemd):
         said = await self.ask(ctl, supervisor, systemd, upstream=lacking("groups"))
         document = json.loads(said.out)
         assert (said.status, document["verdict"], document["user"]) == (Verdict.OPTIONAL, "optional", "1")
@@ -257,7 +257,7 @@ class TestOfAUser:
         document = json.loads(said.out)
         assert (said.status, document["message"], document["hint"]) == (2, "login needs …", "another engine")
 
-    async def test_a_server_that_has_not_seen_the_page_tells_nothing_of_it(
+    async def test_a_server_that_has_not_seen_the_page_says_nothing_about_it(
         self, api, ctl, supervisor, systemd
     ):
         said = await self.ask(ctl, supervisor, systemd, "generating")

@@ -157,7 +157,7 @@ async def test_a_body_that_is_too_long_never_reaches_the_daemon(proxy):
     assert status == 413
 
 
-def test_a_daemon_that_went_is_told(tmp_path):
+def test_a_daemon_that_went_is_reported(tmp_path):
     with serving(tmp_path / "none", {os.getuid()}) as proxy:
         status, _, body = call(proxy, "GET", "/", Cookie=let_in(proxy))
     assert status == 503
@@ -169,7 +169,7 @@ def test_another_user_of_the_machine_is_not_heard(tmp_path):
         call(proxy, "GET", "/")
 
 
-def test_who_calls_is_told_by_the_connection(tmp_path):
+def test_who_calls_is_known_by_the_connection(tmp_path):
     with serving(tmp_path / "none", set()) as proxy:
         assert peer_uid(1, proxy.port) is None
 
@@ -215,7 +215,7 @@ async def test_the_page_of_a_user_that_is_not_there_is_not_opened(api, ctl, supe
     assert supervisor.registry.get("1") is None
 
 
-async def test_it_ends_with_whoever_started_it_by_ssh(api, socket_path):
+async def test_it_ends_with_the_one_who_started_it_by_ssh(api, socket_path):
     """Without a terminal there is no Ctrl-C: the pipe at its input closes."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "waportd.cli", "--socket", socket_path, "web", "--no-browser"),
@@ -229,7 +229,7 @@ async def test_it_ends_with_whoever_started_it_by_ssh(api, socket_path):
         assert await process.wait() == Exit.OK
 
 
-async def test_a_port_that_is_taken_is_told(proxy, ctl):
+async def test_a_port_that_is_taken_is_reported(proxy, ctl):
     said = await ctl("web", "--no-browser", "--listen", proxy.port)
     assert said.status == Exit.FAILED
     assert f"port {proxy.port}" in said.err

@@ -122,13 +122,13 @@ class TestRegistry:
         assert problem.code == "no_integrity"
         assert "debug" in problem.message
 
-    def test_a_version_that_is_not_there_is_told(self, config, registry):
+    def test_a_version_that_is_not_there_is_reported(self, config, registry):
         registry.publish("1.34.6")
         problem = refusal(config, lambda shelf: shelf.install("1.34.5", None))
         assert "ETARGET" in problem.message
         assert "npm view" in problem.hint
 
-    def test_a_registry_that_does_not_answer_is_told(self, config, registry, monkeypatch):
+    def test_a_registry_that_does_not_answer_is_reported(self, config, registry, monkeypatch):
         registry.close()
         monkeypatch.setenv("npm_config_fetch_retries", "0")
         problem = refusal(config, lambda shelf: shelf.install("1.34.6", None))
@@ -430,7 +430,7 @@ class TestFolder:
         (config.engines / "history.json").write_text("[]")
         assert engine_files.read_history(config) == History()
 
-    def test_a_full_disk_is_told_before_anything_is_fetched(self, config, monkeypatch):
+    def test_a_full_disk_is_reported_before_anything_is_fetched(self, config, monkeypatch):
         usage = shutil.disk_usage(config.store.directory)
         monkeypatch.setattr(engine_files.shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
         assert "has 1 MiB left" in refusal(config, lambda shelf: shelf.install("1.34.6", None)).message

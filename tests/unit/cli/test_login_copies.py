@@ -85,5 +85,5 @@ def test_one_that_is_not_what_it_was_is_refused(tmp_path, harm):
         login_copies.copy_newest(tmp_path, tmp_path / "copy")
 
 
-def test_one_that_is_whole_is_told_with_its_size(tmp_path):
+def test_one_that_is_whole_is_reported_with_its_size(tmp_path):
     assert login_copies.verify(make(tmp_path, 1, b"login")).bytes == 5
