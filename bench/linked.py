@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def rows(*, quick: bool) -> list[Row]:
 
 def _of(chats: int, *, quick: bool) -> list[Row]:
     more = 1 if quick else {100: 4, 5_000: 2}[chats]
-    settle = 5 if quick else SETTLE_S
+    settle, idle = (2, 2) if quick else (SETTLE_S, IDLE_S)
     account = f"{chats:,} chats"
     with place.scratch() as folder:
         standin = place.StandIn(folder, "--weight", str(chats))
@@ -37,8 +37,8 @@ def _of(chats: int, *, quick: bool) -> list[Row]:
                 memory = interleave(
                     1 if quick else 3,
                     {
-                        "ours": lambda: linked.ours(more, settle),
-                        "theirs": lambda: linked.scripts(more, settle),
+                        "ours": lambda: linked.ours(more, settle, idle),
+                        "theirs": lambda: linked.scripts(more, settle, idle),
                     },
                 )
                 restarts = linked.restarts(1 if quick else 9)
@@ -94,7 +94,7 @@ class Linked:
         # The library is not always in the page when the sync ends: it would wait for that end for ever.
         sessions.standin.tell("set", sync_waits=True)
 
-    def ours(self, more: int, settle: float) -> tuple[float, float, float]:
+    def ours(self, more: int, settle: float, idle: float) -> tuple[float, float, float]:
         """Return MiB of the first session, MiB that each further one adds, and % of a core that each one takes."""
         users = [self._link()]
         time.sleep(settle)
@@ -102,12 +102,12 @@ class Linked:
         users += [self._link() for _ in range(more)]
         time.sleep(settle)
         whole = sum(pss(group(self._waportd, user)) for user in users)
-        busy = _busy(lambda: [pid for user in users for pid in group(self._waportd, user)]) / len(users)
+        busy = _busy(lambda: [pid for user in users for pid in group(self._waportd, user)], idle) / len(users)
         for user in users:
             self._sessions.end_ours(user)
         return first, (whole - first) / more, busy
 
-    def scripts(self, more: int, settle: float) -> tuple[float, float, float]:
+    def scripts(self, more: int, settle: float, idle: float) -> tuple[float, float, float]:
         """Return the same of the script with the library's flags."""
         with contextlib.ExitStack() as stack:
             scripts = [stack.enter_context(self._script(self._sessions.default))]
@@ -116,7 +116,7 @@ class Linked:
             scripts += [stack.enter_context(self._script(self._sessions.default)) for _ in range(more)]
             time.sleep(settle)
             whole = sum(pss(tree(script)) for script in scripts)
-            busy = _busy(lambda: [pid for script in scripts for pid in tree(script)]) / len(scripts)
+            busy = _busy(lambda: [pid for script in scripts for pid in tree(script)], idle) / len(scripts)
         return first, (whole - first) / more, busy
 
     def restarts(self, rounds: int) -> dict[str, list[float]]:
@@ -162,7 +162,7 @@ class Linked:
         standin.tell("scan", qr=code, phone=phone, name=f"Phone {phone[-3:]}")
 
 
-def _busy(processes: Any) -> float:
+def _busy(processes: Callable[[], list[int]], idle: float) -> float:
     """Return how much of a core these processes take while nothing happens, in percent."""
 
     def used() -> dict[int, float]:
@@ -174,7 +174,7 @@ def _busy(processes: Any) -> float:
 
     before = used()
     began = time.monotonic()
-    time.sleep(IDLE_S)
+    time.sleep(idle)
     after = used()
     spent = sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
     return 100 * spent / (time.monotonic() - began)
