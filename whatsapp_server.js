@@ -26,13 +26,7 @@ const { createLog } = require('./server/log');
 const { createRoutes } = require('./server/routes');
 const { Safekeeping } = require('./server/safekeeping');
 const { Session } = require('./server/session');
-const {
-    keepTickShape,
-    letFirstCallsPass,
-    loadBesideBrowser,
-    loadSmall,
-    loadWantedLate,
-} = require('./server/startup');
+const { keepTickShape, letFirstCallsPass, loadBesideBrowser, loadWantedLate } = require('./server/startup');
 const { SessionState } = require('./server/state');
 const { Storage } = require('./server/storage');
 const { Notifier, listenFds, takeVariables, watchdogInterval } = require('./server/systemd');
@@ -42,7 +36,10 @@ const { Notifier, listenFds, takeVariables, watchdogInterval } = require('./serv
  *
  * @typedef {import('./server/types').SessionClientClass} SessionClientClass
  *
- * @typedef {(engine: string|null) => {SessionClient: SessionClientClass}} LoadLibrary
+ * @typedef {(
+ *     engine: string|null,
+ *     compiled: string|null,
+ * ) => {SessionClient: SessionClientClass, compiled?: boolean}} LoadLibrary
  */
 
 /** Everything is closed, or given up, before systemd's patience ends. */
@@ -97,9 +94,10 @@ async function listen(server, fds, port, log) {
 }
 
 /** Load the library of the engine, and make the client of sessions from it. @type {LoadLibrary} */
-function loadSessionClient(engine) {
-    const library = loadEngine(engine);
-    return { SessionClient: require('./server/whatsapp').createSessionClient(library) };
+function loadSessionClient(engine, compiled) {
+    const library = loadEngine(engine, compiled);
+    const SessionClient = require('./server/whatsapp').createSessionClient(library);
+    return { SessionClient, compiled: library.compiled };
 }
 
 /**
@@ -140,7 +138,10 @@ async function main(loadLibrary, startBrowser) {
         mayLoad = () => resolve(undefined);
     });
     const loadOnce = () => {
-        library ??= loadSmall(() => loadLibrary(config.engine));
+        if (library === null) {
+            library = loadLibrary(config.engine, config.compiled);
+            log.debug('library loaded', { compiled: library.compiled ?? false });
+        }
         return library;
     };
     /** @param {number} code @param {string} why */

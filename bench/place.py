@@ -68,6 +68,10 @@ def daemon(
         if standin is None:
             waportd.configure(instances={"script": str(LIGHT_SERVER)})
         waportd.configure(**sections)
+        if standin is not None:
+            # As an installation does.
+            compiled = (PYTHON, "-m", "waportd.cli", "engine", "compile", "--config", waportd.config_file)
+            subprocess.run(compiled, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         if seeded is not None:
             seeded(waportd)
         try:

@@ -209,6 +209,7 @@ const READERS = {
             'gives these no login)',
     ],
     WAPORTD_ENGINE: ['engine', absolute, 'an absolute path, or nothing for the bundled one'],
+    WAPORTD_COMPILED: ['compiled', absolute, 'an absolute path, or nothing for none'],
     WAPORTD_WEB_VERSION: ['webVersion', absolute, 'an absolute path, or nothing for no pinned page'],
     WAPORTD_QR_MAX_RETRIES: ['qrMaxRetries', wholeNumber, NUMBER],
     WAPORTD_QR_LIFETIME: [

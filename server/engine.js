@@ -10,13 +10,20 @@
  *
  * loads one as a server would, and prints its name and version as JSON, or what is wrong with it (exit status
  * 1): how `waportctl engine install` looks at it before any server may use it.
+ *
+ *     node server/engine.js --compile [FOLDER]
+ *
+ * prints it compiled (compiled.js); without a folder the bundled one.
  */
 
 const { readFileSync } = require('node:fs');
 const { createRequire } = require('node:module');
 const path = require('node:path');
 
+const { compile, useCompiled } = require('./compiled');
 const { SessionError, messageOf } = require('./errors');
+const { keepSmall } = require('./nursery');
+const shortcuts = require('./shortcuts');
 
 const { bundled_engine: BUNDLED } = require('./contract.json');
 const LIBRARY = 'whatsapp-web.js';
@@ -138,22 +145,31 @@ const missingOf = (/** @type {Record<string, any>} */ classes) =>
  * Load an engine's library.
  *
  * @param {string|null} engine absolute path of its folder; null = bundled
- * @returns {Library & {engine: string, library: string}}
+ * @param {string|null} compiled where engines lie compiled; null = nowhere
+ * @returns {Library & {engine: string, library: string, compiled: boolean}}
  * @throws {SessionError} `engine_missing`: why it cannot be used
  */
-function loadEngine(engine) {
+function loadEngine(engine, compiled = null) {
     const described = describeEngine(engine);
     if (described.library === null) throw unusable(engine, `there is no ${LIBRARY} in it`);
+    const isCompiled =
+        shortcuts.compiled &&
+        compiled !== null &&
+        useCompiled(folderOf(engine), path.join(compiled, `${described.engine}-${process.version}.code`));
+    // V8 takes no code that was made with other flags than it has now.
+    const done = isCompiled ? () => {} : keepSmall();
     let loaded;
     try {
         const folder = folderOf(engine);
         loaded = { ...classesOf(folder), ...driverOf(folder) };
     } catch (error) {
         throw unusable(engine, messageOf(error));
+    } finally {
+        done();
     }
     const missing = missingOf(loaded);
     if (missing.length > 0) throw unusable(engine, `its library has no ${missing.join(', ')}`);
-    return { ...loaded, engine: described.engine, library: described.library };
+    return { ...loaded, engine: described.engine, library: described.library, compiled: isCompiled };
 }
 
 /** @param {string|null} engine @param {string} why */
@@ -170,14 +186,26 @@ function unusable(engine, why) {
     return new SessionError('engine_missing', `${what} cannot be loaded: ${reason}`, hint);
 }
 
-if (require.main === module) {
+/** Load an engine as a server does, and return it compiled. @param {string|null} engine */
+const compileEngine = (engine) => compile(folderOf(engine), () => loadEngine(engine));
+
+/** @param {string[]} args */
+function main(args) {
+    const isCompiling = args[0] === '--compile';
+    const [folder] = isCompiling ? args.slice(1) : args;
     try {
-        const { engine, library } = loadEngine(path.resolve(process.argv[2]));
+        if (isCompiling) {
+            process.stdout.write(compileEngine(folder === undefined ? null : path.resolve(folder)));
+            return;
+        }
+        const { engine, library } = loadEngine(path.resolve(folder));
         process.stdout.write(`${JSON.stringify({ engine, library })}\n`);
     } catch (error) {
         process.stdout.write(`${JSON.stringify({ error: messageOf(error) })}\n`);
         process.exitCode = 1;
     }
 }
+
+if (require.main === module) main(process.argv.slice(2));
 
 module.exports = { BUNDLED, MEMBERS, describeEngine, loadEngine };

@@ -11,6 +11,7 @@ import type { Page } from 'puppeteer';
 
 import type { BrowserChoice } from './browser';
 import type { BrowserVersions } from './browser_version';
+import type { Delivery } from './delivery';
 import type { ClientParts } from './engine';
 import type { SessionError } from './errors';
 import type { Login } from './stored_login';
@@ -49,6 +50,8 @@ export interface Config {
     readonly browserArgs: string[];
     readonly proxy: ProxyChoice;
     readonly engine: string | null;
+    /** Where engines lie compiled; null = nowhere. */
+    readonly compiled: string | null;
     readonly webVersion: string | null;
     readonly qrMaxRetries: number;
     readonly qrLifetime: [first: number, later: number];
@@ -215,7 +218,7 @@ export interface SessionDocument {
     turn: TurnName | null;
     storage: ({ snapshot_at?: string | null; restored_at?: string | null } & Record<string, unknown>) | null;
     journal: object | null;
-    webhook: object;
+    webhook: Delivery['counts'];
 }
 
 // ---- the page ---------------------------------------------------------------------------------------------

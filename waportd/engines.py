@@ -47,6 +47,11 @@ def chosen(assignment: Assignment, config: Config) -> str:
     return assignment.engine or config.instances.engine
 
 
+def compiled_folder(config: Config) -> Path:
+    """Return where engines lie compiled, each as ``NAME-VERSION_OF_NODE.code``."""
+    return config.engines / "compiled"
+
+
 def folder_of(name: str, config: Config) -> Path | None:
     """Return where an engine lies, whether or not it is there; None for the bundled one."""
     return None if name == BUNDLED else config.engines / name

@@ -124,6 +124,7 @@ def variables(assignment: Assignment, config: Config) -> dict[str, str]:
         "WAPORTD_BROWSER_ARGS": json.dumps(instances.browser_args),
         "WAPORTD_PROXY": proxies.chosen(assignment, config),
         "WAPORTD_ENGINE": str(engines.folder_of(engines.chosen(assignment, config), config) or ""),
+        "WAPORTD_COMPILED": str(engines.compiled_folder(config)),
         "WAPORTD_WEB_VERSION": instances.web_version,
         "WAPORTD_QR_MAX_RETRIES": str(instances.qr_max_retries),
         "WAPORTD_QR_LIFETIME": ",".join(map(str, instances.qr_lifetime)),
@@ -179,7 +180,7 @@ def write_environment(directory: Path, assignment: Assignment, config: Config) -
 def remove_environment(directory: Path, port: Port) -> None:
     """Remove an instance's environment file, without which its units refuse to start; a missing one is no error."""
     _environment_file(directory, port).unlink(missing_ok=True)
-    _sync(directory)
+    files.sync(directory)
 
 
 def environment_ports(directory: Path) -> list[Port]:
@@ -448,11 +449,3 @@ def _replace(folder: int, name: str, content: bytes, mode: int) -> bool:
         raise
     os.fsync(folder)
     return True
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -67,13 +67,33 @@ def test_what_is_installed_is_roots_and_for_everybody_to_read(site, engine):
     assert [each["engine"] for each in listed["engines"]] == ["bundled", engine]
 
 
+def test_servers_load_it_as_the_installation_has_compiled_it(site, engine):
+    found = site.machine.run("find", f"{FOLDER}/compiled", "-printf", "%u:%g %m %f\n").stdout
+    folder, *compiled = sorted(found.splitlines(), key=len)
+    version = site.machine.run("node", "--version").stdout.strip()
+    assert folder == "root:root 755 compiled"
+    assert sorted(compiled) == [f"root:root 644 {name}-{version}.code" for name in (engine, "bundled")]
+    site.show_code("5")
+    unit = f"whatsapp@{site.call('GET', '/v1/users/5')['port']}"
+    said = site.machine.run("journalctl", "--unit", unit, "--output=cat").stdout
+    assert "compiled=true" in said, said
+    # A new node makes what was made for the former one useless.
+    site.machine.run("dpkg-trigger", "--by-package=nodejs", "/usr/bin/node")
+    site.machine.run("rm", "-r", f"{FOLDER}/compiled")
+    site.machine.run("dpkg", "--triggers-only", "waportd")
+    assert site.machine.run("ls", f"{FOLDER}/compiled").stdout.split() == [
+        f"{name}-{version}.code" for name in (engine, "bundled")
+    ]
+    site.call("DELETE", "/v1/users/5", expected=204)
+
+
 def test_a_library_is_tried_by_a_user_that_owns_nothing(site, engine):
     said = ctl(site, "install", "--file", make(site, "1.98.0", CURIOUS))
     assert said.returncode == 1
     tried = json.loads(said.stderr[said.stderr.index("{") : said.stderr.rindex("}") + 1])
     assert 61184 <= tried.pop("uid") <= 65519
     assert set(tried.values()) == {"refused"}, tried
-    assert site.machine.run("ls", FOLDER).stdout.split() == [engine]
+    assert site.machine.run("ls", FOLDER).stdout.split() == [engine, "compiled"]
 
 
 def test_only_root_changes_them(site, engine):

@@ -182,6 +182,7 @@ def test_a_server_sees_each_value_exactly_as_it_was_configured(assign, config):
         "WAPORTD_BROWSER": "/opt/a b/é; #x=1",
         "WAPORTD_PROXY": proxy,
         "WAPORTD_ENGINE": "",
+        "WAPORTD_COMPILED": str(config.engines / "compiled"),
         "WAPORTD_WEB_VERSION": "/srv/a page; #x=1.html",
         "WAPORTD_QR_MAX_RETRIES": "5",
         "WAPORTD_QR_LIFETIME": "61,21",

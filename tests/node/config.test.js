@@ -12,8 +12,9 @@ const { scratch } = require('./support/process');
 const SECRET = ['WAPORTD_WEBHOOK_URL', 'WAPORTD_WEBHOOK_SECRETS', 'WAPORTD_WEBHOOK_HEADERS', 'WAPORTD_PROXY'];
 const WHSEC = `whsec_${'aGlkZGVu'.repeat(4)}`;
 
-const read = (env = {}, args = []) => readConfig(env, args, '/srv');
+const read = (env = {}, args = /** @type {string[]} */ ([])) => readConfig(env, args, '/srv');
 
+/** @param {NodeJS.ProcessEnv} env @param {string[]} args */
 function problemsOf(env, args = []) {
     try {
         read(env, args);
@@ -31,7 +32,7 @@ describe('the configuration', () => {
         assert.equal(config.clientId, 'waportd_5001');
         assert.equal(config.authDirectory, '/srv/.wwebjs_auth_5001');
         assert.equal(config.cacheDirectory, '/srv/.wwebjs_cache_5001');
-        assert.equal(config.webhookUrl.href, 'http://localhost:5002/webhook');
+        assert.equal(config.webhookUrl?.href, 'http://localhost:5002/webhook');
         assert.equal(config.label, 'port 5001');
         assert.deepEqual(config.qrLifetime, [60, 20]);
         assert.ok(Object.isFrozen(config));
@@ -39,7 +40,7 @@ describe('the configuration', () => {
 
     it('takes the webhook by the former name of its variable, unless the new one is there', () => {
         const former = { FLASK_WEBHOOK_URL: 'http://localhost:1/former' };
-        assert.equal(read(former).webhookUrl.href, 'http://localhost:1/former');
+        assert.equal(read(former).webhookUrl?.href, 'http://localhost:1/former');
         assert.equal(read({ ...former, WAPORTD_WEBHOOK_URL: '' }).webhookUrl, null);
         assert.deepEqual(problemsOf({ FLASK_WEBHOOK_URL: 'secret' }).length, 1);
         assert.doesNotMatch(problemsOf({ FLASK_WEBHOOK_URL: 'secret' })[0], /secret/);
@@ -47,8 +48,8 @@ describe('the configuration', () => {
 
     it('continues with a login under the former prefix, where there is none of today', (t) => {
         const folder = scratch(t);
-        const clientId = (env) => read({ PORT: '5002', STATE_DIRECTORY: folder, ...env }).clientId;
-        const link = (prefix) =>
+        const clientId = (env = {}) => read({ PORT: '5002', STATE_DIRECTORY: folder, ...env }).clientId;
+        const link = (/** @type {string} */ prefix) =>
             fs.mkdirSync(path.join(folder, `.wwebjs_auth_5002/session-${prefix}_5002`), { recursive: true });
         assert.equal(clientId(), 'waportd_5002');
         link('ylada_bot');
@@ -100,6 +101,7 @@ describe('the configuration', () => {
             WAPORTD_BROWSER_ARGS: '["--a", "--b"]',
             WAPORTD_PROXY: 'none',
             WAPORTD_ENGINE: '/var/lib/waportd-engines/1.34.6',
+            WAPORTD_COMPILED: '/var/lib/waportd-engines/compiled',
             WAPORTD_WEB_VERSION: '/srv/page.html',
             WAPORTD_QR_MAX_RETRIES: '3',
             WAPORTD_QR_LIFETIME: '30,10',
@@ -115,8 +117,9 @@ describe('the configuration', () => {
         assert.equal(config.clientId, 'bot_5001');
         assert.deepEqual(config.browserArgs, ['--a', '--b']);
         assert.equal(config.engine, '/var/lib/waportd-engines/1.34.6');
+        assert.equal(config.compiled, '/var/lib/waportd-engines/compiled');
         assert.equal(config.webVersion, '/srv/page.html');
-        assert.equal(config.proxy.server, null);
+        assert.equal(config.proxy?.server, null);
         assert.deepEqual([config.qrMaxRetries, config.idleTimeout], [3, 5]);
         assert.deepEqual(config.qrLifetime, [30, 10]);
     });
@@ -187,8 +190,8 @@ describe('the configuration', () => {
         };
         const problems = problemsOf(bad);
         assert.equal(problems.length, Object.keys(bad).length);
-        for (const name of Object.keys(bad)) {
-            const shown = SECRET.includes(name) ? 'not usable' : JSON.stringify(bad[name]);
+        for (const [name, value] of Object.entries(bad)) {
+            const shown = SECRET.includes(name) ? 'not usable' : JSON.stringify(value);
             const problem = problems.find((each) => each.startsWith(`${name} is ${shown};`));
             assert.match(problem ?? '', /; allowed: ./, name);
         }
@@ -204,7 +207,7 @@ describe('the configuration', () => {
     });
 
     it('distinguishes the login of a proxy from what the browser gets on its command line', () => {
-        const read1 = (text) => read({ WAPORTD_PROXY: text }).proxy;
+        const read1 = (/** @type {string} */ text) => read({ WAPORTD_PROXY: text }).proxy;
         assert.equal(read({}).proxy, null);
         assert.equal(read1('auto'), null);
         assert.equal(read1(''), null);

@@ -83,6 +83,7 @@ def test_the_environment_holds_every_variable_once():
         'WAPORTD_BROWSER_ARGS="[]"',
         'WAPORTD_PROXY="auto"',
         'WAPORTD_ENGINE=""',
+        'WAPORTD_COMPILED="/var/lib/waportd-engines/compiled"',
         'WAPORTD_WEB_VERSION=""',
         'WAPORTD_QR_MAX_RETRIES="5"',
         'WAPORTD_QR_LIFETIME="60,20"',

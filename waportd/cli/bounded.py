@@ -14,15 +14,14 @@ MOST: Final = 64 * 1024
 
 
 def run(command: Sequence[str], *, seconds: float, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """Run a program, and return its exit status and the end of what it said.
+    """Run a program, and return its exit status and the end of what it said, unless ``stdout`` is a file.
 
     Raises subprocess.TimeoutExpired where it, or what it has started, is not done in time: all of them are killed then,
     as they are when the caller is interrupted. Raises OSError where it cannot be started.
     """
     deadline = time.monotonic() + seconds
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **options
-    ) as process:
+    options = {"stdout": subprocess.PIPE, **options}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, **options) as process:
         try:
             outputs = _read(process, deadline)
             status = process.wait(max(0.0, deadline - time.monotonic()))
@@ -38,8 +37,8 @@ def _read(process: "subprocess.Popen[bytes]", deadline: float) -> tuple[str, str
     kept = (bytearray(), bytearray())
     with selectors.DefaultSelector() as selector:
         for pipe, end in zip((process.stdout, process.stderr), kept, strict=True):
-            assert pipe is not None
-            selector.register(pipe, selectors.EVENT_READ, end)
+            if pipe is not None:
+                selector.register(pipe, selectors.EVENT_READ, end)
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:

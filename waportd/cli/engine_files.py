@@ -43,7 +43,7 @@ _NPM_OPTIONS: Final = (
     *("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"),
 )
 _NPM_LIMIT: Final = 600.0
-_TRY_LIMIT: Final = 60.0
+TRY_LIMIT_S: Final = 60.0
 """Seconds until a library must be loaded; it takes half of one."""
 _ROOM: Final = 256 << 20
 """Bytes that must be free: an engine takes 70 MiB, and while npm makes it twice that."""
@@ -53,7 +53,7 @@ MAX_MEMBERS: Final = 20_000
 _MAX_DEPTH: Final = 24
 _TOP: Final = "engine"
 """The one folder at the top of an archive."""
-_MAKING, _GOING = ".new-", ".gone-"
+MAKING, _GOING = ".new-", ".gone-"
 _HISTORY: Final = "history.json"
 SANDBOX: Final = (
     *("systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--service-type=exec"),
@@ -70,7 +70,7 @@ SANDBOX: Final = (
             "MemoryMax=512M",
             "TasksMax=64",
             "LimitCORE=0",
-            f"RuntimeMaxSec={_TRY_LIMIT:.0f}",
+            f"RuntimeMaxSec={TRY_LIMIT_S:.0f}",
         )
     ),
 )
@@ -162,7 +162,7 @@ class Shelf:
 
     def write_history(self, history: "History") -> None:
         """Note something for the next call."""
-        new = f"{_MAKING}{secrets.token_hex(4)}"
+        new = f"{MAKING}{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(new, flags, 0o600, dir_fd=self._descriptor), "wb") as file:
             file.write(json.dumps(asdict(history)).encode())
@@ -179,7 +179,7 @@ class Shelf:
             raise Problem(
                 f"{self.folder} has {terminal.size(room)} left", f"free {terminal.size(_ROOM)} on that disk"
             )
-        name = f"{_MAKING}{secrets.token_hex(4)}"
+        name = f"{MAKING}{secrets.token_hex(4)}"
         os.mkdir(name, 0o700, dir_fd=self._descriptor)
         try:
             yield self.folder / name
@@ -242,7 +242,7 @@ def opened(config: Config) -> Iterator[Shelf]:
             raise folder_open(shared)
         _lock(folder, descriptor)
         for left in os.listdir(descriptor):  # noqa: PTH208  # of the folder that is open
-            if left.startswith((_MAKING, _GOING)):
+            if left.startswith((MAKING, _GOING)):
                 _remove_left_over(left, descriptor)
         yield Shelf(folder, config, descriptor)
     finally:
@@ -520,7 +520,7 @@ def try_engine(folder: Path, config: Config) -> str:
             cwd="/",
             env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
             stdin=subprocess.DEVNULL,
-            seconds=_TRY_LIMIT + 10,
+            seconds=TRY_LIMIT_S + 10,
         )
         said = json.loads(done.stdout.splitlines()[-1])
         why = said.get("error")
@@ -529,7 +529,7 @@ def try_engine(folder: Path, config: Config) -> str:
     except FileNotFoundError as error:
         raise Problem(f"{error.filename} is missing", "`waportctl doctor` shows what is missing") from error
     except subprocess.TimeoutExpired:
-        why = f"loading it took more than {_TRY_LIMIT:.0f} s"
+        why = f"loading it took more than {TRY_LIMIT_S:.0f} s"
     except (ValueError, IndexError, AttributeError, KeyError, RecursionError):
         why = (done.stderr.strip().splitlines() or ["no output"])[-1]
     raise Problem(

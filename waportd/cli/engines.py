@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from waportd import engines
-from waportd.cli import bounded, canary, config_file, engine_files, terminal
+from waportd.cli import bounded, canary, compiled_engines, config_file, engine_files, terminal
 from waportd.cli.canary import Outcome, Trial
 from waportd.cli.context import Context
 from waportd.cli.engine_files import History, Shelf
@@ -79,6 +79,7 @@ def install(context: Context) -> Exit:
             made = shelf.install(options.version, options.integrity)
         else:
             made = shelf.install_file(options.file, options.integrity)
+        compiled_engines.compile_engine(shelf, made.name, config)
     if context.screen.as_json:
         about = {"engine": made.name, "folder": str(made.folder), "integrity": made.integrity}
         context.screen.document({**about, "source": made.source, "pinned": made.pinned})
@@ -90,6 +91,24 @@ def install(context: Context) -> Exit:
             f"Its integrity, {whose}: {made.integrity}\nPass it to --integrity when you install it on other hosts."
         )
     context.screen.text(f"No server runs it yet: waportctl engine use {made.name} --canary 1")
+    return Exit.OK
+
+
+def compile_all(context: Context) -> Exit:
+    """Compile versions for this host's node."""
+    config = configuration(context.options.config)
+    need_root(config, "compile an engine")
+    names = context.options.engine or [engine.name for engine in engines.installed(config)]
+    for name in names:
+        if refused := engines.refusal(name, config):
+            raise Problem(*refused, code="unknown_engine")
+    with engine_files.opened(config) as shelf:
+        made = {name: compiled_engines.compile_engine(shelf, name, config) for name in names}
+    if context.screen.as_json:
+        context.screen.document({"compiled": {name: str(path) for name, path in made.items()}})
+    else:
+        for name, path in made.items():
+            context.screen.text(f"engine {name}: compiled, {terminal.size(path.stat().st_size)}")
     return Exit.OK
 
 
@@ -187,6 +206,7 @@ def remove(context: Context) -> Exit:
                 name, f"the servers of user {_named(silent)} do not say which engine they run", hint
             )
         shelf.remove(name)
+        compiled_engines.forget(name, config)
         if engine_files.read_history(config).previous == name:
             shelf.write_history(History())
     if context.screen.as_json:

@@ -9,6 +9,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from registry import Registry, install
@@ -663,3 +665,47 @@ def test_the_connected_come_first_and_nobody_with_an_engine_of_their_own():
 def test_a_limit_is_three_times_what_is_usual(seconds, limit):
     assert canary.limit_for(user(seconds=seconds)) == limit
     assert canary.limit_for(User(user="1")) == canary.limit_for(user(state="error", seconds=seconds)) == 180
+
+
+class TestCompile:
+    def compiled(self, config):
+        folder = config.engines / "compiled"
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+    async def test_all_are_compiled_for_the_node_that_is_there(self, engine, config, real_engine):
+        version = subprocess.run(
+            ["node", "--version"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        said = await engine("compile")
+        assert said.status == Exit.OK, said.err
+        assert re.fullmatch(r"engine bundled: compiled, \d MiB\nengine 1.34.6: compiled, .*\n", said.out)
+        assert self.compiled(config) == [f"1.34.6-{version}.code", f"bundled-{version}.code"]
+        [path, _] = sorted((config.engines / "compiled").iterdir())
+        assert path.stat().st_mode & 0o777 == 0o644
+
+    async def test_what_was_made_for_another_node_is_deleted(self, engine, config, real_engine):
+        folder = config.engines / "compiled"
+        folder.mkdir(parents=True)
+        for name in ("1.34.6-v18.0.0.code", "1.34.6-beta-v18.0.0.code"):
+            (folder / name).write_text("")
+        document = json.loads((await engine("compile", "1.34.6", "--json")).out)
+        [made] = document["compiled"].values()
+        assert self.compiled(config) == sorted([Path(made).name, "1.34.6-beta-v18.0.0.code"])
+
+    async def test_one_that_cannot_be_loaded_leaves_nothing(self, engine, config):
+        add_engine(config, "1.34.6")
+        said = await engine("compile", "1.34.6")
+        assert said.status == Exit.FAILED
+        assert "engine 1.34.6 cannot be compiled" in said.err
+        assert self.compiled(config) == []
+        assert [path.name for path in config.engines.iterdir()] == ["1.34.6"]
+
+    async def test_one_that_is_not_there_is_named(self, engine):
+        said = await engine("compile", "1.0.0")
+        assert said.status == Exit.FAILED
+        assert "there is no engine '1.0.0'" in said.err
+
+    async def test_it_goes_with_its_engine(self, api, engine, config, real_engine):
+        await engine("compile")
+        await engine("remove", "1.34.6")
+        assert [name.partition("-v")[0] for name in self.compiled(config)] == ["bundled"]
