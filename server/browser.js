@@ -8,8 +8,8 @@ const fs = require('node:fs/promises');
 const path = require('node:path');
 const { setTimeout: pause } = require('node:timers/promises');
 
+const { readJson, replaceFile } = require('./disk');
 const { SessionError, TimeLimitError, codeOf } = require('./errors');
-const { readJson, replaceFile } = require('./storage');
 
 /** Lightest first: memory of one waiting session, whole process tree: 213, 352, 352 MiB. */
 const AUTO = ['chromium-headless-shell', 'chromium', 'google-chrome'];

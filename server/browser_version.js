@@ -6,7 +6,7 @@ const fs = require('node:fs/promises');
 const path = require('node:path');
 
 const { failure, run } = require('./browser');
-const { readJson, replaceFile } = require('./storage');
+const { readJson, replaceFile } = require('./disk');
 
 const LIMIT_MS = 15_000;
 

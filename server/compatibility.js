@@ -83,9 +83,9 @@ function prepareDocument(proof) {
 
     // ---- texts of identifiers --------------------------------------------------------------------
 
-    /** Own property `_serialized` of an identifier. @param {WhatsAppObject} id @param {string} text */
-    const setText = (id, text) =>
-        Object.defineProperty(id, '_serialized', {
+    /** Own property of an identifier with its text. @param {WhatsAppObject} id @param {unknown} text */
+    const setText = (id, text, field = '_serialized') =>
+        Object.defineProperty(id, field, {
             value: text,
             writable: true,
             enumerable: true,
@@ -117,12 +117,7 @@ function prepareDocument(proof) {
                 configurable: true,
                 get: () => undefined,
                 set(text) {
-                    Object.defineProperty(this, field, {
-                        value: text,
-                        writable: true,
-                        enumerable: true,
-                        configurable: true,
-                    });
+                    setText(this, text, field);
                     if (typeof text === 'string') setText(this, text);
                 },
             });

@@ -22,6 +22,7 @@ const path = require('node:path');
 const { setImmediate: nextTurn } = require('node:timers/promises');
 const zlib = require('node:zlib');
 
+const { makeBoth, sync } = require('./disk');
 const { codeOf, messageOf } = require('./errors');
 
 /**
@@ -173,29 +174,6 @@ async function readPart(file, offset, length) {
     } finally {
         await handle.close();
     }
-}
-
-/** @param {string} directory */
-async function syncFolder(directory) {
-    const handle = await fs.open(directory, 'r');
-    try {
-        await handle.sync();
-    } finally {
-        await handle.close();
-    }
-}
-
-/** Make the folder, and the one that it is in. @param {string} directory */
-async function makeFolder(directory) {
-    const make = (/** @type {string} */ folder) =>
-        fs.mkdir(folder, { mode: 0o700 }).catch((error) => {
-            if (error.code !== 'EEXIST') throw error;
-        });
-    await make(directory).catch(async (error) => {
-        if (error.code !== 'ENOENT') throw error;
-        await make(path.dirname(directory));
-        await make(directory);
-    });
 }
 
 /** Delete a file. A folder of its name, which nobody but a person can have made, is in the way of nothing. */
@@ -511,7 +489,7 @@ class Records {
             return this.#handle;
         }
         if (last !== undefined && last.summaryBytes === 0) await this.#writeSummary(last);
-        await makeFolder(this.#directory);
+        await makeBoth(this.#directory);
         // A number that failed is not used again.
         this.#number += 1;
         const number = this.#number;
@@ -523,7 +501,7 @@ class Records {
         try {
             if (line.length > 0) await handle.writeFile(line);
             await handle.sync();
-            await syncFolder(this.#directory);
+            await sync(this.#directory);
         } catch (error) {
             await handle.close();
             await fs.rm(file, { force: true }).catch(() => {});

@@ -14,6 +14,7 @@ const { readFileSync } = require('node:fs');
 const fs = require('node:fs/promises');
 const path = require('node:path');
 
+const { makeBoth, sync } = require('./disk');
 const { codeOf, messageOf } = require('./errors');
 
 /** How long a key is known, in milliseconds. */
@@ -63,13 +64,6 @@ function readLine(line) {
     } catch {
         return null;
     }
-}
-
-/** @param {string} folder */
-async function makeFolder(folder) {
-    await fs.mkdir(folder, { mode: 0o700 }).catch((error) => {
-        if (error.code !== 'EEXIST') throw error;
-    });
 }
 
 class Sends {
@@ -240,16 +234,14 @@ class Sends {
     async #rewrite() {
         await this.#handle?.close();
         this.#handle = null;
-        await makeFolder(path.dirname(this.#directory));
-        await makeFolder(this.#directory);
+        await makeBoth(this.#directory);
         const temporary = `${this.#file}.new`;
         const handle = await fs.open(temporary, 'w', 0o600);
         try {
             await handle.appendFile([...this.#kept.values()].map(lineOf).join(''));
             await handle.datasync();
             await fs.rename(temporary, this.#file);
-            const folder = await fs.open(this.#directory, 'r');
-            await folder.sync().finally(() => folder.close());
+            await sync(this.#directory);
         } catch (error) {
             await handle.close();
             throw error;

@@ -19,8 +19,9 @@ const { constants } = require('node:fs');
 const fs = require('node:fs/promises');
 const path = require('node:path');
 
+const { readJson, replaceFile, sync } = require('./disk');
 const { codeOf } = require('./errors');
-const { DAMAGED, SNAPSHOTS, readJson, replaceFile } = require('./storage');
+const { DAMAGED, SNAPSHOTS } = require('./storage');
 
 /** The parts of the profile with the login. The rest of it is caches and settings. */
 const FOLDERS = ['Default/IndexedDB', 'Default/Local Storage'];
@@ -63,15 +64,6 @@ async function hashOf(/** @type {string} */ file) {
         await handle.close();
     }
     return hash.digest('hex');
-}
-
-async function sync(/** @type {string} */ file) {
-    const handle = await fs.open(file, 'r');
-    try {
-        await handle.sync();
-    } finally {
-        await handle.close();
-    }
 }
 
 /** Return the files below a folder of the profile, by their path in it, as they look now. */

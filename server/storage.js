@@ -5,11 +5,12 @@
  * whether a login is in the profile (a profile alone does not show it: an unscanned one has the same files).
  */
 
-const { existsSync, readFileSync, readdirSync } = require('node:fs');
+const { existsSync, readdirSync } = require('node:fs');
 const fs = require('node:fs/promises');
 const os = require('node:os');
 const path = require('node:path');
 
+const { makeFolder, readJson, replaceFile } = require('./disk');
 const { SessionError, codeOf } = require('./errors');
 
 const MIN_FREE_BYTES = 32 * 1024 * 1024;
@@ -47,52 +48,6 @@ function storageError(error, directory) {
         `cannot use the session folder ${directory}: ${error.message}`,
         'check that the folder exists, is a folder, and belongs to the user this server runs as',
     );
-}
-
-/**
- * Replace a small file so that a crash leaves the old or the new text, never half of it.
- *
- * @param {string} file
- * @param {string} text
- */
-async function replaceFile(file, text) {
-    const temporary = `${file}.new`;
-    const handle = await fs.open(temporary, 'w', 0o600);
-    try {
-        await handle.writeFile(text);
-        await handle.sync();
-    } finally {
-        await handle.close();
-    }
-    await fs.rename(temporary, file);
-}
-
-/**
- * Read a small file at once: what a server that starts waits for takes 2 ms longer by node's threads.
- *
- * @param {string} file
- * @returns {any} null = there is none that can be read
- */
-function readJson(file) {
-    try {
-        return JSON.parse(readFileSync(file, 'utf8'));
-    } catch {
-        return null;
-    }
-}
-
-/**
- * Make a folder, unless it exists, in an existing one. Not `recursive`: if the parent was deleted and is
- * still mounted, node would try for ever.
- *
- * @param {string} folder
- */
-async function makeFolder(folder) {
-    try {
-        await fs.mkdir(folder, { mode: 0o700 });
-    } catch (error) {
-        if (codeOf(error) !== 'EEXIST' || !(await fs.stat(folder)).isDirectory()) throw error;
-    }
 }
 
 /** Yield the entries of a folder of any size. One that goes away meanwhile is no error. */
@@ -369,4 +324,4 @@ class Storage {
     }
 }
 
-module.exports = { DAMAGED, MESSAGES, SNAPSHOTS, Storage, replaceFile, readJson };
+module.exports = { DAMAGED, MESSAGES, SNAPSHOTS, Storage };

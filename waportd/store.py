@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from waportd import files
 from waportd.errors import StoreError, StoreTooNewError
 from waportd.model import SIZES, Assignment, Desired, Event, Ignored, Port, Storage, User
 from waportd.tokens import Token
@@ -296,17 +297,9 @@ def _create(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(fresh)) as connection:
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         _migrate(connection)
-    descriptor = os.open(fresh, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.sync(fresh)
     fresh.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    files.sync(path.parent)
 
 
 def _refuse_if_lost(path: Path) -> None:

@@ -20,7 +20,11 @@ const TRAITS = {
     unset_synced: [true, false, 'a logout unsets `hasSynced`, with its event'],
     replace_state: [true, false, 'after a logout the page takes the reason out of its address'],
     passkey_screen: [true, false, 'a passkey is asked for after a click only'],
-    passkey_state: ['UNPAIRED', 'PAIRING', '`Socket.state` in wait for a passkey; in UNPAIRED codes continue'],
+    passkey_state: [
+        'UNPAIRED',
+        'PAIRING',
+        '`Socket.state` in wait for a passkey; in UNPAIRED codes continue',
+    ],
     help_part: [false, false, 'the code that the page draws has a sixth part'],
     comms_in_worker: [false, false, '`refreshQR` of WAWebLaunchSocketUtils starts the wrong side again'],
     download_needs_mimetype: [false, false, 'a download without `mimetype` is refused'],

@@ -79,3 +79,17 @@ def test_only_a_regular_file_is_read_and_nothing_is_waited_for(tmp_path):
         for name in ("link", "pipe", ".", "missing"):
             with pytest.raises(OSError):  # noqa: PT011  # each has another number
                 files.read(name, 3, folder)
+
+
+def test_a_file_or_folder_outlives_a_power_cut_once_it_is_synchronized(tmp_path, monkeypatch):
+    synchronized = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synchronized.append(files.path_of(descriptor)))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    file = tmp_path / "file"
+    file.write_text("text")
+    files.sync(file)
+    files.sync(tmp_path)
+    assert synchronized == [file, tmp_path]
+    with pytest.raises(FileNotFoundError):
+        files.sync(tmp_path / "another")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

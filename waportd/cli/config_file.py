@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from waportd import files
 from waportd.cli.exit_status import Problem
 from waportd.config import Config, changes, parse
 from waportd.errors import ConfigError
@@ -112,8 +113,4 @@ def _replace(path: Path, content: bytes) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    files.sync(path.parent)
