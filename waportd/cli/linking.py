@@ -396,6 +396,9 @@ def _validity(until: dt.datetime | None) -> str | None:
     can link a phone until it expires. `waportctl token revoke-links` ends all links early.
 
     If api.public_url is not set, the link is a path: put the address of your web app in front of it.
+
+    With --return-to, the page has a button "Back to the app". api.frame_ancestors has to name the origin of that
+    address. Nobody is led there without a click.
     """,
     USER,
     argument(
@@ -405,12 +408,23 @@ def _validity(until: dt.datetime | None) -> str | None:
         metavar="SECONDS",
         help="how long the link is valid (default: 600)",
     ),
-    examples={"make a link that is valid for an hour": "waportctl connect-link 2 --ttl 3600"},
+    argument(
+        "--return-to",
+        metavar="URL",
+        help='where "Back to the app" on the page leads, when the phone is linked or the link has expired '
+        "(default: the page has no such button)",
+    ),
+    examples={
+        "make a link that is valid for an hour": "waportctl connect-link 2 --ttl 3600",
+        "make a link that leads back to the web app": (
+            "waportctl connect-link 2 --return-to https://app.example.com/settings"
+        ),
+    },
 )
 def connect_link(context: Context) -> Exit:
     """Make a link to the connect page, for the person with the phone."""
     options = context.options
-    link = context.client.connect_link(options.user, options.ttl)
+    link = context.client.connect_link(options.user, options.ttl, options.return_to)
     if context.screen.as_json:
         context.screen.document(link.raw)
         return Exit.OK

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+import urllib.parse
 from types import SimpleNamespace
 
 import pytest
@@ -437,3 +438,24 @@ async def test_a_connect_link_comes_alone(api, ctl):
     assert said.out.count("\n") == 1
     assert "or set api.public_url" in said.err
     assert set(json.loads((await ctl("connect-link", "2", "--json")).out)) == {"url", "path", "expires_at"}
+
+
+async def test_a_connect_link_leads_back_to_a_web_app_that_the_configuration_names(api, ctl, server):
+    server._app["embedders"].allow(["https://app.example.com"])  # noqa: SLF001
+    said = await ctl("connect-link", "2", "--return-to", "https://app.example.com/settings")
+    assert said.status == Exit.OK
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(said.out.strip()).query)
+    assert query["return_to"] == ["https://app.example.com/settings"]
+    assert query["return_signature"]
+
+    strange = await ctl("connect-link", "2", "--return-to", "https://evil.example/")
+    assert strange.status == Exit.FAILED
+    assert strange.out == ""
+    assert "https://evil.example is not among the origins of api.frame_ancestors" in strange.err
+    assert "add https://evil.example to `api.frame_ancestors`" in strange.err
+
+    for address in ("app.example.com", "javascript:alert(1)", "https://me:secret@app.example.com/", ""):
+        wrong = await ctl("connect-link", "2", "--return-to", address)
+        assert wrong.status == Exit.FAILED, address
+        assert "--return-to" in wrong.err or "return_to" in wrong.err, wrong.err
+        assert "an http or https URL" in wrong.err
