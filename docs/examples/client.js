@@ -12,7 +12,7 @@ const http = require('node:http');
 
 const socketPath = process.env.WAPORTD_SOCKET || '/run/waportd/api.sock';
 /** States that do not change without a new request. */
-const ENDS = new Set(['qr_timeout', 'passkey_required', 'failed', 'crash_loop', 'stopped']);
+const ENDS = new Set(['qr_timeout', 'logged_out', 'stopped', 'passkey_required', 'failed', 'crash_loop']);
 const agent = new http.Agent({ keepAlive: true });
 
 /** Call waportd; resolves with status, headers and document, rejects with what is wrong. */

@@ -15,6 +15,7 @@ const { PASSKEYS } = require('../../server/session_errors');
 const { STATES } = require('../../server/state');
 
 const SERVER = path.join(__dirname, '..', '..', 'server');
+const DOCS = path.join(__dirname, '..', '..', 'docs');
 const WEB = path.join(__dirname, '..', '..', 'waportd', 'web');
 
 const source = fs
@@ -47,16 +48,27 @@ describe('the contract', () => {
     });
 
     it('takes the defaults of all variables, and no number beyond their limits', () => {
+        const variables = /** @type {Record<string, any>} */ (contract.variables);
         for (const [name, [, fallback, parse]] of Object.entries(VARIABLES)) {
             if (fallback !== null) assert.notEqual(parse(fallback), undefined, name);
-            const { range, by_hand: limits = range } = contract.variables[name];
+            const { range, by_hand: limits = range } = variables[name];
             if (limits === undefined) continue;
             const [least, most] = limits;
-            const written = (number) => (fallback.includes(',') ? `${number},${number}` : `${number}`);
+            const written = (/** @type {number} */ number) =>
+                fallback?.includes(',') ? `${number},${number}` : `${number}`;
             for (const number of [least, most]) assert.notEqual(parse(written(number)), undefined, name);
             for (const number of [least - 1, most + 1])
                 assert.equal(parse(written(number)), undefined, `${name}=${number}`);
         }
+    });
+
+    it('has the states at which the example for Node ends', async () => {
+        const { idle, trouble } = contract.groups;
+        const example = fs.readFileSync(path.join(DOCS, 'examples', 'client.js'), 'utf8');
+        const [, ends] = example.match(/ENDS = new Set\(\[(.*)\]\)/) ?? assert.fail('no ENDS');
+        // An error is retried automatically.
+        const lasting = [...idle, ...trouble].filter((state) => state !== 'error');
+        assert.deepEqual(ends.split(', ').sort(), lasting.map((state) => `'${state}'`).sort());
     });
 
     it('has each cause that the pages have words for', async () => {

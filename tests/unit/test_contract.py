@@ -2,6 +2,7 @@
 
 import ast
 import datetime as dt
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from waportd.summary import UNDELIVERED
 from waportd.units import variables
 
 ROOT = Path(__file__).resolve().parents[2]
+ALL_STATES = {*CONTRACT["process_states"], *CONTRACT["session_states"]}
 NOT_AS_WRITTEN = {
     *("webhook_secret", "webhook_headers", "browser_args"),  # lists and objects, in their own notation
     *("default_country", "engine", "web_version"),  # nothing, which has several spellings
@@ -88,6 +90,37 @@ def test_alarms_are_about_causes_of_the_contract_or_codes_of_errors():
 def test_each_exit_code_but_that_of_a_stop_is_explained():
     explained = {*diagnosis.EXIT_STATUS, EXIT_CODES["logged_out"]}
     assert explained == set(EXIT_CODES.values()) - {EXIT_CODES["stopped"]}
+
+
+def strings(node):
+    """Return the texts of an expression that is one, or a set, tuple or list of them."""
+    parts = getattr(node, "elts", [node])
+    return {part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+
+
+def states_named_in(module):
+    """Return what a module compares states with, and the members of its sets that have a state."""
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.Compare) and getattr(node.left, "attr", "") in {"state", "status"}:
+            yield from (text for side in node.comparators for text in strings(side))
+        elif isinstance(node, ast.Set) and strings(node) & ALL_STATES:
+            yield from strings(node)
+
+
+def test_waportctl_knows_no_state_but_those_of_the_contract():
+    modules = [*(ROOT / "waportd/cli").rglob("*.py"), ROOT / "waportd/client.py", ROOT / "waportd/compat.py"]
+    named = {module.name: set(states_named_in(module)) for module in modules}
+    assert {"qr_timeout", "crash_loop"} <= named["following.py"]
+    strange = {name: texts - ALL_STATES for name, texts in named.items() if texts - ALL_STATES}
+    assert strange == {}
+
+
+@pytest.mark.parametrize("name", ["process_states", "session_states"])
+@pytest.mark.parametrize("path", ["docs/architecture.md", "waportd/client.py"])
+def test_each_list_of_states_that_a_person_reads_is_whole(path, name):
+    words = [re.escape(word) for word in CONTRACT[name]]
+    text = (ROOT / path).read_text("utf-8")
+    assert re.search(r"(?:,| or|)\s+".join(words), text), f"{path} lists no or other {name}"
 
 
 def test_the_client_which_is_one_file_agrees():

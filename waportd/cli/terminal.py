@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from waportd.contract import CONTRACT
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -22,7 +24,7 @@ _STYLES = {
     **dict.fromkeys(("failed", "crash_loop", "error", "fail", "undelivered"), "bold red"),
     **dict.fromkeys(("stopped", "skip", "–"), "dim"),
 }
-"""Colours of states; what is on its way, or waits for somebody, is yellow."""
+"""Colours of states. All others are yellow: they are on their way, or wait for somebody."""
 
 _GAP = 2
 """Columns between those of a table."""
@@ -187,11 +189,8 @@ def state(word: str) -> "Text":
     """Return the word in the colour of the state that it names, if it names one."""
     from rich.text import Text
 
-    states = {
-        *("starting", "stopping", "generating", "qr", "pairing", "authenticated", "disconnected"),
-        *("passkey_required", "qr_timeout", "logged_out", "warn"),
-    }
-    return Text(word, style=_STYLES.get(word, "yellow" if word in states else ""))
+    others = {*CONTRACT["session_states"], *CONTRACT["process_states"], "warn"}
+    return Text(word, style=_STYLES.get(word, "yellow" if word in others else ""))
 
 
 def moment(at: dt.datetime | None) -> str | None:
