@@ -10,15 +10,21 @@ const { within } = require('./support/process');
 
 const INTERVAL_MS = 50;
 
+/** A run that has only these parts of its options. @param {object} parts */
+const runOf = (parts) => new BrowserRun(/** @type {import('../../server/types').RunOptions} */ (parts));
+
 /**
  * A run whose page answers as `answer` does; `hung` resolves with the verdict when it is given up. Its clock
  * advances by one interval with each question and each wait for an answer, however loaded the host is.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {() => Promise<unknown>} answer
  */
 function probed(t, answer, loads = () => false) {
     let now = 1;
     t.mock.method(performance, 'now', () => now);
     const config = { probeInterval: INTERVAL_MS / 1000 };
-    const run = new BrowserRun({ config, storage: { cacheDirectory: '/nowhere' }, phone: null });
+    const run = runOf({ config, storage: { cacheDirectory: '/nowhere' }, phone: null });
     t.after(() => run.mute());
     let seen = 0;
     let busy = 0;
@@ -58,7 +64,7 @@ describe('a page', () => {
             });
         });
         assert.equal(await within(answered, 'five answers'), 5);
-        assert.ok(new BrowserRun({ config: {}, storage: {} }).pageAnswers);
+        assert.ok(runOf({ config: {}, storage: {} }).pageAnswers);
     });
 
     it('that answers no more is given up after some intervals, not at the first', async (t) => {

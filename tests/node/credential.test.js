@@ -5,8 +5,9 @@ const { createHash } = require('node:crypto');
 const { describe, it } = require('node:test');
 
 const { checkCredential } = require('../../server/credential');
+const { SessionError } = require('../../server/errors');
 
-const b64 = (bytes) => Buffer.from(bytes).toString('base64url');
+const b64 = (/** @type {string|Uint8Array} */ bytes) => Buffer.from(bytes).toString('base64url');
 const OPTIONS = {
     challenge: b64(Buffer.alloc(32, 1)),
     rpId: 'whatsapp.com',
@@ -19,11 +20,12 @@ const CLIENT = {
     origin: 'https://web.whatsapp.com',
     crossOrigin: false,
 };
-const site = (name) => createHash('sha256').update(name).digest();
+const site = (/** @type {string} */ name) => createHash('sha256').update(name).digest();
 const data = ({ rpId = 'whatsapp.com', flags = 5, more = 0 } = {}) =>
     b64(Buffer.concat([site(rpId), Buffer.from([flags, 0, 0, 0, 0]), Buffer.alloc(more)]));
-const client = (changes) => b64(JSON.stringify({ ...CLIENT, ...changes }));
+const client = (changes = {}) => b64(JSON.stringify({ ...CLIENT, ...changes }));
 
+/** @param {Record<string, unknown>} [changes] of a credential, or of its response */
 function credential({ response = {}, ...changes } = {}) {
     return {
         type: 'public-key',
@@ -35,12 +37,12 @@ function credential({ response = {}, ...changes } = {}) {
             authenticatorData: data(),
             signature: b64(Buffer.alloc(70, 2)),
             userHandle: b64('somebody'),
-            ...response,
+            .../** @type {object} */ (response),
         },
         ...changes,
     };
 }
-const given = (response) => credential({ response });
+const given = (/** @type {object} */ response) => credential({ response });
 
 const REFUSED = {
     passkey_malformed: {
@@ -125,6 +127,7 @@ describe('a credential', () => {
                 assert.throws(
                     () => checkCredential(wrong, OPTIONS),
                     (error) => {
+                        assert.ok(error instanceof SessionError);
                         assert.equal(error.cause, cause);
                         const text = `${error.message} ${error.hint}`;
                         for (const secret of [CLIENT.challenge, b64('the passkey'), b64('another')]) {

@@ -19,6 +19,7 @@ describe('a line of the log', () => {
     });
 
     it('cannot be turned round by a name', () => {
+        /** @type {string[]} */
         const lines = [];
         createLog('5002', { journal: true, write: (line) => lines.push(line) }).info('linked', {
             name: 'Ana\u202e\u2066\u009b31m\u{e0041}',

@@ -19,7 +19,11 @@ const LOADED = `
     process.stdout.write(JSON.stringify(Object.keys(require.cache)));
 `;
 
-/** The module that a file belongs to, as package-lock.json names it; null for our own files. */
+/**
+ * The module that a file belongs to, as package-lock.json names it; null for our own files.
+ *
+ * @param {string} file
+ */
 function moduleOf(file) {
     const place = path.relative(ROOT, file);
     const end = place.lastIndexOf(FOLDER) + FOLDER.length;
@@ -33,7 +37,9 @@ it('ships each module that a server loads, and no other', () => {
     const files = JSON.parse(execFileSync(process.execPath, ['-e', LOADED], { cwd: ROOT, encoding: 'utf8' }));
     // `debug` takes a colour module of the linters' where there is one; no package has that.
     const { packages } = JSON.parse(fs.readFileSync(path.join(ROOT, 'package-lock.json'), 'utf8'));
-    const loaded = new Set(files.map(moduleOf).filter((name) => name !== null && !packages[name].dev));
+    const loaded = new Set(
+        files.map(moduleOf).filter((/** @type {string|null} */ name) => name !== null && !packages[name].dev),
+    );
     const listed = fs
         .readFileSync(path.join(ROOT, 'tools', 'shipped-modules.txt'), 'utf8')
         .split('\n')
@@ -55,6 +61,7 @@ it('has no module of the server that needs one by which it is needed', () => {
     }
     assert.ok(needs.get('session').includes('browser_run'), 'what a module needs is found');
     const done = new Set();
+    /** @param {string} name @param {string[]} way */
     const follow = (name, way) => {
         assert.ok(!way.includes(name), `a circle: ${[...way, name].join(' > ')}`);
         if (done.has(name)) return;

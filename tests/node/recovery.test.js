@@ -10,20 +10,29 @@ const { reason } = require('../../server/session_errors');
 const { STATES } = require('../../server/state');
 
 const { PLAN, Recovery, STEPS, TROUBLES, isRefusal, ruleFor } = recovery;
+/** @typedef {import('../../server/types').Trouble} Trouble */
+
 const LIMITS = ['start', 'ready', 'code', 'passkey', 'pause'];
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
-/** A recovery whose clock is `clock.now`. */
+/** A recovery whose clock is `clock.now`. @param {import('node:test').TestContext} t */
 function timed(t) {
     const clock = { now: 1 };
     t.mock.method(performance, 'now', () => clock.now);
     return { clock, counted: new Recovery() };
 }
 
-/** Fail again and again, each try taking `takes`, for so long; returns when browsers were started. */
+/**
+ * Fail again and again, each try taking `takes`, for so long; returns when browsers were started.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {number} ms
+ * @param {string} kind
+ */
 function failFor(t, ms, kind, { linked = true, takes = 1_000 } = {}) {
     const { clock, counted } = timed(t);
+    /** @type {number[]} */
     const starts = [];
     const open = () => {
         starts.push(clock.now);
@@ -33,7 +42,7 @@ function failFor(t, ms, kind, { linked = true, takes = 1_000 } = {}) {
     let processes = 0;
     while (clock.now < ms) {
         clock.now += takes;
-        const { step, pause } = counted.next(kind, { linked, page: true });
+        const { step, pause } = counted.next(/** @type {Trouble} */ (kind), { linked, page: true });
         clock.now += pause;
         if (step === 'process') processes += 1;
         if (step !== 'reload') open();
@@ -42,15 +51,19 @@ function failFor(t, ms, kind, { linked = true, takes = 1_000 } = {}) {
 }
 
 describe('the table of what may last how long', () => {
+    const states = /** @type {import('../../server/types').StateName[]} */ (STATES);
     for (const connection of [...Object.keys(PLAN), 'ONE_OF_NEXT_YEAR', null]) {
-        for (const state of STATES) {
+        for (const state of states) {
             it(`has a limit and a next step for ${state} while the connection is ${connection}`, () => {
                 const { limit, tries, cause } = ruleFor(connection, state);
                 if (limit === null) {
                     assert.ok(connection === 'CONNECTED' && ['ready', 'disconnected'].includes(state));
                     return;
                 }
-                assert.ok(LIMITS.includes(limit) || (limit >= 0 && limit <= 60), `limit ${limit}`);
+                assert.ok(
+                    typeof limit === 'string' ? LIMITS.includes(limit) : limit >= 0 && limit <= 60,
+                    `limit ${limit}`,
+                );
                 assert.ok(tries.length > 0);
                 const order = tries.map((step) => STEPS.indexOf(step));
                 assert.deepEqual(
@@ -178,7 +191,7 @@ describe('the next try', () => {
         for (const kind of ['no_start', 'no_room', 'browser_lost', 'page_crashed']) {
             const { starts } = failFor(t, HOUR, kind);
             const next = starts.find((time) => time >= 5 * MINUTE);
-            assert.ok(next <= 7 * MINUTE, `${kind}: after ${next} ms`);
+            assert.ok(next !== undefined && next <= 7 * MINUTE, `${kind}: after ${next} ms`);
         }
     });
 

@@ -10,11 +10,18 @@ const { scratch } = require('./support/process');
 
 /** A log that keeps what it gets. */
 function logOf() {
+    /** @type {unknown[][]} */
     const told = [];
-    return { told, warning: (what, more) => told.push([what, more]) };
+    const warning = (/** @type {unknown[]} */ ...words) => told.push(words);
+    return { told, warning, error() {}, info() {}, debug() {} };
 }
 
-/** Open what is kept in a folder; `now` moves its clock. */
+/**
+ * Open what is kept in a folder; `now` moves its clock.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {string} directory
+ */
 function open(t, directory, clock = { now: 1_000_000_000_000 }) {
     const log = logOf();
     const sends = new Sends({ directory, log, now: () => clock.now });
@@ -22,8 +29,14 @@ function open(t, directory, clock = { now: 1_000_000_000_000 }) {
     return Object.assign(sends, { log, clock });
 }
 
-const send = (n) => ({ key: `key ${n}`, print: `print ${n}`, chat: '1@c.us', id: `true_1@c.us_${n}` });
-const folderOf = (t) => path.join(scratch(t), 'auth', 'messages');
+const send = (/** @type {number} */ n) => ({
+    key: `key ${n}`,
+    print: `print ${n}`,
+    chat: '1@c.us',
+    id: `true_1@c.us_${n}`,
+});
+const folderOf = (/** @type {import('node:test').TestContext} */ t) =>
+    path.join(scratch(t), 'auth', 'messages');
 
 describe('sends', () => {
     it('are known after a kill from the moment on that they have begun', async (t) => {

@@ -31,6 +31,7 @@ os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])
 `;
 
+/** @param {import('node:test').TestContext} t @param {number} port */
 function startWithSockets(t, port) {
     const directory = scratch(t);
     const args = ['-c', SOCKET_UNIT, String(port), process.execPath, SCRIPT, String(port)];
@@ -43,6 +44,7 @@ function startWithSockets(t, port) {
     return new Server(child, port, directory);
 }
 
+/** @param {import('node:test').TestContext} t @param {string} host */
 async function listener(t, host, port = 0) {
     const server = net.createServer().listen(port, host);
     await once(server, 'listening');
@@ -72,7 +74,7 @@ describe('starting', () => {
     it('exits with 2 and names the port when somebody holds it, on either address', async (t) => {
         for (const host of ['127.0.0.1', '::1']) {
             const holder = await listener(t, host);
-            const { port } = holder.address();
+            const { port } = /** @type {net.AddressInfo} */ (holder.address());
             const server = await startServer(t, { port, answers: false });
             assert.equal(await server.exit(), 2);
             assert.match(server.output, new RegExp(`port ${port} is taken by another process`));
@@ -134,7 +136,7 @@ describe('running', () => {
         const env = { WAPORTD_WEBHOOK_URL: `http://localhost:${port}/webhook` };
         const server = await startServer(t, { port, env });
         const { webhook } = await server.follow().until((document) => document.webhook.error !== null, 'it');
-        assert.match(webhook.error, /names this server itself/);
+        assert.match(webhook.error ?? '', /names this server itself/);
         assert.match(server.output, /WAPORTD_WEBHOOK_URL names this server itself/);
     });
 

@@ -27,6 +27,7 @@ const ASKED = `
         .then(() => process.stdout.write(JSON.stringify({ flags: flags.length, pauses: pauses.length })));
 `;
 
+/** @param {string} without */
 function asked(without) {
     const env = { ...process.env, WAPORTD_WITHOUT: without };
     return JSON.parse(execFileSync(process.execPath, ['-e', ASKED], { cwd: ROOT, env, encoding: 'utf8' }));

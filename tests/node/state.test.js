@@ -19,8 +19,9 @@ describe('the session state', () => {
         assert.ok(state.enter('ready', { message: 'ready' }));
         assert.equal(state.enter('authenticated', { message: 'late' }), false);
         assert.ok(state.enter('logged_out', { message: 'out' }));
-        for (const name of ['generating', 'qr', 'ready', 'error']) assert.equal(state.enter(name, {}), false);
-        assert.throws(() => state.enter('nonsense', {}), TypeError);
+        for (const name of /** @type {const} */ (['generating', 'qr', 'ready', 'error']))
+            assert.equal(state.enter(name, {}), false);
+        assert.throws(() => state.enter(/** @type {any} */ ('nonsense'), {}), TypeError);
     });
 
     it('keeps nothing of the state before it', () => {
@@ -54,6 +55,7 @@ describe('the session state', () => {
 
     it('announces several changes of one moment once, with the whole document', async () => {
         const state = newState();
+        /** @type {ReturnType<typeof state.document>[]} */
         const documents = [];
         state.on('change', (document) => documents.push(document));
         const changed = once(state, 'change');
@@ -84,7 +86,7 @@ describe('what is shown of secrets and codes', () => {
             undefined,
             null,
         ]) {
-            assert.equal(isQr(text), false, String(text));
+            assert.equal(isQr(/** @type {any} */ (text)), false, String(text));
         }
     });
 });

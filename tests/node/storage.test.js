@@ -8,9 +8,11 @@ const path = require('node:path');
 const { describe, it } = require('node:test');
 const { promisify } = require('node:util');
 
+const { SessionError } = require('../../server/errors');
 const { Storage } = require('../../server/storage');
 const { scratch } = require('./support/process');
 
+/** @param {import('node:test').TestContext} t */
 function newStorage(t) {
     const directory = scratch(t);
     const config = {
@@ -21,7 +23,7 @@ function newStorage(t) {
     return { storage: new Storage(config), again: () => new Storage(config), directory, ...config };
 }
 
-const mode = (file) => (fs.statSync(file).mode & 0o777).toString(8);
+const mode = (/** @type {string} */ file) => (fs.statSync(file).mode & 0o777).toString(8);
 
 describe('the storage', () => {
     it('knows whether a login is stored, and when it cannot know', async (t) => {
@@ -191,6 +193,7 @@ describe('the storage', () => {
         const { storage, authDirectory } = newStorage(t);
         fs.writeFileSync(authDirectory, 'a file');
         await assert.rejects(storage.prepare(), (error) => {
+            assert.ok(error instanceof SessionError);
             assert.equal(error.cause, 'profile_error');
             assert.ok(error.message.includes(authDirectory) && error.hint);
             return true;

@@ -9,8 +9,14 @@ const { Notifier, listenFds, takeVariables, watchdogInterval } = require('../../
 const { receiver } = require('./support/notify');
 const { scratch, whenFound } = require('./support/process');
 
+/** @type {string[]} */
 const warnings = [];
-const log = { error() {}, warning: (text) => warnings.push(text), info() {}, debug() {} };
+const log = {
+    error() {},
+    warning: (/** @type {string} */ text) => warnings.push(text),
+    info() {},
+    debug() {},
+};
 
 describe('descriptors from systemd', () => {
     it('are taken, all of them, when they are meant for this process', () => {
@@ -93,7 +99,7 @@ describe('notifications', () => {
         process.env.PATH = `${folder}:${before}`;
         const notifier = new Notifier(socket, log);
         const told = notifier.send({ READY: 1, STATUS: 'starting' });
-        await whenFound(() => fs.existsSync(once), 'a first try');
+        await whenFound(async () => fs.existsSync(once), 'a first try');
         notifier.send({ STATUS: 'waiting' });
         await told;
         await until('READY=1');

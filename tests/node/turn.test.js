@@ -11,10 +11,17 @@ const { SessionState } = require('../../server/state');
 const { Turn } = require('../../server/turn');
 const { ROOT, freePort, scratch, startServer } = require('./support/process');
 
+/** @typedef {import('./support/process').Server} Server */
+
 const SCRIPT = path.join(ROOT, 'tests/light_server.js');
 const GIVES = { 'Waportd-Turns': 'give' };
 
-/** Start a server whose phone was linked in an earlier life. */
+/**
+ * Start a server whose phone was linked in an earlier life.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {number} wait
+ */
 async function linkedServer(t, wait) {
     const options = { script: SCRIPT, directory: scratch(t), port: await freePort() };
     const before = await startServer(t, options);
@@ -27,9 +34,15 @@ async function linkedServer(t, wait) {
     return startServer(t, { ...options, env: { WAPORTD_TURN_WAIT: String(wait) } });
 }
 
-/** Listen as the daemon does; resolves when the server has answered, with a way to end it. */
+/**
+ * Listen as the daemon does; resolves when the server has answered, with a way to end it.
+ *
+ * @param {Server} server
+ * @param {Record<string, string>} [headers]
+ */
 async function listen(server, headers) {
     const request = http.get({ port: server.port, path: '/events', headers, agent: false });
+    /** @type {http.IncomingMessage} */
     const response = await new Promise((resolve, reject) => {
         request.on('response', resolve);
         request.on('error', reject);
@@ -39,7 +52,8 @@ async function listen(server, headers) {
 }
 
 /** Look until the session waits for its turn. */
-const waiting = (server) => server.follow().until(({ turn }) => turn === 'awaited', 'a session that waits');
+const waiting = (/** @type {Server} */ server) =>
+    server.follow().until(({ turn }) => turn === 'awaited', 'a session that waits');
 
 describe('a linked session', () => {
     it('waits for its turn, says so, and begins when it gets it', async (t) => {
@@ -94,17 +108,24 @@ describe('a linked session', () => {
     });
 });
 
-/** A turn whose clock is moved on by `pass`, who takes it, and what is seen. */
+/**
+ * A turn whose clock is moved on by `pass`, who takes it, and what is seen.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {number} patience
+ */
 function turnOf(t, patience) {
     let now = 1;
+    /** @typedef {{at: number, work: () => void}} Timer */
+    /** @type {Timer[]} */
     let timers = [];
     t.mock.method(performance, 'now', () => now);
-    t.mock.method(global, 'setTimeout', (work, ms) => {
+    t.mock.method(global, 'setTimeout', (/** @type {() => void} */ work, /** @type {number} */ ms) => {
         const timer = { at: now + ms, work };
         timers.push(timer);
         return timer;
     });
-    t.mock.method(global, 'clearTimeout', (timer) => {
+    t.mock.method(global, 'clearTimeout', (/** @type {Timer} */ timer) => {
         timers = timers.filter((each) => each !== timer);
     });
     const state = new SessionState({ port: 5002, user: '2', attempts: 5 });
@@ -115,7 +136,7 @@ function turnOf(t, patience) {
         turn,
         take: () => turn.take(() => (begun += 1)),
         seen: () => [state.document().turn, begun],
-        pass: (seconds) => {
+        pass: (/** @type {number} */ seconds) => {
             now += seconds * 1000;
             const due = timers.filter(({ at }) => at <= now);
             timers = timers.filter(({ at }) => at > now);
