@@ -55,7 +55,7 @@ export function asProblem(error) {
 export const token = {
     get: () => sessionStorage.getItem(TOKEN),
     set: (/** @type {string} */ text) => sessionStorage.setItem(TOKEN, text),
-    forget: () => sessionStorage.removeItem(TOKEN),
+    forget: (storage = sessionStorage) => storage.removeItem(TOKEN),
 };
 
 /** Return the path of a user's resource. */

@@ -61,7 +61,9 @@ export class ConnectLink {
         if (link === null) return;
         const isDone = await copy(link, this.#copy, { copied: text.copied, announcer: el('p') });
         if (isDone) return;
-        const field = el('input.field', { readonly: true, value: link, 'aria-label': text.byHand });
+        const field = el('input.field', { readonly: true, 'aria-label': text.byHand });
+        // Not as an attribute: that would be part of the page's source.
+        field.value = link;
         this.#byHand.replaceChildren(el('p', {}, text.byHand), field);
         field.focus();
         field.select();

@@ -19,6 +19,7 @@ export async function openConnect(/** @type {Event} */ event, /** @type {string}
     event.preventDefault();
     // Now, while the click still lets the page open a tab; null where the browser lets it open none.
     const page = open('', '_blank');
+    if (page !== null) letGo(page);
     try {
         const body = { ttl: LINK_S };
         const { path } = await call('POST', userPath(user, 'connect-link'), { body });
@@ -32,6 +33,12 @@ export async function openConnect(/** @type {Event} */ event, /** @type {string}
     }
 }
 
+/** Leave a tab alone: it has a copy of the token, and leads to a web app, which could send this page away. */
+function letGo(/** @type {Window} */ tab) {
+    token.forget(tab.sessionStorage);
+    tab.opener = null;
+}
+
 /** A link to a user's page, which expires: the notice closes with its click. */
 const linkTo = (/** @type {string} */ href, /** @type {string} */ user) =>
-    el('a', { href, target: '_blank', rel: 'noopener', onclick: closeNotice }, text.openPage(user));
+    el('a', { href, target: '_blank', rel: 'noopener', onclick: closeNotice }, text.table.connectOf(user));

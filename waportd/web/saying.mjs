@@ -32,6 +32,8 @@ export function notifyOf(/** @type {import('./api.mjs').Problem} */ problem) {
     notify(words);
 }
 
+/** Close it, and forget what it said: that may be a link which opens a page. */
 export function closeNotice() {
     byId('notice').hidden = true;
+    byId('notice').firstElementChild.replaceChildren();
 }
