@@ -201,8 +201,9 @@ def _page(
     request: web.Request, name: str, language: str, ancestors: str, return_to: str | None = None
 ) -> web.Response:
     back = "" if return_to is None else f' data-return-to="{html.escape(return_to)}"'
-    body = load()[name].replace(b'<html lang="en">', f'<html lang="{language}"{back}>'.encode(), 1)
-    body = body.replace(b"-texts.en.mjs", f"-texts.{language}.mjs".encode(), 1)
+    # What the caller has given comes last: nothing is replaced in it.
+    body = load()[name].replace(b"-texts.en.mjs", f"-texts.{language}.mjs".encode(), 1)
+    body = body.replace(b'<html lang="en">', f'<html lang="{language}"{back}>'.encode(), 1)
     response = respond(request, "text/html", body, is_private=return_to is not None)
     response.headers["Vary"] = "Accept-Language, Accept-Encoding"
     response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors {ancestors}"

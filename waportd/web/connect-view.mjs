@@ -141,7 +141,9 @@ export function returnAddress(granted, asked, page) {
     try {
         const address = new URL(asked, page);
         const { origin, protocol } = new URL(page);
-        return address.origin === origin && address.protocol === protocol ? address.href : null;
+        const isOwn = address.origin === origin && address.protocol === protocol;
+        // A name before the host looks like one, and logs in where a proxy asks for that.
+        return isOwn && address.username === '' && address.password === '' ? address.href : null;
     } catch {
         return null; // no address at all
     }

@@ -97,6 +97,10 @@ async def test_an_origin_that_is_taken_from_the_configuration_is_left_out(api, e
         ("http://app.example.com/", "http://app.example.com"),
         ("https://app.example.com:8443/", "https://app.example.com:8443"),
         ("https://app.example.com.evil.example/", "https://app.example.com.evil.example"),
+        ("https://app.example.com:80/", "https://app.example.com:80"),
+        ("https://xn--pp-9ja.example.com/", "https://xn--pp-9ja.example.com"),
+        ("https://app.example.com-evil.example/", "https://app.example.com-evil.example"),
+        ("https://example.com/app.example.com/", "https://example.com"),
     ],
 )
 async def test_another_origin_is_refused_with_the_key_that_would_allow_it(api, address, origin):
@@ -120,6 +124,26 @@ async def test_another_origin_is_refused_with_the_key_that_would_allow_it(api, a
         "https://user:word@app.example.com/",
         "https://app.example.com/a b",
         "https://app.example.com/\n",
+        "https://app.example.com/\r\nX: y",
+        " https://app.example.com/",
+        "\thttps://app.example.com/",
+        "JavaScript:alert(1)",
+        "data:text/html,x",
+        "blob:https://app.example.com/1",
+        "https:app.example.com",
+        "https:/app.example.com/",
+        "https:///app.example.com/",
+        "https:\\\\app.example.com/",
+        "https://app.example.com\\.evil.example/",
+        "https://app.example.com./",
+        "https://app.example.com.:443/",
+        "https://.app.example.com/",
+        "https://app.example.com:/",
+        "https://app.example.com:443@evil.example/",
+        "https://app.example.com%2eevil.example/",
+        "https://app.example.com%00.evil.example/",
+        "https://app\u3002example.com/",
+        "https://\u0430pp.example.com/",
         "https://app.example.com/é",
         f"https://app.example.com/{'a' * 1000}",
         7,
@@ -129,6 +153,30 @@ async def test_another_origin_is_refused_with_the_key_that_would_allow_it(api, a
 async def test_what_is_no_address_is_refused(api, address):
     refused = await make(api, address, 400)
     assert "an http or https URL" in refused["detail"]
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "HTTPS://APP.EXAMPLE.COM/x",
+        "https://app.example.com:443/x",
+        "https://app.example.com?to=//evil.example",
+        "https://app.example.com#@evil.example/",
+        "https://app.example.com/javascript:alert(1)//\\evil.example",
+    ],
+)
+async def test_what_a_browser_takes_for_the_same_origin_is_led_to_as_it_is(api, address):
+    link = await make(api, address)
+    assert await leads_to(api, link["path"]) == address
+
+
+@pytest.mark.parametrize(
+    "configured", [f"{APP}/settings", f"{APP}/", f"{APP}:443", "HTTPS://APP.example.com"]
+)
+def test_an_origin_is_configured_with_a_path_or_without(configured):
+    assert is_among(origin_of(f"{APP}/x"), [configured], None)
+    assert not is_among("https://evil.example", [configured], None)
 
 
 async def test_its_own_origin_is_the_one_at_which_people_see_it(api, tcp, server, access):
