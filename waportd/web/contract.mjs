@@ -2,3 +2,11 @@
 
 export const AT_REST = ['stopped', 'failed', 'crash_loop'];
 export const PHONE_DIGITS = [8, 15];
+export const GROUPS = {
+    linked: ['ready', 'running'],
+    waiting: ['qr', 'pairing'],
+    working: ['generating', 'authenticated', 'disconnected', 'starting', 'stopping'],
+    trouble: ['passkey_required', 'error', 'failed', 'crash_loop'],
+    asleep: [],
+    idle: ['qr_timeout', 'logged_out', 'stopped'],
+};

@@ -1,47 +1,22 @@
 /** The states of a user's server in words, and in the few groups that a person looks for. Pure. */
 
-import { AT_REST } from './contract.mjs';
+import { AT_REST, GROUPS } from './contract.mjs';
 import { dashboardText as text } from './texts.mjs';
-
-/** @typedef {typeof import('../../server/contract.json')} Contract */
 
 /** @typedef {import('./types').Group} Group */
 
-/** The groups, in the order of their filters. @type {Group[]} */
-export const GROUPS = ['linked', 'waiting', 'working', 'trouble', 'asleep', 'idle'];
-
-const SESSION = /** @type {Record<string, Group>} */ (
-    /** @satisfies {Record<keyof Contract['session_states'], Group>} */ ({
-        generating: 'working',
-        qr: 'waiting',
-        pairing: 'waiting',
-        authenticated: 'working',
-        ready: 'linked',
-        disconnected: 'working',
-        qr_timeout: 'idle',
-        logged_out: 'idle',
-        passkey_required: 'trouble',
-        error: 'trouble',
-    })
-);
-
-const PROCESS = /** @type {Record<string, Group>} */ (
-    /** @satisfies {Record<keyof Contract['process_states'], Group>} */ ({
-        stopped: 'idle',
-        starting: 'working',
-        running: 'linked',
-        stopping: 'working',
-        failed: 'trouble',
-        crash_loop: 'trouble',
-    })
+const GROUP_OF = new Map(
+    /** @type {[Group, string[]][]} */ (Object.entries(GROUPS)).flatMap(([group, states]) =>
+        states.map((state) => [state, group]),
+    ),
 );
 
 /** A state in words; one of a newer daemon is shown as it is called. */
 const wordOf = (/** @type {string} */ state) =>
     /** @type {Record<string, string>} */ (text.states)[state] ?? state;
 
-/** Group and word of a process state. @returns {[group: Group, word: string]} */
-export const processWords = (/** @type {string} */ state) => [PROCESS[state] ?? 'working', wordOf(state)];
+/** Group and word of a state. @returns {[group: Group, word: string]} */
+export const stateWords = (/** @type {string} */ state) => [GROUP_OF.get(state) ?? 'working', wordOf(state)];
 
 /** What is wrong where the state does not say it. */
 const CAUSES = ['not_answering', 'undelivered'];
@@ -54,7 +29,7 @@ const CAUSES = ['not_answering', 'undelivered'];
  */
 export function conditionOf({ summary, linked }) {
     const { state, cause, message, hint, since } = summary;
-    const [group, word] = groupAndWord(state, cause, linked);
+    const [group, word] = conditionWords(state, cause, linked);
     return { group, word, since, message, hint };
 }
 
@@ -64,7 +39,7 @@ export function conditionOf({ summary, linked }) {
  * @param {boolean} linked
  * @returns {[group: Group, word: string]}
  */
-function groupAndWord(state, cause, linked) {
+function conditionWords(state, cause, linked) {
     const { conditions } = text;
     const known = /** @type {'not_answering'|'undelivered'} */ (cause);
     if (CAUSES.includes(known)) return ['trouble', conditions[known]];
@@ -72,7 +47,7 @@ function groupAndWord(state, cause, linked) {
     if (state === 'passkey_required' && cause === null) return ['waiting', conditions.passkey_wanted];
     // It needs no person to be linked again, only a start.
     if (state === 'stopped' && linked) return ['asleep', conditions.asleep];
-    return [SESSION[state] ?? PROCESS[state] ?? 'working', wordOf(state)];
+    return stateWords(state);
 }
 
 /** What may be done to it now. */
