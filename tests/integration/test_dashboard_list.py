@@ -584,7 +584,7 @@ def test_what_is_wrong_with_a_new_token_is_said(browser, front_end, light_waport
     browser.see("Nenhum usuário ainda")
     browser.press("Tokens")
     dialog = "#tokens"
-    browser.see("Tokens de acesso", "Não há nenhum token.", within=dialog)
+    browser.see("Não há nenhum token.", within=dialog)
     browser.type("página", into=f"{dialog} form input")
     browser.find(f"{dialog} form select").send_keys("só um usuário")
     browser.type("no user!", into=f"{dialog} form label:nth-of-type(3) input")

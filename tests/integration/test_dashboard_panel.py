@@ -219,7 +219,7 @@ def test_a_passkey_is_a_matter_for_the_connect_page(browser, front_end, idle_wap
     browser.see("WhatsApp wants the passkey of the account", within=PANEL)
     browser.miss(f"{PANEL} .code")
     free_of_barriers(browser, **WIDE)
-    browser.press("Open the connect page", within=f"{PANEL} .linking")
+    browser.press("Connect page", within=f"{PANEL} .linking")
     until(lambda: len(browser.driver.window_handles) == 2, "another tab")
     browser.driver.switch_to.window(browser.driver.window_handles[1])
     browser.see("One more step: your passkey")
@@ -255,6 +255,7 @@ def test_a_connect_link_is_copied_and_opens_the_page_of_this_user(browser, front
     assert field.get_attribute("readonly")
     by_hand = field.get_attribute("value")
     assert browser.run("return getSelection().toString()") in {by_hand, ""}
+    assert urllib.parse.parse_qs(by_hand)["signature"][0] not in html(browser)
     free_of_barriers(browser, **WIDE)
     browser.type(Keys.ESCAPE)
     browser.miss(PANEL)
@@ -570,7 +571,7 @@ def test_a_users_token_links_and_changes_that_user_and_moves_nobody(browser, wap
     sign_in(browser, waportd, "user:1")
     seen = labels(browser)
     assert {"Show the code", "Copy the link", "Change settings", "Restart"} <= seen
-    assert not {"Move to another port", "Who changed what"} & seen
+    assert not {"Move to another port", "Changes"} & seen
     browser.press("Show the code", within=PANEL)
     shown_code(browser, waportd)
     browser.run("sessionStorage.clear()")
@@ -588,6 +589,14 @@ def test_the_panel_fits_and_speaks_portuguese(browser, waportd, panel):
             "const it = document.querySelector('#panel'); return it.scrollWidth - it.clientWidth"
         )
         assert cut <= 0, width
+    browser.press("Ocultar", within=PANEL)
+    wide_buttons = """
+        const place = document.querySelector('#panel .linking').getBoundingClientRect();
+        const all = [...document.querySelectorAll('#panel .buttons .button')].filter((one) => one.checkVisibility());
+        return all.filter((one) => one.getBoundingClientRect().right > place.right + 1).map((one) => one.textContent);
+    """
+    assert browser.run(wide_buttons) == []
+    browser.press("Mostrar o código", within=PANEL)
     browser.look(**WIDE)
     browser.press("Mudar configurações", within=PANEL)
     browser.see("Configurações do usuário 1", "Como na configuração", within=DIALOG)

@@ -169,6 +169,16 @@ test('the page leads back where the daemon vouches for it, else within its own s
             'https://app.example.com@evil.example',
         ],
         ...['javascript:alert(1)', 'data:text/html,x', 'blob:https://app.example.com/1', 'https://'],
+        ...['JavaScript:alert(1)', ' javascript:alert(1)', 'java\nscript:alert(1)', 'vbscript:x', 'file:///'],
+        ...['https://name@app.example.com/', 'https://name:word@app.example.com/', '//evil@app.example.com/'],
+        ...['https://app.example.com./', 'https://app.example.com.evil.example/', 'https:\\\\evil.example'],
+        ...[
+            '\t//evil.example/',
+            '///evil.example/',
+            'https:///evil.example',
+            'https://xn--pp-9ja.example.com/',
+        ],
+        ...['HTTP://APP.EXAMPLE.COM/', 'wss://app.example.com/', 'https://evil.example\\@app.example.com/'],
     ])
         assert.equal(returnAddress(undefined, asked, PAGE), null, asked);
 });
@@ -491,7 +501,7 @@ test('every state has a word and a group', () => {
     for (const state of Object.keys(contract.session_states)) assert.ok(known(running(state), state), state);
     for (const state of Object.keys(contract.process_states)) {
         assert.ok(known(running(state), state), state);
-        const [group, word] = web.processWords(state);
+        const [group, word] = web.stateWords(state);
         assert.ok(known({ group, word }, state), state);
     }
     assert.ok(!known(running('new_one'), 'new_one'));
@@ -591,7 +601,7 @@ test('figures, times and states are in the language of the dashboard', (t) => {
         timeOfDay(time),
         moment(time),
         diskText({ login: 1, cache: 2, journal: 3, snapshots: 4 }),
-        web.processWords('stopped')[1],
+        web.stateWords('stopped')[1],
     ];
     const english = said();
     assert.deepEqual(english.slice(0, 4), ['1.5 GB', '12,345', '3.4%', '18:04:05']);

@@ -78,6 +78,17 @@ test('a word that counts is right for one, too', async () => {
     assert.equal((await load('dashboard', 'pt-BR')).host.room('1'), 'mais 1 sessão');
 });
 
+test('the name of a column stands within a sentence as it is written there', async () => {
+    for (const [language, sentence] of [
+        ['en', 'Sort by port, Sort by CPU'],
+        ['pt-BR', 'Ordenar por porta, Ordenar por CPU'],
+    ]) {
+        const { table } = (await import(path.join(WEB, `dashboard-texts.${language}.mjs`))).words;
+        const { port, cpu } = table.columns;
+        assert.equal([port, cpu].map(table.sortBy).join(', '), sentence);
+    }
+});
+
 test('dashboard.html names words that there are', async () => {
     const words = new Map(leaves(await load('dashboard', 'en')));
     const named = [...read('dashboard.html').matchAll(/ data-(?:say|label|hint)="([^"]+)"/g)];
@@ -292,15 +303,28 @@ for (const language of LANGUAGES.connect)
         assert.ok(bytes <= 30_000, `${bytes} bytes`);
     });
 
+/** The modules that a page's document names. */
+const namedBy = (page) =>
+    [...read(`${page}.html`).matchAll(/(?:href|src)="assets\/([^"]+\.mjs)"/g)].map(([, name]) => name);
+
+const modulesOf = (page) => loadedBy(page, 'en').filter((name) => name.endsWith('.mjs'));
+
+test('the dashboard asks for all modules of the list at once, and for the others later', () => {
+    const named = namedBy('dashboard');
+    assert.deepEqual([...named].sort(), modulesOf('dashboard').sort());
+    const files = loadedBy('dashboard', 'pt-BR');
+    const sent = (name) => gzipSync(fs.readFileSync(path.join(WEB, name))).length;
+    const bytes = files.reduce((sum, name) => sum + sent(name), 0);
+    assert.ok(files.length <= 30, `${files.length} files: ${files}`);
+    assert.ok(bytes <= 52_000, `${bytes} bytes`);
+    const later = importsLater('dashboard.mjs');
+    assert.ok(later.includes('user-panel.mjs') && later.includes('charts.mjs'), String(later));
+    for (const name of later) assert.ok(!named.includes(name), name);
+});
+
 test('the connect page asks for all modules of the first code at once', () => {
-    const html = read('connect.html');
-    const named = [...html.matchAll(/(?:href|src)="assets\/([^"]+\.mjs)"/g)].map(([, name]) => name);
-    assert.deepEqual(
-        [...named].sort(),
-        loadedBy('connect', 'en')
-            .filter((name) => name.endsWith('.mjs'))
-            .sort(),
-    );
+    const named = namedBy('connect');
+    assert.deepEqual([...named].sort(), modulesOf('connect').sort());
     // What comes later is no part of that.
     const later = importsLater('connect.mjs');
     assert.ok(later.includes('connect-pairing.mjs') && later.includes('passkey-view.mjs'), String(later));

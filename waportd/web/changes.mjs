@@ -31,7 +31,7 @@ export class ChangesDialog {
         this.#dialog = dialog;
         this.#table = el(
             'div.changes',
-            { tabindex: '0', role: 'region', 'aria-label': text.title },
+            { tabindex: '0', role: 'region', 'aria-label': page.changes },
             el(
                 'table',
                 {},
@@ -44,7 +44,7 @@ export class ChangesDialog {
             ),
         );
         dialog.replaceChildren(
-            el('h2', { id: 'changes-title' }, text.title),
+            el('h2', { id: 'changes-title' }, page.changes),
             el(
                 'form.filters',
                 {

@@ -19,7 +19,7 @@ const MARK = '\uFEFF';
 
 /** The rows, below a head. Memory is in bytes, the use of processors a share of one. */
 export function csvOf(/** @type {import('./types').User[]} */ users) {
-    const { user, port, session, since, memory, cpu } = text.table.columns;
+    const { user, port, session, memory, cpu } = text.table.columns;
     const rows = users.map((one) => {
         const condition = conditionOf(one);
         const phone = one.session?.phone_number;
@@ -34,6 +34,6 @@ export function csvOf(/** @type {import('./types').User[]} */ users) {
             one.cpu === null ? null : Number(one.cpu.toFixed(3)),
         ];
     });
-    const lines = [[user, port, session, since, text.facts.phone, memory, cpu], ...rows];
+    const lines = [[user, port, session, text.csv.since, text.facts.phone, memory, cpu], ...rows];
     return MARK + lines.map((row) => `${row.map(cell).join(',')}\r\n`).join('');
 }

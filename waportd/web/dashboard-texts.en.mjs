@@ -5,6 +5,10 @@ import { dashboardText, fill } from './texts.mjs';
 /** How many users, in words. */
 const usersOf = (/** @type {string} */ count) => (count === '1' ? '1 user' : `${count} users`);
 
+/** A heading within a sentence: CPU stays as it is. */
+const inSentence = (/** @type {string} */ heading) =>
+    heading === heading.toUpperCase() ? heading : heading.toLowerCase();
+
 export const words = {
     language: 'en',
     /** What dashboard.html names. */
@@ -39,8 +43,8 @@ export const words = {
     },
     signIn: {
         title: 'Sign in',
-        text: 'Over the network, this daemon needs an access token. Create one on its host.',
-        token: 'Access token',
+        text: 'Over the network, this daemon needs a token. Create one on its host.',
+        token: 'Token',
         action: 'Sign in',
         kept: 'It is kept until this tab is closed.',
         unknown: 'This token is unknown, or was deleted. Create another one on the host of the daemon.',
@@ -70,7 +74,6 @@ export const words = {
         ],
     },
     changes: {
-        title: 'Who changed what',
         user: 'User',
         since: 'Since',
         periods: [
@@ -142,6 +145,8 @@ export const words = {
         read: 'Read-only: your token shows all users, but no codes, and changes nothing.',
         user: (/** @type {string} */ user) => `Your token is for user ${user} only.`,
     },
+    /** The list as a file. */
+    csv: { since: 'Since' },
     /** The one user of a token, without a server. */
     absent: {
         title: (/** @type {string} */ user) => `User ${user} has no server yet`,
@@ -232,7 +237,6 @@ export const words = {
         },
     },
     tokens: {
-        title: 'Access tokens',
         about: 'A token opens this page and the API over the network.',
         scopes: {
             admin: 'all calls',
@@ -290,7 +294,7 @@ export const words = {
     lost: 'The daemon does not answer. What you see may be out of date.',
     unreachable: 'The daemon does not answer.',
     blocked: 'The browser blocked the new tab.',
-    openPage: (/** @type {string} */ user) => `Open the page of user ${user}`,
+    unloaded: 'A part of this page did not load. Reload the page.',
     alarm: (/** @type {string} */ time) => `Since ${time}:`,
     host: {
         running: (/** @type {string} */ running, /** @type {string} */ most) => `${running} of ${most}`,
@@ -356,7 +360,7 @@ export const words = {
             cpu: 'CPU',
             restarts: 'Restarts',
         },
-        sortBy: (/** @type {string} */ column) => `Sort by ${column.toLowerCase()}`,
+        sortBy: (/** @type {string} */ column) => `Sort by ${inSentence(column)}`,
         connect: 'Connect page',
         connectOf: (/** @type {string} */ user) => `Connect page of ${user}`,
         nothing: 'No user matches.',
@@ -419,7 +423,6 @@ export const words = {
         retry: 'Try again',
         passkey:
             'WhatsApp wants the passkey of the account. Only its owner can give it, in their own browser: on the connect page.',
-        openPage: 'Open the connect page',
         linked: 'A phone is linked.',
         linkedAs: (/** @type {string} */ who) => `Linked: ${who}`,
         phone: {

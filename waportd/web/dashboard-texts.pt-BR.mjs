@@ -5,6 +5,10 @@ import { dashboardText, fill } from './texts.mjs';
 /** How many users, in words. */
 const usersOf = (/** @type {string} */ count) => (count === '1' ? '1 usuário' : `${count} usuários`);
 
+/** A heading within a sentence: CPU stays as it is. */
+const inSentence = (/** @type {string} */ heading) =>
+    heading === heading.toUpperCase() ? heading : heading.toLowerCase();
+
 /** @type {import('./types').DashboardTexts} */
 export const words = {
     language: 'pt-BR',
@@ -39,8 +43,8 @@ export const words = {
     },
     signIn: {
         title: 'Entrar',
-        text: 'Pela rede, este daemon exige um token de acesso. Crie um na máquina em que ele roda.',
-        token: 'Token de acesso',
+        text: 'Pela rede, este daemon exige um token. Crie um na máquina em que ele roda.',
+        token: 'Token',
         action: 'Entrar',
         kept: 'Ele fica guardado até esta aba ser fechada.',
         unknown: 'Este token não existe ou foi excluído. Crie outro na máquina em que o daemon roda.',
@@ -70,7 +74,6 @@ export const words = {
         ],
     },
     changes: {
-        title: 'Quem mudou o quê',
         user: 'Usuário',
         since: 'Desde',
         periods: [
@@ -136,6 +139,7 @@ export const words = {
         read: 'Somente leitura: seu token mostra todos os usuários, mas nenhum código, e não muda nada.',
         user: (user) => `Seu token vale só para o usuário ${user}.`,
     },
+    csv: { since: 'Desde' },
     absent: {
         title: (user) => `O usuário ${user} ainda não tem servidor`,
         text: 'Ele ganha um na primeira chamada da sua aplicação web, ou aqui:',
@@ -217,7 +221,6 @@ export const words = {
         },
     },
     tokens: {
-        title: 'Tokens de acesso',
         about: 'Um token abre esta página e a API pela rede.',
         scopes: {
             admin: 'todas as chamadas',
@@ -275,7 +278,7 @@ export const words = {
     lost: 'O daemon não responde. O que você vê pode estar desatualizado.',
     unreachable: 'O daemon não responde.',
     blocked: 'O navegador bloqueou a nova aba.',
-    openPage: (user) => `Abrir a página do usuário ${user}`,
+    unloaded: 'Uma parte desta página não carregou. Recarregue a página.',
     alarm: (time) => `Desde ${time}:`,
     host: {
         running: (running, most) => `${running} de ${most}`,
@@ -333,7 +336,7 @@ export const words = {
             cpu: 'CPU',
             restarts: 'Reinícios',
         },
-        sortBy: (column) => `Ordenar por ${column.toLowerCase()}`,
+        sortBy: (column) => `Ordenar por ${inSentence(column)}`,
         connect: 'Página de conexão',
         connectOf: (user) => `Página de conexão de ${user}`,
         nothing: 'Nenhum usuário encontrado.',
@@ -392,14 +395,13 @@ export const words = {
         retry: 'Tentar de novo',
         passkey:
             'O WhatsApp quer a chave de acesso da conta. Só o dono pode usá-la, no navegador dele: na página de conexão.',
-        openPage: 'Abrir a página de conexão',
         linked: 'Há um celular conectado.',
         linkedAs: (who) => `Conectado: ${who}`,
         phone: {
             label: 'Número de telefone do WhatsApp',
             help: 'Com código do país e DDD, por exemplo +55 11 99999-8888',
             prefix: '+55 ',
-            ask: 'Pedir código',
+            ask: 'Receber código',
             asking: 'Pedindo ao WhatsApp…',
             invalid:
                 'Este número não está completo. Digite o DDD e o número, ou comece com + e o código do país.',

@@ -1,25 +1,22 @@
 /** The dashboard: all users that the caller may see, live, and what can be done with them. */
 
 import { asProblem, call, token, userPath } from './api.mjs';
-import { BulkDialog } from './bulk-dialog.mjs';
-import { ChangesDialog } from './changes.mjs';
-import { ChartsDialog } from './charts.mjs';
 import { connectAddress, openConnect } from './connect-tab.mjs';
 import { CreateDialog } from './create-dialog.mjs';
+import { GROUPS } from './contract.mjs';
 import { csvOf } from './csv.mjs';
 import { busy, byId, el, idle, isBusy, save, say } from './dom.mjs';
 import { figure } from './format.mjs';
 import { hasHost, showAlarm, showDisk, showHost } from './host-figures.mjs';
+import { later, loadTheRest } from './later.mjs';
 import { LiveUsers } from './live-users.mjs';
 import { rights } from './rights.mjs';
 import { closeNotice, explain, notifyOf, sayHere } from './saying.mjs';
 import { SelectionBar } from './selection-bar.mjs';
 import { Selection } from './selection.mjs';
-import { GROUPS, conditionOf } from './states.mjs';
+import { conditionOf } from './states.mjs';
 import { dashboardText as text } from './texts.mjs';
-import { TokensDialog } from './tokens-dialog.mjs';
 import { actIfSure } from './user-actions.mjs';
-import { UserPanel } from './user-panel.mjs';
 import { UsersTable } from './users-table.mjs';
 
 /** How long until the daemon is asked again who this is, where it does not answer. */
@@ -77,7 +74,8 @@ function signIn(/** @type {string|null} */ problem) {
     token.forget();
     rights.forget();
     selection.clear();
-    panel.close();
+    panel?.close();
+    closeNotice();
     for (const dialog of /** @type {NodeListOf<HTMLDialogElement>} */ (
         document.querySelectorAll('dialog[open]')
     ))
@@ -139,7 +137,7 @@ const table = new UsersTable(byId('users'), {
 });
 
 const bar = new SelectionBar(byId('selection'), {
-    onAction: (action) => bulk.open(action, selection.of(users)),
+    onAction: (action) => withBulk((bulk) => bulk.open(action, selection.of(users))),
     onAll: () => {
         selection.setAll(table.shown, true);
         draw();
@@ -151,7 +149,8 @@ const bar = new SelectionBar(byId('selection'), {
     },
 });
 
-const panel = new UserPanel(byId('panel'), {
+/** @type {import('./types').PanelActions} */
+const panelActions = {
     connectAddress,
     onConnect: openConnect,
     onAction: async (action, name, setBusy) => {
@@ -162,24 +161,46 @@ const panel = new UserPanel(byId('panel'), {
             draw();
         });
     },
-    onChanges: (user) => changes.open(user),
-    onClose: () => {
-        // There is nothing but this user.
-        if (rights.user !== null) return;
-        const { user } = panel;
-        history.replaceState(null, '', location.pathname + location.search);
-        openPanel();
-        table.focus(user);
-    },
-});
+    onChanges: (user) => withChanges((changes) => changes.open(user)),
+    onClose: closePanel,
+};
 
-const bulk = new BulkDialog(byId('bulk'), (done) => {
-    selection.setAll(done, false);
-    draw();
+function closePanel() {
+    const user = panel?.user ?? null;
+    // A caller of one user has nothing else.
+    if (user === null || rights.user !== null) return;
+    history.replaceState(null, '', location.pathname + location.search);
+    openPanel();
+    table.focus(user);
+}
+
+/** @type {import('./user-panel.mjs').UserPanel|null} */
+let panel = null;
+/** Whose panel was wanted before there was any: it is not asked for with each drawing. */
+let wanted = '';
+const withPanel = later(async () => {
+    const { UserPanel } = await import('./user-panel.mjs');
+    return (panel ??= new UserPanel(byId('panel'), panelActions));
 });
-const changes = new ChangesDialog(byId('changes'));
-const charts = new ChartsDialog(byId('charts'));
-const tokens = new TokensDialog(byId('tokens'));
+const withBulk = later(async () => {
+    const { BulkDialog } = await import('./bulk-dialog.mjs');
+    return new BulkDialog(byId('bulk'), (done) => {
+        selection.setAll(done, false);
+        draw();
+    });
+});
+const withChanges = later(async () => {
+    const { ChangesDialog } = await import('./changes.mjs');
+    return new ChangesDialog(byId('changes'));
+});
+const withCharts = later(async () => {
+    const { ChartsDialog } = await import('./charts.mjs');
+    return new ChartsDialog(byId('charts'));
+});
+const withTokens = later(async () => {
+    const { TokensDialog } = await import('./tokens-dialog.mjs');
+    return new TokensDialog(byId('tokens'));
+});
 const create = new CreateDialog(byId('new-user'), (user) => {
     location.hash = encodeURIComponent(user);
 });
@@ -197,6 +218,7 @@ function draw() {
         show(users.size ? 'main' : isOfOne ? 'absent' : 'empty');
         if (!isOfOne) showList();
         openPanel();
+        setTimeout(loadTheRest);
     });
 }
 
@@ -230,7 +252,7 @@ function showList() {
 }
 
 function showGroups() {
-    const count = Object.fromEntries(GROUPS.map((group) => [group, 0]));
+    const count = Object.fromEntries(Object.keys(GROUPS).map((group) => [group, 0]));
     for (const user of users.values()) count[conditionOf(user).group] += 1;
     for (const button of byId('groups').children) {
         const group = button.value || null;
@@ -239,10 +261,25 @@ function showGroups() {
     }
 }
 
-/** Show the user that the address names after its #, or the only one that there is. */
+/** What the address names after its #, as it is where that is no encoded name. */
+function nameInAddress() {
+    const written = location.hash.slice(1);
+    try {
+        return decodeURIComponent(written);
+    } catch {
+        return written;
+    }
+}
+
+/** Show the user that the address names, or the only one that there is. */
 function openPanel() {
-    const name = rights.user ?? decodeURIComponent(location.hash.slice(1));
+    const name = rights.user ?? nameInAddress();
     const user = users.get(name);
+    if (panel === null) {
+        if (user !== undefined && name !== wanted) withPanel(draw);
+        wanted = name;
+        return;
+    }
     if (user === undefined) panel.close();
     else if (panel.user === name) panel.show(user);
     else panel.open(user);
@@ -274,7 +311,7 @@ function exportList() {
 // ---- beginning ----------------------------------------------------------------------------------
 
 byId('groups').append(
-    ...[null, ...GROUPS].map((group) =>
+    ...[null, .../** @type {(keyof typeof GROUPS)[]} */ (Object.keys(GROUPS))].map((group) =>
         el(
             'button',
             {
@@ -317,7 +354,8 @@ for (const id of ['tools', 'selection'])
     ).observe(byId(id));
 byId('bulk').addEventListener('close', () => {
     // The bar with the button that opened it may be gone.
-    if (document.activeElement === document.body) table.focus();
+    const active = document.activeElement;
+    if (active === document.body || byId('bulk').contains(active)) table.focus();
 });
 
 const PRESSED = /** @type {Record<string, () => void>} */ ({
@@ -327,9 +365,9 @@ const PRESSED = /** @type {Record<string, () => void>} */ ({
     'new-user': () => create.open(),
     'first-user': () => create.open(),
     'absent-start': startOwn,
-    'charts-open': () => charts.open(),
-    'changes-open': () => changes.open(),
-    'tokens-open': () => tokens.open(),
+    'charts-open': () => withCharts((charts) => charts.open()),
+    'changes-open': () => withChanges((changes) => changes.open()),
+    'tokens-open': () => withTokens((tokens) => tokens.open()),
     export: exportList,
     'sign-out': () => {
         token.forget();
@@ -347,14 +385,15 @@ byId('sign-in-form').addEventListener('submit', (/** @type {SubmitEvent} */ even
 });
 addEventListener('hashchange', draw);
 document.addEventListener('keydown', (event) => {
-    const target = /** @type {HTMLElement} */ (event.target);
+    const target = /** @type {HTMLInputElement} */ (event.target);
     const keys = /** @type {Record<string, () => void>} */ ({
         '/': () => byId('search').focus(),
         '?': () => byId('keys').showModal(),
     });
-    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (target.matches('input:not([type=checkbox]), select') || document.querySelector('dialog[open]'))
-        return;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
+    // In a search field it empties that first.
+    if (event.key === 'Escape' && !(target.matches('[type=search]') && target.value !== '')) closePanel();
+    if (!(event.key in keys) || target.matches('input:not([type=checkbox]), select')) return;
     event.preventDefault();
     keys[event.key]();
 });

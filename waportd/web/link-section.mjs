@@ -316,7 +316,7 @@ export class LinkSection {
                 rel: 'noopener',
                 onclick: (/** @type {Event} */ event) => this.#actions.onConnect(event, user),
             },
-            text.openPage,
+            dashboardText.panel.connect,
             icon('open'),
         );
     }

@@ -1,7 +1,7 @@
 /** What the journal has about a user's server: followed as it is written, searched, kept in a file. */
 
 import { asProblem, call, now, userPath } from './api.mjs';
-import { busy, el, idle, isBusy, say } from './dom.mjs';
+import { busy, el, idle, isBusy, save, say } from './dom.mjs';
 import { explained, figure, longDay, momentWithZone, timeOfDay } from './format.mjs';
 import { asText, dayOf, fileName, pieces, severityOf, withoutName } from './log-lines.mjs';
 import { Stream } from './stream.mjs';
@@ -270,7 +270,7 @@ export class LogView {
         try {
             const query = { lines: MOST_LINES, level: this.#level.value };
             const { lines } = await call('GET', userPath(this.#user, 'logs'), { query });
-            save(fileName(this.#user, now()), asText(lines, this.#user));
+            save(fileName(this.#user, now()), 'text/plain;charset=utf-8', asText(lines, this.#user));
         } catch (error) {
             say(this.#problem, explained(asProblem(error)));
         } finally {
@@ -286,11 +286,4 @@ function highlight(/** @type {Shown} */ line, /** @type {string} */ query) {
     line.words.replaceChildren(
         ...found.map(({ text: part, isHit }) => (isHit ? el('mark', {}, part) : part)),
     );
-}
-
-function save(/** @type {string} */ name, /** @type {string} */ content) {
-    const href = URL.createObjectURL(new Blob([content], { type: 'text/plain;charset=utf-8' }));
-    el('a', { href, download: name }).click();
-    // The browser has begun to read it when the next task runs.
-    setTimeout(() => URL.revokeObjectURL(href));
 }

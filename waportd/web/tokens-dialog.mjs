@@ -17,7 +17,7 @@ const { tokens: text, page } = dashboardText;
 
 export class TokensDialog {
     #dialog;
-    #title = el('h2', { id: 'tokens-title', tabindex: '-1' }, text.title);
+    #title = el('h2', { id: 'tokens-title', tabindex: '-1' }, page.tokens);
     #list = el('ul.tokens');
     #note = el('p.quiet', { role: 'status' });
     #problem = el('p.problem', { role: 'alert' });

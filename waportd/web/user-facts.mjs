@@ -3,7 +3,7 @@
 import { el } from './dom.mjs';
 import { bytes, diskText, figure, moment, percent } from './format.mjs';
 import { phoneText } from './phone.mjs';
-import { processWords } from './states.mjs';
+import { stateWords } from './states.mjs';
 import { dashboardText as text } from './texts.mjs';
 
 /** @typedef {[label: string, value: string]} Fact */
@@ -91,7 +91,7 @@ export function factsOf(/** @type {import('./types').User} */ user) {
         engine !== null && [words.engine, engine],
         [
             words.process,
-            [processWords(process.state)[1], process.pid && `pid ${process.pid}`].filter(Boolean).join(', '),
+            [stateWords(process.state)[1], process.pid && `pid ${process.pid}`].filter(Boolean).join(', '),
         ],
         [words.restarts, figure(process.restarts)],
         [words.memory, user.memory === null ? '–' : bytes(user.memory)],

@@ -39,9 +39,6 @@ export class UserPanel {
     constructor(element, actions) {
         this.#element = element;
         this.#actions = actions;
-        element.addEventListener('keydown', (event) => {
-            if (event.key === 'Escape') actions.onClose();
-        });
     }
 
     get user() {
@@ -69,7 +66,7 @@ export class UserPanel {
         const changes = el(
             'button.button.text',
             { type: 'button', onclick: () => this.#actions.onChanges(user.user) },
-            text.changes.title,
+            text.page.changes,
         );
         this.#log = new LogView(user.user, changes);
         const heading = el('h2', { tabindex: '-1' }, user.user);
@@ -111,6 +108,7 @@ export class UserPanel {
             this.#log.element,
         );
         this.#element.hidden = false;
+        this.#element.scrollTop = 0;
         this.show(user);
         heading.focus({ preventScroll: true });
     }
@@ -123,9 +121,13 @@ export class UserPanel {
         say(pill, condition.word);
         pill.dataset.group = condition.group;
         say(since, text.panel.since(age(condition.since, now())));
-        message.parentElement.dataset.group = condition.group;
-        sayWithCode(message, condition.message ?? '');
+        const finding = message.parentElement;
+        finding.dataset.group = condition.group;
+        // Who is linked stands below.
+        const isSaid = user.summary.state === 'ready' && condition.hint === null;
+        sayWithCode(message, isSaid ? '' : (condition.message ?? ''));
         sayWithCode(hint, condition.hint ?? '');
+        finding.hidden = finding.textContent === '';
         this.#showButtons(buttons, user);
         this.#link?.show(user);
         showFacts(facts, factsOf(user));
@@ -137,13 +139,13 @@ export class UserPanel {
 
     #showButtons(/** @type {HTMLElement} */ place, /** @type {import('./types').User} */ user) {
         const actions = rights.mayChange ? actionsFor(user) : [];
-        const key = `${actions} ${this.#busy} ${rights.mayLink}`;
+        const key = `${actions} ${this.#busy} ${rights.mayLink} ${user.linked}`;
         if (place.dataset.key === key) return;
         place.dataset.key = key;
         const active = /** @type {HTMLElement|null} */ (document.activeElement);
         const focused = place.contains(active) ? active?.dataset.action : null;
         place.replaceChildren(
-            ...(rights.mayLink ? [this.#connectPage(user.user)] : []),
+            ...(rights.mayLink ? [this.#connectPage(user)] : []),
             ...actions.map((action) =>
                 el(
                     'button',
@@ -164,9 +166,10 @@ export class UserPanel {
         /** @type {HTMLElement|null} */ (same ?? this.#element.querySelector('h2'))?.focus();
     }
 
-    #connectPage(/** @type {string} */ user) {
+    /** What a user without a phone needs first. */
+    #connectPage(/** @type {import('./types').User} */ { user, linked }) {
         return el(
-            'a.button.primary',
+            linked ? 'a.button' : 'a.button.primary',
             {
                 href: this.#actions.connectAddress(user),
                 target: '_blank',

@@ -9,7 +9,7 @@ import { now } from './api.mjs';
 import { el, icon, say } from './dom.mjs';
 import { age, bytes, figure, moment, percent } from './format.mjs';
 import { phoneText } from './phone.mjs';
-import { ORDER, conditionOf, matches, processWords } from './states.mjs';
+import { ORDER, conditionOf, matches, stateWords } from './states.mjs';
 import { dashboardText as text } from './texts.mjs';
 
 /** Where the head of the table is not shown, as in dashboard.css. */
@@ -27,7 +27,11 @@ class Row {
             onclick: (/** @type {MouseEvent} */ { shiftKey }) =>
                 onSelect(name, this.choice.checked, shiftKey),
         });
-        this.name = el('button.name', { type: 'button', tabindex: '-1', onclick: () => onOpen(name) }, name);
+        this.name = el(
+            'button.name',
+            { type: 'button', tabindex: '-1', onclick: () => onOpen(name), title: name },
+            name,
+        );
         this.port = el('span');
         this.process = el('span.dot');
         this.word = el('span.pill');
@@ -72,7 +76,7 @@ class Row {
         this.choice.checked = isSelected;
         this.element.classList.toggle('selected', isSelected);
         const condition = conditionOf(user);
-        const [group, word] = processWords(process.state);
+        const [group, word] = stateWords(process.state);
         say(this.port, String(user.port));
         say(this.process, word);
         mark(this.process, group);
@@ -84,11 +88,13 @@ class Row {
         mark(this.word, condition.group);
         mark(this.element, condition.group);
         const linked = linkedAs(condition, session);
-        say(this.about, linked ?? saidOf(user.summary));
+        const about = linked ?? saidOf(user.summary);
+        say(this.about, about);
         // What the daemon says is English; names are of any language.
         const lang = linked === null ? 'en' : '';
         if (this.about.lang !== lang) this.about.lang = lang;
-        if (this.about.title !== (condition.message ?? '')) this.about.title = condition.message ?? '';
+        // It is cut where it has no room.
+        if (this.about.title !== about) this.about.title = about;
         say(this.since, age(condition.since, now()));
         if (this.since.dateTime !== condition.since) {
             this.since.dateTime = condition.since;
