@@ -4,8 +4,8 @@
  * An engine's library, compiled: all its modules as one script, with the code that V8 has made of it. A
  * server that has it loads the library in half the time: it looks for no files, and compiles nothing.
  *
- * It is made by those who may change the library, too (`waportctl engine compile`), for one version of node. A
- * server that cannot use it loads the library from its files: docs/decisions/013-compiled-library.md.
+ * It is made by those who may change the library, too (`waportctl engine compile`), for one version of node.
+ * A server that cannot use it loads the library from its files: docs/decisions/013-compiled-library.md.
  */
 
 const { createHash } = require('node:crypto');
