@@ -50,7 +50,7 @@ def changed(path, **query):
 
 @pytest.mark.usefixtures("configured")
 async def test_a_link_leads_back_to_a_configured_web_app_also_after_its_end(api, tcp, access, monkeypatch):
-    address = f'{APP}/settings?from="whatsapp"&<b>#top'
+    address = f'{APP}/settings?from="whatsapp"&<b>&file=-texts.en.mjs#top'
     link = await make(api, address)
     for client in (api, tcp):
         assert await leads_to(client, link["path"]) == address
