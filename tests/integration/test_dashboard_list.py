@@ -122,6 +122,25 @@ def seen(browser, *selectors):
     return [selector for selector in selectors if browser.find(selector) is not None]
 
 
+SHIFTS = """
+    return new Promise((resolve) => {
+        const observer = new PerformanceObserver((list) => resolve(list.getEntries().map(({ value }) => value)));
+        observer.observe({ type: 'layout-shift', buffered: true });
+        setTimeout(resolve, 500, []);
+    });
+"""
+"""How far what was shown already has moved, as shares of the window (https://wicg.github.io/layout-instability/)."""
+
+
+def test_the_list_does_not_jump_under_a_click_while_the_page_loads(browser, front_end, five):
+    # The figures of the host come later than the list.
+    browser.driver.set_network_conditions(latency=150, throughput=1_000_000)
+    browser.open(front_end.url)
+    browser.see("stopped", within=row("5"))
+    browser.see("Load", "Memory", "Room", within="#host")
+    assert sum(browser.run(SHIFTS)) < 0.003
+
+
 # ---- many users at once -------------------------------------------------------------------------
 
 

@@ -227,7 +227,9 @@ function show(/** @type {string} */ part) {
     const isOfOne = rights.user !== null;
     const isKnown = ['main', 'empty', 'absent'].includes(part);
     for (const id of ['loading', 'empty', 'absent', 'sign-in', 'main']) byId(id).hidden = id !== part;
-    byId('host').hidden = !isKnown || isOfOne || !hasHost();
+    byId('host').hidden = !isKnown || isOfOne;
+    // Its place is there before its figures are: the list must not jump under a click.
+    byId('host').classList.toggle('awaited', !hasHost());
     document.documentElement.classList.toggle('with-host', !byId('host').hidden);
     byId('list').hidden = isOfOne;
     byId('empty-start').hidden = !rights.isAdmin;
