@@ -16,7 +16,7 @@ quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-package test-hostile test-contract test-guest fuzz reliability chaos soak endurance bench lint format audit docs screenshots site deb extension sbom release repository build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-pages test-package test-hostile test-contract test-guest fuzz reliability chaos soak endurance bench lint format audit docs screenshots site deb extension sbom release repository build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -35,11 +35,12 @@ test-adapter: ## check what systemd and D-Bus do in their bad moments
 test-node: ## check the server of one user
 test-tools: ## check with-systemd itself
 test-integration: ## check all of it on a real systemd
+test-pages: ## check the pages for people, in a real browser
 test-hostile: ## check what no honest caller sends
 test-package: ## check the Debian package: lintian, manual pages, and that two builds are the same
 test-guest: ## check the package in booted Debian 12 and 13 (needs root)
 test-contract: ## check that the API is what /openapi.json says
-test-unit test-adapter test-node test-tools test-integration test-hostile test-package test-guest test-contract: test-%:
+test-unit test-adapter test-node test-tools test-integration test-pages test-hostile test-package test-guest test-contract: test-%:
 	@tools/install-deps test
 	@tools/run-tests $*
 

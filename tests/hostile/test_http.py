@@ -251,6 +251,7 @@ GOOD = {
     "engine": "bundled",
     "proxy": f"http://a:{SAID}@proxy:3128",
     "name": "x",
+    "return_to": "https://app.example.com/",
     "scope": "user:1",
     "ttl": 600,
     "phone": "5511999990000",
