@@ -106,6 +106,8 @@ def test_each_step_is_for_everybody(browser, daemon, page, lang):
         kind = "passkey" if name == "asked" else f"passkey-{name}"
         until(lambda kind=kind: browser.find(f"#view[data-kind={kind}]"), kind)
         if name == "asked":
+            # The view is loaded when it is first wanted.
+            until(lambda: browser.find("#view details"), "the details")
             browser.run("for (const one of document.querySelectorAll('details')) one.open = true")
         for look in ({}, {"width": 320, "height": 640}):
             browser.look(**look)
