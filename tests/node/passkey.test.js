@@ -339,7 +339,8 @@ describe('the step for a passkey', () => {
         const { expires_at: until } = await give({ standin, server, options });
         const given = await events.until(inStage('given'));
         const limit = Date.parse(until) - Date.parse(given.since);
-        assert.ok(limit >= 134_000 && limit < 136_000, `${limit} ms`);
+        // The clock is fast: what a busy host takes between the two looks like seconds.
+        assert.ok(limit >= 130_000 && limit < 136_000, `${limit} ms`);
         const from = mark(events);
         const failed = await events.until(inStage('failed'), 'the failure', { from });
         assert.equal(failed.cause, 'passkey_failed');
