@@ -22,7 +22,7 @@ const path = require('node:path');
 
 const { compile, useCompiled } = require('./compiled');
 const { SessionError, messageOf } = require('./errors');
-const { keepSmall } = require('./nursery');
+const { loadSmall } = require('./nursery');
 const shortcuts = require('./shortcuts');
 
 const { bundled_engine: BUNDLED } = require('./contract.json');
@@ -152,20 +152,18 @@ const missingOf = (/** @type {Record<string, any>} */ classes) =>
 function loadEngine(engine, compiled = null) {
     const described = describeEngine(engine);
     if (described.library === null) throw unusable(engine, `there is no ${LIBRARY} in it`);
+    const folder = folderOf(engine);
     const isCompiled =
         shortcuts.compiled &&
         compiled !== null &&
-        useCompiled(folderOf(engine), path.join(compiled, `${described.engine}-${process.version}.code`));
-    // V8 takes no code that was made with other flags than it has now.
-    const done = isCompiled ? () => {} : keepSmall();
+        useCompiled(folder, path.join(compiled, `${described.engine}-${process.version}.code`));
+    const load = () => ({ ...classesOf(folder), ...driverOf(folder) });
     let loaded;
     try {
-        const folder = folderOf(engine);
-        loaded = { ...classesOf(folder), ...driverOf(folder) };
+        // V8 takes no code that was made with other flags than it has now.
+        loaded = isCompiled ? load() : loadSmall(load);
     } catch (error) {
         throw unusable(engine, messageOf(error));
-    } finally {
-        done();
     }
     const missing = missingOf(loaded);
     if (missing.length > 0) throw unusable(engine, `its library has no ${missing.join(', ')}`);

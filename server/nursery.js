@@ -41,6 +41,22 @@ function keepSmall() {
     };
 }
 
+/**
+ * Load something large without the memory that it takes for a moment.
+ *
+ * @template Loaded
+ * @param {() => Loaded} load
+ * @returns {Loaded}
+ */
+function loadSmall(load) {
+    const done = keepSmall();
+    try {
+        return load();
+    } finally {
+        done();
+    }
+}
+
 function tidy() {
     if (!shortcuts.v8) return;
     if (collect === null) {
@@ -67,4 +83,4 @@ async function* tidily(pieces) {
     }
 }
 
-module.exports = { keepSmall, tidily };
+module.exports = { keepSmall, loadSmall, tidily };

@@ -8,7 +8,7 @@
 const { executionAsyncResource } = require('node:async_hooks');
 const { setTimeout: pause } = require('node:timers/promises');
 
-const { keepSmall } = require('./nursery');
+const { loadSmall } = require('./nursery');
 const shortcuts = require('./shortcuts');
 
 /** A call that came while this server started is read in the first turn of the event loop. */
@@ -44,22 +44,6 @@ function keepTickShape() {
 }
 
 /**
- * Load something large without the memory that it takes for a moment.
- *
- * @template Loaded
- * @param {() => Loaded} load
- * @returns {Loaded}
- */
-function loadSmall(load) {
-    const done = keepSmall();
-    try {
-        return load();
-    } finally {
-        done();
-    }
-}
-
-/**
  * Load what is quickly loaded while the browser starts, and give it time to.
  *
  * @param {Promise<unknown>} browserStarted
@@ -74,4 +58,4 @@ function loadWantedLate() {
     WANTED_LATE.forEach((file) => require(file));
 }
 
-module.exports = { keepTickShape, letFirstCallsPass, loadBesideBrowser, loadSmall, loadWantedLate };
+module.exports = { keepTickShape, letFirstCallsPass, loadBesideBrowser, loadWantedLate };

@@ -20,7 +20,7 @@ const ASKED = `
     timers.setTimeout = async (ms) => void pauses.push(ms);
     const startup = require('./server/startup');
     const never = new Promise(() => {});
-    startup.loadSmall(() => {});
+    require('./server/nursery').loadSmall(() => {});
     startup
         .letFirstCallsPass(Promise.resolve())
         .then(() => startup.loadBesideBrowser(never))
