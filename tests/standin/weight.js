@@ -51,6 +51,7 @@ function weightOf(chats) {
         files: { boot: filesOf('boot'), main: filesOf('main') },
         pictures: PICTURES.count,
         sheets: SHEETS.count,
+        rules: RULES_OF_STYLE,
     };
 }
 
@@ -69,7 +70,7 @@ const LOADER = `globalThis.standinCode ??= (() => {
         if (!made.has(id)) { const it = {}; made.set(id, it); known.get(id)?.(get, it); }
         return made.get(id);
     };
-    return { define: (id, make) => known.set(id, make), get, made };
+    return { define: (id, make) => known.set(id, make), get };
 })();`;
 
 function nameFrom(random) {
@@ -102,16 +103,20 @@ function moduleFrom(random, id) {
     );
 }
 
-/** The code of a file, and at its end what runs some of its modules. */
-function codeOf(part, index) {
-    const first = { boot: 0, main: MODULES.boot, worker: 0 }[part] + index * MODULES_PER_FILE;
-    const count = part === 'worker' ? MODULES.worker : MODULES_PER_FILE;
-    const last = Math.min(first + count, { boot: 0, main: MODULES.boot, worker: 0 }[part] + MODULES[part]);
-    const random = randomFrom(1000 + first + (part === 'worker' ? 500_000 : 0));
+/** The code of a file: modules from one number to another, and at its end what runs some of them. */
+function codeOf(first, last) {
     const modules = [];
+    const random = randomFrom(1000 + first + last);
     for (let id = first; id < last; id++) modules.push(moduleFrom(random, id));
     const run = `for(let id=${first};id<${last};id+=${RUN_ONE_OF})standinCode.get(id);\n`;
     return `${LOADER}\n${modules.join('')}${run}`;
+}
+
+/** The code of a file of the page. */
+function pageCode(part, index) {
+    const begin = part === 'boot' ? 0 : MODULES.boot;
+    const first = begin + index * MODULES_PER_FILE;
+    return codeOf(first, Math.min(first + MODULES_PER_FILE, begin + MODULES[part]));
 }
 
 /** What keys of others the worker holds, and that it answers. */
@@ -238,11 +243,11 @@ const KEPT = { 'Cache-Control': 'public, max-age=31536000, immutable' };
 
 function make(name) {
     if (name === 'style.css') return { type: 'text/css', body: style(), headers: KEPT };
-    if (name === 'worker.js') return code(codeOf('worker', 0) + WORKER);
+    if (name === 'worker.js') return code(codeOf(0, MODULES.worker) + WORKER);
     const [, part, number] = name.match(/^(boot|main|picture|sheet)-(\d+)\.(?:js|bmp)$/) ?? [];
     if (part === 'picture') return image(PICTURES.pixels, 10_000 + Number(number));
     if (part === 'sheet') return image(SHEETS.pixels, 20_000 + Number(number));
-    return part === undefined ? null : code(codeOf(part, Number(number)));
+    return part === undefined ? null : code(pageCode(part, Number(number)));
 }
 
 module.exports = { Weight, weightOf };

@@ -2,10 +2,18 @@
 
 import { randomBytes } from './ids.mjs';
 
-const settled = (request) =>
+/** The result of a request to a database. */
+export const settled = (request) =>
     new Promise((resolve, reject) => {
         request.onsuccess = () => resolve(request.result);
         request.onerror = () => reject(request.error);
+    });
+
+/** Resolves when a transaction is done. */
+export const completed = (transaction) =>
+    new Promise((resolve, reject) => {
+        transaction.oncomplete = resolve;
+        transaction.onabort = () => reject(transaction.error);
     });
 
 let database;
@@ -16,10 +24,7 @@ const read = (key) => settled(database.transaction('session').objectStore('sessi
 function write(key, value) {
     const transaction = database.transaction('session', 'readwrite', { durability: 'strict' });
     transaction.objectStore('session').put(value, key);
-    return new Promise((resolve, reject) => {
-        transaction.oncomplete = resolve;
-        transaction.onabort = () => reject(transaction.error);
-    });
+    return completed(transaction);
 }
 
 /** `noise`, `identity` and `adv`: bytes; made when the profile is opened for the first time. */

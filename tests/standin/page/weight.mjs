@@ -2,6 +2,7 @@
 
 import { addChat, addContact } from './chats.mjs';
 import { createWid, encodeB64, me, randomBytes, toLid } from './ids.mjs';
+import { completed, settled } from './profile.mjs';
 import { config, pause, traits } from './site.mjs';
 
 const DATABASE = 'model-storage';
@@ -83,7 +84,7 @@ function draw(count) {
         const element = document.createElement(['div', 'span', 'button'][index % 3]);
         element.className = Array.from(
             { length: 8 },
-            (_, rule) => `x${((index * 31 + rule * 977) % 9_000).toString(36)}`,
+            (_, rule) => `x${((index * 31 + rule * 977) % weight.rules).toString(36)}`,
         ).join(' ');
         if (index % 4 === 0) element.textContent = WORDS[index % WORDS.length];
         element.setAttribute('aria-label', `${index}`);
@@ -111,12 +112,6 @@ function drawPictures(place) {
 
 // ---- database -------------------------------------------------------------------------------------
 
-const settled = (request) =>
-    new Promise((resolve, reject) => {
-        request.onsuccess = () => resolve(request.result);
-        request.onerror = () => reject(request.error);
-    });
-
 async function openDatabase() {
     const request = indexedDB.open(DATABASE, 1);
     request.onupgradeneeded = () => {
@@ -136,10 +131,7 @@ async function put(database, name, records) {
         const transaction = database.transaction(name, 'readwrite');
         const place = transaction.objectStore(name);
         for (const record of records.slice(from, from + RECORDS_AT_ONCE)) place.put(record);
-        await new Promise((resolve, reject) => {
-            transaction.oncomplete = resolve;
-            transaction.onabort = () => reject(transaction.error);
-        });
+        await completed(transaction);
     }
 }
 
