@@ -6,14 +6,16 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from bench import place
 from bench.measure import Row, at_most, interleave, less_than, row, value_at_most
+
+T = TypeVar("T")
 
 MIB = 1 << 20
 SETTLE = 4.0
@@ -228,27 +230,39 @@ def _surface_check(sessions: Sessions, rounds: int) -> list[Row]:
     ]
 
 
+def first_and_more(
+    start: Callable[[], T], memory: Callable[[T], float], more: int, settle: float
+) -> tuple[list[T], float, float]:
+    """Start one and then more of something; return all, MiB of the first alone, and MiB that each further one adds.
+
+    ``settle`` seconds pass before memory is measured.
+    """
+    started = [start()]
+    time.sleep(settle)
+    first = memory(started[0])
+    started += [start() for _ in range(more)]
+    time.sleep(settle)
+    return started, first, (sum(map(memory, started)) - first) / more
+
+
 def _memory(sessions: Sessions, rounds: int, more: int, settle: float) -> list[Row]:
     def ours() -> tuple[float, float]:
-        users = [sessions.start_ours()[0]]
-        time.sleep(settle)
-        first = pss(group(sessions.waportd, users[0]))
-        users += [sessions.start_ours()[0] for _ in range(more)]
-        time.sleep(settle)
-        all_ = sum(pss(group(sessions.waportd, user)) for user in users)
+        users, first, each = first_and_more(
+            lambda: sessions.start_ours()[0], lambda user: pss(group(sessions.waportd, user)), more, settle
+        )
         for user in users:
             sessions.end_ours(user)
-        return first, (all_ - first) / more
+        return first, each
 
     def theirs() -> tuple[float, float]:
         with contextlib.ExitStack() as stack:
-            scripts = [stack.enter_context(sessions.ten_lines(sessions.default))[0]]
-            time.sleep(settle)
-            first = pss(tree(scripts[0].pid))
-            scripts += [stack.enter_context(sessions.ten_lines(sessions.default))[0] for _ in range(more)]
-            time.sleep(settle)
-            all_ = sum(pss(tree(script.pid)) for script in scripts)
-        return first, (all_ - first) / more
+            _, first, each = first_and_more(
+                lambda: stack.enter_context(sessions.ten_lines(sessions.default))[0],
+                lambda script: pss(tree(script.pid)),
+                more,
+                settle,
+            )
+        return first, each
 
     measured = interleave(rounds, {"ours": ours, "theirs": theirs})
     return [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import place
-from bench.browsers import Sessions, group, pss, tree
+from bench.browsers import Sessions, first_and_more, group, pss, tree
 from bench.measure import Row, at_most, interleave, row, value_at_most
 
 CHATS = (100, 5_000)
@@ -96,28 +96,25 @@ class Linked:
 
     def ours(self, more: int, settle: float, idle: float) -> tuple[float, float, float]:
         """Return MiB of the first session, MiB that each further one adds, and % of a core that each one takes."""
-        users = [self._link()]
-        time.sleep(settle)
-        first = pss(group(self._waportd, users[0]))
-        users += [self._link() for _ in range(more)]
-        time.sleep(settle)
-        whole = sum(pss(group(self._waportd, user)) for user in users)
+        users, first, each = first_and_more(
+            self._link, lambda user: pss(group(self._waportd, user)), more, settle
+        )
         busy = _busy(lambda: [pid for user in users for pid in group(self._waportd, user)], idle) / len(users)
         for user in users:
             self._sessions.end_ours(user)
-        return first, (whole - first) / more, busy
+        return first, each, busy
 
     def scripts(self, more: int, settle: float, idle: float) -> tuple[float, float, float]:
         """Return the same of the script with the library's flags."""
         with contextlib.ExitStack() as stack:
-            scripts = [stack.enter_context(self._script(self._sessions.default))]
-            time.sleep(settle)
-            first = pss(tree(scripts[0]))
-            scripts += [stack.enter_context(self._script(self._sessions.default)) for _ in range(more)]
-            time.sleep(settle)
-            whole = sum(pss(tree(script)) for script in scripts)
+            scripts, first, each = first_and_more(
+                lambda: stack.enter_context(self._script(self._sessions.default)),
+                lambda script: pss(tree(script)),
+                more,
+                settle,
+            )
             busy = _busy(lambda: [pid for script in scripts for pid in tree(script)], idle) / len(scripts)
-        return first, (whole - first) / more, busy
+        return first, each, busy
 
     def restarts(self, rounds: int) -> dict[str, list[float]]:
         """Return the milliseconds from a start of a session that was linked before until it is ready."""
