@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import IO, Final
 
 from waportd import engines
-from waportd.cli import bounded, engine_files, terminal
+from waportd.cli import engine_files, terminal
 from waportd.cli.engine_files import MAKING, TRY_LIMIT_S, Shelf
 from waportd.cli.exit_status import Problem
 from waportd.config import Config, shipped
-from waportd.model import BUNDLED
 
 _MAX_BYTES: Final = 64 << 20
 """An engine has 4 MB, compiled."""
@@ -62,12 +61,13 @@ def _run(name: str, config: Config, output: IO[bytes]) -> None:
     folder = engines.folder_of(name, config)
     if folder is not None:
         command.append(str(folder))
-    root = os.geteuid() == 0
-    if root and name != BUNDLED:
-        # It is code that nobody here has read.
-        limits = (f"--property=BindReadOnlyPaths={folder}", f"--property=LimitFSIZE={_MAX_BYTES}")
-        command = [*engine_files.SANDBOX, *limits, *command]
-    options = _NOBODY if root and name == BUNDLED else {}
+    options = {}
+    if os.geteuid() == 0:
+        if folder is None:
+            options = _NOBODY
+        else:
+            # It is code that nobody here has read.
+            command = [*engine_files.sandbox_of(folder), f"--property=LimitFSIZE={_MAX_BYTES}", *command]
     done = _bounded(command, stdout=output, **options)
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["it cannot be loaded"])[-1]
@@ -76,15 +76,6 @@ def _run(name: str, config: Config, output: IO[bytes]) -> None:
 
 def _bounded(command: list[str], **options: object) -> "subprocess.CompletedProcess[str]":
     try:
-        return bounded.run(
-            command,
-            cwd="/",
-            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/nonexistent"},
-            stdin=subprocess.DEVNULL,
-            seconds=TRY_LIMIT_S + 10,
-            **options,
-        )
-    except FileNotFoundError as error:
-        raise Problem(f"{error.filename} is missing", "`waportctl doctor` shows what is missing") from error
+        return engine_files.run_node(command, **options)
     except subprocess.TimeoutExpired:
         raise Problem(f"{command[0]} took more than {TRY_LIMIT_S:.0f} s") from None

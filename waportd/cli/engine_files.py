@@ -21,7 +21,7 @@ import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -506,28 +506,40 @@ def _tidy(folder: Path) -> None:
             os.chmod(name, 0o755 if is_folder else 0o644, dir_fd=descriptor)
 
 
+def sandbox_of(folder: Path) -> tuple[str, ...]:
+    """Return what root puts before a command that loads the engine in a folder."""
+    # Its own /tmp is another one than ours.
+    return (*SANDBOX, f"--property=BindReadOnlyPaths={folder}")
+
+
+def run_node(command: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run what loads an engine, with nothing of our environment. Raises Problem and subprocess.TimeoutExpired."""
+    try:
+        return bounded.run(
+            command,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/nonexistent"},
+            stdin=subprocess.DEVNULL,
+            seconds=TRY_LIMIT_S + 10,
+            **options,
+        )
+    except FileNotFoundError as error:
+        raise Problem(f"{error.filename} is missing", "`waportctl doctor` shows what is missing") from error
+
+
 def try_engine(folder: Path, config: Config) -> str:
     """Load an engine as a server would, and return the version that it says it has. Raises Problem.
 
     As root by a user that owns nothing: it is code that nobody here has read.
     """
     node, program = str(config.instances.node_path), str(shipped("server/engine.js"))
-    # Its own /tmp is another one than ours.
-    sandbox = (*SANDBOX, f"--property=BindReadOnlyPaths={folder}") if os.geteuid() == 0 else ()
+    sandbox = sandbox_of(folder) if os.geteuid() == 0 else ()
     try:
-        done = bounded.run(
-            [*sandbox, node, program, str(folder)],
-            cwd="/",
-            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
-            stdin=subprocess.DEVNULL,
-            seconds=TRY_LIMIT_S + 10,
-        )
+        done = run_node([*sandbox, node, program, str(folder)])
         said = json.loads(done.stdout.splitlines()[-1])
         why = said.get("error")
         if done.returncode == 0 and why is None:
             return str(said["library"])
-    except FileNotFoundError as error:
-        raise Problem(f"{error.filename} is missing", "`waportctl doctor` shows what is missing") from error
     except subprocess.TimeoutExpired:
         why = f"loading it took more than {TRY_LIMIT_S:.0f} s"
     except (ValueError, IndexError, AttributeError, KeyError, RecursionError):
