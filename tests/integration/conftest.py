@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 from browser import Browser, Proxy
-from harness import SESSIONS, StandIn, Waportd, free_port
+from harness import LIGHT_SERVER, SESSIONS, StandIn, Waportd, free_port
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -57,6 +57,13 @@ def waportd(idle_waportd):
 
 
 @pytest.fixture
+def light_waportd(idle_waportd):
+    """A daemon whose servers need no browser; a test starts it."""
+    idle_waportd.configure(instances={"script": str(LIGHT_SERVER)})
+    return idle_waportd
+
+
+@pytest.fixture
 def port():
     return free_port()
 
@@ -74,6 +81,14 @@ def browser(open_browser):
     """A person's browser, which no other test's page is open in."""
     yield open_browser
     open_browser.open("about:blank")
+
+
+@pytest.fixture
+def wide(browser, request):
+    """Have the browser's window as large as the test's module says."""
+    browser.look(**request.module.WIDE)
+    yield
+    browser.look()
 
 
 @pytest.fixture

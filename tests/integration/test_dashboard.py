@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from browser import free_of_barriers, reconnect
-from harness import LIGHT_SERVER, ROOT, systemctl, unit_property, until
+from harness import ROOT, systemctl, unit_property, until
 from selenium.webdriver.common.keys import Keys
 
 sys.path.insert(0, str(ROOT))
@@ -19,6 +19,8 @@ from waportd.model import Assignment, Desired, Port, User
 from waportd.store import SqliteStore
 
 MANY = 500
+pytestmark = pytest.mark.usefixtures("wide")
+
 WIDE = {"width": 1500, "height": 900}
 BESIDE_MUCH = """
     for (const one of document.querySelectorAll('#host div, .top button')) one.hidden = false;
@@ -38,20 +40,6 @@ LABELLED = """
         width > 0 && top >= host.top - 1 && bottom <= host.bottom + 1 && right <= host.right + 1;
     return [figure, figure.previousElementSibling].every((one) => isIn(one.getBoundingClientRect()));
 """
-
-
-@pytest.fixture(autouse=True)
-def wide(browser):
-    browser.look(**WIDE)
-    yield
-    browser.look()
-
-
-@pytest.fixture
-def light_waportd(idle_waportd):
-    """A daemon whose servers need no browser."""
-    idle_waportd.configure(instances={"script": str(LIGHT_SERVER)})
-    return idle_waportd
 
 
 def touch_phone(waportd, user):

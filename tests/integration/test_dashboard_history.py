@@ -6,10 +6,12 @@ import math
 
 import pytest
 from browser import free_of_barriers
-from harness import LIGHT_SERVER, until
+from harness import until
 from selenium.webdriver.common.keys import Keys
 
 from waportd.history import FIGURES
+
+pytestmark = pytest.mark.usefixtures("wide")
 
 WIDE = {"width": 1280, "height": 900}
 DIALOG = "#charts"
@@ -79,25 +81,16 @@ def made_up(end, hours=24):
     }
 
 
-@pytest.fixture(autouse=True)
-def wide(browser):
-    browser.look(**WIDE)
-    yield
-    browser.look()
+@pytest.fixture
+def started(light_waportd):
+    light_waportd.start()
+    return light_waportd
 
 
 @pytest.fixture
-def light_waportd(idle_waportd):
-    """A daemon whose servers need no browser."""
-    idle_waportd.configure(instances={"script": str(LIGHT_SERVER)})
-    idle_waportd.start()
-    return idle_waportd
-
-
-@pytest.fixture
-def charts(browser, front_end, light_waportd):
+def charts(browser, front_end, started):
     """Open the dialog on a made-up day that ends at 15:30 of the browser's clock; return how to open it again."""
-    light_waportd.call("PUT", "/v1/users/1", 201)
+    started.call("PUT", "/v1/users/1", 201)
     end = dt.datetime.now(dt.UTC).replace(minute=30, second=0, microsecond=0)
 
     def show(language="en", label="Last hours"):
@@ -138,13 +131,13 @@ def period(browser, label):
     )
 
 
-def test_a_daemon_that_has_just_started_shows_what_it_has(browser, front_end, light_waportd):
-    light_waportd.call("PUT", "/v1/users/1", 201)
-    light_waportd.until_session("1", "qr")
+def test_a_daemon_that_has_just_started_shows_what_it_has(browser, front_end, started):
+    started.call("PUT", "/v1/users/1", 201)
+    started.until_session("1", "qr")
     browser.open(front_end.url)
     browser.press("Last hours")
     browser.see("figures begin at", "Users", "Memory", "Restarts", within=DIALOG)
-    history = light_waportd.call("GET", "/v1/history")
+    history = started.call("GET", "/v1/history")
     assert len(history["times"]) == 1
     assert (
         sum(history[group][0] for group in ("linked", "waiting", "working", "trouble", "asleep", "idle")) == 1

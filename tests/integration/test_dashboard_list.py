@@ -8,9 +8,11 @@ import urllib.request
 
 import pytest
 from browser import free_of_barriers
-from harness import LIGHT_SERVER, systemctl, until
+from harness import systemctl, until
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+
+pytestmark = pytest.mark.usefixtures("wide")
 
 WIDE = {"width": 1500, "height": 900}
 SMALL = ((390, 800), (320, 640))
@@ -26,20 +28,6 @@ HIDDEN_CONTROLS = """
     return shown.filter(isCut).map((one) => one.textContent || one.ariaLabel);
 """
 """The controls that a person cannot get at, as their width is cut off or they are too low for a finger."""
-
-
-@pytest.fixture(autouse=True)
-def wide(browser):
-    browser.look(**WIDE)
-    yield
-    browser.look()
-
-
-@pytest.fixture
-def light_waportd(idle_waportd):
-    """A daemon whose servers need no browser."""
-    idle_waportd.configure(instances={"script": str(LIGHT_SERVER)})
-    return idle_waportd
 
 
 @pytest.fixture

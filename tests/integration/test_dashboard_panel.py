@@ -8,8 +8,10 @@ import urllib.parse
 
 import pytest
 from browser import free_of_barriers
-from harness import LIGHT_SERVER, until
+from harness import until
 from selenium.webdriver.common.keys import Keys
+
+pytestmark = pytest.mark.usefixtures("wide")
 
 WIDE = {"width": 1500, "height": 1200}
 NUMBER = "+55 11 99999-0001"
@@ -18,20 +20,13 @@ DIALOG = "dialog.form-dialog"
 ADDRESS = "http://127.0.0.1:8484"
 
 
-@pytest.fixture(autouse=True)
-def wide(browser):
-    browser.look(**WIDE)
-    yield
-    browser.look()
-
-
 @pytest.fixture
-def waportd(idle_waportd):
-    """A daemon whose servers need no browser, with user 1, who waits for a phone."""
-    idle_waportd.configure(instances={"script": str(LIGHT_SERVER)}, api={"listen": ["127.0.0.1:8484"]})
-    idle_waportd.start()
-    idle_waportd.show_code("1")
-    return idle_waportd
+def waportd(light_waportd):
+    """A daemon with user 1, who waits for a phone."""
+    light_waportd.configure(api={"listen": ["127.0.0.1:8484"]})
+    light_waportd.start()
+    light_waportd.show_code("1")
+    return light_waportd
 
 
 @pytest.fixture
