@@ -2,7 +2,8 @@
 
 import { CONCERNS, Run } from './bulk.mjs';
 import { busy, el, isBusy, say } from './dom.mjs';
-import { explained, figure, timeOfDay } from './format.mjs';
+import { figure, timeOfDay } from './format.mjs';
+import { inWords } from './saying.mjs';
 import { dashboardText } from './texts.mjs';
 import { DANGERS, act } from './user-actions.mjs';
 
@@ -132,7 +133,7 @@ export class BulkDialog {
     #finish(/** @type {BulkAction} */ action, /** @type {Run} */ run) {
         const { done, failed, left, ended, count } = run;
         this.#body.replaceChildren(
-            ...(ended === null ? [] : [el('p.problem', langOf(ended), explained(ended))]),
+            ...(ended === null ? [] : [el('p.problem', {}, inWords(ended))]),
             ...(failed.size === 0
                 ? []
                 : [
@@ -140,13 +141,7 @@ export class BulkDialog {
                           'ul.names',
                           { tabindex: '0', 'aria-label': text.failed(figure(failed.size)) },
                           ...[...failed].map(([user, problem]) =>
-                              el(
-                                  'li',
-                                  {},
-                                  el('strong', {}, user),
-                                  ' ',
-                                  el('span', langOf(problem), explained(problem)),
-                              ),
+                              el('li', {}, el('strong', {}, user), ' ', inWords(problem)),
                           ),
                       ),
                   ]),
@@ -176,11 +171,6 @@ export class BulkDialog {
         say(this.#status, '');
     }
 }
-
-/** What the daemon says is English. */
-const langOf = (/** @type {import('./api.mjs').Problem} */ { status }) => ({
-    lang: status === 0 ? null : 'en',
-});
 
 /** The number of users, which a person types before something gets lost. */
 class Confirmation {

@@ -2,7 +2,8 @@
 
 import { asProblem, call } from './api.mjs';
 import { el, say } from './dom.mjs';
-import { explained, moment } from './format.mjs';
+import { moment } from './format.mjs';
+import { inWords } from './saying.mjs';
 import { dashboardText } from './texts.mjs';
 
 const DAY_S = 86_400;
@@ -87,9 +88,7 @@ export class ChangesDialog {
         } catch (error) {
             if (asked !== this.#asked) return;
             this.#table.hidden = true;
-            const problem = asProblem(error);
-            const lang = problem.status === 0 ? null : 'en';
-            this.#note.replaceChildren(`${text.failed} `, el('span', { lang }, explained(problem)));
+            this.#note.replaceChildren(`${text.failed} `, inWords(asProblem(error)));
         }
     }
 

@@ -88,8 +88,7 @@ export class Chart {
      * @param {number} to where they end, in milliseconds
      */
     show(history, times, hours, to) {
-        const { lines, whole, most } = this.#about;
-        const { write } = this.#about;
+        const { lines, whole, most, write } = this.#about;
         this.#times = times;
         this.#columns = lines.map(({ name }) => history[name]);
         const highest = Math.max(0, ...this.#columns.map((column) => extremes(column).most ?? 0));

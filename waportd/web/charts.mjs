@@ -4,7 +4,8 @@ import { asProblem, call } from './api.mjs';
 import { Chart } from './chart.mjs';
 import { nearest, thinned } from './charts-geometry.mjs';
 import { el, say } from './dom.mjs';
-import { bytes, explained, figure, hourAndMinute, moment } from './format.mjs';
+import { bytes, figure, hourAndMinute, moment } from './format.mjs';
+import { inWords } from './saying.mjs';
 import { dashboardText } from './texts.mjs';
 
 const REFRESH_MS = 60_000;
@@ -159,9 +160,7 @@ export class ChartsDialog {
             if (asked === this.#asked) this.#show(history);
         } catch (error) {
             if (asked !== this.#asked) return;
-            const problem = asProblem(error);
-            const lang = problem.status === 0 ? null : 'en';
-            this.#note.replaceChildren(`${text.failed} `, el('span', { lang }, explained(problem)));
+            this.#note.replaceChildren(`${text.failed} `, inWords(asProblem(error)));
         }
     }
 

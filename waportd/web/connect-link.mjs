@@ -2,7 +2,7 @@
 
 import { asProblem, call, userPath } from './api.mjs';
 import { copy } from './connect-pieces.mjs';
-import { busy, el, idle, isBusy, say } from './dom.mjs';
+import { busy, el, idle, isBusy, say, secretField } from './dom.mjs';
 import { moment } from './format.mjs';
 import { explain } from './saying.mjs';
 import { dashboardText } from './texts.mjs';
@@ -61,9 +61,7 @@ export class ConnectLink {
         if (link === null) return;
         const isDone = await copy(link, this.#copy, { copied: text.copied, announcer: el('p') });
         if (isDone) return;
-        const field = el('input.field', { readonly: true, 'aria-label': text.byHand });
-        // Not as an attribute: that would be part of the page's source.
-        field.value = link;
+        const field = secretField(text.byHand, link);
         this.#byHand.replaceChildren(el('p', {}, text.byHand), field);
         field.focus();
         field.select();

@@ -218,7 +218,7 @@ function draw() {
         show(users.size ? 'main' : isOfOne ? 'absent' : 'empty');
         if (!isOfOne) showList();
         openPanel();
-        setTimeout(loadTheRest);
+        loadTheRest();
     });
 }
 

@@ -49,6 +49,13 @@ export function sayWithCode(/** @type {HTMLElement} */ place, /** @type {string}
     );
 }
 
+/** A field with a secret, to be copied. Not as an attribute: that would be part of the page's source. */
+export function secretField(/** @type {string} */ label, /** @type {string} */ secret) {
+    const field = el('input.field', { readonly: true, 'aria-label': label });
+    field.value = secret;
+    return field;
+}
+
 export const spinner = () => el('span.spinner', { 'aria-hidden': 'true' });
 
 /** Have a button turn and do nothing. A disabled one would lose the focus of a keyboard user. */

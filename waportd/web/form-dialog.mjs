@@ -2,7 +2,7 @@
 
 import { asProblem } from './api.mjs';
 import { busy, el, idle, isBusy, say } from './dom.mjs';
-import { explain, notifyOf } from './saying.mjs';
+import { explain, notifyOf, sayHere } from './saying.mjs';
 import { dashboardText } from './texts.mjs';
 
 /**
@@ -26,10 +26,7 @@ export function openForm({ title, parts, action, working, send, place = () => fa
         say(problemLine, '');
         busy(pressed, working);
         try {
-            const complain = (/** @type {string} */ words) => {
-                problemLine.lang = dashboardText.language;
-                say(problemLine, words);
-            };
+            const complain = (/** @type {string} */ words) => sayHere(problemLine, words);
             if (await send(complain)) dialog.close();
         } catch (error) {
             const problem = asProblem(error);

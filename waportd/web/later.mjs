@@ -34,5 +34,8 @@ export function later(load) {
     };
 }
 
-/** Load them, when nobody waits for what is shown first. What fails is tried again when it is wanted. */
-export const loadTheRest = () => Promise.allSettled(parts.splice(0).map((get) => get()));
+/** Load them, once what is shown first is there. What fails is tried again when it is wanted. */
+export function loadTheRest() {
+    const rest = parts.splice(0);
+    if (rest.length > 0) setTimeout(() => Promise.allSettled(rest.map((get) => get())));
+}

@@ -2,8 +2,9 @@
 
 import { asProblem, call, now, userPath } from './api.mjs';
 import { busy, el, idle, isBusy, save, say } from './dom.mjs';
-import { explained, figure, longDay, momentWithZone, timeOfDay } from './format.mjs';
+import { figure, longDay, momentWithZone, timeOfDay } from './format.mjs';
 import { asText, dayOf, fileName, pieces, severityOf, withoutName } from './log-lines.mjs';
+import { explain, sayHere } from './saying.mjs';
 import { Stream } from './stream.mjs';
 import { dashboardText } from './texts.mjs';
 
@@ -113,7 +114,7 @@ export class LogView {
         this.#drawing = 0;
         this.#list.replaceChildren();
         this.#note.hidden = false;
-        this.#say(text.reading);
+        sayHere(this.#note, text.reading);
         say(this.#problem, '');
         this.#mark();
         this.#follow();
@@ -124,7 +125,7 @@ export class LogView {
                 on: { log: (line) => this.#add(line) },
                 onLive: () => {
                     if (this.#lines.length === 0 && this.#come.length === 0)
-                        this.#say(level === 'all' ? text.silent : text.silentOfLevel);
+                        sayHere(this.#note, level === 'all' ? text.silent : text.silentOfLevel);
                 },
                 onLost: (_, problem) => this.#explain(problem),
                 onRefused: (problem) => this.#explain(problem),
@@ -134,14 +135,8 @@ export class LogView {
         this.#stream.start();
     }
 
-    #say(/** @type {string} */ words, /** @type {string|null} */ lang = null) {
-        if (lang === null) this.#note.removeAttribute('lang');
-        else this.#note.lang = lang;
-        say(this.#note, words);
-    }
-
     #explain(/** @type {import('./api.mjs').Problem|null} */ problem) {
-        if (problem) this.#say(explained(problem), problem.status === 0 ? null : 'en');
+        if (problem) explain(this.#note, problem);
         this.#note.hidden = !problem;
     }
 
@@ -272,7 +267,7 @@ export class LogView {
             const { lines } = await call('GET', userPath(this.#user, 'logs'), { query });
             save(fileName(this.#user, now()), 'text/plain;charset=utf-8', asText(lines, this.#user));
         } catch (error) {
-            say(this.#problem, explained(asProblem(error)));
+            explain(this.#problem, asProblem(error));
         } finally {
             idle(this.#saved, text.download);
         }

@@ -19,6 +19,13 @@ export function explain(
     if (problem.status !== 0) place.lang = 'en';
 }
 
+/** What went wrong, to stand among other words. @returns {HTMLElement} */
+export function inWords(/** @type {import('./api.mjs').Problem} */ problem) {
+    const words = el('span');
+    explain(words, problem);
+    return words;
+}
+
 /** Say something above the page, until it is closed. */
 export function notify(/** @type {(Node|string)[]} */ ...parts) {
     byId('notice').firstElementChild.replaceChildren(...parts);
@@ -26,11 +33,7 @@ export function notify(/** @type {(Node|string)[]} */ ...parts) {
 }
 
 /** Say above the page what went wrong. */
-export function notifyOf(/** @type {import('./api.mjs').Problem} */ problem) {
-    const words = el('span');
-    explain(words, problem);
-    notify(words);
-}
+export const notifyOf = (/** @type {import('./api.mjs').Problem} */ problem) => notify(inWords(problem));
 
 /** Close it, and forget what it said: that may be a link which opens a page. */
 export function closeNotice() {

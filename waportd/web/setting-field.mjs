@@ -1,7 +1,7 @@
 /** One option of a user in a form: as configured, in one of few words, or a value of its own. */
 
 import { el, say } from './dom.mjs';
-import { explained } from './format.mjs';
+import { inWords } from './saying.mjs';
 import { dashboardText } from './texts.mjs';
 
 const { settings: text } = dashboardText;
@@ -139,7 +139,7 @@ export class SettingField {
             say(this.#problem, '');
             return;
         }
-        this.#problem.replaceChildren(`${text.refused} `, el('span', { lang: 'en' }, explained(problem)));
+        this.#problem.replaceChildren(`${text.refused} `, inWords(problem));
         control.setAttribute('aria-invalid', 'true');
         control.focus();
     }

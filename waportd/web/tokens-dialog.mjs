@@ -3,7 +3,7 @@
 import { asProblem, call } from './api.mjs';
 import { confirmed } from './confirm.mjs';
 import { copy } from './connect-pieces.mjs';
-import { busy, el, idle, isBusy, say } from './dom.mjs';
+import { busy, el, idle, isBusy, say, secretField } from './dom.mjs';
 import { moment } from './format.mjs';
 import { rights } from './rights.mjs';
 import { explain, sayHere } from './saying.mjs';
@@ -234,9 +234,7 @@ class Secret {
     #note = el('p', { role: 'status' });
 
     show(/** @type {string} */ name, /** @type {string} */ token) {
-        const field = el('input.field', { readonly: true, 'aria-label': text.secret.title(name) });
-        // Not as an attribute: that would be part of the page's source.
-        field.value = token;
+        const field = secretField(text.secret.title(name), token);
         const pressed = el(
             'button.button.primary',
             {

@@ -7,6 +7,7 @@ import { openForm } from './form-dialog.mjs';
 import { bytes, figure } from './format.mjs';
 import { KEPT, SettingField, checks, line } from './setting-field.mjs';
 import { dashboardText } from './texts.mjs';
+import { known } from './user-facts.mjs';
 
 const { settings: text } = dashboardText;
 
@@ -60,7 +61,7 @@ export function settingsOf(/** @type {import('./types').User} */ user) {
             limited(user.send_rate, figure(user.send_rate), words.send_rate.values.none),
         ],
     ];
-    return /** @type {import('./user-facts.mjs').Fact[]} */ (all.filter((fact) => fact !== false));
+    return known(all);
 }
 
 /** The fields of the form. @returns {SettingField[]} */
