@@ -315,6 +315,8 @@ class Summary(_Result):
 
     state: str = "stopped"
     """As that of a `Session`, or of a `Process`."""
+    group: str = "idle"
+    """``linked``, ``waiting`` (for a person), ``working``, ``trouble``, ``asleep`` (linked, and stopped) or ``idle``."""
     message: str = ""
     cause: str | None = None
     """What is wrong: as that of a session or process, or ``not_answering``, or ``undelivered``."""

@@ -192,7 +192,8 @@ class History:
         wall = time.time()
         for begin in range(0, len(instances), _AT_ONCE):
             for instance in instances[begin : begin + _AT_ONCE]:
-                counted[summary.group_of(instance, wall)] += 1
+                shown = summary.of_server(instance, wall)
+                counted[summary.group_of(shown, linked=instance.assignment.linked)] += 1
                 counted["queued"] += queued(instance)
             await asyncio.sleep(0)
         return counted

@@ -14,7 +14,7 @@ UNDELIVERED = "undelivered"
 
 
 class Group(enum.StrEnum):
-    """The few groups that a person looks for. The dashboard has the same."""
+    """The few groups that a person looks for."""
 
     LINKED = "linked"
     WAITING = "waiting"
@@ -78,14 +78,13 @@ def of_server(instance: Instance, now: float) -> Summary:
     return shown
 
 
-def group_of(instance: Instance, now: float) -> Group:
-    """Return the group that a user is in, as `of_server` sums it up."""
-    shown = of_server(instance, now)
+def group_of(shown: Summary, *, linked: bool) -> Group:
+    """Return the group of a user from what `of_server` says of it."""
     if shown.cause in {NOT_ANSWERING, UNDELIVERED}:
         return Group.TROUBLE
     if shown.state is SessionState.PASSKEY_REQUIRED and shown.cause is None:
         return Group.WAITING
-    if shown.state is ProcessState.STOPPED and instance.assignment.linked:
+    if shown.state is ProcessState.STOPPED and linked:
         return Group.ASLEEP
     return _GROUPS[shown.state]
 

@@ -1,40 +1,20 @@
 'use strict';
 
-/** The charts of the dashboard: where points lie, what stands at the axes, and which group a user is in. */
+/** The charts of the dashboard: where points lie, and what stands at the axes. */
 
 const assert = require('node:assert');
 const path = require('node:path');
 const { before, test } = require('node:test');
-
-const contract = require('../../server/contract.json');
 
 const WEB = path.resolve(__dirname, '../../waportd/web');
 const HOUR = 3_600_000;
 const FRAME = { from: 0, to: HOUR, top: 10 };
 
 let charts;
-let conditionOf;
 
 before(async () => {
     globalThis.document = { baseURI: 'http://localhost/' };
     charts = await import(path.join(WEB, 'charts-geometry.mjs'));
-    const { fill, dashboardText } = await import(path.join(WEB, 'texts.mjs'));
-    fill(dashboardText, (await import(path.join(WEB, 'dashboard-texts.en.mjs'))).words);
-    ({ conditionOf } = await import(path.join(WEB, 'states.mjs')));
-});
-
-test('the daemon counts a user in the group that the dashboard shows', () => {
-    const groups = Object.entries(contract.groups).flatMap(([group, states]) =>
-        states.map((state) => [state, group]),
-    );
-    assert.deepEqual(
-        groups.map(([state]) => state).sort(),
-        [...Object.keys(contract.session_states), ...Object.keys(contract.process_states)].sort(),
-    );
-    for (const [state, group] of groups) {
-        const summary = { state, cause: 'x', message: null, hint: null, since: '' };
-        assert.equal(conditionOf({ summary, linked: false }).group, group, state);
-    }
 });
 
 test('a chart goes up to a tidy number, whose half is tidy', () => {

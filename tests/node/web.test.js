@@ -466,7 +466,10 @@ const user = (changes = {}) => ({
     memory: null,
     cpu: null,
     storage: null,
-    summary: { state: 'ready', since: at(-5), message: 's', cause: null, hint: null, ...changes.summary },
+    summary: {
+        ...{ state: 'ready', group: 'linked', since: at(-5), message: 's', cause: null, hint: null },
+        ...changes.summary,
+    },
     linked: false,
     process: { ...process_, ...changes.process },
     session: changes.session === null ? null : { ...session, ...changes.session },
@@ -493,59 +496,37 @@ test('what all sessions keep on disk is summed up, and whose is the largest', ()
     assert.equal(diskText(keeping(3 * 2 ** 30, 200 * 2 ** 20, 7 * 2 ** 20).storage), text);
 });
 
-test('every state has a word and a group', () => {
-    const running = (state, cause = null) => web.conditionOf(user({ summary: { state, cause } }));
-    // What is not known is shown as it is called, and in progress: these two are.
-    const known = ({ group, word }, state) =>
-        !(group === 'working' && word === state) || /^st.*ing$/.test(state);
-    for (const state of Object.keys(contract.session_states)) assert.ok(known(running(state), state), state);
+test('every state has a word, and that of a process a group', () => {
+    const wordOf = (state) => web.conditionOf(user({ summary: { state } })).word;
+    const { states } = web.dashboardText;
+    for (const state of Object.keys(contract.session_states)) assert.equal(wordOf(state), states[state]);
     for (const state of Object.keys(contract.process_states)) {
-        assert.ok(known(running(state), state), state);
         const [group, word] = web.stateWords(state);
-        assert.ok(known({ group, word }, state), state);
+        assert.equal(word, states[state]);
+        assert.ok(contract.groups[group].includes(state), state);
     }
-    assert.ok(!known(running('new_one'), 'new_one'));
-    assert.equal(running('error').group, 'trouble');
+    assert.equal(wordOf('new_one'), 'new_one');
 });
 
 test('what is wrong has words of its own where the state does not say it', () => {
-    const { conditionOf } = web;
-    const summed = (summary) => conditionOf(user({ summary }));
-    for (const cause of contract.causes.daemon) {
-        const { group, word } = summed({ state: 'ready', cause });
-        assert.equal(group, 'trouble', cause);
-        assert.notEqual(word, 'linked', cause);
-    }
-    assert.deepEqual(summed({ state: 'ready', cause: 'of a newer daemon' }).word, 'linked');
+    const summed = (cause) => web.conditionOf(user({ summary: { cause } })).word;
+    for (const cause of contract.causes.daemon) assert.notEqual(summed(cause), 'linked', cause);
+    assert.equal(summed('of a newer daemon'), 'linked');
 });
 
-test('message, hint and time are those of the summary', () => {
-    const summary = { state: 'failed', message: 'gone', cause: 'killed', hint: 'fix it', since: at(-7) };
-    const failed = web.conditionOf(user({ process: { state: 'failed' }, summary }));
-    const { message, hint, since } = summary;
-    assert.deepEqual(failed, { group: 'trouble', word: 'failed', message, hint, since });
+test('group, message, hint and time are those of the summary', () => {
+    const said = { group: 'trouble', message: 'gone', hint: 'fix it', since: at(-7) };
+    const failed = web.conditionOf(user({ summary: { ...said, state: 'failed', cause: 'killed' } }));
+    assert.deepEqual(failed, { ...said, word: 'failed' });
 });
 
-test('a passkey that a person can use is no problem', () => {
-    const wanted = (cause) => web.conditionOf(user({ summary: { state: 'passkey_required', cause } }));
-    assert.deepEqual([wanted(null).group, wanted(null).word], ['waiting', 'passkey wanted']);
-    assert.equal(wanted('passkey_button_missing').group, 'trouble');
-});
-
-test('a user with a login whose server does not run is asleep, one without is idle', () => {
-    const rests = (linked, state = 'stopped') =>
-        web.conditionOf({ ...user({ process: { state }, summary: { state } }), linked });
-    assert.deepEqual([rests(true).group, rests(true).word], ['asleep', 'asleep']);
-    assert.deepEqual([rests(false).group, rests(false).word], ['idle', 'stopped']);
-    // What has failed needs a person first.
-    assert.equal(rests(true, 'failed').group, 'trouble');
-    assert.equal(web.conditionOf({ ...user(), linked: true }).group, 'linked');
-    assert.ok(
-        web.matches(
-            { ...user({ process: { state: 'stopped' }, summary: { state: 'stopped' } }), linked: true },
-            'asleep',
-        ),
-    );
+test('who waits for a person with a passkey, and who is only asleep, has words of its own', () => {
+    const word = (state, group) => web.conditionOf(user({ summary: { state, group } })).word;
+    assert.equal(word('passkey_required', 'waiting'), 'passkey wanted');
+    assert.notEqual(word('passkey_required', 'trouble'), 'passkey wanted');
+    assert.equal(word('stopped', 'asleep'), 'asleep');
+    assert.equal(word('stopped', 'idle'), 'stopped');
+    assert.ok(web.matches(user({ summary: { state: 'stopped', group: 'asleep' } }), 'asleep'));
 });
 
 test('only what makes sense is offered', () => {

@@ -26,7 +26,10 @@ const userOf = (user, facts = {}) => ({
     memory: null,
     cpu: null,
     session: null,
-    summary: { state: 'ready', cause: null, message: null, hint: null, since: '2026-01-01T12:00:00.000Z' },
+    summary: {
+        ...{ state: 'ready', group: 'linked', cause: null, message: null, hint: null },
+        since: '2026-01-01T12:00:00.000Z',
+    },
     ...facts,
     process: { state: 'running', ...facts.process },
 });

@@ -12,7 +12,7 @@ from waportd import history as module
 from waportd.contract import CONTRACT
 from waportd.history import FIGURES, History, Samples
 from waportd.model import Port, ProcessState, SessionState, User
-from waportd.summary import Group, group_of
+from waportd.summary import Group, group_of, of_server
 from waportd.systemd.manager import Accounting, SystemdError
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -175,7 +175,7 @@ async def test_each_state_has_a_group(supervisor):
             continue  # its session is what counts
         process = dataclasses.replace(instance.process, state=state)
         there = dataclasses.replace(instance, process=process, session=None, answering=False)
-        assert group_of(there, 0.0) == of_contract[state]
+        assert group_of(of_server(there, 0.0), linked=False) == of_contract[state]
 
 
 async def test_messages_and_restarts_are_those_since_the_sample_before(history, clock, supervisor, systemd):

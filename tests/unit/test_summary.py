@@ -124,3 +124,26 @@ class TestOfServer:
     def test_a_passkey_that_cannot_be_used_has_the_way_out_of_its_cause(self):
         stuck = saying(SessionState.PASSKEY_REQUIRED, cause="passkey_button_missing", hint="update")
         assert summary.of_server(stuck, NOW).hint == "update"
+
+
+class TestGroup:
+    @pytest.mark.parametrize(
+        ("instance", "group"),
+        [
+            (RUNNING, "linked"),
+            (saying(SessionState.QR), "waiting"),
+            (saying(SessionState.PASSKEY_REQUIRED, passkey=Passkey(PasskeyStage.ASKED)), "waiting"),
+            (saying(SessionState.PASSKEY_REQUIRED, cause="passkey_button_missing"), "trouble"),
+            (waiting(3, UNDELIVERED_S + 10), "trouble"),
+            (but(answering=False), "trouble"),
+            (but(ProcessState.FAILED), "trouble"),
+        ],
+    )
+    def test_who_has_to_act_decides(self, instance, group):
+        for linked in (True, False):
+            assert summary.group_of(summary.of_server(instance, NOW), linked=linked) == group
+
+    @pytest.mark.parametrize(("linked", "group"), [(True, "asleep"), (False, "idle")])
+    def test_who_has_a_login_and_no_server_is_asleep(self, linked, group):
+        stopped = summary.of_server(but(ProcessState.STOPPED, "start it", answering=False), NOW)
+        assert summary.group_of(stopped, linked=linked) == group

@@ -28,6 +28,7 @@ from waportd.model import (
 )
 from waportd.proxies import AUTO
 from waportd.registry import Instance
+from waportd.summary import Group
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, default=members)
 """Made once: `json.dumps` makes one for each call, which takes as long as to write a small document."""
@@ -119,6 +120,11 @@ class SummaryDocument(Document):
 
     state: Annotated[
         Status, "What matters now: the state of the session while the server runs, else that of the process."
+    ]
+    group: Annotated[
+        Group,
+        "The few groups that a person looks for. `waiting`: for a person, who scans a code or uses a passkey. "
+        "`trouble`: something has to be fixed. `asleep`: the login is there, and a start is all that it needs.",
     ]
     message: Annotated[str, "The state, in words."]
     cause: Annotated[
@@ -341,6 +347,7 @@ def _summary(instance: Instance) -> SummaryDocument:
     shown = summary.of_server(instance, time.time())
     return SummaryDocument(
         state=shown.state,
+        group=summary.group_of(shown, linked=instance.assignment.linked),
         message=shown.message,
         cause=shown.cause,
         hint=shown.hint,

@@ -37,6 +37,7 @@ USER: Final[dict[str, Any]] = {
     "storage": None,
     "summary": {
         "state": "ready",
+        "group": "linked",
         "message": "messages are sent and received",
         "cause": None,
         "hint": None,

@@ -22,32 +22,19 @@ export const stateWords = (/** @type {string} */ state) => [GROUP_OF.get(state) 
 const CAUSES = ['not_answering', 'undelivered'];
 
 /**
- * What matters of a user's server now, as the daemon has summed it up, in words and with its group.
+ * What matters of a user's server now, as the daemon has summed it up, in words.
  *
- * @param {Pick<import('./types').User, 'summary'|'linked'>} user
+ * @param {Pick<import('./types').User, 'summary'>} user
  * @returns {import('./types').Condition & {group: Group, word: string}}
  */
-export function conditionOf({ summary, linked }) {
-    const { state, cause, message, hint, since } = summary;
-    const [group, word] = conditionWords(state, cause, linked);
-    return { group, word, since, message, hint };
-}
-
-/**
- * @param {string} state
- * @param {string|null} cause
- * @param {boolean} linked
- * @returns {[group: Group, word: string]}
- */
-function conditionWords(state, cause, linked) {
+export function conditionOf({ summary: { state, group, cause, since, message, hint } }) {
     const { conditions } = text;
     const known = /** @type {'not_answering'|'undelivered'} */ (cause);
-    if (CAUSES.includes(known)) return ['trouble', conditions[known]];
-    // One that is only wanted is no trouble: it waits for a person.
-    if (state === 'passkey_required' && cause === null) return ['waiting', conditions.passkey_wanted];
-    // It needs no person to be linked again, only a start.
-    if (state === 'stopped' && linked) return ['asleep', conditions.asleep];
-    return stateWords(state);
+    let word = wordOf(state);
+    if (CAUSES.includes(known)) word = conditions[known];
+    else if (group === 'asleep') word = conditions.asleep;
+    else if (group === 'waiting' && state === 'passkey_required') word = conditions.passkey_wanted;
+    return { group, word, since, message, hint };
 }
 
 /** What may be done to it now. */

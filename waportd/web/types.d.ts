@@ -76,7 +76,7 @@ export interface User {
     process: Condition & { state: string; pid: number | null; restarts: number };
     session: Session | null;
     /** What matters of it now. */
-    summary: Condition & { state: string; cause: string | null };
+    summary: Condition & { state: string; group: Group; cause: string | null };
     linked: boolean;
     linked_at: string | null;
     autostart: boolean;

@@ -177,6 +177,7 @@ class TestUser:
             },
             "summary": {
                 "state": "ready",
+                "group": "trouble",
                 "message": "2 messages wait for the web app: HTTP 403",
                 "cause": "undelivered",
                 "hint": "check its webhook, and what answers there",
