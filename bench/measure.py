@@ -105,8 +105,9 @@ def row(
     """Sum up what was measured in each round."""
     mine = statistics.median(ours)
     other = statistics.median(theirs) if theirs else None
-    singles = [a / b for a, b in zip(ours, theirs, strict=True) if b] if theirs else list(ours)
-    ratio = statistics.median(singles) if theirs else None
+    # In a short round a process that waits may use nothing that can be measured.
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True) if b] if theirs else []
+    ratio = statistics.median(ratios) if ratios else None
     judged = mine if target is None or target.of_value or ratio is None else ratio
     return Row(
         what=what,
@@ -118,7 +119,7 @@ def row(
         target=None if target is None else target.text,
         met=None if target is None else target.met(judged),
         rounds=len(ours),
-        spread=_quartiles(singles),
+        spread=_quartiles(ratios or ours),
     )
 
 
