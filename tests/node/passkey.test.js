@@ -217,11 +217,13 @@ describe('the step for a passkey', () => {
         const env = {
             WAPORTD_QR_MAX_RETRIES: '1',
             WAPORTD_QR_LIFETIME: '3,3',
-            WAPORTD_IDLE_TIMEOUT: '2',
+            // Less than all codes take to go by, and more than a busy machine takes to the first question.
+            WAPORTD_IDLE_TIMEOUT: '4',
         };
         const server = await start(t, standin, { env });
         // Who looks for their passkey asks for nothing meanwhile: the server stays.
         const tab = setInterval(() => server.get('/qr').catch(() => {}), 200);
+        t.after(() => clearInterval(tab));
         const events = server.follow();
         await events.until('qr');
         const options = await ask({ standin, server, events });
