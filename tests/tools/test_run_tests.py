@@ -16,7 +16,18 @@ sys.path.insert(0, sys.argv[1])
 loader = SourceFileLoader("run_tests", sys.argv[1] + "/run-tests")
 module = sys.modules["run_tests"] = module_from_spec(spec_from_loader("run_tests", loader))
 loader.exec_module(module)
-sys.exit(not module.built())
+"""
+BUILD = f"{PROGRAM}sys.exit(not module.built())"
+RUN_BESIDE = f"{PROGRAM}module.__file__ = sys.argv[2]; print('in all:', module.run_beside(sys.argv[3:]))"
+PART = """#!/bin/sh
+echo begin >>seen
+sleep 0.5
+echo end >>seen
+case $1 in
+crash) exit 1 ;;
+fault) echo '=== 2 passed, 1 failed, 0 skipped in 0.5s ==='; exit 1 ;;
+*) echo "of $1"; echo '=== 3 passed, 0 failed, 1 skipped in 0.5s ===' ;;
+esac
 """
 MAKE = """#!/bin/sh
 echo begin "$@" >>made
@@ -37,7 +48,7 @@ def parts(tmp_path):
     def start(run, outcome=0, count=2):
         (tmp_path / "outcome").write_text(str(outcome))
         surroundings = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "RUN_TESTS_STARTED": run}
-        command = [sys.executable, "-c", PROGRAM, ROOT / "tools"]
+        command = [sys.executable, "-c", BUILD, ROOT / "tools"]
         started = [subprocess.Popen(command, cwd=tmp_path, env=surroundings) for _ in range(count)]
         return [one.wait(60) for one in started]
 
@@ -56,3 +67,23 @@ def test_a_package_that_cannot_be_built_fails_each_part_that_needs_it(parts):
     assert parts("1", outcome=1) == [1, 1]
     assert parts("1") == [0, 0]
     assert parts.made() == ["begin deb", "end"] * 3
+
+
+def test_parts_run_beside_each_other_and_each_one_counts(tmp_path):
+    (tmp_path / ".run/test").mkdir(parents=True)
+    part = tmp_path / "part"
+    part.write_text(PART)
+    part.chmod(0o755)
+    names = ["one", "two", "crash", "fault", "three"]
+    command = [sys.executable, "-c", RUN_BESIDE, ROOT / "tools", part, *names]
+    said = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    # One that says no numbers has failed.
+    assert "in all: 11 passed, 2 failed, 3 skipped" in said
+    assert all(f"of {name}\n" in said for name in ("one", "two", "three"))
+    now = most = 0
+    for line in (tmp_path / "seen").read_text().splitlines():
+        now += 1 if line == "begin" else -1
+        most = max(most, now)
+    assert most == 3
