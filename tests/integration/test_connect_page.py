@@ -123,7 +123,7 @@ def test_the_whole_code_fits_into_every_window(browser, front_end, waportd, font
         browser.look(**window)
         browser.run("document.documentElement.style.fontSize = arguments[0]", font)
         browser.run("dispatchEvent(new Event('resize'))")
-        # The browser tells the page of its new window, which then fits the code in once more, when it has the time.
+        # The page learns of its new window when the browser has the time, and then fits the code in once more.
         until(lambda window=window: is_shown_whole(browser, **window), f"the whole code on {name}")
         assert browser.overflow() <= 0, (name, font)
         # It may be the next one by now.
