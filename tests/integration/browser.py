@@ -123,6 +123,15 @@ class Browser:
         )
         self.command("Emulation.setTouchEmulationEnabled", enabled=width < 600)
 
+    @contextlib.contextmanager
+    def slowed(self, latency_ms):
+        """Have each answer of the network come so much later."""
+        self.driver.set_network_conditions(latency=latency_ms, throughput=1_000_000)
+        try:
+            yield
+        finally:
+            self.driver.delete_network_conditions()  # they would hold for all later pages
+
     def open(self, url):
         self.driver.get_log("browser")  # what was said of another page
         self.driver.get(url)

@@ -122,11 +122,11 @@ SHIFTS = """
 
 def test_the_list_does_not_jump_under_a_click_while_the_page_loads(browser, front_end, five):
     # The figures of the host come later than the list.
-    browser.driver.set_network_conditions(latency=150, throughput=1_000_000)
-    browser.open(front_end.url)
-    browser.see("stopped", within=row("5"))
-    browser.see("Load", "Memory", "Room", within="#host")
-    assert sum(browser.run(SHIFTS)) < 0.003
+    with browser.slowed(latency_ms=150):
+        browser.open(front_end.url)
+        browser.see("stopped", within=row("5"))
+        browser.see("Load", "Memory", "Room", within="#host")
+        assert sum(browser.run(SHIFTS)) < 0.003
 
 
 # ---- many users at once -------------------------------------------------------------------------
@@ -201,7 +201,9 @@ def test_all_of_a_filter_are_stopped_and_who_is_hidden_is_named(browser, front_e
     until(lambda: set(states(waportd).values()) == {"stopped"}, "five that are stopped")
     assert waportd.user("2")["linked"]
     browser.press("Close", within="#bulk")
-    # It would change nobody any more.
+    # It would change nobody any more, as soon as the page has heard of the last one.
+    for user in USERS:
+        browser.see("stopped", within=row(user))
     browser.find(".head .choice input").click()
     browser.press("Stop", within="#selection")
     browser.see("No user is affected", "5 of 5 are stopped already", within="#bulk")
