@@ -1,0 +1,1 @@
+"""Many hosts: which host runs which user. A single host loads none of it."""
