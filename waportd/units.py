@@ -243,12 +243,12 @@ def render_units(config: Config, *, bus: Bus, prefix: Path | None = None) -> dic
         script = prefix / "lib/waportd/whatsapp_server.js"
     mover = prefix / "lib/waportd" / _MOVER if prefix else shipped(_MOVER)
     values = {
-        "program": _unit_path((prefix or installed_below()) / "bin/waportd"),
-        "node": _unit_path(config.instances.node_path),
-        "script": _unit_path(script),
-        "mover": _unit_path(mover),
-        "instances": _unit_path(config.store.instances),
-        "socket": _unit_path(config.api.socket),
+        "program": unit_path((prefix or installed_below()) / "bin/waportd"),
+        "node": unit_path(config.instances.node_path),
+        "script": unit_path(script),
+        "mover": unit_path(mover),
+        "instances": unit_path(config.store.instances),
+        "socket": unit_path(config.api.socket),
         "longest_pause": str(LONGEST_PAUSE_S),
         "logged_out": str(EXIT_CODES["logged_out"]),
         "listen": "\n".join(f"ListenStream={address}" for address in config.api.listen),
@@ -260,7 +260,7 @@ def render_units(config: Config, *, bus: Bus, prefix: Path | None = None) -> dic
     templates = shipped("units")
     try:
         return {
-            name: _render(name, (templates / f"{name}.in").read_text("utf-8"), bus, values) for name in names
+            name: render(name, (templates / f"{name}.in").read_text("utf-8"), bus, values) for name in names
         }
     except OSError as error:
         raise ConfigError(
@@ -295,7 +295,8 @@ def restrictions(unit: str) -> list[str]:
     ]
 
 
-def _render(name: str, template: str, bus: Bus, values: dict[str, str]) -> str:
+def render(name: str, template: str, bus: Bus, values: dict[str, str]) -> str:
+    """Return the text of a unit file of its template and the values of its placeholders."""
     text = _CONDITIONAL.sub(lambda match: match[2] if match[1] == bus else "", template)
     text = _PLACEHOLDER.sub(lambda match: values[match[1]], text)
     return (
@@ -303,7 +304,8 @@ def _render(name: str, template: str, bus: Bus, values: dict[str, str]) -> str:
     )
 
 
-def _unit_path(path: Path) -> str:
+def unit_path(path: Path) -> str:
+    """Return a path as it stands in a unit file. Raises ConfigError where it cannot."""
     if not is_unit_path(str(path)):
         raise ConfigError(
             f"{str(path)!r} cannot stand in a unit file",
@@ -344,7 +346,7 @@ def generate_units(
                 f"{TCP_UNIT_REMOVED}",
             )
         units = {TCP_UNIT: units[TCP_UNIT]}
-    _write_units(output, units)
+    write_units(output, units)
     return [output / name for name in units]
 
 
@@ -362,7 +364,7 @@ def install_session_units(config: Config) -> bool:
         )
     directory = Path(runtime_directory, "systemd", "user")
     units = render_units(config, bus=Bus.SESSION)
-    changed = _write_units(directory, units)
+    changed = write_units(directory, units)
     with files.opened(directory) as folder, os.scandir(folder) as found:
         for name in [one.name for one in found]:
             if name not in units and _is_ours(folder, name):
@@ -371,8 +373,11 @@ def install_session_units(config: Config) -> bool:
     return changed
 
 
-def _write_units(directory: Path, units: dict[str, str]) -> bool:
-    """Write as root into a folder that may lie where others can write: opened once, without following their links."""
+def write_units(directory: Path, units: dict[str, str]) -> bool:
+    """Write unit files, by name, into a folder; return whether one changed. Raises ConfigError.
+
+    Root may write into a folder that lies where others can write: it is opened once, without following their links.
+    """
     try:
         with _made(directory) as folder:
             for name in units:
