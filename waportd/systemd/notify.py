@@ -14,6 +14,11 @@ def ready(status: str) -> None:
     _notify("READY=1", _status(status))
 
 
+def status(text: str) -> None:
+    """Show in `systemctl status` what the program does; its state stays."""
+    _notify(_status(text))
+
+
 def reloading() -> None:
     """Say that the configuration is being read again; `ready` ends it."""
     _notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
