@@ -70,7 +70,7 @@ class KeyedLocks(Generic[K]):
         return lock
 
 
-def retrieve_error(task: asyncio.Task[None]) -> None:
+def retrieve_error(task: asyncio.Task[Any]) -> None:
     """Retrieve the error of a task that nothing waits for any more, so that asyncio does not report it."""
     if not task.cancelled():
         task.exception()
