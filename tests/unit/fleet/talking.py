@@ -1,0 +1,93 @@
+"""Hosts of a fleet that talk over real TLS, each on an address of its own of the loopback network."""
+
+import contextlib
+import socket
+
+from certified import FLEET
+
+from waportd.fleet.engine import EngineUnavailable, Host, HostState, Lease, LeaseLost
+from waportd.fleet.identity import CA_FILE, HOST_FILE, Identity
+from waportd.fleet.peer_calls import Held, Holds, Reach
+from waportd.fleet.peer_server import PeerServer
+from waportd.fleet.peers import Peers
+
+EPOCH = "cluster-1"
+
+
+def identity(folder, name, *, authority=FLEET, now=None):
+    """Return who a host is to others, by a certificate of that name, which was made then by that CA."""
+    folder = folder / f"{name}-{authority.fleet}-{now and now.year}"
+    folder.mkdir(exist_ok=True)
+    (folder / CA_FILE).write_bytes(FLEET.pem)
+    (folder / HOST_FILE).write_bytes(authority.issue(name, now=now))
+    return Identity.load(folder, name)
+
+
+class Leases:
+    """What an engine has to renew a lease with; and what a host says about itself."""
+
+    def __init__(self, name):
+        self.name = name
+        self.reached = True
+        self.leases = {}
+        self.renewed = []
+
+    async def renew(self, lease):
+        if not self.reached:
+            raise EngineUnavailable("the engine did not answer", hint="look at it")
+        if self.leases.get(lease.host) != lease:
+            raise LeaseLost(f"{lease.host} has no such lease", hint="start again")
+        self.renewed.append(lease)
+
+    def reach(self):
+        return Reach(self.name, self.reached, 7, EPOCH)
+
+    def holds(self):
+        return Holds(self.name, 7, EPOCH, (Held("2", 5002, 12, 3),))
+
+
+class Fleet:
+    """Some hosts that know one another. Each test breaks what it is about."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.hosts = {}
+        self.answers = {}
+        self._open = contextlib.AsyncExitStack()
+
+    def members(self):
+        return self.hosts
+
+    def know(self, name, address="127.0.0.1:1", state=HostState.ACTIVE):
+        """Put a host on the list of members."""
+        self.hosts[name] = Host(name, address, state, "1.0", 100, 0.0, alive=True, incarnation=7)
+
+    async def serve(self, name, **options):
+        """Have a host answer, on an address of its own."""
+        listener = socket.create_server((f"127.0.7.{len(self.hosts) + 1}", 0))
+        self.know(name, "{}:{}".format(*listener.getsockname()))
+        self.answers[name] = answers = Leases(name)
+        who = options.pop("identity", None) or identity(self.folder, name)
+        answers = options.pop("answers", answers)
+        server = PeerServer(who, self.members, answers, **options)
+        await server.start(listener)
+        self._open.push_async_callback(server.close)
+        return server
+
+    def peers(self, name="a", **options):
+        """Return the side of a host that asks."""
+        self.hosts.get(name) or self.know(name)
+        who = options.pop("identity", None) or identity(self.folder, name)
+        peers = Peers(who, self.members, **options)
+        self._open.push_async_callback(peers.close)
+        return peers
+
+    def lease(self, name="a", number=1):
+        """Give a host a lease that every other host's engine knows."""
+        lease = Lease(name, number, 7, 45.0)
+        for answers in self.answers.values():
+            answers.leases[name] = lease
+        return lease
+
+    async def close(self):
+        await self._open.aclose()

@@ -1,0 +1,154 @@
+"""What hosts of a fleet ask one another: the calls, what they answer, and how one fails.
+
+A call is one hop. What a host does for another one, it does with what it has, and asks no third one.
+"""
+
+import contextvars
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from waportd.errors import WaportdError
+from waportd.fleet.engine import Host, Lease
+
+RENEW: Final = "/fleet/renew"
+REACH: Final = "/fleet/reach"
+HOLDS: Final = "/fleet/holds"
+
+CALL_S: Final = 3.0
+"""Seconds after which a host that has not answered is silent."""
+ENGINE_S: Final = 2.0
+"""Seconds that a host waits for the engine on behalf of another one, which gives it `CALL_S`."""
+MAX_REQUEST_BYTES: Final = 4 * 1024
+"""Bytes; a lease has some hundred."""
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
+"""Bytes; a user that a host holds has some hundred, and a fleet 12,431 of them at most."""
+
+Members = Callable[[], Mapping[str, Host]]
+"""Returns the hosts of the fleet as they are known now, by name; those that have left may be among them."""
+
+ANSWERING: contextvars.ContextVar[str | None] = contextvars.ContextVar("answering", default=None)
+"""The host whose call is being answered in this context; None: no host's."""
+
+
+class HostSilent(WaportdError):
+    """A host did not answer in time, or is not reached. What was asked may or may not have happened."""
+
+    code = "host_silent"
+    status = 503
+    title = "A host of the fleet does not answer"
+
+
+class HostRefused(WaportdError):
+    """A host refused a call, or showed no valid certificate; ``cause`` says which of these, for programs."""
+
+    code = "host_refused"
+    status = 502
+    title = "A host of the fleet refused"
+
+    def __init__(self, message: str, *, cause: str, hint: str, status: int = 502) -> None:
+        super().__init__(message, cause=cause, hint=hint)
+        self.status = status
+
+
+class NotHere(WaportdError):
+    """A call that came from another host would have to be passed on to a third one."""
+
+    code = "not_here"
+    status = 421
+    title = "Another host has to be asked"
+
+
+class Renewal(enum.StrEnum):
+    """What became clear when a host was asked to renew the lease of another one."""
+
+    RENEWED = "renewed"
+    """It reached the engine, and the lease is renewed."""
+    UNREACHABLE = "unreachable"
+    """It does not reach the engine either."""
+    GONE = "gone"
+    """It reached the engine, which does not have this incarnation any more."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reach:
+    """Whether a host reaches the engine, and which lease it has."""
+
+    host: str
+    engine: bool
+    incarnation: int | None
+    """None: it holds no lease."""
+    epoch: str | None
+    """The one that it knows; None: none yet."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Held:
+    """A user that a host holds."""
+
+    user: str
+    port: int
+    token: int
+    runs: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holds:
+    """All that a host holds, whatever the engine says."""
+
+    host: str
+    incarnation: int | None
+    epoch: str | None
+    users: tuple[Held, ...]
+
+
+def read_renewal(document: Any) -> Renewal:
+    """Return what `Renewal` another host sent. Raises ValueError, TypeError, KeyError, as all that read here."""
+    return Renewal(_of(document, "outcome", str))
+
+
+def read_lease(document: Any) -> Lease:
+    """Return the lease that another host sent."""
+    return Lease(
+        host=_of(document, "host", str),
+        id=_of(document, "id", int),
+        incarnation=_of(document, "incarnation", int),
+        ttl_s=_of(document, "ttl_s", int, float),
+    )
+
+
+def read_reach(document: Any) -> Reach:
+    """Return whether another host reaches the engine."""
+    return Reach(
+        host=_of(document, "host", str),
+        engine=_of(document, "engine", bool),
+        incarnation=_of(document, "incarnation", int, type(None)),
+        epoch=_of(document, "epoch", str, type(None)),
+    )
+
+
+def read_holds(document: Any) -> Holds:
+    """Return what another host holds."""
+    return Holds(
+        host=_of(document, "host", str),
+        incarnation=_of(document, "incarnation", int, type(None)),
+        epoch=_of(document, "epoch", str, type(None)),
+        users=tuple(
+            Held(
+                user=_of(one, "user", str),
+                port=_of(one, "port", int),
+                token=_of(one, "token", int),
+                runs=_of(one, "runs", int),
+            )
+            for one in _of(document, "users", list)
+        ),
+    )
+
+
+def _of(document: Any, name: str, *kinds: type) -> Any:
+    """Return a member of exactly one of these types: true is no number."""
+    value = document[name]
+    if type(value) not in kinds:
+        raise TypeError(name)
+    return value

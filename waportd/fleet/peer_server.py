@@ -1,0 +1,238 @@
+"""Answers the other hosts of the fleet, over TLS in which both sides show a certificate.
+
+The certificate alone says who calls. Whether that host belongs to the fleet is looked up for each call: one that leaves
+is refused at once, also on a connection that is open.
+"""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol
+
+from aiohttp import web
+
+from waportd.errors import WaportdError
+from waportd.fleet.engine import EngineUnavailable, HostState, Lease, LeaseLost
+from waportd.fleet.identity import Identity, name_in
+from waportd.fleet.limits import within
+from waportd.fleet.peer_calls import (
+    ANSWERING,
+    CALL_S,
+    ENGINE_S,
+    HOLDS,
+    MAX_REQUEST_BYTES,
+    REACH,
+    RENEW,
+    Holds,
+    HostRefused,
+    Members,
+    Reach,
+    Renewal,
+    read_lease,
+)
+
+log = logging.getLogger(__name__)
+
+_HANDSHAKE_S: Final = CALL_S
+"""Seconds for a handshake: the caller does not wait longer either."""
+_KEEP_ALIVE_S: Final = 75.0
+"""Seconds that an idle connection is kept; hosts ask every few seconds while the engine is away."""
+_BODY_S: Final = CALL_S
+"""Seconds for the body of a call to arrive."""
+_CLOSE_S: Final = 1.0
+"""Seconds that open calls are given at the end."""
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Answers(Protocol):
+    """What a host does for the others, and says about itself."""
+
+    async def renew(self, lease: Lease) -> None:
+        """Renew the lease of another host, as `Engine.renew` does: an id of any other lease than that host's is lost.
+
+        Raises LeaseLost, EngineUnavailable.
+        """
+
+    def reach(self) -> Reach:
+        """Return whether this host reaches the engine, from memory."""
+
+    def holds(self) -> Holds:
+        """Return what this host holds, from memory."""
+
+
+class PeerServer:
+    """The side of a host that is asked."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        members: Members,
+        answers: Answers,
+        *,
+        engine_s: float = ENGINE_S,
+        body_s: float = _BODY_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take the limits in seconds; the clock gives seconds since the epoch."""
+        self._identity = identity
+        self._members = members
+        self._answers = answers
+        self._engine_s = engine_s
+        self._body_s = body_s
+        self._clock = clock
+        self._refused: set[tuple[str, str | None]] = set()
+        """Who was refused, and why, since the last call of theirs that was not: each is logged once."""
+        app = web.Application(middlewares=[_problems, self._admit], client_max_size=MAX_REQUEST_BYTES)
+        app.router.add_post(RENEW, self._renew)
+        app.router.add_get(REACH, self._reach)
+        app.router.add_get(HOLDS, self._holds)
+        # Not decompressed: a small body could grow without end.
+        self._runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            access_log=None,
+            keepalive_timeout=_KEEP_ALIVE_S,
+            auto_decompress=False,
+        )
+        self._listeners: list[asyncio.Server] = []
+
+    async def start(self, listener: socket.socket) -> None:
+        """Begin to answer on a socket that listens."""
+        await self._runner.setup()
+        assert self._runner.server is not None
+        server = await asyncio.get_running_loop().create_server(
+            self._runner.server, sock=listener, ssl=self._identity.server, ssl_handshake_timeout=_HANDSHAKE_S
+        )
+        self._listeners.append(server)
+
+    async def close(self) -> None:
+        """Stop to answer; calls that are open get a second."""
+        for listener in self._listeners:
+            listener.close()
+        if self._runner.server is not None:
+            await self._runner.server.shutdown(timeout=_CLOSE_S)
+        await self._runner.cleanup()
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Let in who is a host of the fleet now, and make the call its last hop."""
+        if (certificate := request.get_extra_info("peercert")) is None:
+            raise ConnectionResetError  # while the call was read: TLS lets in nobody without one
+        caller = name_in(certificate) or ""
+        try:
+            self._check(caller, certificate)
+        except HostRefused as error:
+            if (caller, error.cause) not in self._refused:
+                self._refused.add((caller, error.cause))
+                log.warning("Cannot answer host %s: %s", caller, error)
+            raise
+        self._refused = {one for one in self._refused if one[0] != caller}
+        answering = ANSWERING.set(caller)
+        try:
+            return await handler(request)
+        finally:
+            ANSWERING.reset(answering)
+
+    def _check(self, caller: str, certificate: Mapping[str, Any]) -> None:
+        member = self._members().get(caller)
+        if member is None:
+            raise _refused(
+                "unknown_host",
+                f"no host of the fleet is named {caller!r}",
+                f"`waportctl fleet activate` on {caller} makes it one",
+            )
+        if member.state is HostState.LEFT:
+            raise _refused(
+                "left",
+                f"host {caller} has left the fleet",
+                f"stop waportd on {caller}; to bring it back: `waportctl fleet invite {caller}`, and join there",
+            )
+        # The handshake may be long ago.
+        if ssl.cert_time_to_seconds(certificate["notAfter"]) <= self._clock():
+            raise _refused(
+                "expired",
+                f"the certificate of host {caller} has expired",
+                f"`waportctl fleet invite {caller}`, and join there",
+            )
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(self._body_s):
+                lease = read_lease(json.loads(await request.read()))
+        except TimeoutError:
+            raise _refused("too_slow", "the lease did not arrive in time", _SAME_VERSION, 408) from None
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise _refused("bad_request", "that is no lease", _SAME_VERSION, 400) from None
+        if lease.host != (caller := ANSWERING.get()):
+            raise _refused(
+                "wrong_name",
+                f"the certificate is that of host {caller}, and the lease that of host {lease.host!r}",
+                f"give {caller} its own name in the configuration, or another certificate: `waportctl fleet invite`",
+            )
+        return _json({"outcome": await self._renewal(lease)})
+
+    async def _renewal(self, lease: Lease) -> Renewal:
+        try:
+            await within(self._engine_s, self._answers.renew(lease))
+        except (EngineUnavailable, TimeoutError):
+            return Renewal.UNREACHABLE
+        except LeaseLost:
+            return Renewal.GONE
+        return Renewal.RENEWED
+
+    async def _reach(self, _request: web.Request) -> web.Response:
+        return _json(dataclasses.asdict(self._answers.reach()))
+
+    async def _holds(self, _request: web.Request) -> web.Response:
+        return _json(dataclasses.asdict(self._answers.holds()))
+
+
+_SAME_VERSION: Final = "run the same version of waportd on all hosts"
+
+
+def _refused(cause: str, message: str, hint: str, status: int = 403) -> HostRefused:
+    return HostRefused(message, cause=cause, hint=hint, status=status)
+
+
+def _json(document: Any) -> web.Response:
+    return web.json_response(document, headers={"Cache-Control": "no-store"})
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Answer every exception with what the caller needs for an error of the same words."""
+    try:
+        return await handler(request)
+    except WaportdError as error:
+        return _problem(error)
+    except web.HTTPRequestEntityTooLarge:
+        return _problem(_refused("too_large", f"more than {MAX_REQUEST_BYTES} bytes", _SAME_VERSION, 413))
+    except web.HTTPException as error:
+        return _problem(
+            _refused(
+                "no_such_call",
+                f"{request.method} {request.path}: {error.reason}",
+                _SAME_VERSION,
+                error.status,
+            )
+        )
+    except ConnectionError:
+        return web.Response(status=400)  # the caller has gone, and nobody reads it
+    except Exception:
+        log.exception("Cannot answer %s %s", request.method, request.path)
+        return _problem(
+            WaportdError(
+                "an unexpected error", hint="the journal of that host has it: `journalctl -u waportd`"
+            )
+        )
+
+
+def _problem(error: WaportdError) -> web.Response:
+    document = {"code": error.code, "cause": error.cause, "detail": error.message, "hint": error.hint}
+    return web.json_response(document, status=error.status, content_type="application/problem+json")
