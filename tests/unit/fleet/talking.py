@@ -53,6 +53,7 @@ class Fleet:
         self.folder = folder
         self.hosts = {}
         self.answers = {}
+        self._servers = []
         self._open = contextlib.AsyncExitStack()
 
     def members(self):
@@ -62,14 +63,15 @@ class Fleet:
         """Put a host on the list of members."""
         self.hosts[name] = Host(name, address, state, "1.0", 100, 0.0, alive=True, incarnation=7)
 
-    async def serve(self, name, **options):
+    async def serve(self, name, port=0, **options):
         """Have a host answer, on an address of its own."""
-        listener = socket.create_server((f"127.0.7.{len(self.hosts) + 1}", 0))
+        listener = socket.create_server((f"127.0.7.{len(self._servers) + 1}", port))
         self.know(name, "{}:{}".format(*listener.getsockname()))
         self.answers[name] = answers = Leases(name)
         who = options.pop("identity", None) or identity(self.folder, name)
         answers = options.pop("answers", answers)
         server = PeerServer(who, self.members, answers, **options)
+        self._servers.append(server)
         await server.start(listener)
         self._open.push_async_callback(server.close)
         return server
