@@ -66,11 +66,12 @@ class Authority:
         """The certificate that hosts are checked against."""
 
     @classmethod
-    def create(cls, fleet: str) -> Self:
+    def create(cls, fleet: str, days: float = CA_DAYS) -> Self:
         """Make the CA of a new fleet. Raises BadName."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = _distinguished(check_name(fleet))
-        builder = _builder(name, key, name, key, CA_DAYS, datetime.now(UTC))
+        now = datetime.now(UTC)
+        builder = _builder(name, key, name, key, now, now + timedelta(days=days))
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         return cls(builder.add_extension(_usage(ca=True), critical=True).sign(key, hashes.SHA256()), key)
 
@@ -98,7 +99,12 @@ class Authority:
         days: float = HOST_DAYS,
         now: datetime | None = None,
     ) -> bytes:
-        """Return a new certificate of a host, and its key, in PEM. Raises BadName; ValueError for no IP address."""
+        """Return a new certificate of a host, and its key, in PEM; it ends with the CA at the latest.
+
+        Raises BadName; ValueError for no IP address.
+        """
+        now = now or datetime.now(UTC)
+        ends = min(now + timedelta(days=days), _end(self._certificate))
         key = ec.generate_private_key(ec.SECP256R1())
         names = [
             x509.DNSName(check_name(host)),
@@ -106,14 +112,7 @@ class Authority:
         ]
         both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = (
-            _builder(
-                _distinguished(host),
-                key,
-                self._certificate.subject,
-                self._key,
-                days,
-                now or datetime.now(UTC),
-            )
+            _builder(_distinguished(host), key, self._certificate.subject, self._key, now, ends)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(ca=False), critical=True)
             .add_extension(both, critical=False)
@@ -159,8 +158,8 @@ def _builder(
     key: ec.EllipticCurvePrivateKey,
     issuer: x509.Name,
     signer: ec.EllipticCurvePrivateKey,
-    days: float,
     now: datetime,
+    ends: datetime,
 ) -> x509.CertificateBuilder:
     """Return what all certificates have in common; the two key identifiers are what VERIFY_X509_STRICT asks for."""
     signer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
@@ -171,7 +170,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(ends)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(signer_id, critical=False)
     )

@@ -16,8 +16,8 @@ RENEW: Final = "/fleet/renew"
 REACH: Final = "/fleet/reach"
 HOLDS: Final = "/fleet/holds"
 
-CALL_S: Final = 3.0
-"""Seconds after which a host that has not answered is silent."""
+CALL_S: Final = 2.8
+"""Seconds after which a host that has not answered is silent: less than the 3 between two renewals of a lease."""
 ENGINE_S: Final = 2.0
 """Seconds that a host waits for the engine on behalf of another one, which gives it `CALL_S`."""
 MAX_REQUEST_BYTES: Final = 4 * 1024

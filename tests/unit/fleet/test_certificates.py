@@ -51,6 +51,11 @@ def test_the_ca_is_on_p_256_signs_hosts_only_and_outlives_them():
     assert timedelta(days=CA_DAYS) > 5 * timedelta(days=HOST_DAYS)
 
 
+def test_the_end_of_the_ca_is_seen_in_the_days_that_its_hosts_have_left():
+    old = Authority.create("shop", days=20)
+    assert read(old.pem, old.issue("a")).days_left() == pytest.approx(20, abs=0.1)
+
+
 def test_the_certificate_of_another_fleets_ca_is_refused():
     with pytest.raises(CertificateUnusable, match="not of this fleet's CA") as caught:
         read(FLEET.pem, STRANGER.issue("a"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -579,6 +580,20 @@ class TestOneHop:
         assert error.cause == "not_here"
         assert "this is a call of host a: it is not passed on to host c" in error.message
         assert fleet.answers["c"].renewed == []
+
+    async def test_nor_is_it_passed_on_to_all_and_each_of_these_faults_is_seen(self, fleet, caplog):
+        class PassesOn(Leases):
+            async def renew(self, lease):
+                await b.ask_all(b.reach)
+
+        await fleet.serve("b", answers=PassesOn("b"))
+        fleet.know("c")
+        fleet.know("d")
+        b = fleet.peers("b")
+        error = await refused(fleet.peers("a").renew("b", fleet.lease("a")))
+        assert error.cause == "not_here"
+        gc.collect()
+        assert caplog.text == ""  # asyncio reports errors that nobody has looked at
 
     async def test_a_host_may_ask_others_for_itself(self, fleet):
         await fleet.serve("b")
