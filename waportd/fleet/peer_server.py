@@ -92,13 +92,13 @@ class PeerServer:
         app.router.add_post(RENEW, self._renew)
         app.router.add_get(REACH, self._reach)
         app.router.add_get(HOLDS, self._holds)
-        # Not decompressed: a small body could grow without end.
         self._runner = web.AppRunner(
             app,
             handle_signals=False,
             access_log=None,
             keepalive_timeout=_KEEP_ALIVE_S,
-            auto_decompress=False,
+            auto_decompress=False,  # a small body could grow without end
+            lingering_time=0,  # nor is the rest of a refused one waited for, which aiohttp does after the caller left
         )
         self._listeners: list[asyncio.Server] = []
 
@@ -118,6 +118,7 @@ class PeerServer:
         if self._runner.server is not None:
             await self._runner.server.shutdown(timeout=_CLOSE_S)
         await self._runner.cleanup()
+        await asyncio.sleep(0)  # the connections' cancelled tasks end in the turn after
 
     @web.middleware
     async def _admit(self, request: web.Request, handler: _Handler) -> web.StreamResponse:

@@ -18,6 +18,7 @@ from certified import FLEET, LONG_AGO, STRANGER
 from talking import EPOCH, Fleet, Leases, identity
 
 from waportd.fleet.engine import HostState, Lease
+from waportd.fleet.identity import Identity
 from waportd.fleet.peer_calls import (
     HOLDS,
     MAX_REQUEST_BYTES,
@@ -37,9 +38,12 @@ GENEROUS_S = 20.0
 
 @pytest.fixture
 async def fleet(tmp_path):
+    before = asyncio.all_tasks()
     fleet = Fleet(tmp_path)
     yield fleet
     await fleet.close()
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left
 
 
 @pytest.fixture
@@ -453,6 +457,18 @@ class TestWhoAnswers:
         await fleet.serve("b")
         fleet.know("b", "[::1]:1")
         assert "is not reached" in await silent(fleet.peers("a").reach("b"))
+
+    async def test_an_engine_with_a_hosts_certificate_is_known_by_its_address_alone(self, fleet, listen):
+        folder = fleet.folder / "engine"
+        folder.mkdir()
+        (folder / "ca.pem").write_bytes(FLEET.pem)
+        (folder / "host.pem").write_bytes(FLEET.issue("b", ["127.0.8.1"]))
+        address = await listen(never, Identity.load(folder, "b").server)
+        port, client = int(address.partition(":")[2]), identity(fleet.folder, "a").client
+        _, writer = await asyncio.open_connection("127.0.8.1", port, ssl=client)
+        writer.transport.abort()
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"127\.0\.8\.2"):
+            await asyncio.open_connection("127.0.8.1", port, ssl=client, server_hostname="127.0.8.2")
 
 
 class TestLimits:
