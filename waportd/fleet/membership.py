@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from waportd.fleet.engine import Host, State
+from waportd.fleet.engine import Host, HostState, State
 
 GAP_S: Final = 10.0
 """Seconds without a word of the engine after which the contact counts as lost."""
@@ -23,16 +23,6 @@ ESTABLISHING: Final = 3
 A lease outlives its last renewal by the TTL, by twice the TTL if the engine changes its leader. Within three times
 each member has thus renewed, and with that read a list of members which has this host.
 """
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Confirmations:
-    """What the engine has on record about its epoch; both are void when the epoch changes."""
-
-    hosts: frozenset[str] = frozenset()
-    """Hosts that have put back what they hold, in this epoch."""
-    settled: bool = False
-    """Somebody has found that nobody must be waited for. From then on nobody puts anything back."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,13 +38,13 @@ class Standing:
     brake: str | None
     """Why the fault may lie elsewhere: most of the members are silent."""
     settle: bool
-    """This host must put on record that the epoch is settled, if all hosts in whose place it decides have no lease."""
+    """This host must put on record that the epoch is settled (`Engine.settle`), and act upon a state read after that."""
     silent_for: Mapping[str, float]
     """Hosts whose users are to be taken unless there is an obstacle, with the seconds since that time."""
 
     @property
     def obstacle(self) -> str | None:
-        """Why nobody's users may be taken; None where they may."""
+        """Why no users may be taken; None where they may."""
         return self.unsettled or self.recent or self.newcomer or self.brake
 
     @property
@@ -86,7 +76,6 @@ class Membership:
         self._established = established
         self._remembered = frozenset(remembered)
         self._state: State | None = None
-        self._record = Confirmations()
         self._heard_at = 0.0
         self._contact_since: float | None = None
         self._gone_since: dict[str, float] = {}
@@ -102,7 +91,7 @@ class Membership:
         """Members that this process knows, also those which an engine that forgot does not list."""
         return self._remembered | _members(self._state)
 
-    def observe(self, state: State, record: Confirmations, now: float) -> None:
+    def observe(self, state: State, now: float) -> None:
         """Take note of what the engine says now. It is called at least every `GAP_S`, or `heard` is.
 
         A state that is older than the last one is not evidence of anything, and is left out.
@@ -113,8 +102,8 @@ class Membership:
         elif self._state is not None and state.revision < self._state.revision:
             return
         self._touch(now)
-        self._state, self._record = state, record
-        if record.settled:
+        self._state = state
+        if state.settled:
             self._remembered = frozenset()
         alive = {host.name for host in state.hosts if host.alive}
         listed = {host.name for host in state.hosts}
@@ -125,7 +114,7 @@ class Membership:
     def heard(self, now: float) -> None:
         """Take note that the engine has answered, and that nothing has changed."""
         if self._contact_since is not None and self._state is not None:
-            self.observe(self._state, self._record, now)
+            self.observe(self._state, now)
 
     def lose(self) -> None:
         """Take note that the engine did not answer a call of this host, of its keeper or of its daemon.
@@ -140,14 +129,17 @@ class Membership:
         contact_since = self._contact(now)
         silent = self._gone_since if contact_since is not None else {}
         whole = {name for name, since in silent.items() if now - since >= self._whole_s}
-        waited_for = self.awaited - self._record.hosts - whole
-        newcomer = self._newcomer()
+        waited_for = self.awaited - whole - (self._state.confirmed if self._state else set())
+        unsettled, newcomer = self._unsettled(waited_for), self._newcomer()
         return Standing(
-            unsettled=self._unsettled(waited_for),
+            unsettled=unsettled,
             recent=self._recent(contact_since, now),
             newcomer=newcomer,
             brake=self._brake(),
-            settle=contact_since is not None and not (self._record.settled or waited_for or newcomer),
+            settle=unsettled is not None
+            and contact_since is not None
+            and not waited_for
+            and newcomer is None,
             silent_for={} if contact_since is None else self._silent_for(contact_since, now),
         )
 
@@ -171,7 +163,7 @@ class Membership:
     def _unsettled(self, waited_for: Collection[str]) -> str | None:
         if self._state is None:
             return "the engine has not been read yet"
-        if self._record.settled:
+        if self._state.settled:
             return None
         if waited_for:
             return f"the engine is new, or was restored: waiting for what {_names(waited_for)} hold"
@@ -179,7 +171,7 @@ class Membership:
 
     def _recent(self, contact_since: float | None, now: float) -> str | None:
         if contact_since is None:
-            return "the engine does not answer"
+            return "the engine does not answer, or says less than it did before"
         left = contact_since + self._whole_s - now
         return (
             f"the engine has only been followed for a short time: {left:.0f} s are left" if left > 0 else None
@@ -216,7 +208,7 @@ class Membership:
 
 def _members(state: State | None) -> frozenset[str]:
     hosts: Iterable[Host] = () if state is None else state.hosts
-    return frozenset(host.name for host in hosts if host.state != "left")
+    return frozenset(host.name for host in hosts if host.state != HostState.LEFT)
 
 
 def _names(hosts: Collection[str]) -> str:
