@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from waportd.errors import WaportdError
-from waportd.fleet.engine import Host, Row, State
+from waportd.fleet.engine import Host, HostState, Row, State
 
 JITTER_S: Final = 3.0
 """Seconds over which the takeovers of one dead host's users are spread."""
@@ -52,7 +52,7 @@ def rooms(state: State, promised: Iterable[str] = ()) -> dict[str, int]:
 
 def is_open(host: Host) -> bool:
     """Return whether a host is active and has a lease."""
-    return host.state == "active" and host.alive
+    return host.state == HostState.ACTIVE and host.alive
 
 
 def place(user: str, state: State, *, unfit: Collection[str] = (), promised: Collection[str] = ()) -> str:
@@ -129,11 +129,11 @@ def _why_none(state: State, unfit: Collection[str], promised: Collection[str]) -
 
     def reasons() -> Iterable[str]:
         for host in sorted(state.hosts, key=lambda each: each.name):
-            if host.state == "left":
+            if host.state == HostState.LEFT:
                 continue
             if not host.alive:
                 yield f"{host.name} is silent"
-            elif host.state != "active":
+            elif host.state != HostState.ACTIVE:
                 yield f"{host.name} is {host.state}"
             elif users[host.name] >= host.capacity:
                 yield f"{host.name} is full ({users[host.name]} of {host.capacity})"
