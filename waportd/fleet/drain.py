@@ -62,7 +62,7 @@ def next_moves(
     under_way: Mapping[str, str],
     unfit: Collection[tuple[str, str]] = (),
 ) -> Drain:
-    """Return whom a host that drains moves now, so that ``at_once`` users are under way (`limits.start_concurrency`).
+    """Return which users a host that drains moves now, so that ``at_once`` users are under way (`limits.start_concurrency`).
 
     ``under_way`` has the users whose move has begun, with their targets: these have no room for as many more.
     ``unfit`` are pairs of user and host that have failed, as the port is held there. It is not called while the
@@ -95,7 +95,9 @@ def rebalance(state: State, *, most: Cost = Cost.SESSION) -> list[Move]:
     Hosts that are silent or drain give and get nothing. ``most`` bounds what a move may cost; what a daemon does
     without being asked is bounded by `Cost.NOTHING`. A dry run shows the list. A user moves once at most.
     """
-    capacity = {host.name: host.capacity for host in state.hosts if is_open(host) and host.capacity > 0}
+    capacity = {host.name: host.capacity for host in state.hosts if is_open(host)}
+    if not any(capacity.values()):
+        return []
     by_host: dict[str, list[Row]] = {name: [] for name in capacity}
     for row in state.rows:
         if row.host in by_host:
@@ -127,9 +129,10 @@ def _shares(capacity: Mapping[str, int], users: Mapping[str, int]) -> dict[str, 
     """
     room = sum(capacity.values())
     total = min(sum(users.values()), room)
-    exact = {name: total * each / room for name, each in capacity.items()}
-    shares = {name: int(each) for name, each in exact.items()}
-    over = sorted(exact, key=lambda name: (shares[name] - users[name], shares[name] - exact[name], name))
-    for name in over[: total - sum(shares.values())]:
+    shares = {name: total * each // room for name, each in capacity.items()}
+    uneven = [name for name, each in capacity.items() if total * each % room]
+    for name in sorted(uneven, key=lambda name: (shares[name] - users[name], name))[
+        : total - sum(shares.values())
+    ]:
         shares[name] += 1
     return shares
