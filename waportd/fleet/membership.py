@@ -72,7 +72,7 @@ class Membership:
         self._host = host
         self._failover_after_s = failover_after_s
         self._whole_s = ttl_s + failover_after_s
-        """Seconds of silence after which a host's sessions are dead whatever was seen before."""
+        """Seconds of silence after which a host's sessions are dead, whatever was seen before."""
         self._established = established
         self._remembered = frozenset(remembered)
         self._state: State | None = None
@@ -153,7 +153,7 @@ class Membership:
         self._heard_at = now
 
     def _follow_establishing(self, alive: Collection[str], now: float) -> None:
-        if not self.awaited or not self.awaited <= set(alive):
+        if self._host not in self.awaited or not self.awaited <= set(alive):
             self._all_alive_since = None
         elif self._all_alive_since is None:
             self._all_alive_since = now

@@ -155,6 +155,21 @@ def test_a_member_that_was_away_in_between_makes_a_new_host_start_again():
     assert not watch.members.established
 
 
+def test_an_outage_makes_a_new_host_start_again():
+    watch = Watch(established=False)
+    watch.sees(fleet(), ESTABLISHING * WHOLE_S - 1)
+    watch.members.lose()
+    watch.sees(fleet(), ESTABLISHING * WHOLE_S - 1)
+    assert not watch.members.established
+
+
+@pytest.mark.parametrize("listed", ["", "bc"])
+def test_a_host_that_is_not_listed_yet_is_not_known_to_the_others(listed):
+    watch = Watch(established=False)
+    watch.sees(fleet(listed), 2 * ESTABLISHING * WHOLE_S)
+    assert not watch.members.established
+
+
 class TestAnEngineThatWasRestored:
     """A new epoch."""
 
@@ -171,6 +186,8 @@ class TestAnEngineThatWasRestored:
         standing = watch.sees(fleet(epoch="e2", settled=False, confirmed="abc"))
         assert standing.settle
         assert standing.unsettled  # until the engine says that it is on record
+        watch.members.lose()
+        assert not watch.members.standing(watch.now).settle
         assert watch.sees(fleet(epoch="e2", revision=2)).unsettled is None
 
     def test_a_lower_revision_is_no_old_news_in_a_new_epoch(self):
@@ -209,7 +226,7 @@ class TestAnEngineThatWasRestored:
 
     def test_a_new_host_does_not_decide_that_it_is_settled(self):
         watch = Watch(established=False)
-        assert not watch.sees(fleet("ab", epoch="e2", settled=False, silent="b"), 10 * WHOLE_S).settle
+        assert not watch.sees(fleet("ab", settled=False, silent="b", confirmed="a"), 10 * WHOLE_S).settle
 
     def test_nobody_is_taken_in_the_minute_after_it_was_settled(self):
         watch = settled_watch()
