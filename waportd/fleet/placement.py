@@ -67,7 +67,7 @@ def place(user: str, state: State, *, unfit: Collection[str] = (), promised: Col
             f"no host has room for user {user}: {_why_none(state, unfit, promised)}",
             hint="add a host (`waportctl fleet invite`), give one more room (`limits`), or delete users who are gone",
         )
-    return ranked(user, fit)[0]
+    return _winner(user, fit)
 
 
 def takeovers(
@@ -90,7 +90,7 @@ def takeovers(
         if (
             host in room
             and row.user not in unfit
-            and (waits >= ANYBODY_AFTER_S or (waits >= 0 and ranked(row.user, weights)[0] == host))
+            and (waits >= ANYBODY_AFTER_S or (waits >= 0 and _winner(row.user, weights) == host))
         ):
             due.append((-waits, row.user, row))
     first = sorted(due, key=lambda each: each[:2])[: room.get(host, 0)]
@@ -106,11 +106,16 @@ def copy_holders(user: str, state: State, *, copies: int) -> tuple[str, ...]:
 
 def ranked(user: str, weights: Mapping[str, float]) -> list[str]:
     """Return hosts in the order in which they are chosen for the user. Weights are positive."""
-    return sorted(weights, key=lambda name: (-_score(user, name, weights[name]), name))
+    return sorted(weights, key=lambda name: _order(user, name, weights[name]))
 
 
-def _score(user: str, host: str, weight: float) -> float:
-    return -weight / math.log(_fraction("rank", host, user))
+def _winner(user: str, weights: Mapping[str, float]) -> str:
+    return min(weights, key=lambda name: _order(user, name, weights[name]))
+
+
+def _order(user: str, host: str, weight: float) -> tuple[float, str]:
+    """Return the score, negative so that the highest comes first; the name decides between equal ones."""
+    return weight / math.log(_fraction("rank", host, user)), host
 
 
 def _fraction(purpose: str, host: str, user: str) -> float:

@@ -45,4 +45,4 @@ states = st.builds(
     ),
     st.lists(st.sampled_from(NAMES), max_size=40),
 )
-"""Hosts of every kind, and users of whom some belong to hosts that the engine does not list."""
+"""Hosts of every kind, and users, some of which belong to hosts that the engine does not list."""

@@ -142,6 +142,22 @@ def test_shares_follow_capacity():
     assert users == {"a": 20, "b": 10, "c": 1}
 
 
+@pytest.mark.parametrize("more", "ab")
+def test_who_has_one_more_where_users_cannot_be_shared_evenly_keeps_it(more):
+    users = {name: [f"{name}{n}" for n in range(3 if name == more else 2)] for name in "ab"}
+    assert rebalance(fleet("ab", users=users)) == []
+
+
+def test_who_has_its_exact_share_gets_none_of_what_is_left_over():
+    hosts = [host("a", capacity=2), host("b", capacity=1), host("c", capacity=1)]
+    assert len(rebalance(fleet(hosts, users={"a": ["1", "2"]}))) == 1
+
+
+def test_users_beyond_all_room_stay():
+    hosts = [host("a", capacity=1), host("b", capacity=1)]
+    assert len(rebalance(fleet(hosts, users={"a": ["1", "2", "3", "4", "5"]}))) == 1
+
+
 @given(states, st.sampled_from(Cost))
 def test_a_rebalance_ends_balanced_moves_as_few_as_possible_and_has_nothing_left_to_do(state, most):
     is_open = {each.name: each for each in state.hosts if each.alive and each.state is HostState.ACTIVE}

@@ -175,7 +175,7 @@ def test_the_winner_comes_within_the_jitter_and_anybody_half_a_minute_later():
     assert at(ANYBODY_AFTER_S + JITTER_S) == {"a": everybody, "b": everybody}
 
 
-def test_whom_the_winner_cannot_have_another_host_takes_half_a_minute_later():
+def test_a_user_that_the_winner_cannot_have_is_taken_by_another_host_half_a_minute_later():
     state = fleet("abc", silent="c", users={"c": ["1", "2", "3", "4"]})
     winners = {user: ranked(user, dict.fromkeys("ab", 100))[0] for user in "1234"}
     theirs = next(user for user, name in winners.items() if name == "a")
@@ -184,7 +184,7 @@ def test_whom_the_winner_cannot_have_another_host_takes_half_a_minute_later():
     assert theirs in took(state, "b", {"c": ANYBODY_AFTER_S + JITTER_S})
 
 
-def test_users_whom_nobody_has_room_for_are_counted():
+def test_users_that_no_host_has_room_for_are_counted():
     state = fleet(
         [host("a", capacity=1), host("b", capacity=2), host("c", alive=False)],
         users={"a": ["0"], "c": ["1", "2", "3", "4", "5"]},
@@ -205,6 +205,7 @@ def test_a_dead_hosts_users_spread_by_capacity():
 def test_copies_lie_on_other_hosts_and_fewer_where_there_are_not_enough():
     state = fleet("abcd", silent="d", users={"a": ["1"]})
     assert set(copy_holders("1", state, copies=2)) == {"b", "c"}
+    assert copy_holders("1", state, copies=1) == copy_holders("1", state, copies=2)[:1]
     assert copy_holders("1", fleet("ab", users={"a": ["1"]}), copies=2) == ("b",)
     assert copy_holders("1", fleet("a", users={"a": ["1"]}), copies=2) == ()
 
@@ -215,3 +216,20 @@ def test_a_host_that_goes_changes_the_copies_of_no_user_but_those_that_it_held()
         before = copy_holders(user, fleet("abcde", users=users), copies=2)
         after = copy_holders(user, fleet("abcde", silent="e", users=users), copies=2)
         assert after == before if "e" not in before else set(before) - {"e"} <= set(after)
+
+
+def test_copies_spread_by_capacity():
+    users = [str(user) for user in range(600)]
+    state = fleet(["a", host("b", capacity=20), host("c", capacity=10)], users={"a": users})
+    holders = collections.Counter(holder for user in users for holder in copy_holders(user, state, copies=1))
+    assert holders["b"] == pytest.approx(400, rel=0.1)
+
+
+def test_what_a_host_has_taken_makes_it_no_other_users_winner():
+    """So hosts that see each other's takeovers a little earlier or later still agree."""
+    hosts = [host("a", capacity=60), host("b", capacity=60), host("c", alive=False)]
+    users = [str(user) for user in range(60)]
+    mine = took(fleet(hosts, users={"c": users}), "a", {"c": JITTER_S})
+    half = set(mine[::2])
+    later = fleet(hosts, users={"a": half, "c": set(users) - half})
+    assert set(took(later, "a", {"c": JITTER_S})) == set(mine) - half
