@@ -298,10 +298,4 @@ def _per_gigabyte(sessions: Sessions, counts: tuple[int, ...]) -> list[Row]:
     result.append(
         row("sessions per GiB, beyond the first (measured with 20)", "–", "sessions", [1024 / each])
     )
-    for size in (8, 64):
-        # A quarter is left to the system and the web app, as whatsapp.slice leaves it.
-        fit = (size * 1024 * 0.75 - first.ours) / each + 1
-        result.append(
-            row(f"sessions on a host of {size} GiB (extrapolated, not measured)", "–", "sessions", [int(fit)])
-        )
     return result

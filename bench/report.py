@@ -12,6 +12,8 @@ from typing import Any
 import pygal
 from pygal.style import CleanStyle
 
+from bench.answers import answers
+
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = {
     "warm": "Answers from memory",
@@ -77,6 +79,7 @@ def _document(measured: dict[str, list[Row]], plots: list[tuple[str, str]], *, q
         _INTRODUCTION,
         *([_QUICK] if quick else []),
         _machine(),
+        *answers(row for rows in measured.values() for row in rows),
     ]
     for name, rows in measured.items():
         parts += [f"## {GROUPS[name]}", _table(rows)]
