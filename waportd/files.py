@@ -12,6 +12,7 @@ from typing import IO, Final
 _MAX_LINKS: Final = 40
 """The most links on the way to a folder, as in the kernel (path_resolution(7))."""
 _THROUGH: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -110,6 +111,33 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def replace(
+    folder: int, name: str, content: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
+    """Replace a file as a whole; a reader, and a power cut, finds the old content or the new one.
+
+    ``owner`` is a user and a group id; None: the caller's. Raises OSError; the file is then as it was.
+    """
+    new = f".{name}.new"  # one name: what a crash leaves behind is overwritten
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new, dir_fd=folder)
+    try:
+        # Narrow from the first moment, whatever the umask; wider only when the content is there.
+        with os.fdopen(os.open(new, _NEW, 0o600, dir_fd=folder), "wb") as file:
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=folder)
+        raise
+    os.fsync(folder)
+
+
 def make_folder(root: int, parts: Sequence[str], mode: int = 0o700) -> int:
     """Open a folder below another one, made where it is missing; no part of the way is a link."""
     here = os.dup(root)
@@ -128,8 +156,7 @@ def write_new(root: int, parts: Sequence[str], content: IO[bytes], mode: int = 0
     """Write a file that is not there yet, in a folder that `make_folder` makes."""
     folder = make_folder(root, parts[:-1])
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(parts[-1], flags, mode, dir_fd=folder)
+        descriptor = os.open(parts[-1], _NEW, mode, dir_fd=folder)
     finally:
         os.close(folder)
     with os.fdopen(descriptor, "wb") as file:

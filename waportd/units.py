@@ -78,7 +78,6 @@ _CONDITIONAL = re.compile(r"^#if (system|session)\n(.*?)^#endif\n", re.MULTILINE
 _PLACEHOLDER = re.compile(r"@([a-z_]+)@")
 _WRITING: Final = threading.Lock()
 """Held while a file is written: two starts of a user may write the same file, and each file has one new name."""
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOVER: Final = "whatsapp_move.py"
 """The unit that renames the folders of a user who gets another port, as root."""
 _TURN_WAIT_S: Final = 10
@@ -438,19 +437,5 @@ def _replace(folder: int, name: str, content: bytes, mode: int) -> bool:
         found = os.lstat(name, dir_fd=folder)
         if found.st_mode == stat.S_IFREG | mode and files.read(name, len(content) + 1, folder) == content:
             return False
-    new = f".{name}.new"  # one name: what a crash leaves behind is overwritten
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new, dir_fd=folder)
-    try:
-        with os.fdopen(os.open(new, _NEW, 0o600, dir_fd=folder), "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new, dir_fd=folder)
-        raise
-    os.fsync(folder)
+    files.replace(folder, name, content, mode=mode)
     return True
