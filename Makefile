@@ -16,7 +16,7 @@ quote = '$(subst ','\'',$(1))'
 
 QUICK =
 
-.PHONY: help run test test-unit test-adapter test-node test-tools test-integration test-pages test-package test-hostile test-contract test-guest fuzz reliability chaos soak endurance bench lint format audit docs screenshots site deb extension sbom release repository build install uninstall clean
+.PHONY: help run test test-unit test-adapter test-fleet test-node test-tools test-integration test-pages test-package test-hostile test-contract test-guest fuzz reliability chaos soak endurance bench lint format audit docs screenshots site deb extension sbom release repository build install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 26
@@ -32,6 +32,7 @@ test: ## install what is missing and run every check
 
 test-unit: ## check one module at a time
 test-adapter: ## check what systemd and D-Bus do in their bad moments
+test-fleet: ## check what many hosts share, with the etcd of both Debians
 test-node: ## check the server of one user
 test-tools: ## check with-systemd itself
 test-integration: ## check all of it on a real systemd
@@ -40,7 +41,7 @@ test-hostile: ## check what no honest caller sends
 test-package: ## check the Debian package: lintian, manual pages, and that two builds are the same
 test-guest: ## check the package in booted Debian 12 and 13 (needs root)
 test-contract: ## check that the API is what /openapi.json says
-test-unit test-adapter test-node test-tools test-integration test-pages test-hostile test-package test-guest test-contract: test-%:
+test-unit test-adapter test-fleet test-node test-tools test-integration test-pages test-hostile test-package test-guest test-contract: test-%:
 	@tools/install-deps test
 	@tools/run-tests $*
 
