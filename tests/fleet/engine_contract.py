@@ -120,6 +120,18 @@ class EngineContract:
             await engine.renew(lease)
         assert (await engine.acquire("a", 2)).incarnation > lease.incarnation
 
+    async def test_a_host_keeps_no_lease_but_its_own(self, engine, site):
+        """One that asks a peer says which lease it means, and the peer knows its name alone."""
+        lease = await engine.acquire("a", 2)
+        own = await engine.acquire("b", TTL_S)
+        other = site.engine()
+        async with asyncio.timeout(PATIENCE_S):
+            while "a" in (await other.state()).leases:
+                with pytest.raises(LeaseLost):
+                    await other.renew(dataclasses.replace(own, id=lease.id))
+                await asyncio.sleep(0.2)
+        await engine.renew(own)
+
     async def test_a_lease_that_is_lost_can_be_given_up(self, engine):
         lease = await engine.acquire("a", TTL_S)
         await engine.release(lease)

@@ -102,9 +102,17 @@ class Etcd(Engine):
     async def renew(self, lease: Lease) -> None:
         """Keep a lease, also one of another host. Raises LeaseLost."""
         deadline = self._deadline()
-        kept = await self._transactions.keep_alive(lease.id, deadline)
+        # Before: the id may be that of another host's lease. After: a leader that was cut off acknowledges, too.
+        await self._require(lease, deadline)
+        if not await self._transactions.keep_alive(lease.id, deadline):
+            raise _lease_lost(lease)
+        await self._require(lease, deadline)
+
+    async def _require(self, lease: Lease, deadline: float) -> None:
+        """Raise LeaseLost unless most members of etcd say that a host holds this lease."""
         found = await self._transactions.read([lease_key(lease.host)], deadline)
-        if not kept or not _is_held(lease, found):
+        stored = found.get(lease_key(lease.host))
+        if stored is None or (stored.revision, stored.lease) != (lease.incarnation, lease.id):
             raise _lease_lost(lease)
 
     async def release(self, lease: Lease) -> None:

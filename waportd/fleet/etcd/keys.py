@@ -47,6 +47,8 @@ class Stored:
     value: Mapping[str, Any]
     revision: int
     """That of its last change."""
+    lease: int = 0
+    """The id of the etcd lease with which it ends; 0 for none."""
 
     @property
     def name(self) -> str:
@@ -69,7 +71,7 @@ class Keys:
             raise unreadable(key) from error
         if not isinstance(value, dict):
             raise unreadable(key)
-        return Stored(key, value, int(entry["mod_revision"]))
+        return Stored(key, value, int(entry["mod_revision"]), int(entry.get("lease", 0)))
 
     def absent(self, key: str) -> Part:
         """Return the condition that a key does not exist."""
