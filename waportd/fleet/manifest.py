@@ -1,4 +1,4 @@
-"""A manifest: what a snapshot consists of, and when and by whom it was made.
+"""A manifest: what a snapshot consists of, when it was made, and under which token.
 
 It is encrypted, and named by its SHA-256 and the token under which it lies. `Row.snapshot` names the manifests that may
 be restored, the newest first: so the engine says it, and not what lies in some store.

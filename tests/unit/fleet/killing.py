@@ -5,6 +5,7 @@ parent has no thread, and forks.
 """
 
 import asyncio
+import hashlib
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from storing import AT, KEYS, LEASE, Rows, change_one_chat, content, noise, row
 
 from waportd.fleet.directory import Directory
+from waportd.fleet.objects import MANIFEST, Place
 from waportd.fleet.snapshot_store import SnapshotStore
 
 STEPS = (
@@ -126,30 +128,37 @@ async def publish_third(here):
     await publish(here, here / "third", AT + 600)
 
 
+async def look_at_all(here):
+    """Each snapshot that the row names is whole, and so is each object that has a name."""
+    store, engine = site(here)
+    named = engine.rows["7"].snapshot.split()
+    assert len(named) == 2
+    for number, name in enumerate(named):
+        await store.restore(row(snapshot=name), here / f"named{number}")
+    directory, place = Directory(here / "store"), Place("7", 5)
+    for name in await directory.list(place):
+        stored = await directory.get(place, name, 1 << 20)
+        if name.startswith(MANIFEST):
+            assert hashlib.sha256(stored).hexdigest() == name.removeprefix(MANIFEST)
+        else:
+            KEYS.of("7").open(name, stored)
+
+
 async def look_after_publication(here, was_killed):
     """Either the second or the third snapshot is restored, whole; a publication then goes well, and nothing is left over."""
     manifest = await restore(here, here / "restored")
     folder = {AT + 300: "second", AT + 600: "third"}[manifest.at]
     assert was_killed or folder == "third"
     assert content(here / "restored") == content(here / folder)
+    await look_at_all(here)
     published = await publish(here, here / "third", AT + 900)
     await restore(here, here / "again")
     assert content(here / "again") == content(here / "third")
-    before = await Directory(here / "store").list(place := published_place(published))
     await publish(here, here / "third", AT + 1200)
-    await publish(here, here / "third", AT + 1500)
-    after = await Directory(here / "store").list(place)
-    needed = published.manifest.chunks
-    assert {name for name in after if not name.startswith("manifest-")} == needed
-    assert needed <= before.keys()
-    assert len(after) == len(needed) + 2
+    after = await Directory(here / "store").list(Place("7", 5))
+    assert {name for name in after if not name.startswith(MANIFEST)} == published.manifest.chunks
+    assert len(after) == len(published.manifest.chunks) + 2
     assert not list((here / "store").rglob(".new-*"))
-
-
-def published_place(published):
-    from waportd.fleet.objects import Place
-
-    return Place(published.row.user, published.row.token)
 
 
 async def restore_second(here):
