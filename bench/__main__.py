@@ -10,7 +10,17 @@ from pathlib import Path
 
 from bench import place
 
-GROUPS = ("warm", "start", "daemon", "scale", "messages", "snapshots", "browsers", "linked")
+GROUPS = (
+    "warm",
+    "start",
+    "daemon",
+    "scale",
+    "messages",
+    "snapshots",
+    "fleet_snapshots",
+    "browsers",
+    "linked",
+)
 
 
 def main() -> int:

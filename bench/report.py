@@ -22,6 +22,7 @@ GROUPS = {
     "scale": "With many assigned users",
     "messages": "Messages",
     "snapshots": "Snapshots of a login",
+    "fleet_snapshots": "Snapshots of a login in a fleet",
     "browsers": "Sessions with real browsers",
     "linked": "Linked sessions, on a page as heavy as the real one",
 }
