@@ -1,8 +1,10 @@
 """A run of all tests, whose parts are several processes."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,17 @@ echo begin "$@" >>made
 sleep 0.3
 echo end >>made
 exit $(cat outcome)
+"""
+RUN_ALL = f"""{PROGRAM}
+from pathlib import Path
+module.CHECKOUT, module.__file__, module.PARTS = Path.cwd(), sys.argv[2], dict.fromkeys(sys.argv[3:])
+sys.argv[1:] = []
+module.main()
+"""
+LONG_PART = """#!/bin/sh
+trap 'sleep 0.5; echo "$1 ended" >>seen; exit 1' INT
+echo "$1 begins" >>seen
+while :; do sleep 0.1; done
 """
 
 
@@ -87,3 +100,22 @@ def test_parts_run_beside_each_other_and_each_one_counts(tmp_path):
         now += 1 if line == "begin" else -1
         most = max(most, now)
     assert most == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_ends_it_ends_its_parts_and_waits_for_them(tmp_path, number):
+    (tmp_path / ".run/test").mkdir(parents=True)
+    part, seen = tmp_path / "part", tmp_path / "seen"
+    part.write_text(LONG_PART)
+    part.chmod(0o755)
+    seen.touch()
+    command = [sys.executable, "-c", RUN_ALL, ROOT / "tools", part, "one", "two"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True) as run:
+        deadline = time.monotonic() + 60
+        while seen.read_text().count("begins") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        # As a terminal does, or as a supervisor that knows of this process alone.
+        (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
+        assert run.wait(60) != 0
+    assert sorted(seen.read_text().splitlines())[1::2] == ["one ended", "two ended"]
