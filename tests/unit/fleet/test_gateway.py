@@ -25,7 +25,7 @@ def answer(status, body):
     return b"HTTP/1.1 %d Played\r\nConnection: close\r\n\r\n%s" % (status, content)
 
 
-async def call(gateway, limit_s=0.3):
+async def call(gateway, limit_s=30.0):
     return await gateway.call("v3/kv/range", {}, time.monotonic() + limit_s)
 
 
@@ -62,10 +62,19 @@ async def test_an_answer_may_be_wrapped(gateway, raw_server, body):
 async def test_an_error_is_understood_in_each_form(gateway, raw_server, code, text, cause, hint):
     for status, body in forms(code, text):
         raw_server.answer = answer(status, body)
+        said = await told(gateway)
+        assert text in str(said)
+        assert (said.cause, hint in said.hint) == (cause, True)
+
+
+async def told(gateway):
+    """Return the error of a call that had the time for an answer: a busy machine may take longer than others."""
+    for limit_s in (0.05, 0.5, 5):
         with pytest.raises(EngineUnavailable) as caught:
-            await call(gateway, 0.05)
-        assert text in str(caught.value)
-        assert (caught.value.cause, hint in caught.value.hint) == (cause, True)
+            await call(gateway, limit_s)
+        if "no answer within" not in str(caught.value):
+            break
+    return caught.value
 
 
 async def test_the_cause_is_said_though_the_last_try_knew_none():
