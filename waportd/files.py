@@ -12,8 +12,12 @@ from typing import IO, Final
 _MAX_LINKS: Final = 40
 """The most links on the way to a folder, as in the kernel (path_resolution(7))."""
 _THROUGH: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a file is opened that nobody else has made."""
+LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a folder is opened that is no link."""
+READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a file is opened that is no link. A pipe is not waited for: `read` refuses one."""
 
 
 @contextlib.contextmanager
@@ -46,7 +50,7 @@ def _walk(path: Path, above: int | None) -> int:
             else:
                 os.close(here)
                 here = step
-        return _step(".", here, way, _LIST)
+        return _step(".", here, way, LIST)
     finally:
         os.close(here)
 
@@ -93,7 +97,7 @@ def read(path: Path | str, most: int, above: int | None = None) -> bytes:
 
     Raises OSError, also for anything but a regular file: a link, or a pipe, which would block.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
+    descriptor = os.open(path, READ, dir_fd=above)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -123,7 +127,7 @@ def replace(
         os.unlink(new, dir_fd=folder)
     try:
         # Narrow from the first moment, whatever the umask; wider only when the content is there.
-        with os.fdopen(os.open(new, _NEW, 0o600, dir_fd=folder), "wb") as file:
+        with os.fdopen(os.open(new, NEW, 0o600, dir_fd=folder), "wb") as file:
             if owner is not None:
                 os.fchown(file.fileno(), *owner)
             file.write(content)
@@ -146,7 +150,7 @@ def make_folder(root: int, parts: Sequence[str], mode: int = 0o700) -> int:
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(part, mode, dir_fd=above)
-            here = os.open(part, _LIST, dir_fd=above)
+            here = os.open(part, LIST, dir_fd=above)
         finally:
             os.close(above)
     return here
@@ -156,7 +160,7 @@ def write_new(root: int, parts: Sequence[str], content: IO[bytes], mode: int = 0
     """Write a file that is not there yet, in a folder that `make_folder` makes."""
     folder = make_folder(root, parts[:-1])
     try:
-        descriptor = os.open(parts[-1], _NEW, mode, dir_fd=folder)
+        descriptor = os.open(parts[-1], NEW, mode, dir_fd=folder)
     finally:
         os.close(folder)
     with os.fdopen(descriptor, "wb") as file:

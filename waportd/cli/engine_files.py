@@ -163,8 +163,7 @@ class Shelf:
     def write_history(self, history: "History") -> None:
         """Note something for the next call."""
         new = f"{MAKING}{secrets.token_hex(4)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(new, flags, 0o600, dir_fd=self._descriptor), "wb") as file:
+        with os.fdopen(os.open(new, files.NEW, 0o600, dir_fd=self._descriptor), "wb") as file:
             file.write(json.dumps(asdict(history)).encode())
             os.fchmod(file.fileno(), 0o644)
             file.flush()
@@ -229,7 +228,7 @@ def opened(config: Config) -> Iterator[Shelf]:
     before = os.umask(0o022)
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(folder, files.LIST)
     except OSError as error:
         raise Problem(
             f"{folder} cannot be used: {error.strerror}", "it must be a folder that belongs to root"
@@ -362,7 +361,7 @@ def _copy_file(path: Path, copy: Path) -> None:
 
 def unpack(file: IO[bytes], target: Path, path: Path) -> None:
     """Unpack an archive of files and folders; refuse it as a whole where there is anything else in it."""
-    root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    root = os.open(target, files.LIST)
     count = 0
     try:
         with Limited(fileobj=file) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:

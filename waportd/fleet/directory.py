@@ -29,7 +29,6 @@ _NEW: Final = ".new-"
 _PIECE: Final = 512 << 10
 """Bytes that are read at once."""
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TOKEN: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _UNREADABLE: Final = {errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EISDIR, errno.ELOOP}
@@ -171,7 +170,7 @@ def _sync(folder: Path) -> None:
 
 def _get(folder: Path, name: str, most: int) -> bytes:
     try:
-        with _opened(folder / name, _READ) as descriptor:
+        with _opened(folder / name, files.READ) as descriptor:
             content = _content(descriptor, most)
     except FileNotFoundError:
         raise ObjectMissing(f"{folder / name} is missing") from None

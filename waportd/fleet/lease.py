@@ -27,7 +27,6 @@ LEASE_FILE: Final = "lease.json"
 _ENVIRONMENT_FILE = re.compile(r"([1-9][0-9]{0,4})\.env")
 _MAX_BYTES: Final = 64 * 1024
 """Bytes of a file that are read; a lease has some 200, an environment 2 KiB."""
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +134,7 @@ class LeaseFolder:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=self._folder)
         try:
-            with os.fdopen(os.open(new, _NEW, 0o600, dir_fd=self._folder), "wb") as file:
+            with os.fdopen(os.open(new, files.NEW, 0o600, dir_fd=self._folder), "wb") as file:
                 file.write(text.encode())
             yield
             os.replace(new, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)

@@ -23,9 +23,6 @@ MAX_BYTES: Final = 8 << 30
 """In a snapshot; a login has 50 MB to 2.5 GB."""
 MAX_DEPTH: Final = 32
 
-_LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OWNER_FILE, _OWNER_FOLDER = 0o600, 0o700
 """What the owner of a restored folder may always do with it."""
 
@@ -92,7 +89,7 @@ def _items(here: int, above: str, budget: _Budget) -> Iterator[Item]:
         if stat.S_ISDIR(found.st_mode):
             budget.take(path)
             yield Folder(path, mode)
-            descriptor = os.open(name, _LIST, dir_fd=here)
+            descriptor = os.open(name, files.LIST, dir_fd=here)
             try:
                 yield from _items(descriptor, f"{path}/", budget)
             finally:
@@ -106,7 +103,7 @@ def _items(here: int, above: str, budget: _Budget) -> Iterator[Item]:
 
 
 def _chunks(here: int, name: str, path: str, found: os.stat_result, folder: Path) -> Iterator[bytes]:
-    descriptor = os.open(name, _READ, dir_fd=here)
+    descriptor = os.open(name, files.READ, dir_fd=here)
     try:
         for at in range(0, found.st_size, CHUNK_BYTES):
             chunk = os.pread(descriptor, min(CHUNK_BYTES, found.st_size - at), at)
@@ -163,7 +160,7 @@ class NewFolder:
 
     def write(self, file: File, index: int, chunk: bytes) -> None:
         """Write a chunk of a file. One with nothing but zeros becomes a hole."""
-        with self._failing(), self._open(file, os.O_CREAT if index == 0 else 0) as descriptor:
+        with self._failing(), self._open(file, new=index == 0) as descriptor:
             at = index * CHUNK_BYTES
             left = memoryview(chunk if chunk.strip(b"\0") else b"")
             while left:
@@ -172,7 +169,7 @@ class NewFolder:
 
     def finish(self, file: File) -> None:
         """Have a whole file on the disk."""
-        with self._failing(), self._open(file, 0 if file.chunks else os.O_CREAT) as descriptor:
+        with self._failing(), self._open(file, new=not file.chunks) as descriptor:
             os.ftruncate(descriptor, file.size)
             os.fchmod(descriptor, file.mode | _OWNER_FILE)
             os.fsync(descriptor)
@@ -197,9 +194,9 @@ class NewFolder:
         return self._new / path
 
     @contextlib.contextmanager
-    def _open(self, file: File, flags: int) -> Iterator[int]:
-        exclusive = _CREATE if flags else _CREATE & ~(os.O_CREAT | os.O_EXCL)
-        descriptor = os.open(self._path(file.path), exclusive, _OWNER_FILE)
+    def _open(self, file: File, *, new: bool) -> Iterator[int]:
+        flags = files.NEW if new else files.NEW & ~(os.O_CREAT | os.O_EXCL)
+        descriptor = os.open(self._path(file.path), flags, _OWNER_FILE)
         try:
             yield descriptor
         finally:
