@@ -110,9 +110,7 @@ class Etcd(Engine):
 
     async def _require(self, lease: Lease, deadline: float) -> None:
         """Raise LeaseLost unless most members of etcd say that a host holds this lease."""
-        found = await self._transactions.read([lease_key(lease.host)], deadline)
-        stored = found.get(lease_key(lease.host))
-        if stored is None or (stored.revision, stored.lease) != (lease.incarnation, lease.id):
+        if not _is_held(lease, await self._transactions.read([lease_key(lease.host)], deadline)):
             raise _lease_lost(lease)
 
     async def release(self, lease: Lease) -> None:
@@ -324,8 +322,8 @@ def _new_change() -> str:
 
 
 def _is_held(lease: Lease, found: Mapping[str, Stored]) -> bool:
-    key = lease_key(lease.host)
-    return key in found and found[key].revision == lease.incarnation
+    stored = found.get(lease_key(lease.host))
+    return stored is not None and (stored.revision, stored.lease) == (lease.incarnation, lease.id)
 
 
 def _lease_lost(lease: Lease) -> LeaseLost:
