@@ -1,24 +1,15 @@
 """A host of a fleet on a real systemd: the units of its lease and of its sessions, with times of seconds."""
 
-import subprocess
-
 import pytest
+import user_journal
 from lease_host import LeaseHost
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Put what keeper and systemd said into the report of a failed test."""
-    report = (yield).get_result()
-    if report.failed and call.when in {"setup", "call"}:
-        log = subprocess.run(
-            ["journalctl", "--user", "--no-pager", "-o", "short-precise", "-n", "150"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        report.sections.append(("journal", log.stdout or log.stderr))
+    outcome = yield
+    user_journal.add_to(outcome.get_result(), call.when)
 
 
 @pytest.fixture(scope="session")

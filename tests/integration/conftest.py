@@ -1,8 +1,7 @@
 """The daemon, the stand-in and the real systemd that integration tests share."""
 
-import subprocess
-
 import pytest
+import user_journal
 from browser import Browser, Proxy
 from harness import LIGHT_SERVER, SESSIONS, StandIn, Waportd, free_port
 
@@ -11,16 +10,7 @@ from harness import LIGHT_SERVER, SESSIONS, StandIn, Waportd, free_port
 def pytest_runtest_makereport(item, call):
     """Put what daemon, servers and systemd said into the report of a failed test."""
     outcome = yield
-    report = outcome.get_result()
-    if report.failed and call.when in {"setup", "call"}:
-        log = subprocess.run(
-            ["journalctl", "--user", "--no-pager", "-o", "short-precise", "-n", "150"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        report.sections.append(("journal", log.stdout or log.stderr))
+    user_journal.add_to(outcome.get_result(), call.when)
 
 
 def pytest_sessionstart():
