@@ -141,13 +141,18 @@ describe('a linked session is brought back in the living process', () => {
             for (const pid of zygotes) spawnSync('kill', ['-KILL', pid]);
             const began = performance.now();
             sent = session.server
-                .post('/send', TEXT)
+                .post('/send', { ...TEXT, message: 'is anybody there' })
                 .then(({ status, json }) => ({ status, json, took: performance.now() - began }));
         };
         const { sameBrowser } = await survive(t, session, kill, 'browser_lost');
         assert.equal(sameBrowser, false);
         const { status, json, took } = await sent;
-        assert.deepEqual([status, json.cause], [400, 'not_connected']);
+        // What draws a page may outlive for a moment what it came from, and send the message still.
+        const arrived = (await standin.sent()).filter(({ body }) => body === 'is anybody there').length;
+        assert.deepEqual(
+            [status, json.cause, arrived],
+            status === 200 ? [200, undefined, 1] : [400, 'not_connected', 0],
+        );
         assert.ok(took < 30_000, `${took} ms`);
     });
 
