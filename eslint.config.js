@@ -16,7 +16,9 @@ const browser = readonly(
     'Blob CSS DOMException DOMParser addEventListener cancelAnimationFrame devicePixelRatio getSelection ' +
         'history matchMedia open removeEventListener requestAnimationFrame sessionStorage',
 );
-const page = readonly('Blob EventSource document indexedDB localStorage location navigator window');
+const page = readonly(
+    'Blob EventSource XMLHttpRequest document indexedDB localStorage location navigator window',
+);
 
 module.exports = [
     { ignores: ['.venv/', 'node_modules/', '.run/', 'build/', 'debian/', 'dist/'] },

@@ -101,12 +101,14 @@ class Site {
     // ---- what a browser loads -------------------------------------------------------------------
 
     async serveSite(request) {
-        const { pathname } = new URL(request.url, 'https://web.whatsapp.com');
+        const { pathname, searchParams } = new URL(request.url, 'https://web.whatsapp.com');
         switch (`${request.method} ${pathname}`) {
             case 'GET /':
                 return { type: 'text/html', body: this.refusesBrowser ? this.refusal() : this.indexHtml() };
             case 'GET /frame':
                 return { type: 'text/html', body: '<!doctype html><title>frame</title>' };
+            case 'GET /hang':
+                return { stream: endingAfter(searchParams.get('ms')) };
             case 'POST /upload':
                 return { json: await this.media.take(request) };
             case 'POST /downlink':
@@ -451,6 +453,13 @@ function completePasskey(site, page) {
 }
 
 /** A key and a self-signed certificate, made by openssl through pipes: neither is ever written to disk. */
+/** Keeps an answer open for some milliseconds, for ever when there is no number of them. */
+function endingAfter(ms) {
+    return (response) => {
+        if (ms) setTimeout(() => response.end(), Number(ms)).unref();
+    };
+}
+
 function makeCertificate() {
     const pem = execFileSync(
         'openssl',

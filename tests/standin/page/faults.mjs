@@ -1,9 +1,13 @@
 /** Faults and habits of pages, on demand. */
 
-/** Keeps the page from answering, for ever when no end is given. */
-export function hang({ ms = Infinity }) {
-    const end = performance.now() + ms;
-    while (performance.now() < end);
+/**
+ * Keeps the page from answering, for ever when no end is given. By a request that blocks its thread: a loop
+ * would take a processor from all others, too.
+ */
+export function hang({ ms = '' }) {
+    const request = new XMLHttpRequest();
+    request.open('GET', `/hang?ms=${ms}`, false);
+    request.send();
 }
 
 /**
