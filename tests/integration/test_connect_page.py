@@ -14,16 +14,25 @@ SOON = 10.0
 """Seconds in which nobody takes a page for stuck; a browser that is started again takes longer here."""
 
 
+@pytest.fixture
+def light(light_waportd):
+    """For what is shown alone: whose code it is makes no difference."""
+    light_waportd.start()
+    return light_waportd
+
+
 def open_page(browser, front_end, user="1", **query):
     browser.open(f"{front_end.url}/connect?{urllib.parse.urlencode({'user': user, 'lang': 'en', **query})}")
 
 
+def read_code(browser, waportd, user="1"):
+    """Return the code that a camera reads off the screen now, if it is the one that the API has."""
+    return (read := browser.code()) and read == waportd.qr(user)["qr"] and read
+
+
 def shown_code(browser, waportd, user="1"):
-    """Return the code that a camera reads off the screen, which is the one that the API has."""
-    return until(
-        lambda: (read := browser.code()) and read == waportd.qr(user)["qr"] and read,
-        "the API's code on the screen",
-    )
+    """Return it when it is there."""
+    return until(lambda: read_code(browser, waportd, user), "the API's code on the screen")
 
 
 def test_a_phone_is_linked_by_the_code_on_the_screen(browser, front_end, waportd, standin):
@@ -114,43 +123,42 @@ def is_shown_whole(browser, width, height, **_):
     return left >= 0 and top >= 0 and right <= width and bottom <= height
 
 
-@pytest.mark.parametrize("lang", ["en", "pt-BR", "es"])
 @pytest.mark.parametrize("font", ["16px", "32px"])
-def test_the_whole_code_fits_into_every_window(browser, front_end, waportd, font, lang):
-    open_page(browser, front_end, lang=lang)
-    shown_code(browser, waportd)
-    for name, window in WINDOWS.items():
-        browser.look(**window)
-        browser.run("document.documentElement.style.fontSize = arguments[0]", font)
-        browser.run("dispatchEvent(new Event('resize'))")
-        # The page learns of its new window when the browser has the time, and then fits the code in once more.
-        until(lambda window=window: is_shown_whole(browser, **window), f"the whole code on {name}")
-        assert browser.overflow() <= 0, (name, font)
-        # It may be the next one by now.
-        shown_code(browser, waportd)
+def test_the_whole_code_fits_into_every_window(browser, front_end, light, font):
+    for lang in ("en", "pt-BR", "es"):
+        open_page(browser, front_end, lang=lang)
+        shown_code(browser, light)
+        for name, window in WINDOWS.items():
+            browser.look(**window)
+            browser.run("document.documentElement.style.fontSize = arguments[0]", font)
+            browser.run("dispatchEvent(new Event('resize'))")
+            # The page learns of its new window when the browser has the time, and then moves its parts once more.
+            what = f"the whole code on {name}, in {lang}"
+            until(lambda window=window: is_shown_whole(browser, **window) and read_code(browser, light), what)
+            assert browser.overflow() <= 0, (name, font, lang)
 
 
-def test_a_phone_begins_with_its_number(browser, front_end, waportd):
+def test_a_phone_begins_with_its_number(browser, front_end, light):
     """It cannot scan its own screen."""
     browser.look(width=390, height=844)
     open_page(browser, front_end)
     browser.see("Your WhatsApp phone number", "Scan a QR code instead")
     free_of_barriers(browser, width=390, height=844)
     browser.press("Scan a QR code instead")
-    shown_code(browser, waportd)
+    shown_code(browser, light)
     browser.look()
 
 
-def test_who_comes_and_goes_is_never_kept_waiting(browser, front_end, waportd):
+def test_who_comes_and_goes_is_never_kept_waiting(browser, front_end, light):
     """Each page holds a stream, and a browser opens six connections to a host."""
     for visit in range(9):
         began = time.monotonic()
         open_page(browser, front_end, visit=visit)
-        shown_code(browser, waportd)
+        shown_code(browser, light)
         assert time.monotonic() - began < SOON, visit
 
 
-def test_a_page_whose_program_does_not_load_says_so(browser, front_end, waportd):
+def test_a_page_whose_program_does_not_load_says_so(browser, front_end, light):
     said = {
         "en": ("This page did not load", "This page needs JavaScript"),
         "pt-BR": ("Esta página não carregou", "Esta página precisa de JavaScript"),
@@ -229,18 +237,18 @@ def loaded(browser):
     )
 
 
-def test_a_part_that_does_not_load_is_named_and_loaded_again(browser, front_end, waportd):
+def test_a_part_that_does_not_load_is_named_and_loaded_again(browser, front_end, light):
     browser.command("Network.enable")
     try:
         browser.command("Network.setBlockedURLs", urls=["*/connect-pairing.mjs"])
         open_page(browser, front_end)
-        shown_code(browser, waportd)
+        shown_code(browser, light)
         browser.press("Link with phone number instead")
         browser.see("A part of this page did not load", "Check your connection")
         free_of_barriers(browser)
         browser.command("Network.setBlockedURLs", urls=[])
         browser.press("Load again")
-        shown_code(browser, waportd)
+        shown_code(browser, light)
         browser.press("Link with phone number instead")
         browser.see("Your WhatsApp phone number")
     finally:
@@ -363,7 +371,7 @@ def test_the_page_leads_through_everything_in_spanish(browser, front_end, waport
     browser.see("Vincula con tu número de teléfono", "Obtener código")
 
 
-def test_the_language_is_the_browsers_unless_the_address_names_one(browser, front_end, waportd):
+def test_the_language_is_the_browsers_unless_the_address_names_one(browser, front_end, light):
     browser.command("Network.enable")
     wanted = {"es-MX,es;q=0.9,en;q=0.8": "es", "pt-BR,pt;q=0.9": "pt-BR", "de,en;q=0.5": "en"}
     words = {"es": "Vincula tu WhatsApp", "pt-BR": "Conecte o seu WhatsApp", "en": "Link your WhatsApp"}
@@ -496,12 +504,12 @@ def web_app(front_end):
         yield address
 
 
-def test_a_web_app_embeds_the_page_where_it_is_allowed_to(browser, web_app, waportd):
+def test_a_web_app_embeds_the_page_where_it_is_allowed_to(browser, web_app, light):
     browser.open(web_app)
     until(lambda: any("frame-ancestors" in one for one in browser.complaints()), "the browser's refusal")
-    waportd.configure(api={"frame_ancestors": [web_app]})
-    waportd.reload()
+    light.configure(api={"frame_ancestors": [web_app]})
+    light.reload()
     browser.open(web_app)
     code = until(lambda: browser.code("iframe"), "a code in the frame")
-    assert code == waportd.qr("1")["qr"]
+    assert code == light.qr("1")["qr"]
     assert browser.complaints() == []
