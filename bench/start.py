@@ -25,7 +25,7 @@ def rows(*, quick: bool) -> list[Row]:
             *_first(waportd, units, 3 if quick else 41),
             *_recovery(waportd, units, 3 if quick else 25),
             *_one_more(waportd, units, 2 if quick else 21),
-            *_many(waportd, units, count=20 if quick else MANY, rounds=1 if quick else 2),
+            *_many(waportd, units, count=5 if quick else MANY, rounds=1 if quick else 2),
         ]
 
 

@@ -39,7 +39,7 @@ REPORT = ROOT / ".run/test/chaos.json"
 LONGEST_DOWN = 30.0
 """Seconds for which a session may be anything but ready."""
 HANG = 13_000
-"""Milliseconds for which a page computes: more than one probe of the server waits, less than a dead page."""
+"""Milliseconds for which a page is busy: more than one probe of the server waits, less than a dead page."""
 LOOK = 0.25
 """Seconds between two looks at a session."""
 DRAINED = 120.0
