@@ -290,7 +290,7 @@ def test_a_stop_holds_against_who_polls_all_the_time(site):
     site.call("PUT", "/v1/users/16", 201)
     with site.machine.start("/usr/bin/python3", "-c", POLLER, SOCKET, user="webapp") as poller:
         try:
-            times = 100 if EVERYTHING else 20
+            times = 100 if EVERYTHING else 8
             for number in range(times):
                 site.machine.systemctl("stop", "whatsapp@5016.socket")
                 for _ in range(5):

@@ -203,7 +203,7 @@ def delete(site, users):
 def test_a_daemon_killed_while_it_assigns_ports_gives_each_to_one_user(linked):
     """Whatever moment the kill meets: what was answered holds, and no port has two owners."""
     answered = {}
-    for moment in range(40 if EVERYTHING else 4):
+    for moment in range(40 if EVERYTHING else 2):
         users = [f"churn_{moment}_{number}" for number in range(4)]
         with lived_through(linked, "kill -9: the daemon, during assignments"):
             before = linked.main_pid("waportd.service")
@@ -502,7 +502,7 @@ def waiting(site):
 
 
 def test_a_hundred_servers_that_crash_again_and_again_disturb_nobody(linked):
-    users = [f"loop_{number}" for number in range(100 if EVERYTHING else 20)]
+    users = [f"loop_{number}" for number in range(100 if EVERYTHING else 8)]
     with lived_through(linked, f"{len(users)} crash loops at once") as lived:
         for user in users:
             linked.call("GET", f"/api/port?user_id={user}")
@@ -572,7 +572,7 @@ def test_after_a_power_cut_all_that_was_answered_is_there(linked):
     )
 
 
-MANY = 100 if EVERYTHING else 30
+MANY = 100 if EVERYTHING else 14
 
 
 @pytest.fixture(scope="module")
