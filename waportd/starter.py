@@ -353,13 +353,14 @@ class Starter:
         await self._observer.pacer.release(port)
         await self._sockets.forget_failures(port)
         has_answered = False
+        is_joined = self._observer.is_starting(port)
         self._observer.streams.begin_next(port)
         try:
             if assignment.memory_max is not None:
                 await self._manager.limit_memory(service_unit(port), assignment.memory_max)
             has_answered = await self._first_answers.start(assignment)
         except JobFailed as error:
-            await self._start_again(port, error)
+            await self._start_again(port, error, is_joined=is_joined)
         await self._observer.note_started(port)
         return has_answered
 
@@ -368,12 +369,18 @@ class Starter:
         if self._assignments.known(user).assignment.socket_boot != self._observer.boot:
             await self._assignments.change(user, socket_boot=self._observer.boot)
 
-    async def _start_again(self, port: Port, error: JobFailed) -> None:
-        """Start once more where the port was not free and now is; else raise why the start failed."""
+    async def _start_again(self, port: Port, error: JobFailed, *, is_joined: bool = False) -> None:
+        """Start once more where the port was not free and now is; else raise why the start failed.
+
+        Also where systemd had begun a start before (``is_joined``), which the request for one joined: what was in its way
+        may have been fixed since.
+        """
         # Not by the socket's state: after a few quick failures of the service the socket is down, too.
-        if error.result in {"dependency", "assert"}:
+        is_port = error.result in {"dependency", "assert"}
+        if is_port or (is_joined and error.result == "failed"):
             try:
-                await self._sockets.clear_port(port, error)
+                if is_port:
+                    await self._sockets.clear_port(port, error)
                 await self._manager.start(service_unit(port))
             except JobFailed as second:
                 error = second

@@ -52,6 +52,37 @@ async def test_a_failed_start_is_tried_again_when_asked(supervisor, systemd):
     assert ("reset_failed", service_unit(PORT)) in systemd.calls
 
 
+@pytest.mark.also_without("first_answers")
+async def test_a_start_that_joins_an_attempt_that_fails_is_made_again(supervisor, systemd):
+    """systemd has just begun to restart a server that could not run, when it is fixed and somebody starts it."""
+    service = service_unit(PORT)
+    await supervisor.assign(ONE)
+    systemd.change(service, active_state="activating", sub_state="start")
+    systemd.fail_to_start(service, result="exit-code", exit_code=1, exit_status=203)
+    start = systemd.start
+
+    async def start_and_mend(unit):
+        try:
+            await start(unit)
+        finally:
+            if unit == service:
+                systemd.start = start
+                systemd.mend(service)
+
+    systemd.start = start_and_mend
+    await supervisor.ensure(ONE)
+    assert systemd.calls.count(("start", service)) == 2
+
+
+@pytest.mark.also_without("first_answers")
+async def test_one_that_joins_none_is_made_once(supervisor, systemd):
+    service = service_unit(PORT)
+    systemd.fail_to_start(service, result="exit-code", exit_code=1, exit_status=203)
+    with pytest.raises(ServerFailed, match="node"):
+        await supervisor.ensure(ONE)
+    assert systemd.calls.count(("start", service)) == 1
+
+
 async def test_polls_do_not_repeat_a_failed_start(supervisor, systemd):
     systemd.fail_to_start(service_unit(PORT), result="exit-code", exit_code=1, exit_status=1)
     with pytest.raises(ServerFailed):
