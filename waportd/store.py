@@ -168,18 +168,12 @@ class SqliteStore:
 
     async def put(self, assignments: Iterable[Assignment]) -> None:
         """Insert or replace, all or none; raise StoreError if a port would belong to two users."""
-        rows = [to_row(assignment) for assignment in assignments]
-        columns = (*COLUMNS, "checksum")
-        updates = ", ".join(f"{column} = excluded.{column}" for column in columns[1:])
-        statement = (
-            f"INSERT INTO assignment ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "  # noqa: S608
-            f"ON CONFLICT (user) DO UPDATE SET {updates}"
-        )
-        await self._write(statement, [(*row, _checksum(COLUMNS, row)) for row in rows])
+        changed = list(assignments)
+        await self.run(lambda db: insert(db, changed))
 
     async def remove(self, user: User) -> None:
         """Forget a user; an unknown one is no error."""
-        await self._write("DELETE FROM assignment WHERE user = ?", [(user,)])
+        await self.run(lambda db: delete(db, user))
 
     async def load_tokens(self) -> list[Token]:
         """Return all tokens, the oldest first."""
@@ -248,6 +242,25 @@ class SqliteStore:
 
         # Shielded: a caller that is cancelled must not leave it uncertain whether the write happened.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, transaction))
+
+
+def insert(db: sqlite3.Connection, assignments: Iterable[Assignment]) -> None:
+    """Insert or replace assignments, within `SqliteStore.run`."""
+    columns = (*COLUMNS, "checksum")
+    updates = ", ".join(f"{column} = excluded.{column}" for column in columns[1:])
+    statement = (
+        f"INSERT INTO assignment ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "  # noqa: S608
+        f"ON CONFLICT (user) DO UPDATE SET {updates}"
+    )
+    rows = [to_row(assignment) for assignment in assignments]
+    # The cursor stays on this thread: one that another thread drops resets the statement that the next write is
+    # executing.
+    db.executemany(statement, [(*row, _checksum(COLUMNS, row)) for row in rows])
+
+
+def delete(db: sqlite3.Connection, user: User) -> None:
+    """Delete the assignment of a user, within `SqliteStore.run`."""
+    db.execute("DELETE FROM assignment WHERE user = ?", (user,))
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -396,11 +409,12 @@ def _assignments(rows: Iterable[tuple[object, ...]], path: Path) -> list[Assignm
     for *values, checksum in rows:
         if _checksum(COLUMNS, values) != checksum:
             raise _damaged(path, f"what it holds of user {values[0]!r:.80} is not what was written")
-        found.append(_from_row(tuple(values)))
+        found.append(from_row(tuple(values)))
     return found
 
 
-def _from_row(row: tuple[object, ...]) -> Assignment:
+def from_row(row: Sequence[object]) -> Assignment:
+    """Return the assignment that `to_row` made values of. Raises ValueError, KeyError."""
     values = dict(zip(COLUMNS, row, strict=True))
     return Assignment(
         user=User(str(values["user"])),

@@ -3,87 +3,20 @@
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import ssl
 import statistics
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
-from engine_contract import SLACK_S, TTL_S, EngineContract, Fleet, row
+from engine_contract import SLACK_S, TTL_S, EngineContract, row
+from etcd_site import AMPLE_S, site_on
 from testbed import etcd
 
 from waportd.fleet.engine import EngineUnavailable, LeaseLost, Reset, Unsettled
-from waportd.fleet.etcd import Etcd
 
 LIMIT_S = 2.0
 """Seconds that a call takes at most, where a test waits for the end of that."""
-AMPLE_S = 20.0
-"""The same, where a test does not."""
-_numbers = itertools.count()
-
-
-class Site:
-    """A cluster, below a prefix that no other test uses."""
-
-    def __init__(self, cluster):
-        self.cluster = cluster
-        self.prefix = f"/test{next(_numbers)}"
-        self._engines = []
-
-    def engine(self, limit_s=AMPLE_S, endpoints=None, **options):
-        engine = Etcd(endpoints or self.cluster.endpoints, prefix=self.prefix, limit_s=limit_s, **options)
-        self._engines.append(engine)
-        return engine
-
-    async def fleet(self, *names, engine=None, **options):
-        fleet = Fleet(engine or self.engine(**options))
-        [first, *_] = await fleet.join(*names)
-        await fleet.engine.state()
-        await fleet.engine.settle(first)
-        return fleet
-
-    async def close(self):
-        for engine in self._engines:
-            await engine.close()
-
-    def interrupt(self):
-        self.cluster.kill()
-        self.cluster.start()
-
-    def compact(self, revision):
-        self.cluster.compact(revision)
-
-    def save(self):
-        return self.cluster.save()
-
-    def restore(self, saved):
-        self.cluster.restore(saved, f"token{next(_numbers)}")
-
-    def set_up_again(self):
-        self.cluster.set_up_again(f"token{next(_numbers)}")
-
-    @contextlib.contextmanager
-    def away(self):
-        self.cluster.kill()
-        try:
-            yield
-        finally:
-            self.cluster.start()
-
-    def connections(self):
-        """Return how many connections to the members this process has."""
-        ports = tuple(f":{member.port:04X}" for member in self.cluster.members)
-        lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
-        sockets = {f"socket:[{fields[9]}]" for fields in lines if fields[2].endswith(ports)}
-        return sum(_target(path) in sockets for path in Path("/proc/self/fd").iterdir())
-
-
-def _target(path):
-    with contextlib.suppress(FileNotFoundError):  # the folder itself was open
-        return str(path.readlink())
-    return None
 
 
 @pytest.fixture(scope="module", params=etcd.RELEASES)
@@ -98,15 +31,6 @@ def three(request):
     """A cluster of three members, of the older release unless all is to be tried (WAPORTD_FAULTS=all)."""
     with etcd.running(request.param, 3) as cluster:
         yield cluster
-
-
-@contextlib.asynccontextmanager
-async def site_on(cluster):
-    site = Site(cluster)
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 class TestOneMember(EngineContract):

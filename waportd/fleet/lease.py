@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 
 from waportd import files
 from waportd.errors import StoreError
+from waportd.fleet.boot_clock import Clock
 from waportd.fleet.engine import Lease, LeaseLost
 from waportd.model import Port
 
@@ -211,6 +212,43 @@ class Environments:
             raise _unusable(self._path / name, error) from error
         except ValueError as error:
             raise _unusable(self._path / name, error) from error
+
+
+class OwnLease:
+    """The lease of this host as it is now: one open folder for each incarnation, as its keeper comes and goes."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._open: Environments | None = None
+
+    def current(self) -> Environments:
+        """Return the folder of the lease that covers this moment: another object for each incarnation.
+
+        Raises LeaseLost where there is none, and StoreError.
+        """
+        if self._open is not None:
+            with contextlib.suppress(LeaseLost):
+                self._require(self._open)
+                return self._open
+            self.close()
+        found = Environments(self._path)
+        try:
+            self._require(found)
+        except BaseException:
+            found.close()
+            raise
+        self._open = found
+        return found
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _require(self, found: Environments) -> None:
+        found.require(self._clock.now_s(), self._clock.boot_id())
 
 
 def _held(document: Any) -> Held:

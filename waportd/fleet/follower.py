@@ -1,0 +1,99 @@
+"""Follows the engine: the state of the fleet, and each word of the engine that counts for the membership."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from waportd.fleet.engine import Engine, EngineUnavailable, Reset, State
+from waportd.fleet.membership import GAP_S, Membership
+
+log = logging.getLogger(__name__)
+
+_RETRY_S: Final = 1.0
+"""Seconds from a failure to the next try."""
+_PROBE_S: Final = GAP_S / 3
+"""Seconds between two questions whether the engine is there: in a quiet fleet nothing else is heard of it."""
+
+
+class Follower:
+    """Keeps the newest state of the fleet in memory."""
+
+    def __init__(
+        self, engine: Engine, membership: Membership, now: Callable[[], float], changed: Callable[[], None]
+    ) -> None:
+        """Call ``changed`` after each change. ``now`` is the clock of the membership, in seconds."""
+        self._engine = engine
+        self._membership = membership
+        self._now = now
+        self._changed = changed
+        self._said: str | None = None
+        self.state: State | None = None
+        """None until the engine was read for the first time."""
+
+    async def run(self) -> NoReturn:
+        """Follow until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow())
+            tasks.create_task(self._probe())
+        raise AssertionError  # neither ends
+
+    async def refresh(self) -> State:
+        """Read the state now, and return it: what is to be acted upon must not be old. Raises EngineUnavailable."""
+        try:
+            state = await self._engine.state()
+        except EngineUnavailable as error:
+            self.lose(error)
+            raise
+        self._take(state)
+        assert self.state is not None
+        return self.state
+
+    def lose(self, error: EngineUnavailable) -> None:
+        """Take note that a call of this host was not answered."""
+        self._membership.lose()
+        if self._said is None:
+            log.warning("Cannot reach the engine: %s", error)
+        self._said = error.message
+
+    async def _follow(self) -> NoReturn:
+        while True:
+            try:
+                state = await self.refresh()
+                async with contextlib.aclosing(self._engine.watch(state.revision)) as changes:
+                    async for change in changes:
+                        if isinstance(change, Reset):
+                            log.info("The state of the fleet is read again: %s", change.reason)
+                        # What was read meanwhile may be newer.
+                        elif self.state is not None and change.revision > self.state.revision:
+                            self._take(self.state.after(change))
+            except EngineUnavailable as error:
+                self.lose(error)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _probe(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(_PROBE_S)
+            try:
+                epoch = await self._engine.epoch()
+            except EngineUnavailable as error:
+                self.lose(error)
+            else:
+                if self.state is not None and epoch == self.state.epoch:
+                    self._membership.heard(self._now())
+                    self._heard()
+
+    def _take(self, state: State) -> None:
+        same_epoch = self.state is not None and self.state.epoch == state.epoch
+        if same_epoch and self.state is not None and state.revision < self.state.revision and state.settled:
+            return  # an answer that was overtaken
+        self.state = state
+        self._membership.observe(state, self._now())
+        self._heard()
+        self._changed()
+
+    def _heard(self) -> None:
+        if self._said is not None:
+            log.info("The engine answers again")
+            self._said = None
