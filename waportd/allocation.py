@@ -4,12 +4,14 @@ import asyncio
 import collections
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from typing import cast
 
 from waportd import units
 from waportd.assignments import Assignments
 from waportd.config import Config
 from waportd.errors import Conflict, WaportdError
+from waportd.host import Host
 from waportd.model import Assignment, Options, Port, User, service_unit
 from waportd.mover import Mover
 from waportd.observer import Observer
@@ -39,6 +41,7 @@ class Allocator:
         starter: Starter,
         mover: Mover,
         meter: UsageMeter,
+        host: Host,
     ) -> None:
         self._config = config
         self._assignments = assignments
@@ -48,6 +51,7 @@ class Allocator:
         self._starter = starter
         self._mover = mover
         self._meter = meter
+        self._host = host
         self._choosing: dict[Port, User] = {}
         """Ports that are reserved for a user who does not have them yet."""
         self._taken_below = 0
@@ -167,9 +171,14 @@ class Allocator:
         """Return which user has, or is getting, which port."""
         return collections.ChainMap(self._choosing, self._registry.owners())
 
-    def _unowned_ports(self) -> dict[Port, str]:
-        """Return the ports of units that run and that nobody here owns: not ours to stop and to clean."""
-        return {port: f"{service_unit(port)}, which nobody owns" for port in self._observer.unassigned}
+    def _unowned_ports(self) -> MutableMapping[Port, str]:
+        """Return the ports that nobody here owns, and that are not free.
+
+        Those of units that run are not ours to stop and to clean; others belong to users of other hosts.
+        """
+        # A ChainMap changes its first map only.
+        running = {port: f"{service_unit(port)}, which nobody owns" for port in self._observer.unassigned}
+        return collections.ChainMap(running, cast("dict[Port, str]", self._host.elsewhere()))
 
     def clean_next_later(self, port: Port) -> None:
         """Clean the port that the next new user will probably get after the one who got this."""

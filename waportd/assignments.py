@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 from waportd import engines, proxies, units
 from waportd.config import Config
-from waportd.errors import Conflict, StoreError, UnknownUser
+from waportd.errors import Conflict, UnknownUser, WaportdError
+from waportd.host import Host
 from waportd.model import Assignment, Desired, Port, User
 from waportd.registry import Instance, Registry
 from waportd.runtime import Runtimes
@@ -24,9 +24,10 @@ class Assignments:
     """The stored side of the registry: assignments in the store, and one environment file for each."""
 
     def __init__(
-        self, store: AllocationStore, registry: Registry, runtimes: Runtimes, config: Config
+        self, store: AllocationStore, registry: Registry, runtimes: Runtimes, config: Config, host: Host
     ) -> None:
         self._config = config
+        self._host = host
         self._store = store
         self._registry = registry
         self.runtimes = runtimes
@@ -40,8 +41,7 @@ class Assignments:
     async def load(self) -> None:
         """Fill the registry with what is stored. Raises StoreError."""
         for assignment in await self._store.load():
-            self.runtimes.keep(assignment.user)
-            self._registry.put(self._told(Instance(assignment)))
+            self.take_in(assignment)
 
     def _told(self, instance: Instance) -> Instance:
         """Return an instance with the settings for its server's next start."""
@@ -80,8 +80,7 @@ class Assignments:
         """Keep a new assignment. Raises StoreError."""
         async with self._writing:
             await self._store.put([assignment])
-            self.runtimes.keep(assignment.user)
-            self._registry.put(self._told(Instance(assignment)))
+            self.take_in(assignment)
 
     async def change(self, user: User, **values: Any) -> Assignment:
         """Keep other values of a user's assignment, and return it. Raises StoreError, UnknownUser."""
@@ -99,14 +98,29 @@ class Assignments:
             await self.remove_environment(port)
         async with self._writing:
             await self._store.remove(assignment.user)
-            self._registry.remove(assignment.user)
-            self.runtimes.drop(assignment.user)
+            self.let_go(assignment.user)
+
+    def take_in(self, assignment: Assignment) -> None:
+        """Know a user whose assignment the store has: one who comes from another host."""
+        self.runtimes.keep(assignment.user)
+        self._registry.put(self._told(Instance(assignment)))
+
+    def let_go(self, user: User) -> None:
+        """Know a user no longer, whatever the store has: one who belongs to another host."""
+        self._registry.remove(user)
+        self.runtimes.drop(user)
 
     async def write_environment(self, assignment: Assignment) -> None:
-        """Write the environment for the server's next start. Raises StoreError, and Conflict during a move."""
+        """Write the environment for the server's next start.
+
+        Raises StoreError, Conflict during a move, and what the host raises where nothing may be started.
+        """
         refuse_moving(assignment)
-        with self._reported(assignment.port):
-            await asyncio.to_thread(units.write_environment, self._folder, assignment, self._config)
+        environments, config = self._host.environments(), self._config
+        # The accounts are looked up, too, and may be on another machine.
+        await asyncio.to_thread(
+            lambda: environments.write(assignment.port, units.environment(assignment, config))
+        )
 
     async def write_environments(self) -> None:
         """Rewrite the environment of every user, and show what it says; what cannot be written is logged."""
@@ -117,33 +131,17 @@ class Assignments:
                     if instance is not None and instance.assignment.moving_to is None:
                         await self.write_environment(instance.assignment)
                         self._registry.put(self._told(self.known(user)))
-            except StoreError as error:
+            except WaportdError as error:
                 log.warning("Cannot update: %s", error, extra=log_fields(user))
 
     async def remove_environment(self, port: Port) -> None:
         """Remove a port's environment, without which its units refuse to start. Raises StoreError."""
-        with self._reported(port):
-            await asyncio.to_thread(units.remove_environment, self._folder, port)
+        await asyncio.to_thread(self._host.environments().remove, port)
 
     async def orphaned_ports(self) -> list[Port]:
         """Return ports that have an environment and no owner: a crash came before the store was written."""
-        ports = await asyncio.to_thread(units.environment_ports, self._folder)
+        ports = await asyncio.to_thread(self._host.environments().ports)
         return [port for port in ports if self._registry.on_port(port) is None]
-
-    @contextlib.contextmanager
-    def _reported(self, port: Port) -> Iterator[None]:
-        """Turn a failure to change a port's environment into an error with a hint."""
-        try:
-            yield
-        except OSError as error:
-            raise StoreError(
-                f"{self._folder}/{port}.env cannot be changed: {error.strerror}",
-                hint="check owner and mode of the folder, and that the disk is neither full nor read-only",
-            ) from error
-
-    @property
-    def _folder(self) -> Path:
-        return self._config.store.instances
 
 
 def refuse_moving(assignment: Assignment) -> None:

@@ -13,6 +13,7 @@ from waportd.config import Config
 from waportd.diagnosis import Finding, explain_exit, explain_script
 from waportd.errors import ServerFailed, ShuttingDown, TooManyRunning, WaportdError
 from waportd.first_answers import FirstAnswers
+from waportd.host import Host
 from waportd.metrics import Metrics
 from waportd.model import (
     AT_REST,
@@ -77,6 +78,7 @@ class Starter:
         metrics: Metrics,
         on_retry: Callable[[User], None],
         shortcuts: Shortcuts,
+        host: Host,
     ) -> None:
         """``on_retry`` is called when a linked session whose start failed is to be retried."""
         self._deleted: dict[User, _DeletedUser] = {}
@@ -93,6 +95,7 @@ class Starter:
         self._manager = manager
         self._metrics = metrics
         self._on_retry = on_retry
+        self._host = host
         self._first_answers = FirstAnswers(
             observer, manager, self._note_opened, enabled=shortcuts.first_answers
         )
@@ -189,6 +192,7 @@ class Starter:
     async def restart(self, assignment: Assignment) -> None:
         """Restart a running server. Raises ServerFailed, SystemdError."""
         port = assignment.port
+        await self._host.begin(assignment.user)
         await self._assignments.write_environment(assignment)
         await self._observer.pacer.release(port)
         self._observer.streams.begin_next(port)
@@ -286,6 +290,7 @@ class Starter:
                     raise ServerFailed("the user was stopped meanwhile", cause="canceled", hint=_START_AGAIN)
                 opened_at = await self._opened_at(assignment)
                 self._admission.admit(user)
+                await self._host.begin(user)
                 runtime.is_admitted = True
                 if not runtime.is_prepared:
                     await self._assignments.write_environment(assignment)

@@ -28,6 +28,7 @@ from waportd.errors import (
     WaportdError,
 )
 from waportd.history import History
+from waportd.host import Host, SingleHost
 from waportd.linking import Linking
 from waportd.lookout import Lookout, Raised
 from waportd.metrics import Metrics
@@ -110,13 +111,16 @@ class Supervisor:
         store: AllocationStore,
         manager: UnitManager,
         shortcuts: Shortcuts = ALL,
+        host: Host | None = None,
     ) -> None:
+        """Act for a ``host`` of a fleet, or else for one that has its users to itself."""
+        self._host: Host = host or SingleHost(config.store.instances)
         self.shortcuts = shortcuts
         self.registry = Registry()
         self._config = config
         self._manager = manager
         self.runtimes = Runtimes()
-        self._assignments = Assignments(store, self.registry, self.runtimes, config)
+        self._assignments = Assignments(store, self.registry, self.runtimes, config, self._host)
         self.metrics = Metrics()
         self._observer = Observer(
             self.registry,
@@ -143,6 +147,7 @@ class Supervisor:
             self.metrics,
             self._on_retry,
             shortcuts,
+            self._host,
         )
         self._meter = UsageMeter(manager)
         self._allocator = Allocator(
@@ -154,6 +159,7 @@ class Supervisor:
             self._starter,
             Mover(self._assignments, self._observer, self._sockets, manager),
             self._meter,
+            self._host,
         )
         self._reconciler = Reconciler(
             config,
@@ -179,8 +185,9 @@ class Supervisor:
         self._allocator.load()
         await self._observer.start()
         self._lookout.start()
-        await self._allocator.give_back_orphans()
-        self._background.run(self._reconciler.reconcile(), "reconcile")
+        if self._host.acts_at_once:
+            await self._allocator.give_back_orphans()
+            self._background.run(self._reconciler.reconcile(), "reconcile")
 
     async def close(self) -> None:
         """Close: servers and their sessions continue untouched."""
@@ -521,6 +528,38 @@ class Supervisor:
             self._allocator.clean_next_later(instance.assignment.port)
         return self.known(user)
 
+    # What a fleet decides
+
+    async def resume(self) -> None:
+        """Bring every user to the desired state: nothing runs that this host's former lease allowed."""
+        await self._allocator.give_back_orphans()
+        await self._reconciler.reconcile()
+
+    async def gain(self, assignment: Assignment) -> None:
+        """Run a user who belongs to this host from now on; the store has the assignment."""
+        self._assignments.take_in(assignment)
+        self._observer.refresh(assignment.port)
+        self._background.run(
+            self._reconciler.reconcile_user(assignment.user), f"start {assignment.user}, who came here"
+        )
+
+    async def lose(self, user: User) -> None:
+        """Stop a user who belongs to another host from now on, and know no more of the user. The files stay.
+
+        Raises StoreError, SystemdError.
+        """
+        async with self.runtimes[user].lock:
+            instance = self.registry.get(user)
+            if instance is None:
+                return
+            assignment = instance.assignment
+            async with self.runtimes[user].no_start():
+                for port in assignment.ports:
+                    await self._assignments.remove_environment(port)
+                    await self._sockets.close_port(port)
+                self._assignments.let_go(user)
+            self._forget(assignment)
+
     # How they are done
 
     @contextlib.asynccontextmanager
@@ -675,11 +714,15 @@ class Supervisor:
                 # It would apply to the port's next owner.
                 await self._manager.limit_memory(service_unit(port), self._config.limits.memory_max)
             await self._assignments.remove(assignment)
-            self._allocator.note_free(assignment)
-        self._observer.forget(port)
-        self._meter.forget(service_unit(port))
-        self.linking.forget(user)
+        self._forget(assignment)
         log.info("deleted; the port is free", extra=log_fields(user, port))
+
+    def _forget(self, assignment: Assignment) -> None:
+        """Forget what is known of a user who is not here any more."""
+        self._allocator.note_free(assignment)
+        self._observer.forget(assignment.port)
+        self._meter.forget(service_unit(assignment.port))
+        self.linking.forget(assignment.user)
 
     async def _relay(self, port: Port) -> None:
         try:

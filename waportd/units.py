@@ -30,7 +30,7 @@ from waportd.config import (
     shipped,
 )
 from waportd.contract import EXIT_CODES
-from waportd.errors import ConfigError
+from waportd.errors import ConfigError, StoreError
 from waportd.model import Assignment, Port, User, is_user, service_unit, socket_unit
 
 INSTANCE_UNITS: Final = (
@@ -168,24 +168,41 @@ def _quoted(name: str, value: str) -> str:
     return '"' + re.sub(r'(["\\`$])', r"\\\1", value) + '"'
 
 
-def write_environment(directory: Path, assignment: Assignment, config: Config) -> bool:
-    """Write an instance's environment file; return whether it changed.
+class EnvironmentFolder:
+    """A folder with the environment of each user who has a port. All calls do blocking file I/O, and raise StoreError."""
 
-    A crash at any point leaves the old file or the new one. Raise OSError when it cannot be written.
-    """
-    return _write(_environment_file(directory, assignment.port), environment(assignment, config), 0o600)
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
+    def write(self, port: Port, text: str) -> bool:
+        """Write a port's environment file (`environment`); return whether it changed.
 
-def remove_environment(directory: Path, port: Port) -> None:
-    """Remove an instance's environment file, without which its units refuse to start; a missing one is no error."""
-    _environment_file(directory, port).unlink(missing_ok=True)
-    files.sync(directory)
+        A crash at any point leaves the old file or the new one.
+        """
+        with self._reported(port):
+            return _write(_environment_file(self._path, port), text, 0o600)
 
+    def remove(self, port: Port) -> None:
+        """Remove a port's environment file, without which its units refuse to start; a missing one is no error."""
+        with self._reported(port):
+            _environment_file(self._path, port).unlink(missing_ok=True)
+            files.sync(self._path)
 
-def environment_ports(directory: Path) -> list[Port]:
-    """Return the ports that have an environment file, in order."""
-    matches = [_ENVIRONMENT_FILE.fullmatch(path.name) for path in directory.iterdir()]
-    return sorted(Port(int(match[1])) for match in matches if match)
+    def ports(self) -> list[Port]:
+        """Return the ports that have an environment file, in order. Raises OSError."""
+        matches = [_ENVIRONMENT_FILE.fullmatch(path.name) for path in self._path.iterdir()]
+        return sorted(Port(int(match[1])) for match in matches if match)
+
+    @contextlib.contextmanager
+    def _reported(self, port: Port) -> Iterator[None]:
+        """Turn a failure to change a port's environment into an error with a hint."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self._path}/{port}.env cannot be changed: {error.strerror}",
+                hint="check owner and mode of the folder, and that the disk is neither full nor read-only",
+            ) from error
 
 
 def environment_owners(directory: Path) -> dict[Port, User]:
@@ -205,7 +222,7 @@ def environment_webhooks(directory: Path) -> dict[Port, str]:
 def _environment_values(directory: Path, pattern: re.Pattern[str]) -> dict[Port, str]:
     values = {}
     with contextlib.suppress(OSError):
-        for port in environment_ports(directory):
+        for port in EnvironmentFolder(directory).ports():
             # Anything but the files that are written here, such as a link or a pipe, is ignored.
             with contextlib.suppress(OSError):
                 text = files.read(_environment_file(directory, port), _MAX_ENVIRONMENT_BYTES)

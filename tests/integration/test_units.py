@@ -103,6 +103,11 @@ def config(folder):
     return config
 
 
+def write_environment(config, assignment, settings):
+    folder = units.EnvironmentFolder(config.store.instances)
+    return folder.write(assignment.port, units.environment(assignment, settings))
+
+
 @pytest.fixture
 def assign(config):
     """Give a function that assigns a port as the daemon does, on units installed for the session bus."""
@@ -113,7 +118,7 @@ def assign(config):
     def assign(user="2", config=config, **fields):
         port = Port(free_port())
         ports.append(port)
-        units.write_environment(config.store.instances, Assignment(User(user), port, **fields), config)
+        write_environment(config, Assignment(User(user), port, **fields), config)
         return port
 
     yield assign
@@ -265,7 +270,7 @@ def test_what_an_environment_links_to_is_not_read(assign, config, kind, tmp_path
 @pytest.mark.parametrize("kind", ["service", "socket"])
 def test_a_port_that_nobody_was_assigned_does_not_start(assign, config, kind):
     port = assign()
-    units.remove_environment(config.store.instances, port)
+    units.EnvironmentFolder(config.store.instances).remove(port)
     assert systemctl("start", f"whatsapp@{port}.{kind}", check=False).returncode != 0
     assert properties(f"whatsapp@{port}.{kind}", "ActiveState", "AssertResult") == {
         "ActiveState": "inactive",
@@ -376,7 +381,7 @@ def test_a_pause_has_the_next_start_wait_and_ends_with_the_port(assign):
 def test_a_new_environment_holds_from_the_next_start_without_a_reload(assign, config):
     port = assign("2")
     assert ask_after_start(port)["env"]["WAPORTD_USER"] == "2"
-    assert units.write_environment(config.store.instances, Assignment(User("3"), port), config)
+    assert write_environment(config, Assignment(User("3"), port), config)
     systemctl("restart", f"whatsapp@{port}.service")
     assert ask(port)["env"]["WAPORTD_USER"] == "3"
     assert properties(f"whatsapp@{port}.service", "NeedDaemonReload") == {"NeedDaemonReload": "no"}

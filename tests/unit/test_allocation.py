@@ -10,7 +10,7 @@ from support import BASE, OVERFLOW
 from waportd.errors import ServerFailed
 from waportd.model import Assignment, Desired, Port, User, service_unit, socket_unit
 from waportd.sockets import PortHeld
-from waportd.units import environment_ports
+from waportd.units import EnvironmentFolder
 
 ONE, TWO = User("1"), User("2")
 PORT = Port(BASE)
@@ -35,7 +35,7 @@ async def test_a_held_port_is_left_alone_and_named(supervisor, systemd, config, 
     instance, _ = await supervisor.ensure(TWO)
     assert instance.assignment.port == OVERFLOW
     assert f"port {held_port} is held by" in instance.assignment.note
-    assert held_port not in environment_ports(config.store.instances)
+    assert held_port not in EnvironmentFolder(config.store.instances).ports()
 
 
 async def test_a_port_that_somebody_has_only_bound_is_held(supervisor, systemd):

@@ -33,7 +33,7 @@ async def moved_user(supervisor, systemd, linked):
 
 
 def environments(config):
-    return units.environment_ports(config.store.instances)
+    return units.EnvironmentFolder(config.store.instances).ports()
 
 
 def kept_for_somebody(supervisor):

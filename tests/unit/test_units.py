@@ -16,11 +16,15 @@ from support import unprivileged
 
 from waportd import units
 from waportd.config import Address, Bus, Config, Store
-from waportd.errors import ConfigError
+from waportd.errors import ConfigError, StoreError
 from waportd.model import Assignment, Port, User
 
 ROOT = Path(__file__).parents[2]
 ASSIGNMENT = Assignment(User("2"), Port(5002))
+
+
+def write_environment(folder, assignment, config):
+    return units.EnvironmentFolder(folder).write(assignment.port, units.environment(assignment, config))
 
 
 def configured(section, **values):
@@ -200,64 +204,62 @@ def test_every_short_text_of_special_characters_stays_one_quoted_value():
 
 
 def test_an_environment_file_is_private_and_written_once(tmp_path):
-    assert units.write_environment(tmp_path, ASSIGNMENT, Config()) is True
+    assert write_environment(tmp_path, ASSIGNMENT, Config()) is True
     path = tmp_path / "5002.env"
     assert path.read_text("utf-8") == units.environment(ASSIGNMENT, Config())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     inode = path.stat().st_ino
-    assert units.write_environment(tmp_path, ASSIGNMENT, Config()) is False
+    assert write_environment(tmp_path, ASSIGNMENT, Config()) is False
     assert path.stat().st_ino == inode
-    assert (
-        units.write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, user=User("3")), Config()) is True
-    )
+    assert write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, user=User("3")), Config()) is True
     assert [file.name for file in tmp_path.iterdir()] == ["5002.env"]
 
 
 def test_a_link_in_place_of_an_environment_is_replaced(tmp_path):
-    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    write_environment(tmp_path, ASSIGNMENT, Config())
     file = tmp_path / f"{ASSIGNMENT.port}.env"
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
-    assert units.write_environment(tmp_path, ASSIGNMENT, Config()) is True
+    assert write_environment(tmp_path, ASSIGNMENT, Config()) is True
     assert not file.is_symlink()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_an_environment_file_that_may_not_be_read_is_replaced():
     with unprivileged() as folder:
-        units.write_environment(folder, ASSIGNMENT, Config())
+        write_environment(folder, ASSIGNMENT, Config())
         (folder / "5002.env").chmod(0)
-        assert units.write_environment(folder, ASSIGNMENT, Config()) is True
+        assert write_environment(folder, ASSIGNMENT, Config()) is True
         assert stat.S_IMODE((folder / "5002.env").stat().st_mode) == 0o600
 
 
 def test_an_environment_file_can_be_written_by_two_at_once(tmp_path):
     owners = [dataclasses.replace(ASSIGNMENT, user=User(str(number % 2))) for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda owner: units.write_environment(tmp_path, owner, Config()), owners))
+        list(pool.map(lambda owner: write_environment(tmp_path, owner, Config()), owners))
     texts = [units.environment(owner, Config()) for owner in owners[:2]]
     assert (tmp_path / "5002.env").read_text("utf-8") in texts
     assert [file.name for file in tmp_path.iterdir()] == ["5002.env"]
 
 
 def test_an_environment_file_that_others_can_read_is_made_private_again(tmp_path):
-    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    write_environment(tmp_path, ASSIGNMENT, Config())
     (tmp_path / "5002.env").chmod(0o644)
-    assert units.write_environment(tmp_path, ASSIGNMENT, Config()) is True
+    assert write_environment(tmp_path, ASSIGNMENT, Config()) is True
     assert stat.S_IMODE((tmp_path / "5002.env").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("broken", ["fsync", "fchmod"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, broken):
-    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    write_environment(tmp_path, ASSIGNMENT, Config())
     before = (tmp_path / "5002.env").read_text()
 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, broken, fail)
-    with pytest.raises(OSError, match="No space left"):
-        units.write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, user=User("3")), Config())
+    with pytest.raises(StoreError, match=r"5002\.env cannot be changed: No space left"):
+        write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, user=User("3")), Config())
     assert [file.name for file in tmp_path.iterdir()] == ["5002.env"]
     assert (tmp_path / "5002.env").read_text() == before
 
@@ -266,7 +268,7 @@ def test_what_a_crash_left_behind_is_written_over_and_no_link_is_followed(tmp_pa
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     (tmp_path / ".5002.env.new").symlink_to(victim)
-    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    write_environment(tmp_path, ASSIGNMENT, Config())
     assert victim.read_text() == "untouched"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["5002.env", "victim"]
 
@@ -285,19 +287,19 @@ def test_the_content_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "replace", noted_replace)
-    units.write_environment(tmp_path, ASSIGNMENT, Config())
+    write_environment(tmp_path, ASSIGNMENT, Config())
     assert calls == ["file", "rename", "directory"]
 
 
 def test_ports_with_an_environment_are_listed_and_removed(tmp_path):
     for port in (5010, 5002, 20000):
-        units.write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, port=Port(port)), Config())
+        write_environment(tmp_path, dataclasses.replace(ASSIGNMENT, port=Port(port)), Config())
     for name in (".5003.env.new", "05.env", "5004.env~", "x.env"):
         (tmp_path / name).touch()
-    assert units.environment_ports(tmp_path) == [5002, 5010, 20000]
-    units.remove_environment(tmp_path, Port(5010))
-    units.remove_environment(tmp_path, Port(5010))
-    assert units.environment_ports(tmp_path) == [5002, 20000]
+    assert units.EnvironmentFolder(tmp_path).ports() == [5002, 5010, 20000]
+    units.EnvironmentFolder(tmp_path).remove(Port(5010))
+    units.EnvironmentFolder(tmp_path).remove(Port(5010))
+    assert units.EnvironmentFolder(tmp_path).ports() == [5002, 20000]
 
 
 def test_of_environments_that_are_no_files_of_the_daemons_no_owner_is_reported(tmp_path):
@@ -310,7 +312,7 @@ def test_of_environments_that_are_no_files_of_the_daemons_no_owner_is_reported(t
     (folder / "5003.env").mkdir()
     (folder / "5004.env").write_bytes(b'WAPORTD_USER="\xff\x1b[2J"\n')
     (folder / "5005.env").symlink_to("/dev/zero")
-    units.write_environment(folder, Assignment(User("2"), Port(5010)), Config())
+    write_environment(folder, Assignment(User("2"), Port(5010)), Config())
     assert units.environment_owners(folder) == {5010: "2"}
     assert units.environment_webhooks(folder) == {5010: "http://localhost:5002/webhook"}
     assert units.environment_owners(tmp_path / "none") == {}

@@ -8,10 +8,10 @@ import pytest
 from support import BASE
 
 import waportd.api.connections
-import waportd.units
 from waportd.api.access import Access
 from waportd.model import service_unit, socket_unit
 from waportd.sockets import Sockets
+from waportd.units import EnvironmentFolder
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def steps(monkeypatch, systemd, store):
 
         monkeypatch.setattr(owner, name, counting)
 
-    count(waportd.units, "write_environment", "environment writes")
+    count(EnvironmentFolder, "write", "environment writes")
     count(psutil, "virtual_memory", "memory measurements")
     count(Sockets, "make_room", "searches for a free socket")
     count(Access, "permits", "looks at the list of callers")
