@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from waportd.command_line import Command, Example, argument, flag, parser
 from waportd.config import Address, Bus, Config, changes, load, reloaded
 from waportd.connect_links import Links
 from waportd.errors import ConfigError, StoreError, StoreTooNewError, WaportdError
+from waportd.host import Host, SingleHost
 from waportd.shortcuts import ALL, Shortcuts
-from waportd.store import SqliteStore
+from waportd.store import AllocationStore, SqliteStore
 from waportd.supervisor import Supervisor
 from waportd.systemd import activation, journal, notify
 from waportd.systemd.dbus import DBusUnitManager
-from waportd.systemd.manager import BusLost
+from waportd.systemd.manager import BusLost, UnitManager
 from waportd.tokens import Tokens
 
 log = logging.getLogger("waportd.daemon")
@@ -88,7 +89,8 @@ class Daemon:
                 engines.refusal, self._config.instances.engine, self._config
             ):
                 log.error("Cannot start servers as instances.engine says: %s; %s", *refused)
-            supervisor = Supervisor(self._config, store, manager, self._shortcuts)
+            assignments, host = await self.join(store, stack)
+            supervisor = Supervisor(self._config, assignments, manager, self._shortcuts, host)
             manager.on_call = supervisor.metrics.note_call
             stack.push_async_callback(supervisor.close)
             await supervisor.start()
@@ -103,6 +105,7 @@ class Daemon:
             server = ApiServer(make_app(supervisor, access, embedders))
             stack.push_async_callback(server.close)
             await server.start(listeners)
+            self.act(supervisor, manager, stack)
             stack.push_async_callback(_cancel, asyncio.create_task(_feed_watchdog(), name="watchdog"))
             stack.push_async_callback(_keep_uses, tokens)
             stack.push_async_callback(
@@ -121,6 +124,20 @@ class Daemon:
             notify.stopping()
             supervisor.registry.release()
             await server.drain()
+
+    async def join(
+        self,
+        store: SqliteStore,
+        stack: contextlib.AsyncExitStack,  # noqa: ARG002
+    ) -> tuple[AllocationStore, Host]:
+        """Return where the assignments are kept, and what this host may do: on its own, everything.
+
+        What has to be closed at the end goes on the ``stack``.
+        """
+        return store, SingleHost(self._config.store.instances)
+
+    def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:
+        """Begin what a host does beside its users' requests: on its own, nothing."""
 
     async def _until_stopped(self, manager: DBusUnitManager) -> None:
         stop = asyncio.create_task(self._stop.wait(), name="stop")
@@ -246,8 +263,10 @@ PROGRAM = Command(
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the program; return its exit status: 0, 1 for a failure, 2 for wrong usage, 65 and 78 for lasting faults.
+def main(
+    arguments: list[str] | None = None, make: Callable[[Config, Path | None, Shortcuts], Daemon] = Daemon
+) -> int:
+    """Run the program, with the daemon that ``make`` makes; return its exit status: 0, 1 for a failure, 2 for wrong usage, 65 and 78 for lasting faults.
 
     65 is the store of a newer waportd, 78 the configuration: systemd does not start it again.
     """
@@ -266,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"denied: {', '.join(denied) or 'nothing'}; but for: {', '.join(allowed) or 'nothing'}")
             return 0
         journal.set_up_logging(config.log.level)
-        asyncio.run(Daemon(config, path, Shortcuts.chosen()).run())
+        asyncio.run(make(config, path, Shortcuts.chosen()).run())
     except ConfigError as error:
         _complain(error)
         if options.command == "deny-networks":

@@ -13,10 +13,11 @@ from waportd.concurrency import retrieve_error
 from waportd.fleet.agent import Agent
 from waportd.fleet.boot_clock import BootClock
 from waportd.fleet.engine import EngineUnavailable, Host, HostState, LeaseLost, Unsettled
+from waportd.fleet.host import FleetHost
 from waportd.fleet.lease import Held, LeaseFolder, OwnLease
 from waportd.fleet.membership import Membership
 from waportd.fleet.record import assignment_of
-from waportd.fleet.store import FleetStore
+from waportd.fleet.store import read_members
 from waportd.model import Assignment, Port, User
 from waportd.store import SqliteStore
 
@@ -74,7 +75,7 @@ class Machine:
         self.runtime = folder / "run"
         self.runtime.mkdir(parents=True)
         self.tasks = {}
-        self.lease = self.agent = self.store = None
+        self.lease = self.host = self.store = None
 
     async def keep(self):
         """Be the keeper: take a lease, and renew it."""
@@ -98,9 +99,7 @@ class Machine:
         self.own = OwnLease(self.runtime, BootClock())
         self.users = PlayedUsers()
         local = await SqliteStore.open(self.folder / "waportd.db")
-        self.store = FleetStore(local, self.engine, lambda: self.own.current().lease)
-        self.users.running = {one.user: one for one in await self.store.load()}
-        known, members = await self.store.members()
+        known, members = await read_members(local)
         membership = Membership(
             self.name,
             ttl_s=TTL_S,
@@ -108,10 +107,10 @@ class Machine:
             established=established or known,
             remembered=members,
         )
-        self.agent = Agent(
-            self.name, self.engine, self.store, self.own, self.users, membership, time.monotonic
-        )
-        self._begin("daemon", self.agent.run())
+        self.host = FleetHost(self.name, self.engine, local, self.own, membership, time.monotonic)
+        self.store = self.host.store
+        self.users.running = {one.user: one for one in await self.store.load()}
+        self._begin("daemon", Agent(self.host, self.users).run())
 
     def _begin(self, name, work):
         self.tasks[name] = asyncio.create_task(work)
@@ -188,7 +187,7 @@ async def test_a_host_that_comes_back_gives_up_who_was_taken(machines):
     await a.serve()
     assert a.has == ["1"], "as its disk has it"
     with pytest.raises((Unsettled, LeaseLost)):
-        await a.agent.begin(User("1"))  # nothing is known yet
+        await a.host.begin(User("1"))  # nothing is known yet
     await until(lambda: not a.has, "the loss")
     assert a.store.rows == {}
 
@@ -202,7 +201,7 @@ async def test_a_host_that_is_back_in_time_keeps_its_users(machines):
     await a.keep()
     await a.serve()
     await until(lambda: a.users.resumed, "the next life")
-    await a.agent.begin(User("1"))
+    await a.host.begin(User("1"))
     await asyncio.sleep(TTL_S + FAILOVER_AFTER_S)
     assert (a.has, b.has, c.has) == (["1"], [], [])
 
@@ -214,7 +213,7 @@ async def test_everything_is_started_again_under_each_new_lease(machines):
     for path in a.runtime.iterdir():
         path.unlink()
     with pytest.raises(LeaseLost):
-        await a.agent.begin(User("1"))
+        await a.host.begin(User("1"))
     await asyncio.sleep(2)
     assert a.users.resumed == 1
     await a.keep()
@@ -224,12 +223,12 @@ async def test_everything_is_started_again_under_each_new_lease(machines):
 async def test_while_the_engine_is_away_users_of_this_host_may_start_and_others_stay_theirs(machines, site):
     a, b, c = machines
     await a.new("1", 5001)
-    await a.agent.begin(User("1"))
+    await a.host.begin(User("1"))
     with site.away():
-        await a.agent.begin(User("1"))
+        await a.host.begin(User("1"))
         await asyncio.sleep(TTL_S + FAILOVER_AFTER_S + 1)
         assert (b.has, c.has) == ([], [])
-        assert b.agent.standing.recent is not None
+        assert b.host.standing.recent is not None
     await until(lambda: not a.store.unsent.is_set(), "what was kept meanwhile")
     row = next(row for row in (await site.engine().state()).rows if row.user == "1")
     assert (row.runs, row.host) == (2, "a")
@@ -284,7 +283,7 @@ async def test_a_host_of_its_own_becomes_one_of_a_fleet_with_its_users(machines,
         row = await until(is_known, "its user")
         assert (row.host, assignment_of(row).linked) == ("d", True)
         assert late.has == ["9"]
-        assert "this host is new" in late.agent.standing.newcomer
+        assert "this host is new" in late.host.standing.newcomer
     finally:
         await late.power_off()
 

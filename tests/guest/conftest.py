@@ -12,11 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from faults import PHONE, PORT, USER, belongings  # noqa: E402
-from harness import OTHER_VERSIONS, PACKAGES, SERVER, STANDIN, Site, until  # noqa: E402
+from harness import until  # noqa: E402
+from machines import RUNNING, shown_to, site_on  # noqa: E402
 from testbed import guests  # noqa: E402
-
-_machine = None
-"""The machine that runs; there is one at a time."""
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -24,12 +22,12 @@ def pytest_runtest_makereport(item, call):
     """Put what the machine said into the report of a failed test."""
     outcome = yield
     report = outcome.get_result()
-    if report.failed and _machine:
+    for machine in RUNNING if report.failed else ():
         try:
-            journal = _machine.journal("--lines=200", "--output=short-precise")
+            journal = machine.journal("--lines=200", "--output=short-precise")
         except (guests.GuestError, subprocess.TimeoutExpired) as error:
             journal = f"the journal cannot be read: {error}"
-        report.sections.append(("journal of the machine", journal))
+        report.sections.append((f"journal of {machine.name}", journal))
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -122,33 +120,9 @@ def root(request, package):
         yield root
 
 
-def _shown(package, other_versions=None):
-    """Return which folders of this machine are seen in the others, and where."""
-    shown = {package.parent: PACKAGES, ROOT / "tests/standin": STANDIN, ROOT / "server": SERVER}
-    return shown | {other_versions: OTHER_VERSIONS} if other_versions else shown
-
-
-@contextlib.contextmanager
-def _reported(machine):
-    """Have failed tests report what this machine said."""
-    global _machine  # noqa: PLW0603
-    _machine = machine
-    try:
-        yield
-    finally:
-        _machine = None
-
-
-@contextlib.contextmanager
-def _site(machine, package):
-    site = Site(machine, f"{PACKAGES}/{package.name}")
-    with _reported(machine), contextlib.closing(site):
-        yield site
-
-
 def _booted(root, package, other_versions=None, **options):
-    shown = _shown(package, other_versions)
-    with guests.booted(root, shown=shown, **options) as machine, _site(machine, package) as site:
+    shown = shown_to(package, other_versions)
+    with guests.booted(root, shown=shown, **options) as machine, site_on(machine, package) as site:
         yield site
 
 
@@ -161,7 +135,7 @@ def installed(package):
     made = {}
 
     def prepare(machine):
-        with _site(machine, package) as site:
+        with site_on(machine, package) as site:
             site.install()
             site.connect_to_standin()
 
@@ -169,7 +143,7 @@ def installed(package):
 
         def written(root):
             if root not in made:
-                made[root] = stack.enter_context(guests.prepared(root, prepare, shown=_shown(package)))
+                made[root] = stack.enter_context(guests.prepared(root, prepare, shown=shown_to(package)))
             return made[root]
 
         yield written
@@ -192,8 +166,8 @@ def empty_site(root, package, other_versions):
 @pytest.fixture(scope="module")
 def site(root, package, installed):
     """A machine that the tests of a module share: the package was installed before its boot, WhatsApp is the stand-in."""
-    machines = guests.booted(root, shown=_shown(package), written=installed(root))
-    with machines as machine, _site(machine, package) as site:
+    machines = guests.booted(root, shown=shown_to(package), written=installed(root))
+    with machines as machine, site_on(machine, package) as site:
         site.find_standin()
         yield site
 

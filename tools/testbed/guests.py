@@ -172,11 +172,14 @@ class Answer:
 class Machine:
     """A machine without a network, and what was written to its disk so far."""
 
-    def __init__(self, name: str, disk: Path, shown: Mapping[Path, str], options: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, disk: Path, shown: Mapping[Path, str], options: Sequence[str], network: Path | None
+    ) -> None:
         self.name = name
         self._disk = disk
         self._shown = shown
         self._options = options
+        self._network = network
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
         self._started: list[subprocess.Popen[str]] = []
@@ -185,7 +188,8 @@ class Machine:
         """Boot it, and return when its boot is done; raise GuestError when it does not come up."""
         command = [
             "systemd-nspawn", "--quiet", "--boot", "--console=pipe", "--register=no", "--notify-ready=yes",
-            "--keep-unit", f"--machine={self.name}", f"--directory={self._disk}", "--private-network",
+            "--keep-unit", f"--machine={self.name}", f"--directory={self._disk}",
+            f"--network-namespace-path={self._network}" if self._network else "--private-network",
             "--resolv-conf=off", "--timezone=off", "--link-journal=no",
             # What systemd filters packets and sockets by, where the kernel can: bpf(2).
             "--capability=CAP_BPF", "--system-call-filter=bpf",
@@ -319,17 +323,19 @@ def booted(
     shown: Mapping[Path, str] | None = None,
     written: Path | None = None,
     on_disk: Callable[[Path], Sequence[str]] = lambda _: (),
+    network: Path | None = None,
 ) -> Iterator[Machine]:
     """Boot a machine on a root; it is gone afterwards, with all that was written in it.
 
     `shown` maps folders of this machine to where they are seen there, read only. `written` is what an earlier machine
     on that root has left (see `prepared`). `on_disk` gets the folder of the disk before the boot, may change what is in
-    it, and returns further options of systemd-nspawn. Raise GuestError when it does not come up.
+    it, and returns further options of systemd-nspawn. ``network`` is a network namespace (`testbed.network`); without
+    one, the machine has none but its loopback. Raise GuestError when it does not come up.
     """
     with (
         _memory() as folder,
         _disk(folder, root, written) as disk,
-        _running(disk, shown or {}, on_disk(disk)) as machine,
+        _running(disk, shown or {}, on_disk(disk), network) as machine,
     ):
         yield machine
 
@@ -350,10 +356,12 @@ def prepared(
 
 
 @contextlib.contextmanager
-def _running(disk: Path, shown: Mapping[Path, str], options: Sequence[str] = ()) -> Iterator[Machine]:
+def _running(
+    disk: Path, shown: Mapping[Path, str], options: Sequence[str] = (), network: Path | None = None
+) -> Iterator[Machine]:
     name = f"waportd-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     with _control_group(name):
-        machine = Machine(name, disk, shown, options)
+        machine = Machine(name, disk, shown, options, network)
         try:
             machine.boot()
             yield machine

@@ -6,18 +6,14 @@ whatever was cut off is seen, and done, in the next round.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
 from waportd.errors import WaportdError
-from waportd.fleet.engine import Conflict, Engine, EngineUnavailable, Lease, Row, State, Unsettled
-from waportd.fleet.follower import Follower
-from waportd.fleet.lease import OwnLease
-from waportd.fleet.membership import Membership, Standing
+from waportd.fleet.engine import Conflict, EngineUnavailable, Lease, LeaseLost, Row, State, Unsettled
+from waportd.fleet.host import FleetHost
+from waportd.fleet.membership import Standing
 from waportd.fleet.placement import takeovers
-from waportd.fleet.store import FleetStore
 from waportd.model import Assignment, User
 from waportd.systemd.journal import log_fields
 
@@ -43,59 +39,31 @@ class Users(Protocol):
 class Agent:
     """Acts for one host upon what the engine says."""
 
-    def __init__(
-        self,
-        host: str,
-        engine: Engine,
-        store: FleetStore,
-        lease: OwnLease,
-        users: Users,
-        membership: Membership,
-        now: Callable[[], float],
-    ) -> None:
-        """``now`` is the clock of the membership, in seconds."""
+    def __init__(self, host: FleetHost, users: Users) -> None:
         self._host = host
-        self._engine = engine
-        self._store = store
-        self._lease = lease
+        self._engine = host.engine
+        self._store = host.store
+        self._follower = host.follower
         self._users = users
-        self._membership = membership
-        self._now = now
-        self._wanted = asyncio.Event()
         self._said: str | None = None
         self._incarnation: int | None = None
         """That of the lease under which the users were last resumed."""
         self._noted: tuple[bool, frozenset[str]] | None = None
-        self.follower: Final = Follower(engine, membership, now, self._wanted.set)
 
     async def run(self) -> NoReturn:
         """Act until it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.follower.run())
+            tasks.create_task(self._follower.run())
             tasks.create_task(self._act())
         raise AssertionError  # neither ends
 
-    @property
-    def standing(self) -> Standing:
-        """What this host may do now."""
-        return self._membership.standing(self._now())
-
-    async def begin(self, user: User) -> None:
-        """Return when a user's session may be started; it is counted then.
-
-        Raises LeaseLost, Unsettled, NotHere and StoreError.
-        """
-        if why := self.standing.unsettled:
-            raise Unsettled(f"no session may be started: {why}", retry_after=5)
-        await self._store.count_start(user)
-
     async def look(self) -> None:
         """Do once what is due. Raises EngineUnavailable, LeaseLost, Unsettled, StoreError."""
-        state, standing = self.follower.state, self.standing
+        state, standing = self._follower.state, self._host.standing
         await self._note_members()
         if state is None:
             return
-        lease = self._lease.current().lease
+        lease = self._host.lease.current().lease
         if not state.settled:
             await self._settle(lease, state, standing)
         elif standing.unsettled is None:
@@ -107,35 +75,49 @@ class Agent:
 
     async def _act(self) -> NoReturn:
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._wanted.wait()
-            self._wanted.clear()
+            await self._until_due()
             try:
                 await self.look()
             except EngineUnavailable as error:
-                self.follower.lose(error)
+                self._follower.lose(error)
+            except LeaseLost as error:
+                # `systemctl status waportd-lease` says why; every host begins like this.
+                self._say(logging.INFO, f"waits for the lease: {error}")
             except WaportdError as error:
-                self._say(f"Cannot act for this host: {error}")
-            else:
-                self._said = None
+                self._say(logging.WARNING, f"Cannot act for this host: {error}")
 
-    def _say(self, sentence: str) -> None:
+    async def _until_due(self) -> None:
+        """Return when something has changed here or elsewhere, or after a second."""
+        changed = self._follower.changed
+        waits = [asyncio.create_task(changed.wait())]
+        # What was not sent in the last round waits for the next second.
+        if not self._store.unsent.is_set():
+            waits.append(asyncio.create_task(self._store.unsent.wait()))
+        try:
+            await asyncio.wait(waits, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        changed.clear()
+
+    def _say(self, level: int, sentence: str) -> None:
         """Log a sentence, unless it is the last one."""
         if sentence != self._said:
-            log.warning("%s", sentence)
+            log.log(level, "%s", sentence)
         self._said = sentence
 
     async def _note_members(self) -> None:
         """Keep for the next start what this process has found out."""
-        known = self._membership.established, self._membership.awaited
+        known = self._host.membership.established, self._host.membership.awaited
         if known != self._noted:
+            if known[0]:
+                log.info("the members of the fleet are %s", ", ".join(sorted(known[1])))
             await self._store.note_members(*known)
             self._noted = known
 
     async def _settle(self, lease: Lease, state: State, standing: Standing) -> None:
         """Put back what this host holds, in an engine that may have forgotten it; have it settled when all have."""
-        if self._host not in state.confirmed:
+        if self._host.name not in state.confirmed:
             log.info("The engine is new, or was restored: puts back what this host holds")
             await self._store.reclaim()
             await self._engine.confirm(lease)
@@ -154,7 +136,7 @@ class Agent:
         ]
         if doubtful or any(self._is_ours(row) and self._store.is_new(row) for row in state.rows):
             # What this host has changed itself may not have come back yet.
-            state = await self.follower.refresh()
+            state = await self._follower.refresh()
             theirs = {row.user: row for row in state.rows}
         for user in doubtful:
             if not self._is_ours(found := theirs.get(user)):
@@ -174,7 +156,7 @@ class Agent:
                 await self._store.note(row)
 
     def _is_ours(self, row: Row | None) -> bool:
-        return row is not None and row.host == self._host
+        return row is not None and row.host == self._host.name
 
     async def _resume(self, lease: Lease) -> None:
         if self._incarnation != lease.incarnation:
@@ -183,13 +165,19 @@ class Agent:
 
     async def _take(self, lease: Lease, state: State, standing: Standing) -> None:
         """Take users of dead hosts, as many as are due here."""
-        if not takeovers(self._host, state, standing.takeable).due:
+        waiting = {row.host for row in state.rows} & standing.silent_for.keys()
+        if waiting and standing.obstacle:
+            names = ", ".join(sorted(waiting))
+            self._say(logging.WARNING, f"The users of {names} are not taken: {standing.obstacle}")
+            return
+        self._said = None
+        if not takeovers(self._host.name, state, standing.takeable).due:
             return
         # It is decided upon what the engine says now.
-        state = await self.follower.refresh()
-        for row in takeovers(self._host, state, self.standing.takeable).due:
+        state = await self._follower.refresh()
+        for row in takeovers(self._host.name, state, self._host.standing.takeable).due:
             try:
-                moved = await self._engine.move(lease, row, self._host)
+                moved = await self._engine.move(lease, row, self._host.name)
             except Unsettled:
                 raise
             except Conflict as error:

@@ -20,15 +20,14 @@ _PROBE_S: Final = GAP_S / 3
 class Follower:
     """Keeps the newest state of the fleet in memory."""
 
-    def __init__(
-        self, engine: Engine, membership: Membership, now: Callable[[], float], changed: Callable[[], None]
-    ) -> None:
-        """Call ``changed`` after each change. ``now`` is the clock of the membership, in seconds."""
+    def __init__(self, engine: Engine, membership: Membership, now: Callable[[], float]) -> None:
+        """Count by the clock ``now`` of the membership, in seconds."""
         self._engine = engine
         self._membership = membership
         self._now = now
-        self._changed = changed
         self._said: str | None = None
+        self.changed = asyncio.Event()
+        """Set after each change, for the one who waits for the next."""
         self.state: State | None = None
         """None until the engine was read for the first time."""
 
@@ -91,7 +90,7 @@ class Follower:
         self.state = state
         self._membership.observe(state, self._now())
         self._heard()
-        self._changed()
+        self.changed.set()
 
     def _heard(self) -> None:
         if self._said is not None:

@@ -141,12 +141,6 @@ class FleetStore:
         """Release the file."""
         await self._local.close()
 
-    async def members(self) -> tuple[bool, frozenset[str]]:
-        """Return what `note_members` noted last; a host that has just joined is not established, and knows nobody."""
-        value = await self._local.run(_read_members)
-        known = json.loads(value) if value else {}
-        return bool(known.get("established")), frozenset(known.get("members", ()))
-
     async def note_members(self, established: bool, members: frozenset[str]) -> None:  # noqa: FBT001
         """Keep what `Membership` has to know at the next start. Raises StoreError."""
         value = json.dumps({"established": established, "members": sorted(members)})
@@ -317,6 +311,13 @@ class FleetStore:
             self.unsent.clear()
         else:
             self.unsent.set()
+
+
+async def read_members(local: SqliteStore) -> tuple[bool, frozenset[str]]:
+    """Return what `FleetStore.note_members` noted last; a host that has just joined is not established, and knows nobody."""
+    value = await local.run(_read_members)
+    known = json.loads(value) if value else {}
+    return bool(known.get("established")), frozenset(known.get("members", ()))
 
 
 def _changed(kept: Kept, assignment: Assignment) -> Kept:

@@ -4,6 +4,7 @@ They bind the sessions to the lease: waportd-lease.service, and a drop-in for ea
 templates are ``units/fleet/*.in``, read as `waportd.units` reads its own.
 """
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,13 @@ DROP_IN: Final = "50-fleet.conf"
 
 SESSIONS: Final = Path("/sys/fs/cgroup/whatsapp.slice")
 """The control group of all sessions, on the system bus."""
+
+
+def runtime_folder(*, system: bool) -> Path:
+    """Return the folder of the lease unit (`waportd.fleet.lease`)."""
+    runtime = Path("/run" if system else os.environ["XDG_RUNTIME_DIR"])
+    return runtime / "waportd/instances"
+
 
 _BOUND: Final = ("whatsapp@.service", "whatsapp@.socket")
 _SYSTEM_ONLY: Final = ("waportd.service",)

@@ -1,0 +1,28 @@
+"""What machines of tests see of this one, and which run now."""
+
+import contextlib
+from pathlib import Path
+
+from harness import OTHER_VERSIONS, PACKAGES, SERVER, STANDIN, Site
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNNING = []
+"""The machines whose journals get into the report of a failed test."""
+
+
+def shown_to(package, other_versions=None):
+    """Return which folders of this machine are seen in the others, and where."""
+    shown = {package.parent: PACKAGES, ROOT / "tests/standin": STANDIN, ROOT / "server": SERVER}
+    return shown | {other_versions: OTHER_VERSIONS} if other_versions else shown
+
+
+@contextlib.contextmanager
+def site_on(machine, package):
+    """Give a machine as its administrator and the web app see it; a failed test reports what it said."""
+    site = Site(machine, f"{PACKAGES}/{package.name}")
+    RUNNING.append(machine)
+    try:
+        with contextlib.closing(site):
+            yield site
+    finally:
+        RUNNING.remove(machine)

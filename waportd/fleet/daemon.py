@@ -1,0 +1,102 @@
+"""The daemon of a host that belongs to a fleet."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from waportd.config import Bus, Config
+from waportd.daemon import DEFAULT_CONFIG, Daemon
+from waportd.errors import WaportdError
+from waportd.fleet.agent import Agent
+from waportd.fleet.boot_clock import BootClock
+from waportd.fleet.etcd import Etcd
+from waportd.fleet.host import FleetHost
+from waportd.fleet.lease import OwnLease
+from waportd.fleet.membership import Membership
+from waportd.fleet.settings import FOLDER, Settings
+from waportd.fleet.store import read_members
+from waportd.fleet.timing import Timing
+from waportd.fleet.units import LEASE_UNIT, runtime_folder
+from waportd.host import Host
+from waportd.shortcuts import Shortcuts
+from waportd.store import AllocationStore, SqliteStore
+from waportd.supervisor import Supervisor
+from waportd.systemd.manager import UnitManager
+
+log = logging.getLogger(__name__)
+
+_LEASE_LOOK_S: Final = 5.0
+"""Seconds between two looks whether the lease unit was started: who has stopped it by hand stops the sessions."""
+
+
+def make(config: Config, path: Path | None, shortcuts: Shortcuts) -> Daemon:
+    """Return the daemon of this host: that of a fleet, where it belongs to one. Raises ConfigError."""
+    settings = Settings.load((path or DEFAULT_CONFIG).parent / FOLDER)
+    if settings is None:
+        return Daemon(config, path, shortcuts)
+    return FleetDaemon(config, path, shortcuts, settings)
+
+
+class FleetDaemon(Daemon):
+    """A daemon whose users may come from other hosts, and go there."""
+
+    def __init__(self, config: Config, path: Path | None, shortcuts: Shortcuts, settings: Settings) -> None:
+        super().__init__(config, path, shortcuts)
+        self._settings = settings
+        self._bus = config.systemd.bus
+        self._host: FleetHost
+
+    async def join(
+        self, store: SqliteStore, stack: contextlib.AsyncExitStack
+    ) -> tuple[AllocationStore, Host]:
+        """Return the store and the host of a member of the fleet. Raises CertificateUnusable, StoreError, ConfigError."""
+        settings, clock = self._settings, BootClock()
+        engine = Etcd(settings.engine, tls=settings.tls(), prefix=settings.prefix)
+        stack.push_async_callback(engine.close)
+        lease = OwnLease(runtime_folder(system=self._bus is Bus.SYSTEM), clock)
+        stack.callback(lease.close)
+        established, members = await read_members(store)
+        membership = Membership(
+            settings.name,
+            ttl_s=Timing.from_environment().ttl_s,
+            failover_after_s=settings.failover_after_s,
+            established=established,
+            remembered=members,
+        )
+        self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s)
+        return self._host.store, self._host
+
+    def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:
+        """Begin to follow the fleet, and have the lease held."""
+        log.info("this host is %s of its fleet", self._settings.name)
+        _run(stack, Agent(self._host, supervisor).run(), "follow the fleet")
+        _run(stack, _hold_lease(manager), "hold the lease")
+
+
+def _run(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    """Run work until the daemon ends."""
+    task = asyncio.create_task(work, name=name)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.wait({task})
+
+    stack.push_async_callback(end)
+
+
+async def _hold_lease(manager: UnitManager) -> None:
+    """Start the lease unit, which is ready when the engine has given a lease; again, where it was stopped."""
+    said = ""
+    while True:
+        try:
+            await manager.start(LEASE_UNIT)
+        except WaportdError as error:
+            if said != error.message:
+                log.warning("Cannot hold a lease: %s", error)
+            said = error.message
+        else:
+            said = ""
+        await asyncio.sleep(_LEASE_LOOK_S)

@@ -1,0 +1,99 @@
+"""This host as one of a fleet: it may do for its users what its lease and the fleet allow."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from waportd.fleet.engine import Engine, State, Unsettled
+from waportd.fleet.follower import Follower
+from waportd.fleet.lease import Environments, OwnLease
+from waportd.fleet.membership import Membership, Standing
+from waportd.fleet.store import FleetStore
+from waportd.model import Port, User
+from waportd.store import SqliteStore
+
+_RETRY_AFTER_S: Final = 5
+
+
+class FleetHost:
+    """What is known of this host and of the fleet, and what follows from it. It is a `waportd.host.Host`."""
+
+    acts_at_once = False
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        local: SqliteStore,
+        lease: OwnLease,
+        membership: Membership,
+        now: Callable[[], float],
+    ) -> None:
+        """Count by the clock ``now`` of the membership, in seconds."""
+        self.name = name
+        self.engine = engine
+        self.lease = lease
+        self.membership = membership
+        self.store = FleetStore(local, engine, lambda: lease.current().lease)
+        self.follower = Follower(engine, membership, now)
+        self._now = now
+        self._elsewhere: tuple[State | None, dict[Port, str]] = (None, {})
+
+    @property
+    def standing(self) -> Standing:
+        """What this host may do now."""
+        return self.membership.standing(self._now())
+
+    def environments(self) -> "AllowedEnvironments":
+        """Return the folder of the lease that is held now. Raises LeaseLost, StoreError."""
+        return AllowedEnvironments(self.lease.current(), self.standing.unsettled)
+
+    async def begin(self, user: User) -> None:
+        """Return when a user's session may begin; it is counted then.
+
+        Raises LeaseLost, Unsettled, NotHere and StoreError.
+        """
+        _refuse(self.standing.unsettled)
+        await self.store.count_start(user)
+
+    def elsewhere(self) -> Mapping[Port, str]:
+        """Return the ports that users of other hosts have, each with words that follow "port N is"."""
+        state, taken = self._elsewhere
+        if state is not self.follower.state:
+            state = self.follower.state
+            taken = {
+                Port(row.port): f"that of user {row.user} on host {row.host}"
+                for row in (state.rows if state else ())
+                if row.host != self.name
+            }
+            self._elsewhere = state, taken
+        return taken
+
+
+class AllowedEnvironments:
+    """The environments of one lease. None is written while it is not known whose the users are."""
+
+    def __init__(self, folder: Environments, unsettled: str | None) -> None:
+        self._folder = folder
+        self._unsettled = unsettled
+
+    def write(self, port: Port, text: str) -> bool:
+        """Write a port's environment as a whole; return whether it changed. Raises Unsettled, LeaseLost, StoreError."""
+        _refuse(self._unsettled)
+        return self._folder.write(port, text)
+
+    def remove(self, port: Port) -> None:
+        """Remove a port's environment; a missing one is no error. Raises StoreError."""
+        self._folder.remove(port)
+
+    def ports(self) -> list[Port]:
+        """Return the ports that have an environment, in order. Raises StoreError."""
+        return self._folder.ports()
+
+
+def _refuse(unsettled: str | None) -> None:
+    if unsettled is not None:
+        raise Unsettled(
+            f"no session may be started: {unsettled}",
+            hint="`waportctl fleet status` says what is missing",
+            retry_after=_RETRY_AFTER_S,
+        )

@@ -1,0 +1,94 @@
+"""What this host needs to know to be one of its fleet: one file, which `waportctl fleet init` and `join` write.
+
+Not a part of config.yaml: it is written by a program, and a host on its own has none of it.
+"""
+
+import dataclasses
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import yaml
+
+from waportd import files
+from waportd.errors import ConfigError
+from waportd.fleet.identity import Identity, check_name
+
+FOLDER: Final = "fleet"
+"""Beside config.yaml: keys, certificates and this file."""
+FILE: Final = "fleet.yaml"
+_MAX_BYTES: Final = 64 * 1024
+_FIX: Final = "`waportctl fleet join` writes the file again"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """The place of this host in its fleet."""
+
+    name: str
+    address: str
+    """Where the other hosts reach its daemon: IP:PORT."""
+    engine: tuple[str, ...]
+    """The URLs of etcd's members."""
+    prefix: str = "/waportd"
+    """Of all keys in etcd."""
+    failover_after_s: float = 15.0
+    """Seconds from the end of a host's lease until its users are taken."""
+    folder: Path = Path()
+    """Where the file was, and keys and certificates are."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Return the settings in a folder; None where there are none: the host is on its own. Raises ConfigError."""
+        try:
+            with files.opened(folder) as descriptor:
+                text = files.read(FILE, _MAX_BYTES, descriptor).decode()
+            return cls(**_checked(yaml.safe_load(text)), folder=folder)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"{folder / FILE} cannot be read: {error.strerror}", hint=_FIX) from error
+        except (ValueError, TypeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{folder / FILE}: {error}", hint=_FIX) from error
+
+    def save(self) -> None:
+        """Write the file, for `load`. Raises OSError."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if name != "folder"}
+        text = yaml.safe_dump(values | {"engine": list(self.engine)}, sort_keys=False)
+        with files.opened(self.folder) as descriptor:
+            files.replace(descriptor, FILE, text.encode(), mode=0o644)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return how to speak to etcd: with the certificate of this host, where its URLs begin with https.
+
+        Raises CertificateUnusable.
+        """
+        if not any(urlsplit(url).scheme == "https" for url in self.engine):
+            return None
+        return Identity.load(self.folder, self.name).client
+
+
+def _checked(values: Any) -> dict[str, Any]:
+    """Return the values of the file. Raises ValueError, which says what is wrong with them, and TypeError."""
+    known = {field.name for field in dataclasses.fields(Settings)} - {"folder"}
+    if not isinstance(values, dict):
+        raise ValueError("it is not a list of keys and values")  # noqa: TRY004 - one error for all of it
+    if unknown := values.keys() - known:
+        raise ValueError(f"{', '.join(sorted(map(str, unknown)))}: no such key")
+    engine = values.get("engine")
+    if not isinstance(engine, list) or not engine or not all(map(_is_url, engine)):
+        raise ValueError("engine: it has to be a list of URLs, such as https://192.0.2.1:2379")
+    parts = urlsplit(f"//{values.get('address', '')}")
+    ipaddress.ip_address(parts.hostname or "")
+    if not parts.port:
+        raise ValueError("address: it has to be IP:PORT")
+    if float(values.get("failover_after_s", 15)) <= 0:
+        raise ValueError("failover_after_s: it has to be more than 0")
+    return values | {"name": check_name(str(values.get("name"))), "engine": tuple(engine)}
+
+
+def _is_url(text: Any) -> bool:
+    parts = urlsplit(text) if isinstance(text, str) else None
+    return parts is not None and parts.scheme in {"http", "https"} and bool(parts.hostname)
