@@ -132,7 +132,7 @@ class Daemon:
     ) -> tuple[AllocationStore, Host]:
         """Return where the assignments are kept, and what this host may do: on its own, everything.
 
-        What has to be closed at the end goes on the ``stack``.
+        The ``stack`` closes what has to be closed at the end.
         """
         return store, SingleHost(self._config.store.instances)
 

@@ -178,7 +178,7 @@ class Observer:
         return port in self.held
 
     def is_starting(self, port: Port) -> bool:
-        """Return whether systemd is carrying out a start of the port's service, whoever asked for it."""
+        """Return whether systemd is carrying out a start of the port's service, no matter who has asked for it."""
         service = self.service(port)
         return service.active_state == "activating" and service.sub_state != "auto-restart"
 

@@ -6,6 +6,7 @@ control groups show at any time which sessions live on which of them.
 
 import contextlib
 import dataclasses
+import functools
 import subprocess
 import threading
 import time
@@ -18,6 +19,8 @@ from machines import shown_to, site_on
 from rows import EVERYTHING, MACHINES, Row, note
 from testbed import cgroups, etcd, guests, network
 
+from waportd.fleet import enrolment
+from waportd.fleet.identity import CA_FILE, HOST_FILE
 from waportd.fleet.timing import Timing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,22 +64,38 @@ asyncio.run(main(sys.argv[1], [pair.split("=") for pair in sys.argv[2:]]))
 """
 
 
-@contextlib.contextmanager
-def engine(net, folder):
-    """Run an etcd on the bridge; give its URL."""
-    url = f"http://{network.HUB}:2379"
-    command = [
-        *net.hub.command, etcd.program("trixie", "etcd"), "--data-dir", folder,
-        "--listen-client-urls", url, "--advertise-client-urls", url,
-    ]  # fmt: skip
-    with (
-        (folder.parent / "etcd.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        try:
-            yield url
-        finally:
-            process.kill()
+class Engine:
+    """An etcd on the bridge."""
+
+    def __init__(self, net, folder):
+        self.url = f"http://{network.HUB}:2379"
+        self._command = [
+            *net.hub.command, etcd.program("trixie", "etcd"), "--data-dir", folder / "data",
+            "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+        ]  # fmt: skip
+        self._log = (folder / "etcd.log").open("ab")
+        self.start()
+
+    def start(self):
+        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+
+    def close(self):
+        self.kill()
+        self._log.close()
+
+
+def enrol(folder):
+    """Make the files of each host, as its administrator does: the first has the CA, and invites the others."""
+    first, *others = NAMES
+    for name in NAMES:
+        (folder / name).mkdir()
+    enrolment.found(folder / first, "test", first)
+    for name in others:
+        enrolment.join(folder / name, enrolment.invite(folder / first, name, ["http://unused"]))
 
 
 class FleetHost:
@@ -85,8 +104,8 @@ class FleetHost:
     def __init__(self, name, site, port):
         self.name, self.site, self.machine, self.port = name, site, site.machine, port
 
-    def join(self, url):
-        """Be made one of the fleet."""
+    def join(self, url, folder):
+        """Be made one of the fleet, whose files for this host are in a folder."""
         run = self.machine.run
         settings = {
             "name": self.name,
@@ -96,6 +115,10 @@ class FleetHost:
         }
         run("mkdir", "--parents", "/etc/waportd/fleet")
         run("tee", "/etc/waportd/fleet/fleet.yaml", given=yaml.safe_dump(settings))
+        for name in (CA_FILE, HOST_FILE):
+            run("tee", f"/etc/waportd/fleet/{name}", given=(folder / name).read_text())
+        run("chown", "waportd:", f"/etc/waportd/fleet/{HOST_FILE}")
+        run("chmod", "600", f"/etc/waportd/fleet/{HOST_FILE}")
         run("tee", "/usr/lib/waportd/lease", given=LEASE)
         run("chmod", "755", "/usr/lib/waportd/lease")
         run("cp", f"{FLEET_UNITS}/waportd-fleet.rules", "/usr/share/polkit-1/rules.d/")
@@ -113,6 +136,10 @@ class FleetHost:
         """Return whether it has seen all members for long enough to take users."""
         return "the members of the fleet are a, b, c" in self.machine.journal("--unit=waportd")
 
+    def keeper_says(self):
+        """Return what `systemctl status` shows of the lease."""
+        return self.machine.show("waportd-lease", "StatusText")
+
     def holds_lease(self):
         """Return whether it does."""
         state = self.machine.systemctl("is-active", "waportd-lease", check=False)
@@ -121,20 +148,34 @@ class FleetHost:
     def ports(self):
         """Return the ports of the sessions that live on it, as the kernel says, also where nobody can ask it."""
         for unified in (cgroups.ROOT, cgroups.ROOT / "unified"):
-            slices = list(unified.glob(f"**/{self.machine.name}/**/whatsapp.slice"))
-            if slices:
-                return {
-                    int(path.name[len("whatsapp@") : -len(".service")])
-                    for path in slices[0].glob("whatsapp@*.service")
-                    if _is_populated(path)
-                }
+            below = _group(unified) / self.machine.name / "whatsapp.slice"
+            with contextlib.suppress(OSError):
+                groups = [path for path in below.iterdir() if path.name.startswith("whatsapp@")]
+                return {_port(path.name) for path in groups if _is_populated(path)}
         return set()
+
+
+@functools.cache
+def _group(unified):
+    """Return the control group in which the machines' own are."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return unified / next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
+
+
+def _port(name):
+    return int(name.removeprefix("whatsapp@").removesuffix(".service"))
 
 
 def _is_populated(group):
     with contextlib.suppress(OSError):
         return "populated 1" in (group / "cgroup.events").read_text()
     return False
+
+
+class Hosts(list):
+    """The hosts of a fleet, and its engine."""
+
+    engine: Engine
 
 
 @dataclasses.dataclass
@@ -170,10 +211,12 @@ def fleet(root, package, installed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fleet")
     shown = {ROOT / "waportd/fleet": FLEET_CODE, ROOT / "units/fleet": FLEET_UNITS}
     written = installed(root)
+    enrol(folder)
     with contextlib.ExitStack() as stack:
         net = stack.enter_context(network.created())
-        url = stack.enter_context(engine(net, folder / "data"))
-        hosts = []
+        engine = stack.enter_context(contextlib.closing(Engine(net, folder)))
+        hosts = Hosts()
+        hosts.engine = engine
         for name in NAMES:
             port = net.add()
             booted = guests.booted(
@@ -184,10 +227,10 @@ def fleet(root, package, installed, tmp_path_factory):
             site.use_light_servers("/etc/systemd/system")
             hosts.append(FleetHost(name, site, port))
         pairs = [f"{host.name}={host.port.address}:7467" for host in hosts]
-        command = [*net.hub.command, "/usr/bin/python3", "-c", FOUND, url, *pairs]
+        command = [*net.hub.command, "/usr/bin/python3", "-c", FOUND, engine.url, *pairs]
         subprocess.run(command, cwd=ROOT, check=True)
         for host in hosts:
-            host.join(url)
+            host.join(engine.url, folder / host.name)
         for host in hosts:
             until(host.is_established, "what makes a host one that the others rely on")
         yield hosts
@@ -208,7 +251,7 @@ def run_all(*hosts):
 
 @pytest.fixture(scope="module")
 def settled(fleet):
-    """Six users, of whom the first host has all; they are linked, as far as servers without a browser are."""
+    """Six users, all of them on the first host; they are linked, as far as servers without a browser are."""
     a, *_ = fleet
     for number in range(1, USERS + 1):
         a.site.link_light(str(number))
@@ -286,3 +329,89 @@ def test_a_user_who_is_elsewhere_is_not_made_again_nor_is_the_port_given_away(se
     port = other.site.call("PUT", "/v1/users/new?wait=none", 201)["port"]
     assert port not in taken
     other.site.call("DELETE", "/v1/users/new", 204)
+
+
+def pids(*hosts):
+    """Return the process of each session that lives."""
+    return {
+        port: host.site.main_pid(f"whatsapp@{port}.service")
+        for host in hosts
+        for port in sorted(host.ports())
+    }
+
+
+def test_while_the_engine_is_away_all_sessions_run_on_and_nobody_is_made(settled):
+    a, *_ = settled
+    run_all(*settled)
+    before, where = pids(*settled), owners(*settled)
+    assert len(before) == USERS
+    with Lives(settled):
+        began = time.monotonic()
+        settled.engine.kill()
+        for host in settled:
+            until(lambda host=host: host.keeper_says().startswith("failsafe"), "failsafe")
+        refused = a.site.ask("PUT", "/v1/users/later?wait=none")
+        assert (refused.status, refused.json["code"]) == (503, "engine_unavailable")
+        # Who is here may be restarted meanwhile.
+        host = next(host for host in settled if host.users())
+        user = next(iter(host.users()))
+        assert host.site.ask("POST", f"/v1/users/{user}/restart").status == 200
+        time.sleep(2 * WHOLE_S)
+        settled.engine.start()
+        for host in settled:
+            until(lambda host=host: host.keeper_says().startswith("holds the lease"), "the engine's return")
+        saw = "all sessions run on, by agreement of all hosts; nobody moves"
+        noted(a, f"the engine of three hosts is away for {2 * WHOLE_S:.0f} s", saw, began)
+        time.sleep(WHOLE_S)
+    now = pids(*settled)
+    assert owners(*settled) == where
+    assert len({port for port in before if now.get(port) == before[port]}) == USERS - 1, "one was restarted"
+
+
+def test_for_a_host_that_does_not_reach_the_engine_another_one_renews(settled):
+    cut = next(host for host in settled if host.ports())
+    before, where = pids(cut), owners(*settled)
+    with Lives(settled):
+        began = time.monotonic()
+        cut.port.cut(network.HUB)
+        until(lambda: "renews the lease" in cut.keeper_says(), "help by another host")
+        time.sleep(WHOLE_S)
+        assert pids(cut) == before
+        cut.port.heal(network.HUB)
+        until(lambda: cut.keeper_says().startswith("holds the lease"), "the engine's return")
+        noted(cut, "a host of three does not reach the engine", "another host renews its lease", began)
+    assert owners(*settled) == where
+
+
+@pytest.mark.thorough
+def test_a_host_that_is_cut_off_from_the_others_alone_runs_on(settled):
+    a, *others = settled
+    before, where = pids(*settled), owners(*settled)
+    with Lives(settled):
+        for other in others:
+            a.port.cut(other.port.address)
+        time.sleep(WHOLE_S)
+        for other in others:
+            a.port.heal(other.port.address)
+    assert (pids(*settled), owners(*settled)) == (before, where)
+
+
+@pytest.mark.thorough
+def test_while_the_engine_is_away_the_sessions_of_all_end_if_a_host_is_silent(settled):
+    """It may run users of its own, or be about to take some: nobody knows."""
+    a, _, c = settled
+    with Lives(settled):
+        began = time.monotonic()
+        settled.engine.kill()
+        c.port.unplug()
+        for host in settled:
+            until(lambda host=host: not host.ports(), "the end of the sessions")
+        assert time.monotonic() - began < TIMING.deadline_s + TIMING.stop_s + 4 * TIMING.ask_s + 2
+        c.port.plug()
+        settled.engine.start()
+        for host in settled:
+            until(host.holds_lease, "the next lease")
+        run_all(*settled)
+        assert set(owners(*settled)) == {str(number) for number in range(1, USERS + 1)}
+        saw = "all sessions end, and are back when the engine is"
+        noted(a, "the engine of three hosts is away, and one of them is cut off", saw, began)

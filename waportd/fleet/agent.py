@@ -48,6 +48,8 @@ class Agent:
         self._said: str | None = None
         self._incarnation: int | None = None
         """That of the lease under which the users were last resumed."""
+        self._outage: str | None = None
+        """What the keeper has noted of an outage."""
         self._noted: tuple[bool, frozenset[str]] | None = None
 
     async def run(self) -> NoReturn:
@@ -59,6 +61,7 @@ class Agent:
 
     async def look(self) -> None:
         """Do once what is due. Raises EngineUnavailable, LeaseLost, Unsettled, StoreError."""
+        self._note_outages()
         state, standing = self._follower.state, self._host.standing
         await self._note_members()
         if state is None:
@@ -105,6 +108,17 @@ class Agent:
         if sentence != self._said:
             log.log(level, "%s", sentence)
         self._said = sentence
+
+    def _note_outages(self) -> None:
+        """Count silence again where the keeper has said to another host that the engine is not reached.
+
+        That host may run its sessions for half a minute more, whatever happens to its lease. It has asked at least every
+        fifteen seconds for as long as its lease has not been renewed: so this is noticed long before its users are due.
+        """
+        said = self._host.lease.outage()
+        if said != self._outage:
+            self._outage = said
+            self._host.membership.lose()
 
     async def _note_members(self) -> None:
         """Keep for the next start what this process has found out."""

@@ -47,16 +47,23 @@ class Peers(Protocol):
 
 
 async def ask(peers: Peers, lease: Lease, limit_s: float) -> Mapping[str, Answer]:
-    """Ask all others at once to renew the lease; return the answers by host.
+    """Ask all others at once to renew the lease, also those that an answer makes known; return the answers by host.
 
     Who has not answered after ``limit_s`` seconds is silent. After an answer that decides alone no other is waited for.
     """
-    calls = {asyncio.ensure_future(peers.renew(host, lease)): host for host in peers.others()}
-    answers = dict.fromkeys(calls.values(), Answer.SILENT)
+    calls: dict[asyncio.Task[str], str] = {}
+    answers: dict[str, Answer] = {}
     loop = asyncio.get_running_loop()
-    end, waiting = loop.time() + limit_s, set(calls)
+    end, waiting = loop.time() + limit_s, set[asyncio.Task[str]]()
     try:
-        while waiting and not {Answer.RENEWED, Answer.GONE} & set(answers.values()):
+        while not {Answer.RENEWED, Answer.GONE} & set(answers.values()):
+            # Who answers may know hosts that this one did not know.
+            new = [host for host in peers.others() if host not in answers]
+            asked = {asyncio.create_task(_renew(peers, host, lease)): host for host in new}
+            calls, waiting = calls | asked, waiting | set(asked)
+            answers |= dict.fromkeys(new, Answer.SILENT)
+            if not waiting:
+                break
             done, waiting = await asyncio.wait(
                 waiting, timeout=end - loop.time(), return_when=asyncio.FIRST_COMPLETED
             )
@@ -68,6 +75,10 @@ async def ask(peers: Peers, lease: Lease, limit_s: float) -> Mapping[str, Answer
             call.add_done_callback(retrieve_error)
             call.cancel()
     return answers
+
+
+async def _renew(peers: Peers, host: str, lease: Lease) -> str:
+    return await peers.renew(host, lease)
 
 
 def _answer(host: str, call: asyncio.Task[str]) -> Answer:

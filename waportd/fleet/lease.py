@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
@@ -24,6 +25,8 @@ from waportd.fleet.engine import Lease, LeaseLost
 from waportd.model import Port
 
 LEASE_FILE: Final = "lease.json"
+OUTAGE_FILE: Final = "outage"
+"""Written again each time another host hears from this one that it does not reach the engine."""
 
 _ENVIRONMENT_FILE = re.compile(r"([1-9][0-9]{0,4})\.env")
 _MAX_BYTES: Final = 64 * 1024
@@ -76,6 +79,11 @@ class LeaseFolder:
         """Write the lease for the daemon, and for the next keeper of this unit."""
         document = dataclasses.asdict(held.lease) | {"deadline_s": held.deadline_s, "boot_id": held.boot_id}
         with self._replacing(LEASE_FILE, json.dumps(document)):
+            pass
+
+    def note_outage(self) -> None:
+        """Have the daemon know that another host is about to hear that this one does not reach the engine."""
+        with self._replacing(OUTAGE_FILE, secrets.token_hex(8)):
             pass
 
     def clear(self) -> None:
@@ -240,6 +248,18 @@ class OwnLease:
             raise
         self._open = found
         return found
+
+    def outage(self) -> str | None:
+        """Return what is another text after each `LeaseFolder.note_outage`; None for none under this lease.
+
+        Raises StoreError.
+        """
+        try:
+            return files.read(self._path / OUTAGE_FILE, _MAX_BYTES).decode()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unusable(self._path / OUTAGE_FILE, error) from error
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -14,7 +14,6 @@ from waportd.fleet.engine import Host, Lease
 
 RENEW: Final = "/fleet/renew"
 REACH: Final = "/fleet/reach"
-HOLDS: Final = "/fleet/holds"
 
 CALL_S: Final = 2.8
 """Seconds after which a host that has not answered is silent: less than the 3 between two renewals of a lease."""
@@ -22,8 +21,8 @@ ENGINE_S: Final = 2.0
 """Seconds that a host waits for the engine on behalf of another one, which gives it `CALL_S`."""
 MAX_REQUEST_BYTES: Final = 4 * 1024
 """Bytes; a lease has some hundred."""
-MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
-"""Bytes; a user that a host holds has some hundred, and a fleet 12,431 of them at most."""
+MAX_ANSWER_BYTES: Final = 256 * 1024
+"""Bytes; a host on the list of a fleet has some fifty."""
 
 Members = Callable[[], Mapping[str, Host]]
 """Returns the hosts of the fleet as they are known now, by name; those that have left may be among them."""
@@ -83,29 +82,15 @@ class Reach:
     """The one that it knows; None: none yet."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Held:
-    """A user that a host holds."""
-
-    user: str
-    port: int
-    token: int
-    runs: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Holds:
-    """All that a host holds, whatever the engine says."""
-
-    host: str
-    incarnation: int | None
-    epoch: str | None
-    users: tuple[Held, ...]
-
-
 def read_renewal(document: Any) -> Renewal:
     """Return what `Renewal` another host sent. Raises ValueError, TypeError, KeyError, as all that read here."""
     return Renewal(_of(document, "outcome", str))
+
+
+def read_hosts(document: Any) -> dict[str, str]:
+    """Return the list of hosts that came with a `Renewal`: their addresses, by name."""
+    hosts = _of(document, "hosts", dict)
+    return {str(name): _of(hosts, name, str) for name in hosts}
 
 
 def read_lease(document: Any) -> Lease:
@@ -125,24 +110,6 @@ def read_reach(document: Any) -> Reach:
         engine=_of(document, "engine", bool),
         incarnation=_of(document, "incarnation", int, type(None)),
         epoch=_of(document, "epoch", str, type(None)),
-    )
-
-
-def read_holds(document: Any) -> Holds:
-    """Return what another host holds."""
-    return Holds(
-        host=_of(document, "host", str),
-        incarnation=_of(document, "incarnation", int, type(None)),
-        epoch=_of(document, "epoch", str, type(None)),
-        users=tuple(
-            Held(
-                user=_of(one, "user", str),
-                port=_of(one, "port", int),
-                token=_of(one, "token", int),
-                runs=_of(one, "runs", int),
-            )
-            for one in _of(document, "users", list)
-        ),
     )
 
 

@@ -24,11 +24,9 @@ from waportd.fleet.peer_calls import (
     ANSWERING,
     CALL_S,
     ENGINE_S,
-    HOLDS,
     MAX_REQUEST_BYTES,
     REACH,
     RENEW,
-    Holds,
     HostRefused,
     Members,
     Reach,
@@ -62,8 +60,8 @@ class Answers(Protocol):
     def reach(self) -> Reach:
         """Return whether this host reaches the engine, from memory."""
 
-    def holds(self) -> Holds:
-        """Return what this host holds, from memory."""
+    def note_outage(self) -> None:
+        """Have this host take no users because of what it sees now: another one is about to hear that it sees nothing."""
 
 
 class PeerServer:
@@ -91,7 +89,6 @@ class PeerServer:
         app = web.Application(middlewares=[_problems, self._admit], client_max_size=MAX_REQUEST_BYTES)
         app.router.add_post(RENEW, self._renew)
         app.router.add_get(REACH, self._reach)
-        app.router.add_get(HOLDS, self._holds)
         self._runner = web.AppRunner(
             app,
             handle_signals=False,
@@ -176,12 +173,15 @@ class PeerServer:
                 f"the certificate is that of host {caller}, and the lease that of host {lease.host!r}",
                 f"give {caller} its own name in the configuration, or another certificate: `waportctl fleet invite`",
             )
-        return _json({"outcome": await self._renewal(lease)})
+        outcome = await self._renewal(lease)
+        known = {name: host.address for name, host in self._members().items() if host.state != HostState.LEFT}
+        return _json({"outcome": outcome, "hosts": known})
 
     async def _renewal(self, lease: Lease) -> Renewal:
         try:
             await within(self._engine_s, self._answers.renew(lease))
         except (EngineUnavailable, TimeoutError):
+            self._answers.note_outage()
             return Renewal.UNREACHABLE
         except LeaseLost:
             return Renewal.GONE
@@ -189,9 +189,6 @@ class PeerServer:
 
     async def _reach(self, _request: web.Request) -> web.Response:
         return _json(dataclasses.asdict(self._answers.reach()))
-
-    async def _holds(self, _request: web.Request) -> web.Response:
-        return _json(dataclasses.asdict(self._answers.holds()))
 
 
 _SAME_VERSION: Final = "run the same version of waportd on all hosts"

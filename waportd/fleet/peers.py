@@ -23,25 +23,22 @@ from waportd.fleet.limits import within
 from waportd.fleet.peer_calls import (
     ANSWERING,
     CALL_S,
-    HOLDS,
     MAX_ANSWER_BYTES,
     REACH,
     RENEW,
-    Holds,
     HostRefused,
     HostSilent,
     Members,
     NotHere,
     Reach,
     Renewal,
-    read_holds,
+    read_hosts,
     read_reach,
     read_renewal,
 )
 from waportd.fleet.peer_faults import BadAddress, bad_answer, fault, misnamed, refusal, silence
 
 T = TypeVar("T")
-Named = TypeVar("Named", Reach, Holds)
 
 Outcome: TypeAlias = T | HostRefused | HostSilent
 """What asking a host led to."""
@@ -53,8 +50,19 @@ _KEEP_ALIVE_S: Final = 30.0
 class Peers:
     """The side of a host that asks. Each call ends within its limit."""
 
-    def __init__(self, identity: Identity, members: Members, *, call_s: float = CALL_S) -> None:
-        """Take the limit of a call in seconds. An event loop has to run."""
+    def __init__(
+        self,
+        identity: Identity,
+        members: Members,
+        *,
+        call_s: float = CALL_S,
+        learn: Callable[[Mapping[str, str]], None] = lambda _: None,
+    ) -> None:
+        """Take the limit of a call in seconds. An event loop has to run.
+
+        ``learn`` gets the hosts that another one knows, with their addresses: there may be more than here.
+        """
+        self._learn = learn
         self._identity = identity
         self._members = members
         self._call_s = call_s
@@ -86,15 +94,17 @@ class Peers:
 
     async def renew(self, host: str, lease: Lease) -> Renewal:
         """Have another host renew the lease of this one. Raises HostRefused, HostSilent, NotHere, as all calls do."""
-        return await self._call(host, "POST", RENEW, read_renewal, dataclasses.asdict(lease))
+
+        def read(document: Any) -> Renewal:
+            outcome = read_renewal(document)
+            self._learn(read_hosts(document))
+            return outcome
+
+        return await self._call(host, "POST", RENEW, read, dataclasses.asdict(lease))
 
     async def reach(self, host: str) -> Reach:
         """Ask whether a host reaches the engine."""
         return _from(host, await self._call(host, "GET", REACH, read_reach))
-
-    async def holds(self, host: str) -> Holds:
-        """Ask what a host holds."""
-        return _from(host, await self._call(host, "GET", HOLDS, read_holds))
 
     async def ask_all(
         self, ask: Callable[[str], Awaitable[T]], enough: Callable[[T], bool] | None = None
@@ -166,7 +176,7 @@ async def _outcome(call: Awaitable[T]) -> Outcome[T]:
         return error
 
 
-def _from(host: str, answer: Named) -> Named:
+def _from(host: str, answer: Reach) -> Reach:
     """Return what a host says about itself. Raises HostRefused where it takes itself for another one."""
     if answer.host != host:
         raise misnamed(host, answer.host)

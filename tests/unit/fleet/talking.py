@@ -7,7 +7,7 @@ from certified import FLEET
 
 from waportd.fleet.engine import EngineUnavailable, Host, HostState, Lease, LeaseLost
 from waportd.fleet.identity import CA_FILE, HOST_FILE, Identity
-from waportd.fleet.peer_calls import Held, Holds, Reach
+from waportd.fleet.peer_calls import Reach
 from waportd.fleet.peer_server import PeerServer
 from waportd.fleet.peers import Peers
 
@@ -31,6 +31,7 @@ class Leases:
         self.reached = True
         self.leases = {}
         self.renewed = []
+        self.outages = 0
 
     async def renew(self, lease):
         if not self.reached:
@@ -42,8 +43,8 @@ class Leases:
     def reach(self):
         return Reach(self.name, self.reached, 7, EPOCH)
 
-    def holds(self):
-        return Holds(self.name, 7, EPOCH, (Held("2", 5002, 12, 3),))
+    def note_outage(self):
+        self.outages += 1
 
 
 class Fleet:

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 
 from waportd.fleet.engine import Lease
 from waportd.fleet.peer_calls import (
-    Held,
-    Holds,
     Reach,
     Renewal,
-    read_holds,
+    read_hosts,
     read_lease,
     read_reach,
     read_renewal,
@@ -23,7 +21,6 @@ EACH_TIME_THE_SAME = settings(derandomize=True, database=None, deadline=None, ma
 SENT = {
     read_lease: Lease("a", 2**62, 7, 45.0),
     read_reach: Reach("b", engine=False, incarnation=None, epoch=None),
-    read_holds: Holds("b", 7, "cluster-1", (Held("2", 5002, 12, 3), Held("ö", 5003, 2**62, 0))),
 }
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -47,8 +44,15 @@ def test_an_outcome_arrives(renewal):
     assert read_renewal({"outcome": str(renewal)}) is renewal
 
 
+def test_a_list_of_hosts_arrives():
+    assert read_hosts({"hosts": {"a": "192.0.2.1:7467"}}) == {"a": "192.0.2.1:7467"}
+    for hosts in (None, [], {"a": None}, {"a": ["192.0.2.1:7467"]}):
+        with pytest.raises(REFUSED):
+            read_hosts({"hosts": hosts})
+
+
 @EACH_TIME_THE_SAME
-@given(st.sampled_from([*SENT, read_renewal]), ANYTHING)
+@given(st.sampled_from([*SENT, read_renewal, read_hosts]), ANYTHING)
 def test_anything_else_is_refused(read, document):
     with pytest.raises(REFUSED):
         read(document)

@@ -20,11 +20,9 @@ from talking import EPOCH, Fleet, Leases, identity
 from waportd.fleet.engine import HostState, Lease
 from waportd.fleet.identity import Identity
 from waportd.fleet.peer_calls import (
-    HOLDS,
     MAX_REQUEST_BYTES,
     REACH,
     RENEW,
-    Held,
     HostRefused,
     HostSilent,
     NotHere,
@@ -134,6 +132,15 @@ class TestAnswers:
         await fleet.serve("b")
         fleet.answers["b"].reached = False
         assert await fleet.peers("a").renew("b", fleet.lease("a")) is Renewal.UNREACHABLE
+        assert fleet.answers["b"].outages == 1
+
+    async def test_who_is_asked_says_which_hosts_it_knows(self, fleet):
+        await fleet.serve("b")
+        fleet.know("c", "192.0.2.3:7467")
+        fleet.know("d", state=HostState.LEFT)
+        learned = {}
+        await fleet.peers("a", learn=learned.update).renew("b", fleet.lease("a"))
+        assert learned == {"a": "127.0.0.1:1", "b": fleet.hosts["b"].address, "c": "192.0.2.3:7467"}
 
     async def test_a_host_says_that_the_incarnation_is_gone(self, fleet):
         await fleet.serve("b")
@@ -155,14 +162,11 @@ class TestAnswers:
         )
         released.set()
 
-    async def test_a_host_says_what_it_reaches_and_what_it_holds(self, fleet):
+    async def test_a_host_says_what_it_reaches(self, fleet):
         await fleet.serve("b")
         peers = fleet.peers("a")
         reach = await peers.reach("b")
         assert (reach.host, reach.engine, reach.incarnation, reach.epoch) == ("b", True, 7, EPOCH)
-        holds = await peers.holds("b")
-        assert (holds.host, holds.incarnation, holds.epoch) == ("b", 7, EPOCH)
-        assert holds.users == (Held(user="2", port=5002, token=12, runs=3),)
 
     async def test_calls_of_many_are_answered_over_connections_that_are_kept(self, fleet, monkeypatch):
         await fleet.serve("b")
@@ -422,10 +426,9 @@ class TestWhoAnswers:
 
     async def test_a_host_that_takes_itself_for_another_is_refused(self, fleet):
         await fleet.serve("b", answers=Leases("c"))
-        for call in (fleet.peers("a").reach("b"), fleet.peers("a").holds("b")):
-            error = await refused(call)
-            assert error.cause == "wrong_name"
-            assert error.message == "host b, by its certificate, says that it is host c"
+        error = await refused(fleet.peers("a").reach("b"))
+        assert error.cause == "wrong_name"
+        assert error.message == "host b, by its certificate, says that it is host c"
 
     async def test_what_speaks_plain_http_is_refused(self, fleet, listen):
         async def handle(reader, writer):
@@ -575,7 +578,7 @@ class TestLimits:
         content = b"HTTP/1.1 400 No\r\nContent-Length: %d\r\n\r\n" % len(said) + said
         fleet.know("b", await listen(send(content), identity(fleet.folder, "b").server))
         with pytest.raises(HostRefused) as caught:
-            await fleet.peers("a").holds("b")
+            await fleet.peers("a").reach("b")
         error = caught.value
         assert error.message.isprintable()
         assert len(error.message) < 600
@@ -654,7 +657,7 @@ class TestFaultsOfOurOwn:
         assert "Cannot answer GET /fleet/reach" in caplog.text
 
     @pytest.mark.parametrize(
-        ("method", "path"), [("GET", "/"), ("GET", RENEW), ("POST", HOLDS), ("GET", "/v1/users")]
+        ("method", "path"), [("GET", "/"), ("GET", RENEW), ("POST", REACH), ("GET", "/v1/users")]
     )
     async def test_there_is_nothing_else(self, fleet, raw, method, path):
         await fleet.serve("b")
