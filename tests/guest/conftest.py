@@ -109,7 +109,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if release := next((each for each in values if each in guests.RELEASES), None):
-            machine = item.module.__name__ if "site" in item.fixturenames else item.name
+            shared = {"site", "fleet"} & set(item.fixturenames)
+            machine = item.module.__name__ if shared else item.name
             item.add_marker(pytest.mark.xdist_group(f"{release} {machine}"))
 
 
