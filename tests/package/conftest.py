@@ -29,6 +29,12 @@ def package(version):
 
 
 @pytest.fixture(scope="session")
+def fleet_package(package):
+    """What a host needs besides to be one of a fleet."""
+    return package.with_name(package.name.replace("waportd_", "waportd-fleet_"))
+
+
+@pytest.fixture(scope="session")
 def unpacked(package, tmp_path_factory):
     """The files of the package."""
     folder = tmp_path_factory.mktemp("unpacked")

@@ -76,7 +76,12 @@ def test_the_installed_units_name_the_prefix(installed):
     assert (installed / mover[1:]).is_file()
     assert f'"{PREFIX}/lib/waportd/whatsapp_server.js" %i' in (units / "whatsapp@.service").read_text()
     # Where polkit, D-Bus and systemd-sysusers look for what the distribution did not bring.
-    for name in ("polkit-1/rules.d/waportd.rules", "dbus-1/system.d/waportd.conf", "sysusers.d/waportd.conf"):
+    for name in (
+        "polkit-1/rules.d/waportd.rules",
+        "polkit-1/rules.d/waportd-fleet.rules",
+        "dbus-1/system.d/waportd.conf",
+        "sysusers.d/waportd.conf",
+    ):
         assert (installed / "etc" / name).is_file()
 
 

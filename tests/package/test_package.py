@@ -22,9 +22,10 @@ def test_every_file_names_the_same_version(version):
     assert json.loads((ROOT / "package-lock.json").read_text())["version"] == version
 
 
-@pytest.fixture(scope="module")
-def findings(package):
+@pytest.fixture(scope="module", params=["waportd", "waportd-fleet"])
+def findings(request, package, fleet_package):
     """What lintian says, of every severity, as lines "SEVERITY: waportd: TAG …"; O is one that is overridden."""
+    package = {"waportd": package, "waportd-fleet": fleet_package}[request.param]
     options = ["--display-info", "--display-experimental", "--pedantic", "--show-overrides", "--fail-on=none"]
     answer = output_of("lintian", *options, "--tag-display-limit=0", "--allow-root", package)
     # Debian 12's wants a script for other systems of initialisation; Debian 13's calls an override of that an error.
@@ -38,14 +39,15 @@ def test_lintian_finds_nothing(findings):
     assert [line for line in findings if not line.startswith("O:")] == []
 
 
-def test_every_override_of_lintian_is_explained_and_needed(findings):
-    lines = (ROOT / "debian/waportd.lintian-overrides").read_text().splitlines()
+def test_every_override_of_lintian_is_explained_and_needed(request, findings):
+    name = request.node.callspec.params["findings"]
+    lines = (ROOT / f"debian/{name}.lintian-overrides").read_text().splitlines()
     assert lines[0].startswith("# ")
     needed = {line.split()[2] for line in findings}
     assert {line.split()[1] for line in lines if not line.startswith("#")} == needed
 
 
-def test_another_build_elsewhere_gives_the_same_bytes(package, tmp_path):
+def test_another_build_elsewhere_gives_the_same_bytes(package, fleet_package, tmp_path):
     """Another folder, time zone, locale, umask and home, and a tree whose files are older than the changelog."""
     sources = tmp_path / "some where else"
     output_of("git", "clone", "--quiet", "--no-local", ROOT, sources)
@@ -66,8 +68,9 @@ def test_another_build_elsewhere_gives_the_same_bytes(package, tmp_path):
         "sh", "-c", "umask 077; exec tools/build-deb build/again dist",
         env={**os.environ, **changed}, cwd=sources,
     )  # fmt: skip
-    again = sources / "dist" / package.name
-    assert again.read_bytes() == package.read_bytes(), f"compare: diffoscope {package} {again}"
+    for built in (package, fleet_package):
+        again = sources / "dist" / built.name
+        assert again.read_bytes() == built.read_bytes(), f"compare: diffoscope {built} {again}"
 
 
 def test_nothing_is_compiled_and_nothing_belongs_to_others(package):
@@ -77,6 +80,24 @@ def test_nothing_is_compiled_and_nothing_belongs_to_others(package):
         assert not line.endswith((".pyc", "__pycache__/")), line
         assert mode[8] == "-", f"writable for everybody: {line}"
         assert "s" not in mode, f"set-user-id: {line}"
+
+
+def test_a_host_on_its_own_gets_nothing_of_a_fleet(package, fleet_package, tmp_path):
+    def files(one):
+        listed = output_of("dpkg-deb", "--contents", one).splitlines()
+        return {line.split()[5] for line in listed if not line.startswith("d")}
+
+    of_fleets = {
+        name for name in files(fleet_package) if "/share/doc/" not in name and "/lintian/" not in name
+    }
+    assert {
+        name for name in of_fleets if not re.search("/fleet/|waportd-fleet|libexec/waportd", name)
+    } == set()
+    assert {
+        name for name in files(package) if re.search("/waportd/fleet/|waportd-fleet|libexec/waportd", name)
+    } == set()
+    for name in ("usr/libexec/waportd/lease", "usr/lib/waportd/units/fleet/waportd-lease.service.in"):
+        assert f"./{name}" in of_fleets
 
 
 def modules_of(unpacked):

@@ -45,7 +45,7 @@ def render_units(
     if faults := timing.faults():
         raise ConfigError(f"the times of the lease are not safe: {'; '.join(faults)}")
     values = {
-        "lease": unit_path(lease or installed_below() / "lib/waportd/lease"),
+        "lease": unit_path(lease or installed_below() / "libexec/waportd/lease"),
         "sessions": unit_path(sessions),
         # As root, outside of the unit's sandbox.
         "privileged": "+" if bus is Bus.SYSTEM else "",
