@@ -116,8 +116,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module")
 def root(request, package):
-    # What an installation has besides: libbpf by iproute2, and age, which is recommended.
-    with guests.prepared_root(request.param, f"libbpf1, age, {guests.field(package, 'Depends')}") as root:
+    # What an installation has besides: libbpf by iproute2, age, which is recommended, and what a fleet needs.
+    with guests.prepared_root(
+        request.param, f"libbpf1, age, python3-cryptography, {guests.field(package, 'Depends')}"
+    ) as root:
         yield root
 
 

@@ -7,25 +7,23 @@ control groups show at any time which sessions live on which of them.
 import contextlib
 import dataclasses
 import functools
+import json
 import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-import yaml
-from harness import until
+from harness import PACKAGES, until
 from machines import shown_to, site_on
 from rows import EVERYTHING, MACHINES, Row, note
 from testbed import cgroups, etcd, guests, network
 
-from waportd.fleet import enrolment
-from waportd.fleet.identity import CA_FILE, HOST_FILE
 from waportd.fleet.timing import Timing
 
-ROOT = Path(__file__).resolve().parents[2]
 RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 NAMES = ("a", "b", "c")
+SETTINGS = "/etc/waportd/fleet/fleet.yaml"
 TIMING = Timing(
     renew_s=0.5, call_s=0.4, ask_s=0.5, deadline_s=2.3, late_s=0.5, watchdog_s=2.8, abort_s=0.3, stop_s=2.0,
     ttl_s=7.0, taken_s=14.0,
@@ -34,33 +32,12 @@ TIMING = Timing(
 FAILOVER_AFTER_S = 2.0
 WHOLE_S = TIMING.ttl_s + FAILOVER_AFTER_S
 USERS = 6
-FLEET_CODE = "/usr/lib/python3/dist-packages/waportd/fleet"
-FLEET_UNITS = "/usr/lib/waportd/units/fleet"
-LEASE = """\
-#!/bin/sh
-exec /usr/bin/python3 -m waportd.fleet "$@"
-"""
-WRITE_UNITS = f"""
+CHANGE_TIMES = f"""
 from pathlib import Path
 from waportd.config import Bus
 from waportd.fleet.timing import Timing
 from waportd.fleet.units import render_units, write
 write(Path("/etc/systemd/system"), render_units(bus=Bus.SYSTEM, timing={TIMING!r}))
-"""
-FOUND = """
-import asyncio, sys
-from waportd.fleet.etcd import Etcd
-from waportd.fleet.founding import admit, found
-
-async def main(endpoint, hosts):
-    engine = Etcd([endpoint])
-    (first, *others) = hosts
-    await found(engine, *first, 100)
-    for host in others:
-        await admit(engine, *host, 100)
-    await engine.close()
-
-asyncio.run(main(sys.argv[1], [pair.split("=") for pair in sys.argv[2:]]))
 """
 
 
@@ -88,43 +65,29 @@ class Engine:
         self._log.close()
 
 
-def enrol(folder):
-    """Make the files of each host, as its administrator does: the first has the CA, and invites the others."""
-    first, *others = NAMES
-    for name in NAMES:
-        (folder / name).mkdir()
-    enrolment.found(folder / first, "test", first)
-    for name in others:
-        enrolment.join(folder / name, enrolment.invite(folder / first, name, ["http://unused"]))
-
-
 class FleetHost:
     """One machine of the fleet."""
 
     def __init__(self, name, site, port):
         self.name, self.site, self.machine, self.port = name, site, site.machine, port
 
-    def join(self, url, folder):
-        """Be made one of the fleet, whose files for this host are in a folder."""
-        run = self.machine.run
-        settings = {
-            "name": self.name,
-            "address": f"{self.port.address}:7467",
-            "engine": [url],
-            "failover_after_s": FAILOVER_AFTER_S,
-        }
-        run("mkdir", "--parents", "/etc/waportd/fleet")
-        run("tee", "/etc/waportd/fleet/fleet.yaml", given=yaml.safe_dump(settings))
-        for name in (CA_FILE, HOST_FILE):
-            run("tee", f"/etc/waportd/fleet/{name}", given=(folder / name).read_text())
-        run("chown", "waportd:", f"/etc/waportd/fleet/{HOST_FILE}")
-        run("chmod", "600", f"/etc/waportd/fleet/{HOST_FILE}")
-        run("tee", "/usr/lib/waportd/lease", given=LEASE)
-        run("chmod", "755", "/usr/lib/waportd/lease")
-        run("cp", f"{FLEET_UNITS}/waportd-fleet.rules", "/usr/share/polkit-1/rules.d/")
-        run("/usr/bin/python3", "-c", WRITE_UNITS)
+    def install(self, package):
+        """Install the package that a fleet needs beside the other."""
+        self.machine.run(
+            "dpkg", "--install", f"{PACKAGES}/{package.name.replace('waportd_', 'waportd-fleet_')}"
+        )
+
+    def ctl(self, *words):
+        """Run waportctl as root."""
+        return self.machine.run("waportctl", *words).stdout
+
+    def hurry(self):
+        """Have this host's times be those of the tests."""
+        self.machine.run("sh", "-c", f"echo failover_after_s: {FAILOVER_AFTER_S} >> {SETTINGS}")
+        self.machine.run("sed", "--in-place", "/failover_after_s: 15/d", SETTINGS)
+        self.machine.run("/usr/bin/python3", "-c", CHANGE_TIMES)
         self.machine.systemctl("daemon-reload")
-        self.machine.systemctl("restart", "polkit")
+        self.machine.systemctl("restart", "waportd-lease")
         self.machine.systemctl("restart", "waportd")
 
     def users(self):
@@ -148,7 +111,8 @@ class FleetHost:
     def ports(self):
         """Return the ports of the sessions that live on it, as the kernel says, also where nobody can ask it."""
         for unified in (cgroups.ROOT, cgroups.ROOT / "unified"):
-            below = _group(unified) / self.machine.name / "whatsapp.slice"
+            # systemd-nspawn keeps what runs in a machine apart from itself.
+            below = _group(unified) / self.machine.name / "payload/whatsapp.slice"
             with contextlib.suppress(OSError):
                 groups = [path for path in below.iterdir() if path.name.startswith("whatsapp@")]
                 return {_port(path.name) for path in groups if _is_populated(path)}
@@ -183,6 +147,8 @@ class Lives:
     """Looks all the time which sessions live on which host."""
 
     hosts: list[FleetHost]
+    seen: set[str] = dataclasses.field(default_factory=set)
+    """The hosts on which a session was seen."""
     twice: list[tuple[float, int, list[str]]] = dataclasses.field(default_factory=list)
 
     def __enter__(self):
@@ -194,6 +160,7 @@ class Lives:
     def __exit__(self, *_):
         self._ended.set()
         self._thread.join()
+        assert self.seen, "nothing was seen"
         assert self.twice == [], "sessions that ran on two hosts"
 
     def _run(self):
@@ -203,15 +170,14 @@ class Lives:
                 for port in host.ports():
                     lives.setdefault(port, []).append(host.name)
             now = time.monotonic()
+            self.seen |= {name for names in lives.values() for name in names}
             self.twice += [(now, port, names) for port, names in lives.items() if len(names) > 1]
 
 
 @pytest.fixture(scope="module")
 def fleet(root, package, installed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fleet")
-    shown = {ROOT / "waportd/fleet": FLEET_CODE, ROOT / "units/fleet": FLEET_UNITS}
     written = installed(root)
-    enrol(folder)
     with contextlib.ExitStack() as stack:
         net = stack.enter_context(network.created())
         engine = stack.enter_context(contextlib.closing(Engine(net, folder)))
@@ -219,21 +185,31 @@ def fleet(root, package, installed, tmp_path_factory):
         hosts.engine = engine
         for name in NAMES:
             port = net.add()
-            booted = guests.booted(
-                root, shown=shown_to(package) | shown, written=written, network=port.space.path
-            )
+            booted = guests.booted(root, shown=shown_to(package), written=written, network=port.space.path)
             site = stack.enter_context(site_on(stack.enter_context(booted), package))
             site.find_standin()
             site.use_light_servers("/etc/systemd/system")
             hosts.append(FleetHost(name, site, port))
-        pairs = [f"{host.name}={host.port.address}:7467" for host in hosts]
-        command = [*net.hub.command, "/usr/bin/python3", "-c", FOUND, engine.url, *pairs]
-        subprocess.run(command, cwd=ROOT, check=True)
+            hosts[-1].install(package)
+        begin(hosts)
         for host in hosts:
-            host.join(engine.url, folder / host.name)
+            host.hurry()
         for host in hosts:
             until(host.is_established, "what makes a host one that the others rely on")
         yield hosts
+
+
+def begin(hosts):
+    """Make a fleet of hosts, as their administrator does."""
+    first, *others = hosts
+    address = f"{first.port.address}:7467"
+    first.ctl("fleet", "init", first.name, "--address", address, "--engine", hosts.engine.url)
+    for host in others:
+        bundle = f"/root/{host.name}.bundle"
+        first.ctl("fleet", "invite", host.name, bundle, "--address", f"{host.port.address}:7467")
+        host.machine.run("tee", bundle, given=first.machine.run("cat", bundle).stdout)
+        host.machine.run("chmod", "600", bundle)
+        host.ctl("fleet", "join", bundle)
 
 
 def owners(*hosts):
@@ -415,3 +391,18 @@ def test_while_the_engine_is_away_the_sessions_of_all_end_if_a_host_is_silent(se
         assert set(owners(*settled)) == {str(number) for number in range(1, USERS + 1)}
         saw = "all sessions end, and are back when the engine is"
         noted(a, "the engine of three hosts is away, and one of them is cut off", saw, began)
+
+
+def test_the_hosts_are_listed_and_one_that_lives_is_not_removed(settled):
+    a, b, _ = settled
+    listed = json.loads(a.ctl("fleet", "status", "--json"))
+    assert listed["settled"]
+    assert [(host["name"], host["alive"]) for host in listed["hosts"]] == [(name, True) for name in NAMES]
+    assert sum(host["users"] for host in listed["hosts"]) == USERS
+    refused = a.machine.run("waportctl", "host", "evict", b.name, "--yes", check=False)
+    assert refused.returncode == 1
+    assert "host b holds its lease: it is alive" in refused.stderr
+    again = b.machine.run(
+        "waportctl", "fleet", "init", "x", "--address", "192.0.2.1:1", "--engine", "http://e:1", check=False
+    )
+    assert "this host is b of a fleet already" in again.stderr

@@ -51,6 +51,8 @@ class Bundle:
     """URLs at which the engine is reached."""
     secrets: Mapping[str, bytes] = dataclasses.field(repr=False)
     """Files that all hosts have, by name, such as the key of the snapshots."""
+    address: str = ""
+    """IP:PORT at which the others reach the host."""
 
 
 def write(path: Path, bundle: Bundle) -> None:
@@ -60,6 +62,7 @@ def write(path: Path, bundle: Bundle) -> None:
             "ca": bundle.ca.decode(),
             "host": bundle.pem.decode(),
             "engine": bundle.engine,
+            "address": bundle.address,
             "secrets": {name: base64.b64encode(secret).decode() for name, secret in bundle.secrets.items()},
         },
         indent=1,
@@ -101,8 +104,8 @@ def _content(path: Path) -> bytes:
 
 def _bundle(document: Any) -> Bundle:
     ca, pem = document["ca"].encode(), document["host"].encode()
-    engine, secrets = document["engine"], document["secrets"]
-    if not isinstance(engine, list) or not all(isinstance(url, str) for url in engine):
+    engine, secrets, address = document["engine"], document["secrets"], document["address"]
+    if not isinstance(engine, list) or not all(isinstance(text, str) for text in (address, *engine)):
         raise TypeError(engine)
     if not all(SECRET_NAME.fullmatch(name) for name in secrets):
         raise ValueError(secrets)
@@ -112,6 +115,7 @@ def _bundle(document: Any) -> Bundle:
         pem,
         engine=tuple(engine),
         secrets={name: base64.b64decode(secret, validate=True) for name, secret in secrets.items()},
+        address=address,
     )
 
 

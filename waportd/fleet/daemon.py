@@ -28,8 +28,8 @@ from waportd.systemd.manager import UnitManager
 
 log = logging.getLogger(__name__)
 
-_LEASE_LOOK_S: Final = 5.0
-"""Seconds between two looks whether the lease unit was started: who has stopped it by hand stops the sessions."""
+_RETRY_S: Final = 5.0
+"""Seconds until systemd is asked again, where it has not answered."""
 
 
 def make(config: Config, path: Path | None, shortcuts: Shortcuts) -> Daemon:
@@ -73,7 +73,7 @@ class FleetDaemon(Daemon):
         """Begin to follow the fleet, and have the lease held."""
         log.info("this host is %s of its fleet", self._settings.name)
         _run(stack, Agent(self._host, supervisor).run(), "follow the fleet")
-        _run(stack, _hold_lease(manager), "hold the lease")
+        _run(stack, _start_lease(manager), "start the lease")
 
 
 def _run(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -87,16 +87,17 @@ def _run(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], name
     stack.push_async_callback(end)
 
 
-async def _hold_lease(manager: UnitManager) -> None:
-    """Start the lease unit, which is ready when the engine has given a lease; again, where it was stopped."""
+async def _start_lease(manager: UnitManager) -> None:
+    """Have systemd start the lease unit, which is ready when the engine has given a lease.
+
+    Once: from then on systemd starts it again whenever it ends, unless an administrator has stopped it.
+    """
     said = ""
     while True:
         try:
-            await manager.start(LEASE_UNIT)
+            return await manager.begin(LEASE_UNIT)
         except WaportdError as error:
             if said != error.message:
-                log.warning("Cannot hold a lease: %s", error)
+                log.warning("Cannot start %s: %s", LEASE_UNIT, error)
             said = error.message
-        else:
-            said = ""
-        await asyncio.sleep(_LEASE_LOOK_S)
+            await asyncio.sleep(_RETRY_S)

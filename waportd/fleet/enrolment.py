@@ -50,12 +50,16 @@ def invite(
     engine: Iterable[str],
     addresses: Iterable[str] = (),
     secrets: Mapping[str, bytes] | None = None,
+    address: str = "",
 ) -> Bundle:
-    """Make the bundle by which a host joins, or gets its next certificate. Raises BadName, CertificateUnusable."""
+    """Make the bundle by which a host joins, or gets its next certificate. Raises BadName, CertificateUnusable.
+
+    ``addresses`` are those of its certificate, ``address`` is IP:PORT at which the others reach it.
+    """
     authority = Authority.load(folder)
     pem = authority.issue(host, addresses)
     return Bundle(
-        certificates.read(authority.pem, pem), authority.pem, pem, engine=tuple(engine), secrets=secrets or {}
+        certificates.read(authority.pem, pem), authority.pem, pem, tuple(engine), secrets or {}, address
     )
 
 

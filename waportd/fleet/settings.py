@@ -14,7 +14,7 @@ import yaml
 
 from waportd import files
 from waportd.errors import ConfigError
-from waportd.fleet.identity import Identity, check_name
+from waportd.fleet.identity import BadName, Identity, check_name
 
 FOLDER: Final = "fleet"
 """Beside config.yaml: keys, certificates and this file."""
@@ -50,13 +50,29 @@ class Settings:
             return None
         except OSError as error:
             raise ConfigError(f"{folder / FILE} cannot be read: {error.strerror}", hint=_FIX) from error
-        except (ValueError, TypeError, yaml.YAMLError) as error:
+        except (ValueError, TypeError, BadName, yaml.YAMLError) as error:
             raise ConfigError(f"{folder / FILE}: {error}", hint=_FIX) from error
+
+    @property
+    def ip(self) -> str:
+        """The address without the port."""
+        return urlsplit(f"//{self.address}").hostname or ""
+
+    def check(self) -> None:
+        """Raise ConfigError where a value cannot be."""
+        try:
+            _checked(self._values())
+        except (ValueError, TypeError) as error:
+            raise ConfigError(str(error)) from error
+
+    def _values(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        del values["folder"]
+        return values | {"engine": list(self.engine)}
 
     def save(self) -> None:
         """Write the file, for `load`. Raises OSError."""
-        values = {name: value for name, value in dataclasses.asdict(self).items() if name != "folder"}
-        text = yaml.safe_dump(values | {"engine": list(self.engine)}, sort_keys=False)
+        text = yaml.safe_dump(self._values(), sort_keys=False)
         with files.opened(self.folder) as descriptor:
             files.replace(descriptor, FILE, text.encode(), mode=0o644)
 

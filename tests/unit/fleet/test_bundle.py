@@ -15,12 +15,13 @@ from waportd.fleet.bundle import Bundle, BundleUnusable
 
 ENGINE = ("https://10.0.0.1:2379", "https://10.0.0.2:2379")
 HOST = FLEET.issue("b").decode()
+ADDRESS = "10.0.0.2:7467"
 SECRETS = {"snapshots-1.key": bytes(range(32))}
 
 
 def made(pem=None):
     pem = pem or FLEET.issue("b", ["10.0.0.2"])
-    return Bundle(certificates.read(FLEET.pem, pem), FLEET.pem, pem, ENGINE, SECRETS)
+    return Bundle(certificates.read(FLEET.pem, pem), FLEET.pem, pem, ENGINE, SECRETS, ADDRESS)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def sealed(document):
 
 
 def document():
-    return {"ca": FLEET.pem.decode(), "host": HOST, "engine": [], "secrets": {}}
+    return {"ca": FLEET.pem.decode(), "host": HOST, "engine": [], "address": ADDRESS, "secrets": {}}
 
 
 def put(path, content):
@@ -67,6 +68,7 @@ def test_it_holds_all_that_a_joining_host_needs(path):
     found = bundle.read(path)
     assert (found.certificate.fleet, found.certificate.host) == ("shop", "b")
     assert (found.ca, found.engine, dict(found.secrets)) == (FLEET.pem, ENGINE, SECRETS)
+    assert found.address == ADDRESS
     assert certificates.read(found.ca, found.pem) == found.certificate
 
 

@@ -1,0 +1,295 @@
+"""What `fleet` and `host` do: the files of this host, its units, and the list in the engine."""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from waportd import accounts
+from waportd.cli import bounded
+from waportd.cli.context import Context
+from waportd.cli.exit_status import Exit, Problem
+from waportd.cli.locate import configuration, need_root
+from waportd.config import Bus, Config
+from waportd.errors import WaportdError
+from waportd.fleet import bundle as bundles
+from waportd.fleet import enrolment, units
+from waportd.fleet.engine import Host, HostState, State
+from waportd.fleet.etcd import Etcd
+from waportd.fleet.founding import admit, found
+from waportd.fleet.settings import FOLDER, Settings
+from waportd.fleet.timing import Timing
+from waportd.store import read_assignments
+
+_T = TypeVar("_T")
+
+_SYSTEM_UNITS: Final = Path("/etc/systemd/system")
+_SYSTEMCTL_S: Final = 60.0
+_TAKE_OVER_S: Final = 60.0
+"""Seconds for the lease and the environments of this host's users, while the engine answers."""
+_POLL_S: Final = 0.2
+
+
+def init(context: Context) -> Exit:
+    """Begin a fleet with this host."""
+    options = context.options
+    config = _config(context, "begin a fleet")
+    folder = _new_folder(options.config)
+    settings = Settings(options.name, options.address, tuple(options.engine), folder=folder)
+    with _Reported():
+        settings.check()
+        folder.mkdir(mode=0o755, exist_ok=True)
+        enrolment.found(folder, options.fleet, options.name, [settings.ip], _owner())
+        _ask(settings, lambda engine: found(engine, options.name, options.address, config.limits.max_sockets))
+        settings.save()
+        _activate(config, settings)
+    _say(
+        context,
+        f"This host is {options.name} of the fleet {options.fleet}.",
+        "The next one: `waportctl fleet invite NAME FILE --address IP:PORT` here, then `waportctl fleet join FILE` there.",
+    )
+    return Exit.OK
+
+
+def invite(context: Context) -> Exit:
+    """Make the file with which another host joins."""
+    options = context.options
+    _config(context, "invite a host")
+    settings = _settings(options.config)
+    with _Reported():
+        invited = Settings(options.name, options.address, settings.engine, folder=settings.folder)
+        invited.check()
+        made = enrolment.invite(
+            settings.folder,
+            options.name,
+            settings.engine,
+            [invited.ip],
+            address=options.address,
+        )
+        bundles.write(options.file, made)
+    _say(
+        context,
+        f"{options.file}: copy it to {options.name}, and there: `waportctl fleet join {options.file.name}`",
+    )
+    return Exit.OK
+
+
+def join(context: Context) -> Exit:
+    """Make this host one of a fleet."""
+    options = context.options
+    config = _config(context, "join a fleet")
+    folder = _new_folder(options.config)
+    with _Reported():
+        bundle = bundles.read(options.file)
+        settings = Settings(bundle.certificate.host, bundle.address, bundle.engine, folder=folder)
+        settings.check()
+        folder.mkdir(mode=0o755, exist_ok=True)
+        enrolment.join(folder, bundle, _owner())
+        _ask(settings, lambda engine: _enter(engine, settings, config))
+        settings.save()
+        _activate(config, settings)
+    _say(context, f"This host is {settings.name} of the fleet {bundle.certificate.fleet}.")
+    return Exit.OK
+
+
+def status(context: Context) -> Exit:
+    """Show the hosts of the fleet."""
+    _config(context, "see the fleet")
+    settings = _settings(context.options.config)
+    with _Reported():
+        state = _ask(settings, lambda engine: engine.state())
+    members = [host for host in state.hosts if host.state is not HostState.LEFT]
+    users = {host.name: sum(row.host == host.name for row in state.rows) for host in state.hosts}
+    is_well = state.settled and all(host.alive for host in members)
+    if context.screen.as_json:
+        document = [{**dataclasses.asdict(host), "users": users[host.name]} for host in state.hosts]
+        context.screen.document({"settled": state.settled, "hosts": document})
+    else:
+        rows = [
+            [
+                host.name + (" *" if host.name == settings.name else ""),
+                host.address,
+                host.state,
+                "held" if host.alive else "none",
+                f"{users[host.name]} of {host.capacity}",
+                host.version,
+            ]
+            for host in state.hosts
+        ]
+        context.screen.table(("HOST", "ADDRESS", "STATE", "LEASE", "USERS", "VERSION"), rows)
+        if not state.settled:
+            context.screen.text(
+                "The engine is new, or was restored: no session is started before all hosts have put back what they hold."
+            )
+    return Exit.OK if is_well else Exit.FAILED
+
+
+def evict(context: Context) -> Exit:
+    """Remove a host that does not come back."""
+    options = context.options
+    _config(context, "evict a host")
+    settings = _settings(options.config)
+    question = f"Is {options.name} off, and does it stay off? If it still ran sessions, they would run twice."
+    if not context.agreed(question, loses=True):
+        return Exit.FAILED
+    with _Reported():
+        _ask(settings, lambda engine: _evict(engine, options.name))
+    _say(context, f"{options.name} has left the fleet; its users go to other hosts.")
+    return Exit.OK
+
+
+async def _enter(engine: Etcd, settings: Settings, config: Config) -> None:
+    """Put this host on the list. Raises Problem where the fleet has a user, or a port, of this host already."""
+    state = await engine.state()
+    if clashes := _clashes(state, settings, config):
+        raise Problem(
+            f"the fleet has these already: {'; '.join(clashes)}",
+            "delete the users here, or on the other hosts; `waportctl move USER` gives one another port. Then join again",
+            code="conflict",
+        )
+    await admit(engine, settings.name, settings.address, config.limits.max_sockets)
+
+
+def _clashes(state: State, settings: Settings, config: Config) -> list[str]:
+    if not config.store.database.exists():
+        return []
+    others = [row for row in state.rows if row.host != settings.name]
+    users, ports = {row.user: row for row in others}, {row.port: row for row in others}
+    found_here = read_assignments(config.store.database)
+    return [
+        *(f"user {one.user} on host {users[one.user].host}" for one in found_here if one.user in users),
+        *(f"port {one.port}, of user {ports[one.port].user}" for one in found_here if one.port in ports),
+    ]
+
+
+async def _evict(engine: Etcd, name: str) -> Host:
+    host = next((each for each in (await engine.state()).hosts if each.name == name), None)
+    if host is None:
+        raise Problem(f"there is no host {name}", "`waportctl fleet status` lists them", code="unknown_host")
+    if host.alive:
+        raise Problem(
+            f"host {name} holds its lease: it is alive",
+            "switch it off first, and wait for a minute",
+            code="conflict",
+        )
+    return await engine.describe(dataclasses.replace(host, state=HostState.LEFT))
+
+
+def _activate(config: Config, settings: Settings) -> None:
+    """Have the units of this host belong to the fleet. Sessions that run continue.
+
+    The order matters: what is bound to a lease that is not held is stopped.
+    """
+    files = units.render_units(bus=config.systemd.bus, timing=Timing())
+    of_sessions = {name: text for name, text in files.items() if name.startswith("whatsapp@")}
+    units.write(_SYSTEM_UNITS, {name: text for name, text in files.items() if name not in of_sessions})
+    _systemctl("daemon-reload")
+    _systemctl("restart", "waportd.service")
+    wanted = {f"{port}.env" for port in _running_ports()}
+    folder = units.runtime_folder(system=True)
+    deadline = time.monotonic() + _TAKE_OVER_S
+    while not (_systemctl("is-active", "waportd-lease.service", check=False) and wanted <= _names(folder)):
+        if time.monotonic() > deadline:
+            raise Problem(
+                f"{settings.name} is on the list of the fleet, but the sessions here are not bound to its lease yet",
+                "`journalctl -u waportd -u waportd-lease` says why; then run the same command again",
+                Exit.NOT_IN_TIME,
+                "not_in_time",
+            )
+        time.sleep(_POLL_S)
+    units.write(_SYSTEM_UNITS, of_sessions)
+    _systemctl("daemon-reload")
+
+
+def _running_ports() -> set[str]:
+    """Return the ports of the servers that run."""
+    command = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active", "whatsapp@*.service"]
+    lines = bounded.run(command, seconds=_SYSTEMCTL_S).stdout.splitlines()
+    return {line.split()[0].removeprefix("whatsapp@").removesuffix(".service") for line in lines}
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def _systemctl(*words: str, check: bool = True) -> bool:
+    done = bounded.run(["systemctl", *words], seconds=_SYSTEMCTL_S)
+    if check and done.returncode:
+        raise Problem(f"systemctl {' '.join(words)}: {done.stderr.strip()}", "see `journalctl -xe`")
+    return done.returncode == 0
+
+
+def _ask(settings: Settings, call: Callable[[Etcd], Awaitable[_T]]) -> _T:
+    """Return what a call to the engine returns."""
+
+    async def ask() -> _T:
+        engine = Etcd(settings.engine, tls=settings.tls(), prefix=settings.prefix)
+        try:
+            return await call(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(ask())
+
+
+def _config(context: Context, what: str) -> Config:
+    """Return the configuration. Raises Problem for anyone but root, on the system bus."""
+    config = configuration(context.options.config)
+    need_root(config, what)
+    if config.systemd.bus is not Bus.SYSTEM:
+        raise Problem("a fleet needs the system's own systemd (systemd.bus)", None, Exit.USAGE, "bad_request")
+    return config
+
+
+def _new_folder(config: Path) -> Path:
+    """Return the folder of the fleet's files. Raises Problem where this host belongs to a fleet."""
+    folder = config.parent / FOLDER
+    with _Reported():
+        known = Settings.load(folder) if folder.is_dir() else None
+    if known is not None:
+        raise Problem(
+            f"this host is {known.name} of a fleet already",
+            "`waportctl fleet status` shows it",
+            code="conflict",
+        )
+    return folder
+
+
+def _settings(config: Path) -> Settings:
+    """Return the settings of this host. Raises Problem where it belongs to no fleet."""
+    folder = config.parent / FOLDER
+    with _Reported():
+        settings = Settings.load(folder) if folder.is_dir() else None
+    if settings is None:
+        raise Problem("this host belongs to no fleet", "`waportctl fleet init` begins one", code="no_fleet")
+    return settings
+
+
+def _owner() -> tuple[int, int] | None:
+    daemon = accounts.daemon()
+    return None if daemon is None else (daemon.pw_uid, daemon.pw_gid)
+
+
+def _say(context: Context, *sentences: str) -> None:
+    if context.screen.as_json:
+        context.screen.document({"done": True})
+    for sentence in () if context.screen.as_json else sentences:
+        context.screen.text(sentence)
+
+
+class _Reported:
+    """Ends the program with the cause and the fix of an error."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, WaportdError):
+            raise Problem(error.message, error.hint, code=error.code) from error
+        if isinstance(error, OSError):
+            raise Problem(f"{error.filename}: {error.strerror}", "run it as root") from error
