@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,8 @@ def main(
     65 is the store of a newer waportd, 78 the configuration: systemd does not start it again.
     """
     options = parser(PROGRAM).parse_args(arguments)
+    if options.command == "deny-networks":
+        return _deny_networks(options.config)
     try:
         if options.check_config:
             _check(options.config)
@@ -280,20 +283,41 @@ def main(
             for file in units.generate_units(options.output, config, options.prefix, tcp_only=options.tcp):
                 print(file)
             return 0
-        if options.command == "deny-networks":
-            denied, allowed = networks.apply(config)
-            print(f"denied: {', '.join(denied) or 'nothing'}; but for: {', '.join(allowed) or 'nothing'}")
-            return 0
         journal.set_up_logging(config.log.level)
         asyncio.run(make(config, path, Shortcuts.chosen()).run())
     except ConfigError as error:
         _complain(error)
-        if options.command == "deny-networks":
-            networks.keep_name_servers()
         return EXIT_CONFIG
     except WaportdError as error:
         _complain(error)
         return EXIT_STORE if isinstance(error, StoreTooNewError) else EXIT_FAILURE
+    return 0
+
+
+def _deny_networks(path: Path | None) -> int:
+    """Deny the networks, again where something has changed meanwhile; return the exit status.
+
+    A change while this runs triggers nothing: systemd.path(5) starts no unit that is already starting.
+    """
+    while True:
+        seen = networks.sources(path or DEFAULT_CONFIG)
+        status = _deny_networks_once(path)
+        time.sleep(networks.SETTLED_S)
+        if networks.sources(path or DEFAULT_CONFIG) == seen:
+            return status
+
+
+def _deny_networks_once(path: Path | None) -> int:
+    try:
+        denied, allowed = networks.apply(_load(path)[1])
+    except ConfigError as error:
+        _complain(error)
+        networks.keep_name_servers()
+        return EXIT_CONFIG
+    except WaportdError as error:
+        _complain(error)
+        return EXIT_FAILURE
+    print(f"denied: {', '.join(denied) or 'nothing'}; but for: {', '.join(allowed) or 'nothing'}")
     return 0
 
 
