@@ -25,10 +25,10 @@ RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 NAMES = ("a", "b", "c")
 SETTINGS = "/etc/waportd/fleet/fleet.yaml"
 TIMING = Timing(
-    renew_s=0.5, call_s=0.4, ask_s=0.5, deadline_s=2.3, late_s=0.5, watchdog_s=2.8, abort_s=0.3, stop_s=2.0,
-    ttl_s=7.0, taken_s=14.0,
+    renew_s=0.75, call_s=0.6, ask_s=0.8, deadline_s=3.8, late_s=0.5, watchdog_s=4.4, abort_s=0.4, stop_s=2.0,
+    ttl_s=9.0, taken_s=18.0,
 )  # fmt: skip
-"""A sixth of the times of a real fleet; what must hold between them does."""
+"""A fourth or fifth of the times of a real fleet; what must hold between them does."""
 FAILOVER_AFTER_S = 2.0
 WHOLE_S = TIMING.ttl_s + FAILOVER_AFTER_S
 USERS = 6
@@ -270,7 +270,7 @@ def test_a_host_that_is_cut_off_ends_its_sessions_before_others_run_them(settled
         cut.port.unplug()
         until(lambda: not cut.ports(), "the end of its sessions")
         ended = time.monotonic() - began
-        assert ended < TIMING.deadline_s + TIMING.stop_s + TIMING.renew_s + 1
+        assert ended < TIMING.ttl_s
         until(lambda: len(owners(*others)) == USERS, "all users on the others")
         run_all(*others)
         saw = f"its {len(ports)} sessions end after {ended:.1f} s; they run on the two others"
