@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from waportd.concurrency import Background
 from waportd.config import Bus, Config
 from waportd.daemon import DEFAULT_CONFIG, Daemon
 from waportd.errors import WaportdError
@@ -72,19 +72,10 @@ class FleetDaemon(Daemon):
     def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:
         """Begin to follow the fleet, and have the lease held."""
         log.info("this host is %s of its fleet", self._settings.name)
-        _run(stack, Agent(self._host, supervisor).run(), "follow the fleet")
-        _run(stack, _start_lease(manager), "start the lease")
-
-
-def _run(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    """Run work until the daemon ends."""
-    task = asyncio.create_task(work, name=name)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.wait({task})
-
-    stack.push_async_callback(end)
+        background = Background()
+        stack.push_async_callback(background.close)
+        background.run(Agent(self._host, supervisor).run(), "follow the fleet")
+        background.run(_start_lease(manager), "start the lease")
 
 
 async def _start_lease(manager: UnitManager) -> None:
