@@ -8,3 +8,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 pytest.register_assert_rewrite("engine_contract")
+
+from etcd_site import site_on  # noqa: E402
+from testbed import etcd  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def cluster(request):
+    """A cluster of one member, of the release that the module names in RELEASE."""
+    with etcd.running(request.module.RELEASE) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def site(cluster):
+    async with site_on(cluster) as site:
+        yield site

@@ -6,8 +6,6 @@ import dataclasses
 import time
 
 import pytest
-from etcd_site import site_on
-from testbed import etcd
 
 from waportd.concurrency import retrieve_error
 from waportd.fleet.agent import Agent
@@ -21,21 +19,10 @@ from waportd.fleet.store import read_members
 from waportd.model import Assignment, Port, User
 from waportd.store import SqliteStore
 
+RELEASE = "trixie"
 TTL_S, FAILOVER_AFTER_S, RENEW_S = 4.0, 1.0, 0.5
 PATIENCE_S = 60.0
 LIMIT_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with etcd.running("trixie") as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def site(cluster):
-    async with site_on(cluster) as site:
-        yield site
 
 
 async def until(condition, what):

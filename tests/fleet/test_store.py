@@ -5,8 +5,6 @@ import dataclasses
 import sqlite3
 
 import pytest
-from etcd_site import site_on
-from testbed import etcd
 
 from waportd import errors
 from waportd.errors import StoreError
@@ -16,21 +14,10 @@ from waportd.fleet.store import FleetStore, NotHere, read_members
 from waportd.model import Assignment, Desired, Event, Port, Storage, User
 from waportd.store import SqliteStore
 
+RELEASE = "bookworm"
 TTL_S = 60.0
 LIMIT_S = 1.0
 """Seconds of a call, where a test waits for the end of that."""
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with etcd.running("bookworm") as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def site(cluster):
-    async with site_on(cluster) as site:
-        yield site
 
 
 def new(user="1", port=5001, **values):
@@ -100,6 +87,12 @@ async def hosts(site, tmp_path):
 @pytest.fixture
 def host(hosts):
     return hosts[0]
+
+
+async def taken(here, there):
+    """Have another host take user 1, as when this one is dead; return the row."""
+    await here.engine.release(here.lease)
+    return await there.engine.move(there.lease, here.store.rows["1"], there.name)
 
 
 class LosesAnswers:
@@ -218,12 +211,11 @@ class TestChanges:
     async def test_one_of_a_user_who_was_taken_changes_nothing(self, hosts):
         here, there = hosts
         await here.store.put([new()])
-        await here.engine.release(here.lease)
-        taken = await there.engine.move(there.lease, here.store.rows["1"], "b")
+        moved = await taken(here, there)
         here.lease = await here.engine.acquire("a", TTL_S)
         await here.store.put([new(linked=True)])
         await here.store.send()
-        assert (await there.rows())["1"] == taken
+        assert (await there.rows())["1"] == moved
 
     async def test_what_a_newer_waportd_wrote_stays(self, host):
         await host.store.put([new()])
@@ -263,8 +255,7 @@ class TestDeletions:
     async def test_a_user_who_was_taken_is_not_deleted_from_here(self, hosts):
         here, there = hosts
         await here.store.put([new()])
-        await here.engine.release(here.lease)
-        await there.engine.move(there.lease, here.store.rows["1"], "b")
+        await taken(here, there)
         with pytest.raises(NotHere, match="user 1 belongs to host b"):
             await here.store.remove(User("1"))
         assert "1" in await there.rows()
@@ -292,8 +283,7 @@ class TestStarts:
     async def test_one_of_a_user_who_was_taken_is_refused(self, hosts):
         here, there = hosts
         await here.store.put([new()])
-        await here.engine.release(here.lease)
-        await there.engine.move(there.lease, here.store.rows["1"], "b")
+        await taken(here, there)
         here.lease = await here.engine.acquire("a", TTL_S)
         with pytest.raises(NotHere):
             await here.store.count_start(User("1"))
