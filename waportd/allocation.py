@@ -5,7 +5,6 @@ import collections
 import logging
 import time
 from collections.abc import Mapping, MutableMapping
-from typing import cast
 
 from waportd import units
 from waportd.assignments import Assignments
@@ -178,7 +177,7 @@ class Allocator:
         """
         # A ChainMap changes its first map only.
         running = {port: f"{service_unit(port)}, which nobody owns" for port in self._observer.unassigned}
-        return collections.ChainMap(running, cast("dict[Port, str]", self._host.elsewhere()))
+        return collections.ChainMap(running, self._host.elsewhere())
 
     def clean_next_later(self, port: Port) -> None:
         """Clean the port that the next new user will probably get after the one who got this."""

@@ -1,6 +1,5 @@
 """This host, as far as its users depend on it: on its own it may do everything, in a fleet what its lease allows."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -37,8 +36,11 @@ class Host(Protocol):
     async def begin(self, user: User) -> None:
         """Return when a session of this user may begin. Raises WaportdError where it may not."""
 
-    def elsewhere(self) -> Mapping[Port, str]:
-        """Return the ports that users of other hosts have, each with words that follow "port N is"."""
+    def elsewhere(self) -> dict[Port, str]:
+        """Return the ports that users of other hosts have, each with words that follow "port N is".
+
+        The live table: to be read, not kept or changed.
+        """
 
 
 class SingleHost:
@@ -57,6 +59,6 @@ class SingleHost:
     async def begin(self, user: User) -> None:
         """Return at once: nobody else has the user."""
 
-    def elsewhere(self) -> Mapping[Port, str]:
+    def elsewhere(self) -> dict[Port, str]:
         """Return nothing: there are no other hosts."""
         return {}

@@ -1,9 +1,10 @@
 """What `fleet` and `host` do: the files of this host, its units, and the list in the engine."""
 
 import asyncio
+import contextlib
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -38,7 +39,7 @@ def init(context: Context) -> Exit:
     config = _config(context, "begin a fleet")
     folder = _new_folder(options.config)
     settings = Settings(options.name, options.address, tuple(options.engine), folder=folder)
-    with _Reported():
+    with _reported():
         settings.check()
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.found(folder, options.fleet, options.name, [settings.ip], _owner())
@@ -58,7 +59,7 @@ def invite(context: Context) -> Exit:
     options = context.options
     _config(context, "invite a host")
     settings = _settings(options.config)
-    with _Reported():
+    with _reported():
         invited = Settings(options.name, options.address, settings.engine, folder=settings.folder)
         invited.check()
         made = enrolment.invite(
@@ -81,7 +82,7 @@ def join(context: Context) -> Exit:
     options = context.options
     config = _config(context, "join a fleet")
     folder = _new_folder(options.config)
-    with _Reported():
+    with _reported():
         bundle = bundles.read(options.file)
         settings = Settings(bundle.certificate.host, bundle.address, bundle.engine, folder=folder)
         settings.check()
@@ -98,7 +99,7 @@ def status(context: Context) -> Exit:
     """Show the hosts of the fleet."""
     _config(context, "see the fleet")
     settings = _settings(context.options.config)
-    with _Reported():
+    with _reported():
         state = _ask(settings, lambda engine: engine.state())
     members = [host for host in state.hosts if host.state is not HostState.LEFT]
     users = {host.name: sum(row.host == host.name for row in state.rows) for host in state.hosts}
@@ -134,7 +135,7 @@ def evict(context: Context) -> Exit:
     question = f"Is {options.name} off, and does it stay off? If it still ran sessions, they would run twice."
     if not context.agreed(question, loses=True):
         return Exit.FAILED
-    with _Reported():
+    with _reported():
         _ask(settings, lambda engine: _evict(engine, options.name))
     _say(context, f"{options.name} has left the fleet; its users go to other hosts.")
     return Exit.OK
@@ -249,7 +250,7 @@ def _config(context: Context, what: str) -> Config:
 def _new_folder(config: Path) -> Path:
     """Return the folder of the fleet's files. Raises Problem where this host belongs to a fleet."""
     folder = config.parent / FOLDER
-    with _Reported():
+    with _reported():
         known = Settings.load(folder) if folder.is_dir() else None
     if known is not None:
         raise Problem(
@@ -263,7 +264,7 @@ def _new_folder(config: Path) -> Path:
 def _settings(config: Path) -> Settings:
     """Return the settings of this host. Raises Problem where it belongs to no fleet."""
     folder = config.parent / FOLDER
-    with _Reported():
+    with _reported():
         settings = Settings.load(folder) if folder.is_dir() else None
     if settings is None:
         raise Problem("this host belongs to no fleet", "`waportctl fleet init` begins one", code="no_fleet")
@@ -282,14 +283,12 @@ def _say(context: Context, *sentences: str) -> None:
         context.screen.text(sentence)
 
 
-class _Reported:
-    """Ends the program with the cause and the fix of an error."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, WaportdError):
-            raise Problem(error.message, error.hint, code=error.code) from error
-        if isinstance(error, OSError):
-            raise Problem(f"{error.filename}: {error.strerror}", "run it as root") from error
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """End the program with the cause and the fix of an error."""
+    try:
+        yield
+    except WaportdError as error:
+        raise Problem(error.message, error.hint, code=error.code) from error
+    except OSError as error:
+        raise Problem(f"{error.filename}: {error.strerror}", "run it as root") from error

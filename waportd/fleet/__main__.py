@@ -98,7 +98,6 @@ def run() -> None:
         engine = Etcd(settings.engine, tls=tls, prefix=settings.prefix, limit_s=timing.call_s)
         own = OwnLeases(engine, hosts)
         folder = LeaseFolder(Path(os.environ["RUNTIME_DIRECTORY"]))
-        # For the others' leases, a client of its own: a call that hangs is nobody else's.
         answers = Answers(settings.name, engine, own, folder)
         server = PeerServer(identity, hosts, answers, engine_s=timing.call_s)
         await server.start(_listener(settings.address))

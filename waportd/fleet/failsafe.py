@@ -59,7 +59,7 @@ async def ask(peers: Peers, lease: Lease, limit_s: float) -> Mapping[str, Answer
         while not {Answer.RENEWED, Answer.GONE} & set(answers.values()):
             # Who answers may know hosts that this one did not know.
             new = [host for host in peers.others() if host not in answers]
-            asked = {asyncio.create_task(_renew(peers, host, lease)): host for host in new}
+            asked = {asyncio.create_task(peers.renew(host, lease)): host for host in new}
             calls, waiting = calls | asked, waiting | set(asked)
             answers |= dict.fromkeys(new, Answer.SILENT)
             if not waiting:
@@ -75,10 +75,6 @@ async def ask(peers: Peers, lease: Lease, limit_s: float) -> Mapping[str, Answer
             call.add_done_callback(retrieve_error)
             call.cancel()
     return answers
-
-
-async def _renew(peers: Peers, host: str, lease: Lease) -> str:
-    return await peers.renew(host, lease)
 
 
 def _answer(host: str, call: asyncio.Task[str]) -> Answer:

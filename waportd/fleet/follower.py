@@ -84,8 +84,13 @@ class Follower:
                     self._heard()
 
     def _take(self, state: State) -> None:
-        same_epoch = self.state is not None and self.state.epoch == state.epoch
-        if same_epoch and self.state is not None and state.revision < self.state.revision and state.settled:
+        last = self.state
+        if (
+            last is not None
+            and last.epoch == state.epoch
+            and state.settled
+            and state.revision < last.revision
+        ):
             return  # an answer that was overtaken
         self.state = state
         self._membership.observe(state, self._now())

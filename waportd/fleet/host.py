@@ -1,6 +1,6 @@
 """This host as one of a fleet: it may do for its users what its lease and the fleet allow."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from waportd.fleet.engine import Engine, State, Unsettled
@@ -55,7 +55,7 @@ class FleetHost:
         _refuse(self.standing.unsettled)
         await self.store.count_start(user)
 
-    def elsewhere(self) -> Mapping[Port, str]:
+    def elsewhere(self) -> dict[Port, str]:
         """Return the ports that users of other hosts have, each with words that follow "port N is"."""
         state, taken = self._elsewhere
         if state is not self.follower.state:

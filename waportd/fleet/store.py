@@ -145,7 +145,7 @@ class FleetStore:
         """Keep what `Membership` has to know at the next start. Raises StoreError."""
         value = json.dumps({"established": established, "members": sorted(members)})
         statement = "REPLACE INTO fleet_fact VALUES ('membership', ?)"
-        await self._local.run(lambda db: _make_tables(db).execute(statement, [value]).close())
+        await self._local.run(lambda db: db.execute(statement, [value]).close())
 
     # What the host does with it
 
@@ -169,7 +169,7 @@ class FleetStore:
 
         def forget(db: sqlite3.Connection) -> None:
             delete(db, user)
-            _make_tables(db).execute("DELETE FROM fleet_row WHERE user = ?", (user,))
+            db.execute("DELETE FROM fleet_row WHERE user = ?", (user,))
             if deleted is not None:
                 values = (user, deleted.token, time.time())
                 db.execute("REPLACE INTO fleet_deleted VALUES (?, ?, ?)", values)
@@ -301,7 +301,7 @@ class FleetStore:
         def write(db: sqlite3.Connection) -> None:
             if assignment is not None:
                 insert(db, [assignment])
-            _make_tables(db).execute("REPLACE INTO fleet_row VALUES (?, ?, ?, ?)", values)
+            db.execute("REPLACE INTO fleet_row VALUES (?, ?, ?, ?)", values)
 
         await self._local.run(write)
         self._kept[User(kept.row.user)] = kept
