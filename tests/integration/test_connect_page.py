@@ -434,6 +434,7 @@ def test_each_dead_end_has_a_way_out(browser, front_end, waportd, standin):
     browser.see("Stopped by the administrator")
     assert not is_active(f"whatsapp@{port}.socket")
     browser.press("Start again")
+    shown_code(browser, waportd, "2")  # a start on its way would assign the deleted user again
     # Deleted, under the eyes of somebody.
     waportd.call("DELETE", "/v1/users/2", 204)
     browser.see("This session was deleted")
