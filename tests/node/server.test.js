@@ -3,7 +3,6 @@
 /** The server as a process, without a browser: how it starts, listens and stops. */
 
 const assert = require('node:assert/strict');
-const { spawn } = require('node:child_process');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const net = require('node:net');
@@ -11,7 +10,7 @@ const path = require('node:path');
 const { describe, it } = require('node:test');
 
 const { receiver } = require('./support/notify');
-const { SCRIPT, Server, freePort, request, scratch, startServer, whenAnswers } = require('./support/process');
+const { freePort, request, startServer } = require('./support/process');
 
 /** What systemd does for a socket unit: bind both addresses, and become the server with 3 and 4 open. */
 const SOCKET_UNIT = `
@@ -30,19 +29,6 @@ for number, (family, host) in enumerate([(socket.AF_INET, "127.0.0.1"), (socket.
 os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])
 `;
-
-/** @param {import('node:test').TestContext} t @param {number} port */
-function startWithSockets(t, port) {
-    const directory = scratch(t);
-    const args = ['-c', SOCKET_UNIT, String(port), process.execPath, SCRIPT, String(port)];
-    const child = spawn('/usr/bin/python3', args, {
-        cwd: directory,
-        env: { PATH: process.env.PATH, HOME: directory, WAPORTD_WEBHOOK_URL: '' },
-        stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    t.after(() => child.kill('SIGKILL'));
-    return new Server(child, port, directory);
-}
 
 /** @param {import('node:test').TestContext} t @param {string} host */
 async function listener(t, host, port = 0) {
@@ -83,8 +69,8 @@ describe('starting', () => {
 
     it('takes over every socket that systemd hands it', async (t) => {
         const port = await freePort();
-        const server = startWithSockets(t, port);
-        await whenAnswers(server);
+        const around = ['/usr/bin/python3', '-c', SOCKET_UNIT, String(port)];
+        const server = await startServer(t, { port, around });
         assert.match(server.output, /systemd \(2 sockets\)/);
         for (const host of ['127.0.0.1', '::1']) {
             assert.equal((await request(port, 'GET', '/health', { host })).status, 200, host);
@@ -121,9 +107,10 @@ describe('what systemd gets to know', () => {
 
 describe('running', () => {
     it('continues when nobody reads its log any more', async (t) => {
-        const server = await startServer(t, { env: { WAPORTD_BROWSER: '/nowhere' } });
+        const reader = 'exec "$@" > >(grep --max-count=1 listening >&2)';
+        const around = ['/bin/bash', '-c', reader, 'bash'];
+        const server = await startServer(t, { env: { WAPORTD_BROWSER: '/nowhere' }, around });
         const events = server.follow();
-        server.closeOutput();
         await server.get('/qr');
         await events.until('error', 'something to be logged');
         assert.equal((await server.get('/health')).status, 200);

@@ -3,6 +3,7 @@
 /** Real servers in real processes: start one, call it, follow it, and see that nothing of it is left. */
 
 const { spawn } = require('node:child_process');
+const { randomUUID } = require('node:crypto');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const http = require('node:http');
@@ -238,32 +239,63 @@ function processesOf(/** @type {string} */ directory) {
 }
 
 /**
- * @typedef {import('node:child_process').ChildProcessByStdio<
- *     null,
- *     import('node:stream').Readable,
- *     import('node:stream').Readable
- * >} Child
+ * A file without a name, for a process to write to: what it has written can be read at once, so before
+ * whatever it does next is seen. A pipe has no such order.
  */
+class Written {
+    #file;
+    #text = '';
+    #open = true;
+
+    constructor() {
+        const name = path.join(os.tmpdir(), `output-${randomUUID()}`);
+        this.#file = fs.openSync(name, 'ax+', 0o600);
+        fs.unlinkSync(name);
+    }
+
+    get descriptor() {
+        return this.#file;
+    }
+
+    get text() {
+        if (!this.#open) return this.#text;
+        const buffer = Buffer.alloc(fs.fstatSync(this.#file).size);
+        fs.readSync(this.#file, buffer, 0, buffer.length, 0);
+        return buffer.toString();
+    }
+
+    close() {
+        this.#text = this.text;
+        this.#open = false;
+        fs.closeSync(this.#file);
+    }
+}
 
 /** One server process. */
 class Server {
-    output = '';
-    /** Called after each piece of output. */
-    onOutput = () => {};
     #child;
+    #written;
 
-    /** @param {Child} child @param {number} port @param {string} directory */
-    constructor(child, port, directory) {
+    /**
+     * @param {import('node:child_process').ChildProcess} child
+     * @param {Written} written its standard output and error output
+     * @param {number} port
+     * @param {string} directory
+     */
+    constructor(child, written, port, directory) {
         this.#child = child;
+        this.#written = written;
         this.port = port;
         this.directory = directory;
-        for (const stream of [child.stdout, child.stderr]) {
-            stream.setEncoding('utf8').on('data', (text) => {
-                this.output += text;
-                this.onOutput();
-            });
-        }
-        this.exited = once(child, 'close').then(([code, signal]) => code ?? signal);
+        this.exited = once(child, 'close').then(([code, signal]) => {
+            written.close();
+            return code ?? signal;
+        });
+    }
+
+    /** All that it has logged so far. */
+    get output() {
+        return this.#written.text;
     }
 
     get pid() {
@@ -272,11 +304,6 @@ class Server {
 
     kill(/** @type {NodeJS.Signals} */ signal) {
         this.#child.kill(signal);
-    }
-
-    /** What a reader of the log does that ends. */
-    closeOutput() {
-        this.#child.stdout.destroy();
     }
 
     /** Resolves with the exit code (or signal); fails after `ms`. */
@@ -328,49 +355,47 @@ async function startServer(
 ) {
     const number = port ?? (await freePort());
     const [program, ...args] = [...around, process.execPath, script, String(number)];
+    const written = new Written();
     const child = spawn(program, args, {
         cwd: directory,
         env: { PATH: process.env.PATH, HOME: directory, WAPORTD_WEBHOOK_URL: '', ...env },
-        stdio: ['ignore', 'pipe', 'pipe'],
+        stdio: ['ignore', written.descriptor, written.descriptor],
     });
-    const server = new Server(child, number, directory);
+    const server = new Server(child, written, number, directory);
     const stop = async () => {
         if (child.exitCode !== null || child.signalCode !== null) return;
         child.kill('SIGTERM');
         await server.exit(12_000).catch(() => child.kill('SIGKILL'));
     };
     stopsOf(directory).push(stop);
-    if (answers) await whenAnswers(server);
+    if (answers) {
+        await whenListening(server);
+        await server.get('/health');
+    }
     return server;
 }
 
 /** Wait until a server says that it listens. */
 async function whenListening(/** @type {Server} */ server) {
-    /** @type {Promise<void>} */
-    const listening = new Promise((resolve, reject) => {
-        const look = () => server.output.includes('listening') && resolve();
-        server.onOutput = look;
-        server.exited.then((code) => reject(new Error(`the server ended (${code}):\n${server.output}`)));
-        look();
+    /** @type {string|undefined} */
+    let end;
+    server.exited.then((code) => {
+        end = `the server ended (${code}):\n${server.output}`;
     });
-    await within(listening, 'the server to listen');
-}
-
-async function whenAnswers(/** @type {Server} */ server) {
-    await whenListening(server);
-    await server.get('/health');
+    await whenFound(async () => {
+        if (end) throw new Error(end);
+        return server.output.includes('listening');
+    }, 'the server to listen');
 }
 
 module.exports = {
     ROOT,
-    SCRIPT,
     Server,
     freePort,
     processesOf,
     request,
     scratch,
     startServer,
-    whenAnswers,
     whenFound,
     whenListening,
     within,
