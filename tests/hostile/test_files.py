@@ -22,6 +22,7 @@ from waportd import engines, networks
 from waportd.cli import backup_file, copying, engine_files, login_copies, old_session
 from waportd.cli.exit_status import Problem
 from waportd.config import Config
+from waportd.login_copies import DESCRIPTION
 from waportd.model import is_user
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
@@ -285,7 +286,7 @@ def test_a_copy_of_a_login_is_what_it_says_or_refused(text, has_log):
         (folder / "Default").mkdir(parents=True)
         if has_log:
             (folder / "Default/log").write_text("log")
-        (folder / login_copies.DESCRIPTION).write_text(text, encoding="utf-8", errors="replace")
+        (folder / DESCRIPTION).write_text(text, encoding="utf-8", errors="replace")
         with contextlib.suppress(Problem):
             copy = login_copies.verify(folder)
             assert copy.bytes == 0

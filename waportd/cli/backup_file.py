@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 from waportd import files
 from waportd.cli import copying, terminal
 from waportd.cli.exit_status import Exit, Problem
-from waportd.cli.login_copies import moment
+from waportd.login_copies import moment
 from waportd.model import User, is_user
 
 INDEX: Final = "waportd-backup.json"
