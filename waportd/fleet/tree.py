@@ -4,11 +4,12 @@ Its owner may change it while it is read: no link is followed, and what is neith
 """
 
 import contextlib
+import dataclasses
 import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -49,24 +50,26 @@ class DiskFailed(WaportdError):
 Item = Folder | File | bytes
 
 
-def read(folder: Path) -> Iterator[Item]:
+def read(folder: Path, *, grows: bool = False) -> Iterator[Item]:
     """Yield what is in a folder: before each file's bytes, chunk by chunk, the file, with no chunks named.
 
-    Raises FolderRefused. What is open is closed with the generator.
+    ``grows``: its files may become longer meanwhile; what they had at first is read. Raises FolderRefused. What is open
+    is closed with the generator.
     """
-    budget = _Budget(folder)
+    reading = _Reading(folder, grows=grows)
     try:
         with files.opened(folder) as descriptor:
-            yield from _items(descriptor, "", budget)
+            yield from _items(descriptor, "", reading)
     except OSError as error:
         raise _refused(folder, f"{error.filename or ''!s:.200} cannot be read: {error.strerror}") from error
 
 
-class _Budget:
-    """What may still be read."""
+class _Reading:
+    """What is read, and how much of it may still be."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, grows: bool) -> None:
         self.folder = folder
+        self.grows = grows
         self._files = MAX_FILES
         self._bytes = MAX_BYTES
 
@@ -81,37 +84,37 @@ class _Budget:
             raise _refused(self.folder, f"it is deeper than {MAX_DEPTH} folders")
 
 
-def _items(here: int, above: str, budget: _Budget) -> Iterator[Item]:
+def _items(here: int, above: str, reading: _Reading) -> Iterator[Item]:
     for name in sorted(os.listdir(here)):
         path = f"{above}{name}"
         found = os.stat(name, dir_fd=here, follow_symlinks=False)
         mode = stat.S_IMODE(found.st_mode) & 0o777
         if stat.S_ISDIR(found.st_mode):
-            budget.take(path)
+            reading.take(path)
             yield Folder(path, mode)
             descriptor = os.open(name, files.LIST, dir_fd=here)
             try:
-                yield from _items(descriptor, f"{path}/", budget)
+                yield from _items(descriptor, f"{path}/", reading)
             finally:
                 os.close(descriptor)
         elif stat.S_ISREG(found.st_mode):
-            budget.take(path, found.st_size)
+            reading.take(path, found.st_size)
             yield File(path, mode, found.st_size, ())
-            yield from _chunks(here, name, path, found, budget.folder)
+            yield from _chunks(here, name, path, found, reading)
         else:
-            raise _refused(budget.folder, f"{path!a:.200} is neither a file nor a folder")
+            raise _refused(reading.folder, f"{path!a:.200} is neither a file nor a folder")
 
 
-def _chunks(here: int, name: str, path: str, found: os.stat_result, folder: Path) -> Iterator[bytes]:
+def _chunks(here: int, name: str, path: str, found: os.stat_result, reading: _Reading) -> Iterator[bytes]:
     descriptor = os.open(name, files.READ, dir_fd=here)
     try:
         for at in range(0, found.st_size, CHUNK_BYTES):
             chunk = os.pread(descriptor, min(CHUNK_BYTES, found.st_size - at), at)
             if len(chunk) != min(CHUNK_BYTES, found.st_size - at):
-                raise _changed(folder, path)
+                raise _changed(reading.folder, path)
             yield chunk
-        if _look(os.fstat(descriptor)) != _look(found):
-            raise _changed(folder, path)
+        if not reading.grows and _look(os.fstat(descriptor)) != _look(found):
+            raise _changed(reading.folder, path)
     finally:
         os.close(descriptor)
 
@@ -133,6 +136,19 @@ def _changed(folder: Path, path: str) -> FolderRefused:
 
 
 # Writing
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator["NewFolder"]:
+    """Give a new folder that gets its name at the end, and is removed where that is not reached. Raises DiskFailed."""
+    new = NewFolder(place)
+    try:
+        yield new
+        new.publish()
+    except BaseException:
+        with contextlib.suppress(OSError):  # the next one discards it, too
+            new.discard()
+        raise
 
 
 class NewFolder:
@@ -174,6 +190,39 @@ class NewFolder:
             os.fchmod(descriptor, file.mode | _OWNER_FILE)
             os.fsync(descriptor)
 
+    def copy(
+        self, source: Path, below: str = "", *, without: Collection[str] = (), grows: bool = False
+    ) -> None:
+        """Copy what is in a folder to a new folder ``below``, but for the files ``without``. Raises FolderRefused, too.
+
+        ``grows`` is that of `read`.
+        """
+        if below:
+            self.make_folder(Folder(below, _OWNER_FOLDER))
+        file: File | None = None
+        for item in read(source, grows=grows):
+            if isinstance(item, bytes):
+                if file is not None:
+                    self.write(file, len(file.chunks), item)
+                    file = dataclasses.replace(file, chunks=(*file.chunks, ""))
+                continue
+            if file is not None:
+                self.finish(file)
+                file = None
+            path = f"{below}/{item.path}" if below else item.path
+            if isinstance(item, Folder):
+                self.make_folder(dataclasses.replace(item, path=path))
+            elif item.path not in without:
+                file = dataclasses.replace(item, path=path)
+        if file is not None:
+            self.finish(file)
+
+    def add(self, path: str, content: bytes) -> None:
+        """Write a file of at most one chunk."""
+        file = File(path, _OWNER_FILE, len(content), ("",))
+        self.write(file, 0, content)
+        self.finish(file)
+
     def publish(self) -> None:
         """Have all of it on the disk, and then at its place."""
         with self._failing():
@@ -208,6 +257,6 @@ class NewFolder:
             yield
         except OSError as error:
             raise DiskFailed(
-                f"a snapshot cannot be restored to {self.place}: {error.strerror}",
+                f"a login cannot be written to {self.place}: {error.strerror}",
                 hint=f"the folder must be empty, and its disk have room: df -h {self.place.parent}",
             ) from error

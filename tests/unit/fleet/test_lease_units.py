@@ -23,9 +23,25 @@ def settings(text):
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def test_the_system_gets_the_lease_and_three_drop_ins():
-    assert sorted(rendered()) == sorted([units.LEASE_UNIT, "waportd.service.d/50-fleet.conf", *BOUND])
-    assert sorted(rendered(Bus.SESSION)) == sorted([units.LEASE_UNIT, *BOUND])
+def test_the_system_gets_the_lease_what_carries_logins_and_three_drop_ins():
+    own = [units.LEASE_UNIT, "whatsapp-export@.service", "whatsapp-import@.service"]
+    assert sorted(rendered()) == sorted([*own, "waportd.service.d/50-fleet.conf", *BOUND])
+    assert sorted(rendered(Bus.SESSION)) == sorted([*own, *BOUND])
+
+
+def test_who_carries_a_login_may_do_no_more():
+    """Root may write to the folders of sessions alone; who reads all of them writes as the daemon's user."""
+    reads, writes = (settings(rendered()[f"whatsapp-{name}@.service"]) for name in ("export", "import"))
+    assert {"User=waportd", "CapabilityBoundingSet=CAP_DAC_READ_SEARCH"} <= set(reads)
+    assert "ReadWritePaths=/var/lib/waportd" in reads
+    assert not any(line.startswith("User=") for line in writes)
+    assert {"CapabilityBoundingSet=CAP_DAC_OVERRIDE", "ReadWritePaths=%S/private/whatsapp"} <= set(writes)
+
+
+def test_the_daemon_may_write_to_the_folder_of_the_snapshots(tmp_path):
+    daemon = "waportd.service.d/50-fleet.conf"
+    assert f"ReadWritePaths=-{tmp_path}" in settings(rendered(store=tmp_path)[daemon])
+    assert settings(rendered()[daemon]).count("ReadWritePaths=-%t/waportd") == 1
 
 
 def test_a_single_host_gets_none_of_them(tmp_path):
@@ -69,7 +85,7 @@ def test_unsafe_times_and_paths_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="not safe"):
         rendered(timing=dataclasses.replace(Timing(), ttl_s=30.0))
     with pytest.raises(ConfigError, match="cannot stand in a unit file"):
-        rendered(lease=tmp_path / 'a"b')
+        rendered(programs=tmp_path / 'a"b')
 
 
 def test_they_are_written_once(tmp_path):
