@@ -24,6 +24,8 @@ const { reason } = require('../server/session_errors');
 const { Turns } = require('../server/turns');
 const { run } = require('../whatsapp_server');
 
+/** Where a browser keeps its login in the profile: what copies the login finds it there. */
+const LOGIN = 'Default/IndexedDB/login';
 /** Milliseconds that WhatsApp shows the first code and each later one. */
 const CODES_MS = [60_000, 20_000];
 
@@ -77,7 +79,7 @@ class LightClient extends EventEmitter {
 
     constructor({ clientId, dataPath, phone }) {
         super();
-        this.#login = path.join(dataPath, `session-${clientId}`, 'login');
+        this.#login = path.join(dataPath, `session-${clientId}`, LOGIN);
         this.#phone = phone;
     }
 
@@ -257,6 +259,7 @@ class LightClient extends EventEmitter {
         }
         clearTimeout(this.#timer);
         const number = this.#phone ?? '5511999990001';
+        await fs.mkdir(path.dirname(this.#login), { recursive: true });
         await fs.writeFile(this.#login, number);
         this.emit('socket', 'PAIRING');
         this.emit('authenticated');

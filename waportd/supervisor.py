@@ -560,6 +560,10 @@ class Supervisor:
                 self._assignments.let_go(user)
             self._forget(assignment)
 
+    async def clean(self, port: Port) -> None:
+        """Delete what a user who is not here has left on a port. Raises SystemdError."""
+        await self._sockets.have_cleaned(port)
+
     # How they are done
 
     @contextlib.asynccontextmanager

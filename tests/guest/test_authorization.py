@@ -93,7 +93,7 @@ FILES = {
     "the store": "/var/lib/waportd/waportd.db",
     "the store's folder": "/var/lib/waportd",
     "the user's environment file": "/var/lib/waportd/instances/5002.env",
-    "the session's login": "/var/lib/whatsapp/5002/.wwebjs_auth_5002/session-waportd_5002/login",
+    "the session's login": "/var/lib/whatsapp/5002/.wwebjs_auth_5002/session-waportd_5002/Default/IndexedDB/login",
     "the session's folder": "/var/lib/whatsapp/5002",
     "the session's cache": "/var/cache/whatsapp/5002",
     "all sessions' folder": STATE,

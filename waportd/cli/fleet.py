@@ -49,11 +49,20 @@ def _in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
         help="where a member of etcd is, such as https://192.0.2.1:2379; repeat it for each member",
     ),
     argument(
+        "--snapshots",
+        metavar="FOLDER",
+        type=Path,
+        help="a folder that all hosts have, such as a mount of NFS: logins lie there, encrypted, and move with their users",
+    ),
+    argument(
         "--fleet", metavar="FLEET", default="waportd", help="the name of the fleet (default: %(default)s)"
     ),
     CONFIG_FILE,
     examples={
-        "begin a fleet": "sudo waportctl fleet init a --address 192.0.2.1:7467 --engine https://192.0.2.1:2379"
+        "begin a fleet": (
+            "sudo waportctl fleet init a --address 192.0.2.1:7467 --engine https://192.0.2.1:2379 "
+            "--snapshots /mnt/waportd"
+        )
     },
 )
 @_in_a_fleet
@@ -149,8 +158,9 @@ GROUP = Command(
     "share the users among several hosts",
     """
     Several hosts with waportd are one fleet: the users of a dead host are on others after a minute. It needs the
-    package waportd-fleet on each host, and etcd, on three of them or on three others. Not complete yet: logins do not
-    move with their users, who have to scan a code again, and a host answers for its own users only.
+    package waportd-fleet on each host, and etcd, on three of them or on three others. Logins move with their users
+    where all hosts have a folder in common (fleet init --snapshots). Not complete yet: a host answers for its own users
+    only.
     """,
     commands=tuple(COMMANDS),
 )

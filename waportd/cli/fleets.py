@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from waportd.config import Bus, Config
 from waportd.errors import WaportdError
 from waportd.fleet import bundle as bundles
 from waportd.fleet import enrolment, units
+from waportd.fleet.directory import MARK, Directory
 from waportd.fleet.engine import Host, HostState, State
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.founding import admit, found
@@ -38,11 +40,19 @@ def init(context: Context) -> Exit:
     options = context.options
     config = _config(context, "begin a fleet")
     folder = _new_folder(options.config)
-    settings = Settings(options.name, options.address, tuple(options.engine), folder=folder)
+    settings = Settings(
+        options.name,
+        options.address,
+        tuple(options.engine),
+        snapshots=str(options.snapshots or ""),
+        folder=folder,
+    )
     with _reported():
         settings.check()
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.found(folder, options.fleet, options.name, [settings.ip], _owner())
+        if options.snapshots:
+            _make_store(options.snapshots)
         _ask(settings, lambda engine: found(engine, options.name, options.address, config.limits.max_sockets))
         settings.save()
         _activate(config, settings)
@@ -68,6 +78,7 @@ def invite(context: Context) -> Exit:
             settings.engine,
             [invited.ip],
             address=options.address,
+            snapshots=settings.snapshots,
         )
         bundles.write(options.file, made)
     _say(
@@ -84,8 +95,16 @@ def join(context: Context) -> Exit:
     folder = _new_folder(options.config)
     with _reported():
         bundle = bundles.read(options.file)
-        settings = Settings(bundle.certificate.host, bundle.address, bundle.engine, folder=folder)
+        settings = Settings(
+            bundle.certificate.host,
+            bundle.address,
+            bundle.engine,
+            snapshots=bundle.snapshots,
+            folder=folder,
+        )
         settings.check()
+        if settings.snapshots:
+            _check_store(Path(settings.snapshots))
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.join(folder, bundle, _owner())
         _ask(settings, lambda engine: _enter(engine, settings, config))
@@ -141,6 +160,36 @@ def evict(context: Context) -> Exit:
     return Exit.OK
 
 
+def _make_store(folder: Path) -> None:
+    """Make the folder of the snapshots, for the daemon. Raises Problem, OSError."""
+    if not folder.is_absolute():
+        raise Problem(f"{folder} is no absolute path", None, Exit.USAGE, "bad_request")
+    Directory.create(folder)
+    if (owner := _owner()) is not None:
+        for path in (folder, folder / MARK):
+            os.chown(path, *owner)
+
+
+def _check_store(folder: Path) -> None:
+    """Raise Problem where the daemon of this host cannot use the folder of the snapshots."""
+    try:
+        found = (folder / MARK).stat().st_uid
+    except FileNotFoundError as error:
+        raise Problem(
+            f"{folder} is not the folder of the fleet's snapshots: it has no file {MARK}",
+            f"mount its file system here, too: findmnt --target {folder}",
+            code="no_snapshots",
+        ) from error
+    owner = _owner()
+    if owner is not None and found != owner[0]:
+        raise Problem(
+            f"{folder / MARK} belongs to user id {found}, and waportd has {owner[0]} on this host",
+            f"give it the same number on all hosts: systemctl stop waportd; usermod --uid {found} waportd; "
+            "chown --recursive waportd: /var/lib/waportd; systemctl start waportd",
+            code="other_user_id",
+        )
+
+
 async def _enter(engine: Etcd, settings: Settings, config: Config) -> None:
     """Put this host on the list. Raises Problem where the fleet has a user, or a port, of this host already."""
     state = await engine.state()
@@ -183,7 +232,12 @@ def _activate(config: Config, settings: Settings) -> None:
 
     The order matters: what is bound to a lease that is not held is stopped.
     """
-    files = units.render_units(bus=config.systemd.bus, timing=Timing())
+    files = units.render_units(
+        bus=config.systemd.bus,
+        timing=Timing(),
+        logins=units.logins_folder(config),
+        store=Path(settings.snapshots) if settings.snapshots else None,
+    )
     of_sessions = {name: text for name, text in files.items() if name.startswith("whatsapp@")}
     units.write(_SYSTEM_UNITS, {name: text for name, text in files.items() if name not in of_sessions})
     _systemctl("daemon-reload")

@@ -7,20 +7,28 @@ whatever was cut off is seen, and done, in the next round.
 
 import asyncio
 import logging
+import time
 from typing import Final, NoReturn, Protocol
 
+from waportd.concurrency import Background
 from waportd.errors import WaportdError
 from waportd.fleet.engine import Conflict, EngineUnavailable, Lease, LeaseLost, Row, State, Unsettled
 from waportd.fleet.host import FleetHost
+from waportd.fleet.manifest import names
 from waportd.fleet.membership import Standing
 from waportd.fleet.placement import takeovers
-from waportd.model import Assignment, User
+from waportd.fleet.store import Left
+from waportd.model import Assignment, Port, User
 from waportd.systemd.journal import log_fields
 
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 """Seconds between two looks, where nothing has changed."""
+_LEFT_FOR_S: Final = 7 * 86_400
+"""Seconds after which what a user has left on this host is too old to be of use."""
+RETRY_S: Final = 10.0
+"""Seconds from a login that could not be restored to the next try."""
 
 
 class Users(Protocol):
@@ -32,15 +40,29 @@ class Users(Protocol):
     async def lose(self, user: User) -> None:
         """Stop a user who belongs to this host no longer, if anything still runs, and forget everything but the files."""
 
+    async def clean(self, port: Port) -> None:
+        """Delete what a user who is not here has left on a port."""
+
     async def resume(self) -> None:
         """Write the environments and start who should run: nothing runs under a lease that is new."""
+
+
+class Logins(Protocol):
+    """Where the logins of users come from."""
+
+    async def restore(self, row: Row) -> bool:
+        """Put the newest login of a user in place; return False where there is none. Raises WaportdError: try again."""
 
 
 class Agent:
     """Acts for one host upon what the engine says."""
 
-    def __init__(self, host: FleetHost, users: Users) -> None:
+    def __init__(self, host: FleetHost, users: Users, logins: Logins | None = None) -> None:
+        """Without ``logins``, users come without theirs."""
         self._host = host
+        self._logins = logins
+        self._coming: set[str] = set()
+        self._background = Background()
         self._engine = host.engine
         self._store = host.store
         self._follower = host.follower
@@ -54,9 +76,12 @@ class Agent:
 
     async def run(self) -> NoReturn:
         """Act until it is cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follower.run())
-            tasks.create_task(self._act())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follower.run())
+                tasks.create_task(self._act())
+        finally:
+            await self._background.close()
         raise AssertionError  # neither ends
 
     async def look(self) -> None:
@@ -75,6 +100,7 @@ class Agent:
                 await self._store.send()
             await self._resume(lease)
             await self._take(lease, state, standing)
+            await self._clean_up(state)
 
     async def _act(self) -> NoReturn:
         while True:
@@ -148,7 +174,7 @@ class Agent:
             for user, row in self._store.rows.items()
             if row.revision and row.revision <= state.revision and not self._is_ours(theirs.get(user))
         ]
-        if doubtful or any(self._is_ours(row) and self._store.is_new(row) for row in state.rows):
+        if doubtful or any(self._is_ours(row) and self._is_new(row) for row in state.rows):
             # What this host has changed itself may not have come back yet.
             state = await self._follower.refresh()
             theirs = {row.user: row for row in state.rows}
@@ -165,7 +191,12 @@ class Agent:
                 log.info("deleted again: the engine had forgotten it", extra=log_fields(User(row.user)))
                 await self._engine.delete(row)
             elif self._store.is_new(row):
-                await self._gain(row)
+                self._gain(row)
+            elif self._store.is_behind(row) and row.snapshot:
+                log.warning("this disk is older than what the engine knows", extra=log_fields(User(row.user)))
+                await self._users.lose(User(row.user))
+                await self._store.forget(User(row.user))
+                self._gain(row)
             else:
                 await self._store.note(row)
 
@@ -198,8 +229,72 @@ class Agent:
                 log.info("not taken: %s", error, extra=log_fields(User(row.user)))
             else:
                 log.info("taken from host %s, which is silent", row.host, extra=log_fields(User(row.user)))
-                await self._gain(moved)
+                self._gain(moved)
 
-    async def _gain(self, row: Row) -> None:
-        assignment = await self._store.adopt(row)
-        await self._users.gain(assignment)
+    def _is_new(self, row: Row) -> bool:
+        return row.user not in self._coming and self._store.is_new(row)
+
+    def _gain(self, row: Row) -> None:
+        """Begin to take in a user, unless that is under way."""
+        if row.user not in self._coming:
+            self._coming.add(row.user)
+            self._background.run(self._take_in(row), f"take in user {row.user}")
+
+    async def _take_in(self, row: Row) -> None:
+        """Take in a user of this host, once the login is in place: not before, however long that is impossible."""
+        said = ""
+        try:
+            while True:
+                try:
+                    await self._put_login_in_place(row)
+                    break
+                except WaportdError as error:
+                    if error.message != said:
+                        log.warning("Cannot restore the login: %s", error, extra=log_fields(User(row.user)))
+                    said = error.message
+                await asyncio.sleep(RETRY_S)
+                if not self._is_same(row):
+                    return
+            newest = self._is_same(row)
+            if newest is not None:
+                await self._users.gain(await self._store.adopt(newest))
+        finally:
+            self._coming.discard(row.user)
+
+    async def _put_login_in_place(self, row: Row) -> None:
+        port = Port(row.port)
+        left = self._store.left.get(port)
+        if left is None or left.user != row.user:
+            # A port has had other users before.
+            await self._users.clean(port)
+        if self._logins is not None:
+            await self._logins.restore(row)
+
+    async def _clean_up(self, state: State) -> None:
+        """Delete what users have left here who do not need it any more."""
+        rows = {row.user: row for row in state.rows}
+        used = {row.port for row in self._store.rows.values()} | {
+            row.port for row in state.rows if row.user in self._coming
+        }
+        for port, left in list(self._store.left.items()):
+            row = rows.get(left.user)
+            if row is not None and (row.host == self._host.name or not _is_spare(left, row)):
+                continue
+            if port not in used:
+                await self._users.clean(port)
+                log.info("what user %s left here is deleted", left.user, extra=log_fields(port=port))
+            await self._store.forget_left(port)
+
+    def _is_same(self, row: Row) -> Row | None:
+        """Return the newest row of a user who still belongs to this host, by the same token; None for any other."""
+        state = self._follower.state
+        if state is None or state.revision < row.revision:
+            return row  # this host has just taken it
+        found = next((one for one in state.rows if one.user == row.user), None)
+        return found if found is not None and found.token == row.token and self._is_ours(found) else None
+
+
+def _is_spare(left: Left, row: Row) -> bool:
+    """Return whether what a user has left is of no use: the present owner has published a login, or it is old."""
+    published = names(row.snapshot)
+    return bool(published and published[0].token == row.token) or time.time() - left.at > _LEFT_FOR_S

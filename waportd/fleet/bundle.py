@@ -53,6 +53,8 @@ class Bundle:
     """Files that all hosts have, by name, such as the key of the snapshots."""
     address: str = ""
     """IP:PORT at which the others reach the host."""
+    snapshots: str = ""
+    """The folder with the logins of all users (`Settings.snapshots`)."""
 
 
 def write(path: Path, bundle: Bundle) -> None:
@@ -63,6 +65,7 @@ def write(path: Path, bundle: Bundle) -> None:
             "host": bundle.pem.decode(),
             "engine": bundle.engine,
             "address": bundle.address,
+            "snapshots": bundle.snapshots,
             "secrets": {name: base64.b64encode(secret).decode() for name, secret in bundle.secrets.items()},
         },
         indent=1,
@@ -104,8 +107,11 @@ def _content(path: Path) -> bytes:
 
 def _bundle(document: Any) -> Bundle:
     ca, pem = document["ca"].encode(), document["host"].encode()
-    engine, secrets, address = document["engine"], document["secrets"], document["address"]
-    if not isinstance(engine, list) or not all(isinstance(text, str) for text in (address, *engine)):
+    engine, secrets = document["engine"], document["secrets"]
+    address, snapshots = document["address"], document["snapshots"]
+    if not isinstance(engine, list) or not all(
+        isinstance(text, str) for text in (address, snapshots, *engine)
+    ):
         raise TypeError(engine)
     if not all(SECRET_NAME.fullmatch(name) for name in secrets):
         raise ValueError(secrets)
@@ -116,6 +122,7 @@ def _bundle(document: Any) -> Bundle:
         engine=tuple(engine),
         secrets={name: base64.b64decode(secret, validate=True) for name, secret in secrets.items()},
         address=address,
+        snapshots=snapshots,
     )
 
 

@@ -12,14 +12,18 @@ from waportd.daemon import DEFAULT_CONFIG, Daemon
 from waportd.errors import WaportdError
 from waportd.fleet.agent import Agent
 from waportd.fleet.boot_clock import BootClock
+from waportd.fleet.chunks import FleetKeys
+from waportd.fleet.directory import Directory
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.host import FleetHost
 from waportd.fleet.lease import OwnLease
+from waportd.fleet.logins import Logins
 from waportd.fleet.membership import Membership
-from waportd.fleet.settings import FOLDER, Settings
+from waportd.fleet.settings import FOLDER, SNAPSHOT_KEY, Settings
+from waportd.fleet.snapshot_store import SnapshotStore
 from waportd.fleet.store import read_members
 from waportd.fleet.timing import Timing
-from waportd.fleet.units import LEASE_UNIT, runtime_folder
+from waportd.fleet.units import LEASE_UNIT, logins_folder, runtime_folder
 from waportd.host import Host
 from waportd.shortcuts import Shortcuts
 from waportd.store import AllocationStore, SqliteStore
@@ -28,6 +32,8 @@ from waportd.systemd.manager import UnitManager
 
 log = logging.getLogger(__name__)
 
+_STORE: Final = "folder"
+"""The name of the only store in `Row.copies`."""
 _RETRY_S: Final = 5.0
 """Seconds until systemd is asked again, where it has not answered."""
 
@@ -47,12 +53,13 @@ class FleetDaemon(Daemon):
         super().__init__(config, path, shortcuts)
         self._settings = settings
         self._bus = config.systemd.bus
+        self._keys: FleetKeys | None = None
         self._host: FleetHost
 
     async def join(
         self, store: SqliteStore, stack: contextlib.AsyncExitStack
     ) -> tuple[AllocationStore, Host]:
-        """Return the store and the host of a member of the fleet. Raises CertificateUnusable, StoreError, ConfigError."""
+        """Return the store and the host of a member of the fleet. Raises CertificateUnusable, KeyUnusable, StoreError."""
         settings, clock = self._settings, BootClock()
         engine = Etcd(settings.engine, tls=settings.tls(), prefix=settings.prefix)
         stack.push_async_callback(engine.close)
@@ -66,6 +73,8 @@ class FleetDaemon(Daemon):
             established=established,
             remembered=members,
         )
+        if settings.snapshots:
+            self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
         self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s)
         return self._host.store, self._host
 
@@ -74,8 +83,27 @@ class FleetDaemon(Daemon):
         log.info("this host is %s of its fleet", self._settings.name)
         background = Background()
         stack.push_async_callback(background.close)
-        background.run(Agent(self._host, supervisor).run(), "follow the fleet")
+        logins = self._logins(supervisor, manager)
+        background.run(Agent(self._host, supervisor, logins).run(), "follow the fleet")
+        if logins is None:
+            log.warning("logins stay on this host: fleet.yaml names no folder for `snapshots`")
+        else:
+            background.run(logins.run(), "publish the logins")
         background.run(_start_lease(manager), "start the lease")
+
+    def _logins(self, supervisor: Supervisor, manager: UnitManager) -> Logins | None:
+        """Return what carries the logins, where the fleet has a place for them."""
+        if self._keys is None:
+            return None
+        store = {_STORE: Directory(Path(self._settings.snapshots))}
+        return Logins(
+            self._host,
+            SnapshotStore(self._keys, lambda _row: store),
+            supervisor.registry,
+            manager,
+            logins_folder(self._config),
+            self._config.instances.client_id_prefix,
+        )
 
 
 async def _start_lease(manager: UnitManager) -> None:

@@ -1,6 +1,6 @@
 """How a host becomes one of a fleet, and keeps being one: the files that make it that host."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +8,9 @@ from waportd.errors import WaportdError
 from waportd.fleet import certificates, key_files
 from waportd.fleet.bundle import Bundle
 from waportd.fleet.certificates import AUTHORITY_FILE, Authority, Certificate
+from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.identity import CA_FILE, HOST_FILE, NEW_BUNDLE, CertificateUnusable
+from waportd.fleet.settings import SNAPSHOT_KEY
 
 PUBLIC: Final = 0o644
 """The mode of a file that holds no key."""
@@ -41,6 +43,8 @@ def found(
     _refuse_another(folder, authority.pem, host)
     if not begun:
         authority.save(folder)
+    if not (folder / SNAPSHOT_KEY).exists():
+        key_files.write(folder / SNAPSHOT_KEY, FleetKeys.create().text().encode(), owner=owner)
     return _install(folder, authority.pem, pem, owner)
 
 
@@ -49,17 +53,24 @@ def invite(
     host: str,
     engine: Iterable[str],
     addresses: Iterable[str] = (),
-    secrets: Mapping[str, bytes] | None = None,
     address: str = "",
+    snapshots: str = "",
 ) -> Bundle:
-    """Make the bundle by which a host joins, or gets its next certificate. Raises BadName, CertificateUnusable.
+    """Make the bundle by which a host joins, or gets its next certificate. Raises BadName, CertificateUnusable, OSError.
 
-    ``addresses`` are those of its certificate, ``address`` is IP:PORT at which the others reach it.
+    ``addresses`` are those of its certificate, ``address`` is IP:PORT at which the others reach it, and ``snapshots`` is
+    that of `Settings`.
     """
     authority = Authority.load(folder)
     pem = authority.issue(host, addresses)
     return Bundle(
-        certificates.read(authority.pem, pem), authority.pem, pem, tuple(engine), secrets or {}, address
+        certificates.read(authority.pem, pem),
+        authority.pem,
+        pem,
+        tuple(engine),
+        {SNAPSHOT_KEY: (folder / SNAPSHOT_KEY).read_bytes()},
+        address,
+        snapshots,
     )
 
 

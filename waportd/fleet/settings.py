@@ -19,6 +19,8 @@ from waportd.fleet.identity import BadName, Identity, check_name
 FOLDER: Final = "fleet"
 """Beside config.yaml: keys, certificates and this file."""
 FILE: Final = "fleet.yaml"
+SNAPSHOT_KEY: Final = "snapshots.key"
+"""Beside it, on all hosts the same: with what the logins are encrypted (`waportd.fleet.chunks.FleetKeys`)."""
 _MAX_BYTES: Final = 64 * 1024
 _FIX: Final = "`waportctl fleet join` writes the file again"
 
@@ -36,6 +38,8 @@ class Settings:
     """Of all keys in etcd."""
     failover_after_s: float = 15.0
     """Seconds from the end of a host's lease until its users are taken."""
+    snapshots: str = ""
+    """The folder with the logins of all users, which all hosts have: a mount. Empty: logins stay where they are."""
     folder: Path = Path()
     """Where the file was, and keys and certificates are."""
 
@@ -102,6 +106,9 @@ def _checked(values: Any) -> dict[str, Any]:
         raise ValueError("address: it has to be IP:PORT")
     if float(values.get("failover_after_s", 15)) <= 0:
         raise ValueError("failover_after_s: it has to be more than 0")
+    snapshots = values.get("snapshots", "")
+    if not isinstance(snapshots, str) or (snapshots and not snapshots.startswith("/")):
+        raise ValueError("snapshots: it has to be an absolute path")
     return values | {"name": check_name(str(values.get("name"))), "engine": tuple(engine)}
 
 

@@ -13,13 +13,13 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from waportd import errors
 from waportd.errors import StoreError, WaportdError
 from waportd.fleet.engine import Conflict, Engine, EngineUnavailable, Lease, Row, Unsettled
 from waportd.fleet.record import assignment_of, document_of
-from waportd.model import Assignment, User
+from waportd.model import Assignment, Port, User
 from waportd.store import SqliteStore, delete, insert
 from waportd.systemd.journal import log_fields
 
@@ -43,6 +43,19 @@ _TABLES: Final = (
         at    REAL NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE IF NOT EXISTS fleet_left (
+        port INTEGER PRIMARY KEY,
+        user TEXT NOT NULL,
+        at   REAL NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS fleet_published (
+        user TEXT PRIMARY KEY,
+        look TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
     "CREATE TABLE IF NOT EXISTS fleet_fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 """Beside the assignments, in the same transactions. No step of the schema: a host without a fleet has no such tables."""
@@ -57,6 +70,23 @@ class NotHere(WaportdError):
     code = "not_here"
     status = 421
     title = "The user is on another host"
+
+
+class LoginComing(WaportdError):
+    """The user has come to this host, and the login is still on its way."""
+
+    code = "login_coming"
+    status = 503
+    title = "The user's login is on its way"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Left:
+    """What a user who went to another host has left on this one: the folder of the session."""
+
+    user: User
+    at: float
+    """When the user went, in seconds since the epoch."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,6 +113,7 @@ class FleetStore:
         """What was said of changes that the engine has refused."""
         self._deleted: dict[User, int] = {}
         """The token of each user that was deleted here."""
+        self._left: dict[Port, Left] = {}
         self.unsent = asyncio.Event()
         """There is something for `send`."""
 
@@ -90,7 +121,7 @@ class FleetStore:
 
     async def load(self) -> list[Assignment]:
         """Return the assignments of this host, as its disk has them. Raises StoreError."""
-        rows, self._deleted = await self._local.run(_read_all)
+        rows, self._deleted, self._left = await self._local.run(_read_all)
         self._kept = {User(kept.row.user): kept for kept in map(_from_table, rows)}
         assignments = await self._local.load()
         for each in assignments:
@@ -105,8 +136,8 @@ class FleetStore:
     async def put(self, assignments: Iterable[Assignment]) -> None:
         """Keep assignments of this host.
 
-        Raises StoreError; for a new user also EngineUnavailable, LeaseLost, Unsettled, and NotHere where another host
-        has the user or the port.
+        Raises StoreError; for a new user also EngineUnavailable, LeaseLost, Unsettled, LoginComing, and NotHere where
+        another host has the user or the port.
         """
         for assignment in assignments:
             kept = self._kept.get(assignment.user)
@@ -147,12 +178,35 @@ class FleetStore:
         statement = "REPLACE INTO fleet_fact VALUES ('membership', ?)"
         await self._local.run(lambda db: db.execute(statement, [value]).close())
 
+    async def read_published(self) -> dict[User, Any]:
+        """Return what `note_published` noted of each user. Raises StoreError."""
+        rows = await self._local.run(
+            lambda db: db.execute("SELECT user, look FROM fleet_published").fetchall()
+        )
+        return {User(user): json.loads(look) for user, look in rows}
+
+    async def note_published(self, user: User, look: Any) -> None:
+        """Keep for the next start how a login looked that is published by now. Raises StoreError."""
+        values = (user, json.dumps(look))
+        statement = "REPLACE INTO fleet_published VALUES (?, ?)"
+        await self._local.run(lambda db: db.execute(statement, values).close())
+
     # What the host does with it
 
     @property
     def rows(self) -> Mapping[User, Row]:
         """The rows of this host, but for those that are just being removed."""
         return {user: kept.row for user, kept in self._kept.items() if user not in self._removing}
+
+    @property
+    def deleted(self) -> Mapping[User, int]:
+        """The users that were deleted here in the last week, each with the row's last token."""
+        return self._deleted
+
+    def is_behind(self, row: Row) -> bool:
+        """Return whether the disk of this host was put back: the engine has counted more starts under the same token."""
+        kept = self._kept.get(User(row.user))
+        return kept is not None and row.token == kept.row.token and row.runs > kept.row.runs
 
     def is_new(self, row: Row) -> bool:
         """Return whether a row of this host is that of a user who is not here, and is not being made here either."""
@@ -162,14 +216,33 @@ class FleetStore:
         """Keep a user who belongs to this host from now on; return the assignment. Raises StoreError, EngineUnavailable."""
         assignment = assignment_of(row)
         await self._keep(Kept(row, sent=True), assignment)
+        await self.forget_left(assignment.port)
         return assignment
+
+    @property
+    def left(self) -> Mapping[Port, Left]:
+        """What users who went to other hosts have left on this one, by their ports."""
+        return self._left
+
+    async def forget_left(self, port: Port) -> None:
+        """Take note that nothing of a user who went is left on a port. Raises StoreError."""
+        if port in self._left:
+            await self._local.run(
+                lambda db: db.execute("DELETE FROM fleet_left WHERE port = ?", (port,)).close()
+            )
+            del self._left[port]
 
     async def forget(self, user: User, *, deleted: Row | None = None) -> None:
         """Forget a user who belongs to another host, or who was deleted here. Raises StoreError."""
+        kept = self._kept.get(user)
+        left = None if deleted or kept is None else Left(user, time.time())
 
         def forget(db: sqlite3.Connection) -> None:
             delete(db, user)
-            db.execute("DELETE FROM fleet_row WHERE user = ?", (user,))
+            if left is not None and kept is not None:
+                db.execute("REPLACE INTO fleet_left VALUES (?, ?, ?)", (kept.row.port, left.user, left.at))
+            for table in ("fleet_row", "fleet_published"):
+                db.execute(f"DELETE FROM {table} WHERE user = ?", (user,))  # noqa: S608 - a name of ours
             if deleted is not None:
                 values = (user, deleted.token, time.time())
                 db.execute("REPLACE INTO fleet_deleted VALUES (?, ?, ?)", values)
@@ -177,6 +250,8 @@ class FleetStore:
         await self._local.run(forget)
         self._kept.pop(user, None)
         self._refused.pop(user, None)
+        if left is not None and kept is not None:
+            self._left[Port(kept.row.port)] = left
         self._wake()
         if deleted is not None:
             self._deleted[user] = deleted.token
@@ -200,13 +275,16 @@ class FleetStore:
         """
         lease, kept = self._lease(), self._kept[user]
         counted = dataclasses.replace(kept.row, runs=kept.row.runs + 1)
+        # First here: a disk that has counted less than the engine is an old one.
+        await self._keep(Kept(counted, sent=False))
         try:
             row = await self._as_owner(counted, lambda row: self._engine.update(lease, row))
         except EngineUnavailable:
-            await self._keep(Kept(counted, sent=False))
+            pass
         else:
             await self._keep(_seen(Kept(counted, sent=kept.sent), row))
-        self._wake()
+        finally:
+            self._wake()
 
     async def send(self) -> None:
         """Send what the engine does not have yet. Raises EngineUnavailable, LeaseLost, Unsettled, StoreError."""
@@ -262,6 +340,13 @@ class FleetStore:
             raise
         except Conflict as error:
             found = await self._find(new)
+            if found is not None and found.host == new.host and found.snapshot:
+                # From another host: it must not start without the login.
+                raise LoginComing(
+                    f"user {new.user} has come to this host, and the login is being restored",
+                    hint="ask again in a moment",
+                    retry_after=1,
+                ) from error
             if found is not None and (found.host, found.port) == (new.host, new.port):
                 # An earlier call did it, whose answer was lost.
                 return Kept(dataclasses.replace(found, document=new.document), sent=False)
@@ -351,10 +436,14 @@ def _read_members(db: sqlite3.Connection) -> str | None:
     return str(found[0]) if found else None
 
 
-def _read_all(db: sqlite3.Connection) -> tuple[list[tuple[str, str, int, int]], dict[User, int]]:
+def _read_all(
+    db: sqlite3.Connection,
+) -> tuple[list[tuple[str, str, int, int]], dict[User, int], dict[Port, Left]]:
     _make_tables(db).execute("DELETE FROM fleet_deleted WHERE at < ?", (time.time() - _DELETED_FOR_S,))
     rows = db.execute("SELECT user, row, sent, checksum FROM fleet_row").fetchall()
-    return rows, dict(db.execute("SELECT user, token FROM fleet_deleted").fetchall())
+    deleted = dict(db.execute("SELECT user, token FROM fleet_deleted").fetchall())
+    left = db.execute("SELECT port, user, at FROM fleet_left").fetchall()
+    return rows, deleted, {Port(port): Left(User(user), at) for port, user, at in left}
 
 
 def _to_table(kept: Kept) -> tuple[str, str, int, int]:

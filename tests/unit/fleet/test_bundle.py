@@ -47,7 +47,14 @@ def sealed(document):
 
 
 def document():
-    return {"ca": FLEET.pem.decode(), "host": HOST, "engine": [], "address": ADDRESS, "secrets": {}}
+    return {
+        "ca": FLEET.pem.decode(),
+        "host": HOST,
+        "engine": [],
+        "address": ADDRESS,
+        "snapshots": "",
+        "secrets": {},
+    }
 
 
 def put(path, content):

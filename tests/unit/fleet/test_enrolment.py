@@ -10,7 +10,7 @@ from waportd.fleet.enrolment import AlreadyInFleet
 from waportd.fleet.identity import CertificateUnusable, Identity
 
 ENGINE = ["https://10.0.0.1:2379"]
-SECRETS = {"snapshots-1.key": b"secret"}
+SECRETS = {"snapshots.key": b"secret"}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def contents(folder):
 
 
 def test_the_first_host_has_the_ca_and_a_certificate_of_it(first):
-    assert set(contents(first)) == {"authority.pem", "ca.pem", "host.pem"}
+    assert set(contents(first)) == {"authority.pem", "ca.pem", "host.pem", "snapshots.key"}
     assert (first / "ca.pem").read_bytes() == Authority.load(first).pem
     certificate = enrolment.installed(first)
     assert (certificate.fleet, certificate.host, certificate.addresses) == ("shop", "a", ("10.0.0.1",))
@@ -42,13 +42,13 @@ def test_the_first_host_has_the_ca_and_a_certificate_of_it(first):
 
 
 def test_a_host_joins_with_a_bundle_and_gets_no_key_of_the_ca(first, second):
-    invitation = enrolment.invite(first, "b", ENGINE, secrets=SECRETS)
+    invitation = enrolment.invite(first, "b", ENGINE)
     bundle.write(second.parent / "b.bundle", invitation)
     certificate = enrolment.join(second, bundle.read(second.parent / "b.bundle"))
     assert certificate == enrolment.installed(second)
     assert (certificate.fleet, certificate.host) == ("shop", "b")
-    assert set(contents(second)) == {"ca.pem", "host.pem", "snapshots-1.key"}
-    assert (second / "snapshots-1.key").read_bytes() == b"secret"
+    assert set(contents(second)) == {"ca.pem", "host.pem", "snapshots.key"}
+    assert (second / "snapshots.key").read_bytes() == (first / "snapshots.key").read_bytes()
 
 
 def test_no_key_is_open_to_others_at_any_moment(tmp_path, monkeypatch):
@@ -58,10 +58,10 @@ def test_no_key_is_open_to_others_at_any_moment(tmp_path, monkeypatch):
     with watched_files(monkeypatch) as seen:
         enrolment.found(a, "shop", "a")
         enrolment.renew(a)
-        bundle.write(tmp_path / "b.bundle", enrolment.invite(a, "b", ENGINE, secrets=SECRETS))
+        bundle.write(tmp_path / "b.bundle", enrolment.invite(a, "b", ENGINE))
         enrolment.join(b, bundle.read(tmp_path / "b.bundle"))
     names = {name for name, _ in seen}
-    assert {"authority.pem", "host.pem", "b.bundle", "snapshots-1.key"} < names
+    assert {"authority.pem", "host.pem", "b.bundle", "snapshots.key"} < names
     assert {name for name, mode in seen if mode != 0o600} == {"ca.pem"}
 
 
@@ -106,7 +106,7 @@ def test_a_host_that_has_joined_does_not_become_another_one(first, second):
     with pytest.raises(AlreadyInFleet, match="b in the fleet shop already"):
         enrolment.join(second, stranger)
     with pytest.raises(AlreadyInFleet):
-        enrolment.join(second, enrolment.invite(first, "c", ENGINE, secrets=SECRETS))
+        enrolment.join(second, enrolment.invite(first, "c", ENGINE))
     with pytest.raises(AlreadyInFleet):
         enrolment.found(second, "new", "b")
     assert contents(second) == before
