@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 
 import pytest
-from support import BASE, is_process, settled, until
+from support import BASE, calls_for, is_process, settled, until
 
 from waportd.errors import ServerFailed
 from waportd.model import LIFE, Desired, Port, ProcessState, User, service_unit, socket_unit
@@ -75,10 +75,10 @@ async def test_an_admins_stop_of_which_only_the_servers_end_was_reported_is_not_
     await supervisor.ensure(ONE)
     await systemd.exit(PORT)
     systemd.units[socket_unit(PORT)] = dataclasses.replace(systemd.units[socket_unit(PORT)], **seen)
-    before = list(systemd.calls)
+    before = calls_for(systemd, PORT)
     await supervisor.poll(ONE)
     await settled(supervisor)
-    assert systemd.calls == before
+    assert calls_for(systemd, PORT) == before
     # Who asks for a start gets one.
     await supervisor.ensure(ONE)
     assert PORT in systemd.servers

@@ -27,10 +27,10 @@ async def test_a_new_user_gets_a_port_and_a_running_server(supervisor, systemd, 
 
 async def test_ensuring_again_changes_nothing(supervisor, systemd):
     await supervisor.ensure(ONE)
-    before = list(systemd.calls)
+    before = calls_for(systemd, PORT)
     _, created = await supervisor.ensure(ONE)
     assert not created
-    assert systemd.calls == before
+    assert calls_for(systemd, PORT) == before
 
 
 @pytest.mark.also_without("cleaning_ahead", "first_answers")

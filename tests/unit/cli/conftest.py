@@ -86,6 +86,14 @@ async def followed(monkeypatch):
     return event
 
 
+PATIENCE_S = 60
+"""Seconds until a test gives up on what it waits for."""
+
+
+def _found(text, shown):
+    return [text] * shown.count(text) if isinstance(text, str) else set(text.findall(shown))
+
+
 class Terminal:
     """The program on a terminal, as a person sits before it."""
 
@@ -113,10 +121,10 @@ class Terminal:
         """What was shown so far, without colours and movements."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen).replace("\r", "")
 
-    async def until(self, text, patience=30, times=1):
-        """Wait until the text is shown, so many times."""
-        async with asyncio.timeout(patience):
-            while self.text.count(text) < times:
+    async def until(self, text, times=1):
+        """Wait until the text is shown, so many times; each match of a pattern counts once."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(_found(text, self.text)) < times:
                 self._news.clear()
                 await self._news.wait()
 
@@ -132,7 +140,7 @@ class Terminal:
         """Do what Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
 
-    async def end(self, patience=30):
+    async def end(self, patience=PATIENCE_S):
         """Return the exit status, when the program has ended."""
         async with asyncio.timeout(patience):
             return await self._process.wait()
