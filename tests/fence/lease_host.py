@@ -110,7 +110,9 @@ class LeaseHost:
         # A user's own systemd is not at the root of the control groups.
         root = Path("/sys/fs/cgroup", show("-.slice", "ControlGroup").lstrip("/"))
         self.sessions = root / "whatsapp.slice"
-        written = units.render_units(bus=Bus.SESSION, timing=TIMING, programs=self.path, sessions=self.sessions)
+        written = units.render_units(
+            bus=Bus.SESSION, timing=TIMING, programs=self.path, sessions=self.sessions
+        )
         units.write(self.runtime / "systemd/user", written)
         systemctl("daemon-reload")
 

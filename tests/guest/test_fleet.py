@@ -39,7 +39,8 @@ from pathlib import Path
 from waportd.config import Bus
 from waportd.fleet.timing import Timing
 from waportd.fleet.units import render_units, write
-write(Path("/etc/systemd/system"), render_units(bus=Bus.SYSTEM, timing={TIMING!r}))
+store = Path("{LOGINS}")
+write(Path("/etc/systemd/system"), render_units(bus=Bus.SYSTEM, timing={TIMING!r}, store=store))
 """
 
 

@@ -14,6 +14,7 @@ from waportd.cli import bounded
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
 from waportd.cli.locate import configuration, need_root
+from waportd.cli.old_session import sessions_folder
 from waportd.config import Bus, Config
 from waportd.errors import WaportdError
 from waportd.fleet import bundle as bundles
@@ -232,6 +233,10 @@ def _activate(config: Config, settings: Settings) -> None:
 
     The order matters: what is bound to a lease that is not held is stopped.
     """
+    # For logins that come before the first server of this host runs. systemd takes no folder that others may enter.
+    sessions = sessions_folder(config)
+    for folder in (sessions.parent, sessions):
+        folder.mkdir(mode=0o700, exist_ok=True)
     files = units.render_units(
         bus=config.systemd.bus,
         timing=Timing(),

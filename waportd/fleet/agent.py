@@ -8,6 +8,7 @@ whatever was cut off is seen, and done, in the next round.
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, Protocol
 
 from waportd.concurrency import Background
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 """Seconds between two looks, where nothing has changed."""
 _LEFT_FOR_S: Final = 7 * 86_400
-"""Seconds after which what a user has left on this host is too old to be of use."""
+"""Seconds after which what a user has left on this host is too old to be useful."""
 RETRY_S: Final = 10.0
 """Seconds from a login that could not be restored to the next try."""
 
@@ -242,33 +243,37 @@ class Agent:
 
     async def _take_in(self, row: Row) -> None:
         """Take in a user of this host, once the login is in place: not before, however long that is impossible."""
-        said = ""
+        port = Port(row.port)
         try:
-            while True:
-                try:
-                    await self._put_login_in_place(row)
-                    break
-                except WaportdError as error:
-                    if error.message != said:
-                        log.warning("Cannot restore the login: %s", error, extra=log_fields(User(row.user)))
-                    said = error.message
-                await asyncio.sleep(RETRY_S)
-                if not self._is_same(row):
-                    return
-            newest = self._is_same(row)
+            left = self._store.left.get(port)
+            # A port has had other users before.
+            is_ready = (left is not None and left.user == row.user) or await self._done(
+                row, lambda: self._users.clean(port)
+            )
+            if is_ready and self._logins is not None:
+                logins = self._logins
+                is_ready = await self._done(row, lambda: logins.restore(row))
+            newest = self._is_same(row) if is_ready else None
             if newest is not None:
                 await self._users.gain(await self._store.adopt(newest))
         finally:
             self._coming.discard(row.user)
 
-    async def _put_login_in_place(self, row: Row) -> None:
-        port = Port(row.port)
-        left = self._store.left.get(port)
-        if left is None or left.user != row.user:
-            # A port has had other users before.
-            await self._users.clean(port)
-        if self._logins is not None:
-            await self._logins.restore(row)
+    async def _done(self, row: Row, work: Callable[[], Awaitable[object]]) -> bool:
+        """Do something for a user who comes here, again and again until it is done; False: it is another host's user now."""
+        said = ""
+        while True:
+            try:
+                await work()
+            except WaportdError as error:
+                if error.message != said:
+                    log.warning("Cannot take in the user yet: %s", error, extra=log_fields(User(row.user)))
+                said = error.message
+            else:
+                return True
+            await asyncio.sleep(RETRY_S)
+            if not self._is_same(row):
+                return False
 
     async def _clean_up(self, state: State) -> None:
         """Delete what users have left here who do not need it any more."""
@@ -295,6 +300,6 @@ class Agent:
 
 
 def _is_spare(left: Left, row: Row) -> bool:
-    """Return whether what a user has left is of no use: the present owner has published a login, or it is old."""
+    """Return whether what a user has left is useless: the present owner has published a login, or it is old."""
     published = names(row.snapshot)
     return bool(published and published[0].token == row.token) or time.time() - left.at > _LEFT_FOR_S
