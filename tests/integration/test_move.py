@@ -49,12 +49,12 @@ def linked(tmp_path):
 
 
 def kept(port):
-    """Return the names of what is kept for a port, its number as N."""
+    """Return the names of what is kept for a port, its number as N; but not the copies that a server makes at its end."""
     found = [
         path.relative_to(folder / f"{port}")
         for folder in SESSIONS
         for path in (folder / f"{port}").rglob("*")
-        if path.is_file() and not (folder / f"{port}").is_symlink()
+        if path.is_file() and not (folder / f"{port}").is_symlink() and "snapshots" not in path.parts
     ]
     return {str(name).replace(f"{port}", "N") for name in found}
 
