@@ -177,11 +177,6 @@ class Observer:
         """Return whether systemd holds the port for its owner."""
         return port in self.held
 
-    def is_starting(self, port: Port) -> bool:
-        """Return whether systemd is carrying out a start of the port's service, no matter who has asked for it."""
-        service = self.service(port)
-        return service.active_state == "activating" and service.sub_state != "auto-restart"
-
     async def until_held(self, port: Port) -> None:
         """Return when systemd holds the port."""
         while not self.holds(port):

@@ -358,14 +358,14 @@ class Starter:
         await self._observer.pacer.release(port)
         await self._sockets.forget_failures(port)
         has_answered = False
-        is_joined = self._observer.is_starting(port)
+        asked_at = time.monotonic()
         self._observer.streams.begin_next(port)
         try:
             if assignment.memory_max is not None:
                 await self._manager.limit_memory(service_unit(port), assignment.memory_max)
             has_answered = await self._first_answers.start(assignment)
         except JobFailed as error:
-            await self._start_again(port, error, is_joined=is_joined)
+            await self._start_again(port, error, asked_at)
         await self._observer.note_started(port)
         return has_answered
 
@@ -374,15 +374,20 @@ class Starter:
         if self._assignments.known(user).assignment.socket_boot != self._observer.boot:
             await self._assignments.change(user, socket_boot=self._observer.boot)
 
-    async def _start_again(self, port: Port, error: JobFailed, *, is_joined: bool = False) -> None:
+    async def _was_joined(self, port: Port, asked_at: float | None) -> bool:
+        """Return whether the server that has failed was started before anyone asked for it."""
+        # By systemd's own record: it says nothing to anyone while it reads its unit files again.
+        return asked_at is not None and 0 < await self._manager.last_start(service_unit(port)) < asked_at
+
+    async def _start_again(self, port: Port, error: JobFailed, asked_at: float | None = None) -> None:
         """Start once more where the port was not free and now is; else raise why the start failed.
 
-        Also where systemd had begun a start before (``is_joined``), which the request for one joined: what was in its way
-        may have been fixed since.
+        Also where systemd had begun a start before it was ``asked_at`` that time, of the monotonic clock, and the request
+        joined that start: what was in its way may have been fixed since.
         """
         # Not by the socket's state: after a few quick failures of the service the socket is down, too.
         is_port = error.result in {"dependency", "assert"}
-        if is_port or (is_joined and error.result == "failed"):
+        if is_port or (error.result == "failed" and await self._was_joined(port, asked_at)):
             try:
                 if is_port:
                     await self._sockets.clear_port(port, error)

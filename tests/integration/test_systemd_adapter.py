@@ -201,8 +201,11 @@ async def test_twenty_callers_may_start_the_same_unit(manager):
 
 
 async def test_a_service_that_ends_before_it_is_ready_fails_the_job(manager):
+    asked_at = time.monotonic()
+    assert await manager.last_start("adapter-never@1.service") == 0
     with pytest.raises(JobFailed) as raised:
         await manager.start("adapter-never@1.service")
+    assert asked_at < await manager.last_start("adapter-never@1.service") < time.monotonic()
     assert raised.value.result == "failed"
     unit = raised.value.unit
     assert (unit.active_state, unit.result) == ("failed", "exit-code")

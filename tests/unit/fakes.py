@@ -326,6 +326,8 @@ class FakeSystemd:
         self.servers: dict[Port, FakeServer] = {}
         self.calls: list[tuple[str, str]] = []
         self._failures: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.last_starts: dict[str, float] = {}
+        """When the main processes of units were last started, by the monotonic clock."""
         self.prepare: Callable[[FakeServer], None] = lambda server: None
         self.delay = 0.0
         self.starting = 0
@@ -475,6 +477,9 @@ class FakeSystemd:
 
     async def list_units(self, pattern: str) -> list[UnitStatus]:
         return [status for name, status in self.units.items() if fnmatch.fnmatch(name, pattern)]
+
+    async def last_start(self, unit: str) -> float:
+        return self.last_starts.get(unit, 0.0)
 
     async def accounting(self, unit: str) -> Accounting:
         return Accounting(memory=64 << 20, cpu=1.5)

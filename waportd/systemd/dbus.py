@@ -181,6 +181,12 @@ class DBusUnitManager:
         """
         self.watcher.watch(pattern, on_change)
 
+    async def last_start(self, unit: str) -> float:
+        """Return when the unit's main process was last started, in seconds of the monotonic clock; 0: never."""
+        path, interface = unit_path(unit), type_interface(unit)
+        started: int = await self.calls.get_property(path, interface, "ExecMainStartTimestampMonotonic")
+        return started / 1e6
+
     async def accounting(self, unit: str) -> Accounting:
         """Return what systemd measured of the unit."""
         path, interface = unit_path(unit), type_interface(unit)

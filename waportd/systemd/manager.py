@@ -154,6 +154,9 @@ class UnitManager(Protocol):
     async def list_units(self, pattern: str) -> list[UnitStatus]:
         """Return the loaded units whose name matches the shell pattern; of sockets that are up only their states."""
 
+    async def last_start(self, unit: str) -> float:
+        """Return when the unit's main process was last started, in seconds of the monotonic clock; 0: never."""
+
     async def accounting(self, unit: str) -> Accounting:
         """Return what systemd measured of the unit."""
 
