@@ -116,9 +116,9 @@ class FleetHost:
         for unified in (cgroups.ROOT, cgroups.ROOT / "unified"):
             # systemd-nspawn keeps what runs in a machine apart from itself.
             below = _group(unified) / self.machine.name / "payload/whatsapp.slice"
-            with contextlib.suppress(OSError):
-                groups = [path for path in below.iterdir() if path.name.startswith("whatsapp@")]
-                return {_port(path.name) for path in groups if _is_populated(path)}
+            if below.is_dir():
+                groups = [path for path in below.glob("whatsapp@*.service") if _is_populated(path)]
+                return {_port(path.name) for path in groups}
         return set()
 
 
