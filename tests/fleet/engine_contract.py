@@ -18,6 +18,8 @@ from waportd.fleet.engine import (
     LeaseChanged,
     LeaseLost,
     NameTaken,
+    Order,
+    OrderChanged,
     Reset,
     Row,
     RowChanged,
@@ -143,6 +145,23 @@ class EngineContract:
         results = await asyncio.gather(*tries, return_exceptions=True)
         [lease] = [result for result in results if not isinstance(result, NameTaken)]
         await engines[0].renew(lease)
+
+    # Orders
+
+    async def test_an_order_is_given_by_who_has_read_it_and_seen_by_all(self, fleet):
+        engine = fleet.engine
+        old = await engine.create(fleet.leases["a"], row())
+        state = await engine.state()
+        given = await engine.order(Order("1", "b", old.token))
+        with pytest.raises(Conflict, match="another order was given for user 1"):
+            await engine.order(Order("1", "c", old.token))
+        failed = await engine.order(dataclasses.replace(given, failed="b is full"))
+        assert (await engine.state()).orders == {"1": failed}
+        async with contextlib.aclosing(engine.watch(state.revision)) as changes:
+            assert await read(changes, 2) == [
+                OrderChanged(given.revision, "1", given),
+                OrderChanged(failed.revision, "1", failed),
+            ]
 
     # Hosts
 

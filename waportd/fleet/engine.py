@@ -120,6 +120,20 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """Where a user is to be. The owner sees to it, or writes why it does not; it is forgotten after some time."""
+
+    user: str
+    host: str
+    token: int
+    """That of the row for which it was given: once the owner is another one, it means nothing."""
+    failed: str | None = None
+    """Why it is not done, for people; None where it is to be done."""
+    revision: int = 0
+    """That of its last change; 0 before the first."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class HostChanged:
     """A host was described; ``host`` is None where it was removed, and knows nothing of its lease."""
 
@@ -156,6 +170,15 @@ class TombstoneChanged:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class OrderChanged:
+    """An order was given, or not done; ``order`` is None where it was forgotten."""
+
+    revision: int
+    user: str
+    order: Order | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class EpochChanged:
     """A host has put back what it holds in this epoch; ``host`` is None where the epoch is settled."""
 
@@ -170,7 +193,7 @@ class Reset:
     reason: str
 
 
-Event = HostChanged | LeaseChanged | RowChanged | TombstoneChanged | EpochChanged
+Event = HostChanged | LeaseChanged | RowChanged | TombstoneChanged | OrderChanged | EpochChanged
 Change = Event | Reset
 
 
@@ -193,11 +216,18 @@ class State:
     """The hosts that have put back what they hold in this epoch."""
     settled: bool = False
     """Whether the epoch is settled: nothing is put back any more, and users may be created and moved."""
+    orders: Mapping[str, Order] = dataclasses.field(default_factory=dict)
+    """By user, also those that mean nothing any more."""
+
+    def order_of(self, row: Row) -> Order | None:
+        """Return the order to move a row's user; None where there is none, or the user is where it says."""
+        order = self.orders.get(row.user)
+        return order if order and order.token == row.token and order.host != row.host else None
 
     def after(self, event: Event) -> "State":
         """Return the state that a change leads to."""
         hosts, rows = self.hosts, self.rows
-        leases, tombstones = self.leases, self.tombstones
+        leases, tombstones, orders = self.leases, self.tombstones, self.orders
         confirmed, settled = self.confirmed, self.settled
         match event:
             case HostChanged(_, name, host):
@@ -208,6 +238,8 @@ class State:
                 rows = tuple(_with({one.user: one for one in rows}, user, row).values())
             case TombstoneChanged(_, user, token):
                 tombstones = _with(tombstones, user, token)
+            case OrderChanged(_, user, order):
+                orders = _with(orders, user, order)
             case EpochChanged(_, None):
                 settled = True
             case EpochChanged(_, str(name)):
@@ -216,7 +248,7 @@ class State:
             dataclasses.replace(one, alive=one.name in leases, incarnation=leases.get(one.name))
             for one in hosts
         )
-        return State(hosts, rows, event.revision, self.epoch, leases, tombstones, confirmed, settled)
+        return State(hosts, rows, event.revision, self.epoch, leases, tombstones, confirmed, settled, orders)
 
 
 def _with(old: Mapping[str, T], key: str, value: T | None) -> dict[str, T]:
@@ -282,6 +314,9 @@ class Engine(Protocol):
 
     async def delete(self, row: Row) -> None:
         """Delete a row that has the revision seen, and leave a tombstone for a week. Raises Conflict."""
+
+    async def order(self, order: Order) -> Order:
+        """Write an order, if it still has the revision seen; return it. Raises Conflict."""
 
     async def state(self) -> State:
         """Return everything, as it is at one revision."""

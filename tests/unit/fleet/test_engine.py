@@ -11,12 +11,14 @@ from waportd.fleet.engine import (
     HostChanged,
     HostState,
     LeaseChanged,
+    Order,
+    OrderChanged,
     Row,
     RowChanged,
     State,
     TombstoneChanged,
 )
-from waportd.fleet.etcd.keys import Stored, host_of, row_of, row_value, token_of
+from waportd.fleet.etcd.keys import Stored, host_of, order_of, row_of, row_value, token_of
 
 EMPTY = State((), (), 1, "e")
 A = Host("a", "192.0.2.1:7467", HostState.ACTIVE, "2", 9, 0.0, alive=False, incarnation=None, revision=2)
@@ -64,7 +66,15 @@ def test_a_new_token_is_the_revision_or_higher_than_the_one_before(above, token)
     assert row_of(stored) == dataclasses.replace(USER, token=token, revision=40)
 
 
-@pytest.mark.parametrize("read", [row_of, host_of, token_of])
+def test_an_order_counts_for_the_owner_it_was_given_to_until_the_user_is_there():
+    state = EMPTY.after(OrderChanged(4, "1", Order("1", "b", 3, revision=4)))
+    assert state.order_of(USER) == state.orders["1"]
+    assert state.order_of(dataclasses.replace(USER, host="b")) is None
+    assert state.order_of(dataclasses.replace(USER, token=5)) is None
+    assert state.after(OrderChanged(5, "1", None)).order_of(USER) is None
+
+
+@pytest.mark.parametrize("read", [row_of, host_of, order_of, token_of])
 def test_a_key_that_somebody_else_wrote_is_named(read):
     with pytest.raises(EngineUnavailable, match="key users/1 does not hold what waportd writes") as caught:
         read(Stored("users/1", {"port": "x", "token": "y", "address": 1}, 7))

@@ -21,6 +21,7 @@ from waportd.fleet.engine import (
     Lease,
     LeaseLost,
     NameTaken,
+    Order,
     Row,
     State,
     Unsettled,
@@ -38,6 +39,8 @@ from waportd.fleet.etcd.keys import (
     host_of,
     host_value,
     lease_key,
+    order_key,
+    order_value,
     port_key,
     row_of,
     row_value,
@@ -54,6 +57,10 @@ STATE_LIMIT_S: Final = 15.0
 """Seconds that it takes at most to read everything: 10,000 users are 6 MB."""
 TOMBSTONE_S: Final = 7 * 86_400
 """Seconds for which it is known that a user was deleted."""
+ORDER_S: Final = 3_600
+"""Seconds after which an order is forgotten that nobody has done."""
+FAILED_S: Final = 600
+"""Seconds for which it is known why an order was not done. After that a host that drains tries again."""
 
 
 class Etcd(Engine):
@@ -226,6 +233,21 @@ class Etcd(Engine):
         await self._transactions.revoke(week, deadline)
         self._transactions.check_settled(outcome.found)
         raise _conflict(row, outcome.found.get(user))
+
+    async def order(self, order: Order) -> Order:
+        """Write an order, if it still has the revision seen; return it. Raises Conflict."""
+        deadline = self._deadline()
+        number, _ = await self._transactions.grant(FAILED_S if order.failed else ORDER_S, deadline)
+        key, change = order_key(order.user), _new_change()
+        conditions = {key: self._keys.unchanged(key, order.revision)}
+        outcome = await self._transactions.transact(
+            conditions, [self._keys.put(key, order_value(order, change), number)], deadline
+        )
+        found = outcome.found.get(key)
+        if outcome.done or (found and found.value.get(CHANGE) == change):
+            return dataclasses.replace(order, revision=found.revision if found else outcome.revision)
+        await self._transactions.revoke(number, deadline)
+        raise Conflict(f"another order was given for user {order.user}", hint="look at it, and ask again")
 
     async def hosts(self) -> list[Host]:
         """Return the list of hosts, without a word on their leases: little, and quickly read."""

@@ -7,6 +7,7 @@
     users/<user>          the row
     ports/<port>          the user: makes a port unique
     deleted/<user>        the tombstone, attached to an etcd lease of a week
+    orders/<user>         where the user is to be, attached to an etcd lease of an hour at most
 
 A value is a JSON object. Its ``change`` is random, and names the call that wrote it: a call that was repeated on another
 endpoint knows by it that the first try did happen.
@@ -26,6 +27,8 @@ from waportd.fleet.engine import (
     HostChanged,
     HostState,
     LeaseChanged,
+    Order,
+    OrderChanged,
     Row,
     RowChanged,
     TombstoneChanged,
@@ -130,6 +133,11 @@ def port_key(port: int) -> str:
     return f"ports/{port}"
 
 
+def order_key(user: str) -> str:
+    """Return the key of what was ordered for a user."""
+    return f"orders/{user}"
+
+
 def lease_key(host: str) -> str:
     """Return the key of a host's lease."""
     return f"leases/{host}"
@@ -215,6 +223,21 @@ def host_of(stored: Stored, incarnation: int | None = None) -> Host:
         raise unreadable(stored.key) from error
 
 
+def order_value(order: Order, change: str) -> dict[str, Any]:
+    """Return what is written of an order."""
+    return {"host": order.host, "token": order.token, "failed": order.failed, CHANGE: change}
+
+
+def order_of(stored: Stored) -> Order:
+    """Return the order that a key holds. Raises EngineUnavailable where it holds none."""
+    value = stored.value
+    try:
+        failed = None if value["failed"] is None else str(value["failed"])
+        return Order(stored.name, str(value["host"]), int(value["token"]), failed, stored.revision)
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable(stored.key) from error
+
+
 def token_of(stored: Stored) -> int:
     """Return the token of a tombstone. Raises EngineUnavailable where a key holds none."""
     try:
@@ -236,6 +259,8 @@ def event_of(stored: Stored, epoch: str, *, deleted: bool) -> Event | None:
             event = RowChanged(stored.revision, name, None if deleted else row_of(stored))
         case "deleted":
             event = TombstoneChanged(stored.revision, name, None if deleted else token_of(stored))
+        case "orders":
+            event = OrderChanged(stored.revision, name, None if deleted else order_of(stored))
         case "epoch" | "confirmed" if stored.value.get("epoch") == epoch:
             event = EpochChanged(stored.revision, name or None)
     return event
