@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from waportd import engines
 from waportd.allocation import Allocator
@@ -554,15 +554,46 @@ class Supervisor:
                 return
             assignment = instance.assignment
             async with self.runtimes[user].no_start():
-                for port in assignment.ports:
-                    await self._assignments.remove_environment(port)
-                    await self._sockets.close_port(port)
+                await self._end(assignment)
                 self._assignments.let_go(user)
             self._forget(assignment)
 
     async def clean(self, port: Port) -> None:
         """Delete what a user who is not here has left on a port. Raises SystemdError."""
         await self._sockets.have_cleaned(port)
+
+    async def give(self, user: User, hand_over: Callable[[], Awaitable[bool]]) -> bool:
+        """Stop a user, whom ``hand_over`` then gives to another host; return what that returns: whether it did.
+
+        Nothing of the user runs or starts meanwhile. Who stays runs again. Raises UnknownUser, Conflict, StoreError,
+        SystemdError, and what ``hand_over`` raises.
+        """
+        is_gone = False
+        try:
+            async with self._assignments.owned(user) as assignment, self.runtimes[user].no_start():
+                if self._observer.holds(assignment.port):
+                    # Not an administrator's stop: who stays is to run again.
+                    await self._assignments.change(user, socket_boot=None)
+                await self._end(assignment)
+                is_gone = await hand_over()
+                if is_gone:
+                    self._assignments.let_go(user)
+                    self._forget(assignment)
+        finally:
+            if not is_gone:
+                self.stay(user)
+        return is_gone
+
+    def stay(self, user: User) -> None:
+        """Run a user again who was to leave, and belongs to this host."""
+        if self.registry.get(user) is not None:
+            self._background.run(self._reconciler.reconcile_user(user), f"start {user}, who stays")
+
+    async def _end(self, assignment: Assignment) -> None:
+        """Stop what runs of a user, and keep systemd from starting it."""
+        for port in assignment.ports:
+            await self._assignments.remove_environment(port)
+            await self._sockets.close_port(port)
 
     # How they are done
 
