@@ -10,8 +10,8 @@ import dataclasses
 import enum
 from collections.abc import Collection, Mapping
 
-from waportd.fleet.engine import Row, State
-from waportd.fleet.placement import NoRoom, is_open, place, ranked
+from waportd.fleet.engine import HostState, Row, State
+from waportd.fleet.placement import NoRoom, is_open, obstacle, place, ranked
 from waportd.model import Desired
 
 
@@ -44,7 +44,7 @@ class Drain:
     left: int
     """Users still on the host, with those under way. 0: the drain is over."""
     stuck: Mapping[str, str]
-    """Users that no host takes, each with the reason."""
+    """Users who do not leave as things are, each with the reason."""
 
 
 def cost(row: Row) -> Cost:
@@ -86,6 +86,34 @@ def next_moves(
             continue
         moves.append(Move(row, target, cost(row)))
         promised.append(target)
+    return Drain(tuple(moves), len(mine), stuck)
+
+
+def due(host: str, state: State, *, at_once: int, under_way: Mapping[str, str]) -> Drain:
+    """Return who leaves a host now: those whose order names another one, and everybody if the host drains.
+
+    Arguments as those of `next_moves`. Who has not gone as ordered is not tried again before the engine has forgotten
+    the order, which says why.
+    """
+    mine = [row for row in state.rows if row.host == host]
+    ordered = {row.user: order for row in mine if (order := state.order_of(row))}
+    moves: list[Move] = []
+    stuck = {user: order.failed for user, order in ordered.items() if order.failed}
+    promised = dict(under_way)
+    for row in sorted(mine, key=lambda row: (cost(row), row.user)):
+        if row.user not in ordered or row.user in stuck or row.user in promised or len(promised) >= at_once:
+            continue
+        target = ordered[row.user].host
+        if why := obstacle(target, state, promised.values()):
+            stuck[row.user] = why
+        else:
+            moves.append(Move(row, target, cost(row)))
+            promised[row.user] = target
+    if any(each.name == host and each.state == HostState.DRAINING for each in state.hosts):
+        rest = tuple(row for row in state.rows if row.host != host or row.user not in ordered)
+        drained = next_moves(host, dataclasses.replace(state, rows=rest), at_once=at_once, under_way=promised)
+        moves += drained.moves
+        stuck |= drained.stuck
     return Drain(tuple(moves), len(mine), stuck)
 
 

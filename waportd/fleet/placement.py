@@ -128,21 +128,27 @@ def _users(state: State, promised: Iterable[str]) -> collections.Counter[str]:
     return collections.Counter([*(row.host for row in state.rows), *promised])
 
 
+def obstacle(name: str, state: State, promised: Iterable[str] = ()) -> str | None:
+    """Return why a host takes nobody, as a sentence; None where it has room."""
+    host = next((each for each in state.hosts if each.name == name), None)
+    if host is None:
+        return f"there is no host {name}"
+    if host.state == HostState.LEFT:
+        return f"{name} has left the fleet"
+    if not host.alive:
+        return f"{name} is silent"
+    if host.state != HostState.ACTIVE:
+        return f"{name} is {host.state}"
+    if (users := _users(state, promised)[name]) >= host.capacity:
+        return f"{name} is full ({users} of {host.capacity})"
+    return None
+
+
 def _why_none(state: State, unfit: Collection[str], promised: Collection[str]) -> str:
     """Say of each host why it is not chosen."""
-    users = _users(state, promised)
-
-    def reasons() -> Iterable[str]:
-        for host in sorted(state.hosts, key=lambda each: each.name):
-            if host.state == HostState.LEFT:
-                continue
-            if not host.alive:
-                yield f"{host.name} is silent"
-            elif host.state != HostState.ACTIVE:
-                yield f"{host.name} is {host.state}"
-            elif users[host.name] >= host.capacity:
-                yield f"{host.name} is full ({users[host.name]} of {host.capacity})"
-            elif host.name in unfit:
-                yield f"{host.name} cannot have this user's port"
-
-    return ", ".join(reasons()) or "the fleet has no hosts"
+    members = sorted(each.name for each in state.hosts if each.state != HostState.LEFT)
+    reasons = {name: obstacle(name, state, promised) for name in members}
+    reasons |= {
+        name: f"{name} cannot have this user's port" for name in unfit if reasons.get(name, "") is None
+    }
+    return ", ".join(why for why in reasons.values() if why) or "the fleet has no hosts"

@@ -1,8 +1,10 @@
 """States of a fleet for tests: by hand, and generated."""
 
+import dataclasses
+
 from hypothesis import strategies as st
 
-from waportd.fleet.engine import Host, HostState, Row, State
+from waportd.fleet.engine import Host, HostState, Order, Row, State
 
 
 def host(name, *, alive=True, state=HostState.ACTIVE, capacity=100):
@@ -24,6 +26,15 @@ def fleet(hosts="abc", *, silent="", users=None, revision=1, epoch="e1", settled
     return State(
         tuple(described), tuple(rows), revision, epoch, confirmed=frozenset(confirmed), settled=settled
     )
+
+
+def ordered(state, **targets):
+    """Return the state in which users were ordered to hosts: ``u1="b"``; a text after a colon says why it has failed."""
+    orders = {}
+    for user, target in targets.items():
+        host, _, failed = target.partition(":")
+        orders[user] = Order(user, host, 0, failed or None)
+    return dataclasses.replace(state, orders=orders)
 
 
 NAMES = [f"host{number}" for number in range(8)]

@@ -4,11 +4,11 @@ import collections
 import dataclasses
 
 import pytest
-from fleet_states import fleet, host, row, states
+from fleet_states import fleet, host, ordered, row, states
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waportd.fleet.drain import Cost, cost, next_moves, rebalance
+from waportd.fleet.drain import Cost, Drain, cost, due, next_moves, rebalance
 from waportd.fleet.engine import HostState
 
 
@@ -103,6 +103,51 @@ def test_who_drains_the_last_host_keeps_all_users_and_says_why():
     drain = next_moves("a", draining(users=["1", "2"]), at_once=4, under_way={})
     assert (drain.moves, drain.left) == ((), 2)
     assert drain.stuck["1"] == "no host has room for user 1: a is draining"
+
+
+def leaving(state, **options):
+    return due("a", state, **{"at_once": 9, "under_way": {}, **options})
+
+
+def test_who_was_ordered_to_a_host_goes_there_and_nobody_else_goes():
+    state = ordered(fleet("abc", users={"a": ["u1", "u2", "u3"], "b": ["u4"]}), u2="c", u4="c", u3="a")
+    drain = leaving(state)
+    assert [(move.row.user, move.host) for move in drain.moves] == [("u2", "c")]
+    assert (drain.left, drain.stuck) == (3, {})
+    assert leaving(state, under_way={"u2": "c"}).moves == ()
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (host("b", alive=False), "b is silent"),
+        (host("b", state="draining"), "b is draining"),
+        (host("b", state="left"), "b has left the fleet"),
+        (host("b", capacity=1), r"b is full (1 of 1)"),
+        (host("c"), "there is no host b"),
+    ],
+)
+def test_who_was_ordered_to_a_host_that_takes_nobody_stays(target, why):
+    state = ordered(fleet([host("a"), target], users={"a": ["u1"], "b": ["u2"]}), u1="b")
+    assert leaving(state) == Drain((), 1, {"u1": why})
+
+
+def test_orders_count_among_those_that_move_at_once_and_take_room():
+    state = ordered(
+        fleet([host("a"), host("b", capacity=2)], users={"a": ["u1", "u2", "u3"]}), u1="b", u2="b", u3="b"
+    )
+    assert len(leaving(state, at_once=1).moves) == 1
+    assert leaving(state).stuck == {"u3": "b is full (2 of 2)"}
+
+
+def test_in_a_drain_orders_come_first_and_who_has_failed_is_left_until_that_is_forgotten():
+    state = ordered(
+        draining(host("b"), host("c"), users=["u1", "u2", "u3"]), u3="b", u1="c:it has no login here"
+    )
+    drain = leaving(state, at_once=2)
+    assert [move.row.user for move in drain.moves] == ["u3", "u2"]
+    assert (drain.left, drain.stuck) == (3, {"u1": "it has no login here"})
+    assert [move.row.user for move in leaving(ordered(state), at_once=1).moves] == ["u1"]
 
 
 @given(states, st.integers(1, 8))
