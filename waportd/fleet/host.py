@@ -1,8 +1,9 @@
 """This host as one of a fleet: it may do for its users what its lease and the fleet allow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
+from waportd.errors import WaportdError
 from waportd.fleet.engine import Engine, State, Unsettled
 from waportd.fleet.follower import Follower
 from waportd.fleet.lease import Environments, OwnLease
@@ -12,6 +13,14 @@ from waportd.model import Port, User
 from waportd.store import SqliteStore
 
 _RETRY_AFTER_S: Final = 5
+
+
+class Leaving(WaportdError):
+    """The engine was asked to give the user to another host, and has not said yet whose the user is."""
+
+    code = "leaving"
+    status = 503
+    title = "The user may be on another host by now"
 
 
 class FleetHost:
@@ -45,14 +54,17 @@ class FleetHost:
 
     def environments(self) -> "AllowedEnvironments":
         """Return the folder of the lease that is held now. Raises LeaseLost, StoreError."""
-        return AllowedEnvironments(self.lease.current(), self.standing.unsettled)
+        leaving = self.store.leaving
+        return AllowedEnvironments(self.lease.current(), self.standing.unsettled, leaving.values())
 
     async def begin(self, user: User) -> None:
         """Return when a user's session may begin; it is counted then.
 
-        Raises LeaseLost, Unsettled, NotHere and StoreError.
+        Raises LeaseLost, Unsettled, Leaving, NotHere and StoreError.
         """
         _refuse(self.standing.unsettled)
+        if user in self.store.leaving:
+            raise _leaving(f"user {user}")
         await self.store.count_start(user)
 
     def elsewhere(self) -> dict[Port, str]:
@@ -72,13 +84,19 @@ class FleetHost:
 class AllowedEnvironments:
     """The environments of one lease. None is written while it is not known whose the users are."""
 
-    def __init__(self, folder: Environments, unsettled: str | None) -> None:
+    def __init__(self, folder: Environments, unsettled: str | None, leaving: Collection[Port]) -> None:
         self._folder = folder
         self._unsettled = unsettled
+        self._leaving = leaving
 
     def write(self, port: Port, text: str) -> bool:
-        """Write a port's environment as a whole; return whether it changed. Raises Unsettled, LeaseLost, StoreError."""
+        """Write a port's environment as a whole; return whether it changed.
+
+        Raises Unsettled, Leaving, LeaseLost, StoreError.
+        """
         _refuse(self._unsettled)
+        if port in self._leaving:
+            raise _leaving(f"the user of port {port}")
         return self._folder.write(port, text)
 
     def remove(self, port: Port) -> None:
@@ -88,6 +106,14 @@ class AllowedEnvironments:
     def ports(self) -> list[Port]:
         """Return the ports that have an environment, in order. Raises StoreError."""
         return self._folder.ports()
+
+
+def _leaving(who: str) -> Leaving:
+    return Leaving(
+        f"{who} may be on another host by now: the engine has not said yet",
+        hint="ask again in a moment",
+        retry_after=_RETRY_AFTER_S,
+    )
 
 
 def _refuse(unsettled: str | None) -> None:

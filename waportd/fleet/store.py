@@ -7,6 +7,7 @@ hosts, too, waits for the engine: a new user, whose name and port must be nobody
 
 import asyncio
 import dataclasses
+import functools
 import json
 import logging
 import sqlite3
@@ -96,6 +97,13 @@ class Kept:
     row: Row
     sent: bool
     """The engine has all of it."""
+    asked_at: int = 0
+    """The revision of the row for which the engine was last asked to make another host the owner; 0: never."""
+
+    @property
+    def may_go(self) -> bool:
+        """Whether that may have happened, or may happen yet: nothing newer was heard of the row."""
+        return 0 < self.row.revision <= self.asked_at
 
 
 class FleetStore:
@@ -107,6 +115,10 @@ class FleetStore:
         self._engine = engine
         self._lease = lease
         self._kept: dict[User, Kept] = {}
+        self._asked: set[User] = set()
+        """Those for whom the engine was asked for another owner: few of all."""
+        self._writing = asyncio.Lock()
+        """Held from the read of what a change starts from until the change is kept."""
         self._creating: set[User] = set()
         self._removing: set[User] = set()
         self._refused: dict[User, str] = {}
@@ -130,6 +142,7 @@ class FleetStore:
             self._kept.setdefault(each.user, Kept(new, sent=False))
         users = {each.user for each in assignments}
         self._kept = {user: kept for user, kept in self._kept.items() if user in users}
+        self._asked = {user for user, kept in self._kept.items() if kept.may_go}
         self._wake()
         return assignments
 
@@ -142,7 +155,9 @@ class FleetStore:
         for assignment in assignments:
             kept = self._kept.get(assignment.user)
             if kept is not None:
-                await self._keep(_changed(kept, assignment), assignment)
+                await self._change(
+                    assignment.user, functools.partial(_changed, assignment=assignment), assignment
+                )
                 continue
             self._creating.add(assignment.user)
             try:
@@ -232,6 +247,36 @@ class FleetStore:
             )
             del self._left[port]
 
+    async def give(self, user: User, host: str) -> None:
+        """Have the engine make another host the owner of a user, nothing of which runs here. The caller then forgets the user.
+
+        Where it raises, it may have happened, or may happen yet: `leaving` has the user until `retain` has said whose
+        the user is. Raises NotHere, Conflict, EngineUnavailable, LeaseLost, Unsettled, StoreError.
+        """
+        lease, row = self._lease(), self._kept[user].row
+        if not row.revision:
+            raise Conflict(f"the engine has not heard of user {user} yet", hint="ask again in a moment")
+
+        async def move(row: Row) -> None:
+            # On disk before it is asked for: the next process must know it, too.
+            await self._change(user, lambda kept: dataclasses.replace(kept, asked_at=row.revision))
+            await self._engine.move(lease, row, host)
+
+        await self._as_owner(row, move)
+
+    @property
+    def leaving(self) -> Mapping[User, Port]:
+        """The users who may belong to another host by now, with their ports: nothing of them may start."""
+        asked = [(user, self._kept[user]) for user in self._asked if user in self._kept]
+        return {user: Port(kept.row.port) for user, kept in asked if kept.may_go}
+
+    async def retain(self, user: User) -> None:
+        """Have the engine say that a user is still this host's: no earlier `give` can happen any more.
+
+        Raises NotHere, Conflict, EngineUnavailable, LeaseLost, Unsettled, StoreError.
+        """
+        await self._send(user)
+
     async def forget(self, user: User, *, deleted: Row | None = None) -> None:
         """Forget a user who belongs to another host, or who was deleted here. Raises StoreError."""
         kept = self._kept.get(user)
@@ -265,7 +310,7 @@ class FleetStore:
         kept = self._kept.get(User(row.user))
         if kept is None or (row.token, row.revision) <= (kept.row.token, kept.row.revision):
             return
-        await self._keep(_seen(kept, row))
+        await self._change(User(row.user), lambda kept: _seen(kept, row))
         self._wake()
 
     async def count_start(self, user: User) -> None:
@@ -276,13 +321,20 @@ class FleetStore:
         lease, kept = self._lease(), self._kept[user]
         counted = dataclasses.replace(kept.row, runs=kept.row.runs + 1)
         # First here: a disk that has counted less than the engine is an old one.
-        await self._keep(Kept(counted, sent=False))
+        await self._change(user, lambda now: _counted(now, counted.runs, sent=False))
         try:
             row = await self._as_owner(counted, lambda row: self._engine.update(lease, row))
         except EngineUnavailable:
             pass
         else:
-            await self._keep(_seen(Kept(counted, sent=kept.sent), row))
+            await self._change(
+                user,
+                lambda now: _counted(
+                    _seen(now, row),
+                    counted.runs,
+                    sent=kept.sent and now.row.document == kept.row.document,
+                ),
+            )
         finally:
             self._wake()
 
@@ -325,10 +377,11 @@ class FleetStore:
             row = await self._as_owner(kept.row, lambda row: self._engine.update(lease, row))
         else:
             row = await self._engine.create(lease, kept.row)
-        now = self._kept.get(user)
-        if now is not None:
-            same = (now.row.document, now.row.runs) == (kept.row.document, kept.row.runs)
-            await self._keep(_seen(Kept(now.row, sent=same), row))
+        sent = kept.row.document, kept.row.runs
+        await self._change(
+            user,
+            lambda now: _seen(dataclasses.replace(now, sent=(now.row.document, now.row.runs) == sent), row),
+        )
 
     async def _created(self, assignment: Assignment) -> Kept:
         """Have the engine create the row of a new user, for this host."""
@@ -379,6 +432,15 @@ class FleetStore:
         state = await self._engine.state()
         return next((one for one in state.rows if one.user == row.user), None)
 
+    async def _change(
+        self, user: User, change: Callable[[Kept], Kept], assignment: Assignment | None = None
+    ) -> None:
+        """Write what a change makes of what is kept of a user now, unless the user was forgotten meanwhile."""
+        async with self._writing:
+            kept = self._kept.get(user)
+            if kept is not None:
+                await self._keep(change(kept), assignment)
+
     async def _keep(self, kept: Kept, assignment: Assignment | None = None) -> None:
         """Write a row, and its assignment where that has changed, in one transaction."""
         values = _to_table(kept)
@@ -390,6 +452,8 @@ class FleetStore:
 
         await self._local.run(write)
         self._kept[User(kept.row.user)] = kept
+        if kept.may_go:
+            self._asked.add(User(kept.row.user))
 
     def _wake(self) -> None:
         if all(kept.sent for kept in self._kept.values()):
@@ -416,13 +480,17 @@ def _changed(kept: Kept, assignment: Assignment) -> Kept:
     document = document_of(assignment, kept.row)
     if document == kept.row.document:
         return kept
-    return Kept(dataclasses.replace(kept.row, document=document), sent=False)
+    return dataclasses.replace(kept, row=dataclasses.replace(kept.row, document=document), sent=False)
+
+
+def _counted(kept: Kept, runs: int, *, sent: bool) -> Kept:
+    return dataclasses.replace(kept, row=dataclasses.replace(kept.row, runs=runs), sent=sent)
 
 
 def _seen(kept: Kept, row: Row) -> Kept:
     """Return a kept row with what the engine has said of it since; what is to be sent stays."""
     said = {name: getattr(row, name) for name in ("host", "token", "revision", "snapshot", "copies")}
-    return Kept(dataclasses.replace(kept.row, **said), kept.sent)
+    return dataclasses.replace(kept, row=dataclasses.replace(kept.row, **said))
 
 
 def _make_tables(db: sqlite3.Connection) -> sqlite3.Connection:
@@ -447,7 +515,7 @@ def _read_all(
 
 
 def _to_table(kept: Kept) -> tuple[str, str, int, int]:
-    text = json.dumps(dataclasses.asdict(kept.row))
+    text = json.dumps(dataclasses.asdict(kept.row) | {"asked_at": kept.asked_at})
     return kept.row.user, text, int(kept.sent), zlib.crc32(text.encode())
 
 
@@ -459,4 +527,5 @@ def _from_table(stored: tuple[str, str, int, int]) -> Kept:
             hint="running sessions continue; restore the store's file from a backup",
         )
     values = json.loads(text)
-    return Kept(Row(**{**values, "copies": tuple(values["copies"])}), bool(sent))
+    asked_at = values.pop("asked_at", 0)
+    return Kept(Row(**{**values, "copies": tuple(values["copies"])}), bool(sent), asked_at)
