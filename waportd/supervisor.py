@@ -563,7 +563,7 @@ class Supervisor:
         await self._sockets.have_cleaned(port)
 
     async def give(self, user: User, hand_over: Callable[[], Awaitable[bool]]) -> bool:
-        """Stop a user, whom ``hand_over`` then gives to another host; return what that returns: whether it did.
+        """Stop a user, have ``hand_over`` give the user to another host, and return what that returns: whether it did.
 
         Nothing of the user runs or starts meanwhile. Who stays runs again. Raises UnknownUser, Conflict, StoreError,
         SystemdError, and what ``hand_over`` raises.

@@ -10,10 +10,11 @@ import pytest
 from waportd.concurrency import retrieve_error
 from waportd.fleet.agent import Agent
 from waportd.fleet.boot_clock import BootClock
-from waportd.fleet.engine import EngineUnavailable, Host, HostState, LeaseLost, Unsettled
+from waportd.fleet.engine import EngineUnavailable, Host, HostState, LeaseLost, Order, Unsettled
 from waportd.fleet.host import FleetHost
 from waportd.fleet.lease import Held, LeaseFolder, OwnLease
 from waportd.fleet.membership import Membership
+from waportd.fleet.moves import Moves
 from waportd.fleet.record import assignment_of
 from waportd.fleet.store import read_members
 from waportd.model import Assignment, Port, User
@@ -56,6 +57,18 @@ class PlayedUsers:
     async def resume(self):
         self.resumed += 1
 
+    async def give(self, user, hand_over):
+        assignment, is_gone = self.running.pop(user), False
+        try:
+            is_gone = await hand_over()
+        finally:
+            if not is_gone:
+                self.running[user] = assignment
+        return is_gone
+
+    def stay(self, user):
+        """Nothing: it runs already."""
+
 
 class Machine:
     """One host: its disk, its keeper, and its agent as the daemon runs it."""
@@ -64,7 +77,7 @@ class Machine:
         self.site, self.name, self.folder = site, name, folder
         self.runtime = folder / "run"
         self.runtime.mkdir(parents=True)
-        self.tasks = {}
+        self.tasks, self.saved = {}, []
         self.lease = self.host = self.store = None
 
     async def keep(self):
@@ -100,7 +113,13 @@ class Machine:
         self.host = FleetHost(self.name, self.engine, local, self.own, membership, time.monotonic)
         self.store = self.host.store
         self.users.running = {one.user: one for one in await self.store.load()}
-        self._begin("daemon", Agent(self.host, self.users, self.logins()).run())
+        logins = self.logins()
+        self.moves = Moves(self.engine, self.store, self.users, lambda: 2, self.save)
+        self._begin("daemon", Agent(self.host, self.users, self.moves, logins).run())
+
+    async def save(self, user):
+        assert user not in self.users.running
+        self.saved.append(user)
 
     def played_users(self):
         return PlayedUsers()
@@ -118,6 +137,7 @@ class Machine:
             task.cancel()
             await asyncio.wait({task})
         if name == "daemon" and self.store:
+            await self.moves.close()
             self.own.close()
             await self.store.close()
             self.store = None
@@ -293,3 +313,48 @@ async def test_a_row_that_nobody_here_made_is_taken_in(machines):
     lost = dataclasses.replace(moved, user="2", port=5002, revision=0)
     await b.engine.create(b.lease, lost)
     await until(lambda: b.has == ["1", "2"], "what was made without an answer")
+
+
+async def described(engine, name, state):
+    """Change what an administrator wants of a host."""
+    [host] = [host for host in (await engine.state()).hosts if host.name == name]
+    await engine.describe(dataclasses.replace(host, state=state))
+
+
+async def test_the_users_of_a_host_that_drains_go_to_the_others_and_stay_there(machines, site):
+    a, b, c = machines
+    for number in range(1, 9):
+        await a.new(str(number), 5000 + number)
+    before, engine = a.users.running.copy(), site.engine()
+    await described(engine, "a", HostState.DRAINING)
+    await until(lambda: not a.has and len(b.has) + len(c.has) == 8, "the drain")
+    assert {**b.users.running, **c.users.running} == before
+    assert sorted(a.saved) == sorted(before)
+    await described(engine, "a", HostState.ACTIVE)
+    await asyncio.sleep(2)
+    assert a.has == []
+
+
+async def test_a_user_goes_where_an_order_says_and_back(machines, site):
+    a, b, c = machines
+    await a.new("1", 5001)
+    engine = site.engine()
+    given = await engine.order(Order("1", "b", a.store.rows["1"].token))
+    await until(lambda: (a.has, b.has) == ([], ["1"]), "the move")
+    await engine.order(Order("1", "a", b.store.rows["1"].token, revision=given.revision))
+    await until(lambda: (a.has, b.has, c.has) == (["1"], [], []), "the move back")
+
+
+async def test_while_the_engine_is_away_a_drain_stands_still_and_then_goes_on(machines, site):
+    a, b, c = machines
+    for number in range(1, 7):
+        await a.new(str(number), 5000 + number)
+    await described(site.engine(), "a", HostState.DRAINING)
+    await until(lambda: b.has or c.has, "the first move")
+    with site.away():
+        await asyncio.sleep(3)  # what was under way has ended
+        moved = b.has + c.has
+        await asyncio.sleep(2)
+        assert b.has + c.has == moved
+        assert not set(a.has) & set(moved)
+    await until(lambda: not a.has and len(b.has) + len(c.has) == 6, "the rest of the drain")

@@ -12,7 +12,7 @@ from test_agent import Machine, PlayedUsers, until
 
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
-from waportd.fleet.engine import Host, HostState
+from waportd.fleet.engine import Host, HostState, Order
 from waportd.fleet.login_files import export, put
 from waportd.fleet.logins import Logins
 from waportd.fleet.snapshot_store import SnapshotStore
@@ -84,6 +84,10 @@ class Home(Machine):
         )
         self._begin("logins", self.carrying.run())
         return self.carrying
+
+    async def save(self, user):
+        await super().save(user)
+        await self.carrying.save(user)
 
     async def power_off(self):
         await self.end("logins")
@@ -334,3 +338,26 @@ async def test_snapshots_of_an_unlinked_and_of_a_deleted_user_are_deleted(homes,
 
     await until(is_empty, "the end of the snapshots")
     assert await published(site)() is None
+
+
+async def test_who_is_sent_to_another_host_has_the_last_login_there(homes, site):
+    a, b, _ = homes
+    await a.link("1", 5001, b"first")
+    await until(published(site), "the snapshot")
+    a.copy("1", 5001, b"last", 2)
+    await site.engine().order(Order("1", "b", a.store.rows["1"].token))
+    await until(lambda: (a.has, b.has) == ([], ["1"]), "the move")
+    assert b.login(5001) == b"last"
+
+
+async def test_whose_login_was_never_copied_stays(homes, site):
+    a, *_ = homes
+    await a.new("1", 5001)
+    engine = site.engine()
+    await engine.order(Order("1", "b", a.store.rows["1"].token))
+
+    async def failed():
+        return (await engine.state()).orders["1"].failed
+
+    assert "has made no copy of the login yet" in await until(failed, "the reason")
+    assert a.has == ["1"]

@@ -1,4 +1,4 @@
-"""The part of the daemon that a fleet adds: takes users whose host is dead, gives up those who belong to another.
+"""The part of the daemon that a fleet adds: takes users whose host is dead, gives up those who belong to another or go there.
 
 It decides nothing that another module decides better: `membership` says what may be done, `placement` who is due, and
 the engine's transaction whether it happens. It is a loop over the newest state, so that nothing has to be remembered:
@@ -17,6 +17,7 @@ from waportd.fleet.engine import Conflict, EngineUnavailable, Lease, LeaseLost, 
 from waportd.fleet.host import FleetHost
 from waportd.fleet.manifest import names
 from waportd.fleet.membership import Standing
+from waportd.fleet.moves import Leaving, Moves
 from waportd.fleet.placement import takeovers
 from waportd.fleet.store import Left
 from waportd.model import Assignment, Port, User
@@ -32,7 +33,7 @@ RETRY_S: Final = 10.0
 """Seconds from a login that could not be restored to the next try."""
 
 
-class Users(Protocol):
+class Users(Leaving, Protocol):
     """What is done with the users of this host. A call that fails is made again in the next round."""
 
     async def gain(self, assignment: Assignment) -> None:
@@ -58,7 +59,7 @@ class Logins(Protocol):
 class Agent:
     """Acts for one host upon what the engine says."""
 
-    def __init__(self, host: FleetHost, users: Users, logins: Logins | None = None) -> None:
+    def __init__(self, host: FleetHost, users: Users, moves: Moves, logins: Logins | None = None) -> None:
         """Without ``logins``, users come without theirs."""
         self._host = host
         self._logins = logins
@@ -68,6 +69,7 @@ class Agent:
         self._store = host.store
         self._follower = host.follower
         self._users = users
+        self._moves = moves
         self._said: str | None = None
         self._incarnation: int | None = None
         """That of the lease under which the users were last resumed."""
@@ -97,10 +99,12 @@ class Agent:
             await self._settle(lease, state, standing)
         elif standing.unsettled is None:
             await self._compare(state)
+            await self._moves.settle()
             if self._store.unsent.is_set():
                 await self._store.send()
             await self._resume(lease)
             await self._take(lease, state, standing)
+            await self._moves.begin(self._host.name, self._follower.state or state)
             await self._clean_up(state)
 
     async def _act(self) -> NoReturn:
@@ -173,7 +177,10 @@ class Agent:
         doubtful = [
             user
             for user, row in self._store.rows.items()
-            if row.revision and row.revision <= state.revision and not self._is_ours(theirs.get(user))
+            if user not in self._moves.under_way
+            and row.revision
+            and row.revision <= state.revision
+            and not self._is_ours(theirs.get(user))
         ]
         if doubtful or any(self._is_ours(row) and self._is_new(row) for row in state.rows):
             # What this host has changed itself may not have come back yet.
@@ -186,7 +193,7 @@ class Agent:
                 await self._users.lose(user)
                 await self._store.forget(user)
         for row in state.rows:
-            if not self._is_ours(row):
+            if not self._is_ours(row) or row.user in self._moves.under_way:
                 continue
             if self._store.was_deleted(row):
                 log.info("deleted again: the engine had forgotten it", extra=log_fields(User(row.user)))

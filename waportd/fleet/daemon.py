@@ -19,6 +19,7 @@ from waportd.fleet.host import FleetHost
 from waportd.fleet.lease import OwnLease
 from waportd.fleet.logins import Logins
 from waportd.fleet.membership import Membership
+from waportd.fleet.moves import Moves
 from waportd.fleet.settings import FOLDER, SNAPSHOT_KEY, Settings
 from waportd.fleet.snapshot_store import SnapshotStore
 from waportd.fleet.store import read_members
@@ -81,10 +82,18 @@ class FleetDaemon(Daemon):
     def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:
         """Begin to follow the fleet, and have the lease held."""
         log.info("this host is %s of its fleet", self._settings.name)
+        host, logins = self._host, self._logins(supervisor, manager)
+        moves = Moves(
+            host.engine,
+            host.store,
+            supervisor,
+            lambda: supervisor.limits.start_concurrency,
+            save=logins.save if logins else None,
+        )
+        stack.push_async_callback(moves.close)
         background = Background()
         stack.push_async_callback(background.close)
-        logins = self._logins(supervisor, manager)
-        background.run(Agent(self._host, supervisor, logins).run(), "follow the fleet")
+        background.run(Agent(host, supervisor, moves, logins).run(), "follow the fleet")
         if logins is None:
             log.warning("logins stay on this host: fleet.yaml names no folder for `snapshots`")
         else:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from waportd import login_copies
-from waportd.concurrency import Background
+from waportd.concurrency import Background, KeyedLocks
 from waportd.errors import WaportdError
 from waportd.fleet.chunks import Damaged
 from waportd.fleet.engine import Row
@@ -36,6 +36,14 @@ AT_ONCE: Final = 2
 RETRY_S: Final = 60.0
 """Seconds after which what has failed is tried again."""
 _RESTORED: Final = "restored"
+
+
+class NoCopy(WaportdError):
+    """A user is linked, and no copy of the login was made yet."""
+
+    code = "no_copy"
+    status = 503
+    title = "There is no copy of the login"
 
 
 class Units(Protocol):
@@ -78,6 +86,8 @@ class Logins:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._background = Background()
         self._busy: set[User] = set()
+        self._locks: KeyedLocks[User] = KeyedLocks()
+        """Held while the login is carried: there is one folder for it."""
         self._done: dict[User, _Look] = {}
         self._swept: dict[User, int] = {}
         self._later: dict[User, float] = {}
@@ -139,6 +149,19 @@ class Logins:
         await self._host.store.note(published.row)
         return True
 
+    async def save(self, user: User) -> None:
+        """Publish the last copy of the login of a user whose session has ended, and who goes to another host.
+
+        Raises NoCopy, JobFailed and what `SnapshotStore.publish` raises: the login would not come along.
+        """
+        async with self._locks[user]:
+            # Who came here, and never ran here, has the copy that came along.
+            if not await self.publish(user) and not self._host.store.rows[user].snapshot:
+                raise NoCopy(
+                    f"the server of user {user} has made no copy of the login yet",
+                    hint="it makes one a minute after the session is ready, and when it stops",
+                )
+
     async def restore(self, row: Row) -> bool:
         """Put the newest published login of a user where the server finds it; return False where there is none.
 
@@ -183,7 +206,8 @@ class Logins:
 
     async def _reported(self, user: User, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await work
+            async with self._locks[user]:
+                await work
             self._later.pop(user, None)
         except WaportdError as error:
             log.warning("Cannot carry the login: %s", error, extra=log_fields(user))
