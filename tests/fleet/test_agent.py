@@ -345,7 +345,7 @@ async def test_a_user_goes_where_an_order_says_and_back(machines, site):
     await until(lambda: (a.has, b.has, c.has) == (["1"], [], []), "the move back")
 
 
-async def test_while_the_engine_is_away_a_drain_stands_still_and_then_goes_on(machines, site):
+async def test_while_the_engine_is_away_a_drain_stands_still_and_continues_then(machines, site):
     a, b, c = machines
     for number in range(1, 7):
         await a.new(str(number), 5000 + number)

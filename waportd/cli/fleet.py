@@ -1,4 +1,4 @@
-"""``fleet`` and ``host``: several hosts that share their users. The work is done in `fleets`, which needs waportd-fleet."""
+"""``fleet`` and ``host``: several hosts that share their users. The work is done in modules that need waportd-fleet."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from waportd.cli.arguments import CONFIG_FILE, YES
 from waportd.cli.commands import Commands
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
-from waportd.command_line import Command, argument
+from waportd.command_line import Command, argument, flag
 
 COMMANDS = Commands()
 HOST_COMMANDS = Commands()
@@ -15,7 +15,7 @@ HOST_COMMANDS = Commands()
 _ADDRESS = "IP:PORT at which the other hosts reach this one; not from the internet"
 
 
-def _in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
+def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
     """Say how to get what a command needs, where it is missing."""
 
     def checked(context: Context) -> Exit:
@@ -65,7 +65,7 @@ def _in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
         )
     },
 )
-@_in_a_fleet
+@in_a_fleet
 def init(context: Context) -> Exit:
     """Begin a fleet with this host."""
     from waportd.cli import fleets
@@ -88,7 +88,7 @@ def init(context: Context) -> Exit:
     CONFIG_FILE,
     examples={"invite a host": "sudo waportctl fleet invite b b.bundle --address 192.0.2.2:7467"},
 )
-@_in_a_fleet
+@in_a_fleet
 def invite(context: Context) -> Exit:
     """Make the file with which another host joins."""
     from waportd.cli import fleets
@@ -107,7 +107,7 @@ def invite(context: Context) -> Exit:
     CONFIG_FILE,
     examples={"join a fleet": "sudo waportctl fleet join b.bundle"},
 )
-@_in_a_fleet
+@in_a_fleet
 def join(context: Context) -> Exit:
     """Make this host one of a fleet."""
     from waportd.cli import fleets
@@ -125,12 +125,83 @@ def join(context: Context) -> Exit:
     CONFIG_FILE,
     examples={"see how the hosts are": "sudo waportctl fleet status"},
 )
-@_in_a_fleet
+@in_a_fleet
 def status(context: Context) -> Exit:
     """Show the hosts of the fleet."""
     from waportd.cli import fleets
 
     return fleets.status(context)
+
+
+@COMMANDS.add(
+    "rebalance",
+    "share the users out again among the hosts (needs root)",
+    """
+    Orders as many users to other hosts as it takes for each host to have its share, by the number of users it may have
+    (limits.max_sockets). Users who run nothing go first; a linked session is down for some seconds. Their hosts do it
+    one after the other; `waportctl fleet status` shows how far they are.
+    """,
+    flag("--dry-run", help="only show who would go where"),
+    YES,
+    CONFIG_FILE,
+    examples={
+        "see who would go where": "sudo waportctl fleet rebalance --dry-run",
+        "do it": "sudo waportctl fleet rebalance",
+    },
+)
+@in_a_fleet
+def rebalance(context: Context) -> Exit:
+    """Share the users out again among the hosts."""
+    from waportd.cli import moving
+
+    return moving.rebalance(context)
+
+
+@HOST_COMMANDS.add(
+    "drain",
+    "have all users of a host go to others, before it is shut down (needs root)",
+    """
+    No other host's users come there, and its own go to the other hosts, few at a time: those who run nothing first,
+    linked ones last. A linked session is down for some seconds. It says how many go, and asks first if there is a
+    terminal. Who is new there goes, too.
+    It continues without this command, and after a restart of the daemon, until `waportctl host activate`.
+
+    With --wait, exit status 1: some users do not leave, each with the reason.
+    """,
+    argument("name", metavar="NAME", help="the name of the host"),
+    flag("--wait", help="show how many are left until none is, or only such as do not leave"),
+    YES,
+    CONFIG_FILE,
+    examples={
+        "empty host b before its maintenance": "sudo waportctl host drain b --wait",
+        "in a script": "sudo waportctl host drain b --wait --yes",
+    },
+)
+@in_a_fleet
+def drain(context: Context) -> Exit:
+    """Have all users of a host go to others."""
+    from waportd.cli import moving
+
+    return moving.drain(context)
+
+
+@HOST_COMMANDS.add(
+    "activate",
+    "have a host take users again (needs root)",
+    """
+    Ends `host drain`: users who are still there stay. Those who have gone do not come back until
+    `waportctl fleet rebalance` shares the users out again.
+    """,
+    argument("name", metavar="NAME", help="the name of the host"),
+    CONFIG_FILE,
+    examples={"take host b into use again": "sudo waportctl host activate b"},
+)
+@in_a_fleet
+def activate(context: Context) -> Exit:
+    """Have a host take users again."""
+    from waportd.cli import moving
+
+    return moving.activate(context)
 
 
 @HOST_COMMANDS.add(
@@ -145,12 +216,20 @@ def status(context: Context) -> Exit:
     CONFIG_FILE,
     examples={"remove a dead host": "sudo waportctl host evict c"},
 )
-@_in_a_fleet
+@in_a_fleet
 def evict(context: Context) -> Exit:
     """Remove a host that does not come back."""
     from waportd.cli import fleets
 
     return fleets.evict(context)
+
+
+@in_a_fleet
+def move_to_host(context: Context) -> Exit:
+    """Have a user go to another host of the fleet."""
+    from waportd.cli import moving
+
+    return moving.order(context)
 
 
 GROUP = Command(

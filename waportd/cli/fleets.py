@@ -29,7 +29,7 @@ from waportd.store import read_assignments
 
 _T = TypeVar("_T")
 
-_SYSTEM_UNITS: Final = Path("/etc/systemd/system")
+SYSTEM_UNITS: Final = Path("/etc/systemd/system")
 _SYSTEMCTL_S: Final = 60.0
 _TAKE_OVER_S: Final = 60.0
 """Seconds for the lease and the environments of this host's users, while the engine answers."""
@@ -39,7 +39,7 @@ _POLL_S: Final = 0.2
 def init(context: Context) -> Exit:
     """Begin a fleet with this host."""
     options = context.options
-    config = _config(context, "begin a fleet")
+    config = config_for(context, "begin a fleet")
     folder = _new_folder(options.config)
     settings = Settings(
         options.name,
@@ -48,16 +48,16 @@ def init(context: Context) -> Exit:
         snapshots=str(options.snapshots or ""),
         folder=folder,
     )
-    with _reported():
+    with reported():
         settings.check()
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.found(folder, options.fleet, options.name, [settings.ip], _owner())
         if options.snapshots:
             _make_store(options.snapshots)
-        _ask(settings, lambda engine: found(engine, options.name, options.address, config.limits.max_sockets))
+        ask(settings, lambda engine: found(engine, options.name, options.address, config.limits.max_sockets))
         settings.save()
         _activate(config, settings)
-    _say(
+    say(
         context,
         f"This host is {options.name} of the fleet {options.fleet}.",
         "The next one: `waportctl fleet invite NAME FILE --address IP:PORT` here, then `waportctl fleet join FILE` there.",
@@ -68,9 +68,9 @@ def init(context: Context) -> Exit:
 def invite(context: Context) -> Exit:
     """Make the file with which another host joins."""
     options = context.options
-    _config(context, "invite a host")
-    settings = _settings(options.config)
-    with _reported():
+    config_for(context, "invite a host")
+    settings = member(options.config)
+    with reported():
         invited = Settings(options.name, options.address, settings.engine, folder=settings.folder)
         invited.check()
         made = enrolment.invite(
@@ -82,7 +82,7 @@ def invite(context: Context) -> Exit:
             snapshots=settings.snapshots,
         )
         bundles.write(options.file, made)
-    _say(
+    say(
         context,
         f"{options.file}: copy it to {options.name}, and there: `waportctl fleet join {options.file.name}`",
     )
@@ -92,9 +92,9 @@ def invite(context: Context) -> Exit:
 def join(context: Context) -> Exit:
     """Make this host one of a fleet."""
     options = context.options
-    config = _config(context, "join a fleet")
+    config = config_for(context, "join a fleet")
     folder = _new_folder(options.config)
-    with _reported():
+    with reported():
         bundle = bundles.read(options.file)
         settings = Settings(
             bundle.certificate.host,
@@ -108,19 +108,19 @@ def join(context: Context) -> Exit:
             _check_store(Path(settings.snapshots))
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.join(folder, bundle, _owner())
-        _ask(settings, lambda engine: _enter(engine, settings, config))
+        ask(settings, lambda engine: _enter(engine, settings, config))
         settings.save()
         _activate(config, settings)
-    _say(context, f"This host is {settings.name} of the fleet {bundle.certificate.fleet}.")
+    say(context, f"This host is {settings.name} of the fleet {bundle.certificate.fleet}.")
     return Exit.OK
 
 
 def status(context: Context) -> Exit:
     """Show the hosts of the fleet."""
-    _config(context, "see the fleet")
-    settings = _settings(context.options.config)
-    with _reported():
-        state = _ask(settings, lambda engine: engine.state())
+    config_for(context, "see the fleet")
+    settings = member(context.options.config)
+    with reported():
+        state = ask(settings, lambda engine: engine.state())
     members = [host for host in state.hosts if host.state is not HostState.LEFT]
     users = {host.name: sum(row.host == host.name for row in state.rows) for host in state.hosts}
     is_well = state.settled and all(host.alive for host in members)
@@ -150,14 +150,14 @@ def status(context: Context) -> Exit:
 def evict(context: Context) -> Exit:
     """Remove a host that does not come back."""
     options = context.options
-    _config(context, "evict a host")
-    settings = _settings(options.config)
+    config_for(context, "evict a host")
+    settings = member(options.config)
     question = f"Is {options.name} off, and does it stay off? If it still ran sessions, they would run twice."
     if not context.agreed(question, loses=True):
         return Exit.FAILED
-    with _reported():
-        _ask(settings, lambda engine: _evict(engine, options.name))
-    _say(context, f"{options.name} has left the fleet; its users go to other hosts.")
+    with reported():
+        ask(settings, lambda engine: _evict(engine, options.name))
+    say(context, f"{options.name} has left the fleet; its users go to other hosts.")
     return Exit.OK
 
 
@@ -244,13 +244,13 @@ def _activate(config: Config, settings: Settings) -> None:
         store=Path(settings.snapshots) if settings.snapshots else None,
     )
     of_sessions = {name: text for name, text in files.items() if name.startswith("whatsapp@")}
-    units.write(_SYSTEM_UNITS, {name: text for name, text in files.items() if name not in of_sessions})
-    _systemctl("daemon-reload")
-    _systemctl("restart", "waportd.service")
+    units.write(SYSTEM_UNITS, {name: text for name, text in files.items() if name not in of_sessions})
+    systemctl("daemon-reload")
+    systemctl("restart", "waportd.service")
     wanted = {f"{port}.env" for port in _running_ports()}
     folder = units.runtime_folder(system=True)
     deadline = time.monotonic() + _TAKE_OVER_S
-    while not (_systemctl("is-active", "waportd-lease.service", check=False) and wanted <= _names(folder)):
+    while not (systemctl("is-active", "waportd-lease.service", check=False) and wanted <= _names(folder)):
         if time.monotonic() > deadline:
             raise Problem(
                 f"{settings.name} is on the list of the fleet, but the sessions here are not bound to its lease yet",
@@ -259,8 +259,8 @@ def _activate(config: Config, settings: Settings) -> None:
                 "not_in_time",
             )
         time.sleep(_POLL_S)
-    units.write(_SYSTEM_UNITS, of_sessions)
-    _systemctl("daemon-reload")
+    units.write(SYSTEM_UNITS, of_sessions)
+    systemctl("daemon-reload")
 
 
 def _running_ports() -> set[str]:
@@ -277,14 +277,15 @@ def _names(folder: Path) -> set[str]:
         return set()
 
 
-def _systemctl(*words: str, check: bool = True) -> bool:
+def systemctl(*words: str, check: bool = True) -> bool:
+    """Call systemctl; return whether it succeeded. Raises Problem where it did not, unless that is only asked."""
     done = bounded.run(["systemctl", *words], seconds=_SYSTEMCTL_S)
     if check and done.returncode:
         raise Problem(f"systemctl {' '.join(words)}: {done.stderr.strip()}", "see `journalctl -xe`")
     return done.returncode == 0
 
 
-def _ask(settings: Settings, call: Callable[[Etcd], Awaitable[_T]]) -> _T:
+def ask(settings: Settings, call: Callable[[Etcd], Awaitable[_T]]) -> _T:
     """Return what a call to the engine returns."""
 
     async def ask() -> _T:
@@ -297,7 +298,7 @@ def _ask(settings: Settings, call: Callable[[Etcd], Awaitable[_T]]) -> _T:
     return asyncio.run(ask())
 
 
-def _config(context: Context, what: str) -> Config:
+def config_for(context: Context, what: str) -> Config:
     """Return the configuration. Raises Problem for anyone but root, on the system bus."""
     config = configuration(context.options.config)
     need_root(config, what)
@@ -309,7 +310,7 @@ def _config(context: Context, what: str) -> Config:
 def _new_folder(config: Path) -> Path:
     """Return the folder of the fleet's files. Raises Problem where this host belongs to a fleet."""
     folder = config.parent / FOLDER
-    with _reported():
+    with reported():
         known = Settings.load(folder) if folder.is_dir() else None
     if known is not None:
         raise Problem(
@@ -320,10 +321,10 @@ def _new_folder(config: Path) -> Path:
     return folder
 
 
-def _settings(config: Path) -> Settings:
+def member(config: Path) -> Settings:
     """Return the settings of this host. Raises Problem where it belongs to no fleet."""
     folder = config.parent / FOLDER
-    with _reported():
+    with reported():
         settings = Settings.load(folder) if folder.is_dir() else None
     if settings is None:
         raise Problem("this host belongs to no fleet", "`waportctl fleet init` begins one", code="no_fleet")
@@ -335,7 +336,8 @@ def _owner() -> tuple[int, int] | None:
     return None if daemon is None else (daemon.pw_uid, daemon.pw_gid)
 
 
-def _say(context: Context, *sentences: str) -> None:
+def say(context: Context, *sentences: str) -> None:
+    """Say what was done."""
     if context.screen.as_json:
         context.screen.document({"done": True})
     for sentence in () if context.screen.as_json else sentences:
@@ -343,7 +345,7 @@ def _say(context: Context, *sentences: str) -> None:
 
 
 @contextlib.contextmanager
-def _reported() -> Iterator[None]:
+def reported() -> Iterator[None]:
     """End the program with the cause and the fix of an error."""
     try:
         yield

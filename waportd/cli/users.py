@@ -1,14 +1,14 @@
 """``list``, ``show``, ``start``, ``stop``, ``restart``, ``logout``, ``delete``: users and their servers."""
 
-from waportd.cli import exit_status, terminal, upstream
-from waportd.cli.arguments import USER, USERS, YES, port, seconds, users_or_all
+from waportd.cli import exit_status, fleet, terminal, upstream
+from waportd.cli.arguments import CONFIG_FILE, USER, USERS, YES, port, seconds, users_or_all
 from waportd.cli.commands import Commands
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
 from waportd.cli.following import waits_for_passkey
 from waportd.cli.many import Verb, do, for_each, listed
 from waportd.client import UnknownUser, User, Webhook
-from waportd.command_line import argument, flag
+from waportd.command_line import OneOf, argument, flag
 from waportd.model import ProcessState, SessionState
 
 COMMANDS = Commands()
@@ -266,27 +266,42 @@ def logout(context: Context) -> Exit:
 
 @COMMANDS.add(
     "move",
-    "give the user another port, with login, options and drop-ins",
+    "give the user another port, with login, options and drop-ins, or another host",
     """
     Stops the server, gives it another port and starts it there, if it ran before. A linked session connects again
     without a scan. It says what will happen, and asks first if there is a terminal.
 
-    Exit status 1: the user was moved, but the server does not run.
+    With --to, the user goes to another host of the fleet and keeps the port; that needs root.
+
+    Exit status 1: the user was moved, but the server does not run; with --to: the user has stayed, for the reason that
+    it says. Exit status 6: the user has not gone in time, and still may.
     """,
     USER,
-    argument(
-        "--port", type=port, metavar="PORT", help="the new port (default: that of a new user of that name)"
+    OneOf(
+        (
+            argument(
+                "--port",
+                type=port,
+                metavar="PORT",
+                help="the new port (default: that of a new user of that name)",
+            ),
+            argument("--to", metavar="HOST", help="the host of the fleet to which the user goes"),
+        )
     ),
     flag("--dry-run", help="only say what would be done"),
     YES,
+    CONFIG_FILE,
     examples={
         "give user 2 port 5002": "waportctl move 2 --port 5002",
         "see what a move would do": "waportctl move 2 --port 5002 --dry-run",
+        "have user 2 run on host b": "sudo waportctl move 2 --to b",
     },
 )
 def move(context: Context) -> Exit:
-    """Give the user another port."""
+    """Give the user another port, or another host."""
     options = context.options
+    if options.to is not None:
+        return fleet.move_to_host(context)
     before = context.client.status(options.user)
     was_up = before.process.state != "stopped"
     target = "another port" if options.port is None else f"port {options.port}"

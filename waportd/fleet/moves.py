@@ -76,7 +76,7 @@ class Moves:
         """The users whose move has begun, with their targets."""
 
     async def close(self) -> None:
-        """Cut off what is under way: the next process finds out what has become of it."""
+        """Cut off what is under way: the next process finds out what has happened to it."""
         await self._background.close()
 
     async def idle(self) -> None:
@@ -126,7 +126,7 @@ class Moves:
         self._failed = {user: each for user, each in self._failed.items() if each[1] > now}
         rows = tuple(row for row in state.rows if row.host != host or row.user in here)
         failed = {user: order for user, (order, _) in self._failed.items()}
-        # Who was ordered anew since is tried at once.
+        # Who was ordered again since is tried at once.
         new = {
             user: order
             for user, order in state.orders.items()

@@ -27,21 +27,44 @@ class MemoryEngine:
         self.state = dataclasses.replace(self.state, hosts=hosts)
         return self.state.revision
 
-    def describe(self, name, state=HostState.ACTIVE, capacity=100):
-        host = Host(name, "192.0.2.1:7467", HostState(state), "2", capacity, 0.0, False, None)
-        others = tuple(one for one in self.state.hosts if one.name != name)
-        self.next(hosts=(*others, host))
+    def set_up(self, name, state=HostState.ACTIVE, capacity=100):
+        """Have a host be one of the fleet, or change its state."""
+        seen = next((one.revision for one in self.state.hosts if one.name == name), 0)
+        host = Host(name, "192.0.2.1:7467", HostState(state), "2", capacity, 0.0, False, None, seen)
+        self.describe(host)
 
-    def acquire(self, name):
+    def describe(self, host):
+        seen = next((one.revision for one in self.state.hosts if one.name == host.name), 0)
+        if seen != host.revision:
+            raise Conflict(f"host {host.name} was changed since it was read")
+        host = dataclasses.replace(host, revision=self.state.revision + 1)
+        hosts = {one.name: one for one in self.state.hosts} | {host.name: host}
+        self.next(hosts=tuple(hosts[name] for name in sorted(hosts)))
+        return host
+
+    def settle(self, lease):
+        self.next(settled=True)
+
+    def acquire(self, name, _ttl_s=45.0):
         revision = self.next()
         self.next(leases={**self.state.leases, name: revision})
         return Lease(name, revision, revision, 45.0)
 
-    def release(self, name):
+    def lose(self, name):
+        """Have a host's lease end."""
         self.next(leases={each: one for each, one in self.state.leases.items() if each != name})
+
+    def release(self, lease):
+        self.lose(lease.host)
 
     def owners(self):
         return {row.user: row.host for row in self.state.rows}
+
+    def delete(self, row):
+        seen = self.row(row.user)
+        if (seen.revision if seen else 0) != row.revision:
+            raise Conflict(f"user {row.user} was changed")
+        self.next(rows=tuple(one for one in self.state.rows if one.user != row.user))
 
     def deliver(self):
         """Have the calls happen that stood in some member, as far as their conditions hold."""
@@ -124,6 +147,9 @@ class Client:
     async def state(self):
         await self._way("state", GOING, lambda: None)
         return self._engine.state
+
+    async def close(self):
+        """Nothing: there is no connection."""
 
     async def epoch(self):
         await self._way("epoch", GOING, lambda: None)

@@ -1,4 +1,4 @@
-"""Users who leave a host that lives: their moves, and what becomes of them when something fails at any moment.
+"""Users who leave a host that lives: their moves, and where they are when something fails at any moment.
 
 What runs is played: a user runs where a host has begun a session under its lease, and not ended it. Disks are real.
 """
@@ -167,7 +167,7 @@ class Machine:
 
     def loses_power(self):
         self.running.clear()
-        self.fleet.engine.release(self.name)
+        self.fleet.engine.lose(self.name)
 
 
 class Fleet:
@@ -177,7 +177,7 @@ class Fleet:
         self.engine, self.now_s = MemoryEngine(), 1_000.0
         self.machines = {name: Machine(self, name, folder / name) for name in "abc"}
         for name in "abc":
-            self.engine.describe(name)
+            self.engine.set_up(name)
 
     def look(self):
         all_running = [user for machine in self.machines.values() for user in machine.running]
@@ -196,7 +196,7 @@ class Fleet:
                 await machine.round()
 
     def drain(self, name="a"):
-        self.engine.describe(name, HostState.DRAINING)
+        self.engine.set_up(name, HostState.DRAINING)
 
     def order(self, user, host):
         seen = self.engine.state.orders.get(user)
@@ -275,7 +275,7 @@ async def test_a_host_that_is_active_again_keeps_who_is_left(fleet, a):
     a.at_once = 2
     fleet.drain()
     await fleet.rounds(1)
-    fleet.engine.describe("a")
+    fleet.engine.set_up("a")
     await fleet.rounds()
     assert list(fleet.where().values()).count("a") == 2
 
@@ -478,7 +478,7 @@ async def test_a_host_that_loses_its_lease_in_the_middle_moves_nobody(fleet, a):
     await fleet.add("1")
 
     async def lose(_call):
-        fleet.engine.release("a")
+        fleet.engine.lose("a")
 
     a.client.faults["move", GOING] = lose
     fleet.order("1", "b")

@@ -1,0 +1,234 @@
+"""`host`, `fleet` and `move --to` of waportctl, on an engine in memory."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+from memory_engine import Client, MemoryEngine
+
+from waportd.cli import fleets, moving
+from waportd.cli.exit_status import Exit
+from waportd.cli.main import main
+from waportd.fleet import enrolment
+from waportd.fleet.engine import HostState, Order, Row
+from waportd.fleet.settings import Settings
+
+_MANY = 200
+
+
+@pytest.fixture
+def engine():
+    engine = MemoryEngine()
+    for name in "abc":
+        engine.lease = engine.acquire(name)
+        engine.set_up(name)
+    return engine
+
+
+def add(engine, host, *users, linked=True):
+    lease = dataclasses.replace(engine.lease, host=host, incarnation=engine.state.leases[host])
+    for user in users:
+        engine.create(lease, Row(user, 5000 + int(user), host, document={"linked": linked}))
+
+
+@pytest.fixture
+def daemons(engine, monkeypatch):
+    """Called at each look at the engine: what the daemons do meanwhile."""
+    steps, looks = [], []
+
+    def client(*_, **__):
+        one = Client(engine)
+
+        async def noticed(call, _way):
+            if call == "state":
+                looks.append(call)
+                assert len(looks) < _MANY, "this does not end"
+                for step in steps:
+                    step()
+
+        one.noticed = noticed
+        return one
+
+    monkeypatch.setattr(fleets, "Etcd", client)
+    monkeypatch.setattr(moving, "POLL_S", 0.001)
+    return steps
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The configuration of host a."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"store: {{directory: {tmp_path}/store}}\n")
+    (tmp_path / "store").mkdir()
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    enrolment.found(folder, "shop", "a", ["192.0.2.1"])
+    Settings("a", "192.0.2.1:7467", ("http://192.0.2.9:2379",), folder=folder).save()
+    return folder
+
+
+@pytest.fixture
+def ctl(folder, daemons, monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+    def run(*words):
+        status = main([*words, "--config", str(folder.parent / "config.yaml")])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def move_one(engine, source):
+    """Do what a daemon does of a drain or an order."""
+
+    def step():
+        for move in moving.due(engine.state, source).moves[:1]:
+            lease = dataclasses.replace(engine.lease, host=source, incarnation=engine.state.leases[source])
+            engine.move(lease, move.row, move.host)
+
+    return step
+
+
+def state_of(engine, name):
+    return next(host.state for host in engine.state.hosts if host.name == name)
+
+
+class TestDrain:
+    def test_it_waits_until_nobody_is_left(self, engine, daemons, ctl):
+        add(engine, "a", "1", "2", "3")
+        daemons.append(move_one(engine, "a"))
+        status, out, err = ctl("host", "drain", "a", "--wait")
+        assert (status, err) == (Exit.OK, "")
+        assert [line for line in out.splitlines() if line.endswith("left")][-1] == "0 users left"
+        assert out.endswith("a has no users any more.\n")
+        assert "a" not in engine.owners().values()
+
+    def test_without_wait_it_only_begins(self, engine, ctl):
+        add(engine, "a", "1")
+        status, out, _ = ctl("host", "drain", "a")
+        assert status == Exit.OK
+        assert "`waportctl host drain a --wait`" in out
+        assert (state_of(engine, "a"), engine.owners()) == (HostState.DRAINING, {"1": "a"})
+
+    def test_who_does_not_leave_is_named_with_the_reason(self, engine, daemons, ctl):
+        add(engine, "a", "1", "2")
+        engine.set_up("b", HostState.DRAINING)
+        engine.set_up("c", capacity=1)
+
+        def fail():
+            for row in (move.row for move in moving.due(engine.state, "a").moves):
+                known = engine.state.orders.get(row.user, Order(row.user, "c", row.token))
+                failed = "the store of snapshots is full"
+                engine.order(dataclasses.replace(known, host="c", failed=failed))
+
+        daemons.append(fail)
+        status, _, err = ctl("host", "drain", "a", "--wait")
+        assert status == Exit.FAILED
+        assert "user 1: the store of snapshots is full" in err
+        daemons.clear()
+        add(engine, "c", "3")
+        status, out, _ = ctl("host", "drain", "a", "--wait", "--json")
+        assert status == Exit.FAILED
+        document = json.loads(out)
+        assert document["left"] == 2
+        assert document["stuck"]["1"].startswith("no host has room for user 1: a is draining, b is draining")
+
+    def test_another_drain_tries_those_again_who_have_failed(self, engine, daemons, ctl):
+        add(engine, "a", "1")
+        row = engine.row("1")
+        engine.order(Order("1", "b", row.token, "the store of snapshots is full"))
+        daemons.append(move_one(engine, "a"))
+        assert ctl("host", "drain", "a", "--wait")[0] == Exit.OK
+
+    @pytest.mark.parametrize(
+        ("state", "alive", "says"), [("active", False, "host b is silent"), ("left", True, "b has left")]
+    )
+    def test_a_host_that_cannot_is_refused(self, engine, ctl, state, alive, says):
+        engine.set_up("b", state)
+        if not alive:
+            engine.lose("b")
+        for command in ("drain", "activate")[: 1 if not alive else 2]:
+            status, _, err = ctl("host", command, "b")
+            assert status == Exit.FAILED
+            assert says in err
+        assert "there is no host x" in ctl("host", "drain", "x")[2]
+
+    def test_when_the_drain_is_ended_elsewhere_it_says_so(self, engine, daemons, ctl):
+        add(engine, "a", "1")
+        daemons.append(lambda: engine.set_up("a") if state_of(engine, "a") == "draining" else None)
+        status, _, err = ctl("host", "drain", "a", "--wait")
+        assert status == Exit.FAILED
+        assert "somebody has ended the drain" in err
+
+    def test_activate_ends_it(self, engine, ctl):
+        ctl("host", "drain", "b")
+        assert ctl("host", "activate", "b")[0] == Exit.OK
+        assert state_of(engine, "b") == "active"
+
+
+class TestMove:
+    def test_a_user_goes_where_it_says(self, engine, daemons, ctl):
+        add(engine, "a", "1", "2")
+        daemons.append(move_one(engine, "a"))
+        status, out, _ = ctl("move", "1", "--to", "b")
+        assert status == Exit.OK
+        assert "user 1: on host b now (port 5001)" in out
+        assert engine.owners() == {"1": "b", "2": "a"}
+        assert "on host b already" in ctl("move", "1", "--to", "b")[1]
+
+    def test_a_dry_run_changes_nothing(self, engine, ctl):
+        add(engine, "a", "1")
+        status, out, _ = ctl("move", "1", "--to", "b", "--dry-run")
+        assert status == Exit.OK
+        assert "goes from host a to host b, with port 5001" in out
+        assert engine.state.orders == {}
+
+    def test_why_a_user_has_stayed_is_said(self, engine, daemons, ctl):
+        add(engine, "a", "1")
+
+        def refuse():
+            order = engine.state.orders.get("1")
+            if order and not order.failed:
+                engine.order(dataclasses.replace(order, failed="the snapshot cannot be kept"))
+
+        daemons.append(refuse)
+        for _ in range(2):
+            status, _, err = ctl("move", "1", "--to", "b")
+            assert status == Exit.FAILED
+            assert "user 1 has stayed on host a: the snapshot cannot be kept" in err
+
+    def test_what_cannot_be_is_refused_at_once(self, engine, ctl):
+        add(engine, "a", "1")
+        assert ctl("move", "7", "--to", "b")[0] == Exit.UNKNOWN_USER
+        assert "there is no host x" in ctl("move", "1", "--to", "x")[2]
+        engine.set_up("b", capacity=0)
+        assert "b is full (0 of 0)" in ctl("move", "1", "--to", "b")[2]
+        engine.lose("a")
+        assert "host a is silent" in ctl("move", "1", "--to", "c")[2]
+
+    def test_who_has_not_gone_in_time_may_yet_go(self, engine, ctl, monkeypatch):
+        monkeypatch.setattr(moving, "MOVE_S", 0.05)
+        add(engine, "a", "1")
+        assert ctl("move", "1", "--to", "b")[0] == Exit.NOT_IN_TIME
+
+    def test_on_a_host_of_its_own_it_says_that_there_is_no_fleet(self, folder, ctl):
+        (folder / "fleet.yaml").unlink()
+        status, _, err = ctl("move", "1", "--to", "b")
+        assert status == Exit.FAILED
+        assert "this host belongs to no fleet" in err
+
+
+def test_a_rebalance_orders_what_its_dry_run_shows(engine, ctl):
+    add(engine, "a", "1", "2", "3")
+    status, out, _ = ctl("fleet", "rebalance", "--dry-run", "--json")
+    assert status == Exit.OK
+    shown = {each["user"]: each["target"] for each in json.loads(out)}
+    assert sorted(shown.values()) == ["b", "c"]
+    assert engine.state.orders == {}
+    assert ctl("fleet", "rebalance")[0] == Exit.OK
+    assert {user: order.host for user, order in engine.state.orders.items()} == shown
+    add(engine, "b", "4")
+    add(engine, "c", "5")
+    engine.next(rows=tuple(row for row in engine.state.rows if row.user not in "23"))
+    assert "Each host has its share" in ctl("fleet", "rebalance")[1]
