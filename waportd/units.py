@@ -409,6 +409,19 @@ def write_units(directory: Path, units: dict[str, str]) -> bool:
     return any(written)
 
 
+def remove_units(directory: Path, names: Collection[str]) -> None:
+    """Remove those of some unit files, by name, that were written here. Raises ConfigError."""
+    try:
+        with files.opened(directory) as folder:
+            for name in names:
+                if _is_ours(folder, name):
+                    os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return  # there is no such folder
+    except OSError as error:
+        raise ConfigError(f"{error.filename or directory} cannot be removed: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def _made(directory: Path) -> Iterator[int]:
     """Open a folder; create it and its parents where they are missing."""

@@ -157,6 +157,29 @@ def rebalance(context: Context) -> Exit:
     return moving.rebalance(context)
 
 
+@COMMANDS.add(
+    "leave",
+    "take this host out of its fleet (needs root)",
+    """
+    First all its users go to the other hosts, as with `host drain`. Then the units, keys and settings of the fleet are
+    removed, and waportd runs on its own. The last host of a fleet keeps its users; sessions that run continue. It can
+    join again, or begin another fleet.
+
+    Exit status 1: some users do not leave, each with the reason; the host is still one of the fleet, and drains. After
+    an interruption, the same command continues.
+    """,
+    YES,
+    CONFIG_FILE,
+    examples={"take this host out of its fleet": "sudo waportctl fleet leave"},
+)
+@in_a_fleet
+def leave(context: Context) -> Exit:
+    """Take this host out of its fleet."""
+    from waportd.cli import leaving
+
+    return leaving.leave(context)
+
+
 @HOST_COMMANDS.add(
     "drain",
     "have all users of a host go to others, before it is shut down (needs root)",

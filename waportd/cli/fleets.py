@@ -24,6 +24,7 @@ from waportd.fleet.engine import Host, HostState, State
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.founding import admit, found
 from waportd.fleet.settings import FOLDER, Settings
+from waportd.fleet.store import forget_fleet
 from waportd.fleet.timing import Timing
 from waportd.store import read_assignments
 
@@ -55,6 +56,7 @@ def init(context: Context) -> Exit:
         if options.snapshots:
             _make_store(options.snapshots)
         ask(settings, lambda engine: found(engine, options.name, options.address, config.limits.max_sockets))
+        forget_fleet(config.store.database)
         settings.save()
         _activate(config, settings)
     say(
@@ -109,6 +111,7 @@ def join(context: Context) -> Exit:
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.join(folder, bundle, _owner())
         ask(settings, lambda engine: _enter(engine, settings, config))
+        forget_fleet(config.store.database)
         settings.save()
         _activate(config, settings)
     say(context, f"This host is {settings.name} of the fleet {bundle.certificate.fleet}.")

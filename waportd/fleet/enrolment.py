@@ -10,7 +10,7 @@ from waportd.fleet.bundle import Bundle
 from waportd.fleet.certificates import AUTHORITY_FILE, Authority, Certificate
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.identity import CA_FILE, HOST_FILE, NEW_BUNDLE, CertificateUnusable
-from waportd.fleet.settings import SNAPSHOT_KEY
+from waportd.fleet.settings import FILE, SNAPSHOT_KEY
 
 PUBLIC: Final = 0o644
 """The mode of a file that holds no key."""
@@ -84,6 +84,15 @@ def join(folder: Path, bundle: Bundle, owner: Owner = None) -> Certificate:
     for name, secret in bundle.secrets.items():
         key_files.write(folder / name, secret, owner=owner)
     return _install(folder, bundle.ca, bundle.pem, owner)
+
+
+def leave(folder: Path) -> None:
+    """Remove all that makes this host one of its fleet. Raises OSError: another call removes the rest."""
+    # First: without it nothing takes this host for one of a fleet.
+    (folder / FILE).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
 
 
 def renew(folder: Path, owner: Owner = None) -> Certificate:

@@ -9,13 +9,18 @@ _LEASE_S = 10.0
 
 
 async def found(engine: Engine, name: str, address: str, capacity: int) -> None:
-    """Begin a fleet with one host. Raises Conflict where the engine has one below its prefix, EngineUnavailable."""
+    """Begin a fleet with one host. Raises Conflict where the engine has one below its prefix, EngineUnavailable.
+
+    A fleet that all hosts have left no longer exists: what remains of it is removed.
+    """
     state = await engine.state()
-    if state.hosts or state.rows:
+    if any(host.state is not HostState.LEFT for host in state.hosts) or (state.rows and not state.hosts):
         raise Conflict(
             "the engine has a fleet already",
             hint="`waportctl fleet join` makes this host one of it; another fleet needs another prefix",
         )
+    for row in state.rows:
+        await engine.delete(row)
     await admit(engine, name, address, capacity)
     # There is nothing that any host could have to put back.
     lease = await engine.acquire(name, _LEASE_S)

@@ -6,6 +6,7 @@ hosts, too, waits for the engine: a new user, whose name and port must be nobody
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import json
@@ -14,6 +15,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from waportd import errors
@@ -21,7 +23,7 @@ from waportd.errors import StoreError, WaportdError
 from waportd.fleet.engine import Conflict, Engine, EngineUnavailable, Lease, Row, Unsettled
 from waportd.fleet.record import assignment_of, document_of
 from waportd.model import Assignment, Port, User
-from waportd.store import SqliteStore, delete, insert
+from waportd.store import BUSY_TIMEOUT_S, SqliteStore, delete, insert
 from waportd.systemd.journal import log_fields
 
 log = logging.getLogger(__name__)
@@ -116,7 +118,7 @@ class FleetStore:
         self._lease = lease
         self._kept: dict[User, Kept] = {}
         self._asked: set[User] = set()
-        """Those for whom the engine was asked for another owner: few of all."""
+        """The users for which the engine was asked for another owner: few of all."""
         self._writing = asyncio.Lock()
         """Held from the read of what a change starts from until the change is kept."""
         self._creating: set[User] = set()
@@ -460,6 +462,22 @@ class FleetStore:
             self.unsent.clear()
         else:
             self.unsent.set()
+
+
+def forget_fleet(path: Path) -> None:
+    """Forget what an earlier fleet of this host has left in the file of its store; the users stay. Raises StoreError.
+
+    For a host that is on its own: its daemon may have the file open.
+    """
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as db, db:
+            tables = db.execute("SELECT name FROM sqlite_master WHERE name GLOB 'fleet_*'").fetchall()
+            for (table,) in tables:
+                db.execute(f"DROP TABLE {table}")
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be changed: {error}", hint="see `journalctl -u waportd`") from error
 
 
 async def read_members(local: SqliteStore) -> tuple[bool, frozenset[str]]:

@@ -4,7 +4,9 @@ They bind the sessions to the lease: waportd-lease.service, and a drop-in for ea
 the logins. The templates are ``units/fleet/*.in``, read as `waportd.units` reads its own.
 """
 
+import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +15,7 @@ from waportd.contract import EXIT_CODES
 from waportd.errors import ConfigError
 from waportd.fleet.timing import Timing
 from waportd.model import Port
-from waportd.units import render, unit_path, write_units
+from waportd.units import remove_units, render, unit_path, write_units
 
 LEASE_UNIT: Final = "waportd-lease.service"
 _LOGIN_UNITS: Final = ("whatsapp-export@.service", "whatsapp-import@.service")
@@ -111,3 +113,15 @@ def write(output: Path, units: dict[str, str]) -> bool:
     """
     changed = [write_units((output / name).parent, {Path(name).name: text}) for name, text in units.items()]
     return any(changed)
+
+
+def remove(output: Path, names: Iterable[str]) -> None:
+    """Remove files that `write` wrote below a folder of units, and the folders of drop-ins that are empty then.
+
+    Those that are missing, or not ours, are left alone. Raises ConfigError.
+    """
+    for path in (output / name for name in names):
+        remove_units(path.parent, [path.name])
+        if path.parent != output:
+            with contextlib.suppress(OSError):  # it holds others, or is missing
+                path.parent.rmdir()

@@ -1,18 +1,26 @@
-"""`host`, `fleet` and `move --to` of waportctl, on an engine in memory."""
+"""`host`, `fleet` and `move --to` of waportctl, on an engine in memory; systemctl is played, files and store are real."""
 
 import dataclasses
 import json
 import os
+import sqlite3
+import subprocess
 
 import pytest
 from memory_engine import Client, MemoryEngine
 
-from waportd.cli import fleets, moving
+from waportd.cli import bounded, fleets, leaving, moving
 from waportd.cli.exit_status import Exit
 from waportd.cli.main import main
-from waportd.fleet import enrolment
+from waportd.config import Bus
+from waportd.fleet import enrolment, units
 from waportd.fleet.engine import HostState, Order, Row
+from waportd.fleet.founding import found
 from waportd.fleet.settings import Settings
+from waportd.fleet.store import FleetStore, forget_fleet
+from waportd.fleet.timing import Timing
+from waportd.model import Assignment, Port, User
+from waportd.store import SqliteStore, read_assignments
 
 _MANY = 200
 
@@ -213,7 +221,7 @@ class TestMove:
         assert ctl("move", "1", "--to", "b")[0] == Exit.NOT_IN_TIME
 
     def test_on_a_host_of_its_own_it_says_that_there_is_no_fleet(self, folder, ctl):
-        (folder / "fleet.yaml").unlink()
+        enrolment.leave(folder)
         status, _, err = ctl("move", "1", "--to", "b")
         assert status == Exit.FAILED
         assert "this host belongs to no fleet" in err
@@ -232,3 +240,128 @@ def test_a_rebalance_orders_what_its_dry_run_shows(engine, ctl):
     add(engine, "c", "5")
     engine.next(rows=tuple(row for row in engine.state.rows if row.user not in "23"))
     assert "Each host has its share" in ctl("fleet", "rebalance")[1]
+
+
+class System:
+    """systemctl, and the folder of units."""
+
+    def __init__(self, folder):
+        self.units, self.calls, self.bound = folder, [], []
+
+    def __call__(self, command, **_):
+        self.calls.append(" ".join(command[1:]))
+        if "stop waportd-lease.service" in self.calls[-1]:
+            self.bound = sorted(path.name for path in self.units.glob("whatsapp@*.d"))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    system = System(tmp_path / "units")
+    monkeypatch.setattr(bounded, "run", system)
+    monkeypatch.setattr(leaving, "SYSTEM_UNITS", system.units)
+    monkeypatch.setattr(units, "runtime_folder", lambda **_: tmp_path / "run")
+    units.write(system.units, units.render_units(bus=Bus.SYSTEM, timing=Timing(), programs=tmp_path))
+    (system.units / "whatsapp@.service.d/90-mine.conf").write_text("[Service]\n")
+    return system
+
+
+class TestLeave:
+    def test_the_users_go_first_then_all_that_makes_the_host_one_of_the_fleet(
+        self, engine, daemons, ctl, system, folder
+    ):
+        add(engine, "a", "1", "2")
+        daemons.append(move_one(engine, "a"))
+        (folder / "authority.pem").unlink()
+        status, out, err = ctl("fleet", "leave")
+        assert (status, err) == (Exit.OK, "")
+        assert "is on its own" in out
+        assert state_of(engine, "a") == "left"
+        assert "a" not in engine.owners().values()
+        assert not folder.exists()
+        assert [path.name for path in system.units.rglob("*.*") if path.is_file()] == ["90-mine.conf"]
+        stop, end = (
+            system.calls.index("stop waportd.socket waportd-tcp.socket waportd.service"),
+            len(system.calls) - 1,
+        )
+        assert system.calls[end] == "start waportd.socket waportd-tcp.socket waportd.service"
+        assert (
+            stop
+            < system.calls.index("daemon-reload")
+            < system.calls.index("stop waportd-lease.service")
+            < end
+        )
+
+    def test_sessions_are_unbound_before_the_lease_ends(self, engine, ctl, system):
+        for name in "bc":
+            engine.set_up(name, HostState.LEFT)
+        add(engine, "a", "1")
+        status, out, _ = ctl("fleet", "leave")
+        assert status == Exit.OK, out
+        assert system.bound == ["whatsapp@.service.d"], "an administrator's own is left"
+        assert engine.owners() == {"1": "a"}
+
+    def test_who_does_not_leave_keeps_the_host_in_the_fleet(self, engine, ctl, system, folder):
+        add(engine, "a", "1")
+        for name in "bc":
+            engine.set_up(name, HostState.DRAINING)
+        (folder / "authority.pem").unlink()
+        status, _, err = ctl("fleet", "leave")
+        assert status == Exit.FAILED
+        assert "user 1: no host has room" in err
+        assert (folder / "fleet.yaml").exists()
+        assert system.calls == []
+
+    def test_the_ca_does_not_get_lost(self, engine, ctl, system, folder):
+        status, _, err = ctl("fleet", "leave")
+        assert status == Exit.FAILED
+        assert f"{folder}/authority.pem" in err
+        assert state_of(engine, "a") == "active"
+
+    def test_a_user_who_comes_at_the_last_moment_is_not_lost(self, engine, daemons, ctl, system, folder):
+        (folder / "authority.pem").unlink()
+        daemons.append(lambda: add(engine, "a", "9") if system.calls and not engine.row("9") else None)
+        status, _, err = ctl("fleet", "leave")
+        assert status == Exit.FAILED
+        assert "has a new user since" in err
+        assert system.calls[-1].startswith("start ")
+        assert (folder / "fleet.yaml").exists()
+        daemons[:] = [move_one(engine, "a")]
+        assert ctl("fleet", "leave")[0] == Exit.OK
+
+    def test_what_was_cut_off_is_completed(self, engine, ctl, system, folder):
+        (folder / "fleet.yaml").unlink()
+        assert ctl("fleet", "leave")[0] == Exit.OK
+        assert not folder.exists()
+        assert "this host belongs to no fleet" in ctl("fleet", "leave")[2]
+
+
+async def test_who_has_left_can_begin_a_fleet_and_keeps_the_users(engine, tmp_path):
+    """What the earlier fleet said of them would have them deleted here."""
+    path = tmp_path / "waportd.db"
+    client = Client(engine)
+
+    async def store():
+        local = await SqliteStore.open(path)
+        lease = dataclasses.replace(engine.lease, host="a", incarnation=engine.state.leases["a"])
+        return FleetStore(local, client, lambda: lease)
+
+    one = await store()
+    await one.load()
+    await one.put([Assignment(User("1"), Port(5001), created_at=1.0)])
+    await one.close()
+    for name in "abc":
+        engine.set_up(name, HostState.LEFT)
+    forget_fleet(path)
+    assert [each.user for each in read_assignments(path)] == ["1"]
+    engine.lose("a")
+    await found(client, "a", "192.0.2.1:7467", 100)
+    assert (engine.owners(), state_of(engine, "a")) == ({}, "active")
+    engine.acquire("a")
+    two = await store()
+    assert [each.user for each in await two.load()] == ["1"]
+    await two.send()
+    await two.close()
+    assert engine.owners() == {"1": "a"}
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM fleet_row").fetchone() == (1,)

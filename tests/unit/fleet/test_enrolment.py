@@ -136,3 +136,14 @@ def test_what_is_installed_is_named_where_it_is_missing(tmp_path):
     with pytest.raises(CertificateUnusable, match="No such file") as caught:
         enrolment.installed(tmp_path)
     assert "fleet join" in caught.value.hint
+
+
+def test_who_has_left_keeps_no_key_and_may_join_another_fleet(first, second):
+    enrolment.join(second, enrolment.invite(first, "b", ENGINE))
+    enrolment.leave(second)
+    assert not second.exists()
+    enrolment.leave(first)
+    for folder in (first, second):
+        folder.mkdir()
+    enrolment.found(second, "other", "x")
+    assert enrolment.join(first, enrolment.invite(second, "y", ENGINE)).host == "y"
