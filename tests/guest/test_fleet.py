@@ -76,6 +76,7 @@ class FleetHost:
 
     def install(self, package):
         """Install the package that a fleet needs beside the other."""
+        self.package = package
         self.machine.run(
             "dpkg", "--install", f"{PACKAGES}/{package.name.replace('waportd_', 'waportd-fleet_')}"
         )
@@ -224,11 +225,17 @@ def begin(hosts):
         *("--engine", hosts.engine.url, "--snapshots", LOGINS),
     )
     for host in others:
-        bundle = f"/root/{host.name}.bundle"
-        first.ctl("fleet", "invite", host.name, bundle, "--address", f"{host.port.address}:7467")
-        host.machine.run("tee", bundle, given=first.machine.run("cat", bundle).stdout)
-        host.machine.run("chmod", "600", bundle)
-        host.ctl("fleet", "join", bundle)
+        join(first, host)
+
+
+def join(first, host):
+    """Have a host join the fleet that another one has begun."""
+    bundle = f"/root/{host.name}.bundle"
+    first.machine.run("rm", "--force", bundle)
+    first.ctl("fleet", "invite", host.name, bundle, "--address", f"{host.port.address}:7467")
+    host.machine.run("tee", bundle, given=first.machine.run("cat", bundle).stdout)
+    host.machine.run("chmod", "600", bundle)
+    host.ctl("fleet", "join", bundle)
 
 
 def owners(*hosts):
@@ -380,6 +387,27 @@ def test_for_a_host_that_does_not_reach_the_engine_another_one_renews(settled):
     assert owners(*settled) == where
 
 
+def test_a_host_is_emptied_while_everything_runs_and_taken_into_use_again(settled):
+    all_are_linked(*settled)
+    source = max(settled, key=lambda host: len(host.ports()))
+    others = [host for host in settled if host is not source]
+    before = pids(*others)
+    with Lives(settled):
+        began = time.monotonic()
+        said = others[0].ctl("host", "drain", source.name, "--wait", "--yes")
+        assert f"{source.name} has no users any more." in said
+        assert (source.users(), source.ports()) == ({}, set())
+        until(lambda: len(owners(*others)) == USERS, "the users on other hosts")
+        all_are_linked(*others)
+        noted(source, "a host of three is drained", "its users run on the two others", began)
+        assert before.items() <= pids(*others).items(), "nobody else was disturbed"
+        others[0].ctl("host", "activate", source.name)
+        user = next(iter(owners(others[1])))
+        others[0].ctl("move", user, "--to", source.name, "--yes")
+        until(lambda: set(owners(source)) == {user}, "the user who was sent there")
+        all_are_linked(source)
+
+
 @pytest.mark.thorough
 def test_a_host_that_is_cut_off_from_the_others_alone_runs_on(settled):
     a, *others = settled
@@ -423,7 +451,61 @@ def test_the_hosts_are_listed_and_one_that_lives_is_not_removed(settled):
     refused = a.machine.run("waportctl", "host", "evict", b.name, "--yes", check=False)
     assert refused.returncode == 1
     assert "host b holds its lease: it is alive" in refused.stderr
+    kept = b.machine.run("dpkg", "--remove", "waportd-fleet", check=False)
+    assert kept.returncode == 1
+    assert "this host is a member of a fleet; first: waportctl fleet leave" in kept.stderr
     again = b.machine.run(
         "waportctl", "fleet", "init", "x", "--address", "192.0.2.1:1", "--engine", "http://e:1", check=False
     )
     assert "this host is b of a fleet already" in again.stderr
+
+
+@pytest.mark.thorough
+def test_hosts_leave_and_join_again_and_the_last_one_keeps_its_sessions(settled):
+    a, b, c = settled
+    user = next(iter(owners(a, c)))
+    a.ctl("move", user, "--to", "b", "--yes")
+    with Lives(settled):
+        b.ctl("fleet", "leave", "--yes")
+        assert (b.users(), b.ports()) == ({}, set())
+        until(lambda: len(owners(a, c)) == USERS, "the users on other hosts")
+        all_are_linked(a, c)
+        assert_is_on_its_own(b)
+        b.machine.run("dpkg", "--remove", "waportd-fleet")
+        assert b.site.call("PUT", "/v1/users/own?wait=none", 201)["user"] == "own"
+        b.site.call("DELETE", "/v1/users/own", 204)
+        b.install(b.package)
+        join(a, b)
+        b.hurry()
+        until(b.holds_lease, "its lease in the fleet")
+        a.ctl("move", user, "--to", "b", "--yes")
+        until(lambda: set(owners(b)) == {user}, "the user who was sent there")
+        all_are_linked(b)
+        for host in (c, b):
+            host.ctl("fleet", "leave", "--yes")
+        until(lambda: len(owners(a)) == USERS, "all users on the last host")
+        all_are_linked(a)
+        before = pids(a)
+        a.ctl("fleet", "leave", "--yes")
+        assert_is_on_its_own(a)
+        assert (pids(a), len(a.users())) == (before, USERS)
+        assert a.site.ask("POST", "/v1/users/1/restart").status == 200
+        all_are_linked(a)
+        before = pids(a)
+        first_again(a, settled.engine)
+        assert pids(a) == before
+        assert set(owners(a)) == {str(number) for number in range(1, USERS + 1)}
+
+
+def assert_is_on_its_own(host):
+    """Find nothing of a fleet."""
+    places = "/etc/waportd/fleet /etc/systemd/system/*waportd* /etc/systemd/system/whatsapp-*"
+    assert host.machine.run("sh", "-c", f"ls -d {places} 2>/dev/null || true").stdout == ""
+    assert not host.holds_lease()
+
+
+def first_again(host, engine):
+    """Begin a fleet with a host that has left one."""
+    address = f"{host.port.address}:7467"
+    host.ctl("fleet", "init", host.name, "--address", address, "--engine", engine.url, "--snapshots", LOGINS)
+    until(host.holds_lease, "the lease of the new fleet")
