@@ -275,6 +275,38 @@ class ShuttingDown(WaportdError):
     title = "Restarting"
 
 
+class NotHere(WaportdError):
+    """Another host of the fleet has to be asked; a call that one host has passed on is not passed on again."""
+
+    code = "not_here"
+    status = 421
+    title = "Another host has to be asked"
+
+
+class HostSilent(WaportdError):
+    """A host did not answer in time, or is not reached. What was asked may or may not have happened.
+
+    With the cause `NOT_REACHED` it has not.
+    """
+
+    code = "host_silent"
+    status = 503
+    title = "A host of the fleet does not answer"
+    NOT_REACHED: ClassVar = "not_reached"
+
+
+class HostRefused(WaportdError):
+    """A host refused a call, or showed no valid certificate; ``cause`` says which of these, for programs."""
+
+    code = "host_refused"
+    status = 502
+    title = "A host of the fleet refused"
+
+    def __init__(self, message: str, *, cause: str, hint: str, status: int = 502) -> None:
+        super().__init__(message, cause=cause, hint=hint)
+        self.status = status
+
+
 class StoreError(WaportdError):
     """The store cannot be read or written."""
 

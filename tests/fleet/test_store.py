@@ -7,10 +7,10 @@ import sqlite3
 import pytest
 
 from waportd import errors
-from waportd.errors import StoreError
+from waportd.errors import NotHere, StoreError
 from waportd.fleet.engine import EngineUnavailable, LeaseLost, Row, Unsettled
 from waportd.fleet.record import assignment_of
-from waportd.fleet.store import FleetStore, NotHere, read_members
+from waportd.fleet.store import FleetStore, read_members
 from waportd.model import Assignment, Desired, Event, Port, Storage, User
 from waportd.store import SqliteStore
 

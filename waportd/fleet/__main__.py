@@ -5,12 +5,11 @@ It also answers the other hosts: whether the daemon runs or not, they need an an
 
 import logging
 import os
-import socket
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from waportd.errors import WaportdError
+from waportd.fleet import addresses
 from waportd.fleet.engine import Lease
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.failsafe import Peers as Others
@@ -100,17 +99,10 @@ def run() -> None:
         folder = LeaseFolder(Path(os.environ["RUNTIME_DIRECTORY"]))
         answers = Answers(settings.name, engine, own, folder)
         server = PeerServer(identity, hosts, answers, engine_s=timing.call_s)
-        await server.start(_listener(settings.address))
+        await server.start(addresses.listen(settings.address, addresses.KEEPER))
         return own, Peers(identity, hosts, call_s=timing.ask_s, learn=hosts.learn)
 
     main(settings.name, connect)
-
-
-def _listener(address: str) -> socket.socket:
-    """Return a socket that listens at the address of this host. Raises OSError."""
-    parts = urlsplit(f"//{address}")
-    family = socket.AF_INET6 if ":" in (parts.hostname or "") else socket.AF_INET
-    return socket.create_server((parts.hostname or "", parts.port or 0), family=family, backlog=128)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from waportd.errors import WaportdError
 from waportd.fleet.engine import Host, Lease
 
 RENEW: Final = "/fleet/renew"
@@ -29,34 +28,6 @@ Members = Callable[[], Mapping[str, Host]]
 
 ANSWERING: contextvars.ContextVar[str | None] = contextvars.ContextVar("answering", default=None)
 """The host whose call is being answered in this context; None: no host's."""
-
-
-class HostSilent(WaportdError):
-    """A host did not answer in time, or is not reached. What was asked may or may not have happened."""
-
-    code = "host_silent"
-    status = 503
-    title = "A host of the fleet does not answer"
-
-
-class HostRefused(WaportdError):
-    """A host refused a call, or showed no valid certificate; ``cause`` says which of these, for programs."""
-
-    code = "host_refused"
-    status = 502
-    title = "A host of the fleet refused"
-
-    def __init__(self, message: str, *, cause: str, hint: str, status: int = 502) -> None:
-        super().__init__(message, cause=cause, hint=hint)
-        self.status = status
-
-
-class NotHere(WaportdError):
-    """A call that came from another host would have to be passed on to a third one."""
-
-    code = "not_here"
-    status = 421
-    title = "Another host has to be asked"
 
 
 class Renewal(enum.StrEnum):

@@ -5,7 +5,7 @@ from typing import Final
 
 import aiohttp
 
-from waportd.fleet.peer_calls import HostRefused, HostSilent
+from waportd.errors import HostRefused, HostSilent
 from waportd.plain import one_line
 
 _CERTIFICATES: Final = {

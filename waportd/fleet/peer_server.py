@@ -1,7 +1,6 @@
 """Answers the other hosts of the fleet, over TLS in which both sides show a certificate.
 
-The certificate alone says who calls. Whether that host belongs to the fleet is looked up for each call: one that leaves
-is refused at once, also on a connection that is open.
+The certificate alone says who calls (`callers`).
 """
 
 import asyncio
@@ -9,16 +8,16 @@ import dataclasses
 import json
 import logging
 import socket
-import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from waportd.errors import WaportdError
+from waportd.errors import HostRefused, WaportdError
+from waportd.fleet.callers import Callers
 from waportd.fleet.engine import EngineUnavailable, HostState, Lease, LeaseLost
-from waportd.fleet.identity import Identity, name_in
+from waportd.fleet.identity import Identity
 from waportd.fleet.limits import within
 from waportd.fleet.peer_calls import (
     ANSWERING,
@@ -27,7 +26,6 @@ from waportd.fleet.peer_calls import (
     MAX_REQUEST_BYTES,
     REACH,
     RENEW,
-    HostRefused,
     Members,
     Reach,
     Renewal,
@@ -83,9 +81,7 @@ class PeerServer:
         self._answers = answers
         self._engine_s = engine_s
         self._body_s = body_s
-        self._clock = clock
-        self._refused: set[tuple[str, str | None]] = set()
-        """Who was refused, and why, since the last call of theirs that was not: each is logged once."""
+        self._callers = Callers(members, clock=clock)
         app = web.Application(middlewares=[_problems, self._admit], client_max_size=MAX_REQUEST_BYTES)
         app.router.add_post(RENEW, self._renew)
         app.router.add_get(REACH, self._reach)
@@ -122,42 +118,16 @@ class PeerServer:
         """Let in who is a host of the fleet now, and make the call its last hop."""
         if (certificate := request.get_extra_info("peercert")) is None:
             raise ConnectionResetError  # while the call was read: TLS lets in nobody without one
-        caller = name_in(certificate) or ""
         try:
-            self._check(caller, certificate)
+            caller = self._callers.admit(certificate)
         except HostRefused as error:
-            if (caller, error.cause) not in self._refused:
-                self._refused.add((caller, error.cause))
-                log.warning("Cannot answer host %s: %s", caller, error)
+            error.status = web.HTTPForbidden.status_code
             raise
-        self._refused = {one for one in self._refused if one[0] != caller}
         answering = ANSWERING.set(caller)
         try:
             return await handler(request)
         finally:
             ANSWERING.reset(answering)
-
-    def _check(self, caller: str, certificate: Mapping[str, Any]) -> None:
-        member = self._members().get(caller)
-        if member is None:
-            raise _refused(
-                "unknown_host",
-                f"no host of the fleet is named {caller!r}",
-                f"`waportctl fleet activate` on {caller} makes it one",
-            )
-        if member.state is HostState.LEFT:
-            raise _refused(
-                "left",
-                f"host {caller} has left the fleet",
-                f"stop waportd on {caller}; to bring it back: `waportctl fleet invite {caller}`, and join there",
-            )
-        # The handshake may be long ago.
-        if ssl.cert_time_to_seconds(certificate["notAfter"]) <= self._clock():
-            raise _refused(
-                "expired",
-                f"the certificate of host {caller} has expired",
-                f"`waportctl fleet invite {caller}`, and join there",
-            )
 
     async def _renew(self, request: web.Request) -> web.Response:
         try:

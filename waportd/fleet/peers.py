@@ -1,22 +1,19 @@
 """Asks the other hosts of the fleet, each over a connection that is kept.
 
-Hosts are asked by name. Their addresses are those of the list of members: nothing is looked up. Who answers there has
-to show the certificate of that name.
+Hosts are asked by name (`addresses`).
 """
 
 import asyncio
 import dataclasses
-import ipaddress
 import json
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeAlias, TypeVar
 
 import aiohttp
-import aiohttp.abc
 
+from waportd.errors import HostRefused, HostSilent, NotHere
+from waportd.fleet import addresses
 from waportd.fleet.engine import HostState, Lease
 from waportd.fleet.identity import Identity
 from waportd.fleet.limits import within
@@ -26,25 +23,19 @@ from waportd.fleet.peer_calls import (
     MAX_ANSWER_BYTES,
     REACH,
     RENEW,
-    HostRefused,
-    HostSilent,
     Members,
-    NotHere,
     Reach,
     Renewal,
     read_hosts,
     read_reach,
     read_renewal,
 )
-from waportd.fleet.peer_faults import BadAddress, bad_answer, fault, misnamed, refusal, silence
+from waportd.fleet.peer_faults import bad_answer, fault, misnamed, refusal, silence
 
 T = TypeVar("T")
 
 Outcome: TypeAlias = T | HostRefused | HostSilent
 """What asking a host led to."""
-
-_KEEP_ALIVE_S: Final = 30.0
-"""Seconds that an idle connection is kept: less than the other side keeps it, so that none is used while it closes."""
 
 
 class Peers:
@@ -66,19 +57,7 @@ class Peers:
         self._identity = identity
         self._members = members
         self._call_s = call_s
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                ssl=identity.client,
-                resolver=_Addresses(members),
-                use_dns_cache=False,
-                keepalive_timeout=_KEEP_ALIVE_S,
-            ),
-            timeout=aiohttp.ClientTimeout(total=None),  # `within` ends a call
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # a small answer could grow without end
-            trust_env=False,
-        )
+        self._http = addresses.client(identity, members)
 
     async def close(self) -> None:
         """End all connections."""
@@ -149,8 +128,7 @@ class Peers:
             raise bad_answer(host, "is not understood") from None
 
     async def _exchange(self, host: str, method: str, path: str, body: Any) -> tuple[int, bytes]:
-        _, port = _address(host, self._members())
-        url = f"https://{host}:{port}{path}"
+        url = addresses.base(host, self._members, addresses.KEEPER) + path
         try:
             return await self._once(url, method, body)
         except aiohttp.ClientConnectorError:
@@ -181,39 +159,3 @@ def _from(host: str, answer: Reach) -> Reach:
     if answer.host != host:
         raise misnamed(host, answer.host)
     return answer
-
-
-class _Addresses(aiohttp.abc.AbstractResolver):
-    """The list of members, in place of DNS."""
-
-    def __init__(self, members: Members) -> None:
-        self._members = members
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[Any]:  # noqa: ARG002
-        address, _ = _address(host, self._members())
-        kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-        # The name is what the certificate is checked against.
-        return [
-            {
-                "hostname": host,
-                "host": address,
-                "port": port,
-                "family": kind,
-                "proto": 0,
-                "flags": socket.AI_NUMERICHOST,
-            }
-        ]
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-def _address(host: str, members: Mapping[str, Any]) -> tuple[str, int]:
-    """Return IP address and port of a host. Raises BadAddress."""
-    if (member := members.get(host)) is None:
-        raise BadAddress(f"there is no host {host}")
-    try:
-        parts = urlsplit(f"//{member.address}")
-        return str(ipaddress.ip_address(parts.hostname or "")), parts.port or 0
-    except ValueError:
-        raise BadAddress(f"its address in the list of hosts is {member.address!r}, not IP:PORT") from None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from waportd import errors
-from waportd.errors import StoreError, WaportdError
+from waportd.errors import NotHere, StoreError, WaportdError
 from waportd.fleet.engine import Conflict, Engine, EngineUnavailable, Lease, Row, Unsettled
 from waportd.fleet.record import assignment_of, document_of
 from waportd.model import Assignment, Port, User
@@ -65,14 +65,6 @@ _TABLES: Final = (
 
 _DELETED_FOR_S: Final = 7 * 86_400
 """Seconds for which this host remembers what it has deleted: as long as the engine does, which may forget it."""
-
-
-class NotHere(WaportdError):
-    """The user belongs to another host."""
-
-    code = "not_here"
-    status = 421
-    title = "The user is on another host"
 
 
 class LoginComing(WaportdError):

@@ -17,15 +17,13 @@ import pytest
 from certified import FLEET, LONG_AGO, STRANGER
 from talking import EPOCH, Fleet, Leases, identity
 
+from waportd.errors import HostRefused, HostSilent, NotHere
 from waportd.fleet.engine import HostState, Lease
 from waportd.fleet.identity import Identity
 from waportd.fleet.peer_calls import (
     MAX_REQUEST_BYTES,
     REACH,
     RENEW,
-    HostRefused,
-    HostSilent,
-    NotHere,
     Renewal,
 )
 
