@@ -157,7 +157,7 @@ async def node(systemd, supervisor):
 @pytest.fixture
 def unpaced(monkeypatch):
     """No caller waits for a turn to have a large piece passed on: a file of hundreds of megabytes would take a minute."""
-    monkeypatch.setattr("waportd.api.messages.PIECES_PER_TURN", 1 << 20)
+    monkeypatch.setattr("waportd.api.passing.PIECES_PER_TURN", 1 << 20)
 
 
 @pytest.fixture

@@ -67,7 +67,30 @@ def uid_of_peer(peer: Any) -> int | None:
     return int(uid)
 
 
-class Connection(web.RequestHandler, asyncio.BufferedProtocol):
+class TiedHandler(web.RequestHandler):
+    """A connection whose requests may be tied to it: they are given up when the caller leaves."""
+
+    _tied: asyncio.Task[Any] | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give up what is tied to the connection."""
+        super().connection_lost(exc)
+        if self._tied is not None:
+            self._tied.cancel()
+
+    @contextlib.contextmanager
+    def tied(self) -> Iterator[None]:
+        """Cancel the current task, which answers a request of this connection, if the caller disconnects meanwhile."""
+        self._tied = asyncio.current_task()
+        try:
+            if self.transport is None:
+                raise ConnectionResetError("the caller is gone")
+            yield
+        finally:
+            self._tied = None
+
+
+class Connection(TiedHandler, asyncio.BufferedProtocol):
     """A connection that takes no more than its share, and whose every answer is a problem document.
 
     What is sent ahead of an answer is not read: not by aiohttp beyond the next request's head, and not from the kernel
@@ -86,8 +109,6 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         """What has arrived and is not looked at yet."""
         self._holds = False
         """Whether that keeps it from reading on."""
-        self._tied: asyncio.Task[Any] | None = None
-        """What is given up when the caller leaves."""
         self._alarm: asyncio.TimerHandle | None = None
         """Ends what lasts too long: the wait for a first request, or for a reader."""
 
@@ -114,19 +135,6 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         self._held = b""
         self.door.see_off(self)
         super().connection_lost(exc)
-        if self._tied is not None:
-            self._tied.cancel()
-
-    @contextlib.contextmanager
-    def tied(self) -> Iterator[None]:
-        """Cancel the current task, which answers a request of this connection, if the caller disconnects meanwhile."""
-        self._tied = asyncio.current_task()
-        try:
-            if self.transport is None:
-                raise ConnectionResetError("the caller is gone")
-            yield
-        finally:
-            self._tied = None
 
     # What arrives
 

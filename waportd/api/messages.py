@@ -9,25 +9,24 @@ import contextlib
 import dataclasses
 import re
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import hdrs, web
 
 from waportd.api import examples
-from waportd.api.access import access_of, caller_of
-from waportd.api.connections import Connection, Turns
+from waportd.api.access import caller_of
 from waportd.api.crowds import Crowd
 from waportd.api.happenings import ENTRY, HAPPENING
 from waportd.api.json_schema import BINARY, array, event, flag, integer, nullable, record, text, words
 from waportd.api.operations import Answer, Operation, Scope
 from waportd.api.parameters import NO_BODY, USER, Body, Parameter, supervisor_of
+from waportd.api.passing import EVENTS, FOREVER_S, pieces, send_back, stream_back, tied, unless
 from waportd.api.problems import Handler
 from waportd.contract import LIMITS, PATTERNS
 from waportd.errors import (
-    BadRequest,
     Conflict,
     NotLinked,
     NotRunning,
@@ -38,24 +37,16 @@ from waportd.errors import (
     UnknownUser,
 )
 from waportd.model import Desired, Event
-from waportd.quotas import PASSAGES, PASSAGES_PER_CALLER, PIECE_S, PIECES_PER_TURN, READ_BYTES
+from waportd.quotas import PASSAGES, PASSAGES_PER_CALLER
 from waportd.registry import Instance
 from waportd.value_types import Kind, Schema, matching, word
 from waportd.value_types import number as whole_number
-
-_T = TypeVar("_T")
 
 _READ_LIMIT_S: Final = 40.0
 """Seconds that a server has to begin an answer from what it knows."""
 _SEND_LIMIT_S: Final = 120.0
 """Seconds that a server has to report the outcome of a message, after its last piece has arrived."""
-LOOK_AFTER_S: Final = 15.0
-"""Seconds after which a silent stream is checked: whether its reader is there and may still read it."""
-_SILENCE_S: Final = 40.0
-"""Seconds of silence after which a server counts as dead; in a stream it sends a comment every 15 s."""
-_FOREVER_S: Final = 1e9
 _JSON: Final = "application/json"
-_EVENTS: Final = "text/event-stream"
 _PASSED_ON: Final = ("Idempotency-Key", "Last-Event-ID", hdrs.RANGE, hdrs.IF_RANGE)
 _OF_BODY: Final = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
 _PASSED_BACK: Final = (hdrs.CONTENT_LENGTH, hdrs.CONTENT_RANGE, hdrs.ACCEPT_RANGES, "Retry-After")
@@ -354,7 +345,7 @@ TABLE: Final = (
         Answer(
             "the messages; as `text/event-stream`, events of these names",
             _PAGE,
-            others={_EVENTS: {"anyOf": [event("message", HAPPENING), event("reset", _OBJECT)]}},
+            others={EVENTS: {"anyOf": [event("message", HAPPENING), event("reset", _OBJECT)]}},
             example=examples.MESSAGES,
         ),
         (_AFTER, _TIMEOUT, _LIMIT, _KINDS, _OF_CHAT, _STATE, _SEEN),
@@ -729,28 +720,22 @@ def passages() -> Crowd:
 def _handler(passage: Passage) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
         crowd: Crowd = request.app["passages"]
-        with crowd.one_more(caller_of(request).identity, PASSAGES_PER_CALLER, PASSAGES), _tied(request):
+        with crowd.one_more(caller_of(request).identity, PASSAGES_PER_CALLER, PASSAGES), tied(request):
             return await _pass(request, passage)
 
     handler.__name__, handler.__doc__ = passage.name, passage.about
     return handler
 
 
-def _tied(request: web.Request) -> contextlib.AbstractContextManager[None]:
-    """Cancel the call when the caller leaves: the server must not work for nothing."""
-    connection = request.protocol
-    return connection.tied() if isinstance(connection, Connection) else contextlib.nullcontext()
-
-
 async def _pass(request: web.Request, passage: Passage) -> web.StreamResponse:
     supervisor = supervisor_of(request)
     instance = supervisor.reachable(USER.of(request))
-    follows = passage.name == "read" and _EVENTS in request.headers.get(hdrs.ACCEPT, "")
+    follows = passage.name == "read" and EVENTS in request.headers.get(hdrs.ACCEPT, "")
     timeout = (_TIMEOUT.of(request) or 0) if passage.name == "read" else 0
-    body = _pieces(request) if isinstance(passage.body, Passed) and request.body_exists else None
+    body = pieces(request) if isinstance(passage.body, Passed) and request.body_exists else None
     passed_on = _PASSED_ON if body is None else (*_PASSED_ON, *_OF_BODY)
     headers = {name: request.headers[name] for name in passed_on if name in request.headers}
-    headers[hdrs.ACCEPT] = _EVENTS if follows else "*/*"
+    headers[hdrs.ACCEPT] = EVENTS if follows else "*/*"
     call = supervisor.relay.call(
         instance.assignment.port,
         passage.method,
@@ -765,11 +750,13 @@ async def _pass(request: web.Request, passage: Passage) -> web.StreamResponse:
             answer = await stack.enter_async_context(call)
             return await _pass_back(request, passage, answer)
         with _ending(request, instance) as gone:
-            begun = await _unless(gone, stack.enter_async_context(call))
+            begun = await unless(gone, stack.enter_async_context(call))
             if begun is None:
                 raise ShuttingDown("the server or waportd ends", hint="ask again", retry_after=1)
             if follows:
-                return await _stream_back(request, begun, gone)
+                if begun.content_type != EVENTS:
+                    raise ServerFailed("the server's answer is not an event stream", cause="bad_answer")
+                return await stream_back(request, begun, gone)
             return await _pass_back(request, passage, begun)
 
 
@@ -790,28 +777,6 @@ def _target(request: web.Request, passage: Passage) -> str:
     return f"{path}?{urllib.parse.urlencode(query)}" if query else path
 
 
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """Yield the caller's body as it comes. Raises TooSlow, and what `admit` raises once they may not call any more."""
-    access = access_of(request)
-    piece = b""
-    while True:
-        await _turn(request, piece)
-        try:
-            async with asyncio.timeout(PIECE_S):
-                piece = await request.content.readany()
-        except TimeoutError:
-            raise TooSlow(
-                f"nothing of the body arrived for {PIECE_S:g} s", hint="send it in one go"
-            ) from None
-        except ConnectionError:
-            raise BadRequest("the caller left before the body was there") from None
-        # Also at the end: an incomplete body is not sent.
-        access.confirm(request)
-        if not piece:
-            return
-        yield piece
-
-
 @contextlib.contextmanager
 def _ending(request: web.Request, instance: Instance) -> Iterator[asyncio.Task[Any]]:
     """Give a task that is done when the user's server has left that port, or waportd ends."""
@@ -825,28 +790,12 @@ def _ending(request: web.Request, instance: Instance) -> Iterator[asyncio.Task[A
             or (now.assignment.created_at, now.assignment.port) != (assignment.created_at, assignment.port)
         )
 
-    waiting = supervisor_of(request).registry.wait(assignment.user, is_gone, _FOREVER_S)
+    waiting = supervisor_of(request).registry.wait(assignment.user, is_gone, FOREVER_S)
     gone = asyncio.create_task(waiting, name="passage")
     try:
         yield gone
     finally:
         gone.cancel()
-
-
-async def _unless(gone: asyncio.Task[Any], work: Awaitable[_T], patience: float | None = None) -> _T | None:
-    """Return the result of the work; None where ``gone`` is done before, and TimeoutError after ``patience``."""
-    task = asyncio.ensure_future(work)
-    try:
-        done, _ = await asyncio.wait({task, gone}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if task in done:
-            return task.result()
-        if done:
-            return None
-        raise TimeoutError
-    finally:
-        # Nothing uses its result now.
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _pass_back(
@@ -866,27 +815,7 @@ async def _pass_back(
     }
     if answer.content_type != _JSON:
         headers["Content-Disposition"] = _disposition(answer)
-    response = web.StreamResponse(status=answer.status, headers=headers)
-    access, caller = access_of(request), caller_of(request)
-    access.confirm(request)
-    await response.prepare(request)
-    try:
-        piece = b""
-        while True:
-            await _turn(request, piece)
-            async with asyncio.timeout(_SILENCE_S):
-                piece = await answer.content.readany()
-            if not piece:
-                break
-            if not access.still_admits(caller):
-                raise ConnectionAbortedError
-            await response.write(piece)
-    except (aiohttp.ClientError, OSError):
-        # Half of it is sent: the end of the connection shows that the rest is missing.
-        _hang_up(request)
-        return response
-    await response.write_eof()
-    return response
+    return await send_back(request, answer, headers)
 
 
 def _disposition(answer: aiohttp.ClientResponse) -> str:
@@ -896,47 +825,3 @@ def _disposition(answer: aiohttp.ClientResponse) -> str:
     safe = answer.content_type.startswith(_SHOWN_INLINE) and answer.content_type != "image/svg+xml"
     way = "inline" if safe and way.strip() == "inline" else "attachment"
     return f"{way};{rest}" if rest else way
-
-
-async def _stream_back(
-    request: web.Request, answer: aiohttp.ClientResponse, gone: asyncio.Task[Any]
-) -> web.StreamResponse:
-    """Answer with the server's events, while both ends are there and the caller may read them."""
-    if answer.content_type != _EVENTS:
-        raise ServerFailed("the server's answer is not an event stream", cause="bad_answer")
-    access, caller = access_of(request), caller_of(request)
-    access.confirm(request)
-    response = web.StreamResponse(
-        headers={hdrs.CONTENT_TYPE: _EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
-    # Its end closes the connection: the daemon, when it ends, does not wait for an idle one.
-    response.force_close()
-    await response.prepare(request)
-    loop = asyncio.get_running_loop()
-    heard = loop.time()
-    with contextlib.suppress(aiohttp.ClientError, OSError):
-        while loop.time() < heard + _SILENCE_S and access.still_admits(caller):
-            try:
-                piece = await _unless(gone, answer.content.readany(), LOOK_AFTER_S)
-            except TimeoutError:
-                continue
-            if not piece:
-                break
-            heard = loop.time()
-            if not access.still_admits(caller):
-                break
-            await response.write(piece)
-            await _turn(request, piece)
-    return response
-
-
-async def _turn(request: web.Request, piece: bytes) -> None:
-    """Wait, after a large piece, until the caller's next one may be passed on: else they would take all the time."""
-    if len(piece) >= READ_BYTES:
-        turns: Turns = request.app["turns"]
-        await turns.wait(caller_of(request).identity, PIECES_PER_TURN)
-
-
-def _hang_up(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()

@@ -14,6 +14,7 @@ from aiohttp import web
 from support import BASE, until
 
 from waportd.api import messages as module
+from waportd.api import passing
 from waportd.errors import PerhapsSent, ServerFailed
 from waportd.model import Port, ProcessState, User
 from waportd.quotas import PIECES_PER_TURN
@@ -264,7 +265,7 @@ class TestStream:
             await left.wait()
 
     async def test_it_ends_with_the_token(self, tcp, node, access, monkeypatch):
-        monkeypatch.setattr(module, "LOOK_AFTER_S", 0.05)
+        monkeypatch.setattr(passing, "LOOK_AFTER_S", 0.05)
         token, text = await access.tokens.create("test", ONE)
 
         async def tell(request):
@@ -528,7 +529,7 @@ class TestMedia:
                 await answer.read()
 
     async def test_a_body_that_stops_coming_is_given_up(self, server, node, monkeypatch):
-        monkeypatch.setattr(module, "PIECE_S", 0.2)
+        monkeypatch.setattr(passing, "PIECE_S", 0.2)
         reader, writer = await asyncio.open_unix_connection(str(server.path))
         head = f"POST {PATH}/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
         writer.write(head.encode() + b"{")
