@@ -47,8 +47,9 @@ async def stream(request: web.Request, produce: Callable[[Send], Awaitable[None]
     transport = request.transport
     if writer is None or transport is None:
         return response
-    # Data that the kernel does not take at once is waited for, not piled up.
-    transport.set_write_buffer_limits(high=0)
+    # Data that the kernel does not take at once is waited for, not piled up. Not 0: where nothing at all is left, the TLS
+    # of asyncio reaches that, too, and waits for more.
+    transport.set_write_buffer_limits(high=1)
 
     access, caller = access_of(request), caller_of(request)
 
