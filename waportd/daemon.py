@@ -106,6 +106,7 @@ class Daemon:
             server = ApiServer(make_app(supervisor, access, embedders))
             stack.push_async_callback(server.close)
             await server.start(listeners)
+            await self.listen(server)
             self.act(supervisor, manager, stack)
             stack.push_async_callback(_cancel, asyncio.create_task(_feed_watchdog(), name="watchdog"))
             stack.push_async_callback(_keep_uses, tokens)
@@ -136,6 +137,9 @@ class Daemon:
         The ``stack`` closes what has to be closed at the end.
         """
         return store, SingleHost(self._config.store.instances)
+
+    async def listen(self, server: ApiServer) -> None:
+        """Begin to answer other hosts: on its own, there are none."""
 
     def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:
         """Begin what a host does beside its users' requests: on its own, nothing."""

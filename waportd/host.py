@@ -1,10 +1,16 @@
 """This host, as far as its users depend on it: on its own it may do everything, in a fleet what its lease allows."""
 
+import dataclasses
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from waportd.model import Port, User
+from waportd.model import Assignment, Port, User
 from waportd.units import EnvironmentFolder
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 class Environments(Protocol):
@@ -23,8 +29,73 @@ class Environments(Protocol):
         """Return the ports that have an environment, in order."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """A host of a fleet, as the fleet knows it."""
+
+    name: str
+    address: str
+    """Where the other hosts reach it: IP:PORT."""
+    state: str
+    """What an administrator wants of it: ``active`` or ``draining``."""
+    alive: bool
+    """It holds its lease."""
+    users: int
+    capacity: int
+    """How many users it has at most."""
+    version: str
+    """Of waportd."""
+
+
+class Fleet(Protocol):
+    """The hosts that share the users: who has which user, and how one daemon calls another."""
+
+    @property
+    def name(self) -> str:
+        """The name of this host."""
+
+    def owners(self) -> Mapping[User, str]:
+        """Return the host of each user, as far as it is known here. The live table: to be read, not kept or changed."""
+
+    async def find(self, user: User) -> str | None:
+        """Return the host of a user; None where nobody has the user. Raises WaportdError where nothing is known yet."""
+
+    async def until_known(self, user: User) -> None:
+        """Return when it is known here which host has a new user, or after a second."""
+
+    def place(self, user: User, unfit: Collection[str]) -> str:
+        """Return the host for a new user, but none that is ``unfit``: this one where no other has more to give."""
+
+    def members(self) -> list[Member]:
+        """Return the hosts that have not left, by name. Raises WaportdError where nothing is known yet."""
+
+    def assignments(self, host: str) -> list[Assignment]:
+        """Return the users of a host as the fleet knows them, whether it answers or not. Raises WaportdError."""
+
+    def call(
+        self,
+        host: str,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None,
+    ) -> AbstractAsyncContextManager["aiohttp.ClientResponse"]:
+        """Call the daemon of another host; give the answer, whose body is still to be read, once its head is there.
+
+        ``target`` is path and query, quoted. There is no limit for the head, but the host has to hold its lease all
+        the while. Raises HostSilent, HostRefused, and the WaportdError that ends the ``body``.
+        """
+
+    def admit(self, certificate: Mapping[str, Any]) -> str:
+        """Return which host showed this certificate to call this one. Raises HostRefused where it may not."""
+
+
 class Host(Protocol):
     """What a host may do for its users."""
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """The hosts that share the users with this one; None for a host on its own."""
 
     @property
     def acts_at_once(self) -> bool:
@@ -47,6 +118,7 @@ class SingleHost:
     """A host that belongs to no fleet."""
 
     acts_at_once = True
+    fleet = None
 
     def __init__(self, folder: Path) -> None:
         """Have the environments in this folder."""

@@ -28,7 +28,7 @@ from waportd.errors import (
     WaportdError,
 )
 from waportd.history import History
-from waportd.host import Host, SingleHost
+from waportd.host import Fleet, Host, SingleHost
 from waportd.linking import Linking
 from waportd.lookout import Lookout, Raised
 from waportd.metrics import Metrics
@@ -220,6 +220,11 @@ class Supervisor:
         self._background.run(self._reconciler.reconcile(), "reconcile")
 
     # Reading
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """The hosts that share the users with this one; None for a host on its own."""
+        return self._host.fleet
 
     @property
     def unassigned(self) -> set[Port]:

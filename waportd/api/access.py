@@ -1,17 +1,20 @@
 """Who may call what.
 
 Over the unix socket the kernel says who calls (SO_PEERCRED, unix(7)), and anyone who may call may call everything. Over
-TCP a token says it, or a connect link for one user. The Host header is not checked against pages of other sites
+TCP a token says it, or a connect link for one user. Another host of the fleet, which TLS has identified, has let in its
+caller itself: it hands over who that is, and what the caller may do. The Host header is not checked against pages of other sites
 that rebind their name to this host: a browser sends neither of the two automatically.
 """
 
 import contextlib
 import dataclasses
+import json
 import logging
 import re
 import time
 import urllib.parse
-from collections.abc import Container, Hashable, Iterable
+from collections.abc import Container, Hashable, Iterable, Mapping
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 
@@ -19,10 +22,11 @@ from waportd.accounts import name_of, uid_of
 from waportd.api import audit
 from waportd.api.connections import Connection
 from waportd.api.operations import Scope
-from waportd.api.parameters import EXPIRES, SIGNATURE
+from waportd.api.parameters import EXPIRES, OF_USER, SIGNATURE, supervisor_of
 from waportd.api.throttle import Failures
 from waportd.connect_links import Links
 from waportd.errors import (
+    BadRequest,
     Conflict,
     Forbidden,
     LinkExpired,
@@ -64,6 +68,8 @@ _OWNER = "waportd.owner"
 """Where a request that was let in keeps the user that it concerns."""
 _CALLER = "waportd.caller"
 """Where a request keeps who sent it."""
+HANDED_OVER: Final = "Waportd-Caller"
+"""The header with which one host of a fleet shows another whose call it passes on. From anybody else it is not read."""
 
 
 def peer_uid(request: web.BaseRequest) -> int | None:
@@ -87,10 +93,16 @@ class Caller:
     """How often the key of all links had been changed when it was sent."""
     uid: int | None = None
     """Whose process called, over the unix socket."""
+    via: str | None = None
+    """The host of the fleet that passes the call on."""
+    there: tuple[str, str] = ("", "")
+    """To what the call counts there, and how the caller is named there."""
 
     @property
     def identity(self) -> Hashable:
         """To what a call counts: a uid, a token, all links of a user; None for nothing."""
+        if self.via is not None:
+            return self.via, self.there[0]
         if self.uid is not None or self.token is not None:
             return self.token if self.uid is None else self.uid
         return ("links", self.user) if self.user is not None else None
@@ -115,6 +127,24 @@ def caller_of(request: web.Request) -> Caller:
     return caller
 
 
+def is_passed_on(request: web.Request) -> bool:
+    """Return whether another host of the fleet passes this call on."""
+    return caller_of(request).via is not None
+
+
+def handed_over(request: web.Request) -> Mapping[str, str]:
+    """Return the headers that show another host who called, and what the caller may do."""
+    caller = caller_of(request)
+    # Every byte of it is ASCII, whatever a token is named.
+    document = {
+        "scope": caller.scope.name,
+        "user": caller.user,
+        "counts_to": repr(caller.identity),
+        "name": access_of(request).name(caller),
+    }
+    return {HANDED_OVER: json.dumps(document)}
+
+
 def by_link(request: web.Request) -> bool:
     """Return whether the caller has a connect link, and nothing else."""
     return caller_of(request).scope is Scope.LINK
@@ -128,6 +158,23 @@ def access_of(request: web.Request) -> "Access":
 
 def _holder(token: Token) -> Caller:
     return Caller(_SCOPES[token.kind], token.user, token=token.id)
+
+
+def _passed_on(request: web.Request, certificate: Mapping[str, Any]) -> Caller:
+    """Return the caller whose call another host passes on. Raises HostRefused, BadRequest."""
+    fleet = supervisor_of(request).fleet
+    assert fleet is not None
+    host = fleet.admit(certificate)
+    try:
+        said = json.loads(request.headers[HANDED_OVER])
+        user = None if said["user"] is None else OF_USER.parse(said["user"])
+        there = str(said["counts_to"]), str(said["name"])
+        return Caller(Scope[said["scope"]], user, via=host, there=there)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise BadRequest(
+            f"host {host} does not say whose call it passes on",
+            hint="run the same version of waportd on all hosts",
+        ) from None
 
 
 class Access:
@@ -213,6 +260,8 @@ class Access:
         """Return how the journal names who called."""
         if caller.uid is not None:
             return name_of(caller.uid)
+        if caller.via is not None:
+            return f"{caller.there[1]} on host {caller.via}"
         if caller.token is None:
             return f"a link of user {caller.user}"
         token = self.tokens.get(caller.token)
@@ -263,6 +312,9 @@ class Access:
                 f"user {name_of(uid)} may not call this socket",
                 hint="add the user to api.allow_users in the configuration and reload waportd",
             )
+        # Only connections of other hosts have TLS, which lets in nobody without a certificate.
+        if (certificate := request.get_extra_info("peercert")) is not None:
+            return _passed_on(request, certificate)
         if needed is Scope.PUBLIC:
             return Caller(Scope.PUBLIC)
         try:

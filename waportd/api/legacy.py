@@ -110,14 +110,20 @@ class PageStatus(Document):
 def operations() -> list[Operation]:
     """Return the operations of this resource."""
     return [
-        _operation("/api/qr", show_qr, "what the page draws", PageQr),
-        _operation("/api/port", show_port, "the port", PagePort),
+        _operation("/api/qr", show_qr, "what the page draws", PageQr, creates=True),
+        _operation("/api/port", show_port, "the port", PagePort, creates=True),
         _operation("/api/whatsapp-status", show_status, "the session", PageStatus, READERS),
     ]
 
 
 def _operation(
-    path: str, handler: Handler, description: str, document: type, also: frozenset[Scope] = frozenset()
+    path: str,
+    handler: Handler,
+    description: str,
+    document: type,
+    also: frozenset[Scope] = frozenset(),
+    *,
+    creates: bool = False,
 ) -> Operation:
     """Describe a call whose errors have the shape that the page reads: ``error`` and ``hint``."""
     error = of(PageError)
@@ -133,6 +139,7 @@ def _operation(
         (USER_ID,),
         also=also,
         lenient=True,
+        creates=creates,
         on_error=_error_in_shape,
     )
 

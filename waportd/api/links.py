@@ -59,6 +59,7 @@ def operations() -> list[Operation]:
             {201: Answer("the link", of(ConnectLink), example=examples.CONNECT_LINK)},
             (USER,),
             _WISH,
+            anywhere=True,  # it is signed with the key of the host that is asked, whose pages it opens
         ),
         Operation(
             "DELETE",

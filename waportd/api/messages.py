@@ -114,6 +114,7 @@ _DOCUMENT = record("ServersDocument")
 class Passed(Body[None]):
     """A body that is passed on to the user's server unread."""
 
+    goes_through = True
     document: Schema = dataclasses.field(default_factory=lambda: _OBJECT)
     others: Mapping[str, Schema] = dataclasses.field(default_factory=dict)
     """Its other content types than JSON."""

@@ -12,9 +12,9 @@ from aiohttp import web
 from waportd import __version__
 from waportd.api import examples
 from waportd.api.json_schema import BINARY, of
-from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.operations import HOST_ERRORS, Answer, Operation, Scope
 from waportd.api.parameters import EXPIRES, SIGNATURE, Parameter
-from waportd.api.problems import SERVERS_CODES, ProblemDocument
+from waportd.api.problems import FLEET_CODES, SERVERS_CODES, ProblemDocument
 from waportd.errors import (
     BadRequest,
     Forbidden,
@@ -268,6 +268,8 @@ def _kinds(operation: Operation) -> list[type[WaportdError]]:
         kinds += [Forbidden, Unauthorized, TooManyRequests]
     if operation.scope is Scope.LINK:
         kinds += [LinkInvalid, LinkExpired]
+    if operation.whose is not None:
+        kinds += HOST_ERRORS
     if operation.body is not None:
         kinds += [TooLarge, TooSlow]
     return kinds
@@ -296,7 +298,7 @@ def _problem(operations: Iterable[Operation]) -> Schema:
     """Describe a problem document, with all codes that there are."""
     schema = of(ProblemDocument)
     kinds = {kind for operation in operations for kind in _kinds(operation)} | {NotFound, MethodNotAllowed}
-    codes = {found.code for kind in kinds for found in _refined(kind)} | SERVERS_CODES
+    codes = {found.code for kind in kinds for found in _refined(kind)} | SERVERS_CODES | FLEET_CODES
     members = {
         **schema["properties"],
         "code": {**schema["properties"]["code"], "enum": sorted(codes)},

@@ -13,11 +13,24 @@ from typing import Any, Final
 from aiohttp import web
 
 from waportd.api import audit
-from waportd.api.parameters import EXPIRES, OF_USER, SIGNATURE, Body, Parameter, read_body, read_parameters
+from waportd.api.parameters import (
+    EXPIRES,
+    OF_USER,
+    SIGNATURE,
+    USER,
+    USER_ID,
+    Body,
+    Parameter,
+    read_body,
+    read_parameters,
+)
 from waportd.api.problems import Handler, answer_to, problem
 from waportd.errors import (
     BadRequest,
     Conflict,
+    HostRefused,
+    HostSilent,
+    NotHere,
     PortsExhausted,
     ServerFailed,
     ShuttingDown,
@@ -26,6 +39,7 @@ from waportd.errors import (
     TooManyRunning,
     WaportdError,
 )
+from waportd.model import User
 from waportd.systemd.manager import AccessDenied, BusTimeout, SystemdError, UnitBusy, UnitMasked
 from waportd.value_types import Schema
 
@@ -44,6 +58,8 @@ CHANGE_ERRORS = (
 """What may prevent a change of a server."""
 START_ERRORS = (*CHANGE_ERRORS, PortsExhausted, TooManyRunning)
 """What may prevent a start."""
+HOST_ERRORS = (NotHere, HostSilent, HostRefused)
+"""What may prevent a call of another host of a fleet."""
 
 
 class Scope(enum.IntEnum):
@@ -111,8 +127,19 @@ class Operation:
     """Its path shows who writes to which person, so no journal line holds it."""
     traffic: bool = False
     """It changes no settings, and may be made many times a second: the caller is not recorded."""
+    creates: bool = False
+    """It makes a user who is not there yet."""
+    anywhere: bool = False
+    """Each host of a fleet answers it for the users of all."""
     on_error: Callable[[WaportdError], web.Response] = problem
     """Answers an error; the web front end's own page needs another shape."""
+
+    @property
+    def whose(self) -> Parameter[User] | None:
+        """What names the user whose host answers it; None where each host of a fleet does."""
+        if self.anywhere:
+            return None
+        return next((one for one in self.parameters if one in {USER, USER_ID}), None)
 
     def route(self) -> web.RouteDef:
         """Return the route that answers it."""

@@ -63,6 +63,7 @@ def operations() -> list[Operation]:
             (USER,),
             _REQUEST,
             errors=(AlreadyLinked, TooManyRequests, *START_ERRORS),
+            creates=True,
         ),
         Operation(
             "DELETE",

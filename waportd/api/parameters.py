@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, cast
 
 from aiohttp import web
 
@@ -167,6 +167,8 @@ class Body(Generic[T]):
     example: str = "nothing"
     title: str = ""
     """The name of its description, where several calls take it or clients need a name for it."""
+    goes_through: ClassVar[bool] = False
+    """It is not read here, but as it is passed on."""
 
     @property
     def required(self) -> bool:

@@ -33,6 +33,12 @@ SERVERS_CODES: Final = frozenset(
 """The codes with which a user's server refuses a call that goes through to it (`server/*.js`, `relay`)."""
 
 
+FLEET_CODES: Final = frozenset(
+    {"engine_conflict", "engine_unavailable", "epoch_unsettled", "no_lease", "no_room"}
+)
+"""The codes with which a host refuses that belongs to a fleet (`waportd.fleet`, which a host on its own has not loaded)."""
+
+
 class ProblemDocument(Document):
     """RFC 9457."""
 

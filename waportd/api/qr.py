@@ -76,6 +76,7 @@ def operations() -> list[Operation]:
             },
             (USER, _FORMAT, _TIMEOUT, _KNOWN),
             errors=(UnknownUser, NoCode, *START_ERRORS),
+            creates=True,
         )
     ]
 

@@ -4,7 +4,9 @@ import asyncio
 import functools
 import logging
 import socket
-from collections.abc import Hashable, Iterable
+import ssl
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -13,6 +15,7 @@ from waportd.api import (
     changes,
     docs_page,
     events,
+    forward,
     health,
     history,
     host,
@@ -31,13 +34,13 @@ from waportd.api import (
     users,
 )
 from waportd.api.access import Access, peer_uid
-from waportd.api.connections import Connection, Door, Turns
+from waportd.api.connections import BACKLOG, Connection, Door, TiedHandler, Turns
 from waportd.api.cross_site import refuse_other_sites
 from waportd.api.operations import Operation
 from waportd.api.problems import Handler, problems
 from waportd.api.response_cache import ResponseCache
 from waportd.config import Address
-from waportd.quotas import READ_BYTES, TCP_CONNECTIONS, UNIX_CONNECTIONS, Share
+from waportd.quotas import FIRST_REQUEST_S, READ_BYTES, TCP_CONNECTIONS, UNIX_CONNECTIONS, Share
 from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -69,6 +72,13 @@ MAX_BODY_BYTES = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
 _DRAIN_S = 6.0
 """Seconds that open requests are given at the end."""
+_OPTIONS: Final[Mapping[str, Any]] = {
+    "access_log": None,  # none, as AppRunner takes it
+    "keepalive_timeout": 75.0,
+    "read_bufsize": READ_BYTES,
+    "auto_decompress": False,  # a small body could grow without end; none that the API knows is compressed
+}
+"""How aiohttp serves each connection."""
 IDLE_DRAIN_S = 1.5
 """Seconds that idle connections are given at the end: a busy client uses them again and is asked to close."""
 
@@ -93,8 +103,10 @@ def make_app(
     app["response_cache"] = ResponseCache(supervisor, access, enabled=supervisor.shortcuts.response_cache)
     app["max_body"] = MAX_BODY_BYTES
     app["traffic"] = _Traffic()
-    app["operations"] = operations()
-    app.add_routes(operation.route() for operation in app["operations"])
+    app["operations"] = known = operations()
+    if (fleet := supervisor.fleet) is not None:
+        known = [forward.across(fleet, operation) for operation in known]
+    app.add_routes(operation.route() for operation in known)
     return app
 
 
@@ -133,6 +145,8 @@ class ApiServer:
         self._runner = web.AppRunner(app, handle_signals=False)
         self.doors: list[Door] = []
         """That over TCP, and that of the unix socket."""
+        self._hosts: asyncio.Server | None = None
+        """Where the other hosts of the fleet come in."""
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Begin to answer."""
@@ -150,6 +164,18 @@ class ApiServer:
         for listener in sockets:
             self.doors[listener.family == socket.AF_UNIX].open(listener)
 
+    async def start_for_hosts(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
+        """Begin to answer the other hosts of the fleet, too. They have limited their callers already."""
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None
+        self._hosts = await loop.create_server(
+            lambda: TiedHandler(server, loop=loop, **_OPTIONS, lingering_time=0),
+            sock=listener,
+            ssl=tls,
+            ssl_handshake_timeout=FIRST_REQUEST_S,
+            backlog=BACKLOG,
+        )
+
     def _connection(self, door: Door, caller: Hashable, share: Share) -> Connection:
         return Connection(
             door,
@@ -157,10 +183,7 @@ class ApiServer:
             share,
             self._runner.server,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # none, as AppRunner takes it
-            keepalive_timeout=75.0,
-            read_bufsize=READ_BYTES,
-            auto_decompress=False,  # a small body could grow without end; none that the API knows is compressed
+            **_OPTIONS,
         )
 
     async def _answer(self, through_app: Handler, request: web.Request) -> web.StreamResponse:
@@ -192,6 +215,8 @@ class ApiServer:
         loop = asyncio.get_running_loop()
         for door in self.doors:
             door.shut()
+        if self._hosts is not None:
+            self._hosts.close()
         server = self._runner.server
         assert server is not None
         began = loop.time()

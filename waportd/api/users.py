@@ -55,6 +55,7 @@ def operations() -> list[Operation]:
             (USER, WAIT, TIMEOUT),
             OPTIONS,
             errors=(UnknownEngine, UnknownUser, *START_ERRORS),
+            creates=True,
         ),
         Operation(
             "PATCH",

@@ -6,20 +6,24 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from waportd.api.server import ApiServer
 from waportd.concurrency import Background
 from waportd.config import Bus, Config
-from waportd.daemon import DEFAULT_CONFIG, Daemon
+from waportd.daemon import DEFAULT_CONFIG, Daemon, SocketInUse
 from waportd.errors import WaportdError
+from waportd.fleet import addresses
 from waportd.fleet.agent import Agent
 from waportd.fleet.boot_clock import BootClock
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.host import FleetHost
+from waportd.fleet.identity import Identity
 from waportd.fleet.lease import OwnLease
 from waportd.fleet.logins import Logins
 from waportd.fleet.membership import Membership
 from waportd.fleet.moves import Moves
+from waportd.fleet.others import Others
 from waportd.fleet.settings import FOLDER, SNAPSHOT_KEY, Settings
 from waportd.fleet.snapshot_store import SnapshotStore
 from waportd.fleet.store import read_members
@@ -56,6 +60,7 @@ class FleetDaemon(Daemon):
         self._bus = config.systemd.bus
         self._keys: FleetKeys | None = None
         self._host: FleetHost
+        self._identity: Identity
 
     async def join(
         self, store: SqliteStore, stack: contextlib.AsyncExitStack
@@ -76,8 +81,23 @@ class FleetDaemon(Daemon):
         )
         if settings.snapshots:
             self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
-        self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s)
+        self._identity = Identity.load(settings.folder, settings.name)
+        others = Others(self._identity, lambda: self._host.follower.state)
+        stack.push_async_callback(others.close)
+        self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s, others)
         return self._host.store, self._host
+
+    async def listen(self, server: ApiServer) -> None:
+        """Begin to answer the other hosts, on the port after that of the lease. Raises SocketInUse."""
+        address = self._settings.address
+        try:
+            listener = addresses.listen(address, addresses.DAEMON)
+        except OSError as error:
+            raise SocketInUse(
+                f"the port after {address} cannot be opened: {error.strerror}",
+                hint="the other hosts call waportd there: free that port, or correct `address` in fleet.yaml",
+            ) from error
+        await server.start_for_hosts(listener, self._identity.server)
 
     def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:
         """Begin to follow the fleet, and have the lease held."""

@@ -9,6 +9,7 @@ from waportd.fleet.follower import Follower
 from waportd.fleet.lease import Environments, OwnLease
 from waportd.fleet.membership import Membership, Standing
 from waportd.fleet.store import FleetStore
+from waportd.host import Fleet
 from waportd.model import Port, User
 from waportd.store import SqliteStore
 
@@ -36,14 +37,16 @@ class FleetHost:
         lease: OwnLease,
         membership: Membership,
         now: Callable[[], float],
+        fleet: Fleet | None = None,
     ) -> None:
-        """Count by the clock ``now`` of the membership, in seconds."""
+        """Count by the clock ``now`` of the membership, in seconds; ``fleet`` is how the API sees the other hosts."""
         self.name = name
         self.engine = engine
         self.lease = lease
         self.membership = membership
         self.store = FleetStore(local, engine, lambda: lease.current().lease)
         self.follower = Follower(engine, membership, now)
+        self.fleet = fleet
         self._now = now
         self._elsewhere: tuple[State | None, dict[Port, str]] = (None, {})
 

@@ -14,6 +14,8 @@ _CERTIFICATES: Final = {
     62: ("wrong_name", "the certificate of another host"),
 }
 """X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED and _HOSTNAME_MISMATCH (OpenSSL's x509_vfy.h): cause and words."""
+_RETRY_AFTER_S: Final = 5
+"""Seconds after which a host that was silent may be back, or its users elsewhere."""
 _MAX_TEXT: Final = 500
 """Characters that are repeated of what another host says."""
 
@@ -22,10 +24,12 @@ class BadAddress(OSError):
     """The list of members has no address of a host, or none that can be used."""
 
 
-def silence(host: str, what: str) -> HostSilent:
+def silence(host: str, what: str, cause: str | None = None) -> HostSilent:
     """Return the error for a host that gave no sign; ``what`` follows its name."""
     return HostSilent(
         f"host {host} {what}",
+        cause=cause,
+        retry_after=_RETRY_AFTER_S,
         hint=f"look whether host {host} is up, and reached: `waportctl doctor` there and here",
     )
 
@@ -73,7 +77,8 @@ def fault(host: str, error: OSError | aiohttp.ClientError) -> HostSilent | HostR
                 hint=f"correct the address of host {host}, or free that port there",
             )
         case aiohttp.ClientConnectorError():
-            return silence(host, f"is not reached: {error.os_error.strerror or 'the connection was reset'}")
+            reason = error.os_error.strerror or "the connection was reset"
+            return silence(host, f"is not reached: {reason}", HostSilent.NOT_REACHED)
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
             # That is all that asyncio's TLS lets see of a host that does not take our certificate.
             return HostRefused(

@@ -1,0 +1,151 @@
+"""Hosts of one fleet as web apps see them: the whole API on fakes, with real TLS from daemon to daemon.
+
+What an engine would do is played: all hosts see one state at once.
+"""
+
+import contextlib
+import dataclasses
+import socket
+
+import aiohttp
+from contract import keeps_its_word
+from fakes import FakeSystemd, MemoryStore, Messages
+from fleet_states import fleet as state_of
+from support import access_for, settled
+from talking import identity
+
+from waportd.api.server import ApiServer, make_app
+from waportd.config import PortRange
+from waportd.fleet import addresses
+from waportd.fleet.engine import Host, HostState, Row
+from waportd.fleet.others import Others
+from waportd.host import SingleHost
+from waportd.shortcuts import ALL
+from waportd.supervisor import Supervisor
+
+
+class Fleet:
+    """Some hosts; each test breaks what it is about."""
+
+    def __init__(self, folder, config):
+        self.folder, self.config = folder, config
+        self.state = state_of((), revision=1)
+        self.sites = {}
+        self._open = contextlib.AsyncExitStack()
+
+    async def add(self, name, **options):
+        """Have one more host, which serves."""
+        self.sites[name] = site = Site(self, name, len(self.sites), **options)
+        await site.open(self._open)
+        return site
+
+    def describe(self, name, **values):
+        """Change what is known of a host."""
+        hosts = {host.name: host for host in self.state.hosts}
+        hosts[name] = dataclasses.replace(hosts[name], **values)
+        self.state = dataclasses.replace(self.state, hosts=tuple(hosts.values()))
+
+    def know(self, name, address, capacity=100):
+        host = Host(name, address, HostState.ACTIVE, "1.0", capacity, 0.0, alive=True, incarnation=7)
+        self.state = dataclasses.replace(self.state, hosts=(*self.state.hosts, host))
+
+    def put(self, row):
+        rows = {one.user: one for one in self.state.rows} | {row.user: row}
+        self.state = dataclasses.replace(self.state, rows=tuple(rows.values()))
+
+    async def close(self):
+        await self._open.aclose()
+
+
+class Store(MemoryStore):
+    """Puts its users on the list of the fleet."""
+
+    def __init__(self, fleet, name):
+        super().__init__()
+        self.fleet, self.name = fleet, name
+
+    async def put(self, assignments):
+        await super().put(assignments)
+        for one in assignments:
+            self.fleet.put(Row(one.user, one.port, self.name, document={"linked": one.linked}))
+
+
+class Site:
+    """One host: its daemon, and a client on its unix socket."""
+
+    def __init__(self, fleet, name, number, *, capacity=100, serves=True):
+        self.fleet, self.name, self.capacity, self.serves = fleet, name, capacity, serves
+        base = fleet.config.ports.base + 20 * number
+        self.config = dataclasses.replace(
+            fleet.config,
+            store=dataclasses.replace(fleet.config.store, directory=fleet.folder / name),
+            ports=dataclasses.replace(
+                fleet.config.ports,
+                base=base,
+                range=PortRange(base, base + 10),
+                overflow=PortRange(base + 11, base + 19),
+            ),
+        )
+        self.socket = fleet.folder / f"{name}.sock"
+
+    async def open(self, stack):
+        (self.fleet.folder / self.name / "instances").mkdir(parents=True)
+        who = identity(self.fleet.folder, self.name)
+        self.others = Others(who, lambda: self.fleet.state)
+        stack.push_async_callback(self.others.close)
+        host = SingleHost(self.config.store.instances)
+        host.fleet = self.others
+        self.store = Store(self.fleet, self.name)
+        self.systemd = FakeSystemd()
+        stack.push_async_callback(self.systemd.close)
+        self.supervisor = Supervisor(self.config, self.store, self.systemd, ALL, host)
+        stack.push_async_callback(self.supervisor.close)
+        await self.supervisor.start()
+        await settled(self.supervisor)
+        self.access = access_for(store=self.store)
+        app = make_app(self.supervisor, self.access)
+        app.middlewares.insert(1, keeps_its_word)
+        self.server = ApiServer(app)
+        stack.push_async_callback(self.end)
+        unix = socket.socket(socket.AF_UNIX)
+        unix.bind(str(self.socket))
+        tcp = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{tcp.getsockname()[1]}"
+        await self.server.start([unix, tcp])
+        listener = socket.create_server(("127.0.7.1", 0))
+        address, port = listener.getsockname()
+        self.fleet.know(self.name, f"{address}:{port - addresses.DAEMON}", self.capacity)
+        if self.serves:
+            await self.server.start_for_hosts(listener, who.server)
+        else:
+            listener.close()
+        connector = aiohttp.UnixConnector(str(self.socket), limit=0)
+        self.api = await stack.enter_async_context(
+            aiohttp.ClientSession("http://localhost", connector=connector)
+        )
+        self.tcp = await stack.enter_async_context(aiohttp.ClientSession(self.url))
+
+    async def end(self):
+        """End as the daemon does."""
+        if self.supervisor.registry.released:
+            return
+        self.supervisor.registry.release()
+        await self.server.drain()
+        await self.server.close()
+
+    async def call(self, method, path, expected=200, *, over=None, **options):
+        """Call this host; return what it answers."""
+        async with (over or self.api).request(method, path, **options) as answer:
+            content = await answer.read()
+            assert answer.status == expected, content
+            return await answer.json(content_type=None) if content else None
+
+    async def has(self, user):
+        """Have a user."""
+        return await self.call("PUT", f"/v1/users/{user}?wait=none", 201)
+
+    def linked(self, user):
+        """Have a user whose server answers about messages."""
+        messages = Messages()
+        self.systemd.prepare = lambda server: setattr(server, "on_messages", messages.handle)
+        return messages

@@ -1,0 +1,216 @@
+"""The other hosts as this host's API sees them: who has which user, and calls from daemon to daemon.
+
+A `waportd.host.Fleet`. What it knows follows from the newest state of the fleet.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from typing import Any, Final, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from waportd.errors import HostRefused, HostSilent
+from waportd.fleet import addresses, placement
+from waportd.fleet.callers import Callers
+from waportd.fleet.engine import EngineUnavailable, Host, HostState, State
+from waportd.fleet.identity import Identity
+from waportd.fleet.peer_calls import CALL_S
+from waportd.fleet.peer_faults import fault, silence
+from waportd.fleet.record import assignment_of
+from waportd.host import Member
+from waportd.model import Assignment, User
+from waportd.relay import Upload
+
+T = TypeVar("T")
+
+LOOK_S: Final = 2.0
+"""Seconds between two looks whether a host that has not answered yet holds its lease."""
+FIRST_S: Final = 2.0
+"""Seconds that a call waits for the engine's first answer, just after this daemon has started."""
+_KNOWN_S: Final = 1.0
+"""Seconds in which a change is seen that another host has made; some milliseconds are usual."""
+_POLL_S: Final = 0.01
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT"})
+"""Calls that may be made once more: what they did the first time, they do again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Known:
+    """What follows from one state."""
+
+    state: State | None
+    owners: Mapping[User, str]
+    hosts: Mapping[str, Host]
+
+
+class Others:
+    """The fleet around one host."""
+
+    def __init__(self, identity: Identity, newest: Callable[[], State | None]) -> None:
+        """Speak with the identity of this host. An event loop has to run.
+
+        ``newest`` returns the newest state of the fleet; None until the engine was read for the first time.
+        """
+        self.name = identity.name
+        self._newest = newest
+        self._known = _Known(None, {}, {})
+        self._callers = Callers(self._hosts)
+        self._http = addresses.client(identity, self._hosts, connect_s=CALL_S)
+
+    async def close(self) -> None:
+        """End all calls."""
+        await self._http.close()
+
+    # Who has whom
+
+    def owners(self) -> Mapping[User, str]:
+        """Return the host of each user, as far as it is known here."""
+        return self._now().owners
+
+    async def find(self, user: User) -> str | None:
+        """Return the host of a user; None where nobody has the user. Raises EngineUnavailable."""
+        await _wait_for(lambda: self._newest() is not None, FIRST_S)
+        self._state()
+        return self.owners().get(user)
+
+    async def until_known(self, user: User) -> None:
+        """Return when it is known here which host has a new user, or after a second."""
+        await _wait_for(lambda: user in self.owners(), _KNOWN_S)
+
+    def place(self, user: User, unfit: Collection[str]) -> str:
+        """Return the host for a new user: this one where no other is known to have room."""
+        state = self._newest()
+        if state is None or not state.settled:
+            return self.name
+        try:
+            return placement.place(user, state, unfit=unfit)
+        except placement.NoRoom:
+            return self.name
+
+    def members(self) -> list[Member]:
+        """Return the hosts that have not left, by name. Raises EngineUnavailable."""
+        state = self._state()
+        users = Counter(row.host for row in state.rows)
+        return [
+            Member(
+                host.name, host.address, host.state, host.alive, users[host.name], host.capacity, host.version
+            )
+            for host in sorted(state.hosts, key=lambda each: each.name)
+            if host.state is not HostState.LEFT
+        ]
+
+    def assignments(self, host: str) -> list[Assignment]:
+        """Return the users of a host as the engine has them. Raises EngineUnavailable."""
+        return [assignment_of(row) for row in self._state().rows if row.host == host]
+
+    # Calls
+
+    @contextlib.asynccontextmanager
+    async def call(
+        self,
+        host: str,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Call the daemon of another host; give the answer once its head is there. Raises HostSilent, HostRefused."""
+        upload = Upload(body) if isinstance(body, AsyncIterator) else None
+        data = upload.body if upload else body
+        repeatable = upload is None and method in _REPEATABLE
+
+        async def ask() -> aiohttp.ClientResponse:
+            url = URL(addresses.base(host, self._hosts, addresses.DAEMON) + target, encoded=True)
+            return await self._http.request(method, url, headers=headers, data=data, allow_redirects=False)
+
+        try:
+            answer = await self._while_alive(host, _asked(ask, repeatable=repeatable))
+        except (OSError, aiohttp.ClientError) as error:
+            raise (upload and upload.error) or _fault(host, error) from error
+        try:
+            yield answer
+        finally:
+            answer.close()
+
+    def admit(self, certificate: Mapping[str, Any]) -> str:
+        """Return which host showed this certificate. Raises HostRefused."""
+        return self._callers.admit(certificate)
+
+    async def _while_alive(self, host: str, work: Coroutine[Any, Any, T]) -> T:
+        """Return what work returns. Raises HostSilent once the host holds no lease."""
+        task = asyncio.ensure_future(work)
+        try:
+            while self._is_alive(host):
+                done, _ = await asyncio.wait({task}, timeout=LOOK_S)
+                if done:
+                    return task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        raise silence(host, "holds no lease: its users go to other hosts")
+
+    def _is_alive(self, host: str) -> bool:
+        known = self._hosts().get(host)
+        return known is not None and known.alive
+
+    # What is known
+
+    def _hosts(self) -> Mapping[str, Host]:
+        return self._now().hosts
+
+    def _state(self) -> State:
+        state = self._newest()
+        if state is None:
+            raise EngineUnavailable(
+                "this host does not know yet which host has which user: the engine has not answered since waportd started",
+                hint="`waportctl fleet status` asks the engine, too",
+                retry_after=1,
+            )
+        return state
+
+    def _now(self) -> _Known:
+        state = self._newest()
+        if state is not self._known.state and state is not None:
+            self._known = _Known(
+                state,
+                {User(row.user): row.host for row in state.rows},
+                {host.name: host for host in state.hosts},
+            )
+        return self._known
+
+
+async def _asked(
+    ask: Callable[[], Awaitable[aiohttp.ClientResponse]], *, repeatable: bool
+) -> aiohttp.ClientResponse:
+    """Make a call, once more where a connection that was kept has ended: a daemon that restarts closes them."""
+    try:
+        return await ask()
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        if not repeatable:
+            raise
+        return await ask()
+
+
+def _fault(host: str, error: OSError | aiohttp.ClientError) -> HostSilent | HostRefused:
+    match error:
+        case aiohttp.ServerTimeoutError():
+            return silence(host, f"is not reached within {CALL_S:g} s", HostSilent.NOT_REACHED)
+        case aiohttp.ClientConnectorError():
+            return fault(host, error)
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+            return silence(host, "closed the connection without an answer")
+    return fault(host, error)
+
+
+async def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:
+    """Return when a condition holds, or after so many seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit_s
+    while not condition() and loop.time() < deadline:  # noqa: ASYNC110  # the one event is the agent's
+        await asyncio.sleep(_POLL_S)
