@@ -45,9 +45,10 @@ class Assignments:
 
     def _told(self, instance: Instance) -> Instance:
         """Return an instance with the settings for its server's next start."""
-        assignment = instance.assignment
+        assignment, fleet = instance.assignment, self._host.fleet
         return dataclasses.replace(
             instance,
+            host=fleet.name if fleet else None,
             engine=engines.chosen(assignment, self._config),
             proxy=proxies.shown(proxies.chosen(assignment, self._config)),
         )

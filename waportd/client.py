@@ -298,7 +298,7 @@ class Process(_Result):
     """The process of a user's server, as systemd sees it."""
 
     state: str = "stopped"
-    """stopped, starting, running, stopping, failed or crash_loop."""
+    """stopped, starting, running, stopping, failed, crash_loop or unreachable."""
     since: dt.datetime | None = None
     message: str = ""
     cause: str | None = None
@@ -468,9 +468,11 @@ class User(_Result):
     """A user and the server that is the user's own."""
 
     user: str = ""
+    host: str | None = None
+    """The host of the fleet that has the user; None on a host of its own."""
     port: int = 0
     url: str | None = None
-    """The address of the server, http://localhost:<port>; None while systemd does not hold the port for it."""
+    """The address of the server, http://localhost:<port>, on that host; None while systemd does not hold the port for it."""
     unit: str = ""
     desired: str = "running"
     """running, stopped or deleted."""
@@ -725,6 +727,23 @@ class Host(_Result):
     memory_per_session: int = 0
     more_sessions: int | None = None
     """How many more servers fit; None where no limit is set."""
+
+
+@dataclass(frozen=True)
+class FleetHost(_Result):
+    """A host of the fleet."""
+
+    name: str = ""
+    address: str = ""
+    """Where the others reach it: IP:PORT."""
+    state: str = "active"
+    """active or draining."""
+    alive: bool = False
+    """It holds its lease."""
+    users: int = 0
+    capacity: int = 0
+    """How many users it has at most."""
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -1028,9 +1047,13 @@ class Client:
 
     # Users
 
-    def users(self, *, usage: bool = False) -> list[User]:
-        """Return all users by port; with ``usage`` also their memory and CPU, which takes longer."""
-        document = self._get("/v1/users", {"usage": "true"} if usage else None)
+    def users(self, *, usage: bool = False, host: str | None = None) -> list[User]:
+        """Return all users by port; with ``usage`` also their memory and CPU, which takes longer.
+
+        In a fleet these are the users of all hosts, or of the one named ``host``: ``self`` is the one that is asked.
+        """
+        query = ({"usage": "true"} if usage else {}) | ({} if host is None else {"host": host})
+        document = self._get("/v1/users", query or None)
         return [User.of(user) for user in _parts(document.get("users"))]
 
     def status(self, user: str | int) -> User:
@@ -1430,6 +1453,10 @@ class Client:
             memory_total=memory.get("total", 0),
             memory_available=memory.get("available", 0),
         )
+
+    def hosts(self) -> list[FleetHost]:
+        """Return the hosts of the fleet, by name; none where the daemon belongs to no fleet."""
+        return [FleetHost._of(host) for host in _parts(self._get("/v1/hosts").get("hosts"))]  # noqa: SLF001
 
     def last_hours(self, hours: int = 24) -> LastHours:
         """Return how users, memory, processor and messages were in the last hours, minute by minute: 24 hours at most."""

@@ -88,6 +88,14 @@ class UnknownUser(WaportdError):
     title = "Unknown user"
 
 
+class UnknownHost(WaportdError):
+    """The fleet has no host of that name."""
+
+    code = "unknown_host"
+    status = 404
+    title = "Unknown host"
+
+
 class UnknownToken(WaportdError):
     """There is no token with that id."""
 

@@ -66,7 +66,7 @@ class Fleet(Protocol):
     def place(self, user: User, unfit: Collection[str]) -> str:
         """Return the host for a new user, but none that is ``unfit``: this one where no other has more to give."""
 
-    def members(self) -> list[Member]:
+    async def members(self) -> list[Member]:
         """Return the hosts that have not left, by name. Raises WaportdError where nothing is known yet."""
 
     def assignments(self, host: str) -> list[Assignment]:

@@ -163,7 +163,7 @@ class _Everything(Collector):
         servers = GaugeMetricFamily(
             "waportd_servers", "Servers by the state of their process.", labels=["state"]
         )
-        for state in ProcessState:
+        for state in set(ProcessState) - {ProcessState.UNREACHABLE}:
             servers.add_metric([state], processes[state])
         yield servers
         counted = collections.Counter(

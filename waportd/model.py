@@ -91,6 +91,8 @@ class ProcessState(enum.StrEnum):
     STOPPING = "stopping"
     FAILED = "failed"
     CRASH_LOOP = "crash_loop"
+    UNREACHABLE = "unreachable"
+    """The host that has the user does not answer; never that of a user of this host."""
 
 
 AT_REST: Final = {ProcessState(state) for state in CONTRACT["at_rest"]}

@@ -39,6 +39,8 @@ class Instance:
     """The version of whatsapp-web.js for the server's next start."""
     proxy: str = AUTO
     """The proxy for its browser's next start, without the password."""
+    host: str | None = None
+    """The host of the fleet that has the user; None on a host of its own."""
     held: bool = False
     """systemd holds the port for the user, so that callers reach no other program."""
 

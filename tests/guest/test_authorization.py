@@ -87,6 +87,7 @@ DONE = {
     "POST /pairing-code": 409,  # a phone is linked
     "DELETE /pairing-code": 204,
     "GET /media/{id}": 404,
+    "GET /v1/hosts/{host}": 404,  # this one belongs to no fleet
 }
 """What is answered where it is not 200."""
 FILES = {
@@ -322,7 +323,9 @@ def test_who_may_call_the_api(guarded, everybody, row):
         identifier = everybody.new_token("user:3")["id"] if path == "/v1/tokens/{id}" else ""
         if passes:
             identifier = IDS.get(passes[1], WHO)
-        target = path.format(user=2, port=5002, name="base.css", id=identifier, number="5511988887777")
+        target = path.format(
+            user=2, port=5002, name="base.css", id=identifier, number="5511988887777", host="a"
+        )
         said = everybody.calls_api(who, method, target, QUERIES.get(call, ""), BODIES.get(row))
         if passes and isinstance(said, int) and said not in {400, 401, 403}:
             return "yes"  # whatever the server made of it, the call got there

@@ -325,7 +325,7 @@ def test_no_query_is_answered_with_a_failure_of_ours(daemon, data):
     pairs = st.tuples(st.sampled_from(known or ["x"]), meant | st.text(max_size=20))
     query = data.draw(st.lists(pairs, max_size=3))
     owner = [(one.name, "1") for one in operation.parameters if one.kind is OF_USER and one.place == "query"]
-    target = operation.path.format(user="1", port=BASE, name="base.css", id="0" * 12, number="1")
+    target = operation.path.format(user="1", port=BASE, name="base.css", id="0" * 12, number="1", host="a")
     told = urllib.parse.urlencode([*owner, *query], errors="surrogatepass")
     with daemon.connect() as connection:
         connection.sendall(get(f"{target}?{told}", "Connection: close"))

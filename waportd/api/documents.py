@@ -139,7 +139,10 @@ class SummaryDocument(Document):
 class ProcessDocument(Document):
     """A server's process."""
 
-    state: Annotated[ProcessState, "What systemd says of the server's process."]
+    state: Annotated[
+        ProcessState,
+        "What systemd says of the server's process; `unreachable` where the host that has the user does not answer.",
+    ]
     since: Annotated[Moment | None, "When it entered that state."]
     message: Annotated[str, "The state, in words."]
     cause: Cause
@@ -211,10 +214,13 @@ class UserDocument(Document):
     """A user's server. It holds no secret: the QR code has its own resource."""
 
     user: Annotated[str, "Whose server it is."]
+    host: Annotated[
+        str | None, "The host of the fleet that has the user; null on a host that belongs to no fleet."
+    ]
     port: Annotated[int, "The port of the server."]
     url: Annotated[
         str | None,
-        "The address of the server, for calls of the web app; null where the port is not held for it, as after a stop: "
+        "The address of the server, for calls of the web app on that host; null where the port is not held for it, as after a stop: "
         "another program may listen there.",
     ]
     unit: Annotated[str, "The systemd unit."]
@@ -304,6 +310,7 @@ def user(instance: Instance, usage: Usage | None = None) -> UserDocument:
     moving_to = assignment.moving_to
     return UserDocument(
         user=assignment.user,
+        host=instance.host,
         port=assignment.port,
         url=url(instance),
         unit=service_unit(assignment.port),
@@ -449,6 +456,7 @@ def veiled(instance: Instance) -> Instance:
         process=dataclasses.replace(process, pid=None, message=message, hint=hint),
         session=session,
         proxy=AUTO,
+        host=None,
     )
 
 

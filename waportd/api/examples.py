@@ -14,6 +14,7 @@ PROBLEM: Final[dict[str, Any]] = {
 }
 USER: Final[dict[str, Any]] = {
     "user": "2",
+    "host": None,
     "port": 5002,
     "url": "http://localhost:5002",
     "unit": "whatsapp@5002.service",

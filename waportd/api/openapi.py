@@ -57,6 +57,7 @@ TITLES: Final = {
     "health": "Health",
     "history": "The last hours",
     "host": "Host",
+    "hosts": "Hosts of the fleet",
     "metrics": "Metrics",
     "openapi": "This document",
     "docs_page": "The API, to read",

@@ -60,6 +60,10 @@ START_ERRORS = (*CHANGE_ERRORS, PortsExhausted, TooManyRunning)
 """What may prevent a start."""
 HOST_ERRORS = (NotHere, HostSilent, HostRefused)
 """What may prevent a call of another host of a fleet."""
+UNKNOWN_FLEET: Final[Mapping[int, str]] = {
+    503: "The engine of the fleet has not answered yet (`engine_unavailable`)"
+}
+"""What may prevent an answer about all hosts of a fleet."""
 
 
 class Scope(enum.IntEnum):
@@ -120,7 +124,7 @@ class Operation:
     endless: bool = False
     """The answer is an endless stream, so HEAD is not answered."""
     refusals: Mapping[int, str] = dataclasses.field(default_factory=dict)
-    """Errors of the user's server: what they are about, by status."""
+    """Errors of the user's server, or of the fleet: what they are about, by status."""
     narrowed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Regular expressions of parts of the path, where another operation has a path that would fit this one, too."""
     discreet: bool = False

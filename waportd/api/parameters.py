@@ -29,7 +29,7 @@ from waportd.model import USER_PATTERN, Options, Port, User, is_user
 from waportd.quotas import BODY_S
 from waportd.readiness import Wait
 from waportd.supervisor import Supervisor
-from waportd.value_types import FLAG, Kind, Schema, choice, number, seconds
+from waportd.value_types import FLAG, Kind, Schema, choice, matching, number, seconds
 
 T = TypeVar("T")
 
@@ -263,6 +263,15 @@ OF_USER: Final = Kind(
 
 USER: Final = Parameter[User]("user", OF_USER, "The user of the server.", "path", required=True, example="2")
 USER_ID: Final = Parameter[User]("user_id", OF_USER, "The user of the server.", required=True, example="1")
+OF_HOST: Final = matching(
+    "[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?",
+    "the name of a host: a letter, then at most 62 of a-z, 0-9 and -, the last one no -",
+)
+HOST: Final = Parameter[str | None](
+    "host",
+    OF_HOST,
+    "Only of the host with that name; `self` is the one that is asked.",
+)
 EXPIRES: Final = Parameter[str | None](
     "expires",
     Kind("a number", str),

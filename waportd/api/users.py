@@ -1,21 +1,35 @@
 """``/v1/users``: the users and their servers."""
 
+from typing import Final
+
 from aiohttp import web
 
-from waportd.api import examples
-from waportd.api.access import by_link
+from waportd.api import elsewhere, examples
+from waportd.api.access import by_link, is_passed_on
 from waportd.api.documents import UserDocument, respond, user, veiled
-from waportd.api.json_schema import Document, of
-from waportd.api.operations import CHANGE_ERRORS, READERS, START_ERRORS, Answer, Operation, Scope
-from waportd.api.parameters import MOVE, NO_BODY, OPTIONS, TIMEOUT, USER, WAIT, Parameter, supervisor_of
+from waportd.api.json_schema import Document, members, of
+from waportd.api.operations import (
+    CHANGE_ERRORS,
+    READERS,
+    START_ERRORS,
+    UNKNOWN_FLEET,
+    Answer,
+    Operation,
+    Scope,
+)
+from waportd.api.parameters import HOST, MOVE, NO_BODY, OPTIONS, TIMEOUT, USER, WAIT, Parameter, supervisor_of
 from waportd.api.problems import Handler
-from waportd.errors import Forbidden, UnknownEngine, UnknownUser
+from waportd.errors import Forbidden, UnknownEngine, UnknownHost, UnknownUser
 from waportd.registry import Instance
 from waportd.value_types import FLAG
 
 _USAGE = Parameter[bool]("usage", FLAG, "Whether to include memory and CPU.", default=False)
 _DOCUMENT = of(UserDocument)
 _SHOWN = Answer("the current state of the user", _DOCUMENT, example=examples.USER)
+
+
+SELF: Final = "self"
+"""In place of the name of a host: the one that is asked."""
 
 
 class UsersDocument(Document):
@@ -34,7 +48,9 @@ def operations() -> list[Operation]:
             index,
             Scope.ADMIN,
             {200: Answer("all users", of(UsersDocument), example={"users": [examples.USER]})},
-            (_USAGE,),
+            (_USAGE, HOST),
+            errors=(UnknownHost,),
+            refusals=UNKNOWN_FLEET,
             also=READERS,
         ),
         Operation("GET", one, show, Scope.USER, {200: _SHOWN}, (USER,), errors=(UnknownUser,), also=READERS),
@@ -119,13 +135,32 @@ def _change(verb: str, handler: Handler) -> Operation:
 async def index(request: web.Request) -> web.Response:
     """List all users, by port.
 
-    Memory and CPU are included only on demand, since they take milliseconds for each user.
+    Memory and CPU are included only on demand, since they take milliseconds for each user. In a fleet these are the
+    users of all hosts. Those of a host that does not answer within three seconds are in state `unreachable`.
     """
+    fleet, host = supervisor_of(request).fleet, HOST.of(request)
+    if fleet is None and host not in {None, SELF}:
+        raise UnknownHost(f"there is no host {host}: this one belongs to no fleet", hint="leave `host` out")
+    if fleet is None or host in {fleet.name, SELF} or is_passed_on(request):
+        return respond(UsersDocument(users=tuple(await _of_this_host(request))))
+    others = {member.name for member in await fleet.members()} - {fleet.name}
+    if host is not None and host not in others:
+        raise UnknownHost(f"the fleet has no host {host}", hint="`GET /v1/hosts` lists them")
+    rows = await elsewhere.rows(request, fleet, others if host is None else {host})
+    if host is None:
+        rows += map(members, await _of_this_host(request))
+    # Two hosts may name a user who has just moved: the owner knows better, and comes last.
+    owners = fleet.owners()
+    rows.sort(key=lambda row: row["host"] == owners.get(row["user"]))
+    known = {row["user"]: row for row in rows}
+    return respond({"users": sorted(known.values(), key=lambda row: int(row["port"]))})
+
+
+async def _of_this_host(request: web.Request) -> list[UserDocument]:
     supervisor = supervisor_of(request)
     instances = sorted(supervisor.registry, key=lambda instance: instance.assignment.port)
     measured = _USAGE.of(request)
-    users = [user(instance, await supervisor.usage(instance) if measured else None) for instance in instances]
-    return respond(UsersDocument(users=tuple(users)))
+    return [user(instance, await supervisor.usage(instance) if measured else None) for instance in instances]
 
 
 async def show(request: web.Request) -> web.Response:

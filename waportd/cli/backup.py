@@ -88,7 +88,11 @@ def backup(context: Context) -> Exit:
     if context.screen.as_json and options.target == "-":
         raise Problem("--json and the backup cannot both go to standard output", None, Exit.USAGE, "usage")
     recipients = _recipients(options)
-    users = [user for user in context.client.users() if user.linked] if options.all else _named(context)
+    users = (
+        [user for user in context.client.users(host="self") if user.linked]
+        if options.all
+        else _named(context)
+    )
     outcome = _Outcome()
     targets = {options.target: users}
     if _is_folder(options.target):

@@ -29,7 +29,7 @@ def list_engines(context: Context) -> Exit:
     """List what there is, and who uses it."""
     config = configuration(context.options.config)
     try:
-        users = context.client.users()
+        users = context.client.users(host="self")
     except WaportdUnavailable:
         users = None
     shown = [_shown(engine, config, users) for engine in engines.installed(config)]
@@ -193,7 +193,7 @@ def remove(context: Context) -> Exit:
         if name == config.instances.engine:
             raise _in_use(name, "it is the default (instances.engine)", "waportctl engine use bundled")
         # Who uses it, only the daemon knows: without it nothing is removed.
-        users = context.client.users()
+        users = context.client.users(host="self")
         if chosen := [user.user for user in users if user.engine == name]:
             hint = f"waportctl engine use default {_named(chosen, '--user ')}"
             raise _in_use(name, f"it is the engine of user {_named(chosen)}", hint)
@@ -235,7 +235,7 @@ def _use_for_users(context: Context, names: Sequence[str]) -> Exit:
 
 def _use_after_trial(context: Context, config: Config, shelf: Shelf) -> Exit:
     options = context.options
-    chosen = canary.candidates(context.client.users(), options.canary)
+    chosen = canary.candidates(context.client.users(host="self"), options.canary)
     if not chosen:
         raise canary.none_to_try()
     names = _named([user.user for user in chosen])
@@ -294,7 +294,11 @@ def _undo(trial: Trial, shelf: Shelf, before: History) -> list[str]:
 def _end_trial(context: Context, config: Config, shelf: Shelf, history: History) -> Exit:
     """Undo the switches of a killed trial."""
     trial = Trial(context.client, "", lambda text: _say(context, text))
-    known = [user for user in context.client.users() if user.user in history.canaries and user.own_engine]
+    known = [
+        user
+        for user in context.client.users(host="self")
+        if user.user in history.canaries and user.own_engine
+    ]
     trial.switched.extend(known)
     stuck = _undo(trial, shelf, dataclasses.replace(history, canaries=[]))
     if context.screen.as_json:
@@ -368,7 +372,7 @@ def is_taken_over(context: Context, engine: str) -> bool:
     """Return whether the daemon knows the engine, and has updated the units of all who follow the configuration."""
     health = context.client.request("GET", "/v1/health").json()
     return health["engine"] == engine and all(
-        user.own_engine or user.engine == engine for user in context.client.users()
+        user.own_engine or user.engine == engine for user in context.client.users(host="self")
     )
 
 
@@ -377,7 +381,7 @@ def _restarted(context: Context, users: Sequence[User] | None = None) -> list[Ou
     if not context.options.restart:
         return []
     outcomes = []
-    for user in context.client.users():
+    for user in context.client.users(host="self"):
         if (users is None or user.user in {each.user for each in users}) and _runs(user) not in {
             None,
             user.engine,

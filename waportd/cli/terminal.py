@@ -21,7 +21,7 @@ _WIDE = 10_000
 
 _STYLES = {
     **dict.fromkeys(("ready", "running", "ok"), "green"),
-    **dict.fromkeys(("failed", "crash_loop", "error", "fail", "undelivered"), "bold red"),
+    **dict.fromkeys(("failed", "crash_loop", "unreachable", "error", "fail", "undelivered"), "bold red"),
     **dict.fromkeys(("stopped", "skip", "–"), "dim"),
 }
 """Colours of states. All others are yellow: they are on their way, or wait for somebody."""

@@ -43,10 +43,12 @@ class CertificateUnusable(WaportdError):
 
 def check_name(name: str) -> str:
     """Return the name of a host or a fleet. Raises BadName."""
-    if not NAME.fullmatch(name):
+    if (
+        not NAME.fullmatch(name) or name == "self"
+    ):  # which stands for the host that is asked, in calls of the API
         raise BadName(
             f"{name!r} cannot be the name of a host or a fleet",
-            hint="a name has at most 63 characters of a-z, 0-9 and -, begins with a letter, and does not end with -",
+            hint="a name has at most 63 characters of a-z, 0-9 and -, begins with a letter, does not end with -, and is not self",
         )
     return name
 

@@ -65,7 +65,7 @@ class Others:
         """End all calls."""
         await self._http.close()
 
-    # Who has whom
+    # Who has which user
 
     def owners(self) -> Mapping[User, str]:
         """Return the host of each user, as far as it is known here."""
@@ -73,8 +73,7 @@ class Others:
 
     async def find(self, user: User) -> str | None:
         """Return the host of a user; None where nobody has the user. Raises EngineUnavailable."""
-        await _wait_for(lambda: self._newest() is not None, FIRST_S)
-        self._state()
+        await self._first_state()
         return self.owners().get(user)
 
     async def until_known(self, user: User) -> None:
@@ -91,9 +90,9 @@ class Others:
         except placement.NoRoom:
             return self.name
 
-    def members(self) -> list[Member]:
+    async def members(self) -> list[Member]:
         """Return the hosts that have not left, by name. Raises EngineUnavailable."""
-        state = self._state()
+        state = await self._first_state()
         users = Counter(row.host for row in state.rows)
         return [
             Member(
@@ -161,6 +160,10 @@ class Others:
 
     def _hosts(self) -> Mapping[str, Host]:
         return self._now().hosts
+
+    async def _first_state(self) -> State:
+        await _wait_for(lambda: self._newest() is not None, FIRST_S)
+        return self._state()
 
     def _state(self) -> State:
         state = self._newest()

@@ -39,6 +39,7 @@ const SESSION = /** @type {Record<string, string>} */ (
         error: 'error',
         failed: 'failed',
         crash_loop: 'failed',
+        unreachable: 'failed',
     })
 );
 

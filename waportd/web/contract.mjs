@@ -6,7 +6,7 @@ export const GROUPS = {
     linked: ['ready', 'running'],
     waiting: ['qr', 'pairing'],
     working: ['generating', 'authenticated', 'disconnected', 'starting', 'stopping'],
-    trouble: ['passkey_required', 'error', 'failed', 'crash_loop'],
+    trouble: ['passkey_required', 'error', 'failed', 'crash_loop', 'unreachable'],
     asleep: [],
     idle: ['qr_timeout', 'logged_out', 'stopped'],
 };

@@ -340,6 +340,7 @@ export const words = {
         stopping: 'stopping',
         failed: 'failed',
         crash_loop: 'crash loop',
+        unreachable: 'unreachable',
     },
     /** What the state alone does not say. */
     conditions: {

@@ -317,6 +317,7 @@ export const words = {
         stopping: 'parando',
         failed: 'falhou',
         crash_loop: 'quedas seguidas',
+        unreachable: 'inacessível',
     },
     conditions: {
         not_answering: 'não responde',

@@ -727,3 +727,14 @@ async def test_a_process_on_its_way_is_generating_in_the_pages_shape(
     systemd.change(service_unit(PORT), active_state=active, sub_state=sub)
     assert supervisor.registry.get(ONE).process.state is state
     assert (await call(api, "GET", "/api/qr?user_id=1"))["status"] == "generating"
+
+
+async def test_a_host_of_its_own_belongs_to_no_fleet(api):
+    assert await call(api, "GET", "/v1/hosts") == {"host": None, "hosts": []}
+    missing = await call(api, "GET", "/v1/hosts/a", 404)
+    assert (missing["code"], missing["hint"]) == ("unknown_host", "`GET /v1/host` shows it")
+    user = await call(api, "PUT", "/v1/users/1", 201, params={"wait": "none"})
+    assert user["host"] is None
+    assert len((await call(api, "GET", "/v1/users?host=self"))["users"]) == 1
+    assert (await call(api, "GET", "/v1/users?host=a", 404))["code"] == "unknown_host"
+    assert (await call(api, "GET", "/v1/users?host=A", 400))["code"] == "bad_request"

@@ -219,6 +219,7 @@ def example(operation):
         "id": IDS.get(kind, "true_5511999990001@c.us_3EB0AAAA"),
         "number": "5511999990001",
         "port": "5009",
+        "host": "a",
         "name": "icon.svg",
     }
     if operation.path.startswith("/v1/tokens"):

@@ -146,6 +146,7 @@ class TestUser:
     def test_a_user_is_shown_in_full(self):
         assert user(RUNNING, Usage(5, "pss", 1.5, "processes")) == {
             "user": "2",
+            "host": None,
             "port": 20000,
             "url": "http://localhost:20000",
             "unit": "whatsapp@20000.service",

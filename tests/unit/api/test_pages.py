@@ -216,7 +216,7 @@ async def test_a_page_of_another_site_may_not_call(api, tcp, over, access, store
     calls = [one for one in operations() if one.scope is not Scope.PUBLIC]
     assert len(calls) > 25
     for one in calls:
-        path = one.path.format(user="1", port=5001, id="0" * 12, number="1")
+        path = one.path.format(user="1", port=5001, id="0" * 12, number="1", host="a")
         query = {"user_id": "1"} if path.startswith("/api/") else {}
         async with caller.request(one.method, path, headers=headers, params=query) as answer:
             assert answer.status == 403, f"{one.method} {one.path}"

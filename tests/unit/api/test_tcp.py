@@ -39,7 +39,7 @@ class Door:
     async def knock(self, operation, user=TWO, headers=None, query=None):
         """Return the status of a call that concerns the user."""
         path = operation.path.format_map(
-            {"user": user, "port": 5001, "id": "0" * 12, "number": "5511", "name": "x"}
+            {"user": user, "port": 5001, "id": "0" * 12, "number": "5511", "name": "x", "host": "a"}
         )
         owner = next((one for one in operation.parameters if one.kind is OF_USER), None)
         query = dict(query or {})

@@ -612,13 +612,13 @@ class TestRemove:
     ):
         told = Client.users
 
-        def untold(client):
+        def untold(client, **options):
             changed = {"answering": False} if how == "mute" else {"upstream": None}
             return [
                 dataclasses.replace(user, session=dataclasses.replace(user.session, **changed))
                 if user.user == "1" and user.session
                 else user
-                for user in told(client)
+                for user in told(client, **options)
             ]
 
         monkeypatch.setattr(Client, "users", untold)

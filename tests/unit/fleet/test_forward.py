@@ -317,7 +317,7 @@ class TestFaultyConnections:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def test_one_that_was_kept_and_has_ended_is_made_anew(self, a, faulty):
+    async def test_one_that_was_kept_and_has_ended_is_made_again(self, a, faulty):
         faulty += [DONE, None, KNOWN]
         await a.call("DELETE", "/v1/users/9/passkey", 204)
         await a.call("GET", "/v1/users/9/qr", 304)

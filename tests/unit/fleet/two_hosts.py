@@ -19,6 +19,7 @@ from waportd.config import PortRange
 from waportd.fleet import addresses
 from waportd.fleet.engine import Host, HostState, Row
 from waportd.fleet.others import Others
+from waportd.fleet.record import document_of
 from waportd.host import SingleHost
 from waportd.shortcuts import ALL
 from waportd.supervisor import Supervisor
@@ -67,7 +68,7 @@ class Store(MemoryStore):
     async def put(self, assignments):
         await super().put(assignments)
         for one in assignments:
-            self.fleet.put(Row(one.user, one.port, self.name, document={"linked": one.linked}))
+            self.fleet.put(Row(one.user, one.port, self.name, document=document_of(one)))
 
 
 class Site:

@@ -38,7 +38,7 @@ class Host:
         """All users; None where the daemon does not answer."""
         try:
             with Client(self.socket) as client:
-                return client.users()
+                return client.users(host="self")
         except WaportdClientError:
             return None
 

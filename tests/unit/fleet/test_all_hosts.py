@@ -1,0 +1,126 @@
+"""What any host says about the whole fleet: the users of all hosts, and the hosts."""
+
+import asyncio
+import dataclasses
+
+import pytest
+from two_hosts import Fleet
+
+from waportd.api import elsewhere
+from waportd.api.problems import FLEET_CODES
+from waportd.fleet.engine import Conflict, EngineUnavailable, HostState, LeaseLost, Row, Unsettled
+from waportd.fleet.placement import NoRoom
+from waportd.model import User
+from waportd.tokens import Kind
+
+
+@pytest.fixture
+async def fleet(tmp_path, config, monkeypatch):
+    monkeypatch.setattr("waportd.api.server.IDLE_DRAIN_S", 0.05)
+    fleet = Fleet(tmp_path, config)
+    yield fleet
+    await fleet.close()
+
+
+@pytest.fixture
+async def a(fleet):
+    """A host that has users 1 and 3."""
+    a = await fleet.add("a")
+    for user in ("1", "3"):
+        await a.has(user)
+    return a
+
+
+@pytest.fixture
+async def b(fleet, a):
+    """A host that has users 2 and 4."""
+    fleet.describe("a", state=HostState.DRAINING)
+    b = await fleet.add("b")
+    for user in ("2", "4"):
+        await b.has(user)
+    return b
+
+
+async def listed(site, query="", **options):
+    """Return the host of each user that a host lists, in its order."""
+    answer = await site.call("GET", f"/v1/users{query}", **options)
+    return [(user["user"], user["host"]) for user in answer["users"]]
+
+
+class TestUsers:
+    async def test_any_host_lists_the_users_of_all_by_port(self, a, b):
+        everybody = [("1", "a"), ("3", "a"), ("2", "b"), ("4", "b")]
+        assert await listed(a) == await listed(b) == everybody
+        measured = await a.call("GET", "/v1/users?usage=true")
+        assert all(user["memory"]["bytes"] for user in measured["users"])
+
+    async def test_of_one_host_alone(self, a, b):
+        assert await listed(a, "?host=a") == await listed(a, "?host=self") == [("1", "a"), ("3", "a")]
+        assert await listed(a, "?host=b") == [("2", "b"), ("4", "b")]
+        missing = await a.call("GET", "/v1/users?host=c", 404)
+        assert missing["code"] == "unknown_host"
+
+    async def test_those_of_a_silent_host_are_shown_as_the_fleet_knows_them(self, fleet, a, b):
+        row = fleet.state.rows[-1]
+        fleet.put(dataclasses.replace(row, document={**row.document, "linked": 1}))
+        fleet.describe("b", alive=False)
+        answer = await a.call("GET", "/v1/users")
+        last = answer["users"][-1]
+        assert (last["user"], last["host"], last["linked"]) == ("4", "b", True)
+        assert (last["process"]["state"], last["process"]["cause"]) == ("unreachable", "host_silent")
+        assert last["summary"]["group"] == "trouble"
+        assert "host b holds no lease" in last["summary"]["message"]
+        assert "doctor" in last["process"]["hint"]
+        assert answer["users"][0]["process"]["state"] == "running"
+
+    async def test_a_host_that_is_slow_is_not_waited_for(self, a, b, monkeypatch):
+        monkeypatch.setattr(elsewhere, "LIMIT_S", 0.1)
+        real = b.supervisor.usage
+
+        async def slow(instance):
+            await asyncio.sleep(1)
+            return await real(instance)
+
+        b.supervisor.usage = slow
+        answer = await a.call("GET", "/v1/users?usage=true")
+        states = {user["user"]: user["process"]["state"] for user in answer["users"]}
+        assert states == {"1": "running", "3": "running", "2": "unreachable", "4": "unreachable"}
+        assert "did not list its users within 0.1 s" in answer["users"][-1]["process"]["message"]
+
+    async def test_a_user_who_has_just_moved_is_listed_once_where_they_are(self, fleet, a, b):
+        moved = a.supervisor.known(User("1")).assignment
+        b.supervisor.registry.put(
+            dataclasses.replace(b.supervisor.known(User("2")), assignment=dataclasses.replace(moved))
+        )
+        fleet.put(Row("1", moved.port, "b"))
+        assert ("1", "b") in await listed(a)
+        assert ("1", "a") not in await listed(a)
+
+    async def test_before_the_engine_was_read_only_this_host_is_known(self, fleet, a, b, monkeypatch):
+        monkeypatch.setattr("waportd.fleet.others.FIRST_S", 0.1)
+        fleet.state = None
+        refused = await a.call("GET", "/v1/users", 503)
+        assert refused["code"] == "engine_unavailable"
+        assert await listed(a, "?host=self") == [("1", "a"), ("3", "a")]
+
+    async def test_who_may_read_here_may_read_there(self, a, b):
+        _, text = await a.access.tokens.create("watch", None, Kind.READ)
+        headers = {"Authorization": f"Bearer {text}"}
+        assert len(await listed(a, over=a.tcp, headers=headers)) == 4
+
+
+class TestHosts:
+    async def test_they_are_listed_by_name(self, fleet, a, b):
+        answer = await b.call("GET", "/v1/hosts")
+        assert answer["host"] == "b"
+        first, second = answer["hosts"]
+        assert (first["name"], first["state"], first["alive"], first["users"]) == ("a", "draining", True, 2)
+        assert await b.call("GET", "/v1/hosts/b") == second
+        fleet.describe("a", state=HostState.LEFT)
+        assert [host["name"] for host in (await b.call("GET", "/v1/hosts"))["hosts"]] == ["b"]
+        assert (await b.call("GET", "/v1/hosts/a", 404))["code"] == "unknown_host"
+
+
+def test_the_codes_of_a_fleets_errors_are_in_the_contract_of_the_api():
+    errors = (Conflict, EngineUnavailable, LeaseLost, NoRoom, Unsettled)
+    assert {error.code for error in errors} == FLEET_CODES
