@@ -106,7 +106,7 @@ class Daemon:
             server = ApiServer(make_app(supervisor, access, embedders))
             stack.push_async_callback(server.close)
             await server.start(listeners)
-            await self.listen(server)
+            self.listen(server, stack)
             self.act(supervisor, manager, stack)
             stack.push_async_callback(_cancel, asyncio.create_task(_feed_watchdog(), name="watchdog"))
             stack.push_async_callback(_keep_uses, tokens)
@@ -138,7 +138,7 @@ class Daemon:
         """
         return store, SingleHost(self._config.store.instances)
 
-    async def listen(self, server: ApiServer) -> None:
+    def listen(self, server: ApiServer, stack: contextlib.AsyncExitStack) -> None:
         """Begin to answer other hosts: on its own, there are none."""
 
     def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:

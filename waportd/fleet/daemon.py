@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import ssl
 from pathlib import Path
 from typing import Final
 
 from waportd.api.server import ApiServer
 from waportd.concurrency import Background
 from waportd.config import Bus, Config
-from waportd.daemon import DEFAULT_CONFIG, Daemon, SocketInUse
+from waportd.daemon import DEFAULT_CONFIG, Daemon
 from waportd.errors import WaportdError
 from waportd.fleet import addresses
 from waportd.fleet.agent import Agent
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 _STORE: Final = "folder"
 """The name of the only store in `Row.copies`."""
 _RETRY_S: Final = 5.0
-"""Seconds until systemd is asked again, where it has not answered."""
+"""Seconds until something is tried again that systemd or the network has not allowed."""
 
 
 def make(config: Config, path: Path | None, shortcuts: Shortcuts) -> Daemon:
@@ -87,17 +88,12 @@ class FleetDaemon(Daemon):
         self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s, others)
         return self._host.store, self._host
 
-    async def listen(self, server: ApiServer) -> None:
-        """Begin to answer the other hosts, on the port after that of the lease. Raises SocketInUse."""
-        address = self._settings.address
-        try:
-            listener = addresses.listen(address, addresses.DAEMON)
-        except OSError as error:
-            raise SocketInUse(
-                f"the port after {address} cannot be opened: {error.strerror}",
-                hint="the other hosts call waportd there: free that port, or correct `address` in fleet.yaml",
-            ) from error
-        await server.start_for_hosts(listener, self._identity.server)
+    def listen(self, server: ApiServer, stack: contextlib.AsyncExitStack) -> None:
+        """Begin to answer the other hosts. The callers of this one do not wait for an address that is not there yet."""
+        background = Background()
+        stack.push_async_callback(background.close)
+        work = _listen(self._settings.address, server, self._identity.server)
+        background.run(work, "answer the other hosts")
 
     def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:
         """Begin to follow the fleet, and have the lease held."""
@@ -133,6 +129,21 @@ class FleetDaemon(Daemon):
             logins_folder(self._config),
             self._config.instances.client_id_prefix,
         )
+
+
+async def _listen(address: str, server: ApiServer, tls: ssl.SSLContext) -> None:
+    """Have the other hosts answered on the port after the keeper's."""
+    said: str | None = ""
+    while True:
+        try:
+            listener = addresses.listen(address, addresses.DAEMON)
+        except OSError as error:
+            if said != error.strerror:
+                log.warning("Cannot answer the other hosts on the port after %s: %s", address, error.strerror)
+            said = error.strerror
+            await asyncio.sleep(_RETRY_S)
+        else:
+            return await server.start_for_hosts(listener, tls)
 
 
 async def _start_lease(manager: UnitManager) -> None:

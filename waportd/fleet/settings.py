@@ -22,6 +22,7 @@ FILE: Final = "fleet.yaml"
 SNAPSHOT_KEY: Final = "snapshots.key"
 """Beside it, on all hosts the same: with what the logins are encrypted (`waportd.fleet.chunks.FleetKeys`)."""
 _MAX_BYTES: Final = 64 * 1024
+_MAX_PORT: Final = 65535
 _FIX: Final = "`waportctl fleet join` writes the file again"
 
 
@@ -31,7 +32,7 @@ class Settings:
 
     name: str
     address: str
-    """Where the other hosts reach its daemon: IP:PORT."""
+    """Where the other hosts reach it: IP:PORT for the program that holds its lease; the daemon has the port after it."""
     engine: tuple[str, ...]
     """The URLs of etcd's members."""
     prefix: str = "/waportd"
@@ -102,8 +103,10 @@ def _checked(values: Any) -> dict[str, Any]:
         raise ValueError("engine: it has to be a list of URLs, such as https://192.0.2.1:2379")
     parts = urlsplit(f"//{values.get('address', '')}")
     ipaddress.ip_address(parts.hostname or "")
-    if not parts.port:
-        raise ValueError("address: it has to be IP:PORT")
+    if parts.port not in range(1, _MAX_PORT):
+        raise ValueError(
+            f"address: it has to be IP:PORT, with a port below {_MAX_PORT}: the one after it is used, too"
+        )
     if float(values.get("failover_after_s", 15)) <= 0:
         raise ValueError("failover_after_s: it has to be more than 0")
     snapshots = values.get("snapshots", "")

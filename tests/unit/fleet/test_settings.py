@@ -29,6 +29,7 @@ def test_a_host_on_its_own_has_none(tmp_path):
         ("name: a\naddress: 192.0.2.1:7467\nengine: []", "engine: it has to be a list of URLs"),
         ("name: a\naddress: 192.0.2.1:7467\nengine: [192.0.2.1]", "engine: it has to be a list of URLs"),
         ("name: a\naddress: 192.0.2.1\nengine: ['http://e:1']", "address: it has to be IP:PORT"),
+        ("name: a\naddress: 192.0.2.1:65535\nengine: ['http://e:1']", "with a port below 65535"),
         ("name: a\naddress: b:7467\nengine: ['http://e:1']", "'b' does not appear to be an IPv4 or IPv6"),
         ("name: A_b\naddress: 192.0.2.1:1\nengine: ['http://e:1']", "cannot be the name of a host"),
         ("name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\ncolour: red", "colour: no such key"),
