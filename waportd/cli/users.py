@@ -63,6 +63,7 @@ def list_users(context: Context) -> Exit:
     measured = ["MEMORY", "CPU"] if context.options.memory else []
     counted = ["QUEUED", "OLDEST", "DELIVERED", "FAILED", "UNDELIVERED"] if context.options.messages else []
     kept = ["LOGIN", "CACHE", "JOURNAL", "SNAPSHOTS", "COPIED"] if context.options.disk else []
+    hosts = ["HOST"] if any(user.host for user in users) else []
     rows = []
     for user in users:
         figures = [terminal.size(user.memory), _cpu(user)] if measured else []
@@ -78,6 +79,7 @@ def list_users(context: Context) -> Exit:
             [
                 *(
                     user.user,
+                    *([user.host] if hosts else []),
                     str(user.port),
                     user.process.state,
                     _session_state(user),
@@ -86,7 +88,19 @@ def list_users(context: Context) -> Exit:
                 *(phone, *figures, message),
             ]
         )
-    columns = ("USER", "PORT", "PROCESS", "SESSION", "SINCE", "PHONE", *measured, *kept, *counted, "MESSAGE")
+    columns = (
+        "USER",
+        *hosts,
+        "PORT",
+        "PROCESS",
+        "SESSION",
+        "SINCE",
+        "PHONE",
+        *measured,
+        *kept,
+        *counted,
+        "MESSAGE",
+    )
     # What was asked for stays longest.
     dispensable = (
         "SINCE",

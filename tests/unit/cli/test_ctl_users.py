@@ -13,6 +13,7 @@ from support import BASE, OVERFLOW, until
 
 from waportd.cli.exit_status import Exit
 from waportd.cli.terminal import state as colour
+from waportd.client import Client
 from waportd.model import Port, SessionState, User, service_unit
 
 PORT = Port(BASE)
@@ -44,6 +45,16 @@ async def test_list_shows_all_in_a_table(three, ctl):
     assert "\x1b" not in said.out
     assert not any(line.endswith(" ") for line in said.out.splitlines())
     assert "64 MiB" in (await ctl("list", "--memory")).out
+
+
+async def test_in_a_fleet_the_list_names_the_host_of_each_user(three, ctl, monkeypatch):
+    known = Client.users
+    monkeypatch.setattr(
+        Client, "users", lambda *a, **b: [dataclasses.replace(one, host="b") for one in known(*a, **b)]
+    )
+    header, first, *_ = (await ctl("list")).out.splitlines()
+    assert header.split()[:3] == ["USER", "HOST", "PORT"]
+    assert first.split()[:3] == ["1", "b", str(BASE)]
 
 
 async def test_json_is_what_the_api_says(three, ctl, api):
