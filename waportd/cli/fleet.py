@@ -12,7 +12,7 @@ from waportd.command_line import Command, argument, flag
 COMMANDS = Commands()
 HOST_COMMANDS = Commands()
 
-_ADDRESS = "IP:PORT at which the other hosts reach this one; not from the internet"
+_ADDRESS = "IP:PORT at which the other hosts reach this one, on the port after it, too; not from the internet"
 
 
 def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
@@ -83,7 +83,10 @@ def init(context: Context) -> Exit:
     argument("name", metavar="NAME", help="the name of the other host"),
     argument("file", metavar="FILE", type=Path, help="the file to write"),
     argument(
-        "--address", metavar="IP:PORT", required=True, help="IP:PORT at which the fleet reaches that host"
+        "--address",
+        metavar="IP:PORT",
+        required=True,
+        help="IP:PORT at which the fleet reaches that host, on the port after it, too",
     ),
     CONFIG_FILE,
     examples={"invite a host": "sudo waportctl fleet invite b b.bundle --address 192.0.2.2:7467"},
@@ -260,9 +263,9 @@ GROUP = Command(
     "share the users among several hosts",
     """
     Several hosts with waportd are one fleet: the users of a dead host are on others after a minute. It needs the
-    package waportd-fleet on each host, and etcd, on three of them or on three others. Logins move with their users
-    where all hosts have a folder in common (fleet init --snapshots). Not complete yet: a host answers for its own users
-    only.
+    package waportd-fleet on each host, and etcd, on three of them or on three others. Any host answers calls for the
+    users of all. The hosts reach one another on two ports: the one that is given, such as 7467, and the one after it.
+    Logins move with their users where all hosts have a folder in common (fleet init --snapshots).
     """,
     commands=tuple(COMMANDS),
 )
