@@ -19,6 +19,7 @@ from machines import shown_to, site_on
 from rows import EVERYTHING, MACHINES, Row, note
 from testbed import cgroups, etcd, guests, network
 
+from waportd.fleet.placement import ranked
 from waportd.fleet.timing import Timing
 
 RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
@@ -34,6 +35,10 @@ TIMING = Timing(
 FAILOVER_AFTER_S = 2.0
 WHOLE_S = TIMING.ttl_s + FAILOVER_AFTER_S
 USERS = 6
+USERS_OF_A = [user for user in map(str, range(1, 100)) if ranked(user, dict.fromkeys(NAMES, 1))[0] == "a"][
+    :USERS
+]
+"""Users who go to the first host, where all have as much room."""
 CHANGE_TIMES = f"""
 from pathlib import Path
 from waportd.config import Bus
@@ -96,7 +101,7 @@ class FleetHost:
 
     def users(self):
         """Return the states of the processes of the users of this host, by user."""
-        answer = self.site.call("GET", "/v1/users")
+        answer = self.site.call("GET", "/v1/users?host=self")
         return {row["user"]: row["process"]["state"] for row in answer["users"]}
 
     def is_established(self):
@@ -254,12 +259,13 @@ def all_are_linked(*hosts):
 def settled(fleet):
     """Six users, all of them on the first host; they are linked, as far as servers without a browser are."""
     a, *_ = fleet
-    for number in range(1, USERS + 1):
-        a.site.link_light(str(number))
+    for user in USERS_OF_A:
+        a.site.link_light(user)
+    assert owners(*fleet) == dict.fromkeys(USERS_OF_A, "a")
     # A server copies its login when it stops; otherwise after a minute.
     a.ctl("restart", "--all", "--yes")
-    for number in range(1, USERS + 1):
-        until(lambda user=str(number): fleet.has_login(user), "the login")
+    for user in USERS_OF_A:
+        until(lambda user=user: fleet.has_login(user), "the login")
     return fleet
 
 
@@ -282,7 +288,7 @@ def test_users_of_a_host_without_power_are_on_others_and_it_gives_them_up_when_i
         noted(b, "a host of three loses its power", f"its {USERS} users run on the two others", began)
         a.machine.boot()
         until(a.holds_lease, "the next lease")
-        until(lambda: a.site.ask("GET", "/v1/users").json["users"] == [], "the loss")
+        until(lambda: a.users() == {}, "the loss")
         time.sleep(WHOLE_S)
         assert owners(b, c) == before
         assert a.ports() == set()
@@ -315,7 +321,7 @@ def test_a_daemon_that_is_killed_stopped_and_started_disturbs_no_session(settled
     pids = {port: host.site.main_pid(f"whatsapp@{port}.service") for port in ports}
     with Lives(settled):
         host.machine.systemctl("kill", "--signal=KILL", "waportd")
-        until(lambda: host.site.ask("GET", "/v1/users").status == 200, "the daemon's return")
+        until(lambda: host.site.ask("GET", "/v1/users?host=self").status == 200, "the daemon's return")
         host.machine.systemctl("stop", "waportd")
         time.sleep(WHOLE_S)
         host.machine.systemctl("start", "waportd")
@@ -323,15 +329,20 @@ def test_a_daemon_that_is_killed_stopped_and_started_disturbs_no_session(settled
     assert {port: host.site.main_pid(f"whatsapp@{port}.service") for port in ports} == pids
 
 
-def test_a_user_who_is_elsewhere_is_not_made_again_nor_is_the_port_given_away(settled):
+def test_any_host_answers_for_a_user_who_is_elsewhere_by_the_one_that_has_the_user(settled):
     owner, other = (next(host for host in settled if bool(owners(host)) is has) for has in (True, False))
     user = next(iter(owners(owner)))
-    refused = other.site.ask("PUT", f"/v1/users/{user}")
-    assert refused.status == 421
-    assert f"user {user} is on host {owner.name}" in refused.json["detail"]
-    taken = {row["port"] for row in owner.site.call("GET", "/v1/users")["users"]}
-    port = other.site.call("PUT", "/v1/users/new?wait=none", 201)["port"]
-    assert port not in taken
+    port = owner.site.call("GET", f"/v1/users/{user}")["port"]
+    shown = other.site.call("PUT", f"/v1/users/{user}")
+    assert (shown["host"], shown["port"]) == (owner.name, port)
+    listed = other.site.call("GET", "/v1/users")["users"]
+    assert {row["user"]: row["host"] for row in listed} == owners(*settled)
+    hosts = other.site.call("GET", "/v1/hosts")["hosts"]
+    assert [(host["name"], host["alive"]) for host in hosts] == [(name, True) for name in NAMES]
+    # Wherever a new user is made, the port is nobody else's, and the next call knows the user.
+    made = other.site.call("PUT", "/v1/users/new?wait=none", 201)
+    assert made["port"] not in {row["port"] for row in listed}
+    assert other.site.call("GET", "/v1/users/new")["host"] == made["host"]
     other.site.call("DELETE", "/v1/users/new", 204)
 
 
@@ -437,7 +448,7 @@ def test_while_the_engine_is_away_the_sessions_of_all_end_if_a_host_is_silent(se
         for host in settled:
             until(host.holds_lease, "the next lease")
         all_are_linked(*settled)
-        assert set(owners(*settled)) == {str(number) for number in range(1, USERS + 1)}
+        assert set(owners(*settled)) == set(USERS_OF_A)
         saw = "all sessions end, and are back when the engine is"
         noted(a, "the engine of three hosts is away, and one of them is cut off", saw, began)
 
