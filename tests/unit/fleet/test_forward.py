@@ -1,12 +1,14 @@
 """Any host answers for every user: calls go to the host that has the user, over real TLS, and their answers come back."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 
 import aiohttp
 import pytest
 from aiohttp import web
+from certified import STRANGER
 from support import Events, until
 from talking import identity
 from two_hosts import Fleet
@@ -335,3 +337,43 @@ class TestFaultyConnections:
         faulty.append(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\nhalf")
         with pytest.raises(aiohttp.ClientPayloadError):
             await a.call("GET", "/v1/users/9/media/x")
+
+
+class TestTheDoorOfOtherHosts:
+    """Where one daemon calls another: it opens to certificates of the fleet only."""
+
+    @pytest.fixture
+    async def ask(self, fleet, b):
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def ask(who, path="/v1/users/1", headers=None):
+                context = who.client
+                context.check_hostname = False
+                connector = aiohttp.TCPConnector(ssl=context)
+                http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+                [host] = [host for host in fleet.state.hosts if host.name == "b"]
+                address, port = host.address.split(":")
+                url = f"https://{address}:{int(port) + addresses.DAEMON}{path}"
+                answer = await http.get(url, headers=headers)
+                return answer.status, await answer.json(content_type=None)
+
+            yield ask
+
+    async def test_a_host_has_to_say_whose_call_it_passes_on(self, fleet, ask):
+        who = identity(fleet.folder, "a")
+        for said in (None, "", "{}", "[]", '{"scope": "GOD", "user": null, "counts_to": "", "name": ""}'):
+            status, answer = await ask(who, headers=None if said is None else {"Waportd-Caller": said})
+            assert (status, answer["code"]) == (400, "bad_request"), said
+        wrong = '{"scope": "USER", "user": "../2", "counts_to": "", "name": ""}'
+        assert (await ask(who, headers={"Waportd-Caller": wrong}))[0] == 400
+        right = '{"scope": "USER", "user": "1", "counts_to": "x", "name": "page"}'
+        assert (await ask(who, headers={"Waportd-Caller": right}))[0] == 200
+        assert (await ask(who, "/v1/users", headers={"Waportd-Caller": right}))[0] == 403
+
+    async def test_a_certificate_of_a_host_that_is_no_member_is_refused(self, fleet, ask):
+        status, answer = await ask(identity(fleet.folder, "stranger"))
+        assert (status, answer["code"], answer["cause"]) == (502, "host_refused", "unknown_host")
+
+    async def test_a_certificate_of_another_fleet_is_refused(self, fleet, ask):
+        with pytest.raises(aiohttp.ClientError):
+            await ask(identity(fleet.folder, "a", authority=STRANGER))
