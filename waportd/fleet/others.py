@@ -34,8 +34,8 @@ FIRST_S: Final = 2.0
 _KNOWN_S: Final = 1.0
 """Seconds in which a change is seen that another host has made; some milliseconds are usual."""
 _POLL_S: Final = 0.01
-_REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT"})
-"""Calls that may be made once more: what they did the first time, they do again."""
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+"""Calls that may be made once more (RFC 9110, section 9.2.2); later versions of aiohttp do so, too."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

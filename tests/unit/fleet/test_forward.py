@@ -328,7 +328,7 @@ class TestFaultyConnections:
     async def test_what_must_not_happen_twice_is_not_asked_again(self, a, faulty):
         faulty += [DONE, None, DONE]
         await a.call("DELETE", "/v1/users/9/passkey", 204)
-        async with a.api.delete("/v1/users/9/passkey") as answer:
+        async with a.api.post("/v1/users/9/stop") as answer:
             said = await answer.json(content_type=None)
             assert (answer.status, said["code"], answer.headers["Retry-After"]) == (503, "host_silent", "5")
         assert faulty == [DONE]
