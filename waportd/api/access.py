@@ -1,9 +1,11 @@
 """Who may call what.
 
 Over the unix socket the kernel says who calls (SO_PEERCRED, unix(7)), and anyone who may call may call everything. Over
-TCP a token says it, or a connect link for one user. Another host of the fleet, which TLS has identified, has let in its
-caller itself: it hands over who that is, and what the caller may do. The Host header is not checked against pages of other sites
+TCP a token says it, or a connect link for one user. The Host header is not checked against pages of other sites
 that rebind their name to this host: a browser sends neither of the two automatically.
+
+Another host of the fleet, which TLS has identified, has let in its caller itself. It hands over who that is, and what the
+caller may do.
 """
 
 import contextlib

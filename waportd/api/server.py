@@ -35,13 +35,14 @@ from waportd.api import (
     users,
 )
 from waportd.api.access import Access, peer_uid
-from waportd.api.connections import BACKLOG, Connection, Door, TiedHandler, Turns
+from waportd.api.connections import Connection, Door, TiedHandler, Turns
 from waportd.api.cross_site import refuse_other_sites
+from waportd.api.host_door import HostDoor
 from waportd.api.operations import Operation
 from waportd.api.problems import Handler, problems
 from waportd.api.response_cache import ResponseCache
 from waportd.config import Address
-from waportd.quotas import FIRST_REQUEST_S, READ_BYTES, TCP_CONNECTIONS, UNIX_CONNECTIONS, Share
+from waportd.quotas import READ_BYTES, TCP_CONNECTIONS, UNIX_CONNECTIONS, Share
 from waportd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ MAX_BODY_BYTES = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
 _DRAIN_S = 6.0
 """Seconds that open requests are given at the end."""
+IDLE_DRAIN_S = 1.5
+"""Seconds that idle connections are given at the end: a busy client uses them again and is asked to close."""
 _OPTIONS: Final[Mapping[str, Any]] = {
     "access_log": None,  # none, as AppRunner takes it
     "keepalive_timeout": 75.0,
@@ -81,8 +84,6 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "auto_decompress": False,  # a small body could grow without end; none that the API knows is compressed
 }
 """How aiohttp serves each connection."""
-IDLE_DRAIN_S = 1.5
-"""Seconds that idle connections are given at the end: a busy client uses them again and is asked to close."""
 
 
 def make_app(
@@ -147,7 +148,7 @@ class ApiServer:
         self._runner = web.AppRunner(app, handle_signals=False)
         self.doors: list[Door] = []
         """That over TCP, and that of the unix socket."""
-        self._hosts: asyncio.Server | None = None
+        self._host_door: HostDoor | None = None
         """Where the other hosts of the fleet come in."""
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
@@ -166,16 +167,12 @@ class ApiServer:
         for listener in sockets:
             self.doors[listener.family == socket.AF_UNIX].open(listener)
 
-    async def start_for_hosts(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
+    def start_for_hosts(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
         """Begin to answer the other hosts of the fleet, too. They have limited their callers already."""
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None
-        self._hosts = await loop.create_server(
-            lambda: TiedHandler(server, loop=loop, **_OPTIONS, lingering_time=0),
-            sock=listener,
-            ssl=tls,
-            ssl_handshake_timeout=FIRST_REQUEST_S,
-            backlog=BACKLOG,
+        self._host_door = HostDoor(
+            listener, tls, lambda: TiedHandler(server, loop=loop, **_OPTIONS, lingering_time=0)
         )
 
     def _connection(self, door: Door, caller: Hashable, share: Share) -> Connection:
@@ -217,8 +214,8 @@ class ApiServer:
         loop = asyncio.get_running_loop()
         for door in self.doors:
             door.shut()
-        if self._hosts is not None:
-            self._hosts.close()
+        if self._host_door is not None:
+            self._host_door.shut()
         server = self._runner.server
         assert server is not None
         began = loop.time()
@@ -232,6 +229,8 @@ class ApiServer:
 
     async def close(self) -> None:
         """Close what is left."""
+        if self._host_door is not None:
+            await self._host_door.close()
         if self._runner.server is not None:
             await self._runner.server.shutdown(timeout=1.0)
         await self._runner.cleanup()

@@ -143,7 +143,7 @@ async def _listen(address: str, server: ApiServer, tls: ssl.SSLContext) -> None:
             said = error.strerror
             await asyncio.sleep(_RETRY_S)
         else:
-            return await server.start_for_hosts(listener, tls)
+            return server.start_for_hosts(listener, tls)
 
 
 async def _start_lease(manager: UnitManager) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import socket
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,6 +15,7 @@ from support import Events, until
 from talking import identity
 from two_hosts import Fleet
 
+from waportd.api import host_door
 from waportd.fleet import addresses
 from waportd.fleet.engine import HostState, Row
 from waportd.model import User
@@ -22,6 +25,11 @@ DONE = b"HTTP/1.1 204 No Content\r\n\r\n"
 KNOWN = b"HTTP/1.1 304 Not Modified\r\n\r\n"
 
 pytestmark = pytest.mark.usefixtures("quick_end")
+
+
+def descriptors():
+    """Return how many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
@@ -377,3 +385,20 @@ class TestTheDoorOfOtherHosts:
     async def test_a_certificate_of_another_fleet_is_refused(self, fleet, ask):
         with pytest.raises(aiohttp.ClientError):
             await ask(identity(fleet.folder, "a", authority=STRANGER))
+
+    async def test_who_knocks_and_says_nothing_takes_no_room_from_anybody(self, a, b, fleet, monkeypatch):
+        monkeypatch.setattr(host_door, "HANDSHAKE_S", 0.5)
+        [host] = [host for host in fleet.state.hosts if host.name == "b"]
+        address, port = host.address.split(":")
+        before = descriptors()
+        with contextlib.ExitStack() as stack:
+            for _ in range(3 * host_door.HANDSHAKES):
+                knocking = stack.enter_context(socket.socket())
+                knocking.setblocking(False)
+                knocking.connect_ex((address, int(port) + addresses.DAEMON))
+            await asyncio.sleep(0.2)
+            taken = descriptors() - before - 3 * host_door.HANDSHAKES
+            assert 0 < taken < 2 * host_door.HANDSHAKES
+            assert (await b.call("GET", "/v1/users/1"))["user"] == "1"
+            async with asyncio.timeout(10):
+                assert (await a.call("GET", "/v1/users/1"))["user"] == "1"

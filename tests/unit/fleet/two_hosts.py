@@ -117,7 +117,7 @@ class Site:
         address, port = listener.getsockname()
         self.fleet.know(self.name, f"{address}:{port - addresses.DAEMON}", self.capacity)
         if self.serves:
-            await self.server.start_for_hosts(listener, who.server)
+            self.server.start_for_hosts(listener, who.server)
         else:
             listener.close()
         connector = aiohttp.UnixConnector(str(self.socket), limit=0)
