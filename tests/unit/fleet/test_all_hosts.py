@@ -9,7 +9,7 @@ from two_hosts import Fleet
 from waportd.api import elsewhere
 from waportd.api.problems import FLEET_CODES
 from waportd.fleet.engine import Conflict, EngineUnavailable, HostState, LeaseLost, Row, Unsettled
-from waportd.fleet.placement import NoRoom
+from waportd.fleet.store import LoginComing
 from waportd.model import User
 from waportd.tokens import Kind
 
@@ -122,5 +122,5 @@ class TestHosts:
 
 
 def test_the_codes_of_a_fleets_errors_are_in_the_contract_of_the_api():
-    errors = (Conflict, EngineUnavailable, LeaseLost, NoRoom, Unsettled)
+    errors = (Conflict, EngineUnavailable, LeaseLost, LoginComing, Unsettled)
     assert {error.code for error in errors} == FLEET_CODES
