@@ -26,8 +26,6 @@ from waportd.value_types import FLAG
 _USAGE = Parameter[bool]("usage", FLAG, "Whether to include memory and CPU.", default=False)
 _DOCUMENT = of(UserDocument)
 _SHOWN = Answer("the current state of the user", _DOCUMENT, example=examples.USER)
-
-
 SELF: Final = "self"
 """In place of the name of a host: the one that is asked."""
 
@@ -143,7 +141,8 @@ async def index(request: web.Request) -> web.Response:
         raise UnknownHost(f"there is no host {host}: this one belongs to no fleet", hint="leave `host` out")
     if fleet is None or host in {fleet.name, SELF} or is_passed_on(request):
         return respond(UsersDocument(users=tuple(await _of_this_host(request))))
-    others = {member.name for member in await fleet.members()} - {fleet.name}
+    # A host that has left may still have users, until others take them.
+    others = {*(member.name for member in await fleet.members()), *fleet.owners().values()} - {fleet.name}
     if host is not None and host not in others:
         raise UnknownHost(f"the fleet has no host {host}", hint="`GET /v1/hosts` lists them")
     rows = await elsewhere.rows(request, fleet, others if host is None else {host})

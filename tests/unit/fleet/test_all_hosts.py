@@ -73,6 +73,10 @@ class TestUsers:
         assert "doctor" in last["process"]["hint"]
         assert answer["users"][0]["process"]["state"] == "running"
 
+    async def test_those_of_a_host_that_has_left_are_listed_until_others_have_them(self, fleet, a, b):
+        fleet.describe("b", alive=False, state=HostState.LEFT)
+        assert await listed(a) == [("1", "a"), ("3", "a"), ("2", "b"), ("4", "b")]
+
     async def test_a_host_that_is_slow_is_not_waited_for(self, a, b, monkeypatch):
         monkeypatch.setattr(elsewhere, "LIMIT_S", 0.1)
         real = b.supervisor.usage
