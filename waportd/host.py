@@ -79,11 +79,13 @@ class Fleet(Protocol):
         target: str,
         headers: Mapping[str, str],
         body: bytes | AsyncIterator[bytes] | None,
+        patience_s: float = 0,
     ) -> AbstractAsyncContextManager["aiohttp.ClientResponse"]:
         """Call the daemon of another host; give the answer, whose body is still to be read, once its head is there.
 
         ``target`` is path and query, quoted. There is no limit for the head, but the host has to hold its lease all
-        the while. Raises HostSilent, HostRefused, and the WaportdError that ends the ``body``.
+        the while. A daemon that is not reached may come back within ``patience_s`` seconds. Raises HostSilent,
+        HostRefused, and the WaportdError that ends the ``body``.
         """
 
     def admit(self, certificate: Mapping[str, Any]) -> str:

@@ -27,6 +27,9 @@ from waportd.quotas import PASSAGES, PASSAGES_PER_CALLER
 
 _WHOLE_BYTES: Final = 64 * 1024
 """Bytes of an answer that is passed back in one piece."""
+PATIENCE_S: Final = 5.0
+"""Seconds in which the daemon of another host may come back: it restarts in less. A browser that follows events gives
+up for good where it is refused once."""
 _GRACE_S: Final = 4.0
 """Seconds that calls are given to be answered when the daemon ends: less than it gives its open requests."""
 _PASSED_ON: Final = (
@@ -71,7 +74,7 @@ async def _answer_elsewhere(
         )
     host = host or await fleet.find(user)
     if host is not None and host != fleet.name:
-        return await _pass_on(request, fleet, operation, user, host)
+        return await _pass_on(request, fleet, operation, user, host, PATIENCE_S)
     if host is None and operation.creates:
         return await _place(request, fleet, operation, user)
     return await operation.handler(request)
@@ -96,7 +99,12 @@ async def _place(request: web.Request, fleet: Fleet, operation: Operation, user:
 
 
 async def _pass_on(
-    request: web.Request, fleet: Fleet, operation: Operation, user: User, host: str
+    request: web.Request,
+    fleet: Fleet,
+    operation: Operation,
+    user: User,
+    host: str,
+    patience_s: float = 0,
 ) -> web.StreamResponse:
     """Answer with what another host answers. Raises HostSilent, HostRefused."""
     headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
@@ -109,7 +117,7 @@ async def _pass_on(
                 headers[hdrs.CONTENT_LENGTH] = request.headers[hdrs.CONTENT_LENGTH]
         else:
             body = await request.read()
-    call = fleet.call(host, request.method, request.rel_url.raw_path_qs, headers, body)
+    call = fleet.call(host, request.method, request.rel_url.raw_path_qs, headers, body, patience_s)
     crowd = request.app["passages"]
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(crowd.one_more(caller_of(request).identity, PASSAGES_PER_CALLER, PASSAGES))

@@ -40,18 +40,21 @@ class HostDoor:
         self._accepting = asyncio.create_task(self._accept(), name="accept hosts")
 
     def shut(self) -> None:
-        """Stop accepting."""
+        """Stop accepting, and close the listener."""
         self._accepting.cancel()
 
     async def close(self) -> None:
-        """Let go of who has not come in yet, and close the listener."""
+        """Let go of who has not come in yet."""
         self.shut()
         for task in self._arrivals:
             task.cancel()
         await asyncio.gather(self._accepting, *self._arrivals, return_exceptions=True)
-        self._listener.close()
 
     async def _accept(self) -> None:
+        with self._listener:  # what is not accepted any more is refused: the caller tries the successor
+            await self._accept_all()
+
+    async def _accept_all(self) -> None:
         loop = asyncio.get_running_loop()
         said = False
         while True:

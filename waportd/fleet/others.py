@@ -34,6 +34,8 @@ FIRST_S: Final = 2.0
 _KNOWN_S: Final = 1.0
 """Seconds in which a change is seen that another host has made; some milliseconds are usual."""
 _POLL_S: Final = 0.01
+_AGAIN_S: Final = 0.2
+"""Seconds until a daemon is tried again that was not reached."""
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 """Calls that may be made once more (RFC 9110, section 9.2.2); later versions of aiohttp do so, too."""
 
@@ -116,6 +118,7 @@ class Others:
         target: str,
         headers: Mapping[str, str],
         body: bytes | AsyncIterator[bytes] | None,
+        patience_s: float = 0,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Call the daemon of another host; give the answer once its head is there. Raises HostSilent, HostRefused."""
         upload = Upload(body) if isinstance(body, AsyncIterator) else None
@@ -127,7 +130,7 @@ class Others:
             return await self._http.request(method, url, headers=headers, data=data, allow_redirects=False)
 
         try:
-            answer = await self._while_alive(host, _asked(ask, repeatable=repeatable))
+            answer = await self._while_alive(host, _asked(ask, repeatable=repeatable, patience_s=patience_s))
         except (OSError, aiohttp.ClientError) as error:
             raise (upload and upload.error) or _fault(host, error) from error
         try:
@@ -187,17 +190,24 @@ class Others:
 
 
 async def _asked(
-    ask: Callable[[], Awaitable[aiohttp.ClientResponse]], *, repeatable: bool
+    ask: Callable[[], Awaitable[aiohttp.ClientResponse]], *, repeatable: bool, patience_s: float
 ) -> aiohttp.ClientResponse:
-    """Make a call, once more where a connection that was kept has ended: a daemon that restarts closes them."""
-    try:
-        return await ask()
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-        if not repeatable:
+    """Make a call, again where a daemon has just restarted: it is not reached, or a connection that was kept has ended."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    while True:
+        try:
+            return await ask()
+        except aiohttp.ClientSSLError:
             raise
-        return await ask()
+        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
+            if loop.time() >= deadline:
+                raise
+            await asyncio.sleep(_AGAIN_S)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not repeatable:
+                raise
+            repeatable = False
 
 
 def _fault(host: str, error: OSError | aiohttp.ClientError) -> HostSilent | HostRefused:

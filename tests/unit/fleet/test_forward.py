@@ -15,7 +15,7 @@ from support import Events, until
 from talking import identity
 from two_hosts import Fleet
 
-from waportd.api import host_door
+from waportd.api import forward, host_door
 from waportd.fleet import addresses
 from waportd.fleet.engine import HostState, Row
 from waportd.model import User
@@ -234,13 +234,28 @@ class TestSilence:
         async with asyncio.timeout(5):
             assert (await asked)["code"] == "host_silent"
 
-    async def test_a_daemon_that_is_down_is_named(self, a, b):
+    async def test_a_daemon_that_is_down_is_named(self, a, b, monkeypatch):
+        monkeypatch.setattr(forward, "PATIENCE_S", 0.3)
         await a.call("GET", "/v1/users/1")
         await b.end()
         said = await a.call("GET", "/v1/users/1", 503)
         assert said["code"] == "host_silent"
         assert "host b is not reached" in said["detail"]
         assert "waportctl doctor" in said["hint"]
+
+    async def test_a_daemon_that_restarts_is_waited_for(self, fleet, a):
+        fleet.describe("a", state=HostState.DRAINING)
+        late = await fleet.add("late", serves=False)
+        await late.has("1")
+        asked = [
+            asyncio.create_task(a.call("GET", "/v1/users/1")),
+            asyncio.create_task(a.call("POST", "/v1/users/1/stop")),
+        ]
+        await asyncio.sleep(0.5)
+        assert not any(task.done() for task in asked)
+        late.open_to_hosts()
+        for shown in await asyncio.gather(*asked):
+            assert shown["host"] == "late"
 
     async def test_a_call_is_passed_on_once(self, fleet, a, b):
         port = b.supervisor.known(User("1")).assignment.port

@@ -113,18 +113,22 @@ class Site:
         tcp = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{tcp.getsockname()[1]}"
         await self.server.start([unix, tcp])
-        listener = socket.create_server(("127.0.7.1", 0))
-        address, port = listener.getsockname()
+        with socket.create_server(("127.0.7.1", 0)) as free:
+            self.door = free.getsockname()
+        address, port = self.door
         self.fleet.know(self.name, f"{address}:{port - addresses.DAEMON}", self.capacity)
+        self.tls = who.server
         if self.serves:
-            self.server.start_for_hosts(listener, who.server)
-        else:
-            listener.close()
+            self.open_to_hosts()
         connector = aiohttp.UnixConnector(str(self.socket), limit=0)
         self.api = await stack.enter_async_context(
             aiohttp.ClientSession("http://localhost", connector=connector)
         )
         self.tcp = await stack.enter_async_context(aiohttp.ClientSession(self.url))
+
+    def open_to_hosts(self):
+        """Begin to answer the other hosts."""
+        self.server.start_for_hosts(socket.create_server(self.door), self.tls)
 
     async def end(self):
         """End as the daemon does."""
