@@ -441,6 +441,10 @@ async def test_the_daemon_and_its_host_are_reported(client):
     assert (host.cpus, len(host.load), host.running) == (os.cpu_count(), 3, 1)
 
 
+async def test_a_daemon_of_its_own_has_no_hosts(client):
+    assert await on_thread(client.hosts) == []
+
+
 async def test_the_last_hours_come_in_columns(client, supervisor):
     assert (await on_thread(client.last_hours)).times == ()
     await on_thread(client.ensure, "1")

@@ -8,6 +8,7 @@ from two_hosts import Fleet
 
 from waportd.api import elsewhere
 from waportd.api.problems import FLEET_CODES
+from waportd.client import Client
 from waportd.fleet.engine import Conflict, EngineUnavailable, HostState, LeaseLost, Row, Unsettled
 from waportd.fleet.store import LoginComing
 from waportd.model import User
@@ -114,6 +115,16 @@ class TestUsers:
 
 
 class TestHosts:
+    async def test_the_client_reads_them(self, a, b):
+        def ask():
+            with Client(str(a.socket)) as client:
+                return client.hosts(), client.users(), client.users(host="b")
+
+        hosts, users, there = await asyncio.to_thread(ask)
+        assert [(host.name, host.alive, host.users) for host in hosts] == [("a", True, 2), ("b", True, 2)]
+        assert [user.host for user in users] == ["a", "a", "b", "b"]
+        assert [user.user for user in there] == ["2", "4"]
+
     async def test_they_are_listed_by_name(self, fleet, a, b):
         answer = await b.call("GET", "/v1/hosts")
         assert answer["host"] == "b"
