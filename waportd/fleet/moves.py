@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from waportd.concurrency import Background
-from waportd.errors import StoreError, WaportdError
+from waportd.errors import NotHere, StoreError, WaportdError
 from waportd.fleet.drain import Move, due
 from waportd.fleet.engine import (
     Conflict,
@@ -26,7 +26,7 @@ from waportd.fleet.engine import (
     State,
     Unsettled,
 )
-from waportd.fleet.store import FleetStore, NotHere
+from waportd.fleet.store import FleetStore
 from waportd.model import User
 from waportd.systemd.journal import log_fields
 
