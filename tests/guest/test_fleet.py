@@ -413,7 +413,7 @@ def test_a_host_is_emptied_while_everything_runs_and_taken_into_use_again(settle
         noted(source, "a host of three is drained", "its users run on the two others", began)
         assert before.items() <= pids(*others).items(), "nobody else was disturbed"
         others[0].ctl("host", "activate", source.name)
-        user = next(iter(owners(others[1])))
+        user = next(iter(owners(*others)))
         others[0].ctl("move", user, "--to", source.name, "--yes")
         until(lambda: set(owners(source)) == {user}, "the user who was sent there")
         all_are_linked(source)
