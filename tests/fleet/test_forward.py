@@ -1,0 +1,160 @@
+"""Two whole daemons on a real etcd, but for systemd: a web app asks one, and the one that has the user answers."""
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+import time
+
+import aiohttp
+import pytest
+from fakes import FakeSystemd
+from support import BASE, access_for
+from talking import identity
+from test_agent import FAILOVER_AFTER_S, LIMIT_S, TTL_S, Machine, until
+
+from waportd.api.server import ApiServer, make_app
+from waportd.config import Config, PortRange
+from waportd.fleet import addresses
+from waportd.fleet.agent import Agent
+from waportd.fleet.boot_clock import BootClock
+from waportd.fleet.engine import Host, HostState
+from waportd.fleet.host import FleetHost
+from waportd.fleet.lease import OwnLease
+from waportd.fleet.membership import Membership
+from waportd.fleet.moves import Moves
+from waportd.fleet.others import Others
+from waportd.shortcuts import ALL
+from waportd.store import SqliteStore
+from waportd.supervisor import Supervisor
+
+RELEASE = "trixie"
+
+
+class Daemon(Machine):
+    """A host whose users are those of a whole daemon, with a client on its unix socket."""
+
+    def __init__(self, site, name, folder, address):
+        super().__init__(site, name, folder)
+        self.address = address
+        self.stack = contextlib.AsyncExitStack()
+        store = dataclasses.replace(Config().store, directory=folder)
+        ports = dataclasses.replace(
+            Config().ports,
+            base=BASE,
+            range=PortRange(BASE, BASE + 99),
+            overflow=PortRange(BASE + 100, BASE + 197),
+        )
+        limits = dataclasses.replace(Config().limits, min_available_memory=0)
+        self.config = dataclasses.replace(Config(), store=store, ports=ports, limits=limits)
+
+    async def serve(self, *, established=True):
+        stack = self.stack
+        local = await SqliteStore.open(self.folder / "waportd.db")
+        stack.push_async_callback(local.close)
+        own = OwnLease(self.runtime, BootClock())
+        stack.callback(own.close)
+        membership = Membership(
+            self.name,
+            ttl_s=TTL_S,
+            failover_after_s=FAILOVER_AFTER_S,
+            established=established,
+            remembered=frozenset({"a", "b"}),
+        )
+        who = identity(self.folder, self.name)
+        others = Others(who, lambda: self.host.follower.state)
+        stack.push_async_callback(others.close)
+        engine = self.site.engine(limit_s=LIMIT_S)
+        self.host = FleetHost(self.name, engine, local, own, membership, time.monotonic, others)
+        systemd = FakeSystemd()
+        stack.push_async_callback(systemd.close)
+        self.supervisor = Supervisor(self.config, self.host.store, systemd, ALL, self.host)
+        stack.push_async_callback(self.supervisor.close)
+        await self.supervisor.start()
+        self.server = ApiServer(make_app(self.supervisor, access_for()))
+        stack.push_async_callback(self.server.close)
+        unix = socket.socket(socket.AF_UNIX)
+        unix.bind(str(self.folder / "api.sock"))
+        await self.server.start([unix])
+        self.server.start_for_hosts(addresses.listen(self.address, addresses.DAEMON), who.server)
+        connector = aiohttp.UnixConnector(str(self.folder / "api.sock"))
+        self.api = await stack.enter_async_context(
+            aiohttp.ClientSession("http://localhost", connector=connector)
+        )
+        moves = Moves(engine, self.host.store, self.supervisor, lambda: 4, save=None)
+        stack.push_async_callback(moves.close)
+        self._begin("daemon", Agent(self.host, self.supervisor, moves).run())
+
+    async def end(self, name):
+        task = self.tasks.pop(name, None)
+        if task:
+            task.cancel()
+            await asyncio.wait({task})
+        if name == "daemon":
+            await self.stack.aclose()
+
+    async def call(self, method, path):
+        """Return status and document of a call of this host."""
+        async with self.api.request(method, path) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+
+@pytest.fixture
+async def daemons(site, tmp_path):
+    engine = site.engine()
+    two = []
+    for number, name in enumerate("ab", 1):
+        with socket.create_server((f"127.0.9.{number}", 0)) as free:
+            address = f"{free.getsockname()[0]}:{free.getsockname()[1] - addresses.DAEMON}"
+        two.append(Daemon(site, name, tmp_path / name, address))
+        await two[-1].keep()
+        await engine.describe(Host(name, address, HostState.ACTIVE, "2.0.0", 100, 1.5, False, None))
+    await engine.state()
+    await engine.settle(two[0].lease)
+    for daemon in two:
+        await daemon.serve()
+        await until(lambda daemon=daemon: daemon.host.follower.state, "the first look")
+    yield two
+    for daemon in two:
+        await daemon.power_off()
+
+
+async def test_a_web_app_that_knows_one_host_has_the_users_of_all(daemons):
+    a, b = daemons
+    made = {}
+    for number in range(1, 13):
+        status, user = await a.call("PUT", f"/v1/users/{number}?wait=none")
+        assert status == 201
+        made[user["user"]] = user["host"]
+        # At once, by the same way.
+        assert (await a.call("GET", f"/v1/users/{number}"))[1]["host"] == user["host"]
+    assert set(made.values()) == {"a", "b"}, "each has its share"
+    assert {str(one.assignment.user) for one in b.supervisor.registry} == {u for u in made if made[u] == "b"}
+    for daemon in daemons:
+        status, listed = await daemon.call("GET", "/v1/users")
+        assert {user["user"]: user["host"] for user in listed["users"]} == made
+    there = next(user for user in made if made[user] == "b")
+    assert (await a.call("DELETE", f"/v1/users/{there}"))[0] == 204
+    assert (await b.call("GET", f"/v1/users/{there}"))[0] == 404
+
+
+async def test_while_a_host_is_dead_that_is_said_and_then_its_users_answer_from_another(daemons):
+    a, b = daemons
+    there = None
+    for number in range(1, 20):
+        _, user = await a.call("PUT", f"/v1/users/{number}?wait=none")
+        if user["host"] == "b":
+            there = user["user"]
+            break
+    await b.power_off()
+    status, said = await a.call("GET", f"/v1/users/{there}")
+    assert (status, said["code"]) == (503, "host_silent")
+
+    async def is_back():
+        status, user = await a.call("GET", f"/v1/users/{there}")
+        return status == 200 and user["host"] == "a"
+
+    _, listed = await a.call("GET", "/v1/users")
+    states = {user["user"]: user["process"]["state"] for user in listed["users"]}
+    assert states[there] == "unreachable"
+    await until(is_back, "the takeover")
