@@ -500,12 +500,12 @@ def test_hosts_leave_and_join_again_and_the_last_one_keeps_its_sessions(settled)
         a.ctl("fleet", "leave", "--yes")
         assert_is_on_its_own(a)
         assert (pids(a), len(a.users())) == (before, USERS)
-        assert a.site.ask("POST", "/v1/users/1/restart").status == 200
+        assert a.site.ask("POST", f"/v1/users/{user}/restart").status == 200
         all_are_linked(a)
         before = pids(a)
         first_again(a, settled.engine)
         assert pids(a) == before
-        assert set(owners(a)) == {str(number) for number in range(1, USERS + 1)}
+        assert set(owners(a)) == set(USERS_OF_A)
 
 
 def assert_is_on_its_own(host):
