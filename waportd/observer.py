@@ -94,7 +94,8 @@ class Observer:
         systemd does not restart automatically.
         """
         self.boot = ""
-        """This life of the units: a new one begins with a boot, and with each start of the target of all servers.
+        """This life of the units: a new one begins with a boot, with each start of the target of all servers, and, in a
+        fleet, with each lease.
 
         A server that was stopped in an earlier life was stopped with all others, or before them, and may run again."""
         self.unassigned: set[Port] = set()
@@ -113,6 +114,8 @@ class Observer:
         self._on_turn = on_turn
         self.pacer = Pacer(manager, self.refresh)
         self._systemd_boot = ""
+        self._target_life = ""
+        self._lease = ""
         self._ports: dict[Port, _Port] = {}
         self._began = time.time()
         self._lines = Pace(*SESSION_LINES)
@@ -121,7 +124,8 @@ class Observer:
 
     async def start(self) -> None:
         """Look at all units, and follow them from now on. Raises SystemdError."""
-        self.boot = self._systemd_boot = await self._manager.boot()
+        self._systemd_boot = await self._manager.boot()
+        self._name_life()
         # First the pauses: they explain the state of a server.
         await self.pacer.start()
         self._manager.watch(_ALL_UNITS, self._on_unit)
@@ -335,8 +339,19 @@ class Observer:
         """Take over which life of the units this is; return whether it is a new one. No life begins with a stop."""
         if unit.active_state != "active":
             return False
-        before, self.boot = self.boot, f"{self._systemd_boot}:{unit.since:.6f}"
+        before, self._target_life = self.boot, f":{unit.since:.6f}"
+        self._name_life()
         return self.boot != before
+
+    def note_lease(self, lease: int | None) -> None:
+        """Take over under which lease the units run from now on; None: under none, so that systemd has stopped them all."""
+        self._lease = f":{lease}"
+        self._name_life()
+        for port in list(self._registry.owners()):
+            self.refresh(port)
+
+    def _name_life(self) -> None:
+        self.boot = f"{self._systemd_boot}{self._target_life}{self._lease}"
 
     def _note(self, status: UnitStatus, port: Port) -> None:
         known = self._of(port)

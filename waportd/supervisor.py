@@ -535,8 +535,16 @@ class Supervisor:
 
     # What a fleet decides
 
-    async def resume(self) -> None:
-        """Bring every user to the desired state: nothing runs that this host's former lease allowed."""
+    def pause(self) -> None:
+        """Take note that this host holds no lease: systemd stops all servers, and no administrator has."""
+        self._observer.note_lease(None)
+
+    async def resume(self, lease: int) -> None:
+        """Bring every user to the desired state: nothing runs that this host's former lease allowed.
+
+        ``lease`` is the incarnation of the present one, which may be that of an earlier daemon.
+        """
+        self._observer.note_lease(lease)
         await self._allocator.give_back_orphans()
         await self._reconciler.reconcile()
 

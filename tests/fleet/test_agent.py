@@ -43,7 +43,7 @@ class PlayedUsers:
     """Takes the place of the supervisor: notes what is asked of it."""
 
     def __init__(self):
-        self.running, self.resumed, self.cleaned = {}, 0, []
+        self.running, self.resumed, self.paused, self.cleaned = {}, 0, 0, []
 
     async def gain(self, assignment):
         self.running[assignment.user] = assignment
@@ -54,8 +54,12 @@ class PlayedUsers:
     async def clean(self, port):
         self.cleaned.append(port)
 
-    async def resume(self):
+    def pause(self):
+        self.paused += 1
+
+    async def resume(self, lease):
         self.resumed += 1
+        self.lease = lease
 
     async def give(self, user, hand_over):
         assignment, is_gone = self.running.pop(user), False
@@ -229,10 +233,12 @@ async def test_everything_is_started_again_under_each_new_lease(machines):
         path.unlink()
     with pytest.raises(LeaseLost):
         await a.host.begin(User("1"))
+    await until(lambda: a.users.paused == 1, "the end of the lease")
     await asyncio.sleep(2)
-    assert a.users.resumed == 1
+    assert (a.users.resumed, a.users.paused) == (1, 1)
     await a.keep()
     await until(lambda: a.users.resumed == 2, "the next life")
+    assert a.users.lease == a.lease.incarnation
 
 
 async def test_while_the_engine_is_away_users_of_this_host_may_start_and_others_stay_theirs(machines, site):

@@ -80,11 +80,11 @@ async def start_supervisor(config, store, systemd, shortcuts):
     """Start a supervisor as the daemon does; a second call is a restart of the daemon."""
     running = []
 
-    async def start(new_config=None, *, settle=True):
+    async def start(new_config=None, *, settle=True, host=None):
         if running:
             await running.pop().close()
             systemd.forget_watchers()
-        supervisor = Supervisor(new_config or config, store, systemd, shortcuts)
+        supervisor = Supervisor(new_config or config, store, systemd, shortcuts, host)
         running.append(supervisor)
         await supervisor.start()
         if settle:

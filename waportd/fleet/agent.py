@@ -45,7 +45,10 @@ class Users(Leaving, Protocol):
     async def clean(self, port: Port) -> None:
         """Delete what a user who is not here has left on a port."""
 
-    async def resume(self) -> None:
+    def pause(self) -> None:
+        """Take note that this host holds no lease: whatever ran is stopped, and by no administrator."""
+
+    async def resume(self, lease: int) -> None:
         """Write the environments and start who should run: nothing runs under a lease that is new."""
 
 
@@ -73,6 +76,7 @@ class Agent:
         self._said: str | None = None
         self._incarnation: int | None = None
         """That of the lease under which the users were last resumed."""
+        self._is_paused = False
         self._outage: str | None = None
         """What the keeper has noted of an outage."""
         self._noted: tuple[bool, frozenset[str]] | None = None
@@ -116,6 +120,7 @@ class Agent:
                 self._follower.lose(error)
             except LeaseLost as error:
                 # `systemctl status waportd-lease` says why; every host begins like this.
+                self._pause()
                 self._say(logging.INFO, f"waits for the lease: {error}")
             except WaportdError as error:
                 self._say(logging.WARNING, f"Cannot act for this host: {error}")
@@ -211,10 +216,19 @@ class Agent:
     def _is_ours(self, row: Row | None) -> bool:
         return row is not None and row.host == self._host.name
 
+    def _pause(self) -> None:
+        """Have the users know it, once, where this host holds no lease."""
+        try:
+            self._host.lease.current()
+        except LeaseLost:
+            if not self._is_paused:
+                self._users.pause()
+                self._is_paused, self._incarnation = True, None
+
     async def _resume(self, lease: Lease) -> None:
         if self._incarnation != lease.incarnation:
-            await self._users.resume()
-            self._incarnation = lease.incarnation
+            await self._users.resume(lease.incarnation)
+            self._is_paused, self._incarnation = False, lease.incarnation
 
     async def _take(self, lease: Lease, state: State, standing: Standing) -> None:
         """Take users of dead hosts, as many as are due here."""

@@ -57,7 +57,10 @@ class Sessions:
         self.known.discard(user)
         self._machine.running.discard(user)
 
-    async def resume(self):
+    def pause(self):
+        """Nothing: these sessions end with the machine."""
+
+    async def resume(self, lease):
         for user in sorted(self.known - self._machine.running):
             await self._start(user)
 
