@@ -140,9 +140,17 @@ def _port(name):
 
 
 def _is_populated(group):
+    """Return whether a server runs there; systemd itself, as when it deletes what a session has left, has a name in brackets."""
     with contextlib.suppress(OSError):
-        return "populated 1" in (group / "cgroup.events").read_text()
+        return any(not _name(pid).startswith("(") for pid in (group / "cgroup.procs").read_text().split())
     return False
+
+
+def _name(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return "(it has ended)"
 
 
 class Hosts(list):
