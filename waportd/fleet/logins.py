@@ -210,8 +210,9 @@ class Logins:
                 await work
             self._later.pop(user, None)
         except WaportdError as error:
-            log.warning("Cannot carry the login: %s", error, extra=log_fields(user))
-            self._later[user] = time.monotonic() + RETRY_S
+            if user in self._host.store.rows:  # who has gone meanwhile took the login along
+                log.warning("Cannot carry the login: %s", error, extra=log_fields(user))
+                self._later[user] = time.monotonic() + RETRY_S
         finally:
             self._busy.discard(user)
 
