@@ -34,7 +34,7 @@ SERVERS_CODES: Final = frozenset(
 
 
 FLEET_CODES: Final = frozenset(
-    {"engine_conflict", "engine_unavailable", "epoch_unsettled", "login_coming", "no_lease"}
+    {"engine_conflict", "engine_unavailable", "epoch_unsettled", "leaving", "login_coming", "no_lease"}
 )
 """The codes with which a host refuses that belongs to a fleet (`waportd.fleet`, which a host on its own has not loaded)."""
 
