@@ -57,7 +57,7 @@ async def test_an_administrators_stop_outlives_the_daemon_under_the_same_lease(l
     assert not systemd.servers
 
 
-async def test_a_port_that_is_open_when_the_lease_goes_on_may_be_closed_by_an_administrator(linked, systemd):
+async def test_a_port_that_stays_open_under_the_next_lease_may_be_closed_by_an_administrator(linked, systemd):
     """The engine was away for a moment, or the daemon has missed the end of one lease and the beginning of the next."""
     await linked.resume(8)
     await settled(linked)
