@@ -13,6 +13,7 @@ from waportd.fleet import engine
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
 from waportd.fleet.snapshot_store import SnapshotStore
+from waportd.fleet.stores import SameStores
 
 SIZE_MIB = 64
 """A login has 50 to 2,500 MB."""
@@ -65,7 +66,7 @@ async def _round(number: int) -> dict[str, float]:
         login, log = _make_login(here / "login", number)
         Directory.create(here / "store")
         directory = Directory(here / "store")
-        store = SnapshotStore(FleetKeys.create(), lambda _row: {"directory": directory})
+        store = SnapshotStore(FleetKeys.create(), SameStores({"directory": directory}))
         rows_of = _Row()
         times: dict[str, float] = {}
 

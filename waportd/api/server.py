@@ -5,7 +5,7 @@ import functools
 import logging
 import socket
 import ssl
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -75,6 +75,8 @@ MAX_BODY_BYTES = 64 * 1024
 """Bytes; the largest body the API knows is a few hundred."""
 _DRAIN_S = 6.0
 """Seconds that open requests are given at the end."""
+BETWEEN_HOSTS: Final = "/fleet/"
+"""How the paths of calls begin that hosts make for themselves: they are no part of the API."""
 IDLE_DRAIN_S = 1.5
 """Seconds that idle connections are given at the end: a busy client uses them again and is asked to close."""
 _OPTIONS: Final[Mapping[str, Any]] = {
@@ -150,6 +152,7 @@ class ApiServer:
         """That over TCP, and that of the unix socket."""
         self._host_door: HostDoor | None = None
         """Where the other hosts of the fleet come in."""
+        self._between_hosts: Callable[[web.BaseRequest], Awaitable[web.Response]] | None = None
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Begin to answer."""
@@ -167,8 +170,17 @@ class ApiServer:
         for listener in sockets:
             self.doors[listener.family == socket.AF_UNIX].open(listener)
 
-    def start_for_hosts(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
-        """Begin to answer the other hosts of the fleet, too. They have limited their callers already."""
+    def start_for_hosts(
+        self,
+        listener: socket.socket,
+        tls: ssl.SSLContext,
+        between_hosts: Callable[[web.BaseRequest], Awaitable[web.Response]] | None = None,
+    ) -> None:
+        """Begin to answer the other hosts of the fleet, too. They have limited their callers already.
+
+        ``between_hosts`` answers their calls below `BETWEEN_HOSTS`.
+        """
+        self._between_hosts = between_hosts
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None
         self._host_door = HostDoor(
@@ -188,6 +200,13 @@ class ApiServer:
     async def _answer(self, through_app: Handler, request: web.Request) -> web.StreamResponse:
         uid = peer_uid(request)
         if uid is None:
+            # Only connections of other hosts have TLS.
+            if (
+                self._between_hosts is not None
+                and request.path.startswith(BETWEEN_HOSTS)
+                and request.get_extra_info("peercert") is not None
+            ):
+                return await self._between_hosts(request)
             return await through_app(request)
         kept = self._cache.answer(request, uid)
         if kept is None:

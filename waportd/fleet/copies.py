@@ -55,7 +55,8 @@ class Sending:
         """Look at what the stores have. Raises StoreUnavailable where none answers."""
         found: dict[str, tuple[Objects, dict[str, int]]] = {}
         silence = StoreUnavailable(
-            "no store of snapshots is known", hint="look at the section `fleet` of the configuration"
+            "no store of snapshots is known",
+            hint="`waportctl fleet status` shows whether other hosts are there",
         )
         for copy, store in stores.items():
             try:

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-import ssl
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -12,22 +13,26 @@ from waportd.concurrency import Background
 from waportd.config import Bus, Config
 from waportd.daemon import DEFAULT_CONFIG, Daemon
 from waportd.errors import WaportdError
-from waportd.fleet import addresses
+from waportd.fleet import addresses, holdings
 from waportd.fleet.agent import Agent
 from waportd.fleet.boot_clock import BootClock
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
 from waportd.fleet.etcd import Etcd
+from waportd.fleet.holdings import Holdings
 from waportd.fleet.host import FleetHost
 from waportd.fleet.identity import Identity
 from waportd.fleet.lease import OwnLease
 from waportd.fleet.logins import Logins
 from waportd.fleet.membership import Membership
 from waportd.fleet.moves import Moves
+from waportd.fleet.object_server import ObjectServer
 from waportd.fleet.others import Others
-from waportd.fleet.settings import FOLDER, SNAPSHOT_KEY, Settings
+from waportd.fleet.remote_objects import RemoteObjects
+from waportd.fleet.settings import FOLDER, PEERS, SNAPSHOT_KEY, Settings
 from waportd.fleet.snapshot_store import SnapshotStore
 from waportd.fleet.store import read_members
+from waportd.fleet.stores import HostStores, SameStores, Stores
 from waportd.fleet.timing import Timing
 from waportd.fleet.units import LEASE_UNIT, logins_folder, runtime_folder
 from waportd.host import Host
@@ -39,7 +44,7 @@ from waportd.systemd.manager import UnitManager
 log = logging.getLogger(__name__)
 
 _STORE: Final = "folder"
-"""The name of the only store in `Row.copies`."""
+"""The name in `Row.copies` of the folder that all hosts have."""
 _RETRY_S: Final = 5.0
 """Seconds until something is tried again that systemd or the network has not allowed."""
 
@@ -62,6 +67,10 @@ class FleetDaemon(Daemon):
         self._keys: FleetKeys | None = None
         self._host: FleetHost
         self._identity: Identity
+        self._others: Others
+        self._own: Directory
+        self._holdings: Holdings | None = None
+        """What this host keeps for the others, where hosts do that."""
 
     async def join(
         self, store: SqliteStore, stack: contextlib.AsyncExitStack
@@ -83,16 +92,24 @@ class FleetDaemon(Daemon):
         if settings.snapshots:
             self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
         self._identity = Identity.load(settings.folder, settings.name)
-        others = Others(self._identity, lambda: self._host.follower.state)
-        stack.push_async_callback(others.close)
-        self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s, others)
+        self._others = Others(self._identity, lambda: self._host.follower.state)
+        stack.push_async_callback(self._others.close)
+        self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s, self._others)
+        if settings.snapshots == PEERS:
+            self._own = holdings.opened(holdings.folder_in(self._config))
+            self._holdings = Holdings(settings.name, self._own, self._host.follower)
         return self._host.store, self._host
 
     def listen(self, server: ApiServer, stack: contextlib.AsyncExitStack) -> None:
         """Begin to answer the other hosts. The callers of this one do not wait for an address that is not there yet."""
         background = Background()
         stack.push_async_callback(background.close)
-        work = _listen(self._settings.address, server, self._identity.server)
+        objects = ObjectServer(self._holdings, self._others.admit).answer if self._holdings else None
+
+        def answer(listener: socket.socket) -> None:
+            server.start_for_hosts(listener, self._identity.server, objects)
+
+        work = _listen(self._settings.address, answer)
         background.run(work, "answer the other hosts")
 
     def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:
@@ -111,27 +128,39 @@ class FleetDaemon(Daemon):
         stack.push_async_callback(background.close)
         background.run(Agent(host, supervisor, moves, logins).run(), "follow the fleet")
         if logins is None:
-            log.warning("logins stay on this host: fleet.yaml names no folder for `snapshots`")
+            log.warning("logins stay on this host: fleet.yaml has no place for them (`snapshots: peers`)")
         else:
             background.run(logins.run(), "publish the logins")
+        if self._holdings is not None:
+            background.run(self._holdings.run(), "look through the logins of other hosts' users")
         background.run(_start_lease(manager), "start the lease")
 
     def _logins(self, supervisor: Supervisor, manager: UnitManager) -> Logins | None:
         """Return what carries the logins, where the fleet has a place for them."""
         if self._keys is None:
             return None
-        store = {_STORE: Directory(Path(self._settings.snapshots))}
         return Logins(
             self._host,
-            SnapshotStore(self._keys, lambda _row: store),
+            SnapshotStore(self._keys, self._stores()),
             supervisor.registry,
             manager,
             logins_folder(self._config),
             self._config.instances.client_id_prefix,
         )
 
+    def _stores(self) -> Stores:
+        if (mount := self._settings.mount) is not None:
+            return SameStores({_STORE: Directory(mount)})
+        return HostStores(
+            self._settings.name,
+            self._own,
+            lambda host: RemoteObjects(self._others, host),
+            lambda: self._host.follower.state,
+            self._settings.copies,
+        )
 
-async def _listen(address: str, server: ApiServer, tls: ssl.SSLContext) -> None:
+
+async def _listen(address: str, answer: Callable[[socket.socket], None]) -> None:
     """Have the other hosts answered on the port after the keeper's."""
     said: str | None = ""
     while True:
@@ -143,7 +172,7 @@ async def _listen(address: str, server: ApiServer, tls: ssl.SSLContext) -> None:
             said = error.strerror
             await asyncio.sleep(_RETRY_S)
         else:
-            return server.start_for_hosts(listener, tls)
+            return answer(listener)
 
 
 async def _start_lease(manager: UnitManager) -> None:

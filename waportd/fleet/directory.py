@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -17,6 +17,7 @@ from waportd.fleet import key_files
 from waportd.fleet.chunks import Damaged
 from waportd.fleet.objects import MANIFEST, NAME, ObjectMissing, Place, StoreUnavailable
 from waportd.fleet.threads import Threads
+from waportd.model import is_user
 
 T = TypeVar("T")
 
@@ -67,19 +68,25 @@ class Directory:
         """Return tokens, as `Objects.tokens`."""
         return await self._run(Place(user, 0), lambda folder: _tokens(folder.parent))
 
+    async def users(self) -> Collection[str]:
+        """Return the users that have objects here. Raises StoreUnavailable."""
+        return await self._at(self._root, lambda: _users(self._root))
+
     async def delete(self, place: Place, objects: Collection[str]) -> None:
         """Delete objects, as `Objects.delete`."""
         await self._run(place, lambda folder: _delete(folder, [_checked(name) for name in objects]))
 
     async def _run(self, place: Place, work: Callable[[Path], T]) -> T:
         folder = self._root / _safe(place.user) / str(place.token)
+        return await self._at(place, lambda: work(folder))
 
+    async def _at(self, key: Hashable, work: Callable[[], T]) -> T:
         def checked() -> T:
             (self._root / MARK).lstat()
-            return work(folder)
+            return work()
 
         try:
-            return await self._threads.run(place, checked)
+            return await self._threads.run(key, checked)
         except TimeoutError:
             raise StoreUnavailable(
                 f"{self._root} did not answer within {self._limit_s:g} s",
@@ -115,6 +122,13 @@ def _checked(name: str) -> str:
 def _safe(user: str) -> str:
     """Return a folder's name of its own for each user, also where a mount does not distinguish upper and lower case."""
     return re.sub(r"[A-Z.]", lambda found: f"%{ord(found[0]):02x}", user)
+
+
+def _users(root: Path) -> list[str]:
+    with os.scandir(root) as found:
+        names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+    users = (re.sub(r"%([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), name) for name in names)
+    return [user for user in users if is_user(user)]
 
 
 @contextlib.contextmanager

@@ -104,6 +104,11 @@ class Others:
             if host.state is not HostState.LEFT
         ]
 
+    def has_left(self, host: str) -> bool:
+        """Return whether a host has left the fleet, as far as is known here."""
+        known = self._hosts().get(host)
+        return known is not None and known.state is HostState.LEFT
+
     def assignments(self, host: str) -> list[Assignment]:
         """Return the users of a host as the engine has them. Raises EngineUnavailable."""
         return [assignment_of(row) for row in self._state().rows if row.host == host]

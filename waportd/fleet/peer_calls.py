@@ -13,6 +13,12 @@ from waportd.fleet.engine import Host, Lease
 
 RENEW: Final = "/fleet/renew"
 REACH: Final = "/fleet/reach"
+OBJECTS: Final = "/fleet/objects/"
+"""After it, the user, the token and the name of an object (`objects.Place`). The daemons answer it, the keepers the others."""
+LISTED: Final = "Waportd-Listed"
+"""The header with the number of a list of objects, upon which some of them are deleted."""
+MOST: Final = "most"
+"""How many bytes an object may have for the caller."""
 
 CALL_S: Final = 2.8
 """Seconds after which a host that has not answered is silent: less than the 3 between two renewals of a lease."""

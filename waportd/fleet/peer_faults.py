@@ -4,8 +4,9 @@ import json
 from typing import Final
 
 import aiohttp
+from aiohttp import web
 
-from waportd.errors import HostRefused, HostSilent
+from waportd.errors import HostRefused, HostSilent, WaportdError
 from waportd.plain import one_line
 
 _CERTIFICATES: Final = {
@@ -50,6 +51,12 @@ def misnamed(host: str, answers: str) -> HostRefused:
         cause="wrong_name",
         hint=f"give host {host} its own name in its configuration",
     )
+
+
+def problem(error: WaportdError) -> web.Response:
+    """Return the answer with which a host refuses a call of another one, for `refusal` there."""
+    document = {"code": error.code, "cause": error.cause, "detail": error.message, "hint": error.hint}
+    return web.json_response(document, status=error.status, content_type="application/problem+json")
 
 
 def refusal(host: str, status: int, content: bytes) -> HostRefused:

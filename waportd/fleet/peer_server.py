@@ -31,6 +31,7 @@ from waportd.fleet.peer_calls import (
     Renewal,
     read_lease,
 )
+from waportd.fleet.peer_faults import problem
 
 log = logging.getLogger(__name__)
 
@@ -178,11 +179,11 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except WaportdError as error:
-        return _problem(error)
+        return problem(error)
     except web.HTTPRequestEntityTooLarge:
-        return _problem(_refused("too_large", f"more than {MAX_REQUEST_BYTES} bytes", _SAME_VERSION, 413))
+        return problem(_refused("too_large", f"more than {MAX_REQUEST_BYTES} bytes", _SAME_VERSION, 413))
     except web.HTTPException as error:
-        return _problem(
+        return problem(
             _refused(
                 "no_such_call",
                 f"{request.method} {request.path}: {error.reason}",
@@ -194,13 +195,8 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
         return web.Response(status=400)  # the caller has gone, and nobody reads it
     except Exception:
         log.exception("Cannot answer %s %s", request.method, request.path)
-        return _problem(
+        return problem(
             WaportdError(
                 "an unexpected error", hint="the journal of that host has it: `journalctl -u waportd`"
             )
         )
-
-
-def _problem(error: WaportdError) -> web.Response:
-    document = {"code": error.code, "cause": error.cause, "detail": error.message, "hint": error.hint}
-    return web.json_response(document, status=error.status, content_type="application/problem+json")

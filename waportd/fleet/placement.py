@@ -97,11 +97,10 @@ def takeovers(
     return Takeovers(tuple(row for *_, row in first), max(0, len(orphans) - sum(room.values())))
 
 
-def copy_holders(user: str, state: State, *, copies: int) -> tuple[str, ...]:
+def copy_holders(row: Row, state: State, *, copies: int) -> tuple[str, ...]:
     """Return the hosts that keep copies of a user's snapshots; fewer than ``copies`` where there are not enough hosts."""
-    owner = next((row.host for row in state.rows if row.user == user), None)
-    weights = {host.name: host.capacity for host in state.hosts if is_open(host) and host.name != owner}
-    return tuple(ranked(user, weights)[:copies])
+    weights = {host.name: host.capacity for host in state.hosts if is_open(host) and host.name != row.host}
+    return tuple(ranked(row.user, weights)[:copies])
 
 
 def ranked(user: str, weights: Mapping[str, float]) -> list[str]:

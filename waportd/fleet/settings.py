@@ -21,8 +21,11 @@ FOLDER: Final = "fleet"
 FILE: Final = "fleet.yaml"
 SNAPSHOT_KEY: Final = "snapshots.key"
 """Beside it, on all hosts the same: with what the logins are encrypted (`waportd.fleet.chunks.FleetKeys`)."""
+PEERS: Final = "peers"
+"""The value of `Settings.snapshots` with which hosts keep the logins of one another's users."""
 _MAX_BYTES: Final = 64 * 1024
 _MAX_PORT: Final = 65535
+_MOST_COPIES: Final = 10
 _FIX: Final = "`waportctl fleet join` writes the file again"
 
 
@@ -40,7 +43,10 @@ class Settings:
     failover_after_s: float = 15.0
     """Seconds from the end of a host's lease until its users are taken."""
     snapshots: str = ""
-    """The folder with the logins of all users, which all hosts have: a mount. Empty: logins stay where they are."""
+    """Where the logins are for the other hosts: `PEERS`, or the folder with those of all users, which all hosts have: a
+    mount. Empty: logins stay where they are."""
+    copies: int = 2
+    """With `PEERS`, how many other hosts have each login."""
     folder: Path = Path()
     """Where the file was, and keys and certificates are."""
 
@@ -57,6 +63,11 @@ class Settings:
             raise ConfigError(f"{folder / FILE} cannot be read: {error.strerror}", hint=_FIX) from error
         except (ValueError, TypeError, BadName, yaml.YAMLError) as error:
             raise ConfigError(f"{folder / FILE}: {error}", hint=_FIX) from error
+
+    @property
+    def mount(self) -> Path | None:
+        """The folder with the logins that all hosts have, if there is one."""
+        return Path(self.snapshots) if self.snapshots not in {"", PEERS} else None
 
     @property
     def ip(self) -> str:
@@ -110,8 +121,11 @@ def _checked(values: Any) -> dict[str, Any]:
     if float(values.get("failover_after_s", 15)) <= 0:
         raise ValueError("failover_after_s: it has to be more than 0")
     snapshots = values.get("snapshots", "")
-    if not isinstance(snapshots, str) or (snapshots and not snapshots.startswith("/")):
-        raise ValueError("snapshots: it has to be an absolute path")
+    if not isinstance(snapshots, str) or (snapshots not in {"", PEERS} and not snapshots.startswith("/")):
+        raise ValueError(f"snapshots: it has to be {PEERS}, or an absolute path")
+    copies = values.get("copies", 1)
+    if not isinstance(copies, int) or copies not in range(1, _MOST_COPIES + 1):
+        raise ValueError(f"copies: it has to be a number from 1 to {_MOST_COPIES}")
     return values | {"name": check_name(str(values.get("name"))), "engine": tuple(engine)}
 
 

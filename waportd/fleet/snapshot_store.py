@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,7 +19,8 @@ from waportd.fleet.chunks import CHUNK_BYTES, TAG_BYTES, Damaged, FleetKeys, Key
 from waportd.fleet.copies import Copies, Sending, repair, sweep
 from waportd.fleet.engine import Engine, Lease, Row
 from waportd.fleet.manifest import MAX_BYTES, File, Folder, Manifest, SnapshotName, names
-from waportd.fleet.objects import MANIFEST, Objects, Place, StoreUnavailable
+from waportd.fleet.objects import MANIFEST, Place, StoreUnavailable
+from waportd.fleet.stores import Stores
 from waportd.fleet.threads import Threads
 
 T = TypeVar("T")
@@ -55,12 +56,19 @@ class Published:
 class SnapshotStore:
     """Publishes and restores snapshots. What happens to one user happens one after the other."""
 
-    def __init__(self, keys: FleetKeys, stores: Callable[[Row], Mapping[str, Objects]]) -> None:
-        """Take what gives the stores of a user's snapshots by name (that of `Row.copies`), the best first."""
+    def __init__(self, keys: FleetKeys, stores: Stores) -> None:
         self._keys = keys
         self._stores = stores
         self._locks: KeyedLocks[str] = KeyedLocks()
         self._threads = Threads(DISK_S)
+
+    def has_place(self, row: Row) -> bool:
+        """Return whether there is a store for a user's snapshots."""
+        return bool(self._stores.wanted(row))
+
+    def is_complete(self, row: Row) -> bool:
+        """Return whether the newest snapshot is in all stores in which it should be now."""
+        return self._stores.wanted(row).keys() <= set(row.copies)
 
     async def publish(self, engine: Engine, lease: Lease, row: Row, folder: Path, at: float) -> Published:
         """Publish the snapshot that lies in a folder, and sweep what no published one needs any more.
@@ -81,7 +89,9 @@ class SnapshotStore:
     async def forget(self, row: Row) -> None:
         """Delete all snapshots up to this row's token: the user is deleted, or unlinked. Raises StoreUnavailable."""
         async with self._locks[row.user]:
-            await sweep(self._stores(row), row.user, row.token, lambda _token, _name: False)
+            # The row of a deleted user does not say any more where they are.
+            stores = {**self._stores.wanted(row), **self._stores.holding(row)}
+            await sweep(stores, row.user, row.token, lambda _token, _name: False)
 
     async def scrub(self, row: Row) -> int:
         """Read this owner's newest snapshot to the last byte in all stores; return how many objects were damaged.
@@ -90,7 +100,7 @@ class SnapshotStore:
         and each later snapshot lack it, too. Raises StoreUnavailable, and Damaged where no manifest is left.
         """
         async with self._locks[row.user]:
-            stores = self._stores(row)
+            stores = self._stores.holding(row)
             named = names(row.snapshot)[:1]
             if not named or named[0].token != row.token:
                 return 0
@@ -114,7 +124,7 @@ class SnapshotStore:
                 f"no snapshot of user {row.user} was ever published", hint="the user has to scan a code"
             )
             for name in names(row.snapshot):
-                copies = Copies(self._stores(row))
+                copies = Copies(self._stores.holding(row))
                 try:
                     return await self._restore(row.user, name, copies, folder)
                 except Damaged as error:
@@ -126,7 +136,7 @@ class SnapshotStore:
 
     async def _upload(self, row: Row, folder: Path, at: float) -> Published:
         kept, since = await self._kept(row, at)
-        sending = await Sending.to(self._stores(row), Place(row.user, row.token))
+        sending = await Sending.to(self._stores.wanted(row), Place(row.user, row.token))
         key = self._keys.of(row.user)
         folders: list[Folder] = []
         found: list[tuple[File, list[str]]] = []
@@ -158,7 +168,7 @@ class SnapshotStore:
 
         The last whole one of this owner, and for a day that of the owner before: it shares no chunk with these.
         """
-        copies = Copies(self._stores(row))
+        copies = Copies(self._stores.holding(row))
         kept: list[SnapshotName] = []
         since = at
         for name in names(row.snapshot):
@@ -178,7 +188,7 @@ class SnapshotStore:
         Under its own token that is what no named manifest needs; under older ones everything, if none is named.
         """
         named = names(row.snapshot)
-        stores = self._stores(row)
+        stores = self._stores.holding(row)
         needed: set[str] = set()
         for name in named:
             if name.token == row.token:

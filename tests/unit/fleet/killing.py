@@ -17,6 +17,7 @@ from storing import AT, KEYS, LEASE, Rows, change_one_chat, content, noise, row
 from waportd.fleet.directory import Directory
 from waportd.fleet.objects import MANIFEST, Place
 from waportd.fleet.snapshot_store import SnapshotStore
+from waportd.fleet.stores import SameStores
 
 STEPS = (
     "open",
@@ -51,7 +52,7 @@ class Persistent(Rows):
 
 def site(here):
     store = Directory(here / "store")
-    return SnapshotStore(KEYS, lambda _row: {"directory": store}), Persistent(here / "row")
+    return SnapshotStore(KEYS, SameStores({"directory": store})), Persistent(here / "row")
 
 
 async def publish(here, folder, at):

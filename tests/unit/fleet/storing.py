@@ -13,6 +13,7 @@ from waportd.fleet.engine import Conflict, EngineUnavailable, Lease, Row
 from waportd.fleet.manifest import names
 from waportd.fleet.objects import MANIFEST, ObjectMissing, Place, StoreUnavailable
 from waportd.fleet.snapshot_store import SnapshotStore
+from waportd.fleet.stores import SameStores
 
 KEYS = FleetKeys.create()
 LEASE = Lease("a", 1, 1, 45.0)
@@ -99,7 +100,7 @@ class Site:
 
     def __init__(self, *stores, user="7", token=5, keys=KEYS):
         self.stores = {f"copy{number}": store for number, store in enumerate(stores or (Memory(),))}
-        self.store = SnapshotStore(keys, lambda _row: self.stores)
+        self.store = SnapshotStore(keys, SameStores(self.stores))
         self.engine = Rows(row(user, token))
         self.user = user
 

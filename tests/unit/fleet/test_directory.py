@@ -11,7 +11,7 @@ from storing import failing, noise
 
 from waportd.fleet.chunks import Damaged
 from waportd.fleet.directory import MARK, Directory
-from waportd.fleet.objects import ObjectMissing, Place, StoreUnavailable
+from waportd.fleet.objects import Place, StoreUnavailable
 from waportd.fleet.threads import Threads
 
 PLACE = Place("7", 5)
@@ -26,43 +26,6 @@ def root(tmp_path):
 
 def names(root):
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-
-
-async def test_what_is_put_is_got_and_listed_with_its_size(root):
-    store = Directory(root)
-    await store.put(PLACE, ONE, b"one")
-    await store.put(PLACE, MANIFEST, b"manifest")
-    assert await store.get(PLACE, ONE, 3) == b"one"
-    assert await store.list(PLACE) == {ONE: 3, MANIFEST: 8}
-    assert await store.tokens("7") == [5]
-
-
-async def test_an_object_is_replaced(root):
-    store = Directory(root)
-    await store.put(PLACE, ONE, b"one")
-    await store.put(PLACE, ONE, b"more")
-    assert await store.get(PLACE, ONE, 10) == b"more"
-
-
-async def test_what_is_deleted_is_gone_and_so_is_an_empty_folder(root):
-    store = Directory(root)
-    await store.put(PLACE, ONE, b"one")
-    await store.put(PLACE, TWO, b"two")
-    await store.delete(PLACE, [ONE, "4" * 64])
-    with pytest.raises(ObjectMissing):
-        await store.get(PLACE, ONE, 10)
-    await store.delete(PLACE, [TWO])
-    assert [path.name for path in root.iterdir()] == [MARK]
-
-
-async def test_places_have_nothing_in_common(root):
-    store = Directory(root)
-    for place in (PLACE, Place("7", 6), Place("8", 5), Place("A", 5), Place("a", 5), Place("a.", 5)):
-        await store.put(place, ONE, f"{place}".encode())
-    await store.delete(PLACE, [ONE])
-    assert await store.list(PLACE) == {}
-    for place in (Place("7", 6), Place("8", 5), Place("A", 5), Place("a", 5), Place("a.", 5)):
-        assert await store.get(place, ONE, 100) == f"{place}".encode()
 
 
 async def test_users_have_folders_of_their_own_where_case_does_not_count(root):

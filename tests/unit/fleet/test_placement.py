@@ -5,7 +5,7 @@ import dataclasses
 import random
 
 import pytest
-from fleet_states import fleet, host, states
+from fleet_states import fleet, host, row, states
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -203,25 +203,24 @@ def test_a_dead_hosts_users_spread_by_capacity():
 
 
 def test_copies_lie_on_other_hosts_and_fewer_where_there_are_not_enough():
-    state = fleet("abcd", silent="d", users={"a": ["1"]})
-    assert set(copy_holders("1", state, copies=2)) == {"b", "c"}
-    assert copy_holders("1", state, copies=1) == copy_holders("1", state, copies=2)[:1]
-    assert copy_holders("1", fleet("ab", users={"a": ["1"]}), copies=2) == ("b",)
-    assert copy_holders("1", fleet("a", users={"a": ["1"]}), copies=2) == ()
+    state, one = fleet("abcd", silent="d"), row("1", "a")
+    assert set(copy_holders(one, state, copies=2)) == {"b", "c"}
+    assert copy_holders(one, state, copies=1) == copy_holders(one, state, copies=2)[:1]
+    assert copy_holders(one, fleet("ab"), copies=2) == ("b",)
+    assert copy_holders(one, fleet("a"), copies=2) == ()
 
 
 def test_a_host_that_goes_changes_the_copies_of_no_user_but_those_that_it_held():
-    users = {"a": [str(user) for user in range(60)]}
-    for user in users["a"]:
-        before = copy_holders(user, fleet("abcde", users=users), copies=2)
-        after = copy_holders(user, fleet("abcde", silent="e", users=users), copies=2)
+    for one in (row(str(user), "a") for user in range(60)):
+        before = copy_holders(one, fleet("abcde"), copies=2)
+        after = copy_holders(one, fleet("abcde", silent="e"), copies=2)
         assert after == before if "e" not in before else set(before) - {"e"} <= set(after)
 
 
 def test_copies_spread_by_capacity():
-    users = [str(user) for user in range(600)]
-    state = fleet(["a", host("b", capacity=20), host("c", capacity=10)], users={"a": users})
-    holders = collections.Counter(holder for user in users for holder in copy_holders(user, state, copies=1))
+    users = [row(str(user), "a") for user in range(600)]
+    state = fleet(["a", host("b", capacity=20), host("c", capacity=10)])
+    holders = collections.Counter(holder for one in users for holder in copy_holders(one, state, copies=1))
     assert holders["b"] == pytest.approx(400, rel=0.1)
 
 

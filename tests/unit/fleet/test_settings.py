@@ -1,5 +1,7 @@
 """The file that makes a host one of a fleet: whole and valid, or refused with the cause."""
 
+from pathlib import Path
+
 import pytest
 
 from waportd.errors import ConfigError
@@ -14,6 +16,16 @@ def test_what_is_saved_is_loaded(tmp_path):
     saved.save()
     assert Settings.load(tmp_path) == saved
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "mount"), [("", None), ("peers", None), ("/mnt/logins", Path("/mnt/logins"))]
+)
+def test_logins_lie_on_the_hosts_in_a_folder_or_nowhere(tmp_path, snapshots, mount):
+    saved = Settings(**GOOD, snapshots=snapshots, copies=3, folder=tmp_path)
+    saved.save()
+    assert Settings.load(tmp_path) == saved
+    assert saved.mount == mount
 
 
 def test_a_host_on_its_own_has_none(tmp_path):
@@ -34,6 +46,12 @@ def test_a_host_on_its_own_has_none(tmp_path):
         ("name: A_b\naddress: 192.0.2.1:1\nengine: ['http://e:1']", "cannot be the name of a host"),
         ("name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\ncolour: red", "colour: no such key"),
         ("name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\nfailover_after_s: 0", "more than 0"),
+        (
+            "name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\nsnapshots: some/folder",
+            "peers, or an absolute",
+        ),
+        ("name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\ncopies: 0", "a number from 1 to 10"),
+        ("name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\ncopies: 'two'", "a number from 1 to 10"),
     ],
 )
 def test_anything_else_is_refused(tmp_path, text, words):

@@ -35,6 +35,7 @@ from waportd.fleet.engine import Conflict, EngineUnavailable
 from waportd.fleet.manifest import Manifest, names
 from waportd.fleet.objects import MANIFEST, Place, StoreUnavailable
 from waportd.fleet.snapshot_store import NoSnapshot, SnapshotStore
+from waportd.fleet.stores import SameStores
 from waportd.fleet.tree import DiskFailed, FolderRefused
 
 SMALL = {b"snapshot.json": b"{}", b"Default": {b"log": noise(1000), b"empty": {}}}
@@ -453,14 +454,14 @@ class TestDamage:
     async def test_a_key_that_is_missing_is_not_taken_for_damage(self, tmp_path):
         site = Site(keys=KEYS.rotated())
         await site.publish(fill(tmp_path / "folder", TREE))
-        site.store = SnapshotStore(KEYS, lambda _row: site.stores)
+        site.store = SnapshotStore(KEYS, SameStores(site.stores))
         with pytest.raises(KeyUnusable, match="fleet key 2"):
             await restored(site, tmp_path)
 
     async def test_snapshots_of_an_old_key_are_restored_and_kept_as_the_one_before(self, tmp_path):
         site = Site()
         await site.publish(fill(tmp_path / "before", TREE))
-        site.store = SnapshotStore(KEYS.rotated(), lambda _row: site.stores)
+        site.store = SnapshotStore(KEYS.rotated(), SameStores(site.stores))
         assert await restored(site, tmp_path) == content(tmp_path / "before")
         await site.publish(fill(tmp_path / "now", LARGE))
         del site.first.under(site.row)[manifest_of(site.row)]
@@ -470,7 +471,7 @@ class TestDamage:
         site, folder = Site(), fill(tmp_path / "folder", TREE)
         await site.publish(folder)
         newest = FleetKeys.parse(KEYS.rotated().text().splitlines()[-1], "")
-        site.store = SnapshotStore(newest, lambda _row: site.stores)
+        site.store = SnapshotStore(newest, SameStores(site.stores))
         await site.publish(folder)
         assert await restored(site, tmp_path) == content(folder)
         assert len(site.first.under(site.row)) == 3

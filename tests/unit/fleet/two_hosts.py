@@ -18,8 +18,11 @@ from waportd.api.server import ApiServer, make_app
 from waportd.config import PortRange
 from waportd.fleet import addresses
 from waportd.fleet.engine import Host, HostState, Row
+from waportd.fleet.holdings import Holdings, opened
+from waportd.fleet.object_server import ObjectServer
 from waportd.fleet.others import Others
 from waportd.fleet.record import document_of
+from waportd.fleet.remote_objects import RemoteObjects
 from waportd.host import SingleHost
 from waportd.shortcuts import ALL
 from waportd.supervisor import Supervisor
@@ -56,6 +59,22 @@ class Fleet:
 
     async def close(self):
         await self._open.aclose()
+
+
+class Seen:
+    """What one host has seen of the fleet: all, or an older state until it asks."""
+
+    def __init__(self, fleet):
+        self.fleet, self.older, self.asked = fleet, None, 0
+
+    @property
+    def state(self):
+        return self.older or self.fleet.state
+
+    async def refresh(self):
+        self.older = None
+        self.asked += 1
+        return self.fleet.state
 
 
 class Store(MemoryStore):
@@ -119,6 +138,7 @@ class Site:
         self.fleet.know(self.name, f"{address}:{port - addresses.DAEMON}", self.capacity)
         self.tls = who.server
         if self.serves:
+            self.keep()
             self.open_to_hosts()
         connector = aiohttp.UnixConnector(str(self.socket), limit=0)
         self.api = await stack.enter_async_context(
@@ -128,7 +148,22 @@ class Site:
 
     def open_to_hosts(self):
         """Begin to answer the other hosts."""
-        self.server.start_for_hosts(socket.create_server(self.door), self.tls)
+        self.server.start_for_hosts(socket.create_server(self.door), self.tls, self.answer)
+
+    def keep(self):
+        """Begin to keep objects for the others, as after a start."""
+        self.kept = self.fleet.folder / self.name / "snapshots"
+        self.seen, self.now = Seen(self.fleet), 0.0
+        self.holdings = Holdings(self.name, opened(self.kept), self.seen, clock=lambda: self.now)
+        self.objects = ObjectServer(self.holdings, self.others.admit)
+
+    async def answer(self, call):
+        """Answer a call that another host makes for itself."""
+        return await self.objects.answer(call)
+
+    def store_on(self, host):
+        """Return the store of another host, as this one uses it."""
+        return RemoteObjects(self.others, host)
 
     async def end(self):
         """End as the daemon does."""
