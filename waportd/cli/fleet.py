@@ -50,9 +50,10 @@ def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
     ),
     argument(
         "--snapshots",
-        metavar="FOLDER",
-        type=Path,
-        help="a folder that all hosts have, such as a mount of NFS: logins lie there, encrypted, and move with their users",
+        metavar="WHERE",
+        default="peers",
+        help="where logins lie, encrypted, so that they move with their users: peers, which are two other hosts for each "
+        "user (the default); or a folder that all hosts have, such as a mount of NFS; none has them stay where they are",
     ),
     argument(
         "--fleet", metavar="FLEET", default="waportd", help="the name of the fleet (default: %(default)s)"
@@ -60,8 +61,7 @@ def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
     CONFIG_FILE,
     examples={
         "begin a fleet": (
-            "sudo waportctl fleet init a --address 192.0.2.1:7467 --engine https://192.0.2.1:2379 "
-            "--snapshots /mnt/waportd"
+            "sudo waportctl fleet init a --address 192.0.2.1:7467 --engine https://192.0.2.1:2379"
         )
     },
 )
@@ -265,7 +265,7 @@ GROUP = Command(
     Several hosts with waportd are one fleet: the users of a dead host are on others after a minute. It needs the
     package waportd-fleet on each host, and etcd, on three of them or on three others. Any host answers calls for the
     users of all. The hosts reach one another on two ports: the one that is given, such as 7467, and the one after it.
-    Logins move with their users where all hosts have a folder in common (fleet init --snapshots).
+    Logins move with their users: other hosts keep them, encrypted, or a folder that all have (fleet init --snapshots).
     """,
     commands=tuple(COMMANDS),
 )

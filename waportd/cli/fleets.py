@@ -46,15 +46,15 @@ def init(context: Context) -> Exit:
         options.name,
         options.address,
         tuple(options.engine),
-        snapshots=str(options.snapshots or ""),
+        snapshots="" if options.snapshots == "none" else options.snapshots,
         folder=folder,
     )
     with reported():
         settings.check()
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.found(folder, options.fleet, options.name, [settings.ip], _owner())
-        if options.snapshots:
-            _make_store(options.snapshots)
+        if settings.mount is not None:
+            _make_store(settings.mount)
         ask(settings, lambda engine: found(engine, options.name, options.address, config.limits.max_sockets))
         forget_fleet(config.store.database)
         settings.save()
@@ -82,6 +82,7 @@ def invite(context: Context) -> Exit:
             [invited.ip],
             address=options.address,
             snapshots=settings.snapshots,
+            copies=settings.copies,
         )
         bundles.write(options.file, made)
     say(
@@ -103,11 +104,12 @@ def join(context: Context) -> Exit:
             bundle.address,
             bundle.engine,
             snapshots=bundle.snapshots,
+            copies=bundle.copies,
             folder=folder,
         )
         settings.check()
-        if settings.snapshots:
-            _check_store(Path(settings.snapshots))
+        if settings.mount is not None:
+            _check_store(settings.mount)
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.join(folder, bundle, _owner())
         ask(settings, lambda engine: _enter(engine, settings, config))
@@ -165,9 +167,7 @@ def evict(context: Context) -> Exit:
 
 
 def _make_store(folder: Path) -> None:
-    """Make the folder of the snapshots, for the daemon. Raises Problem, OSError."""
-    if not folder.is_absolute():
-        raise Problem(f"{folder} is no absolute path", None, Exit.USAGE, "bad_request")
+    """Make the folder of the snapshots, for the daemon. Raises OSError."""
     Directory.create(folder)
     if (owner := _owner()) is not None:
         for path in (folder, folder / MARK):
@@ -244,7 +244,7 @@ def _activate(config: Config, settings: Settings) -> None:
         bus=config.systemd.bus,
         timing=Timing(),
         logins=units.logins_folder(config),
-        store=Path(settings.snapshots) if settings.snapshots else None,
+        store=settings.mount,
     )
     of_sessions = {name: text for name, text in files.items() if name.startswith("whatsapp@")}
     units.write(SYSTEM_UNITS, {name: text for name, text in files.items() if name not in of_sessions})

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from waportd.cli.exit_status import Exit, Problem
 from waportd.cli.fleets import SYSTEM_UNITS, ask, config_for, member, reported, say, systemctl
 from waportd.config import Bus
 from waportd.errors import WaportdError
-from waportd.fleet import enrolment, units
+from waportd.fleet import enrolment, holdings, units
 from waportd.fleet.certificates import AUTHORITY_FILE
 from waportd.fleet.drain import Drain
 from waportd.fleet.engine import Engine, Host, HostState, Lease, State
@@ -27,7 +28,7 @@ _LISTENERS: Final = ("waportd.socket", "waportd-tcp.socket")
 
 def leave(context: Context) -> Exit:
     """Take this host out of its fleet."""
-    config_for(context, "leave the fleet")
+    config = config_for(context, "leave the fleet")
     folder = context.options.config.parent / FOLDER
     if (folder / HOST_FILE).exists() and not (folder / FILE).exists():
         # An earlier call was cut off there.
@@ -45,6 +46,8 @@ def leave(context: Context) -> Exit:
         with _without_daemon():
             ask(settings, lambda engine: _sign_off(engine, settings.name, is_last=not others))
             _release_sessions(settings)
+            # The other hosts' users have other copies by then, or in a moment.
+            shutil.rmtree(holdings.folder_in(config), ignore_errors=True)
             enrolment.leave(folder)
     return _finish(context, folder)
 

@@ -54,7 +54,9 @@ class Bundle:
     address: str = ""
     """IP:PORT at which the others reach the host."""
     snapshots: str = ""
-    """The folder with the logins of all users (`Settings.snapshots`)."""
+    """Where the logins are for the other hosts (`Settings.snapshots`),"""
+    copies: int = 2
+    """and on how many (`Settings.copies`)."""
 
 
 def write(path: Path, bundle: Bundle) -> None:
@@ -66,6 +68,7 @@ def write(path: Path, bundle: Bundle) -> None:
             "engine": bundle.engine,
             "address": bundle.address,
             "snapshots": bundle.snapshots,
+            "copies": bundle.copies,
             "secrets": {name: base64.b64encode(secret).decode() for name, secret in bundle.secrets.items()},
         },
         indent=1,
@@ -123,6 +126,7 @@ def _bundle(document: Any) -> Bundle:
         secrets={name: base64.b64decode(secret, validate=True) for name, secret in secrets.items()},
         address=address,
         snapshots=snapshots,
+        copies=int(document["copies"]),
     )
 
 

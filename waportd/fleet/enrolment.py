@@ -55,11 +55,12 @@ def invite(
     addresses: Iterable[str] = (),
     address: str = "",
     snapshots: str = "",
+    copies: int = 2,
 ) -> Bundle:
     """Make the bundle by which a host joins, or gets its next certificate. Raises BadName, CertificateUnusable, OSError.
 
-    ``addresses`` are those of its certificate, ``address`` is IP:PORT at which the others reach it, and ``snapshots`` is
-    that of `Settings`.
+    ``addresses`` are those of its certificate, ``address`` is IP:PORT at which the others reach it, and ``snapshots``
+    and ``copies`` are those of `Settings`.
     """
     authority = Authority.load(folder)
     pem = authority.issue(host, addresses)
@@ -71,6 +72,7 @@ def invite(
         {SNAPSHOT_KEY: (folder / SNAPSHOT_KEY).read_bytes()},
         address,
         snapshots,
+        copies,
     )
 
 

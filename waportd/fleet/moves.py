@@ -169,7 +169,7 @@ class Moves:
         if self._save is None and self._has_login(user):
             raise LoginStays(
                 f"user {user} would have to scan a code again on host {host}: logins do not move",
-                hint="`snapshots` in fleet.yaml names the folder that all hosts have for them",
+                hint="`snapshots: peers` in fleet.yaml, on all hosts, has them keep the logins for one another",
             )
 
     def _has_login(self, user: User) -> bool:

@@ -21,7 +21,7 @@ SECRETS = {"snapshots-1.key": bytes(range(32))}
 
 def made(pem=None):
     pem = pem or FLEET.issue("b", ["10.0.0.2"])
-    return Bundle(certificates.read(FLEET.pem, pem), FLEET.pem, pem, ENGINE, SECRETS, ADDRESS)
+    return Bundle(certificates.read(FLEET.pem, pem), FLEET.pem, pem, ENGINE, SECRETS, ADDRESS, "peers", 3)
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def document():
         "engine": [],
         "address": ADDRESS,
         "snapshots": "",
+        "copies": 2,
         "secrets": {},
     }
 
@@ -75,7 +76,7 @@ def test_it_holds_all_that_a_joining_host_needs(path):
     found = bundle.read(path)
     assert (found.certificate.fleet, found.certificate.host) == ("shop", "b")
     assert (found.ca, found.engine, dict(found.secrets)) == (FLEET.pem, ENGINE, SECRETS)
-    assert found.address == ADDRESS
+    assert (found.address, found.snapshots, found.copies) == (ADDRESS, "peers", 3)
     assert certificates.read(found.ca, found.pem) == found.certificate
 
 

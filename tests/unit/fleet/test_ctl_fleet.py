@@ -13,7 +13,8 @@ from waportd.cli import bounded, fleets, leaving, moving
 from waportd.cli.exit_status import Exit
 from waportd.cli.main import main
 from waportd.config import Bus
-from waportd.fleet import enrolment, units
+from waportd.fleet import bundle, enrolment, units
+from waportd.fleet.directory import MARK
 from waportd.fleet.engine import HostState, Order, Row
 from waportd.fleet.founding import found
 from waportd.fleet.settings import Settings
@@ -266,15 +267,62 @@ def system(tmp_path, monkeypatch):
     return system
 
 
+class TestInit:
+    @pytest.fixture
+    def init(self, engine, ctl, system, folder, tmp_path, monkeypatch):
+        """Begin a fleet, with some options; return what was said, and the settings of the host."""
+        enrolment.leave(folder)
+        for name in "abc":
+            engine.lose(name)
+            engine.set_up(name, HostState.LEFT)
+        monkeypatch.setattr(fleets, "SYSTEM_UNITS", system.units)
+        monkeypatch.setattr(fleets, "sessions_folder", lambda _: tmp_path / "private/whatsapp")
+
+        def run(*options):
+            said = ctl(
+                "fleet", "init", "a", "--address", "192.0.2.1:7467", "--engine", "http://e:1", *options
+            )
+            return said, Settings.load(folder) if folder.exists() else None
+
+        return run
+
+    def test_hosts_keep_the_logins_for_one_another(self, init, ctl, tmp_path):
+        (status, _, err), settings = init()
+        assert (status, err) == (Exit.OK, "")
+        assert (settings.snapshots, settings.copies, settings.mount) == ("peers", 2, None)
+        made = tmp_path / "b.bundle"
+        assert ctl("fleet", "invite", "b", str(made), "--address", "192.0.2.2:7467")[0] == Exit.OK
+        assert (bundle.read(made).snapshots, bundle.read(made).copies) == ("peers", 2)
+
+    def test_a_folder_is_made_a_store_and_the_daemon_may_write_there(self, init, system, tmp_path):
+        (status, _, err), settings = init("--snapshots", f"{tmp_path}/logins")
+        assert (status, err) == (Exit.OK, "")
+        assert settings.mount == tmp_path / "logins"
+        assert (settings.mount / MARK).exists()
+        drop_in = (system.units / "waportd.service.d/50-fleet.conf").read_text()
+        assert f"ReadWritePaths=-{tmp_path}/logins" in drop_in
+
+    def test_logins_may_stay_where_they_are(self, init):
+        _, settings = init("--snapshots", "none")
+        assert settings.snapshots == ""
+
+    def test_a_folder_that_others_would_look_for_elsewhere_is_refused(self, init):
+        (status, _, err), settings = init("--snapshots", "some/folder")
+        assert (status, settings) == (Exit.FAILED, None)
+        assert "snapshots: it has to be peers, or an absolute path" in err
+
+
 class TestLeave:
     def test_the_users_go_first_then_all_that_makes_the_host_one_of_the_fleet(
-        self, engine, daemons, ctl, system, folder
+        self, engine, daemons, ctl, system, folder, tmp_path
     ):
         add(engine, "a", "1", "2")
         daemons.append(move_one(engine, "a"))
         (folder / "authority.pem").unlink()
+        (tmp_path / "store/snapshots/9/5").mkdir(parents=True)
         status, out, err = ctl("fleet", "leave")
         assert (status, err) == (Exit.OK, "")
+        assert not (tmp_path / "store/snapshots").exists(), "the logins of other hosts' users"
         assert "is on its own" in out
         assert state_of(engine, "a") == "left"
         assert "a" not in engine.owners().values()
