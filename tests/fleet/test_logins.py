@@ -5,18 +5,27 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import socket
 import time
 
 import pytest
+from aiohttp import web
+from talking import identity
 from test_agent import Machine, PlayedUsers, until
 
+from waportd.fleet import addresses
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
 from waportd.fleet.engine import Host, HostState, Order
+from waportd.fleet.holdings import Holdings, opened
 from waportd.fleet.login_files import export, put
 from waportd.fleet.logins import Logins
+from waportd.fleet.object_server import ObjectServer
+from waportd.fleet.others import Others
+from waportd.fleet.remote_objects import RemoteObjects
 from waportd.fleet.snapshot_store import SnapshotStore
 from waportd.fleet.store import LoginComing
+from waportd.fleet.stores import HostStores, SameStores
 from waportd.model import Assignment, Port, Process, ProcessState, Storage, User
 from waportd.registry import Instance
 from waportd.systemd.manager import JobFailed
@@ -59,24 +68,46 @@ class Users(PlayedUsers):
 
 
 class Home(Machine):
-    """A host with the folders of its sessions."""
+    """A host with the folders of its sessions. It keeps the logins of the others' users, if no folder is shared."""
 
-    shared = None
-
-    def __init__(self, site, name, folder):
+    def __init__(self, site, name, folder, shared, copies):
         super().__init__(site, name, folder)
+        self.shared, self.copies = shared, copies
+        self.kept, self.identity = folder / "snapshots", identity(folder.parent, name)
+        with socket.create_server(("127.0.7.1", 0)) as any_port:
+            self.address = f"127.0.7.1:{any_port.getsockname()[1] - addresses.DAEMON}"
         self.sessions, self.carried = folder / "sessions", folder / "logins"
         self.sessions.mkdir()
 
     def played_users(self):
         return Users(self.sessions)
 
+    async def serve(self, **options):
+        await super().serve(**options)
+        if not self.shared:
+            answer = ObjectServer(
+                Holdings(self.name, self.own_store, self.host.follower), self.others.admit
+            ).answer
+            self.handler = web.Server(answer)
+            listener = addresses.listen(self.address, addresses.DAEMON)
+            self.server = await asyncio.get_running_loop().create_server(
+                self.handler, sock=listener, ssl=self.identity.server
+            )
+
+    def stores(self):
+        if self.shared:
+            return SameStores({"folder": Directory(self.shared)})
+        self.own_store = opened(self.kept)
+        newest = lambda: self.host.follower.state  # noqa: E731
+        self.others = Others(self.identity, newest)
+        other = lambda host: RemoteObjects(self.others, host)  # noqa: E731
+        return HostStores(self.name, self.own_store, other, newest, self.copies)
+
     def logins(self):
         self.units, self.instances = Units(self), {}
-        stores = {"folder": Directory(self.shared)}
         self.carrying = Logins(
             self.host,
-            SnapshotStore(KEYS, lambda _row: stores),
+            SnapshotStore(KEYS, self.stores()),
             self.instances.values(),
             self.units,
             self.carried,
@@ -92,6 +123,14 @@ class Home(Machine):
     async def power_off(self):
         await self.end("logins")
         await super().power_off()
+
+    async def end(self, name):
+        serves = name == "daemon" and self.store and not self.shared
+        await super().end(name)
+        if serves:
+            self.server.close()
+            await self.handler.shutdown(0)
+            await self.others.close()
 
     def auth(self, port):
         return self.sessions / f"{port}/.wwebjs_auth_{port}"
@@ -126,14 +165,17 @@ class Home(Machine):
 
 
 @pytest.fixture
-async def homes(site, tmp_path):
-    Home.shared = tmp_path / "shared"
-    Directory.create(Home.shared)
+async def homes(site, tmp_path, request):
+    """Three hosts. The parameter says where logins lie: in a folder, or on how many other hosts."""
+    where = getattr(request, "param", 2)
+    shared = tmp_path / "shared" if where == "folder" else None
+    if shared:
+        Directory.create(shared)
     engine = site.engine()
-    three = [Home(site, name, tmp_path / name) for name in ("a", "b", "c")]
+    three = [Home(site, name, tmp_path / name, shared, where) for name in ("a", "b", "c")]
     for home in three:
         await home.keep()
-        host = Host(home.name, "192.0.2.1:7467", HostState.ACTIVE, "2.0.0", 100, 1.5, False, None)
+        host = Host(home.name, home.address, HostState.ACTIVE, "2.0.0", 100, 1.5, False, None)
         await engine.describe(host)
     await engine.state()
     await engine.settle(three[0].lease)
@@ -155,6 +197,13 @@ def published(site, user="1"):
     return look
 
 
+def kept(*homes):
+    """Return the users whose snapshots these hosts have."""
+    return {
+        path.name for home in homes for path in (home.shared or home.kept).glob("*/") if any(path.rglob("*"))
+    }
+
+
 async def moved(homes, user="1"):
     """Switch the owner off; return who has the user then."""
     owner = next(home for home in homes if user in home.has)
@@ -163,10 +212,12 @@ async def moved(homes, user="1"):
     return await until(lambda: next((home for home in others if user in home.has), None), "the takeover")
 
 
+@pytest.mark.parametrize("homes", ["folder", 2, 1], indirect=True)
 async def test_a_login_is_on_the_next_host_before_its_user_is(homes, site):
     a, *_ = homes
     await a.link("1", 5001, b"login")
     await until(published(site), "the snapshot")
+    assert a.shared or not kept(a), "it would be lost with the session"
     taker = await moved(homes)
     assert taker.login(5001) == b"login"
     assert (taker.auth(5001) / "messages/1.jsonl").read_bytes() == b"{}\n"
@@ -322,21 +373,44 @@ async def test_a_disk_that_was_put_back_does_not_run_its_old_login(homes, site):
     await until(lambda: a.has == ["1"], "the user")
 
 
+@pytest.mark.parametrize("homes", [1], indirect=True)
+async def test_a_login_that_has_not_changed_gets_another_host_when_the_one_that_has_it_dies(
+    homes, site, monkeypatch
+):
+    monkeypatch.setattr("waportd.fleet.logins.COPIES_S", 1.0)
+    a, *others = homes
+    await a.end("logins")
+    await a.end("daemon")
+    await a.serve()
+    await a.link("1", 5001, b"login")
+    await until(published(site), "the snapshot")
+    await asyncio.sleep(3.5)
+    assert a.units.exports == 1, "as long as they live"
+    holder, other = sorted(others, key=lambda home: kept(home) == set())
+    assert kept(other) == set()
+    await holder.power_off()
+    await until(lambda: kept(other) == {"1"}, "another copy")
+
+    async def is_named():
+        (row,) = (await site.engine().state()).rows
+        return row.copies == (other.name,)
+
+    await until(is_named, "its place in the row")
+    assert a.units.exports == 2
+
+
+@pytest.mark.parametrize("homes", ["folder", 2], indirect=True)
 async def test_snapshots_of_an_unlinked_and_of_a_deleted_user_are_deleted(homes, site):
     a, *_ = homes
     await a.link("1", 5001, b"login")
     await a.link("2", 5002, b"login")
     for user in ("1", "2"):
         await until(published(site, user), "the snapshot")
-    assert {path.name for path in Home.shared.iterdir() if path.is_dir()} == {"1", "2"}
+    assert kept(*homes) == {"1", "2"}
     a.show("1", 5001, linked=False)
     await a.store.remove(User("2"))
     del a.instances["2"]
-
-    def is_empty():
-        return not any(path.is_dir() for path in Home.shared.iterdir())
-
-    await until(is_empty, "the end of the snapshots")
+    await until(lambda: not kept(*homes), "the end of the snapshots")
     assert await published(site)() is None
 
 

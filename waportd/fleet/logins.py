@@ -33,6 +33,8 @@ LOOK_S: Final = 1.0
 """Seconds between two looks at what has changed."""
 AT_ONCE: Final = 2
 """Logins that are carried at the same time: sessions and callers come first."""
+COPIES_S: Final = 90.0
+"""Seconds between two looks whether each login is in as many stores as it should be."""
 RETRY_S: Final = 60.0
 """Seconds after which what has failed is tried again."""
 _RESTORED: Final = "restored"
@@ -65,7 +67,7 @@ class _Look:
 
 
 class Logins:
-    """Carries logins between the sessions of this host and the store that all hosts have."""
+    """Carries logins between the sessions of this host and the stores that other hosts reach."""
 
     def __init__(
         self,
@@ -89,6 +91,10 @@ class Logins:
         self._locks: KeyedLocks[User] = KeyedLocks()
         """Held while the login is carried: there is one folder for it."""
         self._done: dict[User, _Look] = {}
+        self._copyless: set[User] = set()
+        """Whose server had made no copy when one was last asked for: they came here, and have not run yet."""
+        self._incomplete: set[User] = set()
+        """Whose login was in too few stores at the last look."""
         self._swept: dict[User, int] = {}
         self._later: dict[User, float] = {}
         """When what has failed is tried again, by the monotonic clock."""
@@ -97,12 +103,27 @@ class Logins:
         """Publish what changes until it is cancelled."""
         published = await self._host.store.read_published()
         self._done = {user: _Look(*look) for user, look in published.items()}
+        copies_at = time.monotonic() + COPIES_S
         try:
             while True:
+                if time.monotonic() >= copies_at:
+                    self.look_at_copies()
+                    copies_at = time.monotonic() + COPIES_S
                 self.look()
                 await asyncio.sleep(LOOK_S)
         finally:
             await self._background.close()
+
+    def look_at_copies(self) -> None:
+        """Have a login published once more that was in too few stores at two looks: who kept it may just have restarted."""
+        now = {
+            user
+            for user, row in self._host.store.rows.items()
+            if row.snapshot and user not in self._copyless and not self._snapshots.is_complete(row)
+        }
+        for user in now & self._incomplete:
+            self._done.pop(user, None)
+        self._incomplete = now
 
     def look(self) -> None:
         """Begin what is due. While the engine is away, nothing can be published."""
@@ -123,7 +144,7 @@ class Logins:
             if not instance.assignment.linked:
                 if row.snapshot:
                     self._begin(user, self._drop(row))
-            elif look != self._done.get(user):
+            elif look != self._done.get(user) and self._snapshots.has_place(row):
                 self._begin(user, self._publish(user, look))
         for user, token in self._host.store.deleted.items():
             if self._swept.get(user, -1) < token and user not in rows:
@@ -217,7 +238,10 @@ class Logins:
             self._busy.discard(user)
 
     async def _publish(self, user: User, look: _Look) -> None:
-        await self.publish(user)
+        if await self.publish(user):
+            self._copyless.discard(user)
+        else:
+            self._copyless.add(user)
         await self._host.store.note_published(user, dataclasses.astuple(look))
         self._done[user] = look
 
