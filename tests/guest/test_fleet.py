@@ -25,8 +25,8 @@ from waportd.fleet.timing import Timing
 RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[-1:]
 NAMES = ("a", "b", "c")
 SETTINGS = "/etc/waportd/fleet/fleet.yaml"
-LOGINS = "/mnt/logins"
-"""Where the hosts find the folder that they have in common."""
+LOGINS = "/var/lib/waportd/snapshots"
+"""Where each host keeps logins of the others' users."""
 TIMING = Timing(
     renew_s=0.75, call_s=0.6, ask_s=0.8, deadline_s=3.8, late_s=0.5, watchdog_s=4.4, abort_s=0.4, stop_s=2.0,
     ttl_s=9.0, taken_s=18.0,
@@ -44,8 +44,7 @@ from pathlib import Path
 from waportd.config import Bus
 from waportd.fleet.timing import Timing
 from waportd.fleet.units import render_units, write
-store = Path("{LOGINS}")
-write(Path("/etc/systemd/system"), render_units(bus=Bus.SYSTEM, timing={TIMING!r}, store=store))
+write(Path("/etc/systemd/system"), render_units(bus=Bus.SYSTEM, timing={TIMING!r}))
 """
 
 
@@ -104,6 +103,11 @@ class FleetHost:
         answer = self.site.call("GET", "/v1/users?host=self")
         return {row["user"]: row["process"]["state"] for row in answer["users"]}
 
+    def keeps_login(self, user):
+        """Return whether it has a whole login of a user of another host."""
+        look = f"ls {LOGINS}/{user}/*/manifest-* 2>/dev/null || true"
+        return bool(self.machine.run("sh", "-c", look).stdout)
+
     def is_established(self):
         """Return whether it has seen all members for long enough to take users."""
         return "the members of the fleet are a, b, c" in self.machine.journal("--unit=waportd")
@@ -157,12 +161,6 @@ class Hosts(list):
     """The hosts of a fleet, and its engine."""
 
     engine: Engine
-    logins: Path
-    """The folder that they have in common, as it is seen here."""
-
-    def has_login(self, user):
-        """Return whether a login of the user is published."""
-        return any(path.name.startswith("manifest-") for path in self.logins.glob(f"{user}/*/*"))
 
 
 @dataclasses.dataclass
@@ -205,17 +203,10 @@ def fleet(root, package, installed, tmp_path_factory):
         net = stack.enter_context(network.created())
         engine = stack.enter_context(contextlib.closing(Engine(net, folder)))
         hosts = Hosts()
-        hosts.engine, hosts.logins = engine, folder / "logins"
-        hosts.logins.mkdir()
+        hosts.engine = engine
         for name in NAMES:
             port = net.add()
-            booted = guests.booted(
-                root,
-                shown=shown_to(package),
-                written=written,
-                network=port.space.path,
-                on_disk=lambda _: [f"--bind={hosts.logins}:{LOGINS}"],
-            )
+            booted = guests.booted(root, shown=shown_to(package), written=written, network=port.space.path)
             site = stack.enter_context(site_on(stack.enter_context(booted), package))
             site.find_standin()
             site.use_light_servers("/etc/systemd/system")
@@ -233,10 +224,7 @@ def begin(hosts):
     """Make a fleet of hosts, as their administrator does."""
     first, *others = hosts
     address = f"{first.port.address}:7467"
-    first.ctl(
-        *("fleet", "init", first.name, "--address", address),
-        *("--engine", hosts.engine.url, "--snapshots", LOGINS),
-    )
+    first.ctl("fleet", "init", first.name, "--address", address, "--engine", hosts.engine.url)
     for host in others:
         join(first, host)
 
@@ -266,14 +254,15 @@ def all_are_linked(*hosts):
 @pytest.fixture(scope="module")
 def settled(fleet):
     """Six users, all of them on the first host; they are linked, as far as servers without a browser are."""
-    a, *_ = fleet
+    a, b, c = fleet
     for user in USERS_OF_A:
         a.site.link_light(user)
     assert owners(*fleet) == dict.fromkeys(USERS_OF_A, "a")
     # A server copies its login when it stops; otherwise after a minute.
     a.ctl("restart", "--all", "--yes")
     for user in USERS_OF_A:
-        until(lambda user=user: fleet.has_login(user), "the login")
+        until(lambda user=user: b.keeps_login(user) and c.keeps_login(user), "the login on the other hosts")
+        assert not a.keeps_login(user)
     return fleet
 
 
@@ -526,5 +515,5 @@ def assert_is_on_its_own(host):
 def first_again(host, engine):
     """Begin a fleet with a host that has left one."""
     address = f"{host.port.address}:7467"
-    host.ctl("fleet", "init", host.name, "--address", address, "--engine", engine.url, "--snapshots", LOGINS)
+    host.ctl("fleet", "init", host.name, "--address", address, "--engine", engine.url)
     until(host.holds_lease, "the lease of the new fleet")
