@@ -47,6 +47,17 @@ class Member:
     """Of waportd."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostCall:
+    """A call of the daemon of another host."""
+
+    method: str
+    target: str
+    """Path and query, quoted."""
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    body: bytes | AsyncIterator[bytes] | None = None
+
+
 class Fleet(Protocol):
     """The hosts that share the users: who has which user, and how one daemon calls another."""
 
@@ -73,19 +84,13 @@ class Fleet(Protocol):
         """Return the users of a host as the fleet knows them, whether it answers or not. Raises WaportdError."""
 
     def call(
-        self,
-        host: str,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes | AsyncIterator[bytes] | None,
-        patience_s: float = 0,
+        self, host: str, call: HostCall, patience_s: float = 0
     ) -> AbstractAsyncContextManager["aiohttp.ClientResponse"]:
         """Call the daemon of another host; give the answer, whose body is still to be read, once its head is there.
 
-        ``target`` is path and query, quoted. There is no limit for the head, but the host has to hold its lease all
-        the while. A daemon that is not reached may come back within ``patience_s`` seconds. Raises HostSilent,
-        HostRefused, and the WaportdError that ends the ``body``.
+        There is no limit for the head, but the host has to hold its lease all the while. A daemon that is not reached
+        may come back within ``patience_s`` seconds. Raises HostSilent, HostRefused, and the WaportdError that ends the
+        body.
         """
 
     def admit(self, certificate: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from aiohttp import web
 from waportd.api import documents
 from waportd.api.access import handed_over
 from waportd.errors import HostRefused, HostSilent
-from waportd.host import Fleet
+from waportd.host import Fleet, HostCall
 from waportd.model import Assignment, Process, ProcessState
 from waportd.registry import Instance
 
@@ -36,7 +36,7 @@ async def _of_host(request: web.Request, fleet: Fleet, host: str) -> list[Row]:
     try:
         async with (
             asyncio.timeout(LIMIT_S),
-            fleet.call(host, "GET", f"/v1/users{query}", handed_over(request), None) as answer,
+            fleet.call(host, HostCall("GET", f"/v1/users{query}", handed_over(request))) as answer,
         ):
             if answer.status == web.HTTPOk.status_code:
                 return list(json.loads(await answer.read())["users"])

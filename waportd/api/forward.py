@@ -21,7 +21,7 @@ from waportd.api.operations import Operation
 from waportd.api.parameters import supervisor_of
 from waportd.api.passing import EVENTS, FOREVER_S, pieces, send_back, stream_back, tied, unless
 from waportd.errors import HostSilent, NotHere, ShuttingDown
-from waportd.host import Fleet
+from waportd.host import Fleet, HostCall
 from waportd.model import User
 from waportd.quotas import PASSAGES, PASSAGES_PER_CALLER
 
@@ -117,7 +117,8 @@ async def _pass_on(
                 headers[hdrs.CONTENT_LENGTH] = request.headers[hdrs.CONTENT_LENGTH]
         else:
             body = await request.read()
-    call = fleet.call(host, request.method, request.rel_url.raw_path_qs, headers, body, patience_s)
+    wanted = HostCall(request.method, request.rel_url.raw_path_qs, headers, body)
+    call = fleet.call(host, wanted, patience_s)
     crowd = request.app["passages"]
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(crowd.one_more(caller_of(request).identity, PASSAGES_PER_CALLER, PASSAGES))

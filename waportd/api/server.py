@@ -152,7 +152,7 @@ class ApiServer:
         """That over TCP, and that of the unix socket."""
         self._host_door: HostDoor | None = None
         """Where the other hosts of the fleet come in."""
-        self._between_hosts: Callable[[web.BaseRequest], Awaitable[web.Response]] | None = None
+        self._between_hosts: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Begin to answer."""
@@ -174,7 +174,7 @@ class ApiServer:
         self,
         listener: socket.socket,
         tls: ssl.SSLContext,
-        between_hosts: Callable[[web.BaseRequest], Awaitable[web.Response]] | None = None,
+        between_hosts: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None,
     ) -> None:
         """Begin to answer the other hosts of the fleet, too. They have limited their callers already.
 

@@ -2,22 +2,19 @@
 
 import asyncio
 import json
-import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import web
 
-from waportd.errors import BadRequest, NotFound, TooLarge, TooSlow, Unauthorized, WaportdError
+from waportd.errors import BadRequest, NotFound, TooLarge, TooSlow, Unauthorized
 from waportd.fleet.chunks import CHUNK_BYTES, TAG_BYTES
 from waportd.fleet.holdings import Holdings
 from waportd.fleet.manifest import MAX_BYTES
 from waportd.fleet.objects import MANIFEST, NAME, Place
 from waportd.fleet.peer_calls import LISTED, MOST, OBJECTS
-from waportd.fleet.peer_faults import problem
-
-log = logging.getLogger(__name__)
+from waportd.fleet.peer_faults import reported
 
 _BODY_S: Final = 30.0
 """Seconds for the body of a call to arrive."""
@@ -32,21 +29,9 @@ class ObjectServer:
         self._holdings = holdings
         self._admit = admit
 
-    async def answer(self, request: web.BaseRequest) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a call of another host."""
-        try:
-            return await self._answered(request)
-        except WaportdError as error:
-            return problem(error)
-        except ConnectionError:
-            return web.Response(status=400)  # the caller has gone, and nobody reads it
-        except Exception:
-            log.exception("Cannot answer %s %s", request.method, request.path)
-            return problem(
-                WaportdError(
-                    "an unexpected error", hint="the journal of that host has it: `journalctl -u waportd`"
-                )
-            )
+        return await reported(request, self._answered(request))
 
     async def _answered(self, request: web.BaseRequest) -> web.Response:
         if (certificate := request.get_extra_info("peercert")) is None:

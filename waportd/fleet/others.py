@@ -21,7 +21,7 @@ from waportd.fleet.identity import Identity
 from waportd.fleet.peer_calls import CALL_S
 from waportd.fleet.peer_faults import fault, silence
 from waportd.fleet.record import assignment_of
-from waportd.host import Member
+from waportd.host import HostCall, Member
 from waportd.model import Assignment, User
 from waportd.relay import Upload
 
@@ -117,22 +117,18 @@ class Others:
 
     @contextlib.asynccontextmanager
     async def call(
-        self,
-        host: str,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes | AsyncIterator[bytes] | None,
-        patience_s: float = 0,
+        self, host: str, call: HostCall, patience_s: float = 0
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Call the daemon of another host; give the answer once its head is there. Raises HostSilent, HostRefused."""
-        upload = Upload(body) if isinstance(body, AsyncIterator) else None
-        data = upload.body if upload else body
-        repeatable = upload is None and method in _REPEATABLE
+        upload = Upload(call.body) if isinstance(call.body, AsyncIterator) else None
+        data = upload.body if upload else call.body
+        repeatable = upload is None and call.method in _REPEATABLE
 
         async def ask() -> aiohttp.ClientResponse:
-            url = URL(addresses.base(host, self._hosts, addresses.DAEMON) + target, encoded=True)
-            return await self._http.request(method, url, headers=headers, data=data, allow_redirects=False)
+            url = URL(addresses.base(host, self._hosts, addresses.DAEMON) + call.target, encoded=True)
+            return await self._http.request(
+                call.method, url, headers=call.headers, data=data, allow_redirects=False
+            )
 
         try:
             answer = await self._while_alive(host, _asked(ask, repeatable=repeatable, patience_s=patience_s))

@@ -1,6 +1,8 @@
 """What a call to another host that failed means, in words and with the fix: it is silent, or it refused."""
 
 import json
+import logging
+from collections.abc import Awaitable
 from typing import Final
 
 import aiohttp
@@ -8,6 +10,8 @@ from aiohttp import web
 
 from waportd.errors import HostRefused, HostSilent, WaportdError
 from waportd.plain import one_line
+
+log = logging.getLogger(__name__)
 
 _CERTIFICATES: Final = {
     9: ("clock", "a certificate that begins later than now, by this host's clock"),
@@ -57,6 +61,23 @@ def problem(error: WaportdError) -> web.Response:
     """Return the answer with which a host refuses a call of another one, for `refusal` there."""
     document = {"code": error.code, "cause": error.cause, "detail": error.message, "hint": error.hint}
     return web.json_response(document, status=error.status, content_type="application/problem+json")
+
+
+async def reported(request: web.BaseRequest, answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    """Return the answer to a call of another host, or the `problem` of what it raised: no exception gets through."""
+    try:
+        return await answer
+    except WaportdError as error:
+        return problem(error)
+    except ConnectionError:
+        return web.Response(status=400)  # the caller has gone, and nobody reads it
+    except Exception:
+        log.exception("Cannot answer %s %s", request.method, request.path)
+        return problem(
+            WaportdError(
+                "an unexpected error", hint="the journal of that host has it: `journalctl -u waportd`"
+            )
+        )
 
 
 def refusal(host: str, status: int, content: bytes) -> HostRefused:

@@ -6,7 +6,6 @@ The certificate alone says who calls (`callers`).
 import asyncio
 import dataclasses
 import json
-import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from waportd.errors import HostRefused, WaportdError
+from waportd.errors import HostRefused
 from waportd.fleet.callers import Callers
 from waportd.fleet.engine import EngineUnavailable, HostState, Lease, LeaseLost
 from waportd.fleet.identity import Identity
@@ -31,9 +30,7 @@ from waportd.fleet.peer_calls import (
     Renewal,
     read_lease,
 )
-from waportd.fleet.peer_faults import problem
-
-log = logging.getLogger(__name__)
+from waportd.fleet.peer_faults import reported
 
 _HANDSHAKE_S: Final = CALL_S
 """Seconds for a handshake: the caller does not wait longer either."""
@@ -176,27 +173,14 @@ def _json(document: Any) -> web.Response:
 @web.middleware
 async def _problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Answer every exception with what the caller needs for an error of the same words."""
+    return await reported(request, _translated(request, handler))
+
+
+async def _translated(request: web.Request, handler: _Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except WaportdError as error:
-        return problem(error)
     except web.HTTPRequestEntityTooLarge:
-        return problem(_refused("too_large", f"more than {MAX_REQUEST_BYTES} bytes", _SAME_VERSION, 413))
+        raise _refused("too_large", f"more than {MAX_REQUEST_BYTES} bytes", _SAME_VERSION, 413) from None
     except web.HTTPException as error:
-        return problem(
-            _refused(
-                "no_such_call",
-                f"{request.method} {request.path}: {error.reason}",
-                _SAME_VERSION,
-                error.status,
-            )
-        )
-    except ConnectionError:
-        return web.Response(status=400)  # the caller has gone, and nobody reads it
-    except Exception:
-        log.exception("Cannot answer %s %s", request.method, request.path)
-        return problem(
-            WaportdError(
-                "an unexpected error", hint="the journal of that host has it: `journalctl -u waportd`"
-            )
-        )
+        what = f"{request.method} {request.path}: {error.reason}"
+        raise _refused("no_such_call", what, _SAME_VERSION, error.status) from None

@@ -14,7 +14,7 @@ from waportd.fleet.manifest import MAX_BYTES
 from waportd.fleet.objects import ObjectMissing, Place, StoreUnavailable
 from waportd.fleet.peer_calls import LISTED, MOST, OBJECTS
 from waportd.fleet.peer_faults import refusal
-from waportd.host import Fleet
+from waportd.host import Fleet, HostCall
 
 LIMIT_S: Final = 45.0
 """Seconds for one call: more than the other host's disk has (`directory.LIMIT_S`)."""
@@ -97,7 +97,7 @@ class RemoteObjects:
         try:
             async with (
                 asyncio.timeout(self._limit_s),
-                self._hosts.call(self._host, method, OBJECTS + path, headers or {}, body) as answer,
+                self._hosts.call(self._host, HostCall(method, OBJECTS + path, headers or {}, body)) as answer,
             ):
                 is_well = answer.status == HTTPStatus.OK
                 async for piece in answer.content.iter_any():

@@ -16,6 +16,7 @@ from waportd.fleet.objects import ObjectMissing, Place, StoreUnavailable
 from waportd.fleet.remote_objects import RemoteObjects
 from waportd.fleet.snapshot_store import SnapshotStore
 from waportd.fleet.stores import HostStores
+from waportd.host import HostCall
 
 ONE, TWO = "1" * 64, "2" * 64
 MOST = CHUNK_BYTES + TAG_BYTES
@@ -59,7 +60,7 @@ def objects(site):
 
 
 async def status(site, host, method, path, body=None, headers=()):
-    async with site.others.call(host, method, path, dict(headers), body) as answer:
+    async with site.others.call(host, HostCall(method, path, dict(headers), body)) as answer:
         await answer.read()
         return answer.status
 
@@ -156,7 +157,7 @@ class TestCalls:
     async def test_a_deletion_that_comes_late_deletes_nothing(self, a, b):
         place = Place("7", 5)
         await a.store_on("b").put(place, ONE, b"one")
-        async with a.others.call("b", "GET", "/fleet/objects/7/5", {}, None) as answer:
+        async with a.others.call("b", HostCall("GET", "/fleet/objects/7/5")) as answer:
             listed = {"Waportd-Listed": answer.headers["Waportd-Listed"]}
         await a.store_on("b").list(place)  # so begins the next publication, which needs it
         late = await status(a, "b", "DELETE", "/fleet/objects/7/5", f'["{ONE}"]'.encode(), listed)
