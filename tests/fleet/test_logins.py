@@ -382,6 +382,7 @@ async def test_a_login_that_has_not_changed_gets_another_host_when_the_one_that_
     await a.end("logins")
     await a.end("daemon")
     await a.serve()
+    await until(lambda: a.users.resumed, "the first look")
     await a.link("1", 5001, b"login")
     await until(published(site), "the snapshot")
     await asyncio.sleep(3.5)
