@@ -162,9 +162,20 @@ class Etcd(Engine):
 
     async def create(self, lease: Lease, row: Row) -> Row:
         """Create a row with this host as its owner; return it. Raises LeaseLost, Unsettled, Conflict."""
-        deadline = self._deadline()
+        deadline, deleted = self._deadline(), deleted_key(row.user)
+        try:
+            return await self._create(lease, row, None, deadline)
+        except Unsettled:
+            raise
+        except Conflict:
+            # Few users come back whose deletion is still known: only they cost another call.
+            tombstone = (await self._transactions.read([deleted], deadline)).get(deleted)
+            if tombstone is None:
+                raise
+        return await self._create(lease, row, tombstone, deadline)
+
+    async def _create(self, lease: Lease, row: Row, tombstone: Stored | None, deadline: float) -> Row:
         user, deleted, port = user_key(row.user), deleted_key(row.user), port_key(row.port)
-        tombstone = (await self._transactions.read([deleted], deadline)).get(deleted)
         conditions = {
             user: self._keys.absent(user),
             port: self._keys.absent(port),
