@@ -89,6 +89,7 @@ bench: ## measure everything, and write docs/benchmarks.md (QUICK=1: see in a mi
 	@/usr/bin/python3 -m compileall -q waportd
 	@# Where it is set, each node reads all these certificates when it starts: 40 ms that no service of systemd has.
 	@env -u NODE_EXTRA_CA_CERTS tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m bench $(if $(QUICK),--quick)
+	@/usr/bin/python3 -m bench $(if $(QUICK),--quick) fleet_engine
 	@/usr/bin/python3 -m bench.report $(if $(QUICK),--into .run/bench/report)
 
 lint: ## check style and types

@@ -23,6 +23,7 @@ GROUPS = {
     "messages": "Messages",
     "snapshots": "Snapshots of a login",
     "fleet_snapshots": "Snapshots of a login in a fleet",
+    "fleet_engine": "Many hosts",
     "browsers": "Sessions with real browsers",
     "linked": "Linked sessions, on a page as heavy as the real one",
 }

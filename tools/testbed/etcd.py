@@ -119,6 +119,13 @@ class Member:
         return f"{'https' if '--client-cert-auth' in self._options else 'http'}://127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """Its process. Raises EtcdError where it does not run."""
+        if self._process is None:
+            raise EtcdError(f"{self.name} does not run")
+        return self._process.pid
+
+    @property
     def peer_url(self) -> str:
         """Where it answers the other members."""
         return f"http://127.0.0.1:{self._peer_port}"
