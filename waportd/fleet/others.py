@@ -16,13 +16,13 @@ from yarl import URL
 from waportd.errors import HostRefused, HostSilent
 from waportd.fleet import addresses, placement
 from waportd.fleet.callers import Callers
-from waportd.fleet.engine import EngineUnavailable, Host, HostState, State
+from waportd.fleet.engine import EngineUnavailable, Host, HostState, Row, State
 from waportd.fleet.identity import Identity
 from waportd.fleet.peer_calls import CALL_S
 from waportd.fleet.peer_faults import fault, silence
 from waportd.fleet.record import assignment_of
 from waportd.host import HostCall, Member
-from waportd.model import Assignment, User
+from waportd.model import Assignment, Port, User
 from waportd.relay import Upload
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Others:
 
     def assignments(self, host: str) -> list[Assignment]:
         """Return the users of a host as the engine has them. Raises EngineUnavailable."""
-        return [assignment_of(row) for row in self._state().rows if row.host == host]
+        return [_shown(row) for row in self._state().rows if row.host == host]
 
     # Calls
 
@@ -220,6 +220,14 @@ def _fault(host: str, error: OSError | aiohttp.ClientError) -> HostSilent | Host
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
             return silence(host, "closed the connection without an answer")
     return fault(host, error)
+
+
+def _shown(row: Row) -> Assignment:
+    """Return what a row says; of one that a newer waportd has written only whose it is."""
+    try:
+        return assignment_of(row)
+    except EngineUnavailable:
+        return Assignment(User(row.user), Port(row.port))
 
 
 async def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:

@@ -10,6 +10,7 @@ from waportd.api import elsewhere
 from waportd.api.problems import FLEET_CODES
 from waportd.client import Client
 from waportd.fleet.engine import Conflict, EngineUnavailable, HostState, LeaseLost, Row, Unsettled
+from waportd.fleet.host import Leaving
 from waportd.fleet.store import LoginComing
 from waportd.model import User
 from waportd.tokens import Kind
@@ -74,6 +75,11 @@ class TestUsers:
         assert "doctor" in last["process"]["hint"]
         assert answer["users"][0]["process"]["state"] == "running"
 
+    async def test_one_whose_row_a_newer_waportd_has_written_keeps_nobody_from_the_list(self, fleet, a, b):
+        fleet.put(dataclasses.replace(fleet.state.rows[-1], document={"desired": "something new"}))
+        fleet.describe("b", alive=False)
+        assert await listed(a) == [("1", "a"), ("3", "a"), ("2", "b"), ("4", "b")]
+
     async def test_those_of_a_host_that_has_left_are_listed_until_others_have_them(self, fleet, a, b):
         fleet.describe("b", alive=False, state=HostState.LEFT)
         assert await listed(a) == [("1", "a"), ("3", "a"), ("2", "b"), ("4", "b")]
@@ -137,5 +143,5 @@ class TestHosts:
 
 
 def test_the_codes_of_a_fleets_errors_are_in_the_contract_of_the_api():
-    errors = (Conflict, EngineUnavailable, LeaseLost, LoginComing, Unsettled)
+    errors = (Conflict, EngineUnavailable, LeaseLost, Leaving, LoginComing, Unsettled)
     assert {error.code for error in errors} == FLEET_CODES
