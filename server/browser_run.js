@@ -368,6 +368,11 @@ class BrowserRun {
         return browsers.whileStopped(group, work);
     }
 
+    /** Whether there is a browser that can stand still. */
+    get isUp() {
+        return this.#process?.pid !== undefined && !this.closed;
+    }
+
     /** Stop waiting: the cause of the failure is being determined. */
     hush() {
         for (const name of [...this.#timers.keys()]) this.cancel(name);

@@ -22,6 +22,7 @@ const {
     PAGE_CRASHED,
     PAGE_GONE,
     SessionError,
+    codeOf,
     explain,
     messageOf,
     withLimit,
@@ -422,11 +423,21 @@ class Session {
      * @throws {SessionError} `not_connected`: there is none
      */
     async snapshot() {
-        const run = this.#run;
-        const isReady = this.#state.name === 'ready' && run !== null;
-        const snapshot = isReady ? await this.#safekeeping.take(run) : await this.#safekeeping.newest();
+        const snapshot = (await this.#copyNow()) ?? (await this.#safekeeping.newest());
         if (snapshot !== null) return snapshot;
         throw this.linked ? reason.notNow(this.#state.document()) : reason.notConnected();
+    }
+
+    /** Copy the login as it is now; null = there is none, or no browser that stands still meanwhile. */
+    async #copyNow() {
+        const run = this.#run;
+        if (this.#state.name !== 'ready' || run === null) return null;
+        try {
+            return await this.#safekeeping.take(run);
+        } catch (error) {
+            if (run.isUp && codeOf(error) !== 'ESRCH') throw error;
+            return null; // it has died meanwhile
+        }
     }
 
     // ---- opening and closing a browser ----------------------------------------------------------

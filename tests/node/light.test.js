@@ -108,6 +108,17 @@ it('opens the journal, keeps it over a stop, and deletes it with the session', a
     assert.equal(fs.existsSync(auth), false);
 });
 
+it('has its newest copy of the login where no browser stands still for another one', async (t) => {
+    const env = { WAPORTD_SNAPSHOT_INTERVAL: '300', WAPORTD_SNAPSHOTS: '2' };
+    const first = await startLinked(t, { env });
+    const { status, json } = await first.post('/snapshot', {});
+    assert.deepEqual([status, json.cause], [400, 'not_connected'], 'it has made none yet');
+    first.kill('SIGTERM');
+    await first.exit();
+    const next = await startLinked(t, { env, directory: first.directory, port: first.port });
+    assert.equal((await next.post('/snapshot', {})).status, 200, 'that of its end');
+});
+
 it('gives a pairing code', async (t) => {
     const server = await startServer(t, { script: SCRIPT });
     const { status, json } = await server.post('/pairing-code', { phone: '+55 11 99999-8888' });
