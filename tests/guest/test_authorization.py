@@ -62,8 +62,8 @@ BODIES = {
     "POST /v1/users/{user}/groups/{id}/participants": {"action": "add", "participants": ["5511988887777"]},
 }
 DONE = {
-    # A server without a browser has none that stands still meanwhile.
-    "POST /snapshot": 500,
+    # A server without a browser has nothing to copy.
+    "POST /snapshot": 400,
     "POST /v1/users/{user}/pairing-code": 409,  # a phone is linked
     "DELETE /v1/users/{user}/pairing-code": 204,
     **dict.fromkeys(

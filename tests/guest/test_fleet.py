@@ -456,6 +456,10 @@ def test_the_hosts_are_listed_and_one_that_lives_is_not_removed(settled):
     assert listed["settled"]
     assert [(host["name"], host["alive"]) for host in listed["hosts"]] == [(name, True) for name in NAMES]
     assert sum(host["users"] for host in listed["hosts"]) == USERS
+    # As docs/fleet.md shows them.
+    a.machine.run(
+        *("sh", "-euc", "systemctl status waportd-lease; journalctl -u waportd -u waportd-lease"),
+    )
     refused = a.machine.run("waportctl", "host", "evict", b.name, "--yes", check=False)
     assert refused.returncode == 1
     assert "host b holds its lease: it is alive" in refused.stderr
