@@ -122,10 +122,7 @@ def join(context: Context) -> Exit:
 
 def status(context: Context) -> Exit:
     """Show the hosts of the fleet."""
-    config_for(context, "see the fleet")
-    settings = member(context.options.config)
-    with reported():
-        state = ask(settings, lambda engine: engine.state())
+    settings, state = fleet_now(context, "see the fleet")
     members = [host for host in state.hosts if host.state is not HostState.LEFT]
     users = {host.name: sum(row.host == host.name for row in state.rows) for host in state.hosts}
     is_well = state.settled and all(host.alive for host in members)
@@ -345,6 +342,14 @@ def say(context: Context, *sentences: str) -> None:
         context.screen.document({"done": True})
     for sentence in () if context.screen.as_json else sentences:
         context.screen.text(sentence)
+
+
+def fleet_now(context: Context, what: str) -> tuple[Settings, State]:
+    """Return the settings of this host, and its fleet as it is now; ``what`` is that of `config_for`. Raises Problem."""
+    config_for(context, what)
+    settings = member(context.options.config)
+    with reported():
+        return settings, ask(settings, lambda engine: engine.state())
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Final
 from waportd.cli import terminal
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
-from waportd.cli.fleets import ask, config_for, member, reported, say
+from waportd.cli.fleets import ask, config_for, fleet_now, member, reported, say
 from waportd.fleet import drain as drains
 from waportd.fleet.drain import Cost, Drain, Move
 from waportd.fleet.engine import Engine, Host, HostState, Order, Row, State
@@ -25,10 +25,7 @@ _LIST: Final = "`waportctl fleet status` lists them"
 def drain(context: Context) -> Exit:
     """Have all users of a host go to others."""
     options = context.options
-    config_for(context, "drain a host")
-    settings = member(options.config)
-    with reported():
-        state = ask(settings, lambda engine: engine.state())
+    settings, state = fleet_now(context, "drain a host")
     host = found(state, options.name)
     need_life(host)
     plan = due(_with(state, dataclasses.replace(host, state=HostState.DRAINING)), host.name)
@@ -61,10 +58,7 @@ def activate(context: Context) -> Exit:
 def order(context: Context) -> Exit:
     """Have a user go to another host."""
     options = context.options
-    config_for(context, "move a user to another host")
-    settings = member(options.config)
-    with reported():
-        state = ask(settings, lambda engine: engine.state())
+    settings, state = fleet_now(context, "move a user to another host")
     row = _row(state, options.user)
     if row.host == options.to:
         say(context, f"user {row.user} is on host {row.host} already")
@@ -95,10 +89,7 @@ def order(context: Context) -> Exit:
 def rebalance(context: Context) -> Exit:
     """Share the users out again among the hosts."""
     options = context.options
-    config_for(context, "share users out")
-    settings = member(options.config)
-    with reported():
-        state = ask(settings, lambda engine: engine.state())
+    settings, state = fleet_now(context, "share users out")
     moves = drains.rebalance(state)
     if options.dry_run or not moves:
         _show(context, moves)
