@@ -298,6 +298,8 @@ class Agent:
 
     async def _clean_up(self, state: State) -> None:
         """Delete what users have left here who do not need it any more."""
+        if not self._store.left:
+            return
         rows = {row.user: row for row in state.rows}
         used = {row.port for row in self._store.rows.values()} | {
             row.port for row in state.rows if row.user in self._coming
