@@ -363,9 +363,8 @@ class BrowserRun {
      * @throws {Error} there is no browser any more
      */
     standStill(work) {
-        const group = this.#process?.pid;
-        if (group === undefined || this.closed) throw new Error('the browser has gone');
-        return browsers.whileStopped(group, work);
+        if (!this.isUp) throw new Error('the browser has gone');
+        return browsers.whileStopped(/** @type {number} */ (this.#process?.pid), work);
     }
 
     /** Whether there is a browser that can stand still. */
