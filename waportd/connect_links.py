@@ -31,8 +31,13 @@ class Links:
 
     async def revoke_all(self) -> None:
         """Make all earlier links invalid. Raises StoreError."""
-        self._key = await self._renew()
-        self.changes += 1
+        self.use(await self._renew())
+
+    def use(self, key: bytes) -> None:
+        """Sign with this key from now on; links that were signed with another one are invalid."""
+        if key != self._key:
+            self._key = key
+            self.changes += 1
 
     def sign(self, user: User, lifetime: float) -> tuple[int, str]:
         """Return the end of a new link, in seconds since the epoch, and its signature. A secret until then."""

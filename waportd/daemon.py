@@ -95,11 +95,7 @@ class Daemon:
             manager.on_call = supervisor.metrics.note_call
             stack.push_async_callback(supervisor.close)
             await supervisor.start()
-            tokens = Tokens(store)
-            await tokens.load()
-            links = Links(
-                await store.secret("connect links"), functools.partial(store.change_secret, "connect links")
-            )
+            tokens, links = await self.callers(store)
             links.public_url = self._config.api.public_url
             access = Access(self._config.api.allow_users, tokens, links)
             embedders = Embedders(self._config.api.frame_ancestors)
@@ -137,6 +133,13 @@ class Daemon:
         The ``stack`` closes what has to be closed at the end.
         """
         return store, SingleHost(self._config.store.instances)
+
+    async def callers(self, store: SqliteStore) -> tuple[Tokens, Links]:
+        """Return what callers over TCP show: on its own, what is good on this host. Raises StoreError."""
+        tokens = Tokens(store)
+        await tokens.load()
+        key = await store.secret("connect links")
+        return tokens, Links(key, functools.partial(store.change_secret, "connect links"))
 
     def listen(self, server: ApiServer, stack: contextlib.AsyncExitStack) -> None:
         """Begin to answer other hosts: on its own, there are none."""

@@ -92,7 +92,8 @@ class Tokens:
         self._tokens = {token.id: token for token in await self._store.load_tokens()}
 
     def __iter__(self) -> Iterator[Token]:
-        return iter(self._tokens.values())
+        """Iterate over all tokens, the oldest first."""
+        return iter(sorted(self._tokens.values(), key=lambda token: token.created_at))
 
     async def create(
         self, name: str, user: User | None, kind: Kind | None = None, lifetime: float | None = None
@@ -115,9 +116,12 @@ class Tokens:
             scope=str(kind) if kind in {Kind.READ, Kind.METRICS} else None,
             expires_at=None if lifetime is None else now + lifetime,
         )
-        await self._store.put_token(token)
+        await self._keep_new(token)
         self._tokens[token.id] = token
         return token, text
+
+    async def _keep_new(self, token: Token) -> None:
+        await self._store.put_token(token)
 
     async def revoke(self, identifier: str) -> None:
         """Delete a token: it is invalid at once. Raises UnknownToken."""
@@ -156,7 +160,10 @@ class Tokens:
         while self._used:
             token = self._tokens.get(self._used.pop())
             if token is not None:
-                await self._store.put_token(token)
+                await self._keep_use(token)
+
+    async def _keep_use(self, token: Token) -> None:
+        await self._store.put_token(token)
 
 
 def _digest(text: str) -> str:

@@ -12,6 +12,8 @@ from waportd.fleet.engine import (
     Conflict,
     EngineUnavailable,
     EpochChanged,
+    Fact,
+    FactChanged,
     Host,
     HostChanged,
     HostState,
@@ -162,6 +164,35 @@ class EngineContract:
                 OrderChanged(given.revision, "1", given),
                 OrderChanged(failed.revision, "1", failed),
             ]
+
+    # Facts
+
+    async def test_a_fact_is_written_by_who_has_read_it_and_seen_by_all(self, engine):
+        state = await engine.state()
+        new = await engine.write(Fact("tokens/1", {"name": "ü\n\u2028", "ends": None, "at": 1.5}))
+        with pytest.raises(Conflict, match="tokens/1 was changed"):
+            await engine.write(Fact("tokens/1", {}))
+        changed = await engine.write(dataclasses.replace(new, value={"name": "b"}))
+        with pytest.raises(Conflict):
+            await engine.write(new)
+        other = await engine.write(Fact("links", {}))
+        now = await engine.state()
+        assert now.facts == {"tokens/1": changed, "links": other}
+        await engine.erase("tokens/1")
+        await engine.erase("tokens/1")
+        async with contextlib.aclosing(engine.watch(state.revision)) as changes:
+            seen = await read(changes, 4)
+        assert seen[:3] == [
+            FactChanged(new.revision, "tokens/1", new),
+            FactChanged(changed.revision, "tokens/1", changed),
+            FactChanged(other.revision, "links", other),
+        ]
+        assert seen[3] == FactChanged(seen[3].revision, "tokens/1", None)
+        for change in seen:
+            state = state.after(change)
+        assert state.facts == (await engine.state()).facts == {"links": other}
+        with pytest.raises(Conflict, match="tokens/1 was changed"):
+            await engine.write(changed)
 
     # Hosts
 

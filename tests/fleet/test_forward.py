@@ -9,16 +9,19 @@ import time
 import aiohttp
 import pytest
 from fakes import FakeSystemd
-from support import BASE, access_for
+from support import BASE
 from talking import identity
 from test_agent import FAILOVER_AFTER_S, LIMIT_S, TTL_S, Machine, until
 
+from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
 from waportd.config import Config, PortRange
 from waportd.fleet import addresses
 from waportd.fleet.agent import Agent
 from waportd.fleet.boot_clock import BootClock
+from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.engine import Host, HostState
+from waportd.fleet.facts import Facts
 from waportd.fleet.host import FleetHost
 from waportd.fleet.lease import OwnLease
 from waportd.fleet.membership import Membership
@@ -29,6 +32,7 @@ from waportd.store import SqliteStore
 from waportd.supervisor import Supervisor
 
 RELEASE = "trixie"
+KEYS = FleetKeys.create()
 
 
 class Daemon(Machine):
@@ -71,11 +75,14 @@ class Daemon(Machine):
         self.supervisor = Supervisor(self.config, self.host.store, systemd, ALL, self.host)
         stack.push_async_callback(self.supervisor.close)
         await self.supervisor.start()
-        self.server = ApiServer(make_app(self.supervisor, access_for()))
+        facts = Facts(local, engine, KEYS, self.host.follower)
+        self.server = ApiServer(make_app(self.supervisor, Access((), *await facts.load())))
         stack.push_async_callback(self.server.close)
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(str(self.folder / "api.sock"))
-        await self.server.start([unix])
+        tcp = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{tcp.getsockname()[1]}"
+        await self.server.start([unix, tcp])
         self.server.start_for_hosts(addresses.listen(self.address, addresses.DAEMON), who.server)
         connector = aiohttp.UnixConnector(str(self.folder / "api.sock"))
         self.api = await stack.enter_async_context(
@@ -83,20 +90,30 @@ class Daemon(Machine):
         )
         moves = Moves(engine, self.host.store, self.supervisor, lambda: 4, save=None)
         stack.push_async_callback(moves.close)
-        self._begin("daemon", Agent(self.host, self.supervisor, moves).run())
+        self.tcp = await stack.enter_async_context(aiohttp.ClientSession(self.url))
+        self._begin("daemon", Agent(self.host, self.supervisor, moves, common=facts).run())
+        self._begin("facts", facts.run())
 
     async def end(self, name):
-        task = self.tasks.pop(name, None)
-        if task:
+        parts = ("daemon", "facts") if name == "daemon" else (name,)
+        tasks = {self.tasks.pop(part) for part in parts if part in self.tasks}
+        for task in tasks:
             task.cancel()
-            await asyncio.wait({task})
+        if tasks:
+            await asyncio.wait(tasks)
         if name == "daemon":
             await self.stack.aclose()
 
-    async def call(self, method, path):
+    async def call(self, method, path, given=None):
         """Return status and document of a call of this host."""
-        async with self.api.request(method, path) as answer:
+        async with self.api.request(method, path, json=given) as answer:
             return answer.status, await answer.json(content_type=None)
+
+    async def status(self, path, token=None):
+        """Return the status of a call over TCP."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with self.tcp.get(path, headers=headers) as answer:
+            return answer.status
 
 
 @pytest.fixture
@@ -136,6 +153,31 @@ async def test_a_web_app_that_knows_one_host_has_the_users_of_all(daemons):
     there = next(user for user in made if made[user] == "b")
     assert (await a.call("DELETE", f"/v1/users/{there}"))[0] == 204
     assert (await b.call("GET", f"/v1/users/{there}"))[0] == 404
+
+
+async def test_a_token_and_a_link_are_good_on_every_host_until_they_are_deleted_on_one(daemons):
+    a, b = daemons
+    for user in range(1, 7):
+        await a.call("PUT", f"/v1/users/{user}?wait=none")
+    # The user is on one of them, and the token and the link of the other: neither cares.
+    _, made = await a.call("POST", "/v1/tokens", {"name": "web app", "scope": "user:3"})
+    _, link = await b.call("POST", "/v1/users/3/connect-link")
+    path = f"/v1/users/3/qr?{link['path'].partition('?')[2]}".replace("user=3&", "")
+
+    async def all_say(token, connect):
+        said = [
+            (await one.status("/v1/users/3", made["token"]) == 200, await one.status(path) != 403)
+            for one in daemons
+        ]
+        return said == [(token, connect)] * 2
+
+    await until(lambda: all_say(True, True), "both on both hosts")
+    assert (await b.call("DELETE", f"/v1/tokens/{made['id']}"))[0] == 204
+    assert await b.status("/v1/users/3", made["token"]) == 401
+    await until(lambda: all_say(False, True), "the end of the token")
+    assert (await a.call("DELETE", "/v1/connect-links"))[0] == 204
+    assert await a.status(path) == 403
+    await until(lambda: all_say(False, False), "the end of the link")
 
 
 async def test_while_a_host_is_dead_that_is_said_and_then_its_users_answer_from_another(daemons):

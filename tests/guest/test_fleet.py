@@ -343,6 +343,18 @@ def test_any_host_answers_for_a_user_who_is_elsewhere_by_the_one_that_has_the_us
     other.site.call("DELETE", "/v1/users/new", 204)
 
 
+def test_a_token_is_known_on_all_hosts_and_a_deleted_one_on_none(settled):
+    a, b, c = settled
+
+    def known(host):
+        return {token["name"] for token in host.site.call("GET", "/v1/tokens")["tokens"]}
+
+    made = a.site.call("POST", "/v1/tokens", 201, {"name": "web app", "scope": "admin"})
+    until(lambda: "web app" in known(b) and "web app" in known(c), "the token on the other hosts")
+    b.ctl("token", "revoke", made["id"])
+    until(lambda: not any("web app" in known(host) for host in settled), "its end on all hosts")
+
+
 def pids(*hosts):
     """Return the process of each session that lives."""
     return {

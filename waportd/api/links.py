@@ -9,7 +9,7 @@ from waportd.api import examples
 from waportd.api.access import access_of
 from waportd.api.documents import moment, respond
 from waportd.api.json_schema import Document, Moment, of
-from waportd.api.operations import Answer, Operation, Scope
+from waportd.api.operations import ALL_HOSTS, Answer, Operation, Scope
 from waportd.api.pages import embedders_of
 from waportd.api.parameters import EXPIRES, NO_BODY, SIGNATURE, USER, Body, Member
 from waportd.api.return_to import ADDRESS, RETURN_SIGNATURE, RETURN_TO, called, origin_of
@@ -59,7 +59,7 @@ def operations() -> list[Operation]:
             {201: Answer("the link", of(ConnectLink), example=examples.CONNECT_LINK)},
             (USER,),
             _WISH,
-            anywhere=True,  # it is signed with the key of the host that is asked, whose pages it opens
+            anywhere=True,  # all sign with one key, and it opens the pages of the host that is asked
         ),
         Operation(
             "DELETE",
@@ -69,6 +69,7 @@ def operations() -> list[Operation]:
             {204: Answer("all earlier links are invalid")},
             body=NO_BODY,
             errors=(StoreError,),
+            refusals=ALL_HOSTS,
         ),
     ]
 
@@ -76,7 +77,7 @@ def operations() -> list[Operation]:
 async def revoke_all(request: web.Request) -> web.Response:
     """Revoke all connect links, of all users.
 
-    New links are signed with another key. Streams that were opened by an old link end.
+    New links are signed with another key, in a fleet on all hosts. Streams that were opened by an old link end.
     """
     await access_of(request).links.revoke_all()
     return web.Response(status=204)

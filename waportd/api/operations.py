@@ -64,6 +64,10 @@ UNKNOWN_FLEET: Final[Mapping[int, str]] = {
     503: "The engine of the fleet has not answered yet (`engine_unavailable`)"
 }
 """What may prevent an answer about all hosts of a fleet."""
+ALL_HOSTS: Final[Mapping[int, str]] = {
+    503: "On a host of a fleet, whose engine does not answer (`engine_unavailable`)"
+}
+"""What may prevent a change on all hosts of a fleet."""
 
 
 class Scope(enum.IntEnum):

@@ -9,7 +9,7 @@ from waportd.api import examples
 from waportd.api.access import access_of
 from waportd.api.documents import moment, respond, timestamp
 from waportd.api.json_schema import Document, Moment, of
-from waportd.api.operations import READERS, Answer, Operation, Scope
+from waportd.api.operations import ALL_HOSTS, READERS, Answer, Operation, Scope
 from waportd.api.parameters import NO_BODY, Body, Member, Parameter
 from waportd.config import has_control_characters
 from waportd.errors import Conflict, StoreError, UnknownToken
@@ -29,7 +29,10 @@ class TokenDocument(Document):
     name: Annotated[str, "What it is for, in its creator's words."]
     scope: Annotated[str, "`admin`, `read`, `metrics`, or `user:` and the user whose calls it allows."]
     created_at: Annotated[Moment, "When it was made."]
-    last_used_at: Annotated[Moment | None, "When it was last used, to the minute; null for never."]
+    last_used_at: Annotated[
+        Moment | None,
+        "When it was last used, to the minute, on another host of a fleet to ten minutes; null for never.",
+    ]
     expires_at: Annotated[Moment | None, "When it expires; null for never."]
 
 
@@ -115,6 +118,7 @@ def operations() -> list[Operation]:
             {201: created},
             body=_WISH,
             errors=(Conflict, StoreError),
+            refusals=ALL_HOSTS,
         ),
         Operation(
             "DELETE",
@@ -125,6 +129,7 @@ def operations() -> list[Operation]:
             (_ID,),
             NO_BODY,
             errors=(UnknownToken, StoreError),
+            refusals=ALL_HOSTS,
         ),
     ]
 
@@ -140,7 +145,8 @@ async def index(request: web.Request) -> web.Response:
 async def create(request: web.Request) -> web.Response:
     """Create a token. Only this answer ever shows it.
 
-    The daemon keeps a digest of it. It is sent as `Authorization: Bearer TOKEN`.
+    The daemon keeps a digest of it. It is sent as `Authorization: Bearer TOKEN`. In a fleet it is good on every host,
+    within moments.
     """
     wish = _WISH.of(request)
     scope = wish["scope"]
@@ -152,7 +158,8 @@ async def create(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """Delete a token: it is invalid at once, and streams that it opened end.
 
-    Its id stands in the list of tokens.
+    Its id stands in the list of tokens. In a fleet it is invalid on every host, within moments. Where its engine does
+    not answer (`engine_unavailable`), it is invalid on the host that was asked, and on the others when it answers again.
     """
     await access_of(request).tokens.revoke(_ID.of(request))
     return web.Response(status=204)

@@ -59,18 +59,34 @@ class Logins(Protocol):
         """Put the newest login of a user in place; return False where there is none. Raises WaportdError: try again."""
 
 
+class Common(Protocol):
+    """What all hosts have in common beside the users."""
+
+    async def reclaim(self) -> None:
+        """Put back what an engine that was restored may have forgotten. Raises EngineUnavailable, StoreError."""
+
+
 class Agent:
     """Acts for one host upon what the engine says."""
 
-    def __init__(self, host: FleetHost, users: Users, moves: Moves, logins: Logins | None = None) -> None:
+    def __init__(
+        self,
+        host: FleetHost,
+        users: Users,
+        moves: Moves,
+        logins: Logins | None = None,
+        common: Common | None = None,
+    ) -> None:
         """Without ``logins``, users come without theirs."""
         self._host = host
         self._logins = logins
+        self._common = common
         self._coming: set[str] = set()
         self._background = Background()
         self._engine = host.engine
         self._store = host.store
         self._follower = host.follower
+        self._changed = host.follower.subscribe()
         self._users = users
         self._moves = moves
         self._said: str | None = None
@@ -127,8 +143,7 @@ class Agent:
 
     async def _until_due(self) -> None:
         """Return when something has changed here or elsewhere, or after a second."""
-        changed = self._follower.changed
-        waits = [asyncio.create_task(changed.wait())]
+        waits = [asyncio.create_task(self._changed.wait())]
         # What was not sent in the last round waits for the next second.
         if not self._store.unsent.is_set():
             waits.append(asyncio.create_task(self._store.unsent.wait()))
@@ -137,7 +152,7 @@ class Agent:
         finally:
             for wait in waits:
                 wait.cancel()
-        changed.clear()
+        self._changed.clear()
 
     def _say(self, level: int, sentence: str) -> None:
         """Log a sentence, unless it is the last one."""
@@ -170,6 +185,8 @@ class Agent:
         if self._host.name not in state.confirmed:
             log.info("The engine is new, or was restored: puts back what this host holds")
             await self._store.reclaim()
+            if self._common is not None:
+                await self._common.reclaim()
             await self._engine.confirm(lease)
         elif standing.settle:
             log.info("All hosts were heard: the fleet is settled")

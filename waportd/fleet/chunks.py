@@ -160,11 +160,24 @@ class FleetKeys:
 
     def of(self, user: str) -> UserKey:
         """Return the key with which snapshots of a user are written."""
-        return self._of(user, max(self._keys))
+        return self._of(user, self.newest)
 
     def of_manifest(self, user: str, sealed: bytes) -> UserKey:
         """Return the key with which a manifest was written. Raises KeyUnusable where this host does not have it."""
         return self._of(user, int.from_bytes(sealed[:_NUMBER_BYTES]))
+
+    @property
+    def newest(self) -> int:
+        """The number of the key that writes."""
+        return max(self._keys)
+
+    def derive(self, number: int, purpose: str, salt: bytes) -> bytes:
+        """Return a key for something else than snapshots. Raises KeyUnusable where this host does not have that number."""
+        if (key := self._keys.get(number)) is None:
+            raise KeyUnusable(
+                f"{purpose} need fleet key {number}, which this host does not have", hint=_SAME_KEYS
+            )
+        return HKDF(SHA256(), KEY_BYTES, salt, info=f"waportd {purpose}".encode()).derive(key)
 
     def _of(self, user: str, number: int) -> UserKey:
         if (key := self._keys.get(number)) is None:

@@ -11,6 +11,7 @@ from typing import Final
 from waportd.api.server import ApiServer
 from waportd.concurrency import Background
 from waportd.config import Bus, Config
+from waportd.connect_links import Links
 from waportd.daemon import DEFAULT_CONFIG, Daemon
 from waportd.errors import WaportdError
 from waportd.fleet import addresses, holdings
@@ -19,6 +20,7 @@ from waportd.fleet.boot_clock import BootClock
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
 from waportd.fleet.etcd import Etcd
+from waportd.fleet.facts import Facts
 from waportd.fleet.holdings import Holdings
 from waportd.fleet.host import FleetHost
 from waportd.fleet.identity import Identity
@@ -40,6 +42,7 @@ from waportd.shortcuts import Shortcuts
 from waportd.store import AllocationStore, SqliteStore
 from waportd.supervisor import Supervisor
 from waportd.systemd.manager import UnitManager
+from waportd.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,8 @@ class FleetDaemon(Daemon):
         super().__init__(config, path, shortcuts)
         self._settings = settings
         self._bus = config.systemd.bus
-        self._keys: FleetKeys | None = None
+        self._keys: FleetKeys
+        self._facts: Facts
         self._host: FleetHost
         self._identity: Identity
         self._others: Others
@@ -89,8 +93,7 @@ class FleetDaemon(Daemon):
             established=established,
             remembered=members,
         )
-        if settings.snapshots:
-            self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
+        self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
         self._identity = Identity.load(settings.folder, settings.name)
         self._others = Others(self._identity, lambda: self._host.follower.state)
         stack.push_async_callback(self._others.close)
@@ -99,6 +102,11 @@ class FleetDaemon(Daemon):
             self._own = holdings.opened(holdings.folder_in(self._config))
             self._holdings = Holdings(settings.name, self._own, self._host.follower)
         return self._host.store, self._host
+
+    async def callers(self, store: SqliteStore) -> tuple[Tokens, Links]:
+        """Return the tokens and links that are good on all hosts. Raises StoreError, KeyUnusable."""
+        self._facts = Facts(store, self._host.engine, self._keys, self._host.follower)
+        return await self._facts.load()
 
     def listen(self, server: ApiServer, stack: contextlib.AsyncExitStack) -> None:
         """Begin to answer the other hosts. The callers of this one do not wait for an address that is not there yet."""
@@ -126,7 +134,8 @@ class FleetDaemon(Daemon):
         stack.push_async_callback(moves.close)
         background = Background()
         stack.push_async_callback(background.close)
-        background.run(Agent(host, supervisor, moves, logins).run(), "follow the fleet")
+        background.run(Agent(host, supervisor, moves, logins, self._facts).run(), "follow the fleet")
+        background.run(self._facts.run(), "follow the tokens of the fleet")
         if logins is None:
             log.warning("logins stay on this host: fleet.yaml has no place for them (`snapshots: peers`)")
         else:
@@ -137,7 +146,7 @@ class FleetDaemon(Daemon):
 
     def _logins(self, supervisor: Supervisor, manager: UnitManager) -> Logins | None:
         """Return what carries the logins, where the fleet has a place for them."""
-        if self._keys is None:
+        if not self._settings.snapshots:
             return None
         return Logins(
             self._host,

@@ -134,6 +134,17 @@ class Order:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that all hosts have in common beside the users."""
+
+    name: str
+    value: Mapping[str, Any]
+    """As JSON."""
+    revision: int = 0
+    """That of its last change; 0 before the first."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class HostChanged:
     """A host was described; ``host`` is None where it was removed, and knows nothing of its lease."""
 
@@ -179,6 +190,15 @@ class OrderChanged:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FactChanged:
+    """A fact was written; ``fact`` is None where it was erased."""
+
+    revision: int
+    name: str
+    fact: Fact | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class EpochChanged:
     """A host has put back what it holds in this epoch; ``host`` is None where the epoch is settled."""
 
@@ -193,7 +213,7 @@ class Reset:
     reason: str
 
 
-Event = HostChanged | LeaseChanged | RowChanged | TombstoneChanged | OrderChanged | EpochChanged
+Event = HostChanged | LeaseChanged | RowChanged | TombstoneChanged | OrderChanged | FactChanged | EpochChanged
 Change = Event | Reset
 
 
@@ -218,6 +238,8 @@ class State:
     """Whether the epoch is settled: nothing is put back any more, and users may be created and moved."""
     orders: Mapping[str, Order] = dataclasses.field(default_factory=dict)
     """By user, also those that mean nothing any more."""
+    facts: Mapping[str, Fact] = dataclasses.field(default_factory=dict)
+    """By name."""
 
     def order_of(self, row: Row) -> Order | None:
         """Return the order to move a row's user; None where there is none, or the user is where it says."""
@@ -227,7 +249,7 @@ class State:
     def after(self, event: Event) -> "State":
         """Return the state that a change leads to."""
         hosts, rows = self.hosts, self.rows
-        leases, tombstones, orders = self.leases, self.tombstones, self.orders
+        leases, tombstones, orders, facts = self.leases, self.tombstones, self.orders, self.facts
         confirmed, settled = self.confirmed, self.settled
         match event:
             case HostChanged(_, name, host):
@@ -240,6 +262,8 @@ class State:
                 tombstones = _with(tombstones, user, token)
             case OrderChanged(_, user, order):
                 orders = _with(orders, user, order)
+            case FactChanged(_, name, fact):
+                facts = _with(facts, name, fact)
             case EpochChanged(_, None):
                 settled = True
             case EpochChanged(_, str(name)):
@@ -248,7 +272,9 @@ class State:
             dataclasses.replace(one, alive=one.name in leases, incarnation=leases.get(one.name))
             for one in hosts
         )
-        return State(hosts, rows, event.revision, self.epoch, leases, tombstones, confirmed, settled, orders)
+        return State(
+            hosts, rows, event.revision, self.epoch, leases, tombstones, confirmed, settled, orders, facts
+        )
 
 
 def _with(old: Mapping[str, T], key: str, value: T | None) -> dict[str, T]:
@@ -317,6 +343,12 @@ class Engine(Protocol):
 
     async def order(self, order: Order) -> Order:
         """Write an order, if it still has the revision seen; return it. Raises Conflict."""
+
+    async def write(self, fact: Fact) -> Fact:
+        """Write a fact, if it still has the revision seen; return it. Raises Conflict."""
+
+    async def erase(self, name: str) -> None:
+        """Erase a fact; one that is not there is no error."""
 
     async def state(self) -> State:
         """Return everything, as it is at one revision."""

@@ -26,8 +26,7 @@ class Follower:
         self._membership = membership
         self._now = now
         self._said: str | None = None
-        self.changed = asyncio.Event()
-        """Set after each change, for the one who waits for the next."""
+        self._subscribed: list[asyncio.Event] = []
         self.state: State | None = None
         """None until the engine was read for the first time."""
 
@@ -37,6 +36,12 @@ class Follower:
             tasks.create_task(self._follow())
             tasks.create_task(self._probe())
         raise AssertionError  # neither ends
+
+    def subscribe(self) -> asyncio.Event:
+        """Return an event that is set after each change; who waits for the next one clears it."""
+        changed = asyncio.Event()
+        self._subscribed.append(changed)
+        return changed
 
     async def refresh(self) -> State:
         """Read the state now, and return it: what is to be acted upon must not be old. Raises EngineUnavailable."""
@@ -95,7 +100,8 @@ class Follower:
         self.state = state
         self._membership.observe(state, self._now())
         self._heard()
-        self.changed.set()
+        for changed in self._subscribed:
+            changed.set()
 
     def _heard(self) -> None:
         if self._said is not None:

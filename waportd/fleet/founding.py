@@ -21,6 +21,8 @@ async def found(engine: Engine, name: str, address: str, capacity: int) -> None:
         )
     for row in state.rows:
         await engine.delete(row)
+    for fact in state.facts:
+        await engine.erase(fact)
     await admit(engine, name, address, capacity)
     # There is nothing that any host could have to put back.
     lease = await engine.acquire(name, _LEASE_S)

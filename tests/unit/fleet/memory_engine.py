@@ -107,6 +107,18 @@ class MemoryEngine:
             raise Conflict("a host that must be alive has no lease, or one that must be dead has one")
         return self.put(dataclasses.replace(row, host=host, token=self.state.revision + 1))
 
+    def write(self, fact):
+        seen = self.state.facts.get(fact.name)
+        if (seen.revision if seen else 0) != fact.revision:
+            raise Conflict(f"{fact.name} was changed")
+        fact = dataclasses.replace(fact, revision=self.state.revision + 1)
+        self.next(facts={**self.state.facts, fact.name: fact})
+        return fact
+
+    def erase(self, name):
+        if name in self.state.facts:
+            self.next(facts={each: fact for each, fact in self.state.facts.items() if each != name})
+
     def order(self, order):
         seen = self.state.orders.get(order.user)
         if (seen.revision if seen else 0) != order.revision:

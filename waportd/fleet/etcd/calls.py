@@ -11,12 +11,13 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from waportd.fleet.engine import (
     Change,
     Conflict,
     Engine,
+    Fact,
     Host,
     Lease,
     LeaseLost,
@@ -35,6 +36,8 @@ from waportd.fleet.etcd.keys import (
     Stored,
     confirmed_key,
     deleted_key,
+    fact_key,
+    fact_value,
     host_key,
     host_of,
     host_value,
@@ -128,14 +131,10 @@ class Etcd(Engine):
     async def describe(self, host: Host) -> Host:
         """Write what is above ``alive``, if the host still has the revision seen; return it. Raises Conflict."""
         key, change = host_key(host.name), _new_change()
-        conditions = {key: self._keys.unchanged(key, host.revision)}
-        outcome = await self._transactions.transact(
-            conditions, [self._keys.put(key, host_value(host, change))], self._deadline()
-        )
-        found = outcome.found.get(key)
-        if outcome.done or (found and found.value.get(CHANGE) == change):
-            return dataclasses.replace(host, revision=found.revision if found else outcome.revision)
-        raise Conflict(f"host {host.name} was changed since it was read", hint="read it again")
+        revision = await self._replace(key, host.revision, host_value(host, change), self._deadline())
+        if revision is None:
+            raise Conflict(f"host {host.name} was changed since it was read", hint="read it again")
+        return dataclasses.replace(host, revision=revision)
 
     async def confirm(self, lease: Lease) -> None:
         """Put on record that this host has put back, in this epoch, what it holds. Raises LeaseLost, Unsettled."""
@@ -250,15 +249,23 @@ class Etcd(Engine):
         deadline = self._deadline()
         number, _ = await self._transactions.grant(FAILED_S if order.failed else ORDER_S, deadline)
         key, change = order_key(order.user), _new_change()
-        conditions = {key: self._keys.unchanged(key, order.revision)}
-        outcome = await self._transactions.transact(
-            conditions, [self._keys.put(key, order_value(order, change), number)], deadline
-        )
-        found = outcome.found.get(key)
-        if outcome.done or (found and found.value.get(CHANGE) == change):
-            return dataclasses.replace(order, revision=found.revision if found else outcome.revision)
-        await self._transactions.revoke(number, deadline)
-        raise Conflict(f"another order was given for user {order.user}", hint="look at it, and ask again")
+        revision = await self._replace(key, order.revision, order_value(order, change), deadline, number)
+        if revision is None:
+            await self._transactions.revoke(number, deadline)
+            raise Conflict(f"another order was given for user {order.user}", hint="look at it, and ask again")
+        return dataclasses.replace(order, revision=revision)
+
+    async def write(self, fact: Fact) -> Fact:
+        """Write a fact, if it still has the revision seen; return it. Raises Conflict."""
+        key, change = fact_key(fact.name), _new_change()
+        revision = await self._replace(key, fact.revision, fact_value(fact, change), self._deadline())
+        if revision is None:
+            raise Conflict(f"{fact.name} was changed since it was read", hint="read it again")
+        return dataclasses.replace(fact, revision=revision)
+
+    async def erase(self, name: str) -> None:
+        """Erase a fact; one that is not there is no error."""
+        await self._transactions.transact({}, [self._keys.delete(fact_key(name))], self._deadline())
 
     async def hosts(self) -> list[Host]:
         """Return the list of hosts, without a word on their leases: little, and quickly read."""
@@ -284,6 +291,18 @@ class Etcd(Engine):
         """Return the cluster id, now."""
         body = {"key": self._keys.encode(EPOCH), "count_only": True}
         return cluster_of(await self._transactions.ask("v3/kv/range", body, self._deadline()))
+
+    async def _replace(
+        self, key: str, revision: int, value: Mapping[str, Any], deadline: float, lease: int = 0
+    ) -> int | None:
+        """Write a key that has the revision seen; return its new one, or None where it has another."""
+        outcome = await self._transactions.transact(
+            {key: self._keys.unchanged(key, revision)}, [self._keys.put(key, value, lease)], deadline
+        )
+        if outcome.done:
+            return outcome.revision
+        found = outcome.found.get(key)
+        return found.revision if found and found.value.get(CHANGE) == value[CHANGE] else None
 
     async def _write(
         self,

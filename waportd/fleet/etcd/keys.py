@@ -8,6 +8,7 @@
     ports/<port>          the user: makes a port unique
     deleted/<user>        the tombstone, attached to an etcd lease of a week
     orders/<user>         where the user is to be, attached to an etcd lease of an hour at most
+    facts/<name>          what all hosts have in common beside the users
 
 A value is a JSON object. Its ``change`` is random, and names the call that wrote it: a call that was repeated on another
 endpoint knows by it that the first try did happen.
@@ -23,6 +24,8 @@ from waportd.fleet.engine import (
     EngineUnavailable,
     EpochChanged,
     Event,
+    Fact,
+    FactChanged,
     Host,
     HostChanged,
     HostState,
@@ -138,6 +141,11 @@ def order_key(user: str) -> str:
     return f"orders/{user}"
 
 
+def fact_key(name: str) -> str:
+    """Return the key of a fact."""
+    return f"facts/{name}"
+
+
 def lease_key(host: str) -> str:
     """Return the key of a host's lease."""
     return f"leases/{host}"
@@ -238,6 +246,19 @@ def order_of(stored: Stored) -> Order:
         raise unreadable(stored.key) from error
 
 
+def fact_value(fact: Fact, change: str) -> dict[str, Any]:
+    """Return what is written of a fact."""
+    return {"fact": fact.value, CHANGE: change}
+
+
+def fact_of(stored: Stored) -> Fact:
+    """Return the fact that a key holds. Raises EngineUnavailable where it holds none."""
+    value = stored.value.get("fact")
+    if not isinstance(value, dict):
+        raise unreadable(stored.key)
+    return Fact(stored.name, value, stored.revision)
+
+
 def token_of(stored: Stored) -> int:
     """Return the token of a tombstone. Raises EngineUnavailable where a key holds none."""
     try:
@@ -261,6 +282,8 @@ def event_of(stored: Stored, epoch: str, *, deleted: bool) -> Event | None:
             event = TombstoneChanged(stored.revision, name, None if deleted else token_of(stored))
         case "orders":
             event = OrderChanged(stored.revision, name, None if deleted else order_of(stored))
+        case "facts":
+            event = FactChanged(stored.revision, name, None if deleted else fact_of(stored))
         case "epoch" | "confirmed" if stored.value.get("epoch") == epoch:
             event = EpochChanged(stored.revision, name or None)
     return event

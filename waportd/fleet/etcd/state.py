@@ -5,7 +5,7 @@ from typing import Final
 
 from waportd.fleet.engine import Row, State
 from waportd.fleet.etcd.gateway import Refused, cluster_of
-from waportd.fleet.etcd.keys import EPOCH, Keys, host_of, order_of, row_of, token_of
+from waportd.fleet.etcd.keys import EPOCH, Keys, fact_of, host_of, order_of, row_of, token_of
 from waportd.fleet.etcd.transactions import Transactions
 
 _PAGE: Final = 500
@@ -25,10 +25,10 @@ async def read_state(transactions: Transactions, keys: Keys, deadline: float) ->
 
 
 async def _read(transactions: Transactions, keys: Keys, deadline: float) -> State:
-    parts = ("hosts/", "leases/", "deleted/", "orders/", "confirmed/", EPOCH)
+    parts = ("hosts/", "leases/", "deleted/", "orders/", "facts/", "confirmed/", EPOCH)
     ranges = [{"request_range": keys.below(part)} for part in parts]
     answer = await transactions.ask("v3/kv/txn", {"success": ranges}, deadline)
-    hosts, leases, deleted, orders, confirmed, settled = (
+    hosts, leases, deleted, orders, facts, confirmed, settled = (
         [keys.read(entry) for entry in response["response_range"].get("kvs", ())]
         for response in answer["responses"]
     )
@@ -50,6 +50,7 @@ async def _read(transactions: Transactions, keys: Keys, deadline: float) -> Stat
         confirmed=frozenset(one.name for one in confirmed if one.value.get("epoch") == epoch),
         settled=any(one.value.get("epoch") == epoch for one in settled),
         orders={one.name: order_of(one) for one in orders},
+        facts={one.name: fact_of(one) for one in facts},
     )
 
 
