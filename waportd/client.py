@@ -298,7 +298,7 @@ class Process(_Result):
     """The process of a user's server, as systemd sees it."""
 
     state: str = "stopped"
-    """stopped, starting, running, stopping, failed, crash_loop or unreachable."""
+    """stopped, starting, running, stopping, failed, crash_loop, unreachable or moving."""
     since: dt.datetime | None = None
     message: str = ""
     cause: str | None = None

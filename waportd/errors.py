@@ -291,6 +291,21 @@ class NotHere(WaportdError):
     title = "Another host has to be asked"
 
 
+class LoginComing(WaportdError):
+    """A user comes to a host, and the login is still on its way. Until it is there, nobody may start a server without it."""
+
+    code = "login_coming"
+    status = 503
+    title = "The user's login is on its way"
+
+    def __init__(self, user: str, host: str) -> None:
+        super().__init__(
+            f"user {user} comes to host {host}, and the login is on its way",
+            hint="ask again in a moment",
+            retry_after=1,
+        )
+
+
 class HostSilent(WaportdError):
     """A host did not answer in time, or is not reached. What was asked may or may not have happened.
 

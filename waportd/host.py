@@ -71,6 +71,12 @@ class Fleet(Protocol):
     async def find(self, user: User) -> str | None:
         """Return the host of a user; None where nobody has the user. Raises WaportdError where nothing is known yet."""
 
+    def is_coming(self, user: User) -> bool:
+        """Return whether a user belongs to this host, and is not there yet: the login is on its way."""
+
+    def coming(self) -> list[Assignment]:
+        """Return these users, as the fleet knows them."""
+
     async def until_known(self, user: User) -> None:
         """Return when it is known here which host has a new user, or after a second."""
 

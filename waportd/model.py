@@ -93,6 +93,8 @@ class ProcessState(enum.StrEnum):
     CRASH_LOOP = "crash_loop"
     UNREACHABLE = "unreachable"
     """The host that has the user does not answer; never that of a user of this host."""
+    MOVING = "moving"
+    """The user comes to a host, and the login is not there yet."""
 
 
 AT_REST: Final = {ProcessState(state) for state in CONTRACT["at_rest"]}

@@ -66,7 +66,7 @@ class Daemon(Machine):
             remembered=frozenset({"a", "b"}),
         )
         who = identity(self.folder, self.name)
-        others = Others(who, lambda: self.host.follower.state)
+        others = Others(who, lambda: self.host.follower.state, self.is_coming)
         stack.push_async_callback(others.close)
         engine = self.site.engine(limit_s=LIMIT_S)
         self.host = FleetHost(self.name, engine, local, own, membership, time.monotonic, others)
@@ -103,6 +103,9 @@ class Daemon(Machine):
             await asyncio.wait(tasks)
         if name == "daemon":
             await self.stack.aclose()
+
+    def is_coming(self, row):
+        return self.host.store.is_coming(row)
 
     async def call(self, method, path, given=None):
         """Return status and document of a call of this host."""

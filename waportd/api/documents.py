@@ -141,7 +141,8 @@ class ProcessDocument(Document):
 
     state: Annotated[
         ProcessState,
-        "What systemd says of the server's process; `unreachable` where the host that has the user does not answer.",
+        "What systemd says of the server's process; `unreachable` where the host that has the user does not answer, "
+        "`moving` while the user comes to another one.",
     ]
     since: Annotated[Moment | None, "When it entered that state."]
     message: Annotated[str, "The state, in words."]

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from waportd.api import documents
 from waportd.api.access import handed_over
-from waportd.errors import HostRefused, HostSilent
+from waportd.api.documents import UserDocument
+from waportd.errors import HostRefused, HostSilent, LoginComing
 from waportd.host import Fleet, HostCall
 from waportd.model import Assignment, Process, ProcessState
 from waportd.registry import Instance
@@ -48,6 +49,17 @@ async def _of_host(request: web.Request, fleet: Fleet, host: str) -> list[Row]:
     except (aiohttp.ClientError, OSError, ValueError, TypeError, KeyError):
         silence = f"the answer of host {host} is not complete, or is not understood"
     return [_unreachable(one, host, silence) for one in fleet.assignments(host)]
+
+
+def coming(fleet: Fleet) -> list[UserDocument]:
+    """Return the users who come to this host, and whose logins are not there yet."""
+    return [_moving(one, fleet.name) for one in fleet.coming()]
+
+
+def _moving(assignment: Assignment, host: str) -> UserDocument:
+    error = LoginComing(assignment.user, host)
+    process = Process(ProcessState.MOVING, message=error.message, cause=error.code)
+    return documents.user(Instance(assignment, process, host=host))
 
 
 def _unreachable(assignment: Assignment, host: str, silence: str) -> Row:

@@ -20,7 +20,7 @@ from waportd.api.access import caller_of, handed_over, is_passed_on
 from waportd.api.operations import Operation
 from waportd.api.parameters import supervisor_of
 from waportd.api.passing import EVENTS, FOREVER_S, pieces, send_back, stream_back, tied, unless
-from waportd.errors import HostSilent, NotHere, ShuttingDown
+from waportd.errors import HostSilent, LoginComing, NotHere, ShuttingDown
 from waportd.host import Fleet, HostCall
 from waportd.model import User
 from waportd.quotas import PASSAGES, PASSAGES_PER_CALLER
@@ -28,8 +28,8 @@ from waportd.quotas import PASSAGES, PASSAGES_PER_CALLER
 _WHOLE_BYTES: Final = 64 * 1024
 """Bytes of an answer that is passed back in one piece."""
 PATIENCE_S: Final = 5.0
-"""Seconds in which the daemon of another host may come back: it restarts in less. A browser that follows events gives
-up for good where it is refused once."""
+"""Seconds in which the daemon of another host may come back, which restarts in less, and in which a login may arrive.
+A browser that follows events gives up for good where it is refused once."""
 _GRACE_S: Final = 4.0
 """Seconds that calls are given to be answered when the daemon ends: less than it gives its open requests."""
 _PASSED_ON: Final = (
@@ -53,17 +53,33 @@ def across(fleet: Fleet, operation: Operation) -> Operation:
         # Users of this host cost one look at a dict.
         user = whose.of(request)
         host = fleet.owners().get(user)
-        if host == fleet.name or (host is None and supervisor_of(request).registry.get(user)):
+        is_here = supervisor_of(request).registry.get(user) is not None
+        if is_here and host in {None, fleet.name}:
             return here(request)
+        if host == fleet.name and fleet.is_coming(user):
+            return _answer_later(request, fleet, operation, user)
         return _answer_elsewhere(request, fleet, operation, user, host)
 
     return dataclasses.replace(operation, handler=answer)
 
 
+async def _answer_later(
+    request: web.Request, fleet: Fleet, operation: Operation, user: User
+) -> web.StreamResponse:
+    """Answer a call for a user who comes to this host, once the user is there. Raises LoginComing."""
+    registry = supervisor_of(request).registry
+    await registry.wait(user, lambda instance: instance is not None, PATIENCE_S)
+    if registry.get(user) is None and fleet.is_coming(user):
+        raise LoginComing(user, fleet.name)
+    return await _answer_elsewhere(request, fleet, operation, user, fleet.owners().get(user))
+
+
 async def _answer_elsewhere(
     request: web.Request, fleet: Fleet, operation: Operation, user: User, host: str | None
 ) -> web.StreamResponse:
-    """Answer a call for a user who is not here."""
+    """Answer a call for a user who is not here, or whose host is not known here."""
+    if host == fleet.name:
+        return await operation.handler(request)
     if is_passed_on(request):
         if host is None:
             return await operation.handler(request)

@@ -134,7 +134,8 @@ async def index(request: web.Request) -> web.Response:
     """List all users, by port.
 
     Memory and CPU are included only on demand, since they take milliseconds for each user. In a fleet these are the
-    users of all hosts. Those of a host that does not answer within three seconds are in state `unreachable`.
+    users of all hosts. Those of a host that does not answer within three seconds are in state `unreachable`, and those who
+    come to another host `moving` until their login is there.
     """
     fleet, host = supervisor_of(request).fleet, HOST.of(request)
     if fleet is None and host not in {None, SELF}:
@@ -157,9 +158,14 @@ async def index(request: web.Request) -> web.Response:
 
 async def _of_this_host(request: web.Request) -> list[UserDocument]:
     supervisor = supervisor_of(request)
-    instances = sorted(supervisor.registry, key=lambda instance: instance.assignment.port)
     measured = _USAGE.of(request)
-    return [user(instance, await supervisor.usage(instance) if measured else None) for instance in instances]
+    shown = [
+        user(instance, await supervisor.usage(instance) if measured else None)
+        for instance in supervisor.registry
+    ]
+    if supervisor.fleet is not None:
+        shown += elsewhere.coming(supervisor.fleet)
+    return sorted(shown, key=lambda one: one.port)
 
 
 async def show(request: web.Request) -> web.Response:

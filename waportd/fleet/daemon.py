@@ -19,6 +19,7 @@ from waportd.fleet.agent import Agent
 from waportd.fleet.boot_clock import BootClock
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
+from waportd.fleet.engine import Row
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.facts import Facts
 from waportd.fleet.holdings import Holdings
@@ -95,13 +96,16 @@ class FleetDaemon(Daemon):
         )
         self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
         self._identity = Identity.load(settings.folder, settings.name)
-        self._others = Others(self._identity, lambda: self._host.follower.state)
+        self._others = Others(self._identity, lambda: self._host.follower.state, self._is_coming)
         stack.push_async_callback(self._others.close)
         self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s, self._others)
         if settings.snapshots == PEERS:
             self._own = holdings.opened(holdings.folder_in(self._config))
             self._holdings = Holdings(settings.name, self._own, self._host.follower)
         return self._host.store, self._host
+
+    def _is_coming(self, row: Row) -> bool:
+        return self._host.store.is_coming(row)
 
     async def callers(self, store: SqliteStore) -> tuple[Tokens, Links]:
         """Return the tokens and links that are good on all hosts. Raises StoreError, KeyUnusable."""

@@ -52,13 +52,17 @@ class _Known:
 class Others:
     """The fleet around one host."""
 
-    def __init__(self, identity: Identity, newest: Callable[[], State | None]) -> None:
+    def __init__(
+        self, identity: Identity, newest: Callable[[], State | None], is_new: Callable[[Row], bool]
+    ) -> None:
         """Speak with the identity of this host. An event loop has to run.
 
-        ``newest`` returns the newest state of the fleet; None until the engine was read for the first time.
+        ``newest`` returns the newest state of the fleet; None until the engine was read for the first time. ``is_new``
+        returns whether the user of a row of this host is not there yet.
         """
         self.name = identity.name
         self._newest = newest
+        self._is_new = is_new
         self._known = _Known(None, {}, {})
         self._callers = Callers(self._hosts)
         self._http = addresses.client(identity, self._hosts, connect_s=CALL_S)
@@ -77,6 +81,14 @@ class Others:
         """Return the host of a user; None where nobody has the user. Raises EngineUnavailable."""
         await self._first_state()
         return self.owners().get(user)
+
+    def is_coming(self, user: User) -> bool:
+        """Return whether a user belongs to this host, and is not there yet."""
+        return self.owners().get(user) == self.name and any(row.user == user for row in self._coming())
+
+    def coming(self) -> list[Assignment]:
+        """Return these users, as the engine has them."""
+        return [_shown(row) for row in self._coming()]
 
     async def until_known(self, user: User) -> None:
         """Return when it is known here which host has a new user, or after a second."""
@@ -161,6 +173,11 @@ class Others:
         return known is not None and known.alive
 
     # What is known
+
+    def _coming(self) -> list[Row]:
+        state = self._newest()
+        rows = state.rows if state else ()
+        return [row for row in rows if row.host == self.name and self._is_new(row)]
 
     def _hosts(self) -> Mapping[str, Host]:
         return self._now().hosts

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from waportd import errors
-from waportd.errors import NotHere, StoreError, WaportdError
+from waportd.errors import LoginComing, NotHere, StoreError
 from waportd.fleet.engine import Conflict, Engine, EngineUnavailable, Lease, Row, Unsettled
 from waportd.fleet.record import assignment_of, document_of
 from waportd.model import Assignment, Port, User
@@ -65,14 +65,6 @@ _TABLES: Final = (
 
 _DELETED_FOR_S: Final = 7 * 86_400
 """Seconds for which this host remembers what it has deleted: as long as the engine does, which may forget it."""
-
-
-class LoginComing(WaportdError):
-    """The user has come to this host, and the login is still on its way."""
-
-    code = "login_coming"
-    status = 503
-    title = "The user's login is on its way"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -220,6 +212,10 @@ class FleetStore:
     def is_new(self, row: Row) -> bool:
         """Return whether a row of this host is that of a user who is not here, and is not being made here either."""
         return row.user not in self._kept and row.user not in self._creating
+
+    def is_coming(self, row: Row) -> bool:
+        """Return whether a row of this host is that of a user who is still on the way here, and not one just deleted."""
+        return self.is_new(row) and not self.was_deleted(row)
 
     async def adopt(self, row: Row) -> Assignment:
         """Keep a user who belongs to this host from now on; return the assignment. Raises StoreError, EngineUnavailable."""
@@ -389,11 +385,7 @@ class FleetStore:
             found = await self._find(new)
             if found is not None and found.host == new.host and found.snapshot:
                 # From another host: it must not start without the login.
-                raise LoginComing(
-                    f"user {new.user} has come to this host, and the login is being restored",
-                    hint="ask again in a moment",
-                    retry_after=1,
-                ) from error
+                raise LoginComing(User(new.user), new.host) from error
             if found is not None and (found.host, found.port) == (new.host, new.port):
                 # An earlier call did it, whose answer was lost.
                 return Kept(dataclasses.replace(found, document=new.document), sent=False)

@@ -1,6 +1,6 @@
 """The tokens of a fleet: each is good on every host, and one that is deleted on none.
 
-The engine has all of them, and each host a copy on its disk: while the engine is away, all hosts go on knowing them. An
+The engine has all of them, and each host a copy on its disk: while the engine is away, all hosts still know them. An
 id is never used again. So a host remembers which tokens were deleted, and deletes them again where they come back: from
 an engine that was restored, or from a host that was away.
 """
@@ -57,7 +57,7 @@ class FleetTokens(Tokens):
     async def revoke(self, identifier: str) -> None:
         """Delete a token: it is invalid at once. Raises UnknownToken, StoreError.
 
-        Raises EngineUnavailable where only this host knows it yet: the others are told as soon as the engine answers.
+        Raises EngineUnavailable where only this host knows it yet: the others know it as soon as the engine answers.
         """
         # Before anything is waited for: a look meanwhile must not take it for one that is new here.
         self._deleted.add(identifier)
@@ -98,7 +98,7 @@ class FleetTokens(Tokens):
             await self._share(token)
 
     async def _keep_new(self, token: Token) -> None:
-        # First there: what only this host knows would have to be told from what was deleted elsewhere.
+        # First there: what only this host knows could be one that was deleted elsewhere.
         try:
             await self._share(token)
         except EngineUnavailable:

@@ -40,6 +40,7 @@ const SESSION = /** @type {Record<string, string>} */ (
         failed: 'failed',
         crash_loop: 'failed',
         unreachable: 'failed',
+        moving: 'preparing',
     })
 );
 

@@ -341,6 +341,7 @@ export const words = {
         failed: 'failed',
         crash_loop: 'crash loop',
         unreachable: 'unreachable',
+        moving: 'moving',
     },
     /** What the state alone does not say. */
     conditions: {

@@ -318,6 +318,7 @@ export const words = {
         failed: 'falhou',
         crash_loop: 'quedas seguidas',
         unreachable: 'inacessível',
+        moving: 'mudando de host',
     },
     conditions: {
         not_answering: 'não responde',

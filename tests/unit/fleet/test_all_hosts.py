@@ -9,9 +9,9 @@ from two_hosts import Fleet
 from waportd.api import elsewhere
 from waportd.api.problems import FLEET_CODES
 from waportd.client import Client
+from waportd.errors import LoginComing
 from waportd.fleet.engine import Conflict, EngineUnavailable, HostState, LeaseLost, Row, Unsettled
 from waportd.fleet.host import Leaving
-from waportd.fleet.store import LoginComing
 from waportd.model import User
 from waportd.tokens import Kind
 
@@ -106,6 +106,17 @@ class TestUsers:
         fleet.put(Row("1", moved.port, "b"))
         assert ("1", "b") in await listed(a)
         assert ("1", "a") not in await listed(a)
+
+    async def test_one_who_comes_to_a_host_is_listed_by_it_until_the_login_is_there(self, fleet, a, b):
+        fleet.coming("9", b)
+        for site in (a, b):
+            answer = await site.call("GET", "/v1/users")
+            row = next(user for user in answer["users"] if user["user"] == "9")
+            assert (row["host"], row["linked"]) == ("b", True)
+            assert (row["process"]["state"], row["process"]["cause"]) == ("moving", "login_coming")
+            assert row["summary"]["group"] == "working"
+        assert ("9", "b") in await listed(b, "?host=self")
+        assert ("9", "b") not in await listed(a, "?host=self")
 
     async def test_before_the_engine_was_read_only_this_host_is_known(self, fleet, a, b, monkeypatch):
         monkeypatch.setattr("waportd.fleet.others.FIRST_S", 0.1)

@@ -1,4 +1,4 @@
-"""Tokens and connect links of a fleet: good on every host, gone on all, whatever the engine forgets."""
+"""Tokens and connect links of a fleet: good on every host, deleted on all, whatever the engine forgets."""
 
 import dataclasses
 import time
@@ -187,7 +187,7 @@ class TestTokens:
         await a.tokens.look(before)
         assert a.tokens.recognise(text)
 
-    async def test_their_last_use_is_told_now_and_then(self, fleet, a, b, monkeypatch):
+    async def test_their_last_use_is_noted_now_and_then(self, fleet, a, b, monkeypatch):
         _, text = await a.tokens.create("web app", None)
         await fleet.look()
         used = b.tokens.recognise(text).last_used_at
@@ -329,7 +329,7 @@ class TestLinks:
         await fleet.look()
         assert not is_good(link, a)
 
-    async def test_a_host_without_the_newest_key_goes_on_with_the_last(self, fleet, a, b):
+    async def test_a_host_without_the_newest_key_keeps_the_last(self, fleet, a, b):
         link = links_of(a)
         b.keys = KEYS.rotated()
         await b.start()

@@ -63,6 +63,28 @@ async def test_any_host_shows_a_user_of_another_one(a, b):
     assert a.supervisor.registry.get(User("1")) is None
 
 
+async def test_one_who_comes_to_a_host_is_waited_for(fleet, a, b):
+    assignment = fleet.coming("9", b)
+    calls = [asyncio.create_task(site.call("GET", "/v1/users/9")) for site in (a, b)]
+    done, _ = await asyncio.wait(calls, timeout=0.2)
+    assert not done
+    b.store.rows["9"] = assignment
+    await b.supervisor.gain(assignment)
+    assert [(await call)["host"] for call in calls] == ["b", "b"]
+
+
+async def test_one_whose_login_does_not_come_is_not_called_unknown(fleet, a, b, monkeypatch):
+    monkeypatch.setattr(forward, "PATIENCE_S", 0.1)
+    fleet.coming("9", b)
+    for site in (a, b):
+        for method, path in (("GET", ""), ("GET", "/qr"), ("PUT", ""), ("DELETE", "")):
+            said = await site.call(method, f"/v1/users/9{path}", 503)
+            assert said["code"] == "login_coming"
+    assert (await b.call("DELETE", "/v1/users/1", 204)) is None
+    for site in (a, b):
+        await site.call("GET", "/v1/users/1", 404)
+
+
 async def test_what_is_sent_and_what_is_asked_arrive(a, b):
     changed = await a.call("PATCH", "/v1/users/1", json={"send_rate": 7})
     assert changed["send_rate"] == 7

@@ -24,6 +24,7 @@ from waportd.fleet.others import Others
 from waportd.fleet.record import document_of
 from waportd.fleet.remote_objects import RemoteObjects
 from waportd.host import SingleHost
+from waportd.model import Assignment, Port, User
 from waportd.shortcuts import ALL
 from waportd.supervisor import Supervisor
 
@@ -57,6 +58,17 @@ class Fleet:
         rows = {one.user: one for one in self.state.rows} | {row.user: row}
         self.state = dataclasses.replace(self.state, rows=tuple(rows.values()))
 
+    def coming(self, user, site):
+        """Have a linked user be a host's, who is not there yet; return the assignment."""
+        assignment = Assignment(User(user), Port(site.config.ports.base + 5), linked=True)
+        self.put(Row(user, assignment.port, site.name, document=document_of(assignment)))
+        return assignment
+
+    def remove(self, user):
+        if self.state is not None:
+            rows = tuple(row for row in self.state.rows if row.user != user)
+            self.state = dataclasses.replace(self.state, rows=rows)
+
     async def close(self):
         await self._open.aclose()
 
@@ -89,6 +101,10 @@ class Store(MemoryStore):
         for one in assignments:
             self.fleet.put(Row(one.user, one.port, self.name, document=document_of(one)))
 
+    async def remove(self, user):
+        await super().remove(user)
+        self.fleet.remove(user)
+
 
 class Site:
     """One host: its daemon, and a client on its unix socket."""
@@ -111,7 +127,7 @@ class Site:
     async def open(self, stack):
         (self.fleet.folder / self.name / "instances").mkdir(parents=True)
         who = identity(self.fleet.folder, self.name)
-        self.others = Others(who, lambda: self.fleet.state)
+        self.others = Others(who, lambda: self.fleet.state, lambda row: row.user not in self.store.rows)
         stack.push_async_callback(self.others.close)
         host = SingleHost(self.config.store.instances)
         host.fleet = self.others
