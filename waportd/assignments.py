@@ -99,7 +99,7 @@ class Assignments:
             await self.remove_environment(port)
         async with self._writing:
             await self._store.remove(assignment.user)
-            self.let_go(assignment.user)
+            self._drop(assignment.user)
 
     def take_in(self, assignment: Assignment) -> None:
         """Know a user whose assignment the store has: one who comes from another host."""
@@ -108,7 +108,10 @@ class Assignments:
 
     def let_go(self, user: User) -> None:
         """Know a user no longer, whatever the store has: one who belongs to another host."""
-        self._registry.remove(user)
+        self._drop(user, left=True)
+
+    def _drop(self, user: User, *, left: bool = False) -> None:
+        self._registry.remove(user, left=left)
         self.runtimes.drop(user)
 
     async def write_environment(self, assignment: Assignment) -> None:

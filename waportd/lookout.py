@@ -8,8 +8,9 @@ import time
 from collections.abc import AsyncIterator
 
 from waportd.alarms import Alarm, Rule
+from waportd.change_log import Change
 from waportd.model import ProcessState, SessionState, User
-from waportd.registry import Change, Registry
+from waportd.registry import Instance, Registry
 from waportd.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -117,11 +118,11 @@ class Lookout:
                 look_at = min(look_at, now + PAUSE_S)
             await (asyncio.sleep(0) if changes else registry.wait_for_change(known, look_at - now))
 
-    def _note(self, change: Change) -> None:
-        if change.instance is None:
+    def _note(self, change: Change[Instance]) -> None:
+        if change.value is None:
             self._rule.forget(change.user)
         else:
-            self._rule.note(change.instance, time.monotonic(), time.time())
+            self._rule.note(change.value, time.monotonic(), time.time())
 
     def _running(self) -> int:
         return sum(instance.process.state is ProcessState.RUNNING for instance in self._registry)

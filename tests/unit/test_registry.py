@@ -196,7 +196,7 @@ class TestChanges:
         registry.put(instance(BEA, 5002))
         registry.put(RUNNING)
         assert self.users(registry, 0) == [BEA, ANA]
-        assert registry.changes_since(0, 100)[-1].instance == RUNNING
+        assert registry.changes_since(0, 100)[-1].value == RUNNING
         assert self.users(registry, 2) == [ANA]
         assert self.users(registry, registry.version) == []
 
@@ -213,7 +213,7 @@ class TestChanges:
         registry.put(RUNNING)
         registry.remove(ANA)
         assert registry.change_of(ANA) == registry.changes_since(1, 1)[0]
-        assert registry.change_of(ANA).instance is None
+        assert registry.change_of(ANA).value is None
         assert registry.change_of(BEA) is None
 
     def test_what_changes_nothing_is_none(self, registry):
@@ -225,7 +225,7 @@ class TestChanges:
         assert registry.version == before.version
 
     def test_the_oldest_removals_are_forgotten_and_it_knows_that(self, registry, monkeypatch):
-        monkeypatch.setattr("waportd.registry.REMEMBERED_CHANGES", 2)
+        monkeypatch.setattr("waportd.change_log.REMEMBERED_CHANGES", 2)
         for number in range(4):
             registry.put(instance(User(str(number)), 5001 + number))
             registry.remove(User(str(number)))
@@ -234,7 +234,7 @@ class TestChanges:
         assert [version for version in range(10) if registry.remembers(version)] == [4, 5, 6, 7, 8]
 
     def test_who_came_back_is_not_forgotten(self, registry, monkeypatch):
-        monkeypatch.setattr("waportd.registry.REMEMBERED_CHANGES", 1)
+        monkeypatch.setattr("waportd.change_log.REMEMBERED_CHANGES", 1)
         registry.put(RUNNING)
         registry.remove(ANA)
         registry.put(RUNNING)

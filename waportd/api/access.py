@@ -147,6 +147,12 @@ def handed_over(request: web.Request) -> Mapping[str, str]:
     return {HANDED_OVER: json.dumps(document)}
 
 
+def of_this_host() -> Mapping[str, str]:
+    """Return the headers with which this host calls another one for itself, to read."""
+    document = {"scope": Scope.READ.name, "user": None, "counts_to": "itself", "name": "waportd"}
+    return {HANDED_OVER: json.dumps(document)}
+
+
 def by_link(request: web.Request) -> bool:
     """Return whether the caller has a connect link, and nothing else."""
     return caller_of(request).scope is Scope.LINK

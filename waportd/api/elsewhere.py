@@ -14,6 +14,7 @@ from aiohttp import web
 from waportd.api import documents
 from waportd.api.access import handed_over
 from waportd.api.documents import UserDocument
+from waportd.api.json_schema import members
 from waportd.errors import HostRefused, HostSilent, LoginComing
 from waportd.host import Fleet, HostCall
 from waportd.model import Assignment, Process, ProcessState
@@ -48,26 +49,27 @@ async def _of_host(request: web.Request, fleet: Fleet, host: str) -> list[Row]:
         silence = f"host {host} did not list its users within {LIMIT_S:g} s"
     except (aiohttp.ClientError, OSError, ValueError, TypeError, KeyError):
         silence = f"the answer of host {host} is not complete, or is not understood"
-    return [_unreachable(one, host, silence) for one in fleet.assignments(host)]
+    return [members(unreachable(one, host, silence)) for one in fleet.assignments(host)]
 
 
 def coming(fleet: Fleet) -> list[UserDocument]:
     """Return the users who come to this host, and whose logins are not there yet."""
-    return [_moving(one, fleet.name) for one in fleet.coming()]
+    return [moving(one, fleet.name) for one in fleet.coming()]
 
 
-def _moving(assignment: Assignment, host: str) -> UserDocument:
+def moving(assignment: Assignment, host: str) -> UserDocument:
+    """Return what is shown of a user who comes to a host, and whose login is not there yet."""
     error = LoginComing(assignment.user, host)
     process = Process(ProcessState.MOVING, message=error.message, cause=error.code)
     return documents.user(Instance(assignment, process, host=host))
 
 
-def _unreachable(assignment: Assignment, host: str, silence: str) -> Row:
+def unreachable(assignment: Assignment, host: str, silence: str) -> UserDocument:
+    """Return what is shown of a user whose host does not answer, for the reason ``silence``."""
     process = Process(
         ProcessState.UNREACHABLE,
         message=silence,
         cause=HostSilent.code,
         hint=f"look whether host {host} is up, and reached: `waportctl doctor` there and here",
     )
-    row: Row = json.loads(documents.written(documents.user(Instance(assignment, process, host=host))))
-    return row
+    return documents.user(Instance(assignment, process, host=host))

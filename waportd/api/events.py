@@ -8,25 +8,31 @@ import asyncio
 import re
 import time
 import weakref
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from aiohttp import web
 
 from waportd.api import documents
-from waportd.api.access import by_link
+from waportd.api.access import by_link, is_passed_on
 from waportd.api.documents import QrDocument, UserDocument
 from waportd.api.json_schema import Document, event, of
 from waportd.api.operations import READERS, Answer, Operation, Scope
 from waportd.api.parameters import USER, Parameter, supervisor_of
 from waportd.api.sse import HEARTBEAT_FRAME, HEARTBEAT_S, Send, frame, stream
+from waportd.change_log import Change, ChangeLog
 from waportd.errors import UnknownUser
-from waportd.registry import Change, Instance, Registry
-from waportd.value_types import Kind, Schema
+from waportd.registry import Instance
+from waportd.value_types import Kind, Schema, word
+
+T = TypeVar("T")
 
 _AT_ONCE = 50
 """How many users are sent in one piece, of about 50 KiB."""
 PIECE_PAUSE_S = 0.2
 """Seconds from one piece to the next: however often users change, a reader costs five writes a second at most."""
+_WHOLE_POLL_S = 0.1
+"""Seconds between two looks whether all hosts of a fleet were heard."""
 _EXPIRY_MARGIN_S = 0.01
 """Seconds from a code's end to the event, so that it has ended by every clock."""
 _IDENTIFIER = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,18})")
@@ -40,10 +46,24 @@ _SEEN = Parameter[str | None](
 )
 
 
+_ONLY = Parameter[str | None](
+    "host",
+    word("self"),
+    "`self` for the users of the host that is asked; by default those of the whole fleet.",
+)
+
+
 class DeletedDocument(Document):
     """A user who was deleted."""
 
     user: Annotated[str, "The user that was deleted."]
+
+
+class LeftDocument(Document):
+    """A user who went to another host of the fleet."""
+
+    user: Annotated[str, "The user."]
+    left: Annotated[bool, "Always true."]
 
 
 class CompleteDocument(Document):
@@ -54,6 +74,7 @@ class CompleteDocument(Document):
 
 _USER_EVENT = event("user", of(UserDocument))
 _DELETED = event("deleted", of(DeletedDocument))
+_LEFT = event("left", of(LeftDocument))
 _RESET = event("reset", {"type": "object"})
 _COMPLETE = event("complete", of(CompleteDocument))
 
@@ -66,8 +87,8 @@ def operations() -> list[Operation]:
             "/v1/events",
             follow_all,
             Scope.ADMIN,
-            {200: _events(_USER_EVENT, _DELETED, _RESET, _COMPLETE)},
-            (_SEEN,),
+            {200: _events(_USER_EVENT, _DELETED, _LEFT, _RESET, _COMPLETE)},
+            (_SEEN, _ONLY),
             also=READERS,
             endless=True,
         ),
@@ -96,12 +117,12 @@ class Frames:
 
     def __init__(self, epoch: str) -> None:
         self._epoch = epoch
-        self._users: tuple[weakref.WeakKeyDictionary[Change, bytes], ...] = (
+        self._users: tuple[weakref.WeakKeyDictionary[Change[Instance], bytes], ...] = (
             weakref.WeakKeyDictionary(),
             weakref.WeakKeyDictionary(),
         )
         """The full documents, and those for callers with a connect link."""
-        self._codes: tuple[weakref.WeakKeyDictionary[Change, tuple[QrDocument, bytes]], ...] = (
+        self._codes: tuple[weakref.WeakKeyDictionary[Change[Instance], tuple[QrDocument, bytes]], ...] = (
             weakref.WeakKeyDictionary(),
             weakref.WeakKeyDictionary(),
         )
@@ -110,19 +131,23 @@ class Frames:
         """Return an event whose data is a document."""
         return frame(event, data, f"{self._epoch}-{version}")
 
-    def of_user(self, change: Change, *, veil: bool = False) -> bytes:
-        """Return ``user``, or ``deleted``: the state of a user since a change, without any code."""
+    def of_user(self, change: Change[Instance], *, veil: bool = False) -> bytes:
+        """Return ``user``, ``deleted`` or ``left``: the state of a user since a change, without any code."""
         users = self._users[veil]
         written = users.get(change)
         if written is None:
             event: str = "deleted"
-            data: UserDocument | DeletedDocument = DeletedDocument(user=change.user)
-            if change.instance is not None:
-                event, data = "user", documents.user(_seen_through(change.instance, veil=veil))
+            data: UserDocument | DeletedDocument | LeftDocument = DeletedDocument(user=change.user)
+            if change.left:
+                event, data = "left", LeftDocument(user=change.user, left=True)
+            elif change.value is not None:
+                event, data = "user", documents.user(_seen_through(change.value, veil=veil))
             written = users[change] = self.event(event, change.version, data)
         return written
 
-    def of_code(self, change: Change, instance: Instance, *, veil: bool = False) -> tuple[QrDocument, bytes]:
+    def of_code(
+        self, change: Change[Instance], instance: Instance, *, veil: bool = False
+    ) -> tuple[QrDocument, bytes]:
         """Return ``qr``: the code to scan now, as a document and as an event. A secret."""
         code = instance.live_qr(time.time())
         codes = self._codes[veil]
@@ -141,33 +166,52 @@ async def follow_all(request: web.Request) -> web.StreamResponse:
     """Send the state of all users, then each change.
 
     Events are ``user`` with a user's state, ``complete`` when these were all, and ``deleted``. They hold no code. After
-    a Last-Event-ID only users that changed since are sent, or, after ``reset``, all again.
+    a Last-Event-ID only users that changed since are sent, or, after ``reset``, all again. In a fleet these are the users
+    of all hosts; those of a host that does not answer are in state ``unreachable``, and those between two hosts in state
+    ``moving``. Of one host, ``left`` names a user who went to another one.
     """
-    registry = supervisor_of(request).registry
-    frames: Frames = request.app["frames"]
-    seen = _seen(request, registry)
+    supervisor = supervisor_of(request)
+    registry, frames = supervisor.registry, request.app["frames"]
+    if supervisor.fleet is None or _ONLY.of(request) is not None or is_passed_on(request):
+        return await _follow_log(request, registry, frames.of_user, lambda: True, lambda: len(registry))
+    with request.app["fleet_events"].reading() as log:
+        return await _follow_log(request, log, log.frame, lambda: log.is_whole, lambda: len(log))
+
+
+async def _follow_log(
+    request: web.Request,
+    log: ChangeLog[T],
+    written: Callable[[Change[T]], bytes],
+    is_whole: Callable[[], bool],
+    count: Callable[[], int],
+) -> web.StreamResponse:
+    """Send all changes of a log: ``complete`` once it is whole, and has sent what it has."""
+    seen = _seen(request, log)
 
     async def produce(send: Send) -> None:
         known = seen or 0
         # A reader that starts from nothing needs no earlier removals.
-        gone = registry.version if seen is None else 0
+        gone = log.version if seen is None else 0
         complete = False
         if seen is None and _resumes(request):
-            await send(frames.event("reset", 0, {}))
-        while not registry.released:
-            changes = registry.changes_since(known, _AT_ONCE)
+            await send(frame("reset", {}, f"{log.epoch}-0"))
+        while not log.released:
+            changes = log.changes_since(known, _AT_ONCE)
             if changes:
                 known = changes[-1].version
-                sent = (change for change in changes if change.instance or change.version > gone)
-                await send(b"".join(map(frames.of_user, sent)))
-            elif not complete:
-                complete = True
-                await send(frames.event("complete", known, CompleteDocument(users=len(registry))))
-            else:
-                await registry.wait_for_change(known, HEARTBEAT_S)
-                if registry.version == known:
+                sent = (change for change in changes if change.value is not None or change.version > gone)
+                await send(b"".join(map(written, sent)))
+            elif complete:
+                await log.wait_for_change(known, HEARTBEAT_S)
+                if log.version == known:
                     await send(HEARTBEAT_FRAME)
                 continue
+            elif is_whole():
+                complete = True
+                data = CompleteDocument(users=count())
+                await send(frame("complete", data, f"{log.epoch}-{known}"))
+            else:
+                await log.wait_for_change(known, _WHOLE_POLL_S)
             if complete:
                 await asyncio.sleep(PIECE_PAUSE_S)
 
@@ -193,9 +237,11 @@ async def follow_one(request: web.Request) -> web.StreamResponse:
         known = seen or 0
         shown: QrDocument | None = None
         if seen is None and _resumes(request):
-            await send(frames.event("reset", 0, {}))
+            await send(frame("reset", {}, f"{registry.epoch}-0"))
         while not registry.released and (change := registry.change_of(user)):
-            instance = change.instance
+            instance = change.value
+            if change.left:
+                return  # the reader comes back, and is led to the user's new host
             if instance is None:
                 await send(frames.of_user(change, veil=veil))
                 return
@@ -224,9 +270,9 @@ def _resumes(request: web.Request) -> bool:
     return _SEEN.of(request) is not None
 
 
-def _seen(request: web.Request, registry: Registry) -> int | None:
+def _seen(request: web.Request, log: ChangeLog[T]) -> int | None:
     """Return the version up to which the reader knows all; None where it has to start again."""
     match = _IDENTIFIER.fullmatch(_SEEN.of(request) or "")
-    if not match or match[1] != registry.epoch or not registry.remembers(int(match[2])):
+    if not match or match[1] != log.epoch or not log.remembers(int(match[2])):
         return None
     return int(match[2])

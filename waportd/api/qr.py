@@ -15,10 +15,11 @@ from waportd.api.json_schema import BINARY, of, text
 from waportd.api.operations import START_ERRORS, Answer, Operation, Scope
 from waportd.api.parameters import USER, Parameter, supervisor_of
 from waportd.api.response_cache import mark_lasting
+from waportd.change_log import Change
 from waportd.errors import NoCode, UnknownUser
 from waportd.model import User
 from waportd.qr_image import Format, draw
-from waportd.registry import Change, Instance
+from waportd.registry import Instance
 from waportd.supervisor import Supervisor
 from waportd.value_types import Kind, seconds, word
 
@@ -85,10 +86,12 @@ class Drawings:
     """Pictures of codes that are shown, each drawn once. A change of the user removes them: they are secrets."""
 
     def __init__(self) -> None:
-        self._drawn: weakref.WeakKeyDictionary[Change, dict[Format, bytes]] = weakref.WeakKeyDictionary()
+        self._drawn: weakref.WeakKeyDictionary[Change[Instance], dict[Format, bytes]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._drawing = asyncio.Lock()
 
-    async def of(self, change: Change, code: str, form: Format) -> bytes:
+    async def of(self, change: Change[Instance], code: str, form: Format) -> bytes:
         """Return the picture of the code that is shown since that change. Raises NoCode where there is none."""
         # One at a time: another request for the same code finds it drawn, and the others wait milliseconds.
         async with self._drawing:

@@ -37,6 +37,7 @@ from waportd.api import (
 from waportd.api.access import Access, peer_uid
 from waportd.api.connections import Connection, Door, TiedHandler, Turns
 from waportd.api.cross_site import refuse_other_sites
+from waportd.api.fleet_events import FleetEvents
 from waportd.api.host_door import HostDoor
 from waportd.api.operations import Operation
 from waportd.api.problems import Handler, problems
@@ -110,6 +111,8 @@ def make_app(
     app["traffic"] = _Traffic()
     app["operations"] = known = operations()
     if (fleet := supervisor.fleet) is not None:
+        app["fleet_events"] = followed = FleetEvents(supervisor.registry, fleet)
+        app.on_cleanup.append(followed.close)
         known = [forward.across(fleet, operation) for operation in known]
     app.add_routes(operation.route() for operation in known)
     return app

@@ -25,9 +25,18 @@ Send = Callable[[bytes], Awaitable[None]]
 """Sends whole frames; returns when the reader is ready for more, which limits what is kept for it."""
 
 
+def text_of(document: object) -> str:
+    """Write a document as the data of an event: on one line."""
+    return _ENCODER.encode(document)
+
+
 def frame(event: str, data: object, identifier: str | None = None) -> bytes:
     """Write one event, whose data is a document."""
-    text = _ENCODER.encode(data)
+    return written(event, text_of(data), identifier)
+
+
+def written(event: str, text: str, identifier: str | None = None) -> bytes:
+    """Write one event, whose data is written already."""
     head = "" if identifier is None else f"id: {identifier}\n"
     return f"{head}event: {event}\ndata: {text}\n\n".encode()
 

@@ -178,7 +178,7 @@ class TestResume:
     async def test_who_was_away_for_more_removals_than_are_remembered_starts_again(
         self, listen, registry, monkeypatch
     ):
-        monkeypatch.setattr("waportd.registry.REMEMBERED_CHANGES", 3)
+        monkeypatch.setattr("waportd.change_log.REMEMBERED_CHANGES", 3)
         for number in range(1, 9):
             registry.put(instance(str(number), BASE + number))
         seen = f"{registry.epoch}-{registry.version}"

@@ -64,6 +64,9 @@ class Fleet:
         self.put(Row(user, assignment.port, site.name, document=document_of(assignment)))
         return assignment
 
+    def row(self, user):
+        return next(row for row in self.state.rows if row.user == user)
+
     def remove(self, user):
         if self.state is not None:
             rows = tuple(row for row in self.state.rows if row.user != user)
@@ -102,8 +105,12 @@ class Store(MemoryStore):
             self.fleet.put(Row(one.user, one.port, self.name, document=document_of(one)))
 
     async def remove(self, user):
-        await super().remove(user)
+        await self.give_away(user)
         self.fleet.remove(user)
+
+    async def give_away(self, user):
+        """Forget a user who belongs to another host now."""
+        await super().remove(user)
 
 
 class Site:
