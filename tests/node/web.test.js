@@ -463,6 +463,7 @@ const user = (changes = {}) => ({
     user: '2',
     port: 5002,
     unit: 'whatsapp@5002.service',
+    host: null,
     memory: null,
     cpu: null,
     storage: null,

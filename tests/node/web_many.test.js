@@ -21,6 +21,7 @@ before(async () => {
 const userOf = (user, facts = {}) => ({
     user,
     port: 5002,
+    host: null,
     desired: 'running',
     linked: true,
     memory: null,
@@ -228,6 +229,15 @@ test('a file has a line for each user, as a spreadsheet reads it', () => {
         'shop,5003,"a ""new"", one",2026-01-01T12:00:00.000Z,,,',
         '',
     ]);
+});
+
+test('in a fleet each line names the host', () => {
+    const lines = web.csvOf([userOf('1', { host: 'a' }), userOf('2', { host: 'b' })]).split('\r\n');
+    assert.match(lines[0], /,CPU,Host$/);
+    assert.deepEqual(
+        lines.slice(1, 3).map((line) => line.split(',').at(-1)),
+        ['a', 'b'],
+    );
 });
 
 test('nothing in it becomes a formula', () => {

@@ -4,6 +4,7 @@ import { asProblem, call } from './api.mjs';
 import { el, say } from './dom.mjs';
 import { moment } from './format.mjs';
 import { inWords } from './saying.mjs';
+import { scrollingTable } from './scrolling-table.mjs';
 import { dashboardText } from './texts.mjs';
 
 const DAY_S = 86_400;
@@ -30,20 +31,7 @@ export class ChangesDialog {
     /** @param {HTMLDialogElement} dialog */
     constructor(dialog) {
         this.#dialog = dialog;
-        this.#table = el(
-            'div.changes',
-            { tabindex: '0', role: 'region', 'aria-label': page.changes },
-            el(
-                'table',
-                {},
-                el(
-                    'thead',
-                    {},
-                    el('tr', {}, ...text.columns.map((name) => el('th', { scope: 'col' }, name))),
-                ),
-                this.#rows,
-            ),
-        );
+        this.#table = scrollingTable(page.changes, text.columns, this.#rows);
         dialog.replaceChildren(
             el('h2', { id: 'changes-title' }, page.changes),
             el(
@@ -105,11 +93,11 @@ function rowOf(
     const id = token === null ? uid : token;
     return el(
         'tr',
-        { 'data-severity': Number(status) < 400 ? null : 'bad' },
+        {},
         el('td', {}, el('time', { datetime: time }, moment(time))),
         el('td', {}, caller ?? '–', id === null ? null : el('span.quiet', {}, ` ${id}`)),
         el('td', {}, address ?? text.socket),
         el('td', {}, el('code', {}, action ?? '–')),
-        el('td', {}, status ?? '–'),
+        el('td', { 'data-severity': Number(status) < 400 ? null : 'bad' }, status ?? '–'),
     );
 }

@@ -19,7 +19,8 @@ const MARK = '\uFEFF';
 
 /** The rows, below a head. Memory is in bytes, the use of processors a share of one. */
 export function csvOf(/** @type {import('./types').User[]} */ users) {
-    const { user, port, session, memory, cpu } = text.table.columns;
+    const { user, port, host, session, memory, cpu } = text.table.columns;
+    const isFleet = users.some((one) => one.host !== null);
     const rows = users.map((one) => {
         const condition = conditionOf(one);
         const phone = one.session?.phone_number;
@@ -32,8 +33,10 @@ export function csvOf(/** @type {import('./types').User[]} */ users) {
             phone ? phoneText(phone).slice(1) : '',
             one.memory,
             one.cpu === null ? null : Number(one.cpu.toFixed(3)),
+            ...(isFleet ? [one.host] : []),
         ];
     });
-    const lines = [[user, port, session, text.csv.since, text.facts.phone, memory, cpu], ...rows];
+    const head = [user, port, session, text.csv.since, text.facts.phone, memory, cpu];
+    const lines = [isFleet ? [...head, host] : head, ...rows];
     return MARK + lines.map((row) => `${row.map(cell).join(',')}\r\n`).join('');
 }

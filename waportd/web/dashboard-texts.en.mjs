@@ -20,6 +20,8 @@ export const words = {
         disk: 'On disk',
         signOut: 'Sign out',
         charts: 'Last hours',
+        hosts: 'Hosts',
+        ofHost: 'Users of which host',
         changes: 'Changes',
         tokens: 'Tokens',
         newUser: 'New user',
@@ -72,6 +74,21 @@ export const words = {
             ['Esc', 'Close what is open'],
             ['?', 'Show this help'],
         ],
+    },
+    hosts: {
+        columns: ['Host', 'State', 'Users', 'Address', 'waportd'],
+        all: 'All hosts',
+        of: (/** @type {string} */ name) => `On ${name}`,
+        users: (/** @type {string} */ count, /** @type {string} */ most) => `${count} of ${most}`,
+        states: {
+            active: 'runs its users',
+            draining: 'gives its users to other hosts',
+            silent: 'silent: its users go to other hosts',
+        },
+        answers: (/** @type {string} */ name) =>
+            `Host ${name} answers here. The figures at the top of the page are about it.`,
+        reading: 'Asking for the hosts…',
+        failed: 'The hosts cannot be shown.',
     },
     changes: {
         user: 'User',
@@ -355,6 +372,7 @@ export const words = {
         columns: {
             user: 'User',
             port: 'Port',
+            host: 'Host',
             process: 'Process',
             session: 'Session',
             since: 'Since',
@@ -609,6 +627,7 @@ export const words = {
         notLinked: 'none linked',
         port: 'Port',
         unit: 'Unit',
+        host: 'Host',
         build: 'WhatsApp Web',
         pinned: (/** @type {string} */ build, /** @type {string} */ pinned) =>
             `${build} (pinned page ${pinned})`,

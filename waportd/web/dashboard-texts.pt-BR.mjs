@@ -20,6 +20,8 @@ export const words = {
         disk: 'Em disco',
         signOut: 'Sair',
         charts: 'Últimas horas',
+        hosts: 'Hosts',
+        ofHost: 'Usuários de qual host',
         changes: 'Mudanças',
         tokens: 'Tokens',
         newUser: 'Novo usuário',
@@ -72,6 +74,21 @@ export const words = {
             ['Esc', 'Fechar o que estiver aberto'],
             ['?', 'Mostrar esta ajuda'],
         ],
+    },
+    hosts: {
+        columns: ['Host', 'Estado', 'Usuários', 'Endereço', 'waportd'],
+        all: 'Todos os hosts',
+        of: (/** @type {string} */ name) => `No host ${name}`,
+        users: (/** @type {string} */ count, /** @type {string} */ most) => `${count} de ${most}`,
+        states: {
+            active: 'roda os seus usuários',
+            draining: 'passa os usuários para outros hosts',
+            silent: 'sem resposta: os usuários vão para outros hosts',
+        },
+        answers: (/** @type {string} */ name) =>
+            `O host ${name} responde aqui. Os números no topo da página são dele.`,
+        reading: 'Consultando os hosts…',
+        failed: 'Não foi possível mostrar os hosts.',
     },
     changes: {
         user: 'Usuário',
@@ -331,6 +348,7 @@ export const words = {
         columns: {
             user: 'Usuário',
             port: 'Porta',
+            host: 'Host',
             process: 'Processo',
             session: 'Sessão',
             since: 'Tempo',
@@ -575,6 +593,7 @@ export const words = {
         notLinked: 'nenhum',
         port: 'Porta',
         unit: 'Unidade',
+        host: 'Host',
         build: 'WhatsApp Web',
         pinned: (build, pinned) => `${build} (página fixada: ${pinned})`,
         library: 'Biblioteca',

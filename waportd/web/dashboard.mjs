@@ -131,6 +131,7 @@ const table = new UsersTable(byId('users'), {
     onClear: () => {
         table.query = byId('search').value = '';
         table.group = null;
+        table.host = null;
         byId('search').focus();
         draw();
     },
@@ -193,6 +194,10 @@ const withChanges = later(async () => {
     const { ChangesDialog } = await import('./changes.mjs');
     return new ChangesDialog(byId('changes'));
 });
+const withHosts = later(async () => {
+    const { HostsDialog } = await import('./hosts-dialog.mjs');
+    return new HostsDialog(byId('hosts'));
+});
 const withCharts = later(async () => {
     const { ChartsDialog } = await import('./charts.mjs');
     return new ChartsDialog(byId('charts'));
@@ -235,6 +240,7 @@ function show(/** @type {string} */ part) {
     byId('empty-start').hidden = !rights.isAdmin;
     byId('new-user').hidden = !rights.isAdmin || part !== 'main';
     byId('charts-open').hidden = !isKnown || isOfOne;
+    if (part !== 'main' || isOfOne) byId('hosts-open').hidden = true;
     for (const id of ['changes-open', 'tokens-open']) byId(id).hidden = !isKnown || !rights.isAdmin;
     byId('sign-out').hidden = !isKnown || token.get() === null;
     byId('rights').hidden = !isKnown || rights.isAdmin;
@@ -245,11 +251,12 @@ function show(/** @type {string} */ part) {
 
 function showList() {
     showGroups();
+    showHosts();
     showDisk(users);
     const selected = selection.of(users).map(({ user }) => user);
     table.show(users, selection);
     bar.show({ selected, shown: table.shown });
-    const all = table.query === '' && table.group === null;
+    const all = table.query === '' && table.group === null && table.host === null;
     say(byId('announcer'), all ? '' : text.table.count(figure(table.shown.length), figure(users.size)));
 }
 
@@ -261,6 +268,27 @@ function showGroups() {
         say(button.lastElementChild, figure(group === null ? users.size : count[group]));
         button.setAttribute('aria-pressed', String(group === table.group));
     }
+}
+
+/** The hosts that have users, to choose from; a host on its own has no name. */
+function showHosts() {
+    const names = new Set([...users.values()].flatMap(({ host }) => host ?? []));
+    // One that is chosen stays, though its last user has gone.
+    if (table.host !== null) names.add(table.host);
+    const hosts = [...names].sort();
+    const isFleet = hosts.length > 0;
+    byId('list').classList.toggle('with-hosts', isFleet);
+    byId('host-filter').hidden = !isFleet;
+    byId('hosts-open').hidden = !isFleet;
+    for (const option of byId('sorter').options) if (option.value === 'host') option.hidden = !isFleet;
+    const choice = byId('of-host');
+    const key = hosts.join(' ');
+    if (choice.dataset.key !== key) {
+        choice.dataset.key = key;
+        const options = hosts.map((name) => el('option', { value: name }, text.hosts.of(name)));
+        choice.replaceChildren(el('option', { value: '' }, text.hosts.all), ...options);
+    }
+    choice.value = table.host ?? '';
 }
 
 /** What the address names after its #, as it is where that is no encoded name. */
@@ -340,6 +368,10 @@ byId('sorter').value = table.column;
 byId('sorter').addEventListener('change', (/** @type {Event & {target: HTMLInputElement}} */ event) =>
     table.sortBy(event.target.value, false),
 );
+byId('of-host').addEventListener('change', (/** @type {Event & {target: HTMLSelectElement}} */ event) => {
+    table.host = event.target.value || null;
+    draw();
+});
 byId('search').addEventListener('input', (/** @type {Event & {target: HTMLInputElement}} */ event) => {
     table.query = event.target.value.trim();
     draw();
@@ -368,6 +400,7 @@ const PRESSED = /** @type {Record<string, () => void>} */ ({
     'first-user': () => create.open(),
     'absent-start': startOwn,
     'charts-open': () => withCharts((charts) => charts.open()),
+    'hosts-open': () => withHosts((hosts) => hosts.open()),
     'changes-open': () => withChanges((changes) => changes.open()),
     'tokens-open': () => withTokens((tokens) => tokens.open()),
     export: exportList,

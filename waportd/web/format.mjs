@@ -33,8 +33,9 @@ export function bytes(/** @type {number} */ count) {
 export const diskText = (/** @type {import('./types').Sizes} */ { login, cache, journal, snapshots }) =>
     text.disk(bytes(login), bytes(cache), bytes(journal), bytes(snapshots));
 
-/** Write how long ago a time was, in its largest unit: 12 s, 3 min, 5 h, 9 d. */
-export function age(/** @type {string} */ timestamp, /** @type {number} */ now) {
+/** Write how long ago a time was, in the largest unit: 12 s, 3 min, 5 h, 9 d; – where it is not known. */
+export function age(/** @type {string|null} */ timestamp, /** @type {number} */ now) {
+    if (timestamp === null) return '–';
     const seconds = Math.max(0, Math.round((now - Date.parse(timestamp)) / 1000));
     if (seconds < 60) return `${seconds} s`;
     if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;

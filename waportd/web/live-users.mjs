@@ -146,7 +146,7 @@ export class LiveUsers {
         const [{ alarm }, host, { users }] = await Promise.all([
             call('GET', 'v1/health'),
             call('GET', 'v1/host'),
-            call('GET', 'v1/users', { query: { usage: 'true', host: 'self' } }),
+            call('GET', 'v1/users', { query: { usage: 'true' } }),
         ]);
         if (this.complete) this.#listeners.onHost(host, alarm);
         return users;

@@ -52,6 +52,7 @@ export function matches(/** @type {import('./types').User} */ user, /** @type {s
         user.user,
         user.port,
         user.unit,
+        user.host,
         session?.phone_number,
         session?.name,
         process.state,
@@ -86,15 +87,20 @@ export function diskOf(/** @type {Iterable<import('./types').User>} */ users) {
     return { login, cache, journal, snapshots, largest };
 }
 
+/** Since when a user is in the present state; 0 where nobody knows: the host does not answer. */
+const beganAt = (/** @type {import('./types').User} */ user) =>
+    Date.parse(conditionOf(user).since ?? '') || 0;
+
 const natural = new Intl.Collator(undefined, { numeric: true });
 
 /** How two users are ordered by a column; the port decides between equals. */
 export const ORDER = /** @type {Record<string, import('./types').Order>} */ ({
     user: (a, b) => natural.compare(a.user, b.user),
     port: (a, b) => a.port - b.port,
+    host: (a, b) => natural.compare(a.host ?? '', b.host ?? ''),
     process: (a, b) => natural.compare(a.process.state, b.process.state),
     session: (a, b) => rank(a) - rank(b) || natural.compare(conditionOf(a).word, conditionOf(b).word),
-    since: (a, b) => Date.parse(conditionOf(b).since) - Date.parse(conditionOf(a).since),
+    since: (a, b) => beganAt(b) - beganAt(a),
     memory: (a, b) => (b.memory ?? -1) - (a.memory ?? -1),
     cpu: (a, b) => (b.cpu ?? -1) - (a.cpu ?? -1),
     restarts: (a, b) => b.process.restarts - a.process.restarts,

@@ -24,7 +24,7 @@ export interface ViewWords {
 export type Group = 'linked' | 'waiting' | 'working' | 'trouble' | 'asleep' | 'idle';
 
 export interface Condition {
-    since: string;
+    since: string | null;
     message: string | null;
     hint: string | null;
 }
@@ -72,6 +72,8 @@ export interface User {
     /** What was last asked for. */
     desired: string;
     unit: string;
+    /** The host of the fleet that has the user; null where there is no fleet. */
+    host: string | null;
     note: string | null;
     process: Condition & { state: string; pid: number | null; restarts: number };
     session: Session | null;
@@ -161,6 +163,17 @@ export interface Host {
     max_running: number | null;
     memory_per_session: number | null;
     more_sessions: number | null;
+}
+
+/** A host of the fleet. */
+export interface FleetHost {
+    name: string;
+    address: string;
+    state: string;
+    alive: boolean;
+    users: number;
+    capacity: number;
+    version: string;
 }
 
 /** Who calls, and what that allows. */

@@ -84,9 +84,10 @@ export function factsOf(/** @type {import('./types').User} */ user) {
     const all = [
         [words.phone, phoneFact(user)],
         user.linked_at !== null && [words.linkedSince, moment(user.linked_at)],
-        isReady && [words.connected, moment(session.since)],
+        isReady && session.since !== null && [words.connected, moment(session.since)],
         [words.port, user.note === null ? String(user.port) : `${user.port} (${user.note})`],
         [words.unit, user.unit],
+        user.host !== null && [words.host, user.host],
         ...upstreamFacts(session?.upstream),
         engine !== null && [words.engine, engine],
         [

@@ -120,7 +120,7 @@ export class UserPanel {
         const condition = conditionOf(user);
         say(pill, condition.word);
         pill.dataset.group = condition.group;
-        say(since, text.panel.since(age(condition.since, now())));
+        say(since, condition.since === null ? '' : text.panel.since(age(condition.since, now())));
         const finding = message.parentElement;
         finding.dataset.group = condition.group;
         // Who is linked stands below.

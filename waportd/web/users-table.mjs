@@ -33,6 +33,7 @@ class Row {
             name,
         );
         this.port = el('span');
+        this.host = el('span');
         this.process = el('span.dot');
         this.word = el('span.pill');
         this.about = el('span.about');
@@ -61,6 +62,7 @@ class Row {
             cell('choice', el('label', {}, this.choice)),
             cell('user', this.name),
             cell('port', this.port),
+            cell('host', this.host),
             cell('process', this.process),
             cell('session', this.word, this.about),
             cell('since', this.since),
@@ -78,6 +80,7 @@ class Row {
         const condition = conditionOf(user);
         const [group, word] = stateWords(process.state);
         say(this.port, String(user.port));
+        say(this.host, user.host ?? '');
         say(this.process, word);
         mark(this.process, group);
         say(this.word, condition.word);
@@ -96,9 +99,10 @@ class Row {
         // It is cut where it has no room.
         if (this.about.title !== about) this.about.title = about;
         say(this.since, age(condition.since, now()));
-        if (this.since.dateTime !== condition.since) {
-            this.since.dateTime = condition.since;
-            this.since.title = moment(condition.since);
+        const since = condition.since ?? '';
+        if (this.since.dateTime !== since) {
+            this.since.dateTime = since;
+            this.since.title = since && moment(since);
         }
         say(this.memory, user.memory === null ? '–' : bytes(user.memory));
         say(this.cpu, user.cpu === null ? '–' : percent(user.cpu));
@@ -142,6 +146,8 @@ const startOf = (/** @type {Element|null|undefined} */ row, isChoice = false) =>
 export class UsersTable {
     query = '';
     group = /** @type {string|null} */ (null);
+    /** The host whose users are shown; null for those of all. */
+    host = /** @type {string|null} */ (null);
     column = 'port';
     descending = false;
     /** The users that are shown, in their order. @type {string[]} */
@@ -289,6 +295,7 @@ export class UsersTable {
         const wanted = [...users.values()].filter(
             (user) =>
                 (this.group === null || conditionOf(user).group === this.group) &&
+                (this.host === null || user.host === this.host) &&
                 (this.query === '' || matches(user, this.query)),
         );
         const direction = this.descending ? -1 : 1;
