@@ -143,8 +143,7 @@ async def _load(url: str, pid: int, users: int, seconds: float) -> float:
         """Do what a keeper does, and what its daemon asks beside."""
         await asyncio.sleep(timing.renew_s * number / HOSTS)
         while True:
-            await keepers[number].renew(leases[number])
-            await keepers[number].hosts()
+            await keepers[number].renewed(leases[number])
             await keepers[number].epoch()
             await asyncio.sleep(timing.renew_s)
 

@@ -48,8 +48,7 @@ class OwnLeases:
     async def renew(self, lease: Lease) -> None:
         """Give the lease its whole time again. Raises LeaseLost, EngineUnavailable."""
         self.is_reached = False
-        await self._engine.renew(lease)
-        self._hosts.replace(await self._engine.hosts())
+        self._hosts.replace(await self._engine.renewed(lease))
         self.lease, self.is_reached = lease, True
 
     async def release(self, lease: Lease) -> None:

@@ -86,6 +86,8 @@ class Etcd(Engine):
         self._keys = Keys(prefix)
         self._limit_s, self._silence_s = limit_s, silence_s
         self._transactions = Transactions(self._gateway, self._keys)
+        self._checked: Lease | None = None
+        """The last lease that was renewed, and that its host held then."""
 
     async def close(self) -> None:
         """End all connections."""
@@ -112,17 +114,27 @@ class Etcd(Engine):
 
     async def renew(self, lease: Lease) -> None:
         """Keep a lease, also one of another host. Raises LeaseLost."""
+        await self.renewed(lease)
+
+    async def renewed(self, lease: Lease) -> list[Host]:
+        """Keep a lease; return the list of hosts, without a word on their leases. Raises LeaseLost."""
         deadline = self._deadline()
-        # Before: the id may be that of another host's lease. After: a leader that was cut off acknowledges, too.
-        await self._require(lease, deadline)
+        if lease != self._checked:
+            # The id may be that of another host's lease. etcd never gives an id again: one look is enough.
+            await self._read_held(lease, deadline)
+            self._checked = lease
         if not await self._transactions.keep_alive(lease.id, deadline):
             raise _lease_lost(lease)
-        await self._require(lease, deadline)
+        # A leader that was cut off acknowledges, too: only what is read after that has a majority behind it.
+        return await self._read_held(lease, deadline)
 
-    async def _require(self, lease: Lease, deadline: float) -> None:
-        """Raise LeaseLost unless most members of etcd say that a host holds this lease."""
-        if not _is_held(lease, await self._transactions.read([lease_key(lease.host)], deadline)):
+    async def _read_held(self, lease: Lease, deadline: float) -> list[Host]:
+        """Return the list of hosts. Raises LeaseLost unless most members of etcd say that a host holds this lease."""
+        ranges = [{"key": self._keys.encode(lease_key(lease.host))}, self._keys.below("hosts/")]
+        _, (leases, hosts) = await self._transactions.read_ranges(ranges, deadline)
+        if not _is_held(lease, {one.key: one for one in leases}):
             raise _lease_lost(lease)
+        return [host_of(one) for one in hosts]
 
     async def release(self, lease: Lease) -> None:
         """Give a lease up, which may be lost already."""
@@ -266,11 +278,6 @@ class Etcd(Engine):
     async def erase(self, name: str) -> None:
         """Erase a fact; one that is not there is no error."""
         await self._transactions.transact({}, [self._keys.delete(fact_key(name))], self._deadline())
-
-    async def hosts(self) -> list[Host]:
-        """Return the list of hosts, without a word on their leases: little, and quickly read."""
-        answer = await self._transactions.ask("v3/kv/range", self._keys.below("hosts/"), self._deadline())
-        return [host_of(self._keys.read(entry)) for entry in answer.get("kvs", ())]
 
     async def state(self) -> State:
         """Return everything, as it is at one revision."""

@@ -26,12 +26,8 @@ async def read_state(transactions: Transactions, keys: Keys, deadline: float) ->
 
 async def _read(transactions: Transactions, keys: Keys, deadline: float) -> State:
     parts = ("hosts/", "leases/", "deleted/", "orders/", "facts/", "confirmed/", EPOCH)
-    ranges = [{"request_range": keys.below(part)} for part in parts]
-    answer = await transactions.ask("v3/kv/txn", {"success": ranges}, deadline)
-    hosts, leases, deleted, orders, facts, confirmed, settled = (
-        [keys.read(entry) for entry in response["response_range"].get("kvs", ())]
-        for response in answer["responses"]
-    )
+    answer, found = await transactions.read_ranges(map(keys.below, parts), deadline)
+    hosts, leases, deleted, orders, facts, confirmed, settled = found
     revision, epoch = int(answer["header"]["revision"]), cluster_of(answer)
     transactions.enter(epoch)
     for one in settled:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from waportd.fleet.engine import Unsettled
 from waportd.fleet.etcd.gateway import Answer, Gateway, Refused, cluster_of
@@ -83,6 +83,16 @@ class Transactions:
     async def read(self, keys: Iterable[str], deadline: float) -> Mapping[str, Stored]:
         """Return those of some keys that exist, at one revision."""
         return (await self.transact({}, [], deadline, also=list(keys))).found
+
+    async def read_ranges(
+        self, ranges: Iterable[Mapping[str, Any]], deadline: float
+    ) -> tuple[Answer, list[list[Stored]]]:
+        """Return an answer with some ranges as they are at its revision, and what is in each."""
+        answer = await self.ask(
+            "v3/kv/txn", {"success": [{"request_range": one} for one in ranges]}, deadline
+        )
+        found = [response["response_range"].get("kvs", ()) for response in answer["responses"]]
+        return answer, [[self._keys.read(entry) for entry in entries] for entries in found]
 
     async def grant(self, ttl_s: int, deadline: float) -> tuple[int, float]:
         """Return the number of a new etcd lease, and its TTL in seconds, which may be longer."""
