@@ -225,7 +225,7 @@ class FleetLog(ChangeLog[Shown]):
             self._forget_user(user)
 
     def _complete(self, host: str, named: Collection[User]) -> None:
-        """Take note that a host has named all its users: others whom it had are gone, or elsewhere."""
+        """Take note that a host has named all its users: others that it had are gone, or elsewhere."""
         self._whole.add(host)
         self._silences.pop(host, None)
         self._silent_since.pop(host, None)

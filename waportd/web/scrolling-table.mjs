@@ -2,7 +2,7 @@
 
 import { el } from './dom.mjs';
 
-/** A table below its head, which scrolls by itself where it has no room. */
+/** A table below its head, which scrolls where it has no room. */
 export const scrollingTable = (
     /** @type {string} */ label,
     /** @type {string[]} */ columns,
