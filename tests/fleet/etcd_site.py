@@ -10,6 +10,8 @@ from waportd.fleet.etcd import Etcd
 
 AMPLE_S = 20.0
 """Seconds that a call takes at most, where a test does not wait for the end of that."""
+AWAY_S = 1.0
+"""Seconds that it takes while a test has the engine be away."""
 _numbers = itertools.count()
 
 
@@ -20,8 +22,10 @@ class Site:
         self.cluster = cluster
         self.prefix = f"/test{next(_numbers)}"
         self._engines = []
+        self._limit_s = AMPLE_S
 
-    def engine(self, limit_s=AMPLE_S, endpoints=None, **options):
+    def engine(self, limit_s=None, endpoints=None, **options):
+        limit_s = limit_s or self._limit_s
         engine = Etcd(endpoints or self.cluster.endpoints, prefix=self.prefix, limit_s=limit_s, **options)
         self._engines.append(engine)
         return engine
@@ -55,11 +59,18 @@ class Site:
 
     @contextlib.contextmanager
     def away(self):
+        self._limit_all(AWAY_S)
         self.cluster.kill()
         try:
             yield
         finally:
             self.cluster.start()
+            self._limit_all(AMPLE_S)
+
+    def _limit_all(self, limit_s):
+        self._limit_s = limit_s
+        for engine in self._engines:
+            engine.limit_s = limit_s
 
     def connections(self):
         """Return how many connections to the members this process has."""

@@ -23,7 +23,6 @@ from waportd.store import SqliteStore
 RELEASE = "trixie"
 TTL_S, FAILOVER_AFTER_S, RENEW_S = 4.0, 1.0, 0.5
 PATIENCE_S = 60.0
-LIMIT_S = 2.0
 
 
 async def until(condition, what):
@@ -86,7 +85,7 @@ class Machine:
 
     async def keep(self):
         """Be the keeper: take a lease, and renew it."""
-        engine = self.site.engine(limit_s=LIMIT_S)
+        engine = self.site.engine()
         self.lease = await engine.acquire(self.name, TTL_S)
         clock = BootClock()
         with LeaseFolder(self.runtime) as folder:
@@ -102,7 +101,7 @@ class Machine:
 
     async def serve(self, *, established=True):
         """Be the daemon."""
-        self.engine = self.site.engine(limit_s=LIMIT_S)
+        self.engine = self.site.engine()
         self.own = OwnLease(self.runtime, BootClock())
         self.users = self.played_users()
         local = await SqliteStore.open(self.folder / "waportd.db")

@@ -11,7 +11,7 @@ import pytest
 from fakes import FakeSystemd
 from support import BASE
 from talking import identity
-from test_agent import FAILOVER_AFTER_S, LIMIT_S, TTL_S, Machine, until
+from test_agent import FAILOVER_AFTER_S, TTL_S, Machine, until
 
 from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
@@ -68,7 +68,7 @@ class Daemon(Machine):
         who = identity(self.folder, self.name)
         others = Others(who, lambda: self.host.follower.state, self.is_coming)
         stack.push_async_callback(others.close)
-        engine = self.site.engine(limit_s=LIMIT_S)
+        engine = self.site.engine()
         self.host = FleetHost(self.name, engine, local, own, membership, time.monotonic, others)
         systemd = FakeSystemd()
         stack.push_async_callback(systemd.close)

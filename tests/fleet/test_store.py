@@ -16,8 +16,6 @@ from waportd.store import SqliteStore
 
 RELEASE = "bookworm"
 TTL_S = 60.0
-LIMIT_S = 1.0
-"""Seconds of a call, where a test waits for the end of that."""
 
 
 def new(user="1", port=5001, **values):
@@ -46,7 +44,7 @@ class Host:
 
     def __init__(self, site, name, folder):
         self.site, self.name, self.folder = site, name, folder
-        self.engine = site.engine(limit_s=LIMIT_S)
+        self.engine = site.engine()
         self.lease = None
         self.store = None
 

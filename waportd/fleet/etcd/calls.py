@@ -84,7 +84,9 @@ class Etcd(Engine):
         """
         self._gateway = Gateway(endpoints, tls)
         self._keys = Keys(prefix)
-        self._limit_s, self._silence_s = limit_s, silence_s
+        self.limit_s = limit_s
+        """Seconds that a call takes at most."""
+        self._silence_s = silence_s
         self._transactions = Transactions(self._gateway, self._keys)
         self._checked: Lease | None = None
         """The last lease that was renewed, and that its host held then."""
@@ -290,7 +292,7 @@ class Etcd(Engine):
             self._keys,
             self._transactions.epoch,
             revision,
-            limit_s=self._limit_s,
+            limit_s=self.limit_s,
             silence_s=self._silence_s,
         )
 
@@ -379,7 +381,7 @@ class Etcd(Engine):
         return {key: self._keys.unchanged(key, lease.incarnation)}
 
     def _deadline(self) -> float:
-        return time.monotonic() + self._limit_s
+        return time.monotonic() + self.limit_s
 
 
 def _new_change() -> str:
