@@ -88,6 +88,9 @@ GET /v1/caller                              yes  yes   403     no    no    no   
 GET /v1/host                                yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 GET /v1/hosts                               yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 GET /v1/hosts/{host}                        yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
+POST /v1/hosts/{host}/drain                 yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
+POST /v1/hosts/{host}/activate              yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
+POST /v1/hosts/{host}/evict                 yes  yes   403     no    no    no   403     401   401   403   403   yes       403   403     400   400
 GET /v1/history                             yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   403     400   400
 GET /v1/health                              yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   yes     400   400
 GET /metrics                                yes  yes   403     no    no    no   403     401   401   403   403   yes       yes   yes     400   400

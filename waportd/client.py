@@ -744,6 +744,8 @@ class FleetHost(_Result):
     capacity: int = 0
     """How many users it has at most."""
     version: str = ""
+    stuck: Mapping[str, str] = field(default_factory=dict)
+    """The users who were to leave it and have not, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -1097,12 +1099,15 @@ class Client:
         """Unlink the phone and delete the session; the port stays the user's."""
         return User.of(self._post(_path(user, "logout"), timeout=_CHANGE_TIMEOUT_S))
 
-    def move(self, user: str | int, port: int | None = None) -> User:
+    def move(self, user: str | int, port: int | None = None, host: str | None = None) -> User:
         """Give the user another port, with the login; without ``port`` one that waportd chooses.
 
-        Raises UnknownUser, Conflict: that port is not available.
+        With ``host`` the user goes to that host of the fleet, with the port. The user is on the way when this returns:
+        `user` and `events` show when the user is there. Raises UnknownUser, Conflict: that port is not available, or the
+        host takes nobody.
         """
-        body = {} if port is None else {"port": port}
+        wish = {"port": port, "host": host}
+        body = {name: value for name, value in wish.items() if value is not None}
         return User.of(self._post(_path(user, "move"), body, timeout=_CHANGE_TIMEOUT_S, repeatable=False))
 
     def delete(self, user: str | int) -> None:
@@ -1456,7 +1461,25 @@ class Client:
 
     def hosts(self) -> list[FleetHost]:
         """Return the hosts of the fleet, by name; none where the daemon belongs to no fleet."""
-        return [FleetHost._of(host) for host in _parts(self._get("/v1/hosts").get("hosts"))]  # noqa: SLF001
+        return [_fleet_host(host) for host in _parts(self._get("/v1/hosts").get("hosts"))]
+
+    def drain(self, host: str) -> FleetHost:
+        """Have a host of the fleet give its users to the others, and take no new ones.
+
+        `hosts` shows how many are left, and who is stuck. Raises ApiError ``unknown_host``, ``host_silent``.
+        """
+        return self._change_host(host, "drain")
+
+    def activate(self, host: str) -> FleetHost:
+        """Have a host of the fleet take users again."""
+        return self._change_host(host, "activate")
+
+    def evict(self, host: str) -> FleetHost:
+        """Remove a host of the fleet that is off, and stays off. Raises Conflict where it is alive."""
+        return self._change_host(host, "evict")
+
+    def _change_host(self, host: str, verb: str) -> FleetHost:
+        return _fleet_host(self._post(f"/v1/hosts/{urllib.parse.quote(host, safe='')}/{verb}"))
 
     def last_hours(self, hours: int = 24) -> LastHours:
         """Return how users, memory, processor and messages were in the last hours, minute by minute: 24 hours at most."""
@@ -1875,6 +1898,11 @@ def _problem(body: bytes) -> Mapping[str, Any]:
         return _document(body)
     except WaportdUnavailable:
         return {}
+
+
+def _fleet_host(document: Mapping[str, Any]) -> FleetHost:
+    stuck = {one.get("user", ""): one.get("message", "") for one in _parts(document.get("stuck"))}
+    return FleetHost._of(document, stuck=stuck)  # noqa: SLF001
 
 
 def _log_line(document: Mapping[str, Any]) -> LogLine:

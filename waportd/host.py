@@ -45,6 +45,8 @@ class Member:
     """How many users it has at most."""
     version: str
     """Of waportd."""
+    stuck: Mapping[User, str] = dataclasses.field(default_factory=dict)
+    """The users who were to leave it and have not, each with the reason, for people."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,6 +87,18 @@ class Fleet(Protocol):
 
     async def members(self) -> list[Member]:
         """Return the hosts that have not left, by name. Raises WaportdError where nothing is known yet."""
+
+    async def drain(self, host: str) -> None:
+        """Have a host give its users to others, and take no new ones. Raises WaportdError."""
+
+    async def activate(self, host: str) -> None:
+        """Have a host take users again. Raises WaportdError."""
+
+    async def evict(self, host: str) -> None:
+        """Remove a host that is off for good. Raises WaportdError, also where the host is alive."""
+
+    async def send(self, user: User, host: str) -> None:
+        """Order a user to another host, which takes some seconds. Raises WaportdError."""
 
     def assignments(self, host: str) -> list[Assignment]:
         """Return the users of a host as the fleet knows them, whether it answers or not. Raises WaportdError."""

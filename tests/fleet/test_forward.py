@@ -66,9 +66,9 @@ class Daemon(Machine):
             remembered=frozenset({"a", "b"}),
         )
         who = identity(self.folder, self.name)
-        others = Others(who, lambda: self.host.follower.state, self.is_coming)
-        stack.push_async_callback(others.close)
         engine = self.site.engine()
+        others = Others(who, engine, lambda: self.host.follower.state, self.is_coming)
+        stack.push_async_callback(others.close)
         self.host = FleetHost(self.name, engine, local, own, membership, time.monotonic, others)
         systemd = FakeSystemd()
         stack.push_async_callback(systemd.close)

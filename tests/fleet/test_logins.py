@@ -99,7 +99,7 @@ class Home(Machine):
             return SameStores({"folder": Directory(self.shared)})
         self.own_store = opened(self.kept)
         newest = lambda: self.host.follower.state  # noqa: E731
-        self.others = Others(self.identity, newest, lambda row: False)
+        self.others = Others(self.identity, self.host.engine, newest, lambda row: False)
         other = lambda host: RemoteObjects(self.others, host)  # noqa: E731
         return HostStores(self.name, self.own_store, other, newest, self.copies)
 

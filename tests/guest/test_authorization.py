@@ -87,7 +87,9 @@ DONE = {
     "POST /pairing-code": 409,  # a phone is linked
     "DELETE /pairing-code": 204,
     "GET /media/{id}": 404,
-    "GET /v1/hosts/{host}": 404,  # this one belongs to no fleet
+    # This one belongs to no fleet.
+    "GET /v1/hosts/{host}": 404,
+    **{f"POST /v1/hosts/{{host}}/{verb}": 404 for verb in ("drain", "activate", "evict")},
 }
 """What is answered where it is not 200."""
 FILES = {

@@ -85,6 +85,32 @@ def test_the_hosts_are_listed(page):
     free_of_barriers(page)
 
 
+def test_a_host_is_emptied_and_taken_into_use_again(page, fleet):
+    page.press("Hosts")
+    row = "#hosts tbody tr:nth-child(2)"
+    page.press("Drain", within=row)
+    page.see("Give the users of host b to the others?", within="#confirm")
+    page.press("Drain", within="#confirm")
+    page.see("gives its users to other hosts", within=row)
+    # Host a drains, too, and c is silent: nobody takes them.
+    page.see("User 2 stays on host b:", within="#hosts")
+    free_of_barriers(page)
+    page.press("Activate", within=row)
+    page.see("runs its users", within=row)
+    assert {host.name: str(host.state) for host in fleet.fleet.state.hosts}["b"] == "active"
+
+
+def test_a_user_is_sent_to_another_host(page, fleet):
+    page.press("1", within='.row[data-user="1"]')
+    page.press("Move to another host", within="#panel")
+    until(lambda: page.find("#move-host option"), "the hosts")
+    assert page.find("#move-host").text.split("\n") == ["b (2 of 100)"]
+    free_of_barriers(page)
+    page.press("Move", within="dialog[open]")
+    page.see("On the way to host b", within="#panel")
+    assert fleet.fleet.state.orders["1"].host == "b"
+
+
 def test_on_a_phone_the_host_is_chosen_and_named_in_the_panel(page):
     page.look(width=390, height=800)
     choose(page, "c")

@@ -385,14 +385,15 @@ OPTIONS: Final = Body[Options | None](
     '{"webhook_url": "http://localhost:5002/webhook"}',
     "Options",
 )
-MOVE: Final = Body[dict[str, Port | None] | None](
+MOVE: Final = Body[dict[str, Any] | None](
     (
         Member(
             "port",
             number(1, 65535),
-            "The port to move to; null for the one that a new user with this name would get.",
+            "The port to move to; null for the one that a new user with this name would get. Not in a fleet.",
             nullable=True,
         ),
+        Member("host", OF_HOST, "In a fleet, the host to move to."),
     ),
     '{"port": 5009}',
 )

@@ -5,10 +5,11 @@ from typing import Final
 from aiohttp import web
 
 from waportd.api import elsewhere, examples
-from waportd.api.access import by_link, is_passed_on
+from waportd.api.access import by_link, caller_of, is_passed_on
 from waportd.api.documents import UserDocument, respond, user, veiled
 from waportd.api.json_schema import Document, members, of
 from waportd.api.operations import (
+    ALL_HOSTS,
     CHANGE_ERRORS,
     READERS,
     START_ERRORS,
@@ -19,7 +20,7 @@ from waportd.api.operations import (
 )
 from waportd.api.parameters import HOST, MOVE, NO_BODY, OPTIONS, TIMEOUT, USER, WAIT, Parameter, supervisor_of
 from waportd.api.problems import Handler
-from waportd.errors import Forbidden, UnknownEngine, UnknownHost, UnknownUser
+from waportd.errors import BadRequest, Forbidden, HostSilent, UnknownEngine, UnknownHost, UnknownUser
 from waportd.registry import Instance
 from waportd.value_types import FLAG
 
@@ -106,10 +107,16 @@ def operations() -> list[Operation]:
             f"{one}/move",
             move,
             Scope.ADMIN,
-            {200: Answer("the user, on the new port", _DOCUMENT, example=examples.USER)},
+            {
+                200: Answer("the user, on the new port", _DOCUMENT, example=examples.USER),
+                202: Answer(
+                    "the user, who is on the way to the other host", _DOCUMENT, example=examples.USER
+                ),
+            },
             (USER,),
             MOVE,
-            errors=(UnknownUser, *START_ERRORS),
+            errors=(UnknownUser, UnknownHost, HostSilent, *START_ERRORS),
+            refusals=ALL_HOSTS,
         ),
         _change("stop", stop),
         _change("restart", restart),
@@ -243,14 +250,26 @@ async def log_out(request: web.Request) -> web.Response:
 
 
 async def move(request: web.Request) -> web.Response:
-    """Give the user another port.
+    """Give the user another port, or in a fleet another host.
 
     Login, cache, options and the drop-ins of the units move along, and the old port is free again. A server that was
     up is down for some seconds, and connects again without a scan; one that was stopped stays so. If the move fails,
     all is as before. A move that a crash cuts short is finished when waportd starts.
+
+    With `host`, the user goes to that host of the fleet, with login and port. The answer comes at once: `host` in the
+    user's document, and in the events, says where the user is. `stuck` of `GET /v1/hosts` says why a user has not gone.
     """
-    port = (MOVE.of(request) or {}).get("port")
-    return _shown(request, await supervisor_of(request).move(USER.of(request), port))
+    supervisor, name, wish = supervisor_of(request), USER.of(request), MOVE.of(request) or {}
+    if (host := wish.get("host")) is None:
+        return _shown(request, await supervisor.move(name, wish.get("port")))
+    if caller_of(request).scope is not Scope.ADMIN:
+        raise Forbidden("this call concerns the hosts", hint="use a token of scope admin")
+    if supervisor.fleet is None:
+        raise UnknownHost(f"there is no host {host}: this one belongs to no fleet", hint="leave `host` out")
+    if "port" in wish:
+        raise BadRequest("port and host exclude each other", hint="in a fleet a port does not change")
+    await supervisor.fleet.send(name, host)
+    return _shown(request, supervisor.known(name), 202)
 
 
 async def delete(request: web.Request) -> web.Response:

@@ -16,11 +16,11 @@ from waportd.cli.exit_status import Exit, Problem
 from waportd.cli.locate import configuration, need_root
 from waportd.cli.old_session import sessions_folder
 from waportd.config import Bus, Config
-from waportd.errors import WaportdError
+from waportd.errors import UnknownUser, WaportdError
+from waportd.fleet import administration, enrolment, units
 from waportd.fleet import bundle as bundles
-from waportd.fleet import enrolment, units
 from waportd.fleet.directory import MARK, Directory
-from waportd.fleet.engine import Host, HostState, State
+from waportd.fleet.engine import HostState, State
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.founding import admit, found
 from waportd.fleet.settings import FOLDER, Settings
@@ -158,7 +158,7 @@ def evict(context: Context) -> Exit:
     if not context.agreed(question, loses=True):
         return Exit.FAILED
     with reported():
-        ask(settings, lambda engine: _evict(engine, options.name))
+        ask(settings, lambda engine: administration.evict(engine, options.name))
     say(context, f"{options.name} has left the fleet; its users go to other hosts.")
     return Exit.OK
 
@@ -213,19 +213,6 @@ def _clashes(state: State, settings: Settings, config: Config) -> list[str]:
         *(f"user {one.user} on host {users[one.user].host}" for one in found_here if one.user in users),
         *(f"port {one.port}, of user {ports[one.port].user}" for one in found_here if one.port in ports),
     ]
-
-
-async def _evict(engine: Etcd, name: str) -> Host:
-    host = next((each for each in (await engine.state()).hosts if each.name == name), None)
-    if host is None:
-        raise Problem(f"there is no host {name}", "`waportctl fleet status` lists them", code="unknown_host")
-    if host.alive:
-        raise Problem(
-            f"host {name} holds its lease: it is alive",
-            "switch it off first, and wait for a minute",
-            code="conflict",
-        )
-    return await engine.describe(dataclasses.replace(host, state=HostState.LEFT))
 
 
 def _activate(config: Config, settings: Settings) -> None:
@@ -358,6 +345,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except WaportdError as error:
-        raise Problem(error.message, error.hint, code=error.code) from error
+        status = Exit.UNKNOWN_USER if isinstance(error, UnknownUser) else Exit.FAILED
+        raise Problem(error.message, error.hint, status, error.code) from error
     except OSError as error:
         raise Problem(f"{error.filename}: {error.strerror}", "run it as root") from error

@@ -13,7 +13,7 @@ from waportd.cli.exit_status import Exit, Problem
 from waportd.cli.fleets import SYSTEM_UNITS, ask, config_for, member, reported, say, systemctl
 from waportd.config import Bus
 from waportd.errors import WaportdError
-from waportd.fleet import enrolment, holdings, units
+from waportd.fleet import administration, enrolment, holdings, units
 from waportd.fleet.certificates import AUTHORITY_FILE
 from waportd.fleet.drain import Drain
 from waportd.fleet.engine import Engine, Host, HostState, Lease, State
@@ -83,8 +83,8 @@ def _give_all_away(context: Context, settings: Settings, state: State) -> Drain:
     """Have this host drain until nobody is left, or nobody leaves. Raises Problem, Conflict, EngineUnavailable."""
     own = next((host for host in state.hosts if host.name == settings.name), None)
     if own is None or own.state is HostState.LEFT:
-        return moving.due(state, settings.name)  # it was evicted, or an earlier call has come so far
-    ask(settings, lambda engine: moving.begin(engine, own.name))
+        return administration.due(state, settings.name)  # it was evicted, or an earlier call has come so far
+    ask(settings, lambda engine: administration.drain(engine, own.name))
     return ask(settings, lambda engine: moving.until_drained(engine, own.name, moving.progress(context)))
 
 

@@ -10,29 +10,28 @@ from waportd.cli import terminal
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
 from waportd.cli.fleets import ask, config_for, fleet_now, member, reported, say
+from waportd.fleet import administration
 from waportd.fleet import drain as drains
 from waportd.fleet.drain import Cost, Drain, Move
-from waportd.fleet.engine import Engine, Host, HostState, Order, Row, State
-from waportd.fleet.placement import obstacle
+from waportd.fleet.engine import Engine, Host, HostState, State
 
 POLL_S: Final = 0.5
 """Seconds between two looks at the fleet."""
 MOVE_S: Final = 120.0
 """Seconds for one user to go to another host."""
-_LIST: Final = "`waportctl fleet status` lists them"
 
 
 def drain(context: Context) -> Exit:
     """Have all users of a host go to others."""
     options = context.options
     settings, state = fleet_now(context, "drain a host")
-    host = found(state, options.name)
-    need_life(host)
-    plan = due(_with(state, dataclasses.replace(host, state=HostState.DRAINING)), host.name)
+    with reported():
+        host = administration.live_member(state, options.name)
+    plan = administration.due(_with(state, dataclasses.replace(host, state=HostState.DRAINING)), host.name)
     if not context.agreed(f"{_planned(host.name, plan)} Do it?"):
         return Exit.FAILED
     with reported():
-        ask(settings, lambda engine: begin(engine, host.name))
+        ask(settings, lambda engine: administration.drain(engine, host.name))
         if not options.wait:
             say(
                 context,
@@ -50,7 +49,7 @@ def activate(context: Context) -> Exit:
     config_for(context, "activate a host")
     settings = member(options.config)
     with reported():
-        ask(settings, lambda engine: _set_state(engine, options.name, HostState.ACTIVE))
+        ask(settings, lambda engine: administration.activate(engine, options.name))
     say(context, f"{options.name} takes users again.")
     return Exit.OK
 
@@ -59,13 +58,11 @@ def order(context: Context) -> Exit:
     """Have a user go to another host."""
     options = context.options
     settings, state = fleet_now(context, "move a user to another host")
-    row = _row(state, options.user)
+    with reported():
+        row = administration.check_send(state, options.user, options.to)
     if row.host == options.to:
         say(context, f"user {row.user} is on host {row.host} already")
         return Exit.OK
-    if why := obstacle(options.to, state):
-        raise Problem(why, _LIST, code="conflict")
-    need_life(found(state, row.host))
     fate = {
         Cost.NOTHING: "Nothing of the user runs.",
         Cost.CODE: "The server is down for some seconds.",
@@ -102,56 +99,19 @@ def rebalance(context: Context) -> Exit:
     return Exit.OK
 
 
-def found(state: State, name: str) -> Host:
-    """Return a host of the fleet. Raises Problem where there is none of that name."""
-    host = next((each for each in state.hosts if each.name == name), None)
-    if host is None:
-        raise Problem(f"there is no host {name}", _LIST, code="unknown_host")
-    if host.state is HostState.LEFT:
-        raise Problem(
-            f"{name} has left the fleet", "`waportctl fleet join` on it brings it back", code="left"
-        )
-    return host
-
-
-def need_life(host: Host) -> None:
-    """Raise Problem where a host cannot give its users away itself."""
-    if not host.alive:
-        raise Problem(
-            f"host {host.name} is silent: it holds no lease",
-            "after a minute its users are on other hosts; if it runs, `systemctl status waportd-lease` there says why",
-            code="host_silent",
-        )
-
-
-def due(state: State, name: str) -> Drain:
-    """Return who is to leave a host, however many at once."""
-    return drains.due(name, state, at_once=len(state.rows) + 1, under_way={})
-
-
-async def begin(engine: Engine, name: str) -> None:
-    """Have a host drain, and try again with users who did not leave in an earlier try. Raises Conflict, EngineUnavailable."""
-    await _set_state(engine, name, HostState.DRAINING)
-    state = await engine.state()
-    for row in state.rows:
-        given = state.order_of(row)
-        if row.host == name and given and given.failed:
-            await engine.order(dataclasses.replace(given, host=name, failed=None))
-
-
 async def until_drained(engine: Engine, name: str, show: Callable[[int], None]) -> Drain:
     """Return what is left of a drain when nobody leaves any more; ``show`` gets how many are left.
 
-    Raises Problem where the host does not drain any more, EngineUnavailable.
+    Raises Problem where the host does not drain any more, UnknownHost, Conflict, HostSilent, EngineUnavailable.
     """
     while True:
         state = await engine.state()
-        host = found(state, name)
-        left = due(state, name)
+        host = administration.member(state, name)
+        left = administration.due(state, name)
         show(left.left)
         if not left.left:
             return left
-        need_life(host)
+        administration.live_member(state, name)
         if host.state is not HostState.DRAINING:
             raise Problem(f"host {name} is {host.state}: somebody has ended the drain", code="conflict")
         if not left.moves:
@@ -176,31 +136,19 @@ def report(context: Context, name: str, left: Drain) -> Exit:
     return Exit.FAILED
 
 
-async def _set_state(engine: Engine, name: str, wanted: HostState) -> None:
-    host = found(await engine.state(), name)
-    if host.state is not wanted:
-        await engine.describe(dataclasses.replace(host, state=wanted))
-
-
-async def _give(engine: Engine, state: State, move: Move) -> Order:
-    known = state.orders.get(move.row.user)
-    given = Order(move.row.user, move.host, move.row.token, revision=known.revision if known else 0)
-    return await engine.order(given)
-
-
 async def _give_all(engine: Engine, moves: Iterable[Move]) -> None:
     state = await engine.state()
     for move in moves:
-        await _give(engine, state, move)
+        await administration.give(engine, state, move.row, move.host)
 
 
 async def _send(engine: Engine, move: Move) -> None:
     """Order a user to another host, and wait until the user is there. Raises Problem, Conflict, EngineUnavailable."""
     state = await engine.state()
-    given = await _give(engine, state, move)
+    given = await administration.give(engine, state, move.row, move.host)
     try:
         async with asyncio.timeout(MOVE_S):
-            while (row := _row(state, move.row.user)).host != move.host:
+            while (row := administration.row_of(state, move.row.user)).host != move.host:
                 known = state.orders.get(row.user)
                 if row.token != given.token:
                     raise Problem(f"user {row.user} has gone to host {row.host} instead", code="conflict")
@@ -217,18 +165,6 @@ async def _send(engine: Engine, move: Move) -> None:
             Exit.NOT_IN_TIME,
             "not_in_time",
         ) from None
-
-
-def _row(state: State, user: str) -> Row:
-    row = next((each for each in state.rows if each.user == user), None)
-    if row is None:
-        raise Problem(
-            f"no host of the fleet has user {user}",
-            "`waportctl list` shows those of a host",
-            Exit.UNKNOWN_USER,
-            "unknown_user",
-        )
-    return row
 
 
 def _with(state: State, host: Host) -> State:

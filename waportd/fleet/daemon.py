@@ -96,7 +96,7 @@ class FleetDaemon(Daemon):
         )
         self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
         self._identity = Identity.load(settings.folder, settings.name)
-        self._others = Others(self._identity, lambda: self._host.follower.state, self._is_coming)
+        self._others = Others(self._identity, engine, lambda: self._host.follower.state, self._is_coming)
         stack.push_async_callback(self._others.close)
         self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s, self._others)
         if settings.snapshots == PEERS:

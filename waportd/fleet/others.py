@@ -14,9 +14,9 @@ import aiohttp
 from yarl import URL
 
 from waportd.errors import HostRefused, HostSilent
-from waportd.fleet import addresses, placement
+from waportd.fleet import addresses, administration, placement
 from waportd.fleet.callers import Callers
-from waportd.fleet.engine import EngineUnavailable, Host, HostState, Row, State
+from waportd.fleet.engine import Engine, EngineUnavailable, Host, HostState, Row, State
 from waportd.fleet.identity import Identity
 from waportd.fleet.peer_calls import CALL_S
 from waportd.fleet.peer_faults import fault, silence
@@ -53,13 +53,18 @@ class Others:
     """The fleet around one host."""
 
     def __init__(
-        self, identity: Identity, newest: Callable[[], State | None], is_new: Callable[[Row], bool]
+        self,
+        identity: Identity,
+        engine: Engine,
+        newest: Callable[[], State | None],
+        is_new: Callable[[Row], bool],
     ) -> None:
         """Speak with the identity of this host. An event loop has to run.
 
         ``newest`` returns the newest state of the fleet; None until the engine was read for the first time. ``is_new``
         returns whether the user of a row of this host is not there yet.
         """
+        self._engine = engine
         self.name = identity.name
         self._newest = newest
         self._is_new = is_new
@@ -107,14 +112,46 @@ class Others:
     async def members(self) -> list[Member]:
         """Return the hosts that have not left, by name. Raises EngineUnavailable."""
         state = await self._first_state()
-        users = Counter(row.host for row in state.rows)
+        users, stuck = Counter(row.host for row in state.rows), _stuck(state)
         return [
             Member(
-                host.name, host.address, host.state, host.alive, users[host.name], host.capacity, host.version
+                host.name,
+                host.address,
+                host.state,
+                host.alive,
+                users[host.name],
+                host.capacity,
+                host.version,
+                stuck.get(host.name, {}),
             )
             for host in sorted(state.hosts, key=lambda each: each.name)
             if host.state is not HostState.LEFT
         ]
+
+    # What an administrator orders
+
+    async def drain(self, host: str) -> None:
+        """Have a host give its users to others. Raises UnknownHost, Conflict, HostSilent, EngineUnavailable."""
+        await administration.drain(self._engine, host)
+        await self._until(host, HostState.DRAINING)
+
+    async def activate(self, host: str) -> None:
+        """Have a host take users again. Raises UnknownHost, Conflict, EngineUnavailable."""
+        await administration.activate(self._engine, host)
+        await self._until(host, HostState.ACTIVE)
+
+    async def evict(self, host: str) -> None:
+        """Remove a host that is off for good. Raises UnknownHost, Conflict, EngineUnavailable."""
+        await administration.evict(self._engine, host)
+        await self._until(host, HostState.LEFT)
+
+    async def send(self, user: User, host: str) -> None:
+        """Order a user to another host. Raises UnknownUser, UnknownHost, Conflict, HostSilent, EngineUnavailable."""
+        await administration.send(self._engine, user, host)
+
+    async def _until(self, host: str, state: HostState) -> None:
+        """Return when this host knows it, too: what the caller asks next is about it."""
+        await _wait_for(lambda: (known := self._hosts().get(host)) and known.state is state, _KNOWN_S)
 
     def has_left(self, host: str) -> bool:
         """Return whether a host has left the fleet, as far as is known here."""
@@ -247,7 +284,20 @@ def _shown(row: Row) -> Assignment:
         return Assignment(User(row.user), Port(row.port))
 
 
-async def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:
+def _stuck(state: State) -> dict[str, dict[User, str]]:
+    """Return by host the users who were to leave it and have not, with the reasons."""
+    found: dict[str, dict[User, str]] = {}
+    for row in state.rows if state.orders else ():
+        if (order := state.order_of(row)) and order.failed:
+            found.setdefault(row.host, {})[User(row.user)] = order.failed
+    for host in state.hosts:
+        if host.state is HostState.DRAINING:
+            stuck = administration.due(state, host.name).stuck
+            found.setdefault(host.name, {}).update((User(user), why) for user, why in stuck.items())
+    return found
+
+
+async def _wait_for(condition: Callable[[], object], limit_s: float) -> None:
     """Return when a condition holds, or after so many seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limit_s

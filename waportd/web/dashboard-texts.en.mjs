@@ -76,7 +76,7 @@ export const words = {
         ],
     },
     hosts: {
-        columns: ['Host', 'State', 'Users', 'Address', 'waportd'],
+        columns: ['Host', 'State', 'Users', 'Address', 'waportd', 'Action'],
         all: 'All hosts',
         of: (/** @type {string} */ name) => `On ${name}`,
         users: (/** @type {string} */ count, /** @type {string} */ most) => `${count} of ${most}`,
@@ -89,6 +89,16 @@ export const words = {
             `Host ${name} answers here. The figures at the top of the page are about it.`,
         reading: 'Asking for the hosts…',
         failed: 'The hosts cannot be shown.',
+        drain: {
+            label: 'Drain',
+            ask: (/** @type {string} */ name) => `Give the users of host ${name} to the others?`,
+            about: (/** @type {string} */ count) =>
+                `Users: ${count}. Each linked session is down for some seconds. ` +
+                'The host takes no new users until it is activated.',
+        },
+        activate: 'Activate',
+        stuck: (/** @type {string} */ user, /** @type {string} */ host) =>
+            `User ${user} stays on host ${host}:`,
     },
     changes: {
         user: 'User',
@@ -600,6 +610,20 @@ export const words = {
         working: 'Moving…',
         invalid: 'A port is a number from 1 to 65535.',
         done: (/** @type {number} */ port) => `Moved to port ${port}.`,
+    },
+    /** In a fleet. */
+    hostMove: {
+        open: 'Move to another host',
+        title: (/** @type {string} */ user) => `Move user ${user} to another host?`,
+        about: (/** @type {string} */ host) =>
+            `The user is on host ${host}. Login, settings and messages move along; the port stays. ` +
+            'A session that runs is down for some seconds and needs no new scan.',
+        label: 'New host',
+        action: 'Move',
+        working: 'Moving…',
+        none: 'No other host takes users now.',
+        done: (/** @type {string} */ host) =>
+            `On the way to host ${host}. If the user does not go, “Hosts” says why.`,
     },
     /** What the journal has about a user's server. */
     log: {

@@ -76,7 +76,7 @@ export const words = {
         ],
     },
     hosts: {
-        columns: ['Host', 'Estado', 'Usuários', 'Endereço', 'waportd'],
+        columns: ['Host', 'Estado', 'Usuários', 'Endereço', 'waportd', 'Ação'],
         all: 'Todos os hosts',
         of: (/** @type {string} */ name) => `No host ${name}`,
         users: (/** @type {string} */ count, /** @type {string} */ most) => `${count} de ${most}`,
@@ -89,6 +89,15 @@ export const words = {
             `O host ${name} responde aqui. Os números no topo da página são dele.`,
         reading: 'Consultando os hosts…',
         failed: 'Não foi possível mostrar os hosts.',
+        drain: {
+            label: 'Esvaziar',
+            ask: (name) => `Passar os usuários do host ${name} para os outros?`,
+            about: (count) =>
+                `Usuários: ${count}. Cada sessão conectada para por alguns segundos. ` +
+                'O host não recebe novos usuários até ser ativado.',
+        },
+        activate: 'Ativar',
+        stuck: (user, host) => `O usuário ${user} continua no host ${host}:`,
     },
     changes: {
         user: 'Usuário',
@@ -567,6 +576,19 @@ export const words = {
         working: 'Mudando…',
         invalid: 'Uma porta é um número de 1 a 65535.',
         done: (port) => `Agora na porta ${port}.`,
+    },
+    hostMove: {
+        open: 'Mudar de host',
+        title: (user) => `Mudar o usuário ${user} de host?`,
+        about: (host) =>
+            `O usuário está no host ${host}. ` +
+            'Login, configurações e mensagens vão junto, e a porta continua a mesma. ' +
+            'Uma sessão ativa para por alguns segundos e não precisa de um novo código.',
+        label: 'Novo host',
+        action: 'Mudar',
+        working: 'Mudando…',
+        none: 'Nenhum outro host aceita usuários agora.',
+        done: (host) => `A caminho do host ${host}. Se o usuário não for, “Hosts” diz o motivo.`,
     },
     log: {
         title: 'Log',

@@ -174,6 +174,8 @@ export interface FleetHost {
     users: number;
     capacity: number;
     version: string;
+    /** The users who were to leave it and have not. */
+    stuck: { user: string; message: string }[];
 }
 
 /** Who calls, and what that allows. */

@@ -5,6 +5,7 @@ import { el, icon, say, sayWithCode } from './dom.mjs';
 import { age } from './format.mjs';
 import { LinkSection } from './link-section.mjs';
 import { LogView } from './log-view.mjs';
+import { openHostMove } from './host-move-dialog.mjs';
 import { openMove } from './move-dialog.mjs';
 import { rights } from './rights.mjs';
 import { explain } from './saying.mjs';
@@ -82,10 +83,23 @@ export class UserPanel {
             done: el('p.quiet.done', { role: 'status' }),
             change: this.#opener(text.settings.change, openSettings),
             move: this.#opener(text.move.open, openMove),
+            hostMove: this.#opener(text.hostMove.open, openHostMove),
             changes,
         };
-        const { pill, since, message, hint, problem, buttons, facts, settings, done, change, move } =
-            this.#parts;
+        const {
+            pill,
+            since,
+            message,
+            hint,
+            problem,
+            buttons,
+            facts,
+            settings,
+            done,
+            change,
+            move,
+            hostMove,
+        } = this.#parts;
         this.#element.replaceChildren(
             el(
                 'header',
@@ -104,7 +118,13 @@ export class UserPanel {
             problem,
             this.#link.element,
             group('facts', text.panel.facts, facts),
-            group('settings', text.settings.title, settings, el('p.buttons', {}, change, move), done),
+            group(
+                'settings',
+                text.settings.title,
+                settings,
+                el('p.buttons', {}, change, move, hostMove),
+                done,
+            ),
             this.#log.element,
         );
         this.#element.hidden = false;
@@ -116,7 +136,8 @@ export class UserPanel {
     /** Show what has changed. */
     show(/** @type {import('./types').User} */ user) {
         this.#user = user;
-        const { pill, since, message, hint, buttons, facts, settings, change, move, changes } = this.#parts;
+        const { pill, since, message, hint, buttons, facts, settings, change, move, hostMove, changes } =
+            this.#parts;
         const condition = conditionOf(user);
         say(pill, condition.word);
         pill.dataset.group = condition.group;
@@ -133,7 +154,9 @@ export class UserPanel {
         showFacts(facts, factsOf(user));
         showFacts(settings, settingsOf(user));
         change.hidden = !rights.mayChange;
-        move.hidden = !rights.isAdmin;
+        // In a fleet a port does not change.
+        move.hidden = !rights.isAdmin || user.host !== null;
+        hostMove.hidden = !rights.isAdmin || user.host === null;
         changes.hidden = !rights.isAdmin;
     }
 

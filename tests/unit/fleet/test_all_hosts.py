@@ -153,6 +153,65 @@ class TestHosts:
         assert (await b.call("GET", "/v1/hosts/a", 404))["code"] == "unknown_host"
 
 
+class TestAdministration:
+    async def test_a_host_is_drained_and_activated_from_any_host(self, fleet, a, b):
+        drained = await a.call("POST", "/v1/hosts/b/drain")
+        assert (drained["name"], drained["state"], drained["users"]) == ("b", "draining", 2)
+        assert (await b.call("GET", "/v1/hosts/b"))["state"] == "draining"
+        # No host is left that takes anybody.
+        assert [one["user"] for one in drained["stuck"]] == ["2", "4"]
+        assert "a is draining" in drained["stuck"][0]["message"]
+        assert (await a.call("POST", "/v1/hosts/a/activate"))["state"] == "active"
+        assert (await a.call("GET", "/v1/hosts/b"))["stuck"] == []
+
+    async def test_only_a_host_that_is_off_is_evicted(self, fleet, a, b):
+        refused = await a.call("POST", "/v1/hosts/b/evict", 409)
+        assert (refused["code"], refused["cause"]) == ("conflict", "alive")
+        fleet.describe("b", alive=False)
+        assert (await a.call("POST", "/v1/hosts/b/evict"))["name"] == "b"
+        assert [host["name"] for host in (await a.call("GET", "/v1/hosts"))["hosts"]] == ["a"]
+        assert (await a.call("POST", "/v1/hosts/b/activate", 409))["cause"] == "left"
+
+    async def test_a_user_is_ordered_to_another_host_from_any(self, fleet, a, b):
+        await a.call("POST", "/v1/hosts/a/activate")
+        for site, user, host in ((a, "2", "a"), (a, "1", "b")):
+            moved = await site.call("POST", f"/v1/users/{user}/move", 202, json={"host": host})
+            assert moved["user"] == user
+            assert fleet.state.orders[user].host == host
+        await a.call("POST", "/v1/users/3/move", 202, json={"host": "a"})
+        assert "3" not in fleet.state.orders, "the user is there"
+
+    async def test_why_a_user_has_not_gone_is_shown(self, fleet, a, b):
+        await a.call("POST", "/v1/users/1/move", 202, json={"host": "b"})
+        order = fleet.state.orders["1"]
+        fleet.engine.order(dataclasses.replace(order, failed="the login cannot go along"))
+        shown = await b.call("GET", "/v1/hosts/a")
+        assert {"user": "1", "message": "the login cannot go along"} in shown["stuck"]
+
+    async def test_what_cannot_be_ordered_is_refused(self, fleet, a, b):
+        for path, body, status, code in (
+            ("/v1/hosts/c/drain", None, 404, "unknown_host"),
+            ("/v1/users/1/move", {"host": "c"}, 404, "unknown_host"),
+            ("/v1/users/2/move", {"host": "a"}, 409, "conflict"),
+            ("/v1/users/1/move", {"host": "b", "port": 5009}, 400, "bad_request"),
+            ("/v1/users/9/move", {"host": "b"}, 404, "unknown_user"),
+        ):
+            assert (await a.call("POST", path, status, json=body))["code"] == code
+        fleet.describe("b", alive=False)
+        assert (await a.call("POST", "/v1/hosts/b/drain", 503))["code"] == "host_silent"
+        a.way.away = True
+        for path, body in (("/v1/hosts/a/activate", None), ("/v1/users/1/move", {"host": "b"})):
+            assert (await a.call("POST", path, 503, json=body))["code"] == "engine_unavailable"
+
+    async def test_a_token_of_a_user_moves_nobody_to_another_host(self, a, b):
+        _, text = await a.access.tokens.create("page", User("1"))
+        headers = {"Authorization": f"Bearer {text}"}
+        for path, body in (("/v1/users/1/move", {"host": "b"}), ("/v1/hosts/b/drain", None)):
+            assert (await a.call("POST", path, 403, over=a.tcp, headers=headers, json=body))[
+                "code"
+            ] == "forbidden"
+
+
 def test_the_codes_of_a_fleets_errors_are_in_the_contract_of_the_api():
     errors = (Conflict, EngineUnavailable, LeaseLost, Leaving, LoginComing, Unsettled)
     assert {error.code for error in errors} == FLEET_CODES

@@ -13,7 +13,7 @@ from waportd.cli import bounded, fleets, leaving, moving
 from waportd.cli.exit_status import Exit
 from waportd.cli.main import main
 from waportd.config import Bus
-from waportd.fleet import bundle, enrolment, units
+from waportd.fleet import administration, bundle, enrolment, units
 from waportd.fleet.directory import MARK
 from waportd.fleet.engine import HostState, Order, Row
 from waportd.fleet.founding import found
@@ -92,7 +92,7 @@ def move_one(engine, source):
     """Do what a daemon does of a drain or an order."""
 
     def step():
-        for move in moving.due(engine.state, source).moves[:1]:
+        for move in administration.due(engine.state, source).moves[:1]:
             lease = dataclasses.replace(engine.lease, host=source, incarnation=engine.state.leases[source])
             engine.move(lease, move.row, move.host)
 
@@ -126,7 +126,7 @@ class TestDrain:
         engine.set_up("c", capacity=1)
 
         def fail():
-            for row in (move.row for move in moving.due(engine.state, "a").moves):
+            for row in (move.row for move in administration.due(engine.state, "a").moves):
                 known = engine.state.orders.get(row.user, Order(row.user, "c", row.token))
                 failed = "the store of snapshots is full"
                 engine.order(dataclasses.replace(known, host="c", failed=failed))

@@ -11,6 +11,7 @@ import aiohttp
 from contract import keeps_its_word
 from fakes import FakeSystemd, MemoryStore, Messages
 from fleet_states import fleet as state_of
+from memory_engine import Client, MemoryEngine
 from support import access_for, settled
 from talking import identity
 
@@ -34,9 +35,18 @@ class Fleet:
 
     def __init__(self, folder, config):
         self.folder, self.config = folder, config
+        self.engine = MemoryEngine()
         self.state = state_of((), revision=1)
         self.sites = {}
         self._open = contextlib.AsyncExitStack()
+
+    @property
+    def state(self):
+        return self.engine.state
+
+    @state.setter
+    def state(self, state):
+        self.engine.state = state
 
     async def add(self, name, **options):
         """Have one more host, which serves."""
@@ -48,11 +58,13 @@ class Fleet:
         """Change what is known of a host."""
         hosts = {host.name: host for host in self.state.hosts}
         hosts[name] = dataclasses.replace(hosts[name], **values)
-        self.state = dataclasses.replace(self.state, hosts=tuple(hosts.values()))
+        leases = {each.name: 7 for each in hosts.values() if each.alive}
+        self.state = dataclasses.replace(self.state, hosts=tuple(hosts.values()), leases=leases)
 
     def know(self, name, address, capacity=100):
         host = Host(name, address, HostState.ACTIVE, "1.0", capacity, 0.0, alive=True, incarnation=7)
-        self.state = dataclasses.replace(self.state, hosts=(*self.state.hosts, host))
+        leases = {**self.state.leases, name: 7}
+        self.state = dataclasses.replace(self.state, hosts=(*self.state.hosts, host), leases=leases)
 
     def put(self, row):
         rows = {one.user: one for one in self.state.rows} | {row.user: row}
@@ -134,7 +146,10 @@ class Site:
     async def open(self, stack):
         (self.fleet.folder / self.name / "instances").mkdir(parents=True)
         who = identity(self.fleet.folder, self.name)
-        self.others = Others(who, lambda: self.fleet.state, lambda row: row.user not in self.store.rows)
+        self.way = Client(self.fleet.engine)
+        self.others = Others(
+            who, self.way, lambda: self.fleet.state, lambda row: row.user not in self.store.rows
+        )
         stack.push_async_callback(self.others.close)
         host = SingleHost(self.config.store.instances)
         host.fleet = self.others
