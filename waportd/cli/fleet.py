@@ -104,7 +104,8 @@ def invite(context: Context) -> Exit:
     "make this host one of a fleet (needs root)",
     """
     Takes a file of `fleet invite`. Users who are on this host stay here, with their ports and logins; a user or a port
-    that the fleet has already is refused before anything is changed.
+    that the fleet has already is refused before anything is changed. A host that has joined before gets its next
+    certificate: each lasts two years, and `doctor` warns 30 days before. The first host gets it in the same way.
     """,
     argument("file", metavar="FILE", type=Path, help="the file that `fleet invite` made for this host"),
     CONFIG_FILE,

@@ -19,6 +19,7 @@ from waportd.config import Bus, Config
 from waportd.errors import UnknownUser, WaportdError
 from waportd.fleet import administration, enrolment, units
 from waportd.fleet import bundle as bundles
+from waportd.fleet.bundle import Bundle
 from waportd.fleet.directory import MARK, Directory
 from waportd.fleet.engine import HostState, State
 from waportd.fleet.etcd import Etcd
@@ -96,9 +97,11 @@ def join(context: Context) -> Exit:
     """Make this host one of a fleet."""
     options = context.options
     config = config_for(context, "join a fleet")
-    folder = _new_folder(options.config)
+    folder = options.config.parent / FOLDER
     with reported():
         bundle = bundles.read(options.file)
+        if Settings.load(folder) is not None:
+            return _renew(context, folder, bundle)
         settings = Settings(
             bundle.certificate.host,
             bundle.address,
@@ -117,6 +120,18 @@ def join(context: Context) -> Exit:
         settings.save()
         _activate(config, settings)
     say(context, f"This host is {settings.name} of the fleet {bundle.certificate.fleet}.")
+    return Exit.OK
+
+
+def _renew(context: Context, folder: Path, bundle: Bundle) -> Exit:
+    """Give a host that has joined before its next certificate. Raises AlreadyInFleet for a bundle that is not its own."""
+    enrolment.join(folder, bundle, _owner())
+    # They show the certificate that they have read. No session notices.
+    systemctl("reload", "waportd-lease.service")
+    systemctl("restart", "waportd.service")
+    certificate = bundle.certificate
+    until = time.strftime("%Y-%m-%d", time.localtime(certificate.ends_at))
+    say(context, f"This host is {certificate.host} of the fleet {certificate.fleet} until {until}.")
     return Exit.OK
 
 

@@ -97,13 +97,6 @@ def leave(folder: Path) -> None:
     folder.rmdir()
 
 
-def renew(folder: Path, owner: Owner = None) -> Certificate:
-    """Give the host that has the CA its next certificate. Others join again. Raises CertificateUnusable, OSError."""
-    authority = Authority.load(folder)
-    before = installed(folder)
-    return _install(folder, authority.pem, authority.issue(before.host, before.addresses), owner)
-
-
 def installed(folder: Path) -> Certificate:
     """Return what the certificate of this host says. Raises CertificateUnusable."""
     try:

@@ -312,6 +312,30 @@ class TestInit:
         assert "snapshots: it has to be peers, or an absolute path" in err
 
 
+class TestCertificate:
+    def test_the_next_one_comes_with_another_bundle_and_nothing_else_changes(
+        self, ctl, system, folder, tmp_path
+    ):
+        made = tmp_path / "a.bundle"
+        before, settings = (folder / "host.pem").read_bytes(), Settings.load(folder)
+        assert ctl("fleet", "invite", "a", str(made), "--address", "192.0.2.1:7467")[0] == Exit.OK
+        status, out, err = ctl("fleet", "join", str(made))
+        assert (status, err) == (Exit.OK, "")
+        assert out.startswith("This host is a of the fleet shop until 20")
+        assert (folder / "host.pem").read_bytes() != before
+        assert Settings.load(folder) == settings
+        assert system.calls == ["reload waportd-lease.service", "restart waportd.service"]
+
+    def test_that_of_another_host_is_refused(self, ctl, system, folder, tmp_path):
+        made = tmp_path / "b.bundle"
+        before = (folder / "host.pem").read_bytes()
+        assert ctl("fleet", "invite", "b", str(made), "--address", "192.0.2.2:7467")[0] == Exit.OK
+        status, _, err = ctl("fleet", "join", str(made))
+        assert status == Exit.FAILED
+        assert "this host is a in the fleet shop already" in err
+        assert ((folder / "host.pem").read_bytes(), system.calls) == (before, [])
+
+
 class TestLeave:
     def test_the_users_go_first_then_all_that_makes_the_host_one_of_the_fleet(
         self, engine, daemons, ctl, system, folder, tmp_path

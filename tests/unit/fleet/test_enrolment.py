@@ -57,7 +57,7 @@ def test_no_key_is_open_to_others_at_any_moment(tmp_path, monkeypatch):
     b.mkdir()
     with watched_files(monkeypatch) as seen:
         enrolment.found(a, "shop", "a")
-        enrolment.renew(a)
+        enrolment.join(a, enrolment.invite(a, "a", ENGINE))
         bundle.write(tmp_path / "b.bundle", enrolment.invite(a, "b", ENGINE))
         enrolment.join(b, bundle.read(tmp_path / "b.bundle"))
     names = {name for name, _ in seen}
@@ -69,7 +69,7 @@ def test_the_daemons_account_owns_what_it_reads_and_not_the_key_of_the_ca(tmp_pa
     enrolment.found(tmp_path, "shop", "a", owner=(12345, 12345))
     assert (tmp_path / "host.pem").stat().st_uid == 12345
     assert (tmp_path / "authority.pem").stat().st_uid == 0
-    enrolment.renew(tmp_path, owner=(12345, 12345))
+    enrolment.join(tmp_path, enrolment.invite(tmp_path, "a", ENGINE), owner=(12345, 12345))
     assert (tmp_path / "host.pem").stat().st_uid == 12345
 
 
@@ -113,10 +113,9 @@ def test_a_host_that_has_joined_does_not_become_another_one(first, second):
 
 
 def test_the_next_certificate_is_of_the_same_ca_name_and_addresses(first, second):
-    before = enrolment.installed(first)
     ca, pem = (first / "ca.pem").read_bytes(), (first / "host.pem").read_bytes()
-    after = enrolment.renew(first)
-    assert (after.host, after.addresses) == (before.host, before.addresses)
+    after = enrolment.join(first, enrolment.invite(first, "a", ENGINE, ["10.0.0.1"]))
+    assert (after.host, after.addresses) == ("a", ("10.0.0.1",))
     assert (first / "ca.pem").read_bytes() == ca
     assert (first / "host.pem").read_bytes() != pem
 
