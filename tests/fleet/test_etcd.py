@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import ssl
 import statistics
 import subprocess
 import time
 
+import aiohttp
 import pytest
 from engine_contract import SLACK_S, TTL_S, EngineContract, row
 from etcd_site import AMPLE_S, site_on
@@ -47,6 +49,24 @@ async def site(three):
     """Three members, all of which are there again after the test."""
     async with site_on(three) as site:
         yield site
+
+
+async def test_what_alarms_etcd_has_raised_is_known(single):
+    async with site_on(single) as site:
+        engine = site.engine()
+        async with aiohttp.ClientSession(single.endpoints[0]) as session:
+
+            async def ask(path, **body):
+                async with session.post(path, json=body) as answer:
+                    return json.loads(await answer.read())
+
+            member = (await ask("/v3/kv/range", key="YQ=="))["header"]["member_id"]
+            alarm = {"memberID": member, "alarm": "NOSPACE"}
+            assert await engine.alarms() == frozenset()
+            await ask("/v3/maintenance/alarm", action="ACTIVATE", **alarm)
+            assert await engine.alarms() == {"NOSPACE"}
+            await ask("/v3/maintenance/alarm", action="DEACTIVATE", **alarm)
+            assert await engine.alarms() == frozenset()
 
 
 @contextlib.contextmanager

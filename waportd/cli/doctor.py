@@ -2,12 +2,16 @@
 
 import collections
 import dataclasses
+from typing import TYPE_CHECKING
 
 from waportd.cli.arguments import CONFIG_FILE, engine
 from waportd.cli.commands import Commands
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
 from waportd.command_line import argument, flag
+
+if TYPE_CHECKING:
+    from waportd.cli.checks import Finding
 
 COMMANDS = Commands()
 
@@ -16,8 +20,8 @@ COMMANDS = Commands()
     "doctor",
     "check everything that waportd needs, and say how to fix it",
     """
-    Checks the configuration, programs, systemd, the service, users, memory, disk and the way to WhatsApp. For what
-    is wrong it shows a command or a change that fixes it. It changes nothing, and needs no daemon; run it as root to
+    Checks the configuration, programs, systemd, the service, users, memory, disk and the way to WhatsApp; on a host of
+    a fleet also certificate, engine, lease and logins. For what is wrong it shows a command or a change that fixes it. It changes nothing, and needs no daemon; run it as root to
     check all. Exit status 0: nothing failed, though there may be warnings. Exit status 1: something failed.
 
     With --upstream, it only checks WhatsApp's page: it loads the page in a browser of its own without a login, up to a
@@ -44,7 +48,7 @@ COMMANDS = Commands()
 def run(context: Context) -> int:
     """Check everything; needs no daemon. Fails where a check fails, not for a warning."""
     from waportd.cli import checks, look
-    from waportd.cli.checks import Host, Verdict
+    from waportd.cli.checks import Host
 
     options = context.options
     if options.engine and (options.user or not options.upstream):
@@ -53,8 +57,13 @@ def run(context: Context) -> int:
         return look.run(context)
     if options.user:
         raise Problem("--user needs --upstream", exit_status=Exit.USAGE, code="usage")
-    host = Host(context.socket, options.config, offline=options.offline)
-    found = checks.examine(host)
+    return report(context, checks.examine(Host(context.socket, options.config, offline=options.offline)))
+
+
+def report(context: Context, found: "list[tuple[str, Finding]]") -> Exit:
+    """Show findings, each with its check's name; return FAILED where one is a failure."""
+    from waportd.cli.checks import Verdict
+
     count = collections.Counter(finding.verdict for _, finding in found)
     status = Exit.FAILED if count[Verdict.FAIL] else Exit.OK
     if context.screen.as_json:

@@ -138,6 +138,28 @@ def status(context: Context) -> Exit:
 
 
 @COMMANDS.add(
+    "doctor",
+    "check what the fleet needs on this host, and say how to fix it (needs root)",
+    """
+    Checks the certificate, each member of etcd, the lease of this host, the way to the other hosts, how many of them have
+    the logins of this host's users, and whether webhooks lead somewhere. `waportctl doctor` has it, too. Exit status 1:
+    something failed.
+    """,
+    CONFIG_FILE,
+    examples={"check the fleet from this host": "sudo waportctl fleet doctor"},
+)
+def doctor(context: Context) -> Exit:
+    """Check what the fleet needs on this host."""
+    from waportd.cli import checks
+    from waportd.cli.doctor import report
+
+    found = checks.examine(checks.Host(context.socket, context.options.config), ["fleet"])
+    if not found:
+        raise Problem("this host belongs to no fleet", "`waportctl fleet init` begins one", code="no_fleet")
+    return report(context, found)
+
+
+@COMMANDS.add(
     "rebalance",
     "share the users out again among the hosts (needs root)",
     """

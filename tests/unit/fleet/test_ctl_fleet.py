@@ -10,6 +10,8 @@ import pytest
 from memory_engine import Client, MemoryEngine
 
 from waportd.cli import bounded, fleets, leaving, moving
+from waportd.cli.checks import membership
+from waportd.cli.checks.membership import Look
 from waportd.cli.exit_status import Exit
 from waportd.cli.main import main
 from waportd.config import Bus
@@ -310,6 +312,24 @@ class TestInit:
         (status, _, err), settings = init("--snapshots", "some/folder")
         assert (status, settings) == (Exit.FAILED, None)
         assert "snapshots: it has to be peers, or an absolute path" in err
+
+
+class TestDoctor:
+    def test_it_checks_the_fleet_alone(self, folder, ctl, monkeypatch):
+        async def look(_settings):
+            return Look({"http://192.0.2.9:2379": "no answer"}, (), None)
+
+        monkeypatch.setattr(membership, "ask_engine", look)
+        status, out, _ = ctl("fleet", "doctor")
+        assert status == Exit.FAILED
+        assert "http://192.0.2.9:2379 does not answer" in out
+        assert "1 failed, 0 warnings, 1 passed" in out
+
+    def test_on_a_host_of_its_own_it_says_so(self, folder, ctl):
+        enrolment.leave(folder)
+        status, _, err = ctl("fleet", "doctor")
+        assert status == Exit.FAILED
+        assert "belongs to no fleet" in err
 
 
 class TestCertificate:

@@ -4,9 +4,9 @@ Each check is a function that yields findings: whether something is well, why no
 """
 
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from waportd.cli.checks import browser, engines, logins, machine, service, software, systemd, upstream
+from waportd.cli.checks import browser, engines, fleet, logins, machine, service, software, systemd, upstream
 from waportd.cli.checks.finding import Finding, Findings, Verdict
 from waportd.cli.checks.host import Host
 
@@ -33,16 +33,17 @@ CHECKS: dict[str, Callable[[Host], Findings]] = {
     "disk": machine.disk,
     "growth": machine.growth,
     "snapshots": logins.snapshots,
+    "fleet": fleet.fleet,
     "proxy": upstream.proxy,
     "upstream": upstream.upstream,
 }
 """The checks in the order in which they are shown: what others rest on comes first."""
 
 
-def examine(host: Host) -> list[tuple[str, Finding]]:
-    """Make all checks, side by side; return each finding with its check's name, in the order of `CHECKS`."""
+def examine(host: Host, names: Collection[str] = tuple(CHECKS)) -> list[tuple[str, Finding]]:
+    """Make the checks of these names, side by side; return each finding with its check's name, in their order."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        results = pool.map(lambda check: list(check(host)), CHECKS.values())
+        results = pool.map(lambda name: list(CHECKS[name](host)), names)
         return [
-            (name, finding) for name, findings in zip(CHECKS, results, strict=True) for finding in findings
+            (name, finding) for name, findings in zip(names, results, strict=True) for finding in findings
         ]
