@@ -6,6 +6,8 @@ from pathlib import Path
 # The tests run from the checkout: its package is the one that is tested, not one that is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "unit"))
+# Last: what a test imports by a plain name is the tests' own.
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
 
 from rows import EVERYTHING
 

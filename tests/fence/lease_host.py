@@ -5,13 +5,13 @@ import itertools
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import psutil
 from played_fleet import Folder
+from testbed.ports import free_port
 
 from waportd import units as host_units
 from waportd.config import Bus, Config
@@ -145,8 +145,7 @@ class LeaseHost:
         """Start sessions; return their ports. Those of these indexes ignore SIGTERM."""
         ports = []
         for index in range(number):
-            with socket.create_server(("127.0.0.1", 0)) as chosen:
-                ports.append(chosen.getsockname()[1])
+            ports.append(next(port for port in iter(free_port, None) if port not in ports))
             if index in deaf:
                 (self.path / f"{ports[-1]}.deaf").touch()
         self.ports += ports

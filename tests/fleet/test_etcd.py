@@ -14,6 +14,7 @@ import pytest
 from engine_contract import SLACK_S, TTL_S, EngineContract, row
 from etcd_site import AMPLE_S, site_on
 from testbed import etcd
+from testbed.ports import free_port
 
 from waportd.fleet.engine import EngineUnavailable, LeaseLost, Reset, Unsettled
 
@@ -164,7 +165,7 @@ class Swallowing:
 
 
 async def test_an_endpoint_that_refuses_is_passed_over(site):
-    refusing = f"http://127.0.0.1:{etcd.free_port()}"
+    refusing = f"http://127.0.0.1:{free_port()}"
     fleet = await site.fleet("a", endpoints=[refusing, *site.cluster.endpoints])
     assert await fleet.engine.create(fleet.leases["a"], row())
     with pytest.raises(EngineUnavailable, match=r"127.0.0.1:\d+: Connection refused$") as caught:

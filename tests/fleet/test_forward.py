@@ -12,6 +12,7 @@ from fakes import FakeSystemd
 from support import BASE
 from talking import identity
 from test_agent import FAILOVER_AFTER_S, TTL_S, Machine, until
+from testbed.ports import free_port
 
 from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
@@ -124,8 +125,8 @@ async def daemons(site, tmp_path):
     engine = site.engine()
     two = []
     for number, name in enumerate("ab", 1):
-        with socket.create_server((f"127.0.9.{number}", 0)) as free:
-            address = f"{free.getsockname()[0]}:{free.getsockname()[1] - addresses.DAEMON}"
+        here = f"127.0.9.{number}"
+        address = f"{here}:{free_port(here) - addresses.DAEMON}"
         two.append(Daemon(site, name, tmp_path / name, address))
         await two[-1].keep()
         await engine.describe(Host(name, address, HostState.ACTIVE, "2.0.0", 100, 1.5, False, None))

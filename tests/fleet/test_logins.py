@@ -5,13 +5,13 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import socket
 import time
 
 import pytest
 from aiohttp import web
 from talking import identity
 from test_agent import Machine, PlayedUsers, until
+from testbed.ports import free_port
 
 from waportd.fleet import addresses
 from waportd.fleet.chunks import FleetKeys
@@ -74,8 +74,7 @@ class Home(Machine):
         super().__init__(site, name, folder)
         self.shared, self.copies = shared, copies
         self.kept, self.identity = folder / "snapshots", identity(folder.parent, name)
-        with socket.create_server(("127.0.7.1", 0)) as any_port:
-            self.address = f"127.0.7.1:{any_port.getsockname()[1] - addresses.DAEMON}"
+        self.address = f"127.0.7.1:{free_port('127.0.7.1') - addresses.DAEMON}"
         self.sessions, self.carried = folder / "sessions", folder / "logins"
         self.sessions.mkdir()
 

@@ -3,7 +3,8 @@
 import pytest
 import user_journal
 from browser import Browser, Proxy
-from harness import LIGHT_SERVER, SESSIONS, StandIn, Waportd, free_port
+from harness import LIGHT_SERVER, SESSIONS, StandIn, Waportd
+from testbed.ports import free_port
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -72,12 +72,6 @@ def note_row(fault, saw, seconds=None, lost="nothing"):
     note(Row(release[1] if release else "", fault, saw, seconds and round(seconds, 1), lost), BESIDE)
 
 
-def free_port():
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        return chosen.getsockname()[1]
-
-
 def systemctl(*arguments, check=True):
     result = subprocess.run(
         ["systemctl", "--user", *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False

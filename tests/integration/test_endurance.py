@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import ROOT, NoBrowser, UnixConnection, Waportd, ask_server, free_port, systemctl, until
+from harness import ROOT, NoBrowser, UnixConnection, Waportd, ask_server, systemctl, until
+from testbed.ports import free_port
 
 FULL = os.environ.get("WAPORTD_ENDURANCE") == "full"
 REPORT = ROOT / ".run/test/endurance.json"

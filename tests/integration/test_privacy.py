@@ -24,8 +24,8 @@ from harness import (
     UnixConnection,
     Waportd,
     ask_server,
-    free_port,
 )
+from testbed.ports import free_port
 
 USERS = 20
 STEPS = 6

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import free_port
+from testbed.ports import free_port
 
 from waportd import units
 from waportd.config import Bus, Config

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import SPARE
 
 from waportd import daemon
 from waportd.config import Address, Bus, Config
@@ -166,11 +167,9 @@ def test_an_address_is_opened_and_one_in_use_is_named(family, host):
 
 
 def test_an_address_that_other_hosts_reach_comes_with_a_word_on_what_that_takes(caplog):
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        port = chosen.getsockname()[1]
-    listening("127.0.0.1", port)
+    listening("127.0.0.1", SPARE)
     assert not caplog.records
-    listening("0.0.0.0", port)
+    listening("0.0.0.0", SPARE)
     assert "reverse proxy" in caplog.text
     assert "IPAddressAllow=" in caplog.text
 
@@ -216,8 +215,7 @@ def test_an_address_that_systemd_holds_is_not_opened_again(handed_over, caplog):
 
 
 def test_where_systemd_runs_the_daemon_nobody_but_systemd_holds_its_addresses(handed_over, caplog):
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        address = chosen.getsockname()
+    address = ("127.0.0.1", SPARE)
     assert not listening(*address, bus=Bus.SYSTEM, inherited=[handed_over])
     assert "waportd generate-units --tcp" in caplog.text
     assert listening(*address, bus=Bus.SESSION, inherited=[handed_over])

@@ -12,6 +12,7 @@ import textwrap
 
 import psutil
 import pytest
+from support import SPARE
 
 from waportd import port_holders as module
 from waportd.model import Port
@@ -22,10 +23,8 @@ ME = pwd.getpwuid(os.getuid()).pw_name
 
 @pytest.fixture
 def port():
-    """Give a port that is free on every address."""
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::", 0))
-        return Port(probe.getsockname()[1])
+    """Give a port that is free on every address, and that nobody else gets."""
+    return Port(SPARE)
 
 
 @contextlib.contextmanager

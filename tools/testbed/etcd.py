@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from testbed import linux
 from testbed.guests import MIRROR, RELEASES
+from testbed.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,8 +31,6 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PACKAGES = ("etcd-server", "etcd-client")
 PATIENCE_S = 60.0
 """Seconds until a start or a command is given up; far more than any takes."""
-_PORTS = range(20_000, 32_768)
-"""Below those that the kernel gives to who asks for any: ip(7), ip_local_port_range."""
 
 
 class EtcdError(Exception):
@@ -90,15 +87,6 @@ def program(release: str, name: str) -> Path:
     if not path.exists():
         raise EtcdError(f"{path} is missing: run `tools/install-deps test`, which fetches it")
     return path
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody uses."""
-    for port in random.sample(_PORTS, len(_PORTS)):
-        with socket.socket() as holder, contextlib.suppress(OSError):
-            holder.bind(("127.0.0.1", port))
-            return port
-    raise EtcdError("no port of loopback is free")
 
 
 class Member:

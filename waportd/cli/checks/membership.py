@@ -172,6 +172,7 @@ async def _ways(settings: Settings, state: State) -> list[Finding]:
 
 
 async def is_reached(address: str, program: int) -> bool:
+    """Return whether a program of the host at an address accepts connections: `addresses.KEEPER` or `DAEMON`."""
     parts = urlsplit(f"//{address}")
     with contextlib.suppress(OSError):
         async with asyncio.timeout(CONNECT_S):
