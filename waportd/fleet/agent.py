@@ -29,6 +29,8 @@ LOOK_S: Final = 1.0
 """Seconds between two looks, where nothing has changed."""
 _LEFT_FOR_S: Final = 7 * 86_400
 """Seconds after which what a user has left on this host is too old to be useful."""
+PAUSE_S: Final = 0.1
+"""Seconds from a change to the look at it: many may come at once, and one look is for all of them."""
 RETRY_S: Final = 10.0
 """Seconds from a login that could not be restored to the next try."""
 
@@ -130,6 +132,7 @@ class Agent:
     async def _act(self) -> NoReturn:
         while True:
             await self._until_due()
+            await asyncio.sleep(PAUSE_S)
             try:
                 await self.look()
             except EngineUnavailable as error:

@@ -246,44 +246,52 @@ class State:
         order = self.orders.get(row.user)
         return order if order and order.token == row.token and order.host != row.host else None
 
-    def after(self, event: Event) -> "State":
-        """Return the state that a change leads to."""
-        hosts, rows = self.hosts, self.rows
-        leases, tombstones, orders, facts = self.leases, self.tombstones, self.orders, self.facts
+    def after(self, *events: Event) -> "State":
+        """Return the state that changes lead to, in their order. Several at once cost little more than one."""
+        hosts, rows = {one.name: one for one in self.hosts}, {one.user: one for one in self.rows}
+        leases, tombstones = dict(self.leases), dict(self.tombstones)
+        orders, facts = dict(self.orders), dict(self.facts)
         confirmed, settled = self.confirmed, self.settled
-        match event:
-            case HostChanged(_, name, host):
-                hosts = tuple(_with({one.name: one for one in hosts}, name, host).values())
-            case LeaseChanged(_, name, incarnation):
-                leases = _with(leases, name, incarnation)
-            case RowChanged(_, user, row):
-                rows = tuple(_with({one.user: one for one in rows}, user, row).values())
-            case TombstoneChanged(_, user, token):
-                tombstones = _with(tombstones, user, token)
-            case OrderChanged(_, user, order):
-                orders = _with(orders, user, order)
-            case FactChanged(_, name, fact):
-                facts = _with(facts, name, fact)
-            case EpochChanged(_, None):
-                settled = True
-            case EpochChanged(_, str(name)):
-                confirmed |= {name}
-        hosts = tuple(
-            dataclasses.replace(one, alive=one.name in leases, incarnation=leases.get(one.name))
-            for one in hosts
-        )
+        for event in events:
+            match event:
+                case HostChanged(_, name, host):
+                    _set(hosts, name, host)
+                case LeaseChanged(_, name, incarnation):
+                    _set(leases, name, incarnation)
+                case RowChanged(_, user, row):
+                    _set(rows, user, row)
+                case TombstoneChanged(_, user, token):
+                    _set(tombstones, user, token)
+                case OrderChanged(_, user, order):
+                    _set(orders, user, order)
+                case FactChanged(_, name, fact):
+                    _set(facts, name, fact)
+                case EpochChanged(_, None):
+                    settled = True
+                case EpochChanged(_, str(name)):
+                    confirmed |= {name}
         return State(
-            hosts, rows, event.revision, self.epoch, leases, tombstones, confirmed, settled, orders, facts
+            hosts=tuple(
+                dataclasses.replace(one, alive=one.name in leases, incarnation=leases.get(one.name))
+                for one in hosts.values()
+            ),
+            rows=tuple(rows.values()),
+            revision=events[-1].revision if events else self.revision,
+            epoch=self.epoch,
+            leases=leases,
+            tombstones=tombstones,
+            confirmed=confirmed,
+            settled=settled,
+            orders=orders,
+            facts=facts,
         )
 
 
-def _with(old: Mapping[str, T], key: str, value: T | None) -> dict[str, T]:
-    new = {**old}
+def _set(known: dict[str, T], key: str, value: T | None) -> None:
     if value is None:
-        new.pop(key, None)
+        known.pop(key, None)
     else:
-        new[key] = value
-    return new
+        known[key] = value
 
 
 class Engine(Protocol):

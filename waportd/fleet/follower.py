@@ -6,12 +6,21 @@ import logging
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from waportd.fleet.engine import Engine, EngineUnavailable, Reset, State
+from waportd.fleet.engine import (
+    Engine,
+    EngineUnavailable,
+    EpochChanged,
+    Event,
+    HostChanged,
+    LeaseChanged,
+    Reset,
+    State,
+)
 from waportd.fleet.membership import GAP_S, Membership
 
 log = logging.getLogger(__name__)
 
-_RETRY_S: Final = 1.0
+RETRY_S: Final = 1.0
 """Seconds from a failure to the next try."""
 _PROBE_S: Final = GAP_S / 3
 """Seconds between two questions whether the engine is there: in a quiet fleet nothing else is heard of it."""
@@ -27,8 +36,28 @@ class Follower:
         self._now = now
         self._said: str | None = None
         self._subscribed: list[asyncio.Event] = []
-        self.state: State | None = None
-        """None until the engine was read for the first time."""
+        self._state: State | None = None
+        self._news: list[Event] = []
+        """What has changed since that state."""
+        self._read = 0
+        """The revision at which all was read last: of it and of earlier ones nothing is missing."""
+
+    @property
+    def state(self) -> State | None:
+        """The newest state; None until the engine was read for the first time.
+
+        Made when somebody asks for it: of 10,000 users it takes milliseconds, and many may change within a second.
+        """
+        if self._state is not None and self._news:
+            self._state, self._news = self._state.after(*self._news), []
+        return self._state
+
+    @property
+    def _revision(self) -> int:
+        """That of the newest change."""
+        if self._news:
+            return self._news[-1].revision
+        return self._state.revision if self._state else 0
 
     async def run(self) -> NoReturn:
         """Follow until it is cancelled."""
@@ -70,11 +99,11 @@ class Follower:
                         if isinstance(change, Reset):
                             log.info("The state of the fleet is read again: %s", change.reason)
                         # What was read meanwhile may be newer.
-                        elif self.state is not None and change.revision > self.state.revision:
-                            self._take(self.state.after(change))
+                        elif change.revision > self._read:
+                            self._note(change)
             except EngineUnavailable as error:
                 self.lose(error)
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(RETRY_S)
 
     async def _probe(self) -> NoReturn:
         while True:
@@ -84,21 +113,34 @@ class Follower:
             except EngineUnavailable as error:
                 self.lose(error)
             else:
-                if self.state is not None and epoch == self.state.epoch:
+                if self._state is not None and epoch == self._state.epoch:
                     self._membership.heard(self._now())
                     self._heard()
 
+    def _note(self, change: Event) -> None:
+        """Take note of a change that the engine reports."""
+        self._news.append(change)
+        if isinstance(change, HostChanged | LeaseChanged | EpochChanged):
+            assert self.state is not None
+            self._membership.observe(self.state, self._now())
+        else:
+            self._membership.heard(self._now())
+        self._tell()
+
     def _take(self, state: State) -> None:
-        last = self.state
+        last = self._state
         if (
             last is not None
             and last.epoch == state.epoch
             and state.settled
-            and state.revision < last.revision
+            and state.revision < self._revision
         ):
             return  # an answer that was overtaken
-        self.state = state
+        self._state, self._news, self._read = state, [], state.revision
         self._membership.observe(state, self._now())
+        self._tell()
+
+    def _tell(self) -> None:
         self._heard()
         for changed in self._subscribed:
             changed.set()
