@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import logging
 import weakref
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from typing import Final, NoReturn
@@ -27,6 +28,8 @@ from waportd.host import Fleet, HostCall
 from waportd.model import Assignment, User
 from waportd.registry import Registry
 from waportd.session_reader import BadEvent, parse_events
+
+log = logging.getLogger(__name__)
 
 KEPT_S: Final = 60.0
 """Seconds for which the hosts are followed after the last reader has left."""
@@ -69,7 +72,7 @@ class FleetEvents:
         if self._end is not None:
             self._end.cancel()
             self._end = None
-        if self._log is None:
+        if self._log is None or self._log.released:
             self._log = FleetLog(self._registry, self._fleet)
         self._readers += 1
         try:
@@ -110,6 +113,7 @@ class FleetLog(ChangeLog[Shown]):
         self._streams: dict[str, asyncio.Task[None] | None] = {}
         self._background = Background()
         self._work = asyncio.create_task(self._run(), name="follow the fleet's events")
+        self._work.add_done_callback(self._ended)
         self.is_whole = False
         """All hosts were heard, or waited for."""
 
@@ -147,6 +151,11 @@ class FleetLog(ChangeLog[Shown]):
                 await asyncio.sleep(LOOK_S if self.is_whole else 0.1)
         finally:
             await self._background.close()
+
+    def _ended(self, work: asyncio.Task[None]) -> None:
+        if not work.cancelled() and (error := work.exception()) is not None:
+            log.error("Cannot follow the events of the fleet", exc_info=error)
+            self.release()  # who reads it comes back, and gets a new one
 
     # What the hosts say
 

@@ -218,6 +218,25 @@ async def test_who_may_only_read_follows_all_and_with_a_token_of_one_user_nobody
                 assert len(await Events(answer).until("complete")) == 3
 
 
+async def test_a_stream_that_breaks_here_ends_and_the_next_one_is_whole(fleet, a, b, monkeypatch, caplog):
+    async with Following(a) as following:
+        await following.first()
+        real = a.others.assignments
+
+        def broken(_host):
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(a.others, "assignments", broken)
+        fleet.coming("9", b)
+        while await following.events.next() is not None:
+            pass
+        assert "Cannot follow the events of the fleet" in caplog.text
+        monkeypatch.setattr(a.others, "assignments", real)
+    fleet.remove("9")
+    async with Following(a) as again:
+        assert set(await again.first()) == {"1", "2"}
+
+
 async def test_the_end_of_the_daemon_ends_the_streams(a, b):
     async with Following(a) as following:
         await following.first()

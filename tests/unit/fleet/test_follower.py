@@ -115,7 +115,7 @@ async def test_a_thousand_changes_make_one_state(followed, monkeypatch):
     assert followed.follower.state is state
 
 
-async def test_each_change_is_told_and_those_of_leases_reach_the_membership(followed):
+async def test_each_change_is_noted_and_those_of_leases_reach_the_membership(followed):
     followed.changed.clear()
     state = await followed.says(LeaseChanged(4, "a", 4))
     assert followed.changed.is_set()
