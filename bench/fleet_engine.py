@@ -1,13 +1,16 @@
-"""A fleet and its engine: what a change costs beside a bare transaction of etcd, and what many hosts take of it."""
+"""A fleet: what a change costs beside a bare transaction of etcd, what many hosts take of it, and a call to another host."""
 
 import asyncio
 import base64
 import dataclasses
 import gc
 import json
+import statistics
 import sys
+import tempfile
 import time
 import tracemalloc
+from pathlib import Path
 
 import aiohttp
 import psutil
@@ -46,6 +49,7 @@ async def _rows(rounds: int, users: int, seconds: float) -> list[Row]:
         bare = "a bare transaction of etcd"
         load = await _load(url, cluster.members[0].pid, users, seconds)
         size = await _size(url)
+        further = await _further(rounds * 2)
         return [
             row("a user is made known", bare, "ms", times["create"], times["bare"], at_most(1.5)),
             row("a user goes to another host", bare, "ms", times["move"], times["bare"], at_most(1.5)),
@@ -55,6 +59,13 @@ async def _rows(rounds: int, users: int, seconds: float) -> list[Row]:
                 "%",
                 [load],
                 target=value_at_most(10, "%"),
+            ),
+            row(
+                "a call for a user of another host takes longer by",
+                "the same on the user's host",
+                "ms",
+                [further],
+                target=value_at_most(1.5, "ms"),
             ),
             row(
                 "a daemon's memory of a user elsewhere",
@@ -162,6 +173,34 @@ async def _load(url: str, pid: int, users: int, seconds: float) -> float:
         await keeper.close()
     used = after.user + after.system - before.user - before.system
     return used / (ended - began) * 100
+
+
+async def _further(rounds: int) -> float:
+    """Return by how many milliseconds the median of a read is longer where another host has the user.
+
+    The two hosts are daemons in one process, with their real TLS; systemd is played, and has no part in a read.
+    """
+    sys.path[:0] = [str(place.ROOT / folder) for folder in ("tests", "tests/unit", "tests/unit/fleet")]
+    from support import config_in
+    from two_hosts import Fleet as Hosts
+
+    with tempfile.TemporaryDirectory() as folder:
+        hosts = Hosts(Path(folder), config_in(Path(folder)))
+        a, b = await hosts.add("a"), await hosts.add("b")
+        for host, user in ((a, "1"), (b, "2")):
+            for other in (a, b):
+                hosts.describe(other.name, state=engine.HostState.DRAINING)
+            hosts.describe(host.name, state=engine.HostState.ACTIVE)
+            await host.has(user)
+        times: dict[str, list[float]] = {"1": [], "2": []}
+        rest()
+        for _ in range(rounds):
+            for user, each in times.items():
+                began = time.perf_counter()
+                await a.call("GET", f"/v1/users/{user}")
+                each.append((time.perf_counter() - began) * 1000)
+        await hosts.close()
+    return statistics.median(times["2"]) - statistics.median(times["1"])
 
 
 def _batches(count: int, size: int) -> list[range]:

@@ -2,21 +2,19 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import socket
 import time
 
 import aiohttp
 import pytest
 from fakes import FakeSystemd
-from support import BASE
+from support import config_in
 from talking import identity
 from test_agent import FAILOVER_AFTER_S, TTL_S, Machine, until
 from testbed.ports import free_port
 
 from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
-from waportd.config import Config, PortRange
 from waportd.fleet import addresses
 from waportd.fleet.agent import Agent
 from waportd.fleet.boot_clock import BootClock
@@ -43,15 +41,7 @@ class Daemon(Machine):
         super().__init__(site, name, folder)
         self.address = address
         self.stack = contextlib.AsyncExitStack()
-        store = dataclasses.replace(Config().store, directory=folder)
-        ports = dataclasses.replace(
-            Config().ports,
-            base=BASE,
-            range=PortRange(BASE, BASE + 99),
-            overflow=PortRange(BASE + 100, BASE + 197),
-        )
-        limits = dataclasses.replace(Config().limits, min_available_memory=0)
-        self.config = dataclasses.replace(Config(), store=store, ports=ports, limits=limits)
+        self.config = config_in(folder)
 
     async def serve(self, *, established=True):
         stack = self.stack

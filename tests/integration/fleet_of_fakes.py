@@ -1,18 +1,15 @@
 """Three hosts of a fleet, of which one is silent, for the pages in a real browser: real daemons but for systemd."""
 
 import asyncio
-import dataclasses
 import sys
 import threading
 from pathlib import Path
 
 from harness import PATIENCE
 
-from waportd.config import Config, PortRange
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit/fleet"))
 
-from support import BASE, OVERFLOW
+from support import config_in
 from two_hosts import Fleet
 
 from waportd.fleet.engine import HostState
@@ -28,18 +25,7 @@ class FleetOfFakes:
         self.run(self._begin(folder))
 
     async def _begin(self, folder):
-        config = dataclasses.replace(
-            Config(),
-            store=dataclasses.replace(Config().store, directory=folder),
-            ports=dataclasses.replace(
-                Config().ports,
-                base=BASE,
-                range=PortRange(BASE, BASE + 99),
-                overflow=PortRange(OVERFLOW, OVERFLOW + 97),
-            ),
-            limits=dataclasses.replace(Config().limits, min_available_memory=0),
-        )
-        self.fleet = Fleet(folder, config)
+        self.fleet = Fleet(folder, config_in(folder))
         self.a = await self.fleet.add("a")
         for user in ("1", "3"):
             await self.a.has(user)

@@ -9,10 +9,9 @@ import aiohttp
 import pytest
 from contract import keeps_its_word
 from fakes import FakeSystemd, MemoryStore, Messages
-from support import BASE, OVERFLOW, access_for, settled, until
+from support import access_for, config_in, settled, until
 
 from waportd.api.server import ApiServer, make_app
-from waportd.config import Config, PortRange
 from waportd.model import Port, User
 from waportd.shortcuts import ALL
 from waportd.supervisor import Supervisor
@@ -48,19 +47,8 @@ def shortcuts():
 def config(tmp_path, monkeypatch):
     """A configuration whose ports, and engines, are out of everybody's way."""
     monkeypatch.setattr("waportd.config.model.ENGINES", tmp_path / "engines")
-    config = Config()
     (tmp_path / "instances").mkdir()
-    return dataclasses.replace(
-        config,
-        store=dataclasses.replace(config.store, directory=tmp_path),
-        ports=dataclasses.replace(
-            config.ports,
-            base=BASE,
-            range=PortRange(BASE, BASE + 99),
-            overflow=PortRange(OVERFLOW, OVERFLOW + 97),
-        ),
-        limits=dataclasses.replace(config.limits, min_available_memory=0),
-    )
+    return config_in(tmp_path)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 from fakes import MemoryStore
 
 from waportd.api.access import Access
+from waportd.config import Config, PortRange
 from waportd.connect_links import Links
 from waportd.model import User, service_unit, socket_unit
 from waportd.tokens import Tokens
@@ -38,6 +39,22 @@ OVERFLOW = BASE + 100
 """The first port of those who do not get the one they prefer; 98 of them."""
 SPARE = BASE + 198
 """A port that none of them gets."""
+
+
+def config_in(folder):
+    """Return a configuration whose store is in a folder, and whose ports are out of everybody's way."""
+    config = Config()
+    return dataclasses.replace(
+        config,
+        store=dataclasses.replace(config.store, directory=folder),
+        ports=dataclasses.replace(
+            config.ports,
+            base=BASE,
+            range=PortRange(BASE, BASE + 99),
+            overflow=PortRange(OVERFLOW, OVERFLOW + 97),
+        ),
+        limits=dataclasses.replace(config.limits, min_available_memory=0),
+    )
 
 
 def add_engine(config, version, **manifest):
