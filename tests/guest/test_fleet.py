@@ -123,13 +123,26 @@ class FleetHost:
 
     def ports(self):
         """Return the ports of the sessions that live on it, as the kernel says, also where nobody can ask it."""
-        for unified in (cgroups.ROOT, cgroups.ROOT / "unified"):
-            # systemd-nspawn keeps what runs in a machine apart from itself.
-            below = _group(unified) / self.machine.name / "payload/whatsapp.slice"
-            if below.is_dir():
-                groups = [path for path in below.glob("whatsapp@*.service") if _is_populated(path)]
-                return {_port(path.name) for path in groups}
-        return set()
+        groups = (self.group() / "whatsapp.slice").glob("whatsapp@*.service")
+        return {_port(path.name) for path in groups if _is_populated(path)}
+
+    def group(self):
+        """Return the control group of all that runs in it; systemd-nspawn keeps it apart from itself."""
+        below = [
+            _group(unified) / self.machine.name / "payload"
+            for unified in (cgroups.ROOT, cgroups.ROOT / "unified")
+        ]
+        return next((path for path in below if path.is_dir()), below[0])
+
+    @contextlib.contextmanager
+    def stands_still(self):
+        """Have nothing of it run, as a virtual machine that is paused while its clock runs on."""
+        freeze = self.group() / "cgroup.freeze"
+        freeze.write_text("1")
+        try:
+            yield
+        finally:
+            freeze.write_text("0")
 
 
 @functools.cache
@@ -428,6 +441,45 @@ def test_a_host_is_emptied_while_everything_runs_and_taken_into_use_again(settle
         all_are_linked(source)
 
 
+EXPIRED = """
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from waportd.fleet.certificates import Authority
+long_ago = datetime.now(UTC) - timedelta(days=800)
+print(Authority.load(Path("/etc/waportd/fleet")).issue("{name}", ["{address}"], now=long_ago).decode())
+"""
+"""A certificate of two years that has ended, as the first host would have made it."""
+
+
+def test_a_host_whose_certificate_has_expired_keeps_its_lease_and_gets_the_next_one(settled):
+    a = settled[0]
+    owner = next(host for host in settled[1:] if host.ports())
+    before, user = pids(owner), next(iter(owner.users()))
+    expired = a.machine.run(
+        "/usr/bin/python3", "-c", EXPIRED.format(name=owner.name, address=owner.port.address)
+    ).stdout
+    with Lives(settled):
+        began = time.monotonic()
+        owner.machine.run("tee", f"{SETTINGS.rpartition('/')[0]}/host.pem", given=expired)
+        owner.machine.systemctl("reload", "waportd-lease")
+        owner.machine.systemctl("restart", "waportd")
+        until(lambda: a.site.ask("GET", f"/v1/users/{user}").status == 502, "the refusal of the certificate")
+        refused = a.site.ask("GET", f"/v1/users/{user}").json
+        assert (refused["code"], refused["cause"]) == ("host_refused", "expired")
+        found = owner.machine.run("waportctl", "fleet", "doctor", check=False)
+        assert found.returncode == 1
+        assert "the certificate has expired" in found.stdout
+        time.sleep(WHOLE_S)
+        assert owner.holds_lease()
+        assert pids(owner) == before
+        join(a, owner)
+        until(lambda: a.site.ask("GET", f"/v1/users/{user}").status == 200, "the next certificate")
+        assert pids(owner) == before
+        saw = "its sessions run on; calls for its users get a 502 until it has the next one"
+        noted(owner, "the certificate of a host of three has expired", saw, began)
+    assert a.machine.run("waportctl", "fleet", "doctor", check=False).returncode == 0
+
+
 @pytest.mark.thorough
 def test_a_host_that_is_cut_off_from_the_others_alone_runs_on(settled):
     a, *others = settled
@@ -439,6 +491,28 @@ def test_a_host_that_is_cut_off_from_the_others_alone_runs_on(settled):
         for other in others:
             a.port.heal(other.port.address)
     assert (pids(*settled), owners(*settled)) == (before, where)
+
+
+@pytest.mark.thorough
+def test_a_host_that_stood_still_for_too_long_kills_its_sessions_at_once(settled):
+    """Others run its users by then. Only the clock shows it: no call of its own has failed."""
+    all_are_linked(*settled)
+    paused = max(settled, key=lambda host: len(host.ports()))
+    others = [host for host in settled if host is not paused]
+    began = time.monotonic()
+    with paused.stands_still():
+        until(lambda: len(owners(*others)) == USERS, "all users on the others")
+        all_are_linked(*others)
+    resumed = time.monotonic()
+    while paused.ports():
+        assert time.monotonic() - resumed < 1.0, "its sessions run on"
+        time.sleep(0.005)
+    overlap = time.monotonic() - resumed
+    until(paused.holds_lease, "the next lease")
+    until(lambda: paused.users() == {}, "the loss")
+    assert paused.ports() == set()
+    saw = f"its users run on the others; its own sessions are dead {1000 * overlap:.0f} ms after it continues"
+    noted(paused, "a host of three stands still until its users are taken", saw, began)
 
 
 @pytest.mark.thorough
