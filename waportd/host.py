@@ -50,6 +50,24 @@ class Member:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Figures:
+    """A fleet in numbers, as one of its hosts sees it."""
+
+    hosts: Mapping[str, int]
+    """How many are ``active``, ``draining`` and ``silent``."""
+    has_lease: bool
+    """This host holds its lease."""
+    is_settled: bool
+    """Users may be started, made and moved."""
+    certificate_ends_at: float | None
+    """Seconds since the epoch."""
+    logins: Mapping[str, int]
+    """Those of this host's linked users by their copies on other hosts: ``enough``, ``few``, ``none``."""
+    coming: int
+    """Users who belong to this host, and are not there yet."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class HostCall:
     """A call of the daemon of another host."""
 
@@ -87,6 +105,9 @@ class Fleet(Protocol):
 
     async def members(self) -> list[Member]:
         """Return the hosts that have not left, by name. Raises WaportdError where nothing is known yet."""
+
+    def figures(self) -> Figures | None:
+        """Return the fleet in numbers; None where nothing is known yet."""
 
     async def drain(self, host: str) -> None:
         """Have a host give its users to others, and take no new ones. Raises WaportdError."""

@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 from waportd import __version__
 from waportd.alarms import SHARED, Alarm
 from waportd.capacity import Capacity
-from waportd.model import SIZES, UNDELIVERED_S, ProcessState, SessionState, Usage, User, Webhook
+from waportd.host import Figures
+from waportd.model import ELSEWHERE, SIZES, UNDELIVERED_S, ProcessState, SessionState, Usage, User, Webhook
 from waportd.registry import Instance
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -127,6 +128,8 @@ class Snapshot:
     open_requests: int
     per_user: bool
     """Whether each user has series of its own."""
+    fleet: Figures | None = None
+    """None on a host on its own."""
 
 
 def render(metrics: Metrics, snapshot: Snapshot) -> bytes:
@@ -134,6 +137,34 @@ def render(metrics: Metrics, snapshot: Snapshot) -> bytes:
     everything = CollectorRegistry()
     everything.register(_Everything(metrics, snapshot))
     return prometheus_client.generate_latest(everything)
+
+
+def _fleet(fleet: Figures) -> Iterator[Metric]:
+    hosts = GaugeMetricFamily("waportd_fleet_hosts", "Hosts of the fleet, by state.", labels=["state"])
+    for state, count in fleet.hosts.items():
+        hosts.add_metric([state], count)
+    yield hosts
+    yield GaugeMetricFamily("waportd_fleet_lease_held", "1 while this host holds its lease.", fleet.has_lease)
+    yield GaugeMetricFamily(
+        "waportd_fleet_settled", "1 while users may be started, made and moved.", fleet.is_settled
+    )
+    if fleet.certificate_ends_at is not None:
+        yield GaugeMetricFamily(
+            "waportd_fleet_certificate_expiry_timestamp_seconds",
+            "When the certificate of this host ends.",
+            fleet.certificate_ends_at,
+        )
+    logins = GaugeMetricFamily(
+        "waportd_fleet_logins",
+        "Logins of this host's users, by their copies on other hosts.",
+        labels=["copies"],
+    )
+    for copies, count in fleet.logins.items():
+        logins.add_metric([copies], count)
+    yield logins
+    yield GaugeMetricFamily(
+        "waportd_fleet_coming_users", "Users who come to this host, and are not there yet.", fleet.coming
+    )
 
 
 class _Everything(Collector):
@@ -150,6 +181,8 @@ class _Everything(Collector):
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
         yield from self._of_all()
+        if self._snapshot.fleet is not None:
+            yield from _fleet(self._snapshot.fleet)
         if self._snapshot.per_user:
             yield from self._of_each()
 
@@ -163,7 +196,7 @@ class _Everything(Collector):
         servers = GaugeMetricFamily(
             "waportd_servers", "Servers by the state of their process.", labels=["state"]
         )
-        for state in set(ProcessState) - {ProcessState.UNREACHABLE}:
+        for state in set(ProcessState) - ELSEWHERE:
             servers.add_metric([state], processes[state])
         yield servers
         counted = collections.Counter(

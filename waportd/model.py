@@ -97,6 +97,8 @@ class ProcessState(enum.StrEnum):
     """The user comes to a host, and the login is not there yet."""
 
 
+ELSEWHERE: Final = {ProcessState.UNREACHABLE, ProcessState.MOVING}
+"""States that no server of this host is in."""
 AT_REST: Final = {ProcessState(state) for state in CONTRACT["at_rest"]}
 """States in which no server runs, and none is about to within moments."""
 

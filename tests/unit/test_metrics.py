@@ -16,8 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from waportd.alarms import SHARED, Alarm
 from waportd.capacity import MEMORY_PER_SESSION, Capacity, measure
 from waportd.config import Limits
+from waportd.host import Figures
 from waportd.metrics import Metrics, Snapshot, render
 from waportd.model import (
+    ELSEWHERE,
     Assignment,
     Missing,
     Port,
@@ -118,6 +120,9 @@ EVERYTHING = snapshot(
         instance(3, ProcessState.CRASH_LOOP),
     ],
     {User("1"): Usage(memory=100, cpu=2.0), User("2"): Usage(memory=50, cpu=1.0)},
+    fleet=Figures(
+        {"active": 2, "draining": 0, "silent": 1}, True, True, 1.8e9, {"enough": 1, "few": 2, "none": 0}, 3
+    ),
 )
 
 
@@ -135,12 +140,19 @@ def test_what_holds_is_reported(metrics):
     told = samples(render(metrics, EVERYTHING))
     assert told["waportd_users",] == 3
     assert told["waportd_linked_users",] == 1
-    here = set(ProcessState) - {ProcessState.UNREACHABLE}
+    here = set(ProcessState) - ELSEWHERE
     assert {state: told["waportd_servers", state] for state in here} == {
         **dict.fromkeys(here, 0), ProcessState.RUNNING: 2, ProcessState.CRASH_LOOP: 1,
     }  # fmt: skip
     assert {state for state in SessionState if told["waportd_sessions", state]} == {"ready", "qr"}
     assert told["waportd_servers_memory_bytes",] == 150
+    assert {state: told["waportd_fleet_hosts", state] for state in ("active", "draining", "silent")} == {
+        "active": 2, "draining": 0, "silent": 1,
+    }  # fmt: skip
+    assert (told["waportd_fleet_lease_held",], told["waportd_fleet_settled",]) == (1, 1)
+    assert told["waportd_fleet_logins", "few"] == 2
+    assert told["waportd_fleet_coming_users",] == 3
+    assert b"waportd_fleet" not in render(metrics, snapshot())
     assert told["waportd_servers_cpu_seconds_total",] == 1.5
     assert told["waportd_webhook_queue_length",] == 4
     assert told["waportd_webhook_undelivered",] == told["waportd_user_webhook_undelivered", "1"] == 3
@@ -352,6 +364,11 @@ ALARMS = {
     "WaportdLargeLogin": 'waportd_user_storage_bytes{user="1", kind="login", instance="a"} 2000000000x60',
     "WaportdOldSnapshot": 'waportd_user_snapshot_age_seconds{user="1", instance="a"} 4000x60; '
     'waportd_user_session_ready{user="1", instance="a"} 1x60',
+    "WaportdHostSilent": 'waportd_fleet_hosts{state="silent", instance="a"} 1x60; '
+    'waportd_fleet_hosts{state="silent", instance="b"} 1x60',
+    "WaportdNoLease": 'waportd_fleet_lease_held{instance="a"} 0x60',
+    "WaportdLoginsInFewPlaces": 'waportd_fleet_logins{copies="few", instance="a"} 1x60',
+    "WaportdCertificateEnds": 'waportd_fleet_certificate_expiry_timestamp_seconds{instance="a"} 1000x120',
     "WaportdNoRoom": 'waportd_room_sessions{instance="a"} 2x60',
     "WaportdWebhookStuck": 'waportd_webhook_stuck{instance="a"} 2x60',
     "WaportdMessagesUndelivered": 'waportd_webhook_undelivered{instance="a"} 1x60',

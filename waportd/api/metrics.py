@@ -55,6 +55,7 @@ async def show(request: web.Request) -> web.Response:
         warm_answers=request.app["response_cache"].answered,
         open_requests=request.app["traffic"].open,
         per_user=supervisor.metrics_per_user,
+        fleet=supervisor.fleet.figures() if supervisor.fleet else None,
     )
     body = await asyncio.to_thread(render, supervisor.metrics, snapshot)
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

@@ -14,7 +14,7 @@ from waportd.config import Bus, Config
 from waportd.connect_links import Links
 from waportd.daemon import DEFAULT_CONFIG, Daemon
 from waportd.errors import WaportdError
-from waportd.fleet import addresses, holdings
+from waportd.fleet import addresses, enrolment, holdings
 from waportd.fleet.agent import Agent
 from waportd.fleet.boot_clock import BootClock
 from waportd.fleet.chunks import FleetKeys
@@ -96,7 +96,14 @@ class FleetDaemon(Daemon):
         )
         self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
         self._identity = Identity.load(settings.folder, settings.name)
-        self._others = Others(self._identity, engine, lambda: self._host.follower.state, self._is_coming)
+        self._others = Others(
+            self._identity,
+            engine,
+            lambda: self._host.follower.state,
+            self._is_coming,
+            copies=settings.copies if settings.snapshots == PEERS else 0,
+            certificate_ends_at=enrolment.installed(settings.folder).ends_at,
+        )
         stack.push_async_callback(self._others.close)
         self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s, self._others)
         if settings.snapshots == PEERS:

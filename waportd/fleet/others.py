@@ -16,12 +16,13 @@ from yarl import URL
 from waportd.errors import HostRefused, HostSilent
 from waportd.fleet import addresses, administration, placement
 from waportd.fleet.callers import Callers
+from waportd.fleet.coverage import coverage
 from waportd.fleet.engine import Engine, EngineUnavailable, Host, HostState, Row, State
 from waportd.fleet.identity import Identity
 from waportd.fleet.peer_calls import CALL_S
 from waportd.fleet.peer_faults import fault, silence
 from waportd.fleet.record import assignment_of
-from waportd.host import HostCall, Member
+from waportd.host import Figures, HostCall, Member
 from waportd.model import Assignment, Port, User
 from waportd.relay import Upload
 
@@ -58,13 +59,19 @@ class Others:
         engine: Engine,
         newest: Callable[[], State | None],
         is_new: Callable[[Row], bool],
+        *,
+        copies: int = 0,
+        certificate_ends_at: float | None = None,
     ) -> None:
         """Speak with the identity of this host. An event loop has to run.
 
         ``newest`` returns the newest state of the fleet; None until the engine was read for the first time. ``is_new``
-        returns whether the user of a row of this host is not there yet.
+        returns whether the user of a row of this host is not there yet. ``copies`` is on how many other hosts each login
+        should be.
         """
         self._engine = engine
+        self._copies = copies
+        self._certificate_ends_at = certificate_ends_at
         self.name = identity.name
         self._newest = newest
         self._is_new = is_new
@@ -127,6 +134,22 @@ class Others:
             for host in sorted(state.hosts, key=lambda each: each.name)
             if host.state is not HostState.LEFT
         ]
+
+    def figures(self) -> Figures | None:
+        """Return the fleet in numbers."""
+        if (state := self._newest()) is None:
+            return None
+        members = [host for host in state.hosts if host.state is not HostState.LEFT]
+        counted = Counter(str(host.state) if host.alive else "silent" for host in members)
+        found = coverage(state, self.name, self._copies)
+        return Figures(
+            hosts={name: counted[name] for name in ("active", "draining", "silent")},
+            has_lease=any(host.name == self.name and host.alive for host in members),
+            is_settled=state.settled,
+            certificate_ends_at=self._certificate_ends_at,
+            logins={"enough": len(found.enough), "few": len(found.few), "none": len(found.none)},
+            coming=len(self._coming()),
+        )
 
     # What an administrator orders
 

@@ -153,6 +153,19 @@ class TestHosts:
         assert (await b.call("GET", "/v1/hosts/a", 404))["code"] == "unknown_host"
 
 
+async def test_the_metrics_of_a_host_have_the_fleet(fleet, a, b):
+    fleet.coming("9", b)
+    fleet.describe("b", alive=False)
+    async with b.api.get("/metrics") as answer:
+        told = (await answer.text()).splitlines()
+    assert 'waportd_fleet_hosts{state="silent"} 1.0' in told
+    assert 'waportd_fleet_hosts{state="draining"} 1.0' in told
+    assert "waportd_fleet_lease_held 0.0" in told
+    assert "waportd_fleet_coming_users 1.0" in told
+    assert 'waportd_fleet_logins{copies="none"} 1.0' in told
+    assert 'waportd_servers{state="moving"}' not in "".join(told)
+
+
 class TestAdministration:
     async def test_a_host_is_drained_and_activated_from_any_host(self, fleet, a, b):
         drained = await a.call("POST", "/v1/hosts/b/drain")

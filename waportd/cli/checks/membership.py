@@ -16,6 +16,7 @@ from waportd.config import Config
 from waportd.errors import WaportdError
 from waportd.fleet import addresses, enrolment
 from waportd.fleet.certificates import WARN_DAYS
+from waportd.fleet.coverage import coverage
 from waportd.fleet.engine import HostState, State
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.identity import HOST_FILE, NEW_BUNDLE
@@ -189,7 +190,8 @@ def _place(address: str, program: int) -> str:
 
 def _copies(settings: Settings, state: State) -> Findings:
     """Check whether each login of this host's users is on as many other hosts as it should be."""
-    linked = [row for row in state.rows if row.host == settings.name and row.document.get("linked")]
+    found = coverage(state, settings.name, settings.copies if settings.snapshots == PEERS else 0)
+    linked = len(found.enough) + len(found.few) + len(found.none)
     if not settings.snapshots:
         if linked:
             yield warn(
@@ -197,25 +199,18 @@ def _copies(settings: Settings, state: State) -> Findings:
                 "`snapshots: peers` in fleet.yaml, on all hosts",
             )
         return
-    never = [row.user for row in linked if row.snapshot is None]
-    if never:
+    if found.none:
         yield warn(
-            f"the logins of these users are on no other host yet: {_users(never)}",
+            f"the logins of these users are on no other host yet: {_users(found.none)}",
             "wait for some minutes; then `journalctl -u waportd` says why",
         )
-    if settings.snapshots != PEERS:
-        return
-    others = [host for host in state.hosts if host.name != settings.name and host.state is not HostState.LEFT]
-    wanted = min(settings.copies, len(others))
-    alive = {host.name for host in others if host.alive}
-    few = [row.user for row in linked if row.snapshot and len(alive & set(row.copies)) < wanted]
-    if few:
+    if found.few:
         yield warn(
-            f"the logins of these users are on fewer than {wanted} other hosts that are up: {_users(few)}",
+            f"the logins of these users are on fewer than {found.wanted} other hosts that are up: {_users(found.few)}",
             "other hosts get them within three minutes; after that `journalctl -u waportd` says why not",
         )
-    elif linked and not never:
-        yield ok(f"each of {len(linked)} logins is on {wanted} other hosts")
+    elif linked and found.wanted and not found.none:
+        yield ok(f"each of {linked} logins is on {found.wanted} other hosts")
 
 
 def _webhooks(config: Config, state: State) -> Findings:
@@ -244,6 +239,6 @@ def _leads_nowhere(url: str) -> bool:
     return True
 
 
-def _users(users: list[str]) -> str:
+def _users(users: Collection[str]) -> str:
     more = len(users) - _NAMED
     return ", ".join(sorted(users)[:_NAMED]) + (f" and {more} more" if more > 0 else "")
