@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import dataclasses
+import functools
 import gc
 import json
 import statistics
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +21,7 @@ from bench import place
 from bench.measure import Row, at_most, rest, row, value_at_most
 from waportd.fleet import engine
 from waportd.fleet.etcd import Etcd
+from waportd.fleet.follower import PROBE_S
 from waportd.fleet.record import document_of
 from waportd.fleet.timing import Timing
 from waportd.model import Assignment, Port, User
@@ -150,16 +153,21 @@ async def _load(url: str, pid: int, users: int, seconds: float) -> float:
             )
         )
 
-    async def keep(number: int) -> None:
-        """Do what a keeper does, and what its daemon asks beside."""
-        await asyncio.sleep(timing.renew_s * number / HOSTS)
+    async def again(period_s: float, number: int, call: Callable[[], Awaitable[object]]) -> None:
+        """Make a call again and again, as many hosts do that did not begin together."""
+        await asyncio.sleep(period_s * number / HOSTS)
         while True:
-            await keepers[number].renewed(leases[number])
-            await keepers[number].epoch()
-            await asyncio.sleep(timing.renew_s)
+            began = time.perf_counter()
+            await call()
+            await asyncio.sleep(max(0.0, began + period_s - time.perf_counter()))
 
-    tasks = [asyncio.create_task(keep(number)) for number in range(HOSTS)]
-    await asyncio.sleep(timing.renew_s)
+    tasks = []
+    for number, keeper in enumerate(keepers):
+        renew = functools.partial(keeper.renewed, leases[number])
+        tasks.append(asyncio.create_task(again(timing.renew_s, number, renew)))
+        # What the daemon asks beside.
+        tasks.append(asyncio.create_task(again(PROBE_S, number, keeper.epoch)))
+    await asyncio.sleep(max(timing.renew_s, PROBE_S))
     process = psutil.Process(pid)
     before, began = process.cpu_times(), time.perf_counter()
     await asyncio.sleep(seconds)

@@ -11,12 +11,12 @@ import time
 
 import aiohttp
 import pytest
-from engine_contract import SLACK_S, TTL_S, EngineContract, row
+from engine_contract import SLACK_S, TTL_S, EngineContract, host, row
 from etcd_site import AMPLE_S, site_on
 from testbed import etcd
 from testbed.ports import free_port
 
-from waportd.fleet.engine import EngineUnavailable, LeaseLost, Reset, Unsettled
+from waportd.fleet.engine import EngineUnavailable, HostState, LeaseLost, Reset, Unsettled
 
 LIMIT_S = 2.0
 """Seconds that a call takes at most, where a test waits for the end of that."""
@@ -50,6 +50,26 @@ async def site(three):
     """Three members, all of which are there again after the test."""
     async with site_on(three) as site:
         yield site
+
+
+async def test_who_renews_knows_the_hosts_as_they_are(single):
+    async with site_on(single) as site:
+        fleet = await site.fleet("a")
+        engine, lease = site.engine(), fleet.leases["a"]
+
+        async def names():
+            return {host.name: str(host.state) for host in await engine.renewed(lease)}
+
+        assert await names() == {}
+        first = await fleet.engine.describe(host("a"))
+        assert await names() == await names() == {"a": "active"}
+        await fleet.engine.describe(dataclasses.replace(first, state=HostState.DRAINING))
+        assert await names() == {"a": "draining"}
+        saved = site.save()
+        await fleet.engine.describe(host("b"))
+        assert await names() == await names() == {"a": "draining", "b": "active"}
+        site.restore(saved)
+        assert await names() == {"a": "draining"}
 
 
 async def test_what_alarms_etcd_has_raised_is_known(single):

@@ -22,8 +22,11 @@ log = logging.getLogger(__name__)
 
 RETRY_S: Final = 1.0
 """Seconds from a failure to the next try."""
-_PROBE_S: Final = GAP_S / 3
-"""Seconds between two questions whether the engine is there: in a quiet fleet nothing else is heard of it."""
+PROBE_S: Final = GAP_S / 2
+"""Seconds between two questions whether the engine is there: in a quiet fleet nothing else is heard of it.
+
+An answer takes three seconds at most, and one that fails is noted at once: so the contact does not count as lost.
+"""
 
 
 class Follower:
@@ -107,7 +110,7 @@ class Follower:
 
     async def _probe(self) -> NoReturn:
         while True:
-            await asyncio.sleep(_PROBE_S)
+            await asyncio.sleep(PROBE_S)
             try:
                 epoch = await self._engine.epoch()
             except EngineUnavailable as error:

@@ -70,6 +70,16 @@ FAILED_S: Final = 600
 _ALARM: Final = re.compile(r"alarm:(\w+)")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Hosts:
+    """The list of hosts, as it is until one is changed."""
+
+    cluster: str
+    revision: int
+    """At which it was read."""
+    hosts: list[Host]
+
+
 class Etcd(Engine):
     """The engine. Make it within the event loop. Nothing is sent before the first call."""
 
@@ -94,6 +104,7 @@ class Etcd(Engine):
         self._transactions = Transactions(self._gateway, self._keys)
         self._checked: Lease | None = None
         """The last lease that was renewed, and that its host held then."""
+        self._known_hosts: _Hosts | None = None
 
     async def alarms(self) -> frozenset[str]:
         """Return the alarms that etcd has raised, such as NOSPACE. Raises EngineUnavailable."""
@@ -142,11 +153,25 @@ class Etcd(Engine):
 
     async def _read_held(self, lease: Lease, deadline: float) -> list[Host]:
         """Return the list of hosts. Raises LeaseLost unless most members of etcd say that a host holds this lease."""
-        ranges = [{"key": self._keys.encode(lease_key(lease.host))}, self._keys.below("hosts/")]
-        _, (leases, hosts) = await self._transactions.read_ranges(ranges, deadline)
+        own = {"key": self._keys.encode(lease_key(lease.host))}
+        known, unless = self._known_hosts, None
+        if known is not None:
+            # The list is most of the answer, and rarely another one.
+            unless = self._keys.none_since("hosts/", known.revision)
+        answer, (leases, *changed) = await self._transactions.read_ranges(
+            [own, self._keys.below("hosts/")], deadline, unless=unless, then=[own]
+        )
         if not _is_held(lease, {one.key: one for one in leases}):
             raise _lease_lost(lease)
-        return [host_of(one) for one in hosts]
+        revision, cluster = int(answer["header"]["revision"]), cluster_of(answer)
+        if changed:
+            known = _Hosts(cluster, revision, [host_of(one) for one in changed[0]])
+        elif known is None or known.cluster != cluster or revision < known.revision:
+            # What was restored from a backup counts otherwise.
+            self._known_hosts = None
+            return await self._read_held(lease, deadline)
+        self._known_hosts = known
+        return known.hosts
 
     async def release(self, lease: Lease) -> None:
         """Give a lease up, which may be lost already."""

@@ -91,6 +91,10 @@ class Keys:
         """Return the condition that a key has not changed since a revision; 0 where it did not exist."""
         return self._compare(key, "MOD", mod_revision=str(revision))
 
+    def none_since(self, key: str, revision: int) -> Part:
+        """Return the condition that none of the keys which begin with that was written after a revision."""
+        return {**self.below(key), "target": "MOD", "result": "LESS", "mod_revision": str(revision + 1)}
+
     def holds(self, key: str, value: Mapping[str, Any]) -> Part:
         """Return the condition that a key has exactly that value."""
         return self._compare(key, "VALUE", value=_encode(_json(value)))

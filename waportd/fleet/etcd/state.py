@@ -26,7 +26,7 @@ async def read_state(transactions: Transactions, keys: Keys, deadline: float) ->
 
 async def _read(transactions: Transactions, keys: Keys, deadline: float) -> State:
     parts = ("hosts/", "leases/", "deleted/", "orders/", "facts/", "confirmed/", EPOCH)
-    answer, found = await transactions.read_ranges(map(keys.below, parts), deadline)
+    answer, found = await transactions.read_ranges([keys.below(part) for part in parts], deadline)
     hosts, leases, deleted, orders, facts, confirmed, settled = found
     revision, epoch = int(answer["header"]["revision"]), cluster_of(answer)
     transactions.enter(epoch)

@@ -85,12 +85,20 @@ class Transactions:
         return (await self.transact({}, [], deadline, also=list(keys))).found
 
     async def read_ranges(
-        self, ranges: Iterable[Mapping[str, Any]], deadline: float
+        self,
+        ranges: Sequence[Mapping[str, Any]],
+        deadline: float,
+        *,
+        unless: Part | None = None,
+        then: Sequence[Mapping[str, Any]] = (),
     ) -> tuple[Answer, list[list[Stored]]]:
-        """Return an answer with some ranges as they are at its revision, and what is in each."""
-        answer = await self.ask(
-            "v3/kv/txn", {"success": [{"request_range": one} for one in ranges]}, deadline
-        )
+        """Return an answer with some ranges at its revision, and what is in each; ``then`` others, if ``unless`` holds."""
+        wanted = [{"request_range": one} for one in ranges]
+        body: dict[str, Any] = {"success": wanted}
+        if unless is not None:
+            others = [{"request_range": one} for one in then]
+            body = {"compare": [unless], "success": others, "failure": wanted}
+        answer = await self.ask("v3/kv/txn", body, deadline)
         found = [response["response_range"].get("kvs", ()) for response in answer["responses"]]
         return answer, [[self._keys.read(entry) for entry in entries] for entries in found]
 
