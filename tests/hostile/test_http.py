@@ -290,7 +290,7 @@ def test_no_body_is_answered_with_a_failure_of_ours_or_repeated(daemon, data):
     operation = data.draw(st.sampled_from(WITH_BODY))
     body = json.dumps(data.draw(bodies(operation))).encode()
     wait = b"?wait=none" if any(one.name == "wait" for one in operation.parameters) else b""
-    path = operation.path.format(user="1", id="0" * 12, number="1").encode() + wait
+    path = operation.path.format(user="1", id="0" * 12, number="1", host="a").encode() + wait
     head = b"%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     answer = ask(daemon, head % (operation.method.encode(), path, len(body)) + body)
     [status] = statuses(answer)
