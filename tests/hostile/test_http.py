@@ -257,6 +257,7 @@ GOOD = {
     "phone": "5511999990000",
     "code": "ABCD-EFGH",
     "port": BASE + 5,
+    "host": "a",
 }
 """A value of each member that a body may have; a new member needs one here."""
 ODD = st.sampled_from(
