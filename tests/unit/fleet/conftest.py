@@ -1,8 +1,19 @@
-"""The same few inputs each time, however slow the machine."""
+"""The same few inputs each time, however slow the machine; and hosts of a fleet as web apps see them."""
 
+import pytest
 from hypothesis import HealthCheck, settings
+from two_hosts import Fleet
 
 settings.register_profile(
     "fleet", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fleet")
+
+
+@pytest.fixture
+async def fleet(tmp_path, config, monkeypatch):
+    """A fleet without hosts, whose daemons end quickly."""
+    monkeypatch.setattr("waportd.api.server.IDLE_DRAIN_S", 0.05)
+    fleet = Fleet(tmp_path, config)
+    yield fleet
+    await fleet.close()

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 
 import pytest
-from two_hosts import Fleet
 
 from waportd.api import elsewhere
 from waportd.api.problems import FLEET_CODES
@@ -14,14 +13,6 @@ from waportd.fleet.engine import Conflict, EngineUnavailable, HostState, LeaseLo
 from waportd.fleet.host import Leaving
 from waportd.model import User
 from waportd.tokens import Kind
-
-
-@pytest.fixture
-async def fleet(tmp_path, config, monkeypatch):
-    monkeypatch.setattr("waportd.api.server.IDLE_DRAIN_S", 0.05)
-    fleet = Fleet(tmp_path, config)
-    yield fleet
-    await fleet.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import dataclasses
 
 import pytest
 from support import Events
-from two_hosts import Fleet
 
 from waportd.api import fleet_events
 from waportd.fleet.engine import HostState
@@ -14,15 +13,12 @@ from waportd.tokens import Kind
 
 
 @pytest.fixture
-async def fleet(tmp_path, config, monkeypatch):
-    monkeypatch.setattr("waportd.api.server.IDLE_DRAIN_S", 0.05)
+def fleet(fleet, monkeypatch):
     monkeypatch.setattr("waportd.api.events.PIECE_PAUSE_S", 0.01)
     monkeypatch.setattr(fleet_events, "LOOK_S", 0.05)
     monkeypatch.setattr(fleet_events, "RETRY_S", 0.05)
     monkeypatch.setattr(fleet_events, "ANSWER_S", 0.5)
-    fleet = Fleet(tmp_path, config)
-    yield fleet
-    await fleet.close()
+    return fleet
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from aiohttp import web
 from certified import STRANGER
 from support import Events, until
 from talking import identity
-from two_hosts import Fleet
 
 from waportd.api import forward, host_door
 from waportd.fleet import addresses
@@ -24,24 +23,10 @@ from waportd.tokens import Kind
 DONE = b"HTTP/1.1 204 No Content\r\n\r\n"
 KNOWN = b"HTTP/1.1 304 Not Modified\r\n\r\n"
 
-pytestmark = pytest.mark.usefixtures("quick_end")
-
 
 def descriptors():
     """Return how many this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-@pytest.fixture
-def quick_end(monkeypatch):
-    monkeypatch.setattr("waportd.api.server.IDLE_DRAIN_S", 0.05)
-
-
-@pytest.fixture
-async def fleet(tmp_path, config):
-    fleet = Fleet(tmp_path, config)
-    yield fleet
-    await fleet.close()
 
 
 @pytest.fixture
