@@ -59,12 +59,16 @@ class FleetTokens(Tokens):
 
         Raises EngineUnavailable where only this host knows it yet: the others know it as soon as the engine answers.
         """
-        # Before anything is waited for: a look meanwhile must not take it for one that is new here.
-        self._deleted.add(identifier)
+        is_known = identifier in self._tokens
+        if is_known:
+            # Before anything is waited for: a look meanwhile must not take it for one that is new here.
+            self._deleted.add(identifier)
         try:
             await super().revoke(identifier)
         except BaseException:
-            self._deleted.discard(identifier)
+            # One that was deleted before stays so.
+            if is_known:
+                self._deleted.discard(identifier)
             raise
         await self._note(identifier, deleted=True)
         try:

@@ -154,6 +154,20 @@ class TestTokens:
         await fleet.look()
         assert names(a) == names(b) == []
 
+    async def test_one_that_is_deleted_twice_does_not_come_back(self, fleet, a, b):
+        made, text = await a.tokens.create("web app", None)
+        await fleet.look()
+        a.way.away = True
+        with pytest.raises(EngineUnavailable):
+            await a.tokens.revoke(made.id)
+        # As who was answered with a failure does.
+        with pytest.raises(UnknownToken):
+            await a.tokens.revoke(made.id)
+        a.way.away = False
+        await fleet.look()
+        assert a.tokens.recognise(text) is None
+        assert names(a) == names(b) == []
+
     @pytest.mark.parametrize("way", [GOING, COMING])
     async def test_none_is_left_where_its_maker_got_none(self, fleet, a, b, way):
         a.way.faults["write", way] = unanswered
