@@ -103,6 +103,9 @@ class Fleet(Protocol):
     def place(self, user: User, unfit: Collection[str]) -> str:
         """Return the host for a new user, but none that is ``unfit``: this one where no other has more to give."""
 
+    def lives(self) -> Mapping[str, bool]:
+        """Return of each host that has not left whether it holds its lease; of none where nothing is known yet."""
+
     async def members(self) -> list[Member]:
         """Return the hosts that have not left, by name. Raises WaportdError where nothing is known yet."""
 

@@ -20,10 +20,11 @@ from aiohttp import web
 from waportd.api import documents, elsewhere
 from waportd.api.access import of_this_host
 from waportd.api.documents import UserDocument
+from waportd.api.passing import FOREVER_S
 from waportd.api.sse import text_of, written
 from waportd.change_log import Change, ChangeLog
 from waportd.concurrency import Background
-from waportd.errors import HostRefused, HostSilent, WaportdError
+from waportd.errors import HostRefused, HostSilent
 from waportd.host import Fleet, HostCall
 from waportd.model import Assignment, User
 from waportd.registry import Registry
@@ -42,7 +43,6 @@ RETRY_S: Final = 1.0
 _SILENCE_S: Final = 40.0
 """Seconds without a byte after which a stream counts as dead: a host sends a comment every 15 s."""
 _AT_ONCE: Final = 50
-_FOREVER_S: Final = 1e9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class FleetLog(ChangeLog[Shown]):
         try:
             self._background.run(self._follow_this_host(), "follow this host")
             while True:
-                await self._look()
+                self._look()
                 await asyncio.sleep(LOOK_S if self.is_whole else 0.1)
         finally:
             await self._background.close()
@@ -175,7 +175,7 @@ class FleetLog(ChangeLog[Shown]):
                 await asyncio.sleep(0)
             else:
                 self._whole.add(name)
-                await registry.wait_for_change(known, _FOREVER_S)
+                await registry.wait_for_change(known, FOREVER_S)
         self.release()
 
     async def _follow(self, host: str) -> NoReturn:
@@ -215,10 +215,8 @@ class FleetLog(ChangeLog[Shown]):
     def _take(self, host: str, user: User, text: str) -> None:
         """Show what a host says of a user."""
         before = self._shown.get(user)
-        if before is not None and before.said and before.host not in {host, ""}:
-            owner = self._fleet.owners().get(user)
-            if owner == before.host:
-                return  # the user has just gone there, and this host does not know it yet
+        if before is not None and before.said and before.host == self._fleet.owners().get(user) != host:
+            return  # the user has just gone there, and this host does not know it yet
         self._show(user, Shown(host, text, said=True))
 
     def _let_go(self, host: str, user: User) -> None:
@@ -249,13 +247,11 @@ class FleetLog(ChangeLog[Shown]):
 
     # What the fleet knows
 
-    async def _look(self) -> None:
+    def _look(self) -> None:
         """Follow the hosts that there are now, and show what none of them does."""
         now = asyncio.get_running_loop().time()
-        owners = self._fleet.owners()
-        try:
-            alive = {member.name: member.alive for member in await self._fleet.members()}
-        except WaportdError:
+        owners, alive = self._fleet.owners(), self._fleet.lives()
+        if not alive:
             return  # nothing is known yet
         others = {*alive, *owners.values()} - {self._fleet.name}
         for host in self._whole & others:

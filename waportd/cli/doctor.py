@@ -21,8 +21,8 @@ COMMANDS = Commands()
     "check everything that waportd needs, and say how to fix it",
     """
     Checks the configuration, programs, systemd, the service, users, memory, disk and the way to WhatsApp; on a host of
-    a fleet also certificate, engine, lease and logins. For what is wrong it shows a command or a change that fixes it. It changes nothing, and needs no daemon; run it as root to
-    check all. Exit status 0: nothing failed, though there may be warnings. Exit status 1: something failed.
+    a fleet also certificate, engine, lease and logins. For what is wrong it shows a command or a change that fixes it.
+    It changes nothing, and needs no daemon; run it as root to check all. Exit status 0: nothing failed, though there may be warnings. Exit status 1: something failed.
 
     With --upstream, it only checks WhatsApp's page: it loads the page in a browser of its own without a login, up to a
     code that nobody scans. Its exit statuses are special: 0 the page is as it is known, 1 some features are affected,

@@ -14,9 +14,7 @@ _LIST: Final = "`waportctl fleet status` lists them"
 
 def member(state: State, name: str) -> Host:
     """Return a host of the fleet. Raises UnknownHost, and Conflict where it has left."""
-    host = next((each for each in state.hosts if each.name == name), None)
-    if host is None:
-        raise UnknownHost(f"there is no host {name}", hint=_LIST)
+    host = _host(state, name)
     if host.state is HostState.LEFT:
         raise Conflict(
             f"{name} has left the fleet", hint="`waportctl fleet join` on it brings it back", cause="left"
@@ -48,8 +46,8 @@ def due(state: State, name: str) -> Drain:
     return drains.due(name, state, at_once=len(state.rows) + 1, under_way={})
 
 
-async def drain(engine: Engine, name: str) -> State:
-    """Have a host give its users to others, and try again with those who did not leave; return what that was decided upon.
+async def drain(engine: Engine, name: str) -> None:
+    """Have a host give its users to others, and try again with those who did not leave.
 
     Raises UnknownHost, Conflict, HostSilent, EngineUnavailable.
     """
@@ -60,7 +58,6 @@ async def drain(engine: Engine, name: str) -> State:
         given = state.order_of(row)
         if row.host == name and given and given.failed:
             await engine.order(dataclasses.replace(given, host=name, failed=None))
-    return state
 
 
 async def activate(engine: Engine, name: str) -> None:
@@ -70,9 +67,7 @@ async def activate(engine: Engine, name: str) -> None:
 
 async def evict(engine: Engine, name: str) -> None:
     """Remove a host that is off for good. Raises UnknownHost, Conflict where it is alive, EngineUnavailable."""
-    host = next((each for each in (await engine.state()).hosts if each.name == name), None)
-    if host is None:
-        raise UnknownHost(f"there is no host {name}", hint=_LIST)
+    host = _host(await engine.state(), name)
     if host.alive:
         raise Conflict(
             f"host {name} holds its lease: it is alive",
@@ -107,6 +102,13 @@ async def give(engine: Engine, state: State, row: Row, host: str) -> Order:
     """Order the user of a row to a host, upon a state. Raises Conflict, EngineUnavailable."""
     known = state.orders.get(row.user)
     return await engine.order(Order(row.user, host, row.token, revision=known.revision if known else 0))
+
+
+def _host(state: State, name: str) -> Host:
+    host = next((each for each in state.hosts if each.name == name), None)
+    if host is None:
+        raise UnknownHost(f"there is no host {name}", hint=_LIST)
+    return host
 
 
 async def _set_state(engine: Engine, host: Host, wanted: HostState) -> None:

@@ -116,6 +116,10 @@ class Others:
         except placement.NoRoom:
             return self.name
 
+    def lives(self) -> Mapping[str, bool]:
+        """Return of each host that has not left whether it holds its lease."""
+        return {name: host.alive for name, host in self._hosts().items() if host.state is not HostState.LEFT}
+
     async def members(self) -> list[Member]:
         """Return the hosts that have not left, by name. Raises EngineUnavailable."""
         state = await self._first_state()
