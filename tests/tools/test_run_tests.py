@@ -20,14 +20,18 @@ module = sys.modules["run_tests"] = module_from_spec(spec_from_loader("run_tests
 loader.exec_module(module)
 """
 BUILD = f"{PROGRAM}sys.exit(not module.built())"
-RUN_BESIDE = f"{PROGRAM}module.__file__ = sys.argv[2]; print('in all:', module.run_beside(sys.argv[3:]))"
+RUN_BESIDE = f"""{PROGRAM}
+module.__file__ = sys.argv[2]; all = module.run_beside(sys.argv[3:])
+print('in all:', all)
+print('which:', all.failures)
+"""
 PART = """#!/bin/sh
 echo begin >>seen
 sleep 0.5
 echo end >>seen
 case $1 in
 crash) exit 1 ;;
-fault) echo '=== 2 passed, 1 failed, 0 skipped in 0.5s ==='; exit 1 ;;
+fault) echo 'failed: tests.of::fault: assert 1 == 2'; echo '=== 2 passed, 1 failed, 0 skipped in 0.5s ==='; exit 1 ;;
 *) echo "of $1"; echo '=== 3 passed, 0 failed, 1 skipped in 0.5s ===' ;;
 esac
 """
@@ -42,6 +46,32 @@ from pathlib import Path
 module.CHECKOUT, module.__file__, module.PARTS = Path.cwd(), sys.argv[2], dict.fromkeys(sys.argv[3:])
 sys.argv[1:] = []
 module.main()
+"""
+RUN_SOME = f"""{PROGRAM}
+from pathlib import Path
+module.WITH_SYSTEMD = ()
+module.CHECKOUT = Path.cwd()
+module.PARTS = {{
+    "python": lambda: module.pytest("some"),
+    "node": lambda: module.node("node", Path.cwd().glob("some/*.test.js")),
+    "command": lambda: module.check("false", "with a", "word"),
+}}
+sys.argv[1:] = ["python", "node", "command"]
+sys.exit(module.main())
+"""
+SOME_PYTHON = """
+def test_it_holds():
+    pass
+
+def test_it_fails():
+    assert "a" + "b" == "c", "of\\nlines"
+"""
+SOME_NODE = """
+const test = require("node:test");
+test("it holds", () => {});
+test("all of it", async (t) => {
+  await t.test("it fails", () => { throw new Error("not so"); });
+});
 """
 LONG_PART = """#!/bin/sh
 trap 'sleep 0.5; echo "$1 ended" >>seen; exit 1' INT
@@ -94,12 +124,33 @@ def test_parts_run_beside_each_other_and_each_one_counts(tmp_path):
     ).stdout
     # One that says no numbers has failed.
     assert "in all: 11 passed, 2 failed, 3 skipped" in said
+    assert "which: ['crash: the runner failed, or ran no test', 'tests.of::fault: assert 1 == 2']" in said
     assert all(f"of {name}\n" in said for name in ("one", "two", "three"))
     now = most = 0
     for line in (tmp_path / "seen").read_text().splitlines():
         now += 1 if line == "begin" else -1
         most = max(most, now)
     assert most == 3
+
+
+def test_the_last_lines_name_what_failed(tmp_path):
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/test_python.py").write_text(SOME_PYTHON)
+    (tmp_path / "some/node.test.js").write_text(SOME_NODE)
+    run = subprocess.run(
+        [sys.executable, "-c", RUN_SOME, ROOT / "tools"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    python, *of_node, command, total = run.stdout.splitlines()[-5:]
+    assert python.startswith("failed: some.test_python::test_it_fails: AssertionError: of lines")
+    assert of_node == ["failed: it fails", "failed: all of it"]
+    assert command == "failed: false 'with a' word"
+    assert total.startswith("=== 2 passed, 4 failed, 0 skipped in ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
