@@ -11,7 +11,7 @@ from fakes import FakeSystemd
 from support import config_in
 from talking import identity
 from test_agent import FAILOVER_AFTER_S, TTL_S, Machine, until
-from testbed.ports import free_port
+from testbed.ports import free_port, own_address
 
 from waportd.api.access import Access
 from waportd.api.server import ApiServer, make_app
@@ -115,7 +115,7 @@ async def daemons(site, tmp_path):
     engine = site.engine()
     two = []
     for number, name in enumerate("ab", 1):
-        here = f"127.0.9.{number}"
+        here = own_address(number)
         address = f"{here}:{free_port(here) - addresses.DAEMON}"
         two.append(Daemon(site, name, tmp_path / name, address))
         await two[-1].keep()

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from talking import identity
 from test_agent import Machine, PlayedUsers, until
-from testbed.ports import free_port
+from testbed.ports import free_port, own_address
 
 from waportd.fleet import addresses
 from waportd.fleet.chunks import FleetKeys
@@ -74,7 +74,8 @@ class Home(Machine):
         super().__init__(site, name, folder)
         self.shared, self.copies = shared, copies
         self.kept, self.identity = folder / "snapshots", identity(folder.parent, name)
-        self.address = f"127.0.7.1:{free_port('127.0.7.1') - addresses.DAEMON}"
+        here = own_address()
+        self.address = f"{here}:{free_port(here) - addresses.DAEMON}"
         self.sessions, self.carried = folder / "sessions", folder / "logins"
         self.sessions.mkdir()
 

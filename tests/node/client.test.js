@@ -196,7 +196,7 @@ describe('a page', () => {
         client.initialize().catch(() => {});
         await opened;
         let seen = {};
-        for (let tries = 0; !seen.refused && tries < 100; tries += 1) {
+        for (let tries = 0; !seen.refused && tries < 400; tries += 1) {
             await pause(50);
             seen = await client.look().catch(() => ({}));
         }

@@ -109,7 +109,7 @@ describe('a file', () => {
     it('of an earlier process is gone before anything else is sent', async (t) => {
         const { path: file } = await spoolIn(t).keep([Buffer.from('x')]);
         const next = new Spool({ directory: path.dirname(file), most: 10 });
-        for (let tries = 0; fs.existsSync(file) && tries < 100; tries += 1) await wait(10);
+        for (let tries = 0; fs.existsSync(file) && tries < 1000; tries += 1) await wait(10);
         assert.ok(!fs.existsSync(file));
         assert.equal(next.most, 10);
     });

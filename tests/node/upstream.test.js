@@ -190,6 +190,9 @@ for (const [shape, seed] of [
     });
 }
 
+/** A page that was ordered to has loaded itself again by then, unless it was gone already. */
+const RELOAD_LIMIT_MS = 3000;
+
 describe('a page that loads itself again and again', () => {
     it('is never injected into twice, at whatever moment it does, and is ready in the end', async (t) => {
         const standin = await site(t);
@@ -205,7 +208,8 @@ describe('a page that loads itself again and again', () => {
             const [page] = await look();
             // It may be gone a moment later.
             if (page) await standin.command('reload-after', { page: page.id, ms }).catch(() => {});
-            for (let tries = 0; seen.size === known && tries < 200; tries += 1) await look();
+            const until = Date.now() + RELOAD_LIMIT_MS;
+            while (seen.size === known && Date.now() < until) await look();
         }
         assert.ok(seen.size > 6, 'it has loaded itself');
         const from = events.documents.length - 1;

@@ -5,11 +5,21 @@ from 20001 to 32000 (tests/unit/support.py); these are the ones between.
 """
 
 import contextlib
+import ipaddress
+import os
 import random
 import socket
 from typing import Final
 
 PORTS: Final = range(32_001, 32_768)
+
+
+def own_address(number: int = 0) -> str:
+    """Return a loopback address that no other process of the tests uses: one of four.
+
+    There, a port on which this process has stopped listening stays free; elsewhere another one may have it by then.
+    """
+    return str(ipaddress.IPv4Address("127.0.0.0") + os.getpid() * 4 + number)
 
 
 def free_port(address: str = "127.0.0.1") -> int:

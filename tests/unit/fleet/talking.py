@@ -4,6 +4,7 @@ import contextlib
 import socket
 
 from certified import FLEET
+from testbed.ports import own_address
 
 from waportd.fleet.engine import EngineUnavailable, Host, HostState, Lease, LeaseLost
 from waportd.fleet.identity import CA_FILE, HOST_FILE, Identity
@@ -66,7 +67,7 @@ class Fleet:
 
     async def serve(self, name, port=0, **options):
         """Have a host answer, on an address of its own."""
-        listener = socket.create_server((f"127.0.7.{len(self._servers) + 1}", port))
+        listener = socket.create_server((own_address(len(self._servers) % 4), port))
         self.know(name, "{}:{}".format(*listener.getsockname()))
         self.answers[name] = answers = Leases(name)
         who = options.pop("identity", None) or identity(self.folder, name)

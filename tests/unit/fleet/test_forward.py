@@ -13,6 +13,7 @@ from aiohttp import web
 from certified import STRANGER
 from support import Events, until
 from talking import identity
+from testbed.ports import own_address
 
 from waportd.api import forward, host_door
 from waportd.fleet import addresses
@@ -339,7 +340,7 @@ class TestFaultyConnections:
                 writer.transport.abort()
 
         context = identity(fleet.folder, "f").server
-        listener = await asyncio.start_server(serve, "127.0.7.2", 0, ssl=context)
+        listener = await asyncio.start_server(serve, own_address(1), 0, ssl=context)
         address, port = listener.sockets[0].getsockname()
         fleet.know("f", f"{address}:{port - addresses.DAEMON}")
         fleet.put(Row("9", 5009, "f"))

@@ -14,7 +14,7 @@ from fleet_states import fleet as state_of
 from memory_engine import Client, MemoryEngine
 from support import access_for, settled
 from talking import identity
-from testbed.ports import free_port
+from testbed.ports import free_port, own_address
 
 from waportd.api.server import ApiServer, make_app
 from waportd.config import PortRange
@@ -171,7 +171,8 @@ class Site:
         tcp = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{tcp.getsockname()[1]}"
         await self.server.start([unix, tcp])
-        self.door = ("127.0.7.1", free_port("127.0.7.1"))
+        here = own_address()
+        self.door = (here, free_port(here))
         address, port = self.door
         self.fleet.know(self.name, f"{address}:{port - addresses.DAEMON}", self.capacity)
         self.tls = who.server
