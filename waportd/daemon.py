@@ -25,6 +25,7 @@ from waportd.config import Address, Bus, Config, changes, load, reloaded
 from waportd.connect_links import Links
 from waportd.errors import ConfigError, StoreError, StoreTooNewError, WaportdError
 from waportd.host import Host, SingleHost
+from waportd.registry import Registry
 from waportd.shortcuts import ALL, Shortcuts
 from waportd.store import AllocationStore, SqliteStore
 from waportd.supervisor import Supervisor
@@ -102,7 +103,7 @@ class Daemon:
             server = ApiServer(make_app(supervisor, access, embedders))
             stack.push_async_callback(server.close)
             await server.start(listeners)
-            self.listen(server, stack)
+            self.listen(server, supervisor.registry, access, stack)
             self.act(supervisor, manager, stack)
             stack.push_async_callback(_cancel, asyncio.create_task(_feed_watchdog(), name="watchdog"))
             stack.push_async_callback(_keep_uses, tokens)
@@ -141,7 +142,9 @@ class Daemon:
         key = await store.secret("connect links")
         return tokens, Links(key, functools.partial(store.change_secret, "connect links"))
 
-    def listen(self, server: ApiServer, stack: contextlib.AsyncExitStack) -> None:
+    def listen(
+        self, server: ApiServer, registry: Registry, access: Access, stack: contextlib.AsyncExitStack
+    ) -> None:
         """Begin to answer other hosts: on its own, there are none."""
 
     def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import re
 import time
 import urllib.parse
@@ -70,6 +71,8 @@ _OWNER = "waportd.owner"
 """Where a request that was let in keeps the user that it concerns."""
 _CALLER = "waportd.caller"
 """Where a request keeps who sent it."""
+_SERVICE_UIDS: Final = range(61184, 65520)
+"""Those that systemd gives to services with DynamicUser=, as the users' servers are (systemd.exec(5))."""
 HANDED_OVER: Final = "Waportd-Caller"
 """The header with which one host of a fleet shows another whose call it passes on. From anybody else it is not read."""
 
@@ -203,6 +206,15 @@ class Access:
     def permits(self, uid: int) -> bool:
         """Return whether that uid may call. Names are looked up each time: accounts come and go."""
         return not self._allowed or uid == 0 or any(uid_of(name) == uid for name in self._allowed)
+
+    def permits_at_servers(self, uid: int) -> bool:
+        """Return whether that uid may call the users' own servers, as these decide it (server/caller_check.js).
+
+        Sessions of other users may not, unless they are named.
+        """
+        return uid == os.geteuid() or (
+            self.permits(uid) and (bool(self._allowed) or uid not in _SERVICE_UIDS)
+        )
 
     def admit(
         self, request: web.Request, needed: Scope, owner: User | None, also: Container[Scope] = ()

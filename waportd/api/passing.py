@@ -23,7 +23,7 @@ _SILENCE_S: Final = 40.0
 """Seconds of silence after which the other end counts as dead; in a stream it sends a comment every 15 s."""
 
 
-def tied(request: web.Request) -> contextlib.AbstractContextManager[None]:
+def tied(request: web.BaseRequest) -> contextlib.AbstractContextManager[None]:
     """Cancel the call when the caller leaves: nobody must work for nothing."""
     connection = request.protocol
     return connection.tied() if isinstance(connection, TiedHandler) else contextlib.nullcontext()

@@ -13,6 +13,11 @@ COMMANDS = Commands()
 HOST_COMMANDS = Commands()
 
 _ADDRESS = "IP:PORT at which the other hosts reach this one, on the port after it, too; not from the internet"
+_FORWARD_PORTS = flag(
+    "--forward-ports",
+    help="have localhost:PORT of users of other hosts answer on this one, too: for a web app here that calls the servers "
+    "themselves",
+)
 
 
 def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
@@ -58,6 +63,7 @@ def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
     argument(
         "--fleet", metavar="FLEET", default="waportd", help="the name of the fleet (default: %(default)s)"
     ),
+    _FORWARD_PORTS,
     CONFIG_FILE,
     examples={
         "begin a fleet": (
@@ -108,6 +114,7 @@ def invite(context: Context) -> Exit:
     certificate: each lasts two years, and `doctor` warns 30 days before. The first host gets it in the same way.
     """,
     argument("file", metavar="FILE", type=Path, help="the file that `fleet invite` made for this host"),
+    _FORWARD_PORTS,
     CONFIG_FILE,
     examples={"join a fleet": "sudo waportctl fleet join b.bundle"},
 )

@@ -48,6 +48,7 @@ def init(context: Context) -> Exit:
         options.address,
         tuple(options.engine),
         snapshots="" if options.snapshots == "none" else options.snapshots,
+        forward_ports=options.forward_ports,
         folder=folder,
     )
     with reported():
@@ -108,6 +109,7 @@ def join(context: Context) -> Exit:
             bundle.engine,
             snapshots=bundle.snapshots,
             copies=bundle.copies,
+            forward_ports=options.forward_ports,
             folder=folder,
         )
         settings.check()

@@ -68,6 +68,13 @@ class Common(Protocol):
         """Put back what an engine that was restored may have forgotten. Raises EngineUnavailable, StoreError."""
 
 
+class Ports(Protocol):
+    """The ports that this host has for users of other hosts."""
+
+    def release(self, port: Port) -> None:
+        """Let go of a port: its user comes here."""
+
+
 class Agent:
     """Acts for one host upon what the engine says."""
 
@@ -78,11 +85,13 @@ class Agent:
         moves: Moves,
         logins: Logins | None = None,
         common: Common | None = None,
+        ports: Ports | None = None,
     ) -> None:
         """Without ``logins``, users come without theirs."""
         self._host = host
         self._logins = logins
         self._common = common
+        self._ports = ports
         self._coming: set[str] = set()
         self._background = Background()
         self._engine = host.engine
@@ -296,7 +305,10 @@ class Agent:
                 is_ready = await self._done(row, lambda: logins.restore(row))
             newest = self._is_same(row) if is_ready else None
             if newest is not None:
-                await self._users.gain(await self._store.adopt(newest))
+                assignment = await self._store.adopt(newest)
+                if self._ports is not None:
+                    self._ports.release(port)
+                await self._users.gain(assignment)
         finally:
             self._coming.discard(row.user)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from waportd.api.access import Access
 from waportd.api.server import ApiServer
 from waportd.concurrency import Background
 from waportd.config import Bus, Config
@@ -16,12 +17,14 @@ from waportd.daemon import DEFAULT_CONFIG, Daemon
 from waportd.errors import WaportdError
 from waportd.fleet import addresses, enrolment, holdings
 from waportd.fleet.agent import Agent
+from waportd.fleet.between_hosts import BetweenHosts
 from waportd.fleet.boot_clock import BootClock
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
 from waportd.fleet.engine import Row
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.facts import Facts
+from waportd.fleet.forwarded_ports import ForwardedPorts
 from waportd.fleet.holdings import Holdings
 from waportd.fleet.host import FleetHost
 from waportd.fleet.identity import Identity
@@ -31,6 +34,7 @@ from waportd.fleet.membership import Membership
 from waportd.fleet.moves import Moves
 from waportd.fleet.object_server import ObjectServer
 from waportd.fleet.others import Others
+from waportd.fleet.port_calls import PortCalls
 from waportd.fleet.remote_objects import RemoteObjects
 from waportd.fleet.settings import FOLDER, PEERS, SNAPSHOT_KEY, Settings
 from waportd.fleet.snapshot_store import SnapshotStore
@@ -39,6 +43,7 @@ from waportd.fleet.stores import HostStores, SameStores, Stores
 from waportd.fleet.timing import Timing
 from waportd.fleet.units import LEASE_UNIT, logins_folder, runtime_folder
 from waportd.host import Host
+from waportd.registry import Registry
 from waportd.shortcuts import Shortcuts
 from waportd.store import AllocationStore, SqliteStore
 from waportd.supervisor import Supervisor
@@ -76,6 +81,7 @@ class FleetDaemon(Daemon):
         self._own: Directory
         self._holdings: Holdings | None = None
         """What this host keeps for the others, where hosts do that."""
+        self._ports: ForwardedPorts | None = None
 
     async def join(
         self, store: SqliteStore, stack: contextlib.AsyncExitStack
@@ -119,17 +125,26 @@ class FleetDaemon(Daemon):
         self._facts = Facts(store, self._host.engine, self._keys, self._host.follower)
         return await self._facts.load()
 
-    def listen(self, server: ApiServer, stack: contextlib.AsyncExitStack) -> None:
+    def listen(
+        self, server: ApiServer, registry: Registry, access: Access, stack: contextlib.AsyncExitStack
+    ) -> None:
         """Begin to answer the other hosts. The callers of this one do not wait for an address that is not there yet."""
         background = Background()
         stack.push_async_callback(background.close)
-        objects = ObjectServer(self._holdings, self._others.admit).answer if self._holdings else None
+        calls = PortCalls(registry, self._others.admit)
+        stack.push_async_callback(calls.close)
+        objects = ObjectServer(self._holdings, self._others.admit) if self._holdings else None
+        between_hosts = BetweenHosts(calls, objects).answer
 
         def answer(listener: socket.socket) -> None:
-            server.start_for_hosts(listener, self._identity.server, objects)
+            server.start_for_hosts(listener, self._identity.server, between_hosts)
 
         work = _listen(self._settings.address, answer)
         background.run(work, "answer the other hosts")
+        if self._settings.forward_ports:
+            self._ports = ForwardedPorts(self._host, self._others, access.permits_at_servers)
+            stack.push_async_callback(self._ports.close)
+            background.run(self._ports.run(), "forward the ports of other hosts' users")
 
     def act(self, supervisor: Supervisor, manager: UnitManager, stack: contextlib.AsyncExitStack) -> None:
         """Begin to follow the fleet, and have the lease held."""
@@ -145,7 +160,8 @@ class FleetDaemon(Daemon):
         stack.push_async_callback(moves.close)
         background = Background()
         stack.push_async_callback(background.close)
-        background.run(Agent(host, supervisor, moves, logins, self._facts).run(), "follow the fleet")
+        agent = Agent(host, supervisor, moves, logins, self._facts, self._ports)
+        background.run(agent.run(), "follow the fleet")
         background.run(self._facts.run(), "follow the tokens of the fleet")
         if logins is None:
             log.warning("logins stay on this host: fleet.yaml has no place for them (`snapshots: peers`)")

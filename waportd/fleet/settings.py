@@ -47,6 +47,8 @@ class Settings:
     mount. Empty: logins stay where they are."""
     copies: int = 2
     """With `PEERS`, how many other hosts have each login."""
+    forward_ports: bool = False
+    """Whether this host has the ports of users of other hosts, too (`waportd.fleet.forwarded_ports`)."""
     folder: Path = Path()
     """Where the file was, and keys and certificates are."""
 
@@ -126,6 +128,8 @@ def _checked(values: Any) -> dict[str, Any]:
     copies = values.get("copies", 1)
     if not isinstance(copies, int) or copies not in range(1, _MOST_COPIES + 1):
         raise ValueError(f"copies: it has to be a number from 1 to {_MOST_COPIES}")
+    if not isinstance(values.get("forward_ports", False), bool):
+        raise ValueError("forward_ports: it has to be true or false")  # noqa: TRY004 - one error for all of it
     return values | {"name": check_name(str(values.get("name"))), "engine": tuple(engine)}
 
 

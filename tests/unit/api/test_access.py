@@ -118,6 +118,17 @@ def test_without_a_list_everybody_who_can_open_the_socket_may_call():
     assert access_for().permits(1234)
 
 
+def test_sessions_may_not_call_other_users_servers_unless_they_are_named():
+    session, service = 61184, 65519
+    assert access_for().permits_at_servers(1000)
+    assert access_for().permits_at_servers(60_000)
+    assert not access_for().permits_at_servers(session)
+    assert not access_for().permits_at_servers(service)
+    assert access_for(service).permits_at_servers(service)
+    assert not access_for(service).permits_at_servers(1000)
+    assert access_for(service).permits_at_servers(os.geteuid())
+
+
 def test_names_are_looked_up_at_each_call(monkeypatch):
     uids = {"ana": 1001}
     monkeypatch.setattr(pwd, "getpwnam", lambda name: types.SimpleNamespace(pw_uid=uids[name]))

@@ -1,10 +1,12 @@
 """What `doctor` says of a host that belongs to a fleet: real files and sockets; what the engine says is played."""
 
 import dataclasses
+import os
 import socket
 import time
 
 import pytest
+from testbed.ports import own_address
 
 from waportd.cli.checks import Verdict, membership
 from waportd.cli.checks import fleet as checks
@@ -66,6 +68,7 @@ def examined(folder, reachable, monkeypatch):
 
         monkeypatch.setattr(membership, "ask_engine", look)
         config = with_webhook(webhook)
+        config = dataclasses.replace(config, store=dataclasses.replace(config.store, directory=folder))
         return [(each.verdict, each.message) for each in membership.examine(folder, config)]
 
     return examine
@@ -191,3 +194,32 @@ def test_what_is_wrong_with_its_files_is_one_finding(folder):
     (folder / "fleet.yaml").write_text("name: [")
     [found] = membership.examine(folder, with_webhook(""))
     assert found.verdict is Verdict.FAIL
+
+
+class TestForwardedPorts:
+    @pytest.fixture
+    def elsewhere(self, folder):
+        """The row of a user of another host, and what listens on that port here."""
+        Settings("a", "127.0.0.1:1", URLS, snapshots="peers", forward_ports=True, folder=folder).save()
+        with socket.create_server((own_address(), 0)) as listener:
+            yield dataclasses.replace(row("7", "b"), port=listener.getsockname()[1]), listener
+
+    def test_those_that_answer_are_counted(self, examined, elsewhere):
+        found = examined(state(row("1"), elsewhere[0]))
+        assert not problems(found)
+        assert "the ports of 1 users of other hosts answer here, too" in [said for _, said in found]
+
+    def test_one_that_does_not_answer_is_named(self, examined, elsewhere):
+        elsewhere[1].close()
+        assert problems(examined(state(elsewhere[0]))) == [
+            "the ports of these users of other hosts do not answer here: 7"
+        ]
+
+    def test_one_that_another_program_has_is_named(self, folder, examined, elsewhere):
+        os.chown(folder, 61184, -1)  # what listens is not waportd's then
+        assert problems(examined(state(elsewhere[0]))) == [
+            f"another program has port {elsewhere[0].port} here: calls for user 7 reach that one"
+        ]
+
+    def test_nobody_looks_where_they_are_not_forwarded(self, examined):
+        assert not problems(examined(state(row("7", "b"))))

@@ -241,6 +241,23 @@ async def test_all_users_of_a_host_that_drains_run_on_the_others_with_their_last
     assert all(row.runs == 2 for row in fleet.engine.state.rows), "what the owner counted goes along"
 
 
+async def test_a_port_is_let_go_of_before_its_user_is_taken_in(fleet, a):
+    class Ports:
+        """This host forwards the ports of other hosts' users: systemd could not hold it."""
+
+        def release(self, port):
+            assert port == 5001
+            released.append(set(b.sessions.known))
+            assert "1" in b.host.store.rows, "it would be forwarded again"
+
+    released, b = [], fleet.machines["b"]
+    b.agent = Agent(b.host, b.sessions, b.moves, ports=Ports())
+    await fleet.add("1")
+    fleet.order("1", "b")
+    await fleet.rounds()
+    assert (fleet.where(), released) == ({"1": "b"}, [set()])
+
+
 async def test_few_are_under_way_at_once_and_the_agent_waits_for_none(fleet, a):
     await fleet.add(*"12345")
     a.at_once = 2

@@ -47,6 +47,10 @@ def test_a_host_on_its_own_has_none(tmp_path):
         ("name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\ncolour: red", "colour: no such key"),
         ("name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\nfailover_after_s: 0", "more than 0"),
         (
+            "name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\nforward_ports: 1",
+            "forward_ports: it has to be true or false",
+        ),
+        (
             "name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\nsnapshots: some/folder",
             "peers, or an absolute",
         ),

@@ -3,9 +3,11 @@
 What an engine would do is played: all hosts see one state at once.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import socket
+from types import SimpleNamespace
 
 import aiohttp
 from contract import keeps_its_word
@@ -19,10 +21,13 @@ from testbed.ports import free_port, own_address
 from waportd.api.server import ApiServer, make_app
 from waportd.config import PortRange
 from waportd.fleet import addresses
+from waportd.fleet.between_hosts import BetweenHosts
 from waportd.fleet.engine import Host, HostState, Row
+from waportd.fleet.forwarded_ports import ForwardedPorts
 from waportd.fleet.holdings import Holdings, opened
 from waportd.fleet.object_server import ObjectServer
 from waportd.fleet.others import Others
+from waportd.fleet.port_calls import PortCalls
 from waportd.fleet.record import document_of
 from waportd.fleet.remote_objects import RemoteObjects
 from waportd.host import SingleHost
@@ -105,6 +110,22 @@ class Seen:
         return self.fleet.state
 
 
+class Following:
+    """Reports at once what has changed."""
+
+    def __init__(self, fleet):
+        self.fleet = fleet
+
+    @property
+    def state(self):
+        return self.fleet.state
+
+    def subscribe(self):
+        changed = asyncio.Event()
+        changed.set()
+        return changed
+
+
 class Store(MemoryStore):
     """Puts its users on the list of the fleet."""
 
@@ -165,6 +186,8 @@ class Site:
         app = make_app(self.supervisor, self.access)
         app.middlewares.insert(1, keeps_its_word)
         self.server = ApiServer(app)
+        self.port_calls = PortCalls(self.supervisor.registry, self.others.admit)
+        stack.push_async_callback(self.port_calls.close)
         stack.push_async_callback(self.end)
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(str(self.socket))
@@ -198,7 +221,13 @@ class Site:
 
     async def answer(self, call):
         """Answer a call that another host makes for itself."""
-        return await self.objects.answer(call)
+        return await BetweenHosts(self.port_calls, self.objects).answer(call)
+
+    def forwarded(self, **options):
+        """Return the ports of other hosts' users on this one."""
+        here = SimpleNamespace(name=self.name, follower=Following(self.fleet), store=self.store)
+        options = {"permits": self.access.permits_at_servers} | options
+        return ForwardedPorts(here, self.others, **options)
 
     def store_on(self, host):
         """Return the store of another host, as this one uses it."""

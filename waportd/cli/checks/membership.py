@@ -21,6 +21,7 @@ from waportd.fleet.engine import HostState, State
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.identity import HOST_FILE, NEW_BUNDLE
 from waportd.fleet.settings import PEERS, Settings
+from waportd.tcp_table import LISTENING, sockets
 
 CONNECT_S: Final = 3.0
 """Seconds for a connection to another host, or an answer of a member of etcd."""
@@ -60,6 +61,8 @@ def examine(folder: Path, config: Config) -> Findings:
         yield from asyncio.run(_ways(settings, look.state))
         yield from _copies(settings, look.state)
         yield from _webhooks(config, look.state)
+        if settings.forward_ports:
+            yield from _forwarded(settings, config, look.state)
 
 
 def _certificate(settings: Settings) -> Findings:
@@ -228,6 +231,27 @@ def _webhooks(config: Config, state: State) -> Findings:
         yield warn(
             f"nothing on this host answers at instances.webhook_url: {config.instances.webhook_url}", fix
         )
+
+
+def _forwarded(settings: Settings, config: Config, state: State) -> Findings:
+    """Check whether waportd itself has the ports of other hosts' users here."""
+    own = config.store.directory.stat().st_uid
+    listening = {one.local[1]: one.uid for one in sockets() if one.state == LISTENING}
+    others = [row for row in state.rows if row.host != settings.name]
+    held = {row.user: row.port for row in others if listening.get(row.port, own) != own}
+    missing = [row.user for row in others if row.port not in listening]
+    for user, port in sorted(held.items())[:_NAMED]:
+        yield fail(
+            f"another program has port {port} here: calls for user {user} reach that one",
+            f"`ss -ltnp sport = {port}` shows which; end it, or `waportctl move {user}` gives the user another port",
+        )
+    if missing:
+        yield warn(
+            f"the ports of these users of other hosts do not answer here: {_users(missing)}",
+            "`journalctl -u waportd` says why",
+        )
+    elif not held:
+        yield ok(f"the ports of {len(others)} users of other hosts answer here, too")
 
 
 def _leads_nowhere(url: str) -> bool:
