@@ -58,7 +58,14 @@ def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
         metavar="WHERE",
         default="peers",
         help="where logins lie, encrypted, so that they move with their users: peers, which are two other hosts for each "
-        "user (the default); or a folder that all hosts have, such as a mount of NFS; none has them stay where they are",
+        "user (the default); or a folder that all hosts have, such as a mount of NFS; or a bucket, such as "
+        "s3:https://s3.example.org/bucket/prefix; none has them stay where they are",
+    ),
+    argument(
+        "--bucket-key",
+        metavar="FILE",
+        type=Path,
+        help="the key of the bucket: a file of credentials as the tools of AWS have it, with a section [default]",
     ),
     argument(
         "--fleet", metavar="FLEET", default="waportd", help="the name of the fleet (default: %(default)s)"

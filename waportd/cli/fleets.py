@@ -17,8 +17,9 @@ from waportd.cli.locate import configuration, need_root
 from waportd.cli.old_session import sessions_folder
 from waportd.config import Bus, Config
 from waportd.errors import UnknownUser, WaportdError
-from waportd.fleet import administration, enrolment, units
+from waportd.fleet import administration, enrolment, key_files, units
 from waportd.fleet import bundle as bundles
+from waportd.fleet.bucket import KEY_FILE, BucketKey
 from waportd.fleet.bundle import Bundle
 from waportd.fleet.directory import MARK, Directory
 from waportd.fleet.engine import HostState, State
@@ -26,6 +27,7 @@ from waportd.fleet.etcd import Etcd
 from waportd.fleet.founding import admit, found
 from waportd.fleet.settings import FOLDER, Settings
 from waportd.fleet.store import forget_fleet
+from waportd.fleet.stores import in_bucket
 from waportd.fleet.timing import Timing
 from waportd.store import read_assignments
 
@@ -55,8 +57,9 @@ def init(context: Context) -> Exit:
         settings.check()
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.found(folder, options.fleet, options.name, [settings.ip], _owner())
-        if settings.mount is not None:
-            _make_store(settings.mount)
+        if options.bucket_key is not None:
+            key_files.write(folder / KEY_FILE, options.bucket_key.read_bytes(), owner=_owner())
+        _make_store(settings)
         ask(settings, lambda engine: found(engine, options.name, options.address, config.limits.max_sockets))
         forget_fleet(config.store.database)
         settings.save()
@@ -113,8 +116,7 @@ def join(context: Context) -> Exit:
             folder=folder,
         )
         settings.check()
-        if settings.mount is not None:
-            _check_store(settings.mount)
+        _check_store(settings, bundle)
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.join(folder, bundle, _owner())
         ask(settings, lambda engine: _enter(engine, settings, config))
@@ -180,15 +182,26 @@ def evict(context: Context) -> Exit:
     return Exit.OK
 
 
-def _make_store(folder: Path) -> None:
-    """Make the folder of the snapshots, for the daemon. Raises OSError."""
-    Directory.create(folder)
-    if (owner := _owner()) is not None:
-        for path in (folder, folder / MARK):
-            os.chown(path, *owner)
+def _make_store(settings: Settings) -> None:
+    """Make the place of the snapshots, for the daemon. Raises OSError, ConfigError, KeyUnusable, StoreUnavailable."""
+    if (folder := settings.mount) is not None:
+        Directory.create(folder)
+        if (owner := _owner()) is not None:
+            for path in (folder, folder / MARK):
+                os.chown(path, *owner)
+    elif (bucket := settings.bucket) is not None:
+        asyncio.run(in_bucket(bucket, BucketKey.read(settings.folder / KEY_FILE)).create())
 
 
-def _check_store(folder: Path) -> None:
+def _check_store(settings: Settings, bundle: Bundle) -> None:
+    """Raise Problem, ConfigError, KeyUnusable or StoreUnavailable where this host cannot use the place of the snapshots."""
+    if settings.mount is not None:
+        _check_folder(settings.mount)
+    elif (bucket := settings.bucket) is not None:
+        asyncio.run(in_bucket(bucket, BucketKey.parse(bundle.secrets.get(KEY_FILE, b""))).check())
+
+
+def _check_folder(folder: Path) -> None:
     """Raise Problem where the daemon of this host cannot use the folder of the snapshots."""
     try:
         found = (folder / MARK).stat().st_uid

@@ -6,7 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from waportd.api.access import Access
 from waportd.api.server import ApiServer
@@ -19,6 +19,7 @@ from waportd.fleet import addresses, enrolment, holdings
 from waportd.fleet.agent import Agent
 from waportd.fleet.between_hosts import BetweenHosts
 from waportd.fleet.boot_clock import BootClock
+from waportd.fleet.bucket import KEY_FILE, BucketKey
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
 from waportd.fleet.engine import Row
@@ -39,7 +40,7 @@ from waportd.fleet.remote_objects import RemoteObjects
 from waportd.fleet.settings import FOLDER, PEERS, SNAPSHOT_KEY, Settings
 from waportd.fleet.snapshot_store import SnapshotStore
 from waportd.fleet.store import read_members
-from waportd.fleet.stores import HostStores, SameStores, Stores
+from waportd.fleet.stores import HostStores, SameStores, Stores, in_bucket
 from waportd.fleet.timing import Timing
 from waportd.fleet.units import LEASE_UNIT, logins_folder, runtime_folder
 from waportd.host import Host
@@ -50,10 +51,15 @@ from waportd.supervisor import Supervisor
 from waportd.systemd.manager import UnitManager
 from waportd.tokens import Tokens
 
+if TYPE_CHECKING:
+    from waportd.fleet.objects import Objects
+
 log = logging.getLogger(__name__)
 
 _STORE: Final = "folder"
-"""The name in `Row.copies` of the folder that all hosts have."""
+"""The name in `Row.copies` of the folder that all hosts have,"""
+_BUCKET: Final = "bucket"
+"""and of a bucket."""
 _RETRY_S: Final = 5.0
 """Seconds until something is tried again that systemd or the network has not allowed."""
 
@@ -82,11 +88,15 @@ class FleetDaemon(Daemon):
         self._holdings: Holdings | None = None
         """What this host keeps for the others, where hosts do that."""
         self._ports: ForwardedPorts | None = None
+        self._bucket: Objects | None = None
 
     async def join(
         self, store: SqliteStore, stack: contextlib.AsyncExitStack
     ) -> tuple[AllocationStore, Host]:
-        """Return the store and the host of a member of the fleet. Raises CertificateUnusable, KeyUnusable, StoreError."""
+        """Return the store and the host of a member of the fleet.
+
+        Raises CertificateUnusable, ConfigError, KeyUnusable, StoreError.
+        """
         settings, clock = self._settings, BootClock()
         engine = Etcd(settings.engine, tls=settings.tls(), prefix=settings.prefix)
         stack.push_async_callback(engine.close)
@@ -101,6 +111,8 @@ class FleetDaemon(Daemon):
             remembered=members,
         )
         self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
+        if settings.bucket is not None:
+            self._bucket = in_bucket(settings.bucket, BucketKey.read(settings.folder / KEY_FILE))
         self._identity = Identity.load(settings.folder, settings.name)
         self._others = Others(
             self._identity,
@@ -187,6 +199,8 @@ class FleetDaemon(Daemon):
     def _stores(self) -> Stores:
         if (mount := self._settings.mount) is not None:
             return SameStores({_STORE: Directory(mount)})
+        if self._bucket is not None:
+            return SameStores({_BUCKET: self._bucket})
         return HostStores(
             self._settings.name,
             self._own,

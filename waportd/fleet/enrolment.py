@@ -6,6 +6,7 @@ from typing import Final
 
 from waportd.errors import WaportdError
 from waportd.fleet import certificates, key_files
+from waportd.fleet.bucket import KEY_FILE
 from waportd.fleet.bundle import Bundle
 from waportd.fleet.certificates import AUTHORITY_FILE, Authority, Certificate
 from waportd.fleet.chunks import FleetKeys
@@ -14,6 +15,8 @@ from waportd.fleet.settings import FILE, SNAPSHOT_KEY
 
 PUBLIC: Final = 0o644
 """The mode of a file that holds no key."""
+SECRETS: Final = (SNAPSHOT_KEY, KEY_FILE)
+"""Those that all hosts have; the second one only where logins lie in a bucket."""
 _LEAVE_FIRST: Final = "if this host is to leave that fleet: `waportctl fleet leave`"
 
 Owner = tuple[int, int] | None
@@ -69,7 +72,7 @@ def invite(
         authority.pem,
         pem,
         tuple(engine),
-        {SNAPSHOT_KEY: (folder / SNAPSHOT_KEY).read_bytes()},
+        {name: (folder / name).read_bytes() for name in SECRETS if (folder / name).exists()},
         address,
         snapshots,
         copies,

@@ -14,6 +14,7 @@ import yaml
 
 from waportd import files
 from waportd.errors import ConfigError
+from waportd.fleet.bucket import SCHEME, Bucket
 from waportd.fleet.identity import BadName, Identity, check_name
 
 FOLDER: Final = "fleet"
@@ -43,8 +44,8 @@ class Settings:
     failover_after_s: float = 15.0
     """Seconds from the end of a host's lease until its users are taken."""
     snapshots: str = ""
-    """Where the logins are for the other hosts: `PEERS`, or the folder with those of all users, which all hosts have: a
-    mount. Empty: logins stay where they are."""
+    """Where the logins are for the other hosts: `PEERS`; or the folder with those of all users, which all hosts have: a
+    mount; or a bucket (`waportd.fleet.bucket`). Empty: logins stay where they are."""
     copies: int = 2
     """With `PEERS`, how many other hosts have each login."""
     forward_ports: bool = False
@@ -69,7 +70,12 @@ class Settings:
     @property
     def mount(self) -> Path | None:
         """The folder with the logins that all hosts have, if there is one."""
-        return Path(self.snapshots) if self.snapshots not in {"", PEERS} else None
+        return Path(self.snapshots) if self.snapshots.startswith("/") else None
+
+    @property
+    def bucket(self) -> Bucket | None:
+        """The bucket with the logins of all users, if there is one."""
+        return Bucket.parse(self.snapshots) if self.snapshots.startswith(SCHEME) else None
 
     @property
     def ip(self) -> str:
@@ -123,8 +129,12 @@ def _checked(values: Any) -> dict[str, Any]:
     if float(values.get("failover_after_s", 15)) <= 0:
         raise ValueError("failover_after_s: it has to be more than 0")
     snapshots = values.get("snapshots", "")
-    if not isinstance(snapshots, str) or (snapshots not in {"", PEERS} and not snapshots.startswith("/")):
-        raise ValueError(f"snapshots: it has to be {PEERS}, or an absolute path")
+    if isinstance(snapshots, str) and snapshots.startswith(SCHEME):
+        Bucket.parse(snapshots)
+    elif not isinstance(snapshots, str) or (snapshots not in {"", PEERS} and not snapshots.startswith("/")):
+        raise ValueError(
+            f"snapshots: it has to be {PEERS}, an absolute path, or the URL of a bucket after s3:"
+        )
     copies = values.get("copies", 1)
     if not isinstance(copies, int) or copies not in range(1, _MOST_COPIES + 1):
         raise ValueError(f"copies: it has to be a number from 1 to {_MOST_COPIES}")

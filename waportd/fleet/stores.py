@@ -1,11 +1,16 @@
 """Which stores have the snapshots of a user: one folder for all users, or some of the other hosts."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from waportd.errors import ConfigError
+from waportd.fleet.bucket import Bucket, BucketKey
 from waportd.fleet.engine import Row, State
 from waportd.fleet.objects import Objects
 from waportd.fleet.placement import copy_holders
+
+if TYPE_CHECKING:
+    from waportd.fleet.s3_objects import S3Objects
 
 
 class Stores(Protocol):
@@ -62,3 +67,14 @@ class HostStores:
 
     def _of(self, hosts: list[str] | tuple[str, ...]) -> Mapping[str, Objects]:
         return {host: self._own if host == self._name else self._other(host) for host in hosts}
+
+
+def in_bucket(bucket: Bucket, key: BucketKey) -> "S3Objects":
+    """Return the store in a bucket. Raises ConfigError where this host has not what speaks to one."""
+    try:
+        from waportd.fleet.s3_objects import S3Objects  # noqa: PLC0415  # most fleets do without
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"logins lie in a bucket, and {error.name} is not installed", hint="apt install python3-botocore"
+        ) from error
+    return S3Objects(bucket, key)

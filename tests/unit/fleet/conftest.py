@@ -1,6 +1,7 @@
 """The same few inputs each time, however slow the machine; and hosts of a fleet as web apps see them."""
 
 import pytest
+from bucket_server import BucketServer
 from hypothesis import HealthCheck, settings
 from two_hosts import Fleet
 
@@ -8,6 +9,24 @@ settings.register_profile(
     "fleet", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fleet")
+
+
+@pytest.fixture(scope="session")
+def bucket_server():
+    """A server with buckets."""
+    server = BucketServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_bucket_server():
+    """One that a test may stop."""
+    server = BucketServer()
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

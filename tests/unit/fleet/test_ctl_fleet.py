@@ -304,6 +304,46 @@ class TestInit:
         drop_in = (system.units / "waportd.service.d/50-fleet.conf").read_text()
         assert f"ReadWritePaths=-{tmp_path}/logins" in drop_in
 
+    def test_a_bucket_is_made_a_store_and_its_key_goes_with_the_bundles(
+        self, init, ctl, folder, tmp_path, bucket_server
+    ):
+        bucket, key = bucket_server.bucket(), tmp_path / "credentials"
+        key.write_text("[default]\naws_access_key_id = some\naws_secret_access_key = thing\n")
+        (status, _, err), settings = init("--snapshots", str(bucket), "--bucket-key", str(key))
+        assert (status, err) == (Exit.OK, "")
+        assert (settings.bucket, settings.mount) == (bucket, None)
+        assert (folder / "s3.key").stat().st_mode & 0o777 == 0o600
+        made = tmp_path / "b.bundle"
+        assert ctl("fleet", "invite", "b", str(made), "--address", "192.0.2.2:7467")[0] == Exit.OK
+        enrolment.leave(folder)
+        status, _, err = ctl("fleet", "join", str(made))
+        assert (status, err) == (Exit.OK, "")
+        assert Settings.load(folder).bucket == bucket
+        assert (folder / "s3.key").read_bytes() == key.read_bytes()
+
+    def test_a_bucket_that_cannot_be_used_begins_no_fleet(self, init, tmp_path, bucket_server):
+        key = tmp_path / "credentials"
+        key.write_text("[default]\naws_access_key_id = some\naws_secret_access_key = thing\n")
+        where = f"s3:{bucket_server.url}/none"
+        (status, _, err), settings = init("--snapshots", where, "--bucket-key", str(key))
+        assert (status, settings) == (Exit.FAILED, None)
+        assert "The specified bucket does not exist" in err
+        (status, _, err), settings = init("--snapshots", where, "--bucket-key", f"{tmp_path}/none")
+        assert (status, settings) == (Exit.FAILED, None)
+        assert "No such file" in err
+
+    def test_ports_of_other_hosts_users_are_forwarded_where_that_is_asked(self, init, ctl, folder, tmp_path):
+        _, settings = init("--forward-ports")
+        assert settings.forward_ports
+        made = tmp_path / "b.bundle"
+        ctl("fleet", "invite", "b", str(made), "--address", "192.0.2.2:7467")
+        enrolment.leave(folder)
+        assert ctl("fleet", "join", str(made))[0] == Exit.OK
+        assert not Settings.load(folder).forward_ports, "each host decides for itself"
+        enrolment.leave(folder)
+        assert ctl("fleet", "join", str(made), "--forward-ports")[0] == Exit.OK
+        assert Settings.load(folder).forward_ports
+
     def test_logins_may_stay_where_they_are(self, init):
         _, settings = init("--snapshots", "none")
         assert settings.snapshots == ""
@@ -311,7 +351,7 @@ class TestInit:
     def test_a_folder_that_others_would_look_for_elsewhere_is_refused(self, init):
         (status, _, err), settings = init("--snapshots", "some/folder")
         assert (status, settings) == (Exit.FAILED, None)
-        assert "snapshots: it has to be peers, or an absolute path" in err
+        assert "snapshots: it has to be peers, an absolute path" in err
 
 
 class TestDoctor:

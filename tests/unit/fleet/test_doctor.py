@@ -1,11 +1,13 @@
 """What `doctor` says of a host that belongs to a fleet: real files and sockets; what the engine says is played."""
 
+import asyncio
 import dataclasses
 import os
 import socket
 import time
 
 import pytest
+from bucket_server import CREDENTIALS, KEY
 from testbed.ports import own_address
 
 from waportd.cli.checks import Verdict, membership
@@ -15,6 +17,7 @@ from waportd.cli.checks.membership import Look
 from waportd.config import Config
 from waportd.fleet import enrolment
 from waportd.fleet.engine import Host, HostState, Row, State
+from waportd.fleet.s3_objects import S3Objects
 from waportd.fleet.settings import Settings
 
 URLS = ("http://192.0.2.7:2379", "http://192.0.2.8:2379", "http://192.0.2.9:2379")
@@ -223,3 +226,27 @@ class TestForwardedPorts:
 
     def test_nobody_looks_where_they_are_not_forwarded(self, examined):
         assert not problems(examined(state(row("7", "b"))))
+
+
+class TestBucket:
+    def test_one_that_answers_is_named(self, folder, examined, bucket_server):
+        bucket = bucket_server.bucket()
+        where = dataclasses.replace(Settings.load(folder), snapshots=str(bucket), folder=folder)
+        where.save()
+        (folder / "s3.key").write_text(CREDENTIALS)
+        assert problems(examined(state(row("1")))) == [
+            f"logins are not kept: {bucket} is not the place of the fleet's snapshots: it has no object waportd-snapshots"
+        ]
+        asyncio.run(S3Objects(bucket, KEY).create())
+        found = examined(state(row("1")))
+        assert not problems(found)
+        assert f"the bucket of the logins answers: {bucket}" in [said for _, said in found]
+
+    def test_a_key_that_is_missing_is_named(self, folder, examined):
+        where = dataclasses.replace(
+            Settings.load(folder), snapshots="s3:https://s3.example.org/b", folder=folder
+        )
+        where.save()
+        assert problems(examined(state(row("1")))) == [
+            f"logins are not kept: {folder}/s3.key: No such file or directory"
+        ]

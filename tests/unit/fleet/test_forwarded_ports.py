@@ -149,7 +149,7 @@ async def test_what_is_large_goes_through_both_ways(http, url, server):
         assert (said.content_type, await said.read()) == ("image/png", sent)
 
 
-async def test_a_caller_who_asks_first_whether_to_send_is_told_to(url, server):
+async def test_a_caller_who_asks_first_whether_to_send_may(url, server):
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
@@ -264,7 +264,7 @@ async def test_a_port_is_opened_once_its_user_has_gone(fleet, a, b, server):
         await until(lambda: not listens(port_of(b)))
 
 
-async def test_a_port_that_something_else_has_is_told_once_and_tried_again(a, b, server, caplog):
+async def test_a_port_that_something_else_has_is_reported_once_and_tried_again(a, b, server, caplog):
     caplog.set_level(logging.WARNING, "waportd.fleet")
     forwarded = a.forwarded()
     with socket.create_server((HERE, port_of(b))) as other:

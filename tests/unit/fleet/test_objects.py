@@ -1,6 +1,7 @@
-"""What every store of objects does: in memory, in a folder, and on the disk of another host, over real TLS."""
+"""What every store of objects does: in memory, in a folder, in a bucket, and on the disk of another host, over real TLS."""
 
 import pytest
+from bucket_server import KEY
 from storing import Memory, noise
 from two_hosts import Fleet
 
@@ -8,12 +9,13 @@ from waportd.fleet.chunks import Damaged
 from waportd.fleet.directory import Directory
 from waportd.fleet.engine import Row
 from waportd.fleet.objects import ObjectMissing, Place
+from waportd.fleet.s3_objects import S3Objects
 
 PLACE = Place("8", 5)
 ONE, TWO, MANIFEST = "1" * 64, "2" * 64, "manifest-" + "3" * 64
 
 
-@pytest.fixture(params=["memory", "directory", "host"])
+@pytest.fixture(params=["memory", "directory", "bucket", "host"])
 async def store(request, tmp_path, config, monkeypatch):
     if request.param == "memory":
         yield Memory()
@@ -21,6 +23,9 @@ async def store(request, tmp_path, config, monkeypatch):
     if request.param == "directory":
         Directory.create(tmp_path)
         yield Directory(tmp_path)
+        return
+    if request.param == "bucket":
+        yield S3Objects(request.getfixturevalue("bucket_server").bucket(), KEY)
         return
     monkeypatch.setattr("waportd.api.server.IDLE_DRAIN_S", 0.05)
     fleet = Fleet(tmp_path, config)

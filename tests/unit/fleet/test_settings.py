@@ -52,7 +52,7 @@ def test_a_host_on_its_own_has_none(tmp_path):
         ),
         (
             "name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\nsnapshots: some/folder",
-            "peers, or an absolute",
+            "an absolute path, or the URL of a bucket",
         ),
         ("name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\ncopies: 0", "a number from 1 to 10"),
         ("name: a\naddress: 192.0.2.1:1\nengine: ['http://e:1']\ncopies: 'two'", "a number from 1 to 10"),

@@ -15,12 +15,14 @@ from waportd.cli.checks.finding import Finding, Findings, fail, ok, skip, warn
 from waportd.config import Config
 from waportd.errors import WaportdError
 from waportd.fleet import addresses, enrolment
+from waportd.fleet.bucket import KEY_FILE, BucketKey
 from waportd.fleet.certificates import WARN_DAYS
 from waportd.fleet.coverage import coverage
 from waportd.fleet.engine import HostState, State
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.identity import HOST_FILE, NEW_BUNDLE
 from waportd.fleet.settings import PEERS, Settings
+from waportd.fleet.stores import in_bucket
 from waportd.tcp_table import LISTENING, sockets
 
 CONNECT_S: Final = 3.0
@@ -59,6 +61,7 @@ def examine(folder: Path, config: Config) -> Findings:
     if look.state is not None:
         yield from _hosts(settings, look.state)
         yield from asyncio.run(_ways(settings, look.state))
+        yield from _bucket(settings)
         yield from _copies(settings, look.state)
         yield from _webhooks(config, look.state)
         if settings.forward_ports:
@@ -189,6 +192,18 @@ async def is_reached(address: str, program: int) -> bool:
 def _place(address: str, program: int) -> str:
     host, _, port = address.rpartition(":")
     return f"{host}:{int(port) + program}"
+
+
+def _bucket(settings: Settings) -> Findings:
+    """Check the bucket of the logins, where there is one."""
+    if (bucket := settings.bucket) is None:
+        return
+    try:
+        asyncio.run(in_bucket(bucket, BucketKey.read(settings.folder / KEY_FILE)).check())
+    except WaportdError as error:
+        yield fail(f"logins are not kept: {error.message}", error.hint)
+    else:
+        yield ok(f"the bucket of the logins answers: {bucket}")
 
 
 def _copies(settings: Settings, state: State) -> Findings:
