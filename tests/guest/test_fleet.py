@@ -47,6 +47,23 @@ from waportd.fleet.units import render_units, write
 write(Path("/etc/systemd/system"), render_units(bus=Bus.SYSTEM, timing={TIMING!r}))
 """
 
+GET = """
+import json, sys, urllib.error, urllib.request
+try:
+    with urllib.request.urlopen(sys.argv[1], timeout=10) as answer:
+        print(json.dumps([answer.status, json.load(answer)]))
+except urllib.error.HTTPError as error:
+    print(json.dumps([error.code, json.load(error)]))
+except OSError:
+    print(json.dumps([0, None]))
+"""
+LISTENER = """
+import sys
+from waportd.tcp_table import LISTENING, sockets
+print(*{one.uid for one in sockets() if one.state == LISTENING and one.local[1] == int(sys.argv[1])})
+"""
+"""Whose program listens: root's, where systemd itself does."""
+
 
 class Engine:
     """An etcd on the bridge."""
@@ -354,6 +371,48 @@ def test_any_host_answers_for_a_user_who_is_elsewhere_by_the_one_that_has_the_us
     assert made["port"] not in {row["port"] for row in listed}
     assert other.site.call("GET", "/v1/users/new")["host"] == made["host"]
     other.site.call("DELETE", "/v1/users/new", 204)
+
+
+def test_the_port_of_a_user_elsewhere_answers_on_a_host_that_forwards_ports(settled):
+    owner = next(host for host in settled if owners(host))
+    here = next(host for host in settled if host is not owner)
+    user = next(iter(owners(owner)))
+    port = owner.site.call("GET", f"/v1/users/{user}")["port"]
+
+    def ask(path="session", *before):
+        """Call the port as a web app on this host does; return the status, 0 for none, and what is answered."""
+        said = here.machine.run(
+            *before, "/usr/bin/python3", "-c", GET, f"http://localhost:{port}/{path}"
+        ).stdout
+        return json.loads(said)
+
+    def is_waportds_own():
+        return bool(int(here.machine.run("/usr/bin/python3", "-c", LISTENER, str(port)).stdout))
+
+    assert ask()[0] == 0, "nothing is there"
+    here.machine.run("sh", "-c", f"echo forward_ports: true >> {SETTINGS}")
+    here.machine.systemctl("restart", "waportd")
+    until(lambda: ask()[0] == 200, "the port")
+    _, session = ask()
+    assert (session["user"], session["port"], session["state"]) == (user, port, "ready")
+    assert ask(f"qr?user_id={user}x")[0] == 409, "the server's own refusals come through"
+    # A session of another user, which this host runs as a service with DynamicUser=, may not call.
+    status, refused = ask("session", "setpriv", "--reuid=61200", "--regid=61200", "--clear-groups")
+    assert (status, refused["code"]) == (403, "forbidden")
+    assert f"localhost:{port}" not in here.machine.journal("--unit=waportd"), "no call is logged"
+    assert "users of other hosts answer here, too" in here.ctl("fleet", "doctor")
+    with Lives(settled):
+        here.ctl("move", user, "--to", here.name)
+        here.site.until_session(user, "ready")
+        assert ask()[1]["state"] == "ready"
+        assert not is_waportds_own(), "systemd has it for the server"
+        here.ctl("move", user, "--to", owner.name)
+        owner.site.until_session(user, "ready")
+        until(lambda: ask()[0] == 200, "the port, again by way of the other host")
+        assert is_waportds_own()
+    here.machine.run("sed", "--in-place", "/forward_ports/d", SETTINGS)
+    here.machine.systemctl("restart", "waportd")
+    until(lambda: ask()[0] == 0, "the end of it")
 
 
 def test_a_token_is_known_on_all_hosts_and_a_deleted_one_on_none(settled):
