@@ -48,7 +48,7 @@ async def listeners(port: Port) -> list[Holder]:
 async def holding(port: Port) -> list[Holder]:
     """Return who blocks that port: processes that listen there; else, without a name, one that has only bound it."""
     found = await listeners(port)
-    return found or ([Holder(listens=False)] if await asyncio.to_thread(_is_bound, port) else [])
+    return found or ([Holder(listens=False)] if await asyncio.to_thread(is_bound, port) else [])
 
 
 async def end_stale_server(port: Port, holder: Holder, *, of_anybody: bool = False) -> bool:
@@ -79,7 +79,7 @@ def _listeners(port: Port) -> list[Holder]:
     return holders
 
 
-def _is_bound(port: Port) -> bool:
+def is_bound(port: Port) -> bool:
     """Return whether systemd could not listen on the port; this tries it in the same way."""
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:

@@ -199,7 +199,8 @@ class EngineContract:
     async def test_a_host_is_described_by_who_has_read_it(self, engine):
         new = await engine.describe(host("a"))
         assert new == dataclasses.replace(host("a"), revision=new.revision)
-        drained = await engine.describe(dataclasses.replace(new, state=HostState.DRAINING))
+        more = {"state": HostState.DRAINING, "held": (5001, 5007)}
+        drained = await engine.describe(dataclasses.replace(new, **more))
         with pytest.raises(Conflict, match="host a was changed"):
             await engine.describe(dataclasses.replace(new, capacity=5))
         with pytest.raises(Conflict):

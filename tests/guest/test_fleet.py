@@ -402,11 +402,11 @@ def test_the_port_of_a_user_elsewhere_answers_on_a_host_that_forwards_ports(sett
     assert f"localhost:{port}" not in here.machine.journal("--unit=waportd"), "no call is logged"
     assert "users of other hosts answer here, too" in here.ctl("fleet", "doctor")
     with Lives(settled):
-        here.ctl("move", user, "--to", here.name)
+        here.ctl("move", user, "--to", here.name, "--yes")
         here.site.until_session(user, "ready")
         assert ask()[1]["state"] == "ready"
         assert not is_waportds_own(), "systemd has it for the server"
-        here.ctl("move", user, "--to", owner.name)
+        here.ctl("move", user, "--to", owner.name, "--yes")
         owner.site.until_session(user, "ready")
         until(lambda: ask()[0] == 200, "the port, again by way of the other host")
         assert is_waportds_own()
@@ -572,6 +572,48 @@ def test_a_host_that_stood_still_for_too_long_kills_its_sessions_at_once(settled
     assert paused.ports() == set()
     saw = f"its users run on the others; its own sessions are dead {1000 * overlap:.0f} ms after it continues"
     noted(paused, "a host of three stands still until its users are taken", saw, began)
+
+
+HOLD = "import socket, time; held = socket.create_server(('127.0.0.1', {port})); time.sleep(3600)"
+
+
+@pytest.mark.thorough
+def test_a_user_does_not_go_where_another_program_has_the_port(settled):
+    all_are_linked(*settled)
+    dies = next(host for host in settled if host.ports())
+    others = {host.name: host for host in settled if host is not dies}
+    user = next(iter(dies.users()))
+    first, second = (others[name] for name in ranked(user, dict.fromkeys(others, 1)))
+    port = dies.site.call("GET", f"/v1/users/{user}")["port"]
+
+    def complaint():
+        return (
+            f"another program has port {port} here"
+            in first.machine.run("waportctl", "fleet", "doctor", check=False).stdout
+        )
+
+    began = time.monotonic()
+    first.machine.run("systemd-run", "--unit=foreign", "/usr/bin/python3", "-c", HOLD.format(port=port))
+    until(complaint, "the complaint")
+    refused = second.machine.run("waportctl", "move", user, "--to", first.name, "--yes", check=False)
+    assert refused.returncode == 1
+    assert f"another program has port {port} on {first.name}" in refused.stderr
+    with Lives(settled):
+        dies.machine.cut_off()
+        until(lambda: len(owners(*others.values())) == USERS, "the users on the others")
+        assert user in second.users()
+        all_are_linked(*others.values())
+        noted(
+            second,
+            "a host dies, and another one cannot have a user's port",
+            "the third takes the user",
+            began,
+        )
+        dies.machine.boot()
+        until(dies.holds_lease, "the next lease")
+        until(lambda: dies.users() == {}, "the loss")
+    first.machine.systemctl("stop", "foreign")
+    until(lambda: not complaint(), "its end")
 
 
 @pytest.mark.thorough

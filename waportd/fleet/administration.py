@@ -82,7 +82,7 @@ def check_send(state: State, user: str, host: str) -> Row:
     row = row_of(state, user)
     member(state, host)
     if row.host != host:
-        if why := obstacle(host, state):
+        if why := obstacle(host, state, port=row.port):
             raise Conflict(why, hint=_LIST, cause="no_room")
         live_member(state, row.host)
     return row

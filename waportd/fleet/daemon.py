@@ -26,6 +26,7 @@ from waportd.fleet.engine import Row
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.facts import Facts
 from waportd.fleet.forwarded_ports import ForwardedPorts
+from waportd.fleet.held_ports import HeldPorts
 from waportd.fleet.holdings import Holdings
 from waportd.fleet.host import FleetHost
 from waportd.fleet.identity import Identity
@@ -175,6 +176,7 @@ class FleetDaemon(Daemon):
         agent = Agent(host, supervisor, moves, logins, self._facts, self._ports)
         background.run(agent.run(), "follow the fleet")
         background.run(self._facts.run(), "follow the tokens of the fleet")
+        background.run(HeldPorts(host).run(), "look which ports other programs have")
         if logins is None:
             log.warning("logins stay on this host: fleet.yaml has no place for them (`snapshots: peers`)")
         else:

@@ -8,10 +8,10 @@ needs no other code: the next step goes elsewhere, or does not happen, and what 
 import collections
 import dataclasses
 import enum
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from waportd.fleet.engine import HostState, Row, State
-from waportd.fleet.placement import NoRoom, is_open, obstacle, place, ranked
+from waportd.fleet.placement import NoRoom, is_open, obstacle, place, ranked, without_port
 from waportd.model import Desired
 
 
@@ -54,19 +54,11 @@ def cost(row: Row) -> Cost:
     return Cost.SESSION if row.document.get("linked", True) else Cost.CODE
 
 
-def next_moves(
-    host: str,
-    state: State,
-    *,
-    at_once: int,
-    under_way: Mapping[str, str],
-    unfit: Collection[tuple[str, str]] = (),
-) -> Drain:
+def next_moves(host: str, state: State, *, at_once: int, under_way: Mapping[str, str]) -> Drain:
     """Return which users a host that drains moves now, so that ``at_once`` users are under way (`limits.start_concurrency`).
 
-    ``under_way`` has the users whose move has begun, with their targets: these have no room for as many more.
-    ``unfit`` are pairs of user and host that have failed, as the port is held there. It is not called while the
-    engine does not answer.
+    ``under_way`` has the users whose move has begun, with their targets: these have no room for as many more. It is not
+    called while the engine does not answer.
     """
     mine = [row for row in state.rows if row.host == host]
     waiting = sorted(
@@ -78,9 +70,8 @@ def next_moves(
     for row in waiting:
         if len(under_way) + len(moves) >= at_once:
             break
-        refused = {target for user, target in unfit if user == row.user}
         try:
-            target = place(row.user, state, unfit={host, *refused}, promised=promised)
+            target = place(row.user, state, unfit={host, *without_port(state, row.port)}, promised=promised)
         except NoRoom as error:
             stuck[row.user] = error.message
             continue
@@ -104,7 +95,7 @@ def due(host: str, state: State, *, at_once: int, under_way: Mapping[str, str]) 
         if row.user not in ordered or row.user in stuck or row.user in promised or len(promised) >= at_once:
             continue
         target = ordered[row.user].host
-        if why := obstacle(target, state, promised.values()):
+        if why := obstacle(target, state, promised.values(), row.port):
             stuck[row.user] = why
         else:
             moves.append(Move(row, target, cost(row)))
@@ -132,21 +123,18 @@ def rebalance(state: State, *, most: Cost = Cost.SESSION) -> list[Move]:
             by_host[row.host].append(row)
     shares = _shares(capacity, {name: len(rows) for name, rows in by_host.items()})
     needs = collections.Counter({name: shares[name] - len(by_host[name]) for name in capacity})
-    given = [
-        row
-        for name in sorted(capacity)
-        if needs[name] < 0
-        for row in sorted(by_host[name], key=lambda row: (cost(row), row.user))[: -needs[name]]
-        if cost(row) <= most
-    ]
+    given = [row for name in capacity if needs[name] < 0 for row in by_host[name] if cost(row) <= most]
     moves = []
     for row in sorted(given, key=lambda row: (cost(row), row.user)):
-        takers = {name: capacity[name] for name, need in needs.items() if need > 0}
-        if not takers:
-            break
-        target = ranked(row.user, takers)[0]
-        needs[target] -= 1
-        moves.append(Move(row, target, cost(row)))
+        if needs[row.host] == 0:
+            continue
+        unfit = without_port(state, row.port)
+        takers = {name: capacity[name] for name, need in needs.items() if need > 0 and name not in unfit}
+        if takers:
+            target = ranked(row.user, takers)[0]
+            needs[target] -= 1
+            needs[row.host] += 1
+            moves.append(Move(row, target, cost(row)))
     return moves
 
 

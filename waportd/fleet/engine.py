@@ -93,7 +93,9 @@ class Host:
     incarnation: int | None
     """That of its lease; None if there is none."""
     revision: int = 0
-    """That of the last change of what is above ``alive``; 0 before the first."""
+    """That of the last change of what is above ``alive``, and of ``held``; 0 before the first."""
+    held: tuple[int, ...] = ()
+    """The ports of other hosts' users that another program has there: these users cannot come."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -311,7 +313,7 @@ class Engine(Protocol):
         """Give a lease up, which may be lost already. From then on others may take the host's users."""
 
     async def describe(self, host: Host) -> Host:
-        """Write what is above ``alive``, if the host still has the revision seen; return it. Raises Conflict."""
+        """Write what is above ``alive``, and ``held``, if the host still has the revision seen; return it. Raises Conflict."""
 
     async def confirm(self, lease: Lease) -> None:
         """Put on record that this host has put back, in this epoch, what it holds."""

@@ -55,11 +55,16 @@ def is_open(host: Host) -> bool:
     return host.state == HostState.ACTIVE and host.alive
 
 
+def without_port(state: State, port: int) -> set[str]:
+    """Return the hosts that cannot have the user of a port: another program has it there."""
+    return {host.name for host in state.hosts if port in host.held}
+
+
 def place(user: str, state: State, *, unfit: Collection[str] = (), promised: Collection[str] = ()) -> str:
     """Return the host for a new user, or for one who has to leave a host: more room makes a host more likely.
 
-    ``unfit`` are hosts that cannot have this user, as those where a foreign program holds the port. ``promised`` has a
-    host for each user who is on the way to it. Raises NoRoom.
+    ``unfit`` are hosts that cannot have this user, as those `without_port`. ``promised`` has a host for each user who is
+    on the way to it. Raises NoRoom.
     """
     fit = {name: more for name, more in rooms(state, promised).items() if name not in unfit}
     if not fit:
@@ -70,14 +75,12 @@ def place(user: str, state: State, *, unfit: Collection[str] = (), promised: Col
     return _winner(user, fit)
 
 
-def takeovers(
-    host: str, state: State, takeable: Mapping[str, float], *, unfit: Collection[str] = ()
-) -> Takeovers:
+def takeovers(host: str, state: State, takeable: Mapping[str, float]) -> Takeovers:
     """Return which users this host takes now.
 
-    ``takeable`` has the hosts whose users may be taken, with the seconds since that time (`Standing.takeable`).
-    ``unfit`` are users that this host cannot have. Of hosts that see the same state, one only is due for a user before
-    `ANYBODY_AFTER_S`. The engine's transaction decides between hosts that see different ones.
+    ``takeable`` has the hosts whose users may be taken, with the seconds since that time (`Standing.takeable`). Of hosts
+    that see the same state, one only is due for a user before `ANYBODY_AFTER_S`. The engine's transaction decides between
+    hosts that see different ones. Who can be on no host that has room stays: its port is in use on each.
     """
     orphans = [row for row in state.rows if row.host in takeable]
     room = rooms(state)
@@ -86,12 +89,12 @@ def takeovers(
     weights = {each.name: each.capacity for each in state.hosts if each.name in room}
     due = []
     for row in orphans:
+        unfit = without_port(state, row.port)
+        if host not in room or host in unfit:
+            continue
         waits = takeable[row.host] - JITTER_S * _fraction("jitter", host, row.user)
-        if (
-            host in room
-            and row.user not in unfit
-            and (waits >= ANYBODY_AFTER_S or (waits >= 0 and _winner(row.user, weights) == host))
-        ):
+        fit = {name: weight for name, weight in weights.items() if name not in unfit} if unfit else weights
+        if waits >= ANYBODY_AFTER_S or (waits >= 0 and _winner(row.user, fit) == host):
             due.append((-waits, row.user, row))
     first = sorted(due, key=lambda each: each[:2])[: room.get(host, 0)]
     return Takeovers(tuple(row for *_, row in first), max(0, len(orphans) - sum(room.values())))
@@ -127,20 +130,20 @@ def _users(state: State, promised: Iterable[str]) -> collections.Counter[str]:
     return collections.Counter([*(row.host for row in state.rows), *promised])
 
 
-def obstacle(name: str, state: State, promised: Iterable[str] = ()) -> str | None:
-    """Return why a host takes nobody, as a sentence; None where it has room."""
+def obstacle(name: str, state: State, promised: Iterable[str] = (), port: int | None = None) -> str | None:
+    """Return why a host takes nobody, or not the user of a port, as a sentence; None where it has room."""
     host = next((each for each in state.hosts if each.name == name), None)
     if host is None:
         return f"there is no host {name}"
-    if host.state == HostState.LEFT:
-        return f"{name} has left the fleet"
-    if not host.alive:
-        return f"{name} is silent"
-    if host.state != HostState.ACTIVE:
-        return f"{name} is {host.state}"
-    if (users := _users(state, promised)[name]) >= host.capacity:
-        return f"{name} is full ({users} of {host.capacity})"
-    return None
+    users = _users(state, promised)[name]
+    facts = (
+        (host.state == HostState.LEFT, f"{name} has left the fleet"),
+        (not host.alive, f"{name} is silent"),
+        (host.state != HostState.ACTIVE, f"{name} is {host.state}"),
+        (users >= host.capacity, f"{name} is full ({users} of {host.capacity})"),
+        (port in host.held, f"another program has port {port} on {name}"),
+    )
+    return next((why for holds, why in facts if holds), None)
 
 
 def _why_none(state: State, unfit: Collection[str], promised: Collection[str]) -> str:

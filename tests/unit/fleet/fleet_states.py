@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from waportd.fleet.engine import Host, HostState, Order, Row, State
 
 
-def host(name, *, alive=True, state=HostState.ACTIVE, capacity=100):
-    return Host(name, f"{name}:7467", HostState(state), "1.0", capacity, 0.0, alive, 1 if alive else None)
+def host(name, *, alive=True, state=HostState.ACTIVE, capacity=100, held=()):
+    lease = 1 if alive else None
+    return Host(name, f"{name}:7467", HostState(state), "1.0", capacity, 0.0, alive, lease, held=tuple(held))
 
 
-def row(user, owner, *, desired="running", linked=True):
-    return Row(user, 5000, owner, document={"desired": desired, "linked": linked})
+def row(user, owner, *, desired="running", linked=True, port=5000):
+    return Row(user, port, owner, document={"desired": desired, "linked": linked})
 
 
 def fleet(hosts="abc", *, silent="", users=None, revision=1, epoch="e1", settled=True, confirmed=""):

@@ -199,6 +199,14 @@ def test_what_is_wrong_with_its_files_is_one_finding(folder):
     assert found.verdict is Verdict.FAIL
 
 
+def test_a_port_that_keeps_a_user_from_coming_here_is_named(examined):
+    theirs = dataclasses.replace(row("7", "b"), port=5007)
+    hosts = (host("a", held=(5007, 5008)), host("b", held=(5001,)))
+    assert problems(examined(state(theirs, hosts=hosts, settled=True))) == [
+        "another program has port 5007 here, so user 7 of host b cannot come here"
+    ]
+
+
 class TestForwardedPorts:
     @pytest.fixture
     def elsewhere(self, folder):

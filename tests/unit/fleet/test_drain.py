@@ -82,19 +82,22 @@ def test_when_the_target_dies_the_next_step_goes_elsewhere():
 
 
 def test_a_host_where_the_port_is_held_is_passed_over():
-    state = draining(host("b"), host("c"), users=["1"])
-    (move,) = next_moves("a", state, at_once=1, under_way={}).moves
-    other = {"b", "c"} - {move.host}
-    (again,) = next_moves("a", state, at_once=1, under_way={}, unfit={("1", move.host)}).moves
-    assert {again.host} == other
-    drain = next_moves("a", state, at_once=1, under_way={}, unfit={("1", "b"), ("1", "c")})
+    def target(b=(), c=()):
+        hosts = host("b", held=b), host("c", held=c)
+        return next_moves("a", draining(*hosts, users=[row("1", "a", port=5007)]), at_once=1, under_way={})
+
+    (move,) = target().moves
+    other = "c" if move.host == "b" else "b"
+    assert [again.host for again in target(**{move.host: [5007]}).moves] == [other]
+    assert [again.host for again in target(**{move.host: [5008]}).moves] == [move.host]
+    drain = target(b=[5007], c=[5001, 5007])
     assert drain.moves == ()
     assert "b cannot have this user's port" in drain.stuck["1"]
 
 
 def test_a_user_who_is_stuck_holds_nobody_up():
-    state = draining(host("b"), users=["1", "2"])
-    drain = next_moves("a", state, at_once=1, under_way={}, unfit={("1", "b")})
+    users = [row("1", "a", port=5001), row("2", "a", port=5002)]
+    drain = next_moves("a", draining(host("b", held=[5001]), users=users), at_once=1, under_way={})
     assert [move.row.user for move in drain.moves] == ["2"]
     assert set(drain.stuck) == {"1"}
 
@@ -124,6 +127,7 @@ def test_who_was_ordered_to_a_host_goes_there_and_nobody_else_goes():
         (host("b", state="draining"), "b is draining"),
         (host("b", state="left"), "b has left the fleet"),
         (host("b", capacity=1), r"b is full (1 of 1)"),
+        (host("b", held=[5000]), "another program has port 5000 on b"),
         (host("c"), "there is no host b"),
     ],
 )
@@ -196,6 +200,12 @@ def test_who_has_one_more_where_users_cannot_be_shared_evenly_keeps_it(more):
 def test_who_has_its_exact_share_gets_none_of_what_is_left_over():
     hosts = [host("a", capacity=2), host("b", capacity=1), host("c", capacity=1)]
     assert len(rebalance(fleet(hosts, users={"a": ["1", "2"]}))) == 1
+
+
+def test_nobody_is_sent_where_another_program_has_the_port():
+    users = [row(str(number), "a", port=5000 + number) for number in range(1, 5)]
+    moves = rebalance(fleet([host("a"), host("b", held=[5001, 5002, 5003])], users={"a": users}))
+    assert [(move.row.user, move.host) for move in moves] == [("4", "b")]
 
 
 def test_users_beyond_all_room_stay():

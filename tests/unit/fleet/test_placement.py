@@ -175,13 +175,23 @@ def test_the_winner_comes_within_the_jitter_and_anybody_half_a_minute_later():
     assert at(ANYBODY_AFTER_S + JITTER_S) == {"a": everybody, "b": everybody}
 
 
-def test_a_user_that_the_winner_cannot_have_is_taken_by_another_host_half_a_minute_later():
-    state = fleet("abc", silent="c", users={"c": ["1", "2", "3", "4"]})
-    winners = {user: ranked(user, dict.fromkeys("ab", 100))[0] for user in "1234"}
-    theirs = next(user for user, name in winners.items() if name == "a")
-    assert theirs not in [row.user for row in takeovers("a", state, {"c": 10.0}, unfit={theirs}).due]
-    assert theirs not in took(state, "b", {"c": 10.0})
-    assert theirs in took(state, "b", {"c": ANYBODY_AFTER_S + JITTER_S})
+def test_a_user_whose_port_is_held_on_the_first_host_is_taken_by_the_next_at_once():
+    users = [row(str(number), "c", port=5000 + number) for number in range(40)]
+    winners = {one.user: ranked(one.user, dict.fromkeys("ab", 100))[0] for one in users}
+    theirs = next(one for one in users if winners[one.user] == "a")
+    state = fleet([host("a", held=[theirs.port]), host("b"), host("c", alive=False)], users={"c": users})
+    for seconds in (JITTER_S, ANYBODY_AFTER_S + JITTER_S):
+        assert theirs.user not in took(state, "a", {"c": seconds})
+        assert theirs.user in took(state, "b", {"c": seconds})
+    others = {user for user, name in winners.items() if name == "a"} - {theirs.user}
+    assert set(took(state, "a", {"c": JITTER_S})) == others
+
+
+def test_a_user_whose_port_is_held_on_all_hosts_is_not_taken():
+    users = [row("1", "c", port=5001)]
+    hosts = [host("a", held=[5001]), host("b", held=[5001]), host("c", alive=False)]
+    state = fleet(hosts, users={"c": users})
+    assert [took(state, name, {"c": 2 * ANYBODY_AFTER_S}) for name in "ab"] == [[], []]
 
 
 def test_users_that_no_host_has_room_for_are_counted():

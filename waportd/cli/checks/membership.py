@@ -64,6 +64,7 @@ def examine(folder: Path, config: Config) -> Findings:
         yield from _bucket(settings)
         yield from _copies(settings, look.state)
         yield from _webhooks(config, look.state)
+        yield from _held(settings, look.state)
         if settings.forward_ports:
             yield from _forwarded(settings, config, look.state)
 
@@ -245,6 +246,17 @@ def _webhooks(config: Config, state: State) -> Findings:
     if _leads_nowhere(config.instances.webhook_url):
         yield warn(
             f"nothing on this host answers at instances.webhook_url: {config.instances.webhook_url}", fix
+        )
+
+
+def _held(settings: Settings, state: State) -> Findings:
+    """Check whether another program has ports of other hosts' users."""
+    held = {port for host in state.hosts if host.name == settings.name for port in host.held}
+    for row in [row for row in state.rows if row.port in held and row.host != settings.name][:_NAMED]:
+        yield warn(
+            f"another program has port {row.port} here, so user {row.user} of host {row.host} cannot come here",
+            f"`ss -ltnp sport = {row.port}` shows which; end it, or `waportctl move {row.user}` gives the user another "
+            "port",
         )
 
 

@@ -2,7 +2,7 @@
 
     epoch                 the id of the epoch that is settled
     confirmed/<host>      the id of the epoch in which the host has put back what it holds
-    hosts/<host>          address, state, version, capacity, joined_at
+    hosts/<host>          address, state, version, capacity, joined_at, held
     leases/<host>         attached to the host's etcd lease: gone when that is; its revision is the incarnation
     users/<user>          the row
     ports/<port>          the user: makes a port unique
@@ -212,6 +212,7 @@ def host_value(host: Host, change: str) -> dict[str, Any]:
         "version": host.version,
         "capacity": host.capacity,
         "joined_at": host.joined_at,
+        "held": host.held,
         CHANGE: change,
     }
 
@@ -230,6 +231,7 @@ def host_of(stored: Stored, incarnation: int | None = None) -> Host:
             alive=incarnation is not None,
             incarnation=incarnation,
             revision=stored.revision,
+            held=tuple(map(int, value.get("held", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise unreadable(stored.key) from error
