@@ -2,14 +2,17 @@
 
 import contextlib
 import dataclasses
+import json
 import sqlite3
 
 import pytest
 
 from waportd import errors
 from waportd.errors import NotHere, StoreError
+from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.engine import EngineUnavailable, LeaseLost, Row, Unsettled
 from waportd.fleet.record import assignment_of
+from waportd.fleet.sealing import Sealing
 from waportd.fleet.store import FleetStore, read_members
 from waportd.model import Assignment, Desired, Event, Port, Storage, User
 from waportd.store import SqliteStore
@@ -20,6 +23,13 @@ TTL_S = 60.0
 
 def new(user="1", port=5001, **values):
     return Assignment(User(user), Port(port), created_at=12.5, **values)
+
+
+KEYS = FleetKeys.create()
+
+
+def user_of(row):
+    return assignment_of(row, Sealing(KEYS))
 
 
 FULL = new(
@@ -58,7 +68,7 @@ class Host:
             await self.store.close()
         self.folder.mkdir(exist_ok=True)
         self.local = await SqliteStore.open(self.folder / "waportd.db")
-        self.store = FleetStore(self.local, wrapped(self.engine), self.held)
+        self.store = FleetStore(self.local, wrapped(self.engine), self.held, Sealing(KEYS))
         return await self.store.load()
 
     def held(self):
@@ -117,14 +127,14 @@ class TestNewUsers:
         await host.store.put([assignment])
         row = (await host.rows())["1"]
         assert (row.host, row.port) == ("a", 5001)
-        assert assignment_of(row) == assignment
+        assert user_of(row) == assignment
 
     async def test_what_means_nothing_elsewhere_stays_here(self, host):
         storage = Storage(login=1, cache=2, journal=3, measured_at=7.0)
         here = new(socket_boot="boot", storage=storage)
         await host.store.put([here])
         before = (await host.rows())["1"]
-        assert assignment_of(before) == new()
+        assert user_of(before) == new()
         await host.store.put([dataclasses.replace(here, socket_boot="another")])
         assert not host.store.unsent.is_set()
         assert (await host.rows())["1"] == before
@@ -148,7 +158,7 @@ class TestNewUsers:
         await host.restart()
         await host.store.put([new(note="asked again")])
         await host.store.send()
-        assert assignment_of((await host.rows())["1"]).note == "asked again"
+        assert user_of((await host.rows())["1"]).note == "asked again"
 
     async def test_none_is_made_without_engine_or_lease(self, host, site):
         with site.away(), pytest.raises(EngineUnavailable):
@@ -170,7 +180,7 @@ class TestChanges:
         assert host.store.unsent.is_set()
         await host.store.send()
         assert not host.store.unsent.is_set()
-        assert assignment_of((await host.rows())["1"]) == new(linked=True)
+        assert user_of((await host.rows())["1"]) == new(linked=True)
 
     async def test_one_whose_answer_was_lost_is_made_once(self, host):
         await host.store.put([new()])
@@ -182,7 +192,7 @@ class TestChanges:
         await host.store.put([new(linked=True, note="later")])
         await host.store.send()
         row = (await host.rows())["1"]
-        assert assignment_of(row) == new(linked=True, note="later")
+        assert user_of(row) == new(linked=True, note="later")
         assert host.store.rows["1"] == row
 
     async def test_one_that_is_made_while_another_is_sent_is_sent_too(self, host):
@@ -204,7 +214,7 @@ class TestChanges:
         await host.store.send()
         assert host.store.unsent.is_set()
         await host.store.send()
-        assert assignment_of((await host.rows())["1"]).note == "meanwhile"
+        assert user_of((await host.rows())["1"]).note == "meanwhile"
 
     async def test_one_of_a_user_who_was_taken_changes_nothing(self, hosts):
         here, there = hosts
@@ -329,7 +339,10 @@ class TestThisDisk:
         await local.close()
         assert await host.restart() == [FULL, new("2", 5002)]
         await host.store.send()
-        assert assignment_of((await host.rows())["1"]) == FULL
+        row = (await host.rows())["1"]
+        assert user_of(row) == FULL
+        written = json.dumps(row.document)
+        assert not any(secret in written for secret in ("192.0.2.7", "first", "second", "word", "192.0.2.8"))
 
     async def test_damage_is_found(self, host):
         await host.store.put([new()])
@@ -354,5 +367,5 @@ class TestThisDisk:
     async def test_a_row_that_cannot_be_read_is_named(self):
         for document in ({}, {"desired": "dancing", "linked": 0, "autostart": 1, "created_at": 1.0}):
             with pytest.raises(EngineUnavailable, match="the row of user 7") as caught:
-                assignment_of(Row("7", 5007, "a", document=document))
+                user_of(Row("7", 5007, "a", document=document))
             assert "upgrade waportd" in caught.value.hint

@@ -38,6 +38,7 @@ from waportd.fleet.object_server import ObjectServer
 from waportd.fleet.others import Others
 from waportd.fleet.port_calls import PortCalls
 from waportd.fleet.remote_objects import RemoteObjects
+from waportd.fleet.sealing import Sealing
 from waportd.fleet.settings import FOLDER, PEERS, SNAPSHOT_KEY, Settings
 from waportd.fleet.snapshot_store import SnapshotStore
 from waportd.fleet.store import read_members
@@ -112,6 +113,7 @@ class FleetDaemon(Daemon):
             remembered=members,
         )
         self._keys = FleetKeys.read(settings.folder / SNAPSHOT_KEY)
+        sealing = Sealing(self._keys)
         if settings.bucket is not None:
             self._bucket = in_bucket(settings.bucket, BucketKey.read(settings.folder / KEY_FILE))
         self._identity = Identity.load(settings.folder, settings.name)
@@ -121,10 +123,13 @@ class FleetDaemon(Daemon):
             lambda: self._host.follower.state,
             self._is_coming,
             copies=settings.copies if settings.snapshots == PEERS else 0,
+            sealing=sealing,
             certificate_ends_at=enrolment.installed(settings.folder).ends_at,
         )
         stack.push_async_callback(self._others.close)
-        self._host = FleetHost(settings.name, engine, store, lease, membership, clock.now_s, self._others)
+        self._host = FleetHost(
+            settings.name, engine, store, lease, membership, clock.now_s, self._others, sealing
+        )
         if settings.snapshots == PEERS:
             self._own = holdings.opened(holdings.folder_in(self._config))
             self._holdings = Holdings(settings.name, self._own, self._host.follower)

@@ -8,6 +8,7 @@ from waportd.fleet.engine import Engine, State, Unsettled
 from waportd.fleet.follower import Follower
 from waportd.fleet.lease import Environments, OwnLease
 from waportd.fleet.membership import Membership, Standing
+from waportd.fleet.sealing import Sealing
 from waportd.fleet.store import FleetStore
 from waportd.host import Fleet
 from waportd.model import Port, User
@@ -38,13 +39,17 @@ class FleetHost:
         membership: Membership,
         now: Callable[[], float],
         fleet: Fleet | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
-        """Count by the clock ``now`` of the membership, in seconds; ``fleet`` is how the API sees the other hosts."""
+        """Count by the clock ``now`` of the membership, in seconds; ``fleet`` is how the API sees the other hosts.
+
+        ``sealing`` is for the store (`FleetStore`).
+        """
         self.name = name
         self.engine = engine
         self.lease = lease
         self.membership = membership
-        self.store = FleetStore(local, engine, lambda: lease.current().lease)
+        self.store = FleetStore(local, engine, lambda: lease.current().lease, sealing)
         self.follower = Follower(engine, membership, now)
         self.fleet = fleet
         self._now = now

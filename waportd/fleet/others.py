@@ -22,6 +22,7 @@ from waportd.fleet.identity import Identity
 from waportd.fleet.peer_calls import CALL_S
 from waportd.fleet.peer_faults import fault, silence
 from waportd.fleet.record import assignment_of
+from waportd.fleet.sealing import Sealing
 from waportd.host import Figures, HostCall, Member
 from waportd.model import Assignment, Port, User
 from waportd.relay import Upload
@@ -60,16 +61,18 @@ class Others:
         newest: Callable[[], State | None],
         is_new: Callable[[Row], bool],
         *,
+        sealing: Sealing | None = None,
         copies: int = 0,
         certificate_ends_at: float | None = None,
     ) -> None:
         """Speak with the identity of this host. An event loop has to run.
 
         ``newest`` returns the newest state of the fleet; None until the engine was read for the first time. ``is_new``
-        returns whether the user of a row of this host is not there yet. ``copies`` is on how many other hosts each login
-        should be.
+        returns whether the user of a row of this host is not there yet. ``sealing`` opens the secrets of rows. ``copies``
+        is on how many other hosts each login should be.
         """
         self._engine = engine
+        self._sealing = sealing
         self._copies = copies
         self._certificate_ends_at = certificate_ends_at
         self.name = identity.name
@@ -100,7 +103,7 @@ class Others:
 
     def coming(self) -> list[Assignment]:
         """Return these users, as the engine has them."""
-        return [_shown(row) for row in self._coming()]
+        return [_shown(row, self._sealing) for row in self._coming()]
 
     async def until_known(self, user: User) -> None:
         """Return when it is known here which host has a new user, or after a second."""
@@ -187,7 +190,7 @@ class Others:
 
     def assignments(self, host: str) -> list[Assignment]:
         """Return the users of a host as the engine has them. Raises EngineUnavailable."""
-        return [_shown(row) for row in self._state().rows if row.host == host]
+        return [_shown(row, self._sealing) for row in self._state().rows if row.host == host]
 
     # Calls
 
@@ -303,10 +306,10 @@ def _fault(host: str, error: OSError | aiohttp.ClientError) -> HostSilent | Host
     return fault(host, error)
 
 
-def _shown(row: Row) -> Assignment:
+def _shown(row: Row, sealing: Sealing | None) -> Assignment:
     """Return what a row says; of one that a newer waportd has written only whose it is."""
     try:
-        return assignment_of(row)
+        return assignment_of(row, sealing)
     except EngineUnavailable:
         return Assignment(User(row.user), Port(row.port))
 

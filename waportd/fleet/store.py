@@ -22,6 +22,7 @@ from waportd import errors
 from waportd.errors import LoginComing, NotHere, StoreError
 from waportd.fleet.engine import Conflict, Engine, EngineUnavailable, Lease, Row, Unsettled
 from waportd.fleet.record import assignment_of, document_of
+from waportd.fleet.sealing import Sealing
 from waportd.model import Assignment, Port, User
 from waportd.store import BUSY_TIMEOUT_S, SqliteStore, delete, insert
 from waportd.systemd.journal import log_fields
@@ -95,8 +96,18 @@ class Kept:
 class FleetStore:
     """An `AllocationStore` of the users of one host."""
 
-    def __init__(self, local: SqliteStore, engine: Engine, lease: Callable[[], Lease]) -> None:
-        """``lease`` returns the lease that this host holds now, and raises LeaseLost where it holds none."""
+    def __init__(
+        self,
+        local: SqliteStore,
+        engine: Engine,
+        lease: Callable[[], Lease],
+        sealing: Sealing | None = None,
+    ) -> None:
+        """``lease`` returns the lease that this host holds now, and raises LeaseLost where it holds none.
+
+        Without ``sealing``, the engine sees the secrets of users.
+        """
+        self._sealing = sealing
         self._local = local
         self._engine = engine
         self._lease = lease
@@ -124,7 +135,7 @@ class FleetStore:
         assignments = await self._local.load()
         for each in assignments:
             # From before the host joined: the engine has not heard of the user.
-            new = Row(each.user, each.port, host="", document=document_of(each))
+            new = Row(each.user, each.port, host="", document=document_of(each, sealing=self._sealing))
             self._kept.setdefault(each.user, Kept(new, sent=False))
         users = {each.user for each in assignments}
         self._kept = {user: kept for user, kept in self._kept.items() if user in users}
@@ -142,7 +153,9 @@ class FleetStore:
             kept = self._kept.get(assignment.user)
             if kept is not None:
                 await self._change(
-                    assignment.user, functools.partial(_changed, assignment=assignment), assignment
+                    assignment.user,
+                    functools.partial(_changed, assignment=assignment, sealing=self._sealing),
+                    assignment,
                 )
                 continue
             self._creating.add(assignment.user)
@@ -219,7 +232,7 @@ class FleetStore:
 
     async def adopt(self, row: Row) -> Assignment:
         """Keep a user who belongs to this host from now on; return the assignment. Raises StoreError, EngineUnavailable."""
-        assignment = assignment_of(row)
+        assignment = assignment_of(row, self._sealing)
         await self._keep(Kept(row, sent=True), assignment)
         await self.forget_left(assignment.port)
         return assignment
@@ -376,7 +389,8 @@ class FleetStore:
     async def _created(self, assignment: Assignment) -> Kept:
         """Have the engine create the row of a new user, for this host."""
         lease = self._lease()
-        new = Row(assignment.user, assignment.port, lease.host, document=document_of(assignment))
+        document = document_of(assignment, sealing=self._sealing)
+        new = Row(assignment.user, assignment.port, lease.host, document=document)
         try:
             return Kept(await self._engine.create(lease, new), sent=True)
         except Unsettled:
@@ -471,7 +485,7 @@ async def read_members(local: SqliteStore) -> tuple[bool, frozenset[str]]:
     return bool(known.get("established")), frozenset(known.get("members", ()))
 
 
-def _changed(kept: Kept, assignment: Assignment) -> Kept:
+def _changed(kept: Kept, assignment: Assignment, sealing: Sealing | None) -> Kept:
     """Return what is to be kept once a user of this host has other values."""
     if assignment.moving_to is not None or assignment.port != kept.row.port:
         raise errors.Conflict(
@@ -479,7 +493,7 @@ def _changed(kept: Kept, assignment: Assignment) -> Kept:
             hint="`waportctl move USER --to HOST` moves a user to another host, with the port",
             cause="fleet",
         )
-    document = document_of(assignment, kept.row)
+    document = document_of(assignment, kept.row, sealing)
     if document == kept.row.document:
         return kept
     return dataclasses.replace(kept, row=dataclasses.replace(kept.row, document=document), sent=False)

@@ -17,11 +17,14 @@ from waportd.errors import WaportdError
 from waportd.fleet import addresses, enrolment
 from waportd.fleet.bucket import KEY_FILE, BucketKey
 from waportd.fleet.certificates import WARN_DAYS
+from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.coverage import coverage
 from waportd.fleet.engine import HostState, State
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.identity import HOST_FILE, NEW_BUNDLE
-from waportd.fleet.settings import PEERS, Settings
+from waportd.fleet.record import opened
+from waportd.fleet.sealing import Sealing
+from waportd.fleet.settings import PEERS, SNAPSHOT_KEY, Settings
 from waportd.fleet.stores import in_bucket
 from waportd.tcp_table import LISTENING, sockets
 
@@ -63,7 +66,7 @@ def examine(folder: Path, config: Config) -> Findings:
         yield from asyncio.run(_ways(settings, look.state))
         yield from _bucket(settings)
         yield from _copies(settings, look.state)
-        yield from _webhooks(config, look.state)
+        yield from _webhooks(settings, config, look.state)
         yield from _held(settings, look.state)
         if settings.forward_ports:
             yield from _forwarded(settings, config, look.state)
@@ -232,11 +235,16 @@ def _copies(settings: Settings, state: State) -> Findings:
         yield ok(f"each of {linked} logins is on {found.wanted} other hosts")
 
 
-def _webhooks(config: Config, state: State) -> Findings:
+def _webhooks(settings: Settings, config: Config, state: State) -> Findings:
     """Check whether webhooks that lead to the host itself lead to a web app, wherever their users are."""
     if len([host for host in state.hosts if host.state is not HostState.LEFT]) < 2:  # noqa: PLR2004
         return
-    urls = {row.user: str(row.document.get("webhook_url") or "") for row in state.rows}
+    try:
+        sealing = Sealing(FleetKeys.read(settings.folder / SNAPSHOT_KEY))
+        urls = {row.user: str(opened(row, sealing).get("webhook_url") or "") for row in state.rows}
+    except WaportdError as error:
+        yield fail(f"the secrets of users cannot be read: {error.message}", error.hint)
+        return
     fix = "an address that is good on all hosts, unless the web app runs on each of them"
     own = [user for user, url in urls.items() if _leads_nowhere(url)]
     if own:
