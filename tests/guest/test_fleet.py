@@ -70,15 +70,43 @@ class Engine:
 
     def __init__(self, net, folder):
         self.url = f"http://{network.HUB}:2379"
-        self._command = [
-            *net.hub.command, etcd.program("trixie", "etcd"), "--data-dir", folder / "data",
-            "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
-        ]  # fmt: skip
+        self._inside, self._folder, self._lives = net.hub.command, folder, 0
         self._log = (folder / "etcd.log").open("ab")
         self.start()
 
+    @property
+    def _data(self):
+        return self._folder / f"data{self._lives}"
+
     def start(self):
-        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        command = [
+            *self._inside, etcd.program("trixie", "etcd"), "--data-dir", self._data,
+            "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+
+    def set_up_again(self):
+        """Begin with nothing, as after the loss of all members."""
+        self.kill()
+        self._lives += 1
+        self.start()
+
+    def save(self):
+        """Return a copy, as docs/fleet.md says how to make one."""
+        copy = self._folder / f"copy{self._lives}.db"
+        self._etcdctl("--endpoints", self.url, "snapshot", "save", copy)
+        return copy
+
+    def restore(self, copy):
+        """Begin with a copy, as docs/fleet.md says how."""
+        self.kill()
+        self._lives += 1
+        self._etcdctl("snapshot", "restore", copy, "--data-dir", self._data)
+        self.start()
+
+    def _etcdctl(self, *words):
+        command = [*self._inside, etcd.program("trixie", "etcdctl"), *words]
+        subprocess.run(command, check=True, stdout=self._log, stderr=self._log, timeout=60)
 
     def kill(self):
         self._process.kill()
@@ -635,6 +663,57 @@ def test_while_the_engine_is_away_the_sessions_of_all_end_if_a_host_is_silent(se
         assert set(owners(*settled)) == set(USERS_OF_A)
         saw = "all sessions end, and are back when the engine is"
         noted(a, "the engine of three hosts is away, and one of them is cut off", saw, began)
+
+
+@pytest.mark.thorough
+def test_an_engine_that_has_lost_everything_gets_it_back_from_the_hosts(settled):
+    a, b, _ = settled
+    all_are_linked(*settled)
+    where = owners(*settled)
+    made = a.site.call("POST", "/v1/tokens", 201, {"name": "survivor", "scope": "admin"})
+    until(lambda: knows_token(b, made["id"]), "the token on another host")
+    with Lives(settled):
+        began = time.monotonic()
+        settled.engine.set_up_again()
+        until(lambda: not any(host.ports() for host in settled) or all(map(is_settled, settled)), "the news")
+        for host in settled:
+            until(lambda host=host: host.holds_lease() and is_settled(host), "the fleet as it was")
+        until(lambda: owners(*settled) == where, "the users where they were")
+        all_are_linked(*settled)
+        saw = "each host puts back its users; they are linked, where they were"
+        noted(a, "the engine of three hosts is set up anew, with nothing", saw, began)
+    assert all(knows_token(host, made["id"]) for host in settled)
+    a.ctl("token", "revoke", made["id"])
+    a.site.call("PUT", "/v1/users/later?wait=none", 201)
+    a.site.call("DELETE", "/v1/users/later", 204)
+
+
+@pytest.mark.thorough
+def test_of_a_host_and_the_engine_that_are_lost_a_copy_of_the_engine_brings_the_users_back(settled):
+    all_are_linked(*settled)
+    dies = max(settled, key=lambda host: len(host.ports()))
+    others = [host for host in settled if host is not dies]
+    copy = settled.engine.save()
+    with Lives(settled):
+        began = time.monotonic()
+        dies.machine.cut_off()
+        settled.engine.restore(copy)
+        until(lambda: len(owners(*others)) == USERS, "all users on the others")
+        all_are_linked(*others)
+        saw = "from a copy of the engine: its users run on the two others, linked"
+        noted(others[0], "a host of three and the engine are lost", saw, began)
+        dies.machine.boot()
+        until(dies.holds_lease, "the next lease")
+        until(lambda: dies.users() == {}, "the loss")
+
+
+def knows_token(host, token):
+    return token in {one["id"] for one in host.site.call("GET", "/v1/tokens")["tokens"]}
+
+
+def is_settled(host):
+    said = host.machine.run("waportctl", "fleet", "status", "--json", check=False).stdout
+    return bool(said) and json.loads(said).get("settled") is True
 
 
 def test_the_hosts_are_listed_and_one_that_lives_is_not_removed(settled):
