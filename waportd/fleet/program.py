@@ -35,8 +35,10 @@ def main(host: str, connect: Connect, arguments: Sequence[str] = tuple(sys.argv[
     set_up_logging("info")
     loop = asyncio.new_event_loop()
     status = ExitStatus.REFUSED
+    connected: list[tuple[Leases, Peers]] = []
+    """There until the end: connections that are open when nobody has them any more are complained of."""
     try:
-        status = loop.run_until_complete(_run(host, connect, arguments))
+        status = loop.run_until_complete(_run(host, connect, arguments, connected))
     except ConfigError as error:
         log.error("Cannot hold a lease: %s; %s", error, error.hint)  # noqa: TRY400 - it says all
     except BaseException:
@@ -45,10 +47,13 @@ def main(host: str, connect: Connect, arguments: Sequence[str] = tuple(sys.argv[
     os._exit(status)
 
 
-async def _run(host: str, connect: Connect, arguments: Sequence[str]) -> ExitStatus:
+async def _run(
+    host: str, connect: Connect, arguments: Sequence[str], connected: list[tuple[Leases, Peers]]
+) -> ExitStatus:
     timing = Timing.from_environment()
     with LeaseFolder(Path(os.environ["RUNTIME_DIRECTORY"])) as folder:
-        engine, peers = await connect()
+        connected.append(await connect())
+        engine, peers = connected[0]
         if RELEASE in arguments:
             await release(engine, folder, Path(arguments[-1]), timing)
             return ExitStatus.AGAIN

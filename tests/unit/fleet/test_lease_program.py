@@ -1,16 +1,22 @@
 """The release of a lease after the unit has stopped."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import players
 import pytest
 from players import PlayedEngine
 
 from waportd.fleet.boot_clock import BootClock
+from waportd.fleet.keeper import ExitStatus
 from waportd.fleet.lease import Held, LeaseFolder
 from waportd.fleet.program import release
 from waportd.fleet.timing import Timing
 
+ROOT = Path(__file__).resolve().parents[3]
 TIMING = dataclasses.replace(Timing(), call_s=0.2)
 
 
@@ -54,6 +60,30 @@ async def test_a_lease_is_kept_while_a_process_of_a_session_runs(folder, engine,
 async def test_an_engine_that_is_away_holds_up_no_stop(folder, engine, tmp_path, way):
     engine.going = way
     assert not await release(engine, folder, tmp_path / "missing.slice", TIMING)
+
+
+def test_the_program_ends_at_once_and_complains_of_nothing_that_is_open(tmp_path):
+    program = """
+import sys
+from types import SimpleNamespace
+import aiohttp
+from waportd.fleet.program import RELEASE, main
+
+async def connect():
+    return SimpleNamespace(http=aiohttp.ClientSession()), SimpleNamespace(http=aiohttp.ClientSession())
+
+main("a", connect, [RELEASE, sys.argv[1]])
+"""
+    (tmp_path / "instances").mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "missing.slice"],
+        env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path / "instances"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", ExitStatus.AGAIN)
 
 
 async def test_without_a_lease_there_is_nothing_to_release(folder, tmp_path):
