@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support import BASE, Events, until
 
+from waportd import __version__
 from waportd.config import Metrics
 from waportd.model import Port, User
 
@@ -46,7 +47,7 @@ async def test_a_users_way_from_the_start_to_the_login_is_counted(api, systemd, 
     assert told["waportd_first_code_duration_seconds_count",] == 1
     assert told["waportd_servers_memory_bytes",] == told["waportd_user_memory_bytes", "1"] == 64 << 20
     assert told["waportd_servers_cpu_seconds_total",] == told["waportd_user_cpu_seconds_total", "1"] == 1.5
-    assert told["waportd_build_info", "0.1.0"] == 1
+    assert told["waportd_build_info", __version__] == 1
     # The next code is no first one.
     systemd.servers[PORT].show_code()
     await until(supervisor, ONE, lambda instance: instance.session.attempt == 2)
