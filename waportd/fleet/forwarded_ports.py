@@ -41,6 +41,8 @@ _IPV6_FREEBIND: Final = 78
 _BACKLOG: Final = 128
 CONNECTIONS: Final = 128
 """On one port at a time."""
+ALL_CONNECTIONS: Final = 1024
+"""On all of them: each with a call that is passed on takes some 200 KiB."""
 PAUSE_S: Final = 0.2
 """Seconds from a change of the fleet to the look at it: many may come at once."""
 RETRY_S: Final = 2.0
@@ -155,6 +157,8 @@ class ForwardedPorts:
     async def _forwarded(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("_Connection", request.protocol)
         await connection.admit(self._permits)
+        if len(self._server.connections) > ALL_CONNECTIONS:
+            raise _too_many(f"{ALL_CONNECTIONS} connections to the ports of other hosts' users")
         if (row := self._rows.get(connection.port)) is None:
             raise _moved(connection.port)
         target = f"{SERVERS}{quote(row.user, safe='')}{request.rel_url.raw_path_qs}"
@@ -222,11 +226,7 @@ class _Connection(TiedHandler):
     async def admit(self, permits: Callable[[int], bool]) -> None:
         """Raise Forbidden where the caller may not call, and TooManyRequests where there are too many connections."""
         if len(self._listeners.connections) > CONNECTIONS:
-            raise TooManyRequests(
-                f"more than {CONNECTIONS} connections to port {self.port}",
-                hint="use connections again, or close them",
-                retry_after=1,
-            )
+            raise _too_many(f"{CONNECTIONS} connections to port {self.port}")
         if self._uid is None:
             self._uid = await asyncio.to_thread(self._look)
         if self._uid == _UNKNOWN:
@@ -266,6 +266,12 @@ def _sockets(port: Port) -> list[socket.socket]:
             found.append(one)
         stack.pop_all()
         return found
+
+
+def _too_many(what: str) -> TooManyRequests:
+    return TooManyRequests(
+        f"more than {what}", hint="use connections again, or close them", retry_after=_RETRY_AFTER_S
+    )
 
 
 def _moved(port: Port) -> WaportdError:

@@ -299,8 +299,9 @@ async def test_ipv6_is_taken_too(a, b, server, http, monkeypatch):
             assert said.status == 200
 
 
-async def test_one_caller_has_so_many_connections(http, url, monkeypatch):
-    monkeypatch.setattr(forwarded_ports, "CONNECTIONS", 2)
+@pytest.mark.parametrize("limit", ["CONNECTIONS", "ALL_CONNECTIONS"])
+async def test_so_many_connections_are_served(http, url, monkeypatch, limit):
+    monkeypatch.setattr(forwarded_ports, limit, 2)
     host, port = url.removeprefix("http://").split(":")
     others = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
     async with http.get(f"{url}/status") as said:
