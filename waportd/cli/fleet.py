@@ -13,6 +13,10 @@ COMMANDS = Commands()
 HOST_COMMANDS = Commands()
 
 _ADDRESS = "IP:PORT at which the other hosts reach this one, on the port after it, too; not from the internet"
+_ETCD = flag(
+    "--etcd",
+    help="have this host's own etcd (package etcd-server) be a member of the fleet's: for the first three hosts",
+)
 _FORWARD_PORTS = flag(
     "--forward-ports",
     help="have localhost:PORT of users of other hosts answer on this one, too: for a web app here that calls the servers "
@@ -42,7 +46,8 @@ def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
     "begin a fleet with this host (needs root)",
     """
     Makes the fleet's own CA on this host, puts this host on the list in etcd, and makes its users known there. Sessions
-    that run continue. etcd must be there; of three members, one may fail.
+    that run continue. etcd is there already (--engine), or on the first three hosts themselves (--etcd); of three members,
+    one may fail.
     """,
     argument("name", metavar="NAME", help="the name of this host in the fleet, such as a"),
     argument("--address", metavar="IP:PORT", required=True, help=_ADDRESS),
@@ -50,9 +55,9 @@ def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
         "--engine",
         metavar="URL",
         action="append",
-        required=True,
         help="where a member of etcd is, such as https://192.0.2.1:2379; repeat it for each member",
     ),
+    _ETCD,
     argument(
         "--snapshots",
         metavar="WHERE",
@@ -73,9 +78,10 @@ def in_a_fleet(run: Callable[[Context], Exit]) -> Callable[[Context], Exit]:
     _FORWARD_PORTS,
     CONFIG_FILE,
     examples={
-        "begin a fleet": (
-            "sudo waportctl fleet init a --address 192.0.2.1:7467 --engine https://192.0.2.1:2379"
-        )
+        "begin a fleet, with etcd on its hosts": "sudo waportctl fleet init a --address 192.0.2.1:7467 --etcd",
+        "begin a fleet, with an etcd that is there": (
+            "sudo waportctl fleet init a --address 192.0.2.1:7467 --engine https://192.0.2.9:2379"
+        ),
     },
 )
 @in_a_fleet
@@ -121,6 +127,7 @@ def invite(context: Context) -> Exit:
     certificate: each lasts two years, and `doctor` warns 30 days before. The first host gets it in the same way.
     """,
     argument("file", metavar="FILE", type=Path, help="the file that `fleet invite` made for this host"),
+    _ETCD,
     _FORWARD_PORTS,
     CONFIG_FILE,
     examples={"join a fleet": "sudo waportctl fleet join b.bundle"},

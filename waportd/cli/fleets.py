@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from waportd import accounts
-from waportd.cli import bounded
+from waportd.cli import bounded, etcd_member
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
 from waportd.cli.locate import configuration, need_root
 from waportd.cli.old_session import sessions_folder
+from waportd.cli.systemctl import SYSTEM_UNITS, SYSTEMCTL_S, systemctl
 from waportd.config import Bus, Config
 from waportd.errors import UnknownUser, WaportdError
-from waportd.fleet import administration, enrolment, key_files, units
+from waportd.fleet import administration, enrolment, key_files, own_etcd, units
 from waportd.fleet import bundle as bundles
 from waportd.fleet.bucket import KEY_FILE, BucketKey
 from waportd.fleet.bundle import Bundle
@@ -33,8 +34,6 @@ from waportd.store import read_assignments
 
 _T = TypeVar("_T")
 
-SYSTEM_UNITS: Final = Path("/etc/systemd/system")
-_SYSTEMCTL_S: Final = 60.0
 _TAKE_OVER_S: Final = 60.0
 """Seconds for the lease and the environments of this host's users, while the engine answers."""
 _POLL_S: Final = 0.2
@@ -45,18 +44,31 @@ def init(context: Context) -> Exit:
     options = context.options
     config = config_for(context, "begin a fleet")
     folder = _new_folder(options.config)
+    if bool(options.engine) == options.etcd:
+        raise Problem(
+            "a fleet needs etcd: one that is there (--engine URL), or one on its hosts (--etcd)",
+            "waportctl fleet init --help",
+            Exit.USAGE,
+            "usage",
+        )
+    if options.etcd:
+        etcd_member.check()
     settings = Settings(
         options.name,
         options.address,
-        tuple(options.engine),
+        tuple(options.engine or ()),
         snapshots="" if options.snapshots == "none" else options.snapshots,
         forward_ports=options.forward_ports,
         folder=folder,
     )
     with reported():
+        if options.etcd:
+            settings = dataclasses.replace(settings, engine=(own_etcd.client_url(settings.ip),))
         settings.check()
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.found(folder, options.fleet, options.name, [settings.ip], _owner())
+        if options.etcd:
+            etcd_member.begin(settings, options.fleet)
         if options.bucket_key is not None:
             key_files.write(folder / KEY_FILE, options.bucket_key.read_bytes(), owner=_owner())
         _make_store(settings)
@@ -80,6 +92,9 @@ def invite(context: Context) -> Exit:
     with reported():
         invited = Settings(options.name, options.address, settings.engine, folder=settings.folder)
         invited.check()
+        if (engine := etcd_member.known(settings)) != settings.engine:
+            settings = dataclasses.replace(settings, engine=engine)
+            settings.save()
         made = enrolment.invite(
             settings.folder,
             options.name,
@@ -117,8 +132,12 @@ def join(context: Context) -> Exit:
         )
         settings.check()
         _check_store(settings, bundle)
+        if options.etcd:
+            etcd_member.check()
         folder.mkdir(mode=0o755, exist_ok=True)
         enrolment.join(folder, bundle, _owner())
+        if options.etcd:
+            settings = etcd_member.enter(settings)
         ask(settings, lambda engine: _enter(engine, settings, config))
         forget_fleet(config.store.database)
         settings.save()
@@ -130,6 +149,7 @@ def join(context: Context) -> Exit:
 def _renew(context: Context, folder: Path, bundle: Bundle) -> Exit:
     """Give a host that has joined before its next certificate. Raises AlreadyInFleet for a bundle that is not its own."""
     enrolment.join(folder, bundle, _owner())
+    etcd_member.renew(folder)
     # They show the certificate that they have read. No session notices.
     systemctl("reload", "waportd-lease.service")
     systemctl("restart", "waportd.service")
@@ -178,6 +198,7 @@ def evict(context: Context) -> Exit:
         return Exit.FAILED
     with reported():
         ask(settings, lambda engine: administration.evict(engine, options.name))
+        etcd_member.evict(settings, options.name)
     say(context, f"{options.name} has left the fleet; its users go to other hosts.")
     return Exit.OK
 
@@ -283,7 +304,7 @@ def _activate(config: Config, settings: Settings) -> None:
 def _running_ports() -> set[str]:
     """Return the ports of the servers that run."""
     command = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active", "whatsapp@*.service"]
-    lines = bounded.run(command, seconds=_SYSTEMCTL_S).stdout.splitlines()
+    lines = bounded.run(command, seconds=SYSTEMCTL_S).stdout.splitlines()
     return {line.split()[0].removeprefix("whatsapp@").removesuffix(".service") for line in lines}
 
 
@@ -292,14 +313,6 @@ def _names(folder: Path) -> set[str]:
         return {path.name for path in folder.iterdir()}
     except FileNotFoundError:
         return set()
-
-
-def systemctl(*words: str, check: bool = True) -> bool:
-    """Call systemctl; return whether it succeeded. Raises Problem where it did not, unless that is only asked."""
-    done = bounded.run(["systemctl", *words], seconds=_SYSTEMCTL_S)
-    if check and done.returncode:
-        raise Problem(f"systemctl {' '.join(words)}: {done.stderr.strip()}", "see `journalctl -xe`")
-    return done.returncode == 0
 
 
 def ask(settings: Settings, call: Callable[[Etcd], Awaitable[_T]]) -> _T:

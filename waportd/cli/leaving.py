@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from waportd.cli import moving
+from waportd.cli import etcd_member, moving
 from waportd.cli.context import Context
 from waportd.cli.exit_status import Exit, Problem
-from waportd.cli.fleets import SYSTEM_UNITS, ask, config_for, member, reported, say, systemctl
+from waportd.cli.fleets import ask, config_for, member, reported, say
+from waportd.cli.systemctl import SYSTEM_UNITS, systemctl
 from waportd.config import Bus
 from waportd.errors import WaportdError
 from waportd.fleet import administration, enrolment, holdings, units
@@ -46,6 +47,7 @@ def leave(context: Context) -> Exit:
         with _without_daemon():
             ask(settings, lambda engine: _sign_off(engine, settings.name, is_last=not others))
             _release_sessions(settings)
+            etcd_member.leave(settings, is_last=not others)
             # The other hosts' users have other copies by then, or in a moment.
             shutil.rmtree(holdings.folder_in(config), ignore_errors=True)
             enrolment.leave(folder)

@@ -15,7 +15,7 @@ from waportd.cli.checks.membership import Look
 from waportd.cli.exit_status import Exit
 from waportd.cli.main import main
 from waportd.config import Bus
-from waportd.fleet import administration, bundle, enrolment, units
+from waportd.fleet import administration, bundle, enrolment, own_etcd, units
 from waportd.fleet.directory import MARK
 from waportd.fleet.engine import HostState, Order, Row
 from waportd.fleet.founding import found
@@ -343,6 +343,35 @@ class TestInit:
         enrolment.leave(folder)
         assert ctl("fleet", "join", str(made), "--forward-ports")[0] == Exit.OK
         assert Settings.load(folder).forward_ports
+
+    def test_etcd_is_there_or_on_the_hosts(self, ctl, folder, system):
+        enrolment.leave(folder)
+        for options in ((), ("--etcd", "--engine", "http://e:1")):
+            status, _, err = ctl("fleet", "init", "a", "--address", "192.0.2.1:7467", *options)
+            assert status == Exit.USAGE
+            assert "one that is there (--engine URL), or one on its hosts (--etcd)" in err
+        assert not folder.exists()
+
+    def test_a_host_without_etcd_says_what_to_install(self, ctl, folder, system, monkeypatch):
+        enrolment.leave(folder)
+        monkeypatch.setattr(own_etcd, "PROGRAM", "no-such-account")
+        status, _, err = ctl("fleet", "init", "a", "--address", "192.0.2.1:7467", "--etcd")
+        assert status == Exit.FAILED
+        assert "this host has no etcd\napt install etcd-server" in err
+        assert not folder.exists()
+
+    def test_an_etcd_that_is_set_up_for_something_else_is_left_alone(
+        self, ctl, folder, system, tmp_path, monkeypatch
+    ):
+        enrolment.leave(folder)
+        defaults = tmp_path / "default-etcd"
+        defaults.write_text("# ETCD_NAME=x\n\nETCD_LISTEN_CLIENT_URLS=http://0.0.0.0:2379\n")
+        monkeypatch.setattr(own_etcd, "PROGRAM", "root")
+        monkeypatch.setattr(own_etcd, "DEFAULTS", defaults)
+        status, _, err = ctl("fleet", "init", "a", "--address", "192.0.2.1:7467", "--etcd")
+        assert status == Exit.FAILED
+        assert f"etcd on this host is set up for something else: {defaults} has settings" in err
+        assert (folder.exists(), system.calls) == (False, [])
 
     def test_logins_may_stay_where_they_are(self, init):
         _, settings = init("--snapshots", "none")
