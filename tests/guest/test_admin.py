@@ -9,7 +9,10 @@ import pytest
 from faults import note_seen
 from harness import SOCKET, server, until
 from rows import EVERYTHING
+from testbed import guests
 from testbed.guests import GuestError
+
+RELEASES = guests.RELEASES if EVERYTHING else guests.RELEASES[:1]
 
 
 def status_line(site, unit):

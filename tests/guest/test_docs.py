@@ -27,7 +27,7 @@ ELSEWHERE = {
     "curl -": "tests/node/docs.test.js, with what is answered",
     "curl 'http://localhost:5002": "tests/node/docs.test.js, with what is answered",
     "curl 'http://localhost:5001/qr?user_id=": "tests/node/http.test.js: it is refused",
-    "waportctl fleet": "test_fleet.py, on hosts of a fleet",
+    "waportctl fleet": "test_fleet.py and test_fleet_guide.py, on hosts of a fleet",
     "waportctl passkey": "tests/integration/test_cli.py, where WhatsApp wants one",
     "waportctl proxy": "tests/unit/cli and tests/integration/test_units.py: it asks for a password",
     "waportctl engine": "test_engines.py, from files: this machine reaches no registry",
