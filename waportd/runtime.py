@@ -26,6 +26,7 @@ class Runtime:
     __slots__ = (
         "__weakref__",
         "_locks",
+        "asked_at",
         "failed_at",
         "is_admitted",
         "is_asked",
@@ -47,6 +48,8 @@ class Runtime:
         """The start that is under way, though the unit may not show it yet."""
         self.is_asked = False
         """Whether the start that is under way was requested, and not only caused by a page that polls, or a plan."""
+        self.asked_at = NEVER
+        """When it was last requested, which may be long after it began."""
         self.is_prepared = False
         """Whether the environment of the start that is under way was written just now, as the port was assigned."""
         self.is_admitted = False

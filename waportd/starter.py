@@ -133,6 +133,8 @@ class Starter:
         """
         runtime = self._runtimes[user]
         runtime.is_asked |= asked
+        if asked:
+            runtime.asked_at = time.monotonic()
         runtime.is_prepared |= prepared
         if runtime.start is None:
             if self._closing:
@@ -365,6 +367,8 @@ class Starter:
                 await self._manager.limit_memory(service_unit(port), assignment.memory_max)
             has_answered = await self._first_answers.start(assignment)
         except JobFailed as error:
+            # A request may have joined this start when it had begun.
+            asked_at = max(asked_at, self._runtimes[assignment.user].asked_at)
             await self._start_again(port, error, asked_at)
         await self._observer.note_started(port)
         return has_answered

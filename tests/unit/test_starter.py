@@ -80,11 +80,33 @@ async def test_a_start_that_joins_an_attempt_that_fails_is_made_again(supervisor
 @pytest.mark.also_without("first_answers")
 async def test_one_that_joins_none_is_made_once(supervisor, systemd):
     service = service_unit(PORT)
-    systemd.last_starts[service] = time.monotonic() + 0.1
+    systemd.last_starts[service] = time.monotonic() + 60
     systemd.fail_to_start(service, result="exit-code", exit_code=1, exit_status=203)
     with pytest.raises(ServerFailed, match="node"):
         await supervisor.ensure(ONE)
     assert systemd.calls.count(("start", service)) == 1
+
+
+async def test_a_request_that_joins_the_start_of_a_page_is_tried_again(supervisor, systemd):
+    """What was in its way may have been fixed just before the request."""
+    service = service_unit(PORT)
+    await supervisor.assign(ONE)
+    systemd.fail_to_start(service, result="exit-code", exit_code=1, exit_status=203)
+    at_once = systemd.start
+
+    async def start_slowly(unit):
+        await asyncio.sleep(0.5 if unit == service else 0)
+        await at_once(unit)
+
+    systemd.start = start_slowly
+    start = supervisor._starter.launch(ONE, asked=False)  # noqa: SLF001
+    await asyncio.sleep(0.1)
+    systemd.last_starts[service] = time.monotonic()
+    await asyncio.sleep(0.02)
+    assert supervisor._starter.launch(ONE) is start  # noqa: SLF001
+    with pytest.raises(ServerFailed, match="node"):
+        await start
+    assert systemd.calls.count(("start", service)) == 2
 
 
 async def test_polls_do_not_repeat_a_failed_start(supervisor, systemd):
