@@ -73,6 +73,10 @@ class PlayedUsers:
         """Nothing: it runs already."""
 
 
+def described_as(name):
+    return Host(name, "192.0.2.1:7467", HostState.ACTIVE, "2.0.0", 100, 1.5, False, None)
+
+
 class Machine:
     """One host: its disk, its keeper, and its agent as the daemon runs it."""
 
@@ -118,7 +122,8 @@ class Machine:
         self.users.running = {one.user: one for one in await self.store.load()}
         logins = self.logins()
         self.moves = Moves(self.engine, self.store, self.users, lambda: 2, self.save)
-        self._begin("daemon", Agent(self.host, self.users, self.moves, logins).run())
+        agent = Agent(self.host, self.users, self.moves, logins, own=described_as(self.name))
+        self._begin("daemon", agent.run())
 
     async def save(self, user):
         assert user not in self.users.running
@@ -169,8 +174,7 @@ async def machines(site, tmp_path):
     three = [Machine(site, name, tmp_path / name) for name in ("a", "b", "c")]
     for machine in three:
         await machine.keep()
-        host = Host(machine.name, "192.0.2.1:7467", HostState.ACTIVE, "2.0.0", 100, 1.5, False, None)
-        await engine.describe(host)
+        await engine.describe(described_as(machine.name))
     await engine.state()
     await engine.settle(three[0].lease)
     for machine in three:
@@ -284,6 +288,30 @@ async def test_an_engine_from_a_backup_gets_back_who_was_moved_made_and_deleted_
     owners = {row.user: row.host for row in state.rows}
     assert owners == {user: name for name, users in before.items() for user in users}
     assert {each.name: each.has for each in (b, c)} == before
+
+
+@pytest.mark.parametrize("its_id", ["the same", "another"])
+async def test_an_engine_that_was_set_up_again_gets_back_hosts_and_users(machines, site, its_id):
+    a, b, c = machines
+    for number, machine in enumerate((a, b, c), 1):
+        await machine.new(str(number), 5000 + number)
+    site.cluster.set_up_again(site.cluster.token if its_id == "the same" else "a new one")
+    for machine in machines:
+        await machine.end("keeper")
+        await machine.keep()
+    engine = site.engine()
+
+    async def is_put_back():
+        with contextlib.suppress(EngineUnavailable):
+            state = await engine.state()
+            return state.settled and state
+        return None
+
+    state = await until(is_put_back, "the settlement")
+    assert [(host.name, host.alive) for host in state.hosts] == [("a", True), ("b", True), ("c", True)]
+    assert {row.user: row.host for row in state.rows} == {"1": "a", "2": "b", "3": "c"}
+    await a.new("4", 5004)
+    assert [machine.has for machine in machines] == [["1", "4"], ["2"], ["3"]]
 
 
 async def test_a_host_of_its_own_becomes_one_of_a_fleet_with_its_users(machines, site, tmp_path):

@@ -6,6 +6,7 @@ whatever was cut off is seen, and done, in the next round.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ from typing import Final, NoReturn, Protocol
 
 from waportd.concurrency import Background
 from waportd.errors import WaportdError
-from waportd.fleet.engine import Conflict, EngineUnavailable, Lease, LeaseLost, Row, State, Unsettled
+from waportd.fleet.engine import Conflict, EngineUnavailable, Host, Lease, LeaseLost, Row, State, Unsettled
 from waportd.fleet.host import FleetHost
 from waportd.fleet.manifest import names
 from waportd.fleet.membership import Standing
@@ -86,12 +87,14 @@ class Agent:
         logins: Logins | None = None,
         common: Common | None = None,
         ports: Ports | None = None,
+        own: Host | None = None,
     ) -> None:
-        """Without ``logins``, users come without theirs."""
+        """Without ``logins``, users come without theirs. ``own`` describes this host to an engine that has forgotten it."""
         self._host = host
         self._logins = logins
         self._common = common
         self._ports = ports
+        self._own = own
         self._coming: set[str] = set()
         self._background = Background()
         self._engine = host.engine
@@ -196,6 +199,9 @@ class Agent:
         """Put back what this host holds, in an engine that may have forgotten it; have it settled when all have."""
         if self._host.name not in state.confirmed:
             log.info("The engine is new, or was restored: puts back what this host holds")
+            if self._own is not None and all(one.name != self._own.name for one in state.hosts):
+                with contextlib.suppress(Conflict):  # it has just been described
+                    await self._engine.describe(self._own)
             await self._store.reclaim()
             if self._common is not None:
                 await self._common.reclaim()

@@ -96,7 +96,7 @@ class Membership:
 
         A state that is older than the last one is not evidence of anything, and is left out.
         """
-        if self._state is not None and state.epoch != self._state.epoch:
+        if self._state is not None and _has_forgotten(state, self._state):
             self._remembered = self.awaited
             self.lose()
         elif self._state is not None and state.revision < self._state.revision:
@@ -204,6 +204,11 @@ class Membership:
             name: max(since + self._failover_after_s, earliest) for name, since in self._gone_since.items()
         }
         return {name: now - at for name, at in due.items() if now >= at and name != self._host}
+
+
+def _has_forgotten(state: State, last: State) -> bool:
+    """Return whether the engine has forgotten what it said last: it is another one, or was set up again under its old id."""
+    return state.epoch != last.epoch or (last.settled and not state.settled)
 
 
 def _members(state: State | None) -> frozenset[str]:

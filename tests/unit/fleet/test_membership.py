@@ -190,6 +190,14 @@ class TestAnEngineThatWasRestored:
         assert not watch.members.standing(watch.now).settle
         assert watch.sees(fleet(epoch="e2", revision=2)).unsettled is None
 
+    def test_an_engine_that_was_set_up_again_under_its_old_id_is_one(self):
+        watch = settled_watch()
+        watch.sees(fleet(revision=50), 1)
+        standing = watch.sees(fleet("", revision=3, settled=False), 1)
+        assert "waiting for what a, b, c hold" in standing.unsettled
+        assert not standing.takeable
+        assert watch.sees(fleet(revision=9, settled=False, confirmed="abc"), WHOLE_S).settle
+
     def test_a_lower_revision_is_no_old_news_in_a_new_epoch(self):
         watch = Watch()
         watch.sees(fleet(revision=900), WHOLE_S)
