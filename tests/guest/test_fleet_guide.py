@@ -44,7 +44,7 @@ class Host:
             if copied := re.fullmatch(r"scp (\S+) root@(\S+):", line):
                 target = hosts[copied[2]]
                 target.machine.run(
-                    "tee", f"/root/{copied[1]}", given=self.machine.run("cat", copied[1]).stdout
+                    "tee", f"/root/{copied[1]}", given=self.machine.run("cat", f"/root/{copied[1]}").stdout
                 )
                 target.machine.run("chmod", "600", f"/root/{copied[1]}")
             else:
@@ -88,6 +88,8 @@ def test_from_one_host_to_three(hosts):
     assert [(host["name"], host["alive"]) for host in listed] == [("a", True), ("b", True), ("c", True)]
     for host in (a, b, c):
         host.machine.run("waportctl", "fleet", "doctor")
+    for host in (a, b, c):
+        host.site.let_the_web_app_in()
     # As the guide says: from then on, one of the three may fail.
     b.machine.cut_off()
     until(lambda: a.site.ask("PUT", "/v1/users/1?wait=none").status in {200, 201}, "a new user")
