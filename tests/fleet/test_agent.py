@@ -259,6 +259,19 @@ async def test_while_the_engine_is_away_users_of_this_host_may_start_and_others_
     assert (b.has, c.has) == ([], [])
 
 
+async def put_back(site):
+    """Return what the engine says once all hosts have put back what they hold."""
+    engine = site.engine()
+
+    async def settled():
+        with contextlib.suppress(EngineUnavailable):
+            state = await engine.state()
+            return state.settled and state
+        return None
+
+    return await until(settled, "the settlement")
+
+
 async def test_an_engine_from_a_backup_gets_back_who_was_moved_made_and_deleted_since(machines, site):
     a, b, c = machines
     for number in (1, 2):
@@ -276,15 +289,7 @@ async def test_an_engine_from_a_backup_gets_back_who_was_moved_made_and_deleted_
     before = {each.name: each.has for each in (b, c)}
     site.restore(saved)  # which has a's lease, and says that a has both users
     a.lease = lease
-    engine = site.engine()
-
-    async def is_put_back():
-        with contextlib.suppress(EngineUnavailable):
-            state = await engine.state()
-            return state.settled and state
-        return None
-
-    state = await until(is_put_back, "the settlement")
+    state = await put_back(site)
     owners = {row.user: row.host for row in state.rows}
     assert owners == {user: name for name, users in before.items() for user in users}
     assert {each.name: each.has for each in (b, c)} == before
@@ -299,15 +304,7 @@ async def test_an_engine_that_was_set_up_again_gets_back_hosts_and_users(machine
     for machine in machines:
         await machine.end("keeper")
         await machine.keep()
-    engine = site.engine()
-
-    async def is_put_back():
-        with contextlib.suppress(EngineUnavailable):
-            state = await engine.state()
-            return state.settled and state
-        return None
-
-    state = await until(is_put_back, "the settlement")
+    state = await put_back(site)
     assert [(host.name, host.alive) for host in state.hosts] == [("a", True), ("b", True), ("c", True)]
     assert {row.user: row.host for row in state.rows} == {"1": "a", "2": "b", "3": "c"}
     await a.new("4", 5004)
