@@ -53,7 +53,7 @@ reliability: ## break everything in booted machines, as often as it takes, and w
 	@WAPORTD_FAULTS=all /usr/bin/python3 -m pytest -p no:cacheprovider -n 3 --dist loadgroup \
 		tests/guest/test_patience.py tests/guest/test_faults.py tests/guest/test_disks.py tests/guest/test_first_command.py tests/guest/test_engines.py tests/guest/test_admin.py tests/guest/test_move.py tests/guest/test_backup.py \
 		tests/guest/test_environments.py tests/guest/test_package.py tests/guest/test_small_host.py \
-		tests/guest/test_configuration.py tests/guest/test_waportctl.py tests/guest/test_reboot.py tests/guest/test_fleet.py tests/guest/test_fleet_guide.py
+		tests/guest/test_configuration.py tests/guest/test_waportctl.py tests/guest/test_reboot.py tests/guest/test_fleet.py tests/guest/test_fleet_guide.py tests/guest/test_fleet_mixed.py
 	@WAPORTD_FAULTS=all tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m pytest -p no:cacheprovider \
 		tests/integration/test_faults.py tests/integration/test_clock.py tests/integration/test_limits.py \
 		tests/integration/test_outages.py tests/integration/test_recovery.py tests/integration/test_move.py tests/integration/test_load.py \
@@ -89,7 +89,9 @@ bench: ## measure everything, and write docs/benchmarks.md (QUICK=1: see in a mi
 	@/usr/bin/python3 -m compileall -q waportd
 	@# Where it is set, each node reads all these certificates when it starts: 40 ms that no service of systemd has.
 	@env -u NODE_EXTRA_CA_CERTS tools/with-systemd --private-network --writable .run -- /usr/bin/python3 -m bench $(if $(QUICK),--quick)
-	@/usr/bin/python3 -m bench $(if $(QUICK),--quick) fleet_engine
+	@# Its machines have the package installed.
+	@$(MAKE) --no-print-directory deb
+	@/usr/bin/python3 -m bench $(if $(QUICK),--quick) fleet_engine fleet_failover
 	@/usr/bin/python3 -m bench.report $(if $(QUICK),--into .run/bench/report)
 
 lint: ## check style and types

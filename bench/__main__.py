@@ -22,8 +22,9 @@ GROUPS = (
     "linked",
 )
 
-OUTSIDE = ("fleet_engine",)
-"""Those that need no systemd, but an etcd in the account's own home, which `tools/with-systemd` does not show."""
+OUTSIDE = ("fleet_engine", "fleet_failover")
+"""Those that need no systemd, but what lies in the account's own home, which `tools/with-systemd` does not show: an etcd,
+and booted machines."""
 
 
 def main() -> int:

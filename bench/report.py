@@ -24,6 +24,7 @@ GROUPS = {
     "snapshots": "Snapshots of a login",
     "fleet_snapshots": "Snapshots of a login in a fleet",
     "fleet_engine": "Many hosts",
+    "fleet_failover": "A host dies",
     "browsers": "Sessions with real browsers",
     "linked": "Linked sessions, on a page as heavy as the real one",
 }
