@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from faults import PHONE, PORT, USER, belongings  # noqa: E402
 from harness import until  # noqa: E402
-from machines import RUNNING, shown_to, site_on  # noqa: E402
+from machines import RUNNING, installing, needed_by, shown_to, site_on  # noqa: E402
 from testbed import guests  # noqa: E402
 
 
@@ -116,10 +116,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module")
 def root(request, package):
-    # What an installation has besides: libbpf by iproute2, age, which is recommended, and what a fleet needs.
-    with guests.prepared_root(
-        request.param, f"libbpf1, age, python3-cryptography, {guests.field(package, 'Depends')}"
-    ) as root:
+    with guests.prepared_root(request.param, needed_by(package)) as root:
         yield root
 
 
@@ -135,12 +132,7 @@ def installed(package):
 
     Once for all modules: it takes longer than to boot what has it.
     """
-    made = {}
-
-    def prepare(machine):
-        with site_on(machine, package) as site:
-            site.install()
-            site.connect_to_standin()
+    made, prepare = {}, installing(package)
 
     with contextlib.ExitStack() as stack:
 

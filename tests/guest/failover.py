@@ -14,7 +14,7 @@ sys.path += [str(ROOT / "tools"), str(ROOT)]
 
 from fleet_machines import fleet_on  # noqa: E402
 from harness import until  # noqa: E402
-from machines import shown_to, site_on  # noqa: E402
+from machines import installing, needed_by, shown_to  # noqa: E402
 from testbed import guests  # noqa: E402
 
 RELEASE = "trixie"
@@ -53,17 +53,10 @@ def ready(hosts):
 def main():
     package, count = Path(sys.argv[1]), int(sys.argv[2])
     users = [str(number) for number in range(1, count + 1)]
-
-    def prepare(machine):
-        with site_on(machine, package) as site:
-            site.install()
-            site.connect_to_standin()
-
-    depends = f"libbpf1, age, python3-cryptography, {guests.field(package, 'Depends')}"
     with (
         tempfile.TemporaryDirectory() as folder,
-        guests.prepared_root(RELEASE, depends) as root,
-        guests.prepared(root, prepare, shown=shown_to(package)) as written,
+        guests.prepared_root(RELEASE, needed_by(package)) as root,
+        guests.prepared(root, installing(package), shown=shown_to(package)) as written,
         fleet_on([(root, written)] * 3, package, Path(folder), RELEASE) as hosts,
     ):
         json.dump(measure(hosts, users), sys.stdout)

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import test_fleet
 from fleet_machines import fleet_on
+from machines import needed_by
 from test_fleet import settled
 from testbed import guests
 
@@ -35,7 +36,7 @@ test_a_host_is_emptied_while_everything_runs = (
 @pytest.fixture(scope="module")
 def fleet(package, installed, tmp_path_factory):
     """An older host between two newer ones."""
-    needed = f"libbpf1, age, python3-cryptography, {guests.field(package, 'Depends')}"
+    needed = needed_by(package)
     with contextlib.ExitStack() as stack:
         old, new = (stack.enter_context(guests.prepared_root(release, needed)) for release in guests.RELEASES)
         disks = [(root, installed(root)) for root in (new, old, new)]

@@ -35,20 +35,23 @@ async def pieces(request: web.Request) -> AsyncIterator[bytes]:
     piece = b""
     while True:
         await _turn(request, piece)
-        try:
-            async with asyncio.timeout(PIECE_S):
-                piece = await request.content.readany()
-        except TimeoutError:
-            raise TooSlow(
-                f"nothing of the body arrived for {PIECE_S:g} s", hint="send it in one go"
-            ) from None
-        except ConnectionError:
-            raise BadRequest("the caller left before the body was there") from None
+        piece = await next_piece(request)
         # Also at the end: an incomplete body is not sent.
         access.confirm(request)
         if not piece:
             return
         yield piece
+
+
+async def next_piece(request: web.BaseRequest) -> bytes:
+    """Return the next piece of the caller's body, nothing at its end. Raises TooSlow and BadRequest."""
+    try:
+        async with asyncio.timeout(PIECE_S):
+            return await request.content.readany()
+    except TimeoutError:
+        raise TooSlow(f"nothing of the body arrived for {PIECE_S:g} s", hint="send it in one go") from None
+    except (ConnectionError, web.RequestPayloadError):
+        raise BadRequest("the caller left before the body was there") from None
 
 
 async def unless(gone: asyncio.Task[Any], work: Awaitable[_T], patience: float | None = None) -> _T | None:

@@ -2,20 +2,23 @@
 
 import asyncio
 import dataclasses
+import functools
 import pwd
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from waportd.cli.exit_status import Exit, Problem
 from waportd.cli.systemctl import SYSTEM_UNITS, systemctl
 from waportd.fleet import own_etcd
 from waportd.fleet.engine import EngineUnavailable
 from waportd.fleet.etcd import Etcd
-from waportd.fleet.etcd.members import Member, Members
+from waportd.fleet.etcd.members import Members
 from waportd.fleet.identity import Identity
 from waportd.fleet.settings import Settings
+
+_T = TypeVar("_T")
 
 _START_S: Final = 60.0
 """Seconds for etcd to start, and for a new member to have all that the others have."""
@@ -43,25 +46,10 @@ def begin(settings: Settings, fleet: str) -> None:
 
 def enter(settings: Settings) -> Settings:
     """Have it be one more member; return the settings with it among the members. Raises Problem, EngineUnavailable, OSError."""
-    tls = Identity.load(settings.folder, settings.name).client
     own = own_etcd.peer_url(settings.ip)
-
-    async def added() -> Mapping[str, str]:
-        members = Members(settings.engine, tls)
-        try:
-            return own_etcd.joined_cluster(settings.name, settings.ip, await members.add(own))
-        finally:
-            await members.close()
-
-    async def promote() -> None:
-        members = Members(settings.engine, tls)
-        try:
-            await members.promote(own, _START_S)
-        finally:
-            await members.close()
-
-    _run(settings, asyncio.run(added()))
-    asyncio.run(promote())
+    members = _ask(settings, lambda cluster: cluster.add(own))
+    _run(settings, own_etcd.joined_cluster(settings.name, settings.ip, members))
+    _ask(settings, lambda cluster: cluster.promote(own, _START_S))
     return dataclasses.replace(settings, engine=known(settings))
 
 
@@ -72,7 +60,7 @@ def known(settings: Settings) -> tuple[str, ...]:
     """
     if not own_etcd.is_there(settings.folder):
         return settings.engine
-    found = [url for one in asyncio.run(_all(settings)) for url in one.clients]
+    found = [url for one in _ask(settings, Members.all) for url in one.clients]
     first = own_etcd.client_url(settings.ip)
     return (first, *(url for url in found if url != first))
 
@@ -80,7 +68,7 @@ def known(settings: Settings) -> tuple[str, ...]:
 def evict(settings: Settings, host: str) -> None:
     """Remove the member on a host that does not come back, if it had one: it would count as one that is down."""
     if own_etcd.is_there(settings.folder):
-        asyncio.run(_removed(settings, host))
+        _remove(settings, host)
 
 
 def renew(folder: Path) -> None:
@@ -94,31 +82,33 @@ def leave(settings: Settings, *, is_last: bool) -> None:
     if not own_etcd.is_there(settings.folder):
         return
     if not is_last:
-        asyncio.run(_removed(settings, settings.name))
+        _remove(settings, settings.name)
     systemctl("disable", "--now", own_etcd.UNIT)
     own_etcd.forget(SYSTEM_UNITS)
     systemctl("daemon-reload")
 
 
-async def _all(settings: Settings) -> list[Member]:
-    members = Members(settings.engine, Identity.load(settings.folder, settings.name).client)
-    try:
-        return await members.all()
-    finally:
-        await members.close()
-
-
-async def _removed(settings: Settings, host: str) -> None:
+def _remove(settings: Settings, host: str) -> None:
     """Remove the member of a host, by way of another one: its own would not answer to the end."""
-    found = await _all(settings)
+    found = _ask(settings, Members.all)
     others = [url for one in found if one.name != host for url in one.clients]
-    members = Members(others or settings.engine, Identity.load(settings.folder, settings.name).client)
-    try:
-        for one in found:
-            if one.name == host:
-                await members.remove(one.peers[0])
-    finally:
-        await members.close()
+    for one in found:
+        if one.name == host:
+            _ask(settings, functools.partial(Members.remove, peer_url=one.peers[0]), others)
+
+
+def _ask(settings: Settings, call: Callable[[Members], Awaitable[_T]], endpoints: Sequence[str] = ()) -> _T:
+    """Return what a call to the fleet's cluster returns, by way of these members, or of those that the settings name."""
+
+    async def ask() -> _T:
+        tls = Identity.load(settings.folder, settings.name).client
+        cluster = Members(endpoints or settings.engine, tls)
+        try:
+            return await call(cluster)
+        finally:
+            await cluster.close()
+
+    return asyncio.run(ask())
 
 
 def _account() -> int:

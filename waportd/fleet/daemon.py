@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import logging
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from waportd import __version__
 from waportd.api.access import Access
 from waportd.api.server import ApiServer
 from waportd.concurrency import Background
@@ -24,11 +22,11 @@ from waportd.fleet.boot_clock import BootClock
 from waportd.fleet.bucket import KEY_FILE, BucketKey
 from waportd.fleet.chunks import FleetKeys
 from waportd.fleet.directory import Directory
-from waportd.fleet.engine import Host as Member
-from waportd.fleet.engine import HostState, Row
+from waportd.fleet.engine import Row
 from waportd.fleet.etcd import Etcd
 from waportd.fleet.facts import Facts
 from waportd.fleet.forwarded_ports import ForwardedPorts
+from waportd.fleet.founding import newcomer
 from waportd.fleet.held_ports import HeldPorts
 from waportd.fleet.holdings import Holdings
 from waportd.fleet.host import FleetHost
@@ -181,7 +179,8 @@ class FleetDaemon(Daemon):
         stack.push_async_callback(moves.close)
         background = Background()
         stack.push_async_callback(background.close)
-        agent = Agent(host, supervisor, moves, logins, self._facts, self._ports, self._described())
+        own = newcomer(self._settings.name, self._settings.address, self._config.limits.max_sockets)
+        agent = Agent(host, supervisor, moves, logins, self._facts, self._ports, own)
         background.run(agent.run(), "follow the fleet")
         background.run(self._facts.run(), "follow the tokens of the fleet")
         background.run(HeldPorts(host).run(), "look which ports other programs have")
@@ -192,19 +191,6 @@ class FleetDaemon(Daemon):
         if self._holdings is not None:
             background.run(self._holdings.run(), "look through the logins of other hosts' users")
         background.run(_start_lease(manager), "start the lease")
-
-    def _described(self) -> Member:
-        """Return what the list of the fleet has of this host, as far as this host knows it itself."""
-        return Member(
-            self._settings.name,
-            self._settings.address,
-            HostState.ACTIVE,
-            __version__,
-            self._config.limits.max_sockets,
-            time.time(),
-            alive=False,
-            incarnation=None,
-        )
 
     def _logins(self, supervisor: Supervisor, manager: UnitManager) -> Logins | None:
         """Return what carries the logins, where the fleet has a place for them."""

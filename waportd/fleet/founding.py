@@ -36,7 +36,12 @@ async def found(engine: Engine, name: str, address: str, capacity: int) -> None:
 async def admit(engine: Engine, name: str, address: str, capacity: int) -> Host:
     """Put a host on the list, which may have been on it before; return it. Raises Conflict, EngineUnavailable."""
     known = {host.name: host.revision for host in (await engine.state()).hosts}
-    host = Host(
+    return await engine.describe(newcomer(name, address, capacity, known.get(name, 0)))
+
+
+def newcomer(name: str, address: str, capacity: int, revision: int = 0) -> Host:
+    """Return what the list has of a host that joins now."""
+    return Host(
         name,
         address,
         HostState.ACTIVE,
@@ -45,6 +50,5 @@ async def admit(engine: Engine, name: str, address: str, capacity: int) -> Host:
         time.time(),
         alive=False,
         incarnation=None,
-        revision=known.get(name, 0),
+        revision=revision,
     )
-    return await engine.describe(host)

@@ -3,7 +3,6 @@
 Nothing of it is kept, read or logged.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -11,8 +10,7 @@ import aiohttp
 from aiohttp import hdrs, web
 from multidict import CIMultiDict, MultiMapping
 
-from waportd.errors import BadRequest, TooSlow
-from waportd.quotas import PIECE_S
+from waportd.api.passing import next_piece
 
 _OF_THE_HOP: Final = frozenset(
     {
@@ -38,18 +36,7 @@ def body_of(request: web.BaseRequest) -> AsyncIterator[bytes] | None:
 async def _pieces(request: web.BaseRequest) -> AsyncIterator[bytes]:
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(_CONTINUE)
-    while True:
-        try:
-            async with asyncio.timeout(PIECE_S):
-                piece = await request.content.readany()
-        except TimeoutError:
-            raise TooSlow(
-                f"nothing of the body arrived for {PIECE_S:g} s", hint="send it in one go"
-            ) from None
-        except (ConnectionError, aiohttp.ClientError, web.RequestPayloadError):
-            raise BadRequest("the caller left before the body was there") from None
-        if not piece:
-            return
+    while piece := await next_piece(request):
         yield piece
 
 

@@ -53,3 +53,14 @@ class BucketServer:
         name = f"snapshots-{next(self._numbers)}"
         with urllib.request.urlopen(urllib.request.Request(f"{self.url}/{name}", method="PUT")):
             return Bucket.parse(f"s3:{self.url}/{name}/{prefix}")
+
+
+@contextlib.contextmanager
+def running():
+    """Run such a server."""
+    server = BucketServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,7 +1,7 @@
 """The same few inputs each time, however slow the machine; and hosts of a fleet as web apps see them."""
 
 import pytest
-from bucket_server import BucketServer
+from bucket_server import running
 from hypothesis import HealthCheck, settings
 from two_hosts import Fleet
 
@@ -14,19 +14,15 @@ settings.load_profile("fleet")
 @pytest.fixture(scope="session")
 def bucket_server():
     """A server with buckets."""
-    server = BucketServer()
-    server.start()
-    yield server
-    server.stop()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
 def own_bucket_server():
     """One that a test may stop."""
-    server = BucketServer()
-    server.start()
-    yield server
-    server.stop()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
