@@ -17,8 +17,14 @@ def fleet(fleet, monkeypatch):
     monkeypatch.setattr("waportd.api.events.PIECE_PAUSE_S", 0.01)
     monkeypatch.setattr(fleet_events, "LOOK_S", 0.05)
     monkeypatch.setattr(fleet_events, "RETRY_S", 0.05)
-    monkeypatch.setattr(fleet_events, "ANSWER_S", 0.5)
+    monkeypatch.setattr(fleet_events, "ANSWER_S", 30)
     return fleet
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Give a host little time to answer, in a test of one that does not."""
+    monkeypatch.setattr(fleet_events, "ANSWER_S", 0.5)
 
 
 @pytest.fixture
@@ -174,7 +180,7 @@ async def test_a_stream_of_one_user_ends_when_the_user_moves_and_is_led_to_the_n
         assert (await again.events.next()).data["host"] == "a"
 
 
-async def test_those_of_a_silent_host_are_unreachable_until_it_is_back(fleet, a, b):
+async def test_those_of_a_silent_host_are_unreachable_until_it_is_back(fleet, a, b, impatient):
     async with Following(a) as following:
         await following.first()
         fleet.describe("b", alive=False)
@@ -183,7 +189,7 @@ async def test_those_of_a_silent_host_are_unreachable_until_it_is_back(fleet, a,
         await following.next("2", "b", "running")
 
 
-async def test_a_host_that_does_not_answer_delays_nobody_for_long(fleet, a):
+async def test_a_host_that_does_not_answer_delays_nobody_for_long(fleet, a, impatient):
     fleet.describe("a", state=HostState.DRAINING)
     await fleet.add("b", serves=False)
     fleet.coming("2", fleet.sites["b"])
