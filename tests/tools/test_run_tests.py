@@ -1,6 +1,7 @@
 """A run of all tests, whose parts are several processes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def test_it_fails():
 SOME_NODE = """
 const test = require("node:test");
 test("it holds", () => {});
+test("another", () => require("node:assert").equal(1, 2));
 test("all of it", async (t) => {
   await t.test("it fails", () => { throw new Error("not so"); });
 });
@@ -148,9 +150,11 @@ def test_the_last_lines_name_what_failed(tmp_path):
     assert run.returncode == 1
     python, *of_node, command, total = run.stdout.splitlines()[-5:]
     assert python.startswith("failed: some.test_python::test_it_fails: AssertionError: of lines")
-    assert of_node == ["failed: it fails", "failed: all of it"]
+    place = "failed: .*some/node\\.test\\.js:{}:[0-9]+ {}"
+    assert re.fullmatch(place.format(4, "another: .*1 [!=]=+ 2.*"), of_node[0])
+    assert re.fullmatch(place.format(6, "it fails: 'not so'"), of_node[1])
     assert command == "failed: false 'with a' word"
-    assert total.startswith("=== 2 passed, 4 failed, 0 skipped in ")
+    assert total.startswith("=== 2 passed, 5 failed, 0 skipped in ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
