@@ -10,7 +10,6 @@ import signal
 import socket
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -305,19 +304,7 @@ def main(
 
 
 def _deny_networks(path: Path | None) -> int:
-    """Deny the networks, again where something has changed meanwhile; return the exit status.
-
-    A change while this runs triggers nothing: systemd.path(5) starts no unit that is already starting.
-    """
-    while True:
-        seen = networks.sources(path or DEFAULT_CONFIG)
-        status = _deny_networks_once(path)
-        time.sleep(networks.SETTLED_S)
-        if networks.sources(path or DEFAULT_CONFIG) == seen:
-            return status
-
-
-def _deny_networks_once(path: Path | None) -> int:
+    """Deny the networks; return the exit status."""
     try:
         denied, allowed = networks.apply(_load(path)[1])
     except ConfigError as error:

@@ -22,8 +22,6 @@ RESOLVER: Final = Path("/etc/resolv.conf")
 _DENY: Final = "IPAddressDeny"
 _ALLOW: Final = "IPAddressAllow"
 _TIMEOUT_S: Final = 30.0
-SETTLED_S: Final = 0.5
-"""Seconds for which the files must not change before they are taken for settled: programs write them in steps."""
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -70,15 +68,6 @@ def apply(config: Config) -> Filter:
     _set(_ALLOW, found.allowed)  # first: needed addresses always stay reachable
     _set(_DENY, found.denied)
     return found
-
-
-def sources(config: Path) -> tuple[bytes | None, str]:
-    """Return what decides which networks are denied: the text of the configuration, and of the name servers."""
-    try:
-        text = config.read_bytes()
-    except OSError:
-        text = None
-    return text, _resolver()
 
 
 def keep_name_servers() -> None:

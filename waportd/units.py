@@ -49,6 +49,7 @@ DAEMON_UNITS: Final = (
     "waportd.socket",
     "whatsapp-networks.path",
     "whatsapp-networks.service",
+    "whatsapp-networks-changed.service",
 )
 """The units of the daemon, and those that only root's systemd can run, on the system bus."""
 
@@ -315,9 +316,7 @@ def render(name: str, template: str, bus: Bus, values: dict[str, str]) -> str:
     """Return the text of a unit file of its template and the values of its placeholders."""
     text = _CONDITIONAL.sub(lambda match: match[2] if match[1] == bus else "", template)
     text = _PLACEHOLDER.sub(lambda match: values[match[1]], text)
-    return (
-        f"{HEADER} {__version__} from {name}.in; changes here are lost, those of systemctl edit stay.\n{text}"
-    )
+    return f"{HEADER} {__version__} from {name}.in; changes are lost, those of systemctl edit stay.\n{text}"
 
 
 def unit_path(path: Path) -> str:

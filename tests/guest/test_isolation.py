@@ -330,6 +330,26 @@ def test_sessions_reach_no_link_local_network_but_its_name_server(site, record_p
     until(lambda: told()["IPAddressAllow"] == "", "no name server to need it")
 
 
+def test_name_servers_that_change_while_the_last_change_is_ending_count(site):
+    machine = site.machine
+    slow = "/run/systemd/system/whatsapp-networks.service.d/slow.conf"
+    machine.run("mkdir", "--parents", slow.rpartition("/")[0])
+    machine.run("tee", slow, given="[Service]\nExecStopPost=/bin/sleep 3\n")
+    machine.systemctl("daemon-reload")
+    before = machine.run("cat", "/etc/resolv.conf").stdout
+    machine.run("tee", "/etc/resolv.conf", given="nameserver 169.254.77.55\n")
+    until(lambda: machine.show("whatsapp-networks.service", "SubState") == "stop-post", "the end of a run")
+    machine.run("tee", "/etc/resolv.conf", given="nameserver 169.254.77.56\n")
+    shown = "169.254.77.56/32"
+    until(
+        lambda: machine.show("whatsapp.slice", "IPAddressAllow") == shown, "the last one to be within reach"
+    )
+    machine.run("tee", "/etc/resolv.conf", given=before)
+    machine.run("rm", "-r", slow.rpartition("/")[0])
+    machine.systemctl("daemon-reload")
+    until(lambda: machine.show("whatsapp.slice", "IPAddressAllow") == "", "no name server to need it")
+
+
 CURL_REFUSED, CURL_TIMED_OUT = 7, 28
 
 LISTEN = """

@@ -432,6 +432,7 @@ def test_systemd_finds_nothing_to_complain_about(config, tmp_path, bus):
         ("whatsapp@.service", 2.2),
         ("whatsapp-move@.service", 1.0),
         ("whatsapp-networks.service", 1.7),
+        ("whatsapp-networks-changed.service", 1.7),
         ("whatsapp-pause@.service", 6.5),
     ],
 )

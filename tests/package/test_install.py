@@ -67,8 +67,8 @@ def test_the_installed_units_name_the_prefix(installed):
     units = installed / "etc/systemd/system"
     assert sorted(path.name for path in units.iterdir()) == [
         "waportd.service", "waportd.socket", "whatsapp-life.target", "whatsapp-move@.service",
-        "whatsapp-networks.path", "whatsapp-networks.service", "whatsapp-pause@.service", "whatsapp.slice", "whatsapp.target",
-        "whatsapp@.service", "whatsapp@.socket",
+        "whatsapp-networks-changed.service", "whatsapp-networks.path", "whatsapp-networks.service",
+        "whatsapp-pause@.service", "whatsapp.slice", "whatsapp.target", "whatsapp@.service", "whatsapp@.socket",
     ]  # fmt: skip
     assert f'ExecStart="{PREFIX}/bin/waportd"' in (units / "waportd.service").read_text()
     mover = f"{PREFIX}/lib/waportd/whatsapp_move.py"

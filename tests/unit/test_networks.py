@@ -97,35 +97,6 @@ def test_a_faulty_configuration_changes_nothing_but_that_name_servers_are_within
     assert str(path) in capsys.readouterr().err
 
 
-def test_a_name_server_that_comes_meanwhile_is_not_missed(systemctl, tmp_path, monkeypatch):
-    run = networks.subprocess.run
-
-    def slow(command, **options):
-        (tmp_path / "resolv.conf").write_text("nameserver fe80::1%eth0\n")
-        return run(command, **options)
-
-    monkeypatch.setattr(networks.subprocess, "run", slow)
-    path = tmp_path / "config.yaml"
-    path.write_text("{}\n")
-    assert daemon.main(["--config", str(path), "deny-networks"]) == 0
-    assert systemctl.calls[2] == [*SET, "IPAddressAllow=", "IPAddressAllow=fe80::1/128"]
-
-
-def test_a_configuration_that_is_corrected_meanwhile_is_not_missed(systemctl, tmp_path, monkeypatch):
-    """systemd has seen both changes, and starts the program once."""
-    path = tmp_path / "config.yaml"
-    path.write_text("no: configuration\n")
-    run = networks.subprocess.run
-
-    def slow(command, **options):
-        path.write_text("instances: {deny_networks: ['169.254.0.0/16']}\n")
-        return run(command, **options)
-
-    monkeypatch.setattr(networks.subprocess, "run", slow)
-    assert daemon.main(["--config", str(path), "deny-networks"]) == 0
-    assert systemctl.calls[-1] == [*SET, "IPAddressDeny=", "IPAddressDeny=169.254.0.0/16"]
-
-
 def test_without_a_network_there_are_no_name_servers_yet(systemctl, tmp_path):
     (tmp_path / "resolv.conf").unlink()
     assert networks.apply(Config()) == (DEFAULT, ())

@@ -507,8 +507,14 @@ def test_what_networks_are_denied_is_said_at_each_start_and_when_it_changes():
     assert "whatsapp-networks.path" not in rendered("whatsapp.target", Bus.SESSION)["Unit"]["Wants"]
     unit = rendered("whatsapp-networks.service")
     # Name servers may come and go quickly: a limit would end in servers that find nobody.
-    assert unit["Unit"]["StartLimitIntervalSec"] == ["0"]
-    assert unit["Service"]["CapabilityBoundingSet"] == ["CAP_SYS_ADMIN"]
+    changed = rendered("whatsapp-networks-changed.service")
+    for one in (unit, changed):
+        assert one["Unit"]["StartLimitIntervalSec"] == ["0"]
+        assert one["Service"]["CapabilityBoundingSet"] == ["CAP_SYS_ADMIN"]
+    # What changes while it reads has it read again: the path's own unit ends before it begins.
+    assert path["Path"]["Unit"] == ["whatsapp-networks-changed.service"]
+    assert unit["Unit"]["After"] == ["whatsapp-networks-changed.service"]
+    assert path["Unit"]["Before"] == ["whatsapp-networks.service"]
 
 
 def test_the_daemon_runs_with_the_least_privilege():
